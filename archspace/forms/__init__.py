@@ -1,0 +1,1 @@
+"""A Graph as a torch module, a .tflite file and an .onnx file."""

@@ -1,0 +1,235 @@
+"""Graph: primitive ops in the order they run. A block is lowered to one once; everything else walks it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from archspace.errors import GraphError
+from archspace.ops import OPS, Activation, ActivationKind, Op, Padding, Shape
+
+SCOPE_SEPARATOR = "/"
+
+
+@dataclass(frozen=True)
+class Node:
+    """An op and where its inputs come from: indices of tensors (the graph's inputs first, then each node's result)."""
+
+    name: str
+    op: Op
+    inputs: tuple[int, ...]
+
+    @property
+    def scope(self) -> str:
+        """The block that the node belongs to in a network: 'b03' of 'b03/expand', '' outside any."""
+        return self.name.partition(SCOPE_SEPARATOR)[0] if SCOPE_SEPARATOR in self.name else ""
+
+
+@dataclass(frozen=True)
+class OpCost:
+    """What one node costs. Bytes count each input, constant and result once."""
+
+    macs: int
+    parameters: int
+    bytes_read: int
+    bytes_written: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Ops in execution order; the last tensor is the result. A graph without nodes is the identity.
+
+    Raises GraphError on construction when shapes do not fit, names repeat or a result is never used.
+    """
+
+    inputs: tuple[Shape, ...]
+    nodes: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        if not self.inputs or any(not shape or min(shape) < 1 for shape in self.inputs):
+            raise GraphError(f"a graph needs input shapes of positive sizes, got {self.inputs}")
+        names = [node.name for node in self.nodes]
+        if len(set(names)) != len(names):
+            repeated = next(name for name in names if names.count(name) > 1)
+            raise GraphError(f"two nodes are called {repeated!r}; names must be unique")
+        used = {tensor for node in self.nodes for tensor in node.inputs}
+        unused = set(range(len(self.shapes) - 1)) - used
+        if unused:
+            raise GraphError(f"tensors {sorted(unused)} are computed but never used")
+
+    @cached_property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shape of every tensor: inputs first, then one per node."""
+        shapes = list(self.inputs)
+        for node in self.nodes:
+            if len(node.inputs) != node.op.arity or any(not 0 <= t < len(shapes) for t in node.inputs):
+                raise GraphError(f"node {node.name!r} ({node.op.kind}) has inputs {node.inputs} that do not exist")
+            try:
+                shapes.append(node.op.output_shape(*(shapes[t] for t in node.inputs)))
+            except GraphError as error:
+                raise GraphError(f"node {node.name!r}: {error}") from None
+        return tuple(shapes)
+
+    def steps(self) -> Iterator[tuple[Node, tuple[Shape, ...], Shape]]:
+        """Each node with its input shapes and its output shape."""
+        for index, node in enumerate(self.nodes):
+            yield node, tuple(self.shapes[t] for t in node.inputs), self.shapes[len(self.inputs) + index]
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of the only input. Raises GraphError when there are several."""
+        if len(self.inputs) != 1:
+            raise GraphError(f"the graph has {len(self.inputs)} inputs where one is expected")
+        return self.inputs[0]
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.shapes[-1]
+
+    def costs(self, itemsize: int = 4) -> list[OpCost]:
+        """Cost per node; `itemsize` is the bytes of one value (4 float32, 1 int8)."""
+        return [
+            OpCost(
+                macs=node.op.macs(*ins),
+                parameters=node.op.parameters(*ins),
+                bytes_read=itemsize * (sum(map(math.prod, ins)) + node.op.constants(*ins)),
+                bytes_written=itemsize * math.prod(out),
+            )
+            for node, ins, out in self.steps()
+        ]
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of convolutions and fully connected layers, whole batch."""
+        return sum(node.op.macs(*ins) for node, ins, _ in self.steps())
+
+    @cached_property
+    def parameters(self) -> int:
+        """Trainable parameters, BatchNorm's scale and shift included."""
+        return sum(node.op.parameters(*ins) for node, ins, _ in self.steps())
+
+    def bytes_read(self, itemsize: int = 4) -> int:
+        return sum(cost.bytes_read for cost in self.costs(itemsize))
+
+    def bytes_written(self, itemsize: int = 4) -> int:
+        return sum(cost.bytes_written for cost in self.costs(itemsize))
+
+    @cached_property
+    def key(self) -> str:
+        """32 hex digits that name the computation: equal for equal ops and shapes, whatever the nodes are called."""
+        content = [list(self.inputs), [[_op_json(n.op), n.inputs] for n in self.nodes]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+    def subgraph(self, start: int, stop: int) -> Graph:
+        """Nodes start..stop-1 as a graph of their own; tensors from outside become its inputs."""
+        first, last = len(self.inputs) + start, len(self.inputs) + stop
+        nodes = self.nodes[start:stop]
+        outside = sorted({t for node in nodes for t in node.inputs if t < first})
+        index = {t: i for i, t in enumerate([*outside, *range(first, last)])}
+        return Graph(
+            tuple(self.shapes[t] for t in outside),
+            tuple(dataclasses.replace(n, inputs=tuple(index[t] for t in n.inputs)) for n in nodes),
+        )
+
+    def segments(self) -> list[Graph]:
+        """The graph cut into the blocks that it was built from.
+
+        A cut lies where a single tensor connects what comes before with what follows, and the scope changes; nodes
+        without scope (a foreign file) are cut at every such place, an activation staying with the op that it follows.
+        """
+        cuts = [0]
+        for index in range(1, len(self.nodes)):
+            before, after = self.nodes[index - 1], self.nodes[index]
+            same_scope = before.scope != "" and before.scope == after.scope
+            if not same_scope and not isinstance(after.op, Activation) and self._single_live(index):
+                cuts.append(index)
+        bounds = [*cuts, len(self.nodes)]
+        return [self.subgraph(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+
+    def _single_live(self, index: int) -> bool:
+        """Whether only the result of node index-1 is still needed from there on."""
+        first = len(self.inputs) + index
+        needed = {t for node in self.nodes[index:] for t in node.inputs if t < first}
+        return needed == {first - 1}
+
+    def to_json(self) -> dict[str, Any]:
+        nodes = [{"name": n.name, **_op_json(n.op), "inputs": list(n.inputs)} for n in self.nodes]
+        return {"inputs": [list(shape) for shape in self.inputs], "nodes": nodes}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Graph:
+        """Raises GraphError on unknown ops, fields or values."""
+        try:
+            nodes = tuple(_node_from_json(node) for node in data["nodes"])
+            return cls(tuple(tuple(shape) for shape in data["inputs"]), nodes)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise GraphError(f"this is not a graph in netlathe's JSON: {error!r}") from error
+
+
+class GraphBuilder:
+    """Collects nodes; tensors are plain indices. `build` checks and freezes."""
+
+    def __init__(self, *inputs: Shape) -> None:
+        self.inputs = inputs
+        self.nodes: list[Node] = []
+        self._shapes: list[Shape] = list(inputs)
+
+    def add(self, name: str, op: Op, *inputs: int) -> int:
+        """Appends a node, returns its tensor."""
+        try:
+            self._shapes.append(op.output_shape(*(self._shapes[t] for t in inputs)))
+        except GraphError as error:
+            raise GraphError(f"node {name!r}: {error}") from None
+        self.nodes.append(Node(name, op, inputs))
+        return len(self._shapes) - 1
+
+    def inline(self, scope: str, graph: Graph, x: int) -> int:
+        """Appends all nodes of a one-input graph, fed by tensor x; names become scope/name."""
+        if self._shapes[x] != graph.input_shape:
+            raise GraphError(f"{scope}: takes {graph.input_shape}, is given {self._shapes[x]}")
+        tensors = [x]
+        for node in graph.nodes:
+            name = f"{scope}{SCOPE_SEPARATOR}{node.name}"
+            tensors.append(self.add(name, node.op, *(tensors[t] for t in node.inputs)))
+        return tensors[-1]
+
+    def shape(self, tensor: int) -> Shape:
+        return self._shapes[tensor]
+
+    def build(self) -> Graph:
+        return Graph(self.inputs, tuple(self.nodes))
+
+
+def chain(graphs: Iterable[tuple[str, Graph]]) -> Graph:
+    """One graph after the other, each under its own scope."""
+    graphs = list(graphs)
+    builder = GraphBuilder(graphs[0][1].input_shape)
+    x = 0
+    for scope, graph in graphs:
+        x = builder.inline(scope, graph, x)
+    return builder.build()
+
+
+def _op_json(op: Op) -> dict[str, Any]:
+    return {"op": op.kind, **dataclasses.asdict(op)}
+
+
+def _node_from_json(data: dict[str, Any]) -> Node:
+    attributes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    name, kind, inputs = attributes.pop("name"), attributes.pop("op"), attributes.pop("inputs")
+    if kind not in OPS:
+        raise GraphError(f"node {name!r} has the unknown op {kind!r}; known: {', '.join(OPS)}")
+    try:
+        if "padding" in attributes:
+            attributes["padding"] = Padding(attributes["padding"])
+        if "function" in attributes:
+            attributes["function"] = ActivationKind(attributes["function"])
+        return Node(name, OPS[kind](**attributes), inputs)
+    except (TypeError, ValueError) as error:
+        raise GraphError(f"node {name!r} ({kind}): {error}") from error

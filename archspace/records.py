@@ -1,0 +1,217 @@
+"""What a measurement is: the setup it was taken on, its raw samples, and its own verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Literal
+
+from archspace.errors import GraphError, RecordError
+from archspace.graph import Graph
+
+STABLE_SPREAD = 0.05
+"""Rounds that agree within this (relative standard error of their median) make a stable measurement."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that must be equal for two latencies to be comparable."""
+
+    device: str
+    """Name of the machine or phone model."""
+    processor: str
+    """SoC, CPU or GPU model."""
+    os: str
+    runtime: str
+    """litert, onnxruntime, torch, ..."""
+    runtime_version: str
+    delegate: str = "none"
+    """What executes the ops inside the runtime: xnnpack, gpu, nnapi, ..."""
+    threads: int = 1
+    core_mask: str = ""
+    """Cores it was pinned to, '' if the scheduler chose."""
+    dtype: str = "float32"
+    batch: int = 1
+    details: tuple[tuple[str, str], ...] = ()
+    """Further conditions that only some devices have, as sorted (name, value) pairs."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "details": dict(self.details)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Setup:
+        try:
+            return cls(**{**data, "details": tuple(sorted(data.get("details", {}).items()))})
+        except (TypeError, AttributeError) as error:
+            raise RecordError(f"this is not a setup in netlathe's JSON: {error}") from error
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits; equal setups have equal keys."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def differences(self, other: Setup) -> list[str]:
+        """'field: mine / theirs' for every field that differs."""
+        pairs = ((f.name, getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self))
+        return [f"{name}: {mine} / {theirs}" for name, mine, theirs in pairs if mine != theirs]
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        runtime = f"{self.runtime} {self.runtime_version} {self.delegate}"
+        return f"{self.device} ({self.processor}), {runtime}, {threads}, {self.dtype}, batch {self.batch}"
+
+
+@dataclass(frozen=True)
+class Round:
+    """The consecutive runs of one graph in one round."""
+
+    samples_ms: tuple[float, ...]
+    drift: float = 1.0
+    """How slow the machine was in this round: geometric mean of the anchors' times over their reference."""
+    started_at: float = 0.0
+    """Seconds since the epoch."""
+
+    @property
+    def latency_ms(self) -> float:
+        """Median of the runs, corrected for drift."""
+        return statistics.median(self.samples_ms) / self.drift
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All rounds of one graph on one setup. Latency is the median of the rounds' medians."""
+
+    rounds: tuple[Round, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rounds or any(not r.samples_ms for r in self.rounds):
+            raise RecordError("a measurement without samples is a failure, not a number")
+        if any(not sample > 0 for r in self.rounds for sample in r.samples_ms):
+            raise RecordError("a measurement holds a time that is not above zero")
+
+    @cached_property
+    def latency_ms(self) -> float:
+        return statistics.median(r.latency_ms for r in self.rounds)
+
+    @cached_property
+    def spread(self) -> float:
+        """Relative scatter of the rounds: 1.4826 * median absolute deviation / median (1 sigma for a Gaussian)."""
+        deviations = (abs(r.latency_ms - self.latency_ms) for r in self.rounds)
+        return 1.4826 * statistics.median(deviations) / self.latency_ms
+
+    @property
+    def relative_error(self) -> float:
+        """Standard error of the median, relative: 1.2533 * spread / sqrt(rounds)."""
+        return 1.2533 * self.spread / len(self.rounds) ** 0.5
+
+    @property
+    def is_stable(self) -> bool:
+        """The verdict: at least three rounds, and they agree."""
+        return len(self.rounds) >= 3 and self.relative_error <= STABLE_SPREAD
+
+    @property
+    def half_difference(self) -> float | None:
+        """|log ratio| of the latencies from even and odd rounds: what a repetition would differ by. None below 4 rounds."""
+        if len(self.rounds) < 4:
+            return None
+        even, odd = Measurement(self.rounds[::2]), Measurement(self.rounds[1::2])
+        return abs(even.latency_ms / odd.latency_ms - 1)
+
+
+class Status(StrEnum):
+    """How a measurement ended."""
+
+    OK = "ok"
+    UNSUPPORTED = "unsupported"
+    """The runtime cannot execute this graph on this setup; `message` says why."""
+    FAILED = "failed"
+    """It should have worked and did not; a later run tries again."""
+
+
+@dataclass(frozen=True)
+class LatencyRecord:
+    """One graph on one setup: its measurement, or the reason why there is none."""
+
+    name: str
+    """Canonical block name, or a network's name."""
+    kind: Literal["block", "network"]
+    graph: Graph
+    setup: Setup
+    status: Status
+    measurement: Measurement | None = None
+    message: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.status is Status.OK) != (self.measurement is not None):
+            raise RecordError(f"{self.name}: a record is either ok with a measurement, or says why there is none")
+
+    @property
+    def latency_ms(self) -> float:
+        """Raises RecordError when the measurement failed: a failure is not a number."""
+        if self.measurement is None:
+            raise RecordError(f"{self.name} has no latency: {self.status} ({self.message})")
+        return self.measurement.latency_ms
+
+    def to_row(self) -> dict[str, Any]:
+        """A flat row for CSV and Parquet; from_row gives the record back."""
+        m = self.measurement
+        rounds = [dataclasses.asdict(r) for r in m.rounds] if m else []
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "status": str(self.status),
+            "latency_ms": m.latency_ms if m else None,
+            "spread": m.spread if m else None,
+            "is_stable": m.is_stable if m else None,
+            "macs": self.graph.macs,
+            "parameters": self.graph.parameters,
+            "message": self.message,
+            "setup": json.dumps(self.setup.to_json(), sort_keys=True),
+            "graph": json.dumps(self.graph.to_json()),
+            "rounds": json.dumps(rounds),
+        }
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> LatencyRecord:
+        """Raises RecordError when the row is not one that to_row wrote."""
+        try:
+            rounds = tuple(
+                Round(tuple(r["samples_ms"]), float(r["drift"]), float(r["started_at"]))
+                for r in json.loads(row["rounds"])
+            )
+            return cls(
+                name=row["name"],
+                kind=row["kind"],
+                graph=Graph.from_json(json.loads(row["graph"])),
+                setup=Setup.from_json(json.loads(row["setup"])),
+                status=Status(row["status"]),
+                measurement=Measurement(rounds) if rounds else None,
+                message=row["message"] if isinstance(row["message"], str) else "",
+            )
+        except (KeyError, TypeError, ValueError, GraphError) as error:
+            raise RecordError(f"not a latency record: {error!r}") from error
+
+
+def single_setup(records: Iterable[LatencyRecord]) -> Setup:
+    """The setup that all records share. Raises RecordError when there is none, or when they were taken on unlike setups."""
+    setups = list(dict.fromkeys(record.setup for record in records))
+    if not setups:
+        raise RecordError("there are no records to take a setup from; run `netlathe profile` first")
+    if len(setups) > 1:
+        differing = "; ".join(setups[0].differences(setups[1]))
+        raise RecordError(f"records of {len(setups)} unlike setups do not mix ({differing}); choose one of them")
+    return setups[0]
+
+
+def noise_floor(records: Sequence[LatencyRecord]) -> float | None:
+    """Median relative difference between the two halves of each measurement's rounds: no predictor can be expected to
+    do better. None when no record has four rounds."""
+    halves = [r.measurement.half_difference for r in records if r.measurement]
+    known = [h for h in halves if h is not None]
+    return statistics.median(known) if known else None

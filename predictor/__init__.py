@@ -1,0 +1,1 @@
+"""Latency records in, milliseconds with an interval out."""

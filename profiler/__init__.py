@@ -1,0 +1,1 @@
+"""Devices and graphs in, latency records out."""

@@ -1,0 +1,1 @@
+"""One file per kind of target, all behind the Device protocol."""
