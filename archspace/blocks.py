@@ -101,8 +101,8 @@ class MBConv(_Spatial):
     (MobileNetV2, arXiv:1801.04381; squeeze-excite as in MnasNet and MobileNetV3).
 
     The middle has round(cin * expand) channels; expand=1 has no expansion layer. Squeeze-excite reduces to
-    round(middle * se) channels through ReLU, and gates with a hard sigmoid beside hard swish, else with a sigmoid. `residual` is
-    dropped where stride or channels rule it out.
+    round(middle * se) channels through ReLU, and gates with a hard sigmoid beside hard swish, else with a sigmoid.
+    `residual` is dropped where stride or channels rule it out.
     """
 
     kernel: int = 3

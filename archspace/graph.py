@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -137,20 +138,28 @@ class Graph:
             tuple(dataclasses.replace(n, inputs=tuple(index[t] for t in n.inputs)) for n in nodes),
         )
 
-    def segments(self) -> list[Graph]:
-        """The graph cut into the blocks that it was built from.
+    @property
+    def is_network(self) -> bool:
+        """Whether the nodes are grouped into blocks by their scopes; without scopes the graph is one block."""
+        return any(node.scope for node in self.nodes)
 
-        A cut lies where a single tensor connects what comes before with what follows, and the scope changes; nodes
-        without scope (a foreign file) are cut at every such place, an activation staying with the op that it follows.
-        """
-        cuts = [0]
-        for index in range(1, len(self.nodes)):
-            before, after = self.nodes[index - 1], self.nodes[index]
-            same_scope = before.scope != "" and before.scope == after.scope
-            if not same_scope and not isinstance(after.op, Activation) and self._single_live(index):
-                cuts.append(index)
-        bounds = [*cuts, len(self.nodes)]
-        return [self.subgraph(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+    def segments(self) -> list[Graph]:
+        """The blocks that a network is made of: cut where the scope changes. A graph without scopes is one segment."""
+        return self._cut(lambda before, after: before.scope != after.scope)
+
+    def scoped(self) -> Graph:
+        """The same graph, grouped into the smallest segments that a single tensor connects, an activation staying with
+        the op before it: how a foreign network, which names no blocks, is made one of blocks."""
+        parts = self._cut(lambda before, after: not isinstance(after.op, Activation))
+        names = [f"b{i:02d}{SCOPE_SEPARATOR}{n.name}" for i, part in enumerate(parts) for n in part.nodes]
+        nodes = (dataclasses.replace(n, name=name) for n, name in zip(self.nodes, names, strict=True))
+        return Graph(self.inputs, tuple(nodes))
+
+    def _cut(self, wanted: Callable[[Node, Node], bool]) -> list[Graph]:
+        """Cuts wherever it is wanted between two nodes and a single tensor crosses."""
+        places = range(1, len(self.nodes))
+        cuts = [i for i in places if wanted(self.nodes[i - 1], self.nodes[i]) and self._single_live(i)]
+        return [self.subgraph(a, b) for a, b in itertools.pairwise([0, *cuts, len(self.nodes)]) if a < b]
 
     def _single_live(self, index: int) -> bool:
         """Whether only the result of node index-1 is still needed from there on."""

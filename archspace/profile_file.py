@@ -66,14 +66,14 @@ class ProfileFile:
         (app,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if tables == 0 and app == 0 and create:
-            self._db.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
-            )
+            marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+            self._db.executescript(f"BEGIN; {_SCHEMA} {marks} COMMIT")
         elif app != APPLICATION_ID:
             raise FormatError(f"{self.path}: this is a SQLite file, but not a netlathe profile")
         elif version > SCHEMA_VERSION:
             raise FormatError(
-                f"{self.path}: written by a newer netlathe (schema {version}, this one reads {SCHEMA_VERSION}); upgrade netlathe"
+                f"{self.path}: written by a newer netlathe (schema {version}, this one reads {SCHEMA_VERSION}); "
+                "upgrade netlathe"
             )
 
     def __enter__(self) -> ProfileFile:
@@ -104,16 +104,17 @@ class ProfileFile:
         drift: float = 1.0,
         conditions: Mapping[str, Any] | None = None,
     ) -> None:
-        """Stores one round, {graph key: times in ms}, as one transaction. A round already stored is left alone."""
+        """Stores one round, {graph key: times in ms}, as one transaction. What is already stored is left alone."""
         with self._db:
             self._db.execute("BEGIN")
-            cursor = self._db.execute(
+            self._db.execute(
                 "INSERT OR IGNORE INTO rounds (setup, started_at, drift, conditions) VALUES (?, ?, ?, ?)",
                 (setup.key, started_at, drift, json.dumps(dict(conditions or {}))),
             )
-            if cursor.rowcount:
-                rows = [(key, cursor.lastrowid, json.dumps(list(times))) for key, times in samples_ms.items()]
-                self._db.executemany("INSERT INTO samples VALUES (?, ?, ?)", rows)
+            query = "SELECT id FROM rounds WHERE setup = ? AND started_at = ?"
+            (round_id,) = self._db.execute(query, (setup.key, started_at)).fetchone()
+            rows = [(key, round_id, json.dumps(list(times))) for key, times in samples_ms.items()]
+            self._db.executemany("INSERT OR IGNORE INTO samples VALUES (?, ?, ?)", rows)
 
     def set_drifts(self, setup: Setup, drifts: Mapping[float, float]) -> None:
         """Updates the drift of rounds, {started_at: drift}, once the anchors' reference is better known."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ class Measurement:
     @property
     def relative_error(self) -> float:
         """Standard error of the median, relative: 1.2533 * spread / sqrt(rounds)."""
-        return 1.2533 * self.spread / len(self.rounds) ** 0.5
+        return 1.2533 * self.spread / math.sqrt(len(self.rounds))
 
     @property
     def is_stable(self) -> bool:
@@ -117,7 +118,8 @@ class Measurement:
 
     @property
     def half_difference(self) -> float | None:
-        """|log ratio| of the latencies from even and odd rounds: what a repetition would differ by. None below 4 rounds."""
+        """Relative difference of the latencies from even and odd rounds: what a repetition would differ by.
+        None below 4 rounds."""
         if len(self.rounds) < 4:
             return None
         even, odd = Measurement(self.rounds[::2]), Measurement(self.rounds[1::2])
@@ -199,7 +201,7 @@ class LatencyRecord:
 
 
 def single_setup(records: Iterable[LatencyRecord]) -> Setup:
-    """The setup that all records share. Raises RecordError when there is none, or when they were taken on unlike setups."""
+    """The setup that all records share. Raises RecordError when there is none, or when there are several."""
     setups = list(dict.fromkeys(record.setup for record in records))
     if not setups:
         raise RecordError("there are no records to take a setup from; run `netlathe profile` first")
