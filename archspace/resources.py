@@ -1,0 +1,33 @@
+"""Where the files that ship beside the code are: data/ and device_scripts/, in a checkout and in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from archspace.errors import FormatError
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def _folder(name: str) -> Path:
+    """In a checkout the folder itself; a wheel installs it as netlathe_<name>, which clashes with nobody's."""
+    installed = _ROOT / f"netlathe_{name}"
+    return installed if installed.is_dir() else _ROOT / name
+
+
+def data_path(name: str) -> Path:
+    """A file of data/. Raises FormatError when there is none of that name, listing what there is."""
+    return _existing("data", name)
+
+
+def device_script_path(name: str) -> Path:
+    """A file of device_scripts/. Raises FormatError when there is none of that name, listing what there is."""
+    return _existing("device_scripts", name)
+
+
+def _existing(folder: str, name: str) -> Path:
+    path = _folder(folder) / name
+    if not path.is_file():
+        there = ", ".join(sorted(p.name for p in _folder(folder).glob("*") if p.is_file())) or "nothing"
+        raise FormatError(f"{folder}/ has no {name!r}; it has {there}")
+    return path

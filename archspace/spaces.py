@@ -1,0 +1,198 @@
+"""Architecture: a chain of blocks. SearchSpace: the chains to choose from, as candidates per position."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from archspace.blocks import Block, parse_block
+from archspace.errors import BlockError, FormatError, SpaceError
+from archspace.graph import Graph, chain
+from archspace.jsonfile import read_json, write_json
+from archspace.ops import Shape
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network as a chain of blocks, each fed by the one before. Raises SpaceError when shapes do not follow."""
+
+    name: str
+    blocks: tuple[Block, ...]
+
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise SpaceError(f"architecture {self.name!r} has no blocks")
+        for index, (before, after) in enumerate(itertools.pairwise(self.blocks)):
+            if before.output_shape != after.input_shape:
+                raise SpaceError(
+                    f"architecture {self.name!r}: block {index} ({before}) gives {before.output_shape}, "
+                    f"but block {index + 1} ({after}) takes {after.input_shape}"
+                )
+
+    @property
+    def input_shape(self) -> Shape:
+        """(height, width, channels)."""
+        return self.blocks[0].input_shape
+
+    @property
+    def output_shape(self) -> Shape:
+        """(classes,) behind a head."""
+        return self.blocks[-1].output_shape
+
+    @cached_property
+    def _graph(self) -> Graph:
+        return self.graph()
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return self._graph.macs
+
+    @property
+    def parameters(self) -> int:
+        return self._graph.parameters
+
+    def graph(self, batch: int = 1) -> Graph:
+        """The whole network; nodes of block i have scope 'b<i>'."""
+        return chain((block_scope(i), block.graph(batch)) for i, block in enumerate(self.blocks))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "blocks": [block.name for block in self.blocks]}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Architecture:
+        """Raises FormatError when the content is not an architecture."""
+        try:
+            return cls(str(data["name"]), tuple(parse_block(name) for name in data["blocks"]))
+        except (KeyError, TypeError, BlockError, SpaceError) as error:
+            raise FormatError(f"this is not an architecture: {_reason(error)}") from error
+
+    def save(self, path: str | Path) -> None:
+        write_json(path, "architecture", SCHEMA_VERSION, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Architecture:
+        """Raises FormatError when the file is missing, damaged, foreign or newer."""
+        data = read_json(path, "architecture", SCHEMA_VERSION)
+        try:
+            return cls.from_json(data)
+        except FormatError as error:
+            raise FormatError(f"{path}: {error}") from error
+
+
+def block_scope(index: int) -> str:
+    """The scope of block `index` inside a network's graph."""
+    return f"b{index:02d}"
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Candidates per position; a position with a single candidate is fixed.
+
+    All candidates of a position map the same input shape to the same output shape, and positions follow on each
+    other. Raises SpaceError otherwise.
+    """
+
+    name: str
+    positions: tuple[tuple[Block, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.positions:
+            raise SpaceError(f"space {self.name!r} has no positions")
+        for index, candidates in enumerate(self.positions):
+            if not candidates:
+                raise SpaceError(f"space {self.name!r}: position {index} has no candidates")
+            if len(set(candidates)) != len(candidates):
+                raise SpaceError(f"space {self.name!r}: position {index} lists a candidate twice")
+            first = candidates[0]
+            for other in candidates[1:]:
+                if (other.input_shape, other.output_shape) != (first.input_shape, first.output_shape):
+                    raise SpaceError(f"space {self.name!r}: position {index}: {other} and {first} differ in shape")
+        self.architecture([0] * len(self.searchable))  # checks that the positions follow on each other
+
+    @cached_property
+    def searchable(self) -> tuple[int, ...]:
+        """Indices of the positions that leave a choice."""
+        return tuple(i for i, candidates in enumerate(self.positions) if len(candidates) > 1)
+
+    @property
+    def size(self) -> int:
+        """How many architectures there are."""
+        return math.prod(len(candidates) for candidates in self.positions)
+
+    @property
+    def input_shape(self) -> Shape:
+        """(height, width, channels)."""
+        return self.positions[0][0].input_shape
+
+    @property
+    def classes(self) -> int:
+        """Width of the last output."""
+        return self.positions[-1][0].output_shape[-1]
+
+    def architecture(self, choices: Sequence[int], name: str = "") -> Architecture:
+        """One candidate per searchable position. Raises SpaceError for too many, too few, or unknown choices."""
+        if len(choices) != len(self.searchable):
+            raise SpaceError(f"space {self.name!r} has {len(self.searchable)} searchable positions, got {len(choices)}")
+        chosen = dict(zip(self.searchable, choices, strict=True))
+        blocks = []
+        for index, candidates in enumerate(self.positions):
+            choice = chosen.get(index, 0)
+            if not 0 <= choice < len(candidates):
+                raise SpaceError(f"position {index} has {len(candidates)} candidates, there is no number {choice}")
+            blocks.append(candidates[choice])
+        separator = "-" if any(len(c) > 10 for c in self.positions) else ""
+        return Architecture(name or f"{self.name}-{separator.join(map(str, choices))}", tuple(blocks))
+
+    def choices(self, architecture: Architecture) -> tuple[int, ...]:
+        """The inverse of `architecture`. Raises SpaceError when it is not in the space."""
+        if len(architecture.blocks) != len(self.positions):
+            raise SpaceError(f"{architecture.name!r} has {len(architecture.blocks)} blocks, not {len(self.positions)}")
+        for candidates, block in zip(self.positions, architecture.blocks, strict=True):
+            if block not in candidates:
+                raise SpaceError(f"{architecture.name!r} is not in space {self.name!r}: it has {block}")
+        return tuple(self.positions[i].index(architecture.blocks[i]) for i in self.searchable)
+
+    def distinct_blocks(self) -> list[Block]:
+        """Every block that an architecture of the space can have, once, in order; what there is to profile."""
+        blocks = dict.fromkeys(block for candidates in self.positions for block in candidates)
+        return [block for block in blocks if block.graph().nodes]  # the identity runs nothing
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """A uniformly random architecture."""
+        return self.architecture([rng.randrange(len(self.positions[i])) for i in self.searchable])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "positions": [[block.name for block in c] for c in self.positions]}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> SearchSpace:
+        """Raises FormatError when the content is not a space."""
+        try:
+            return cls(str(data["name"]), tuple(tuple(parse_block(n) for n in c) for c in data["positions"]))
+        except (KeyError, TypeError, BlockError, SpaceError) as error:
+            raise FormatError(f"this is not a search space: {_reason(error)}") from error
+
+    def save(self, path: str | Path) -> None:
+        write_json(path, "space", SCHEMA_VERSION, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> SearchSpace:
+        """Raises FormatError when the file is missing, damaged, foreign or newer."""
+        data = read_json(path, "space", SCHEMA_VERSION)
+        try:
+            return cls.from_json(data)
+        except FormatError as error:
+            raise FormatError(f"{path}: {error}") from error
+
+
+def _reason(error: Exception) -> str:
+    return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
