@@ -1,0 +1,36 @@
+# make demo   profile this CPU, learn it, search a network for a latency target, train, export, time
+# make test   all checks that a change must pass: ruff, mypy, import-linter, pytest
+#
+# Each works alone on a fresh machine with Python 3.11 or newer. PIP_ARGS adds options to pip, PYTHON chooses another Python.
+
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow clean
+
+demo: $(VENV)/.netlathe
+	$(BIN)/netlathe demo --output runs/demo
+
+test: $(VENV)/.netlathe-dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
+
+test-slow: $(VENV)/.netlathe-dev
+	$(BIN)/pytest -m slow
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/.netlathe: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.netlathe-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e ".[dev,onnxruntime]"
+	touch $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "netlathe needs Python 3.11 or newer, found: $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,116 @@
+"""What the terminal sees: tables, progress bars, one JSON object for machines, one paragraph for an error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+Update = Callable[[int, int, str], None]
+"""(done, total, note) for a progress bar."""
+
+
+class Terminal:
+    """Words and progress go to standard error. Results go to standard output: as tables, or, when `as_json`, as one JSON
+    object on its last line."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.err = Console(stderr=True, highlight=False)
+        self.out = self.err if as_json else Console(highlight=False)
+
+    def say(self, text: str) -> None:
+        """A line on standard error."""
+        self.err.print(text, soft_wrap=True)
+
+    def step(self, title: str) -> None:
+        """The heading of a longer step."""
+        self.err.print()
+        self.err.print(Text(title, style="bold cyan"))
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Each with its remedy in its own words."""
+        for warning in warnings:
+            self.err.print(Padding(Text(f"Warning: {warning}", style="yellow"), (0, 0, 0, 2)))
+
+    def table(
+        self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", last: bool = False
+    ) -> None:
+        """The first column is text, the others are numbers and stand to the right. `last`: the last row sums up."""
+        table = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for index, column in enumerate(columns):
+            table.add_column(column, justify="left" if index == 0 else "right", header_style="dim")
+        for row in rows:
+            table.add_row(*(str(cell) for cell in row))
+        if last and table.rows:
+            table.rows[-1].style = "bold"
+        self.out.print(table)
+
+    def result(self, content: Mapping[str, Any]) -> None:
+        """The machine's answer; nothing without --json."""
+        if self.as_json:
+            print(json.dumps(content), flush=True)
+
+    @contextmanager
+    def progress(self, label: str, unit: str = "") -> Iterator[Update]:
+        """A progress bar with an ETA; off a terminal, a line at the start and every tenth."""
+        if not self.err.is_terminal:
+            yield self._lines(label, unit)
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self.err, transient=True) as bar:
+            task = bar.add_task(label, total=None, note="")
+            yield lambda done, total, note: bar.update(task, completed=done, total=total, note=note)
+
+    def _lines(self, label: str, unit: str) -> Update:
+        printed = -1
+
+        def update(done: int, total: int, note: str) -> None:
+            nonlocal printed
+            tenth = 10 * done // max(total, 1)
+            if tenth > printed:
+                printed = tenth
+                self.say(f"  {label}: {done}/{total} {unit}  {note}".rstrip())
+
+        return update
+
+
+def fail(message: str, *, as_json: bool, kind: str) -> None:
+    """One paragraph on standard error; for machines also an object on standard output."""
+    console = Console(stderr=True, highlight=False)
+    console.print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=not sys.stderr.isatty())
+    if as_json:
+        print(json.dumps({"error": {"type": kind, "message": message}}), flush=True)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.123 -> '12.3 %'; a dash when unknown."""
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def milliseconds(value: float | None) -> str:
+    """Three significant digits; a dash when unknown."""
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def millions(value: int) -> str:
+    """1234567 -> '1.23 M'."""
+    return f"{value / 1e6:.2f} M"

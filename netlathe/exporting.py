@@ -1,0 +1,73 @@
+"""A trained network as a file for the device, and the proof that the file still classifies as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archspace.errors import FormatError
+
+if TYPE_CHECKING:
+    from archspace.forms.torch import TorchGraph
+
+    from search.images import ImageSplit
+
+Format = Literal["tflite", "onnx"]
+
+
+def export(network: TorchGraph, path: Path, form: Format) -> None:
+    """Writes the network with BatchNorm folded; float32 input in [-1, 1], NHWC for .tflite and NCHW for .onnx."""
+    from archspace.forms.torch import folded_weights
+
+    weights = folded_weights(network)
+    if form == "tflite":
+        from archspace.forms.tflite import write_tflite
+
+        content = write_tflite(network.graph, weights)
+    else:
+        from archspace.forms.onnx import write_onnx
+
+        content = write_onnx(network.graph, weights)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def file_accuracy(path: Path, split: ImageSplit) -> float:
+    """Share of `split` that the exported file classifies right, image by image, through the runtime it is made for."""
+    from search.images import to_input
+
+    classify = _tflite(path) if path.suffix == ".tflite" else _onnx(path)
+    right = 0
+    for image, label in zip(split.images, split.labels.tolist(), strict=True):
+        x = to_input(image[None]).numpy()
+        right += int(classify(x).argmax()) == label
+    return right / len(split)
+
+
+def _tflite(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    source, sink = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def classify(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        interpreter.set_tensor(source, np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
+        interpreter.invoke()
+        return np.asarray(interpreter.get_tensor(sink))
+
+    return classify
+
+
+def _onnx(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise FormatError("checking an .onnx file needs onnxruntime: pip install 'netlathe[onnxruntime]'") from None
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    source = session.get_inputs()[0].name
+    return lambda x: np.asarray(session.run(None, {source: x})[0])

@@ -1,0 +1,20 @@
+"""Command-line options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object; words go to stderr.")]
+Space = Annotated[str, typer.Option(help="Search space: proxyless, nas-bench-macro, tiny, or a space's JSON file.")]
+Resolution = Annotated[int | None, typer.Option(help="Input height and width in pixels, instead of the preset's.")]
+Width = Annotated[float | None, typer.Option(help="Channel multiplier of the preset.")]
+Classes = Annotated[int | None, typer.Option(help="Number of classes, instead of the preset's.")]
+Predictor = Annotated[Path, typer.Option(help="Predictor file, as `netlathe fit` writes it.")]
+Data = Annotated[
+    str, typer.Option(help="Images: a folder per class, an .npz, a .parquet of encoded images, or 'digits'.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+LimitImages = Annotated[int | None, typer.Option(min=1, help="Use at most so many images per split.")]

@@ -1,0 +1,27 @@
+"""search's branch of the error tree.
+
+SearchError
+├── DataError       images that cannot be read, split or shaped
+├── TargetError     a latency target that no network of the space meets, or a table with holes
+└── TrainingError   a loss that is no longer a number, or weights that do not fit
+"""
+
+from __future__ import annotations
+
+from archspace.errors import NetlatheError
+
+
+class SearchError(NetlatheError):
+    """Base of search's failures."""
+
+
+class DataError(SearchError):
+    """Images that cannot be read, split or shaped."""
+
+
+class TargetError(SearchError):
+    """A latency target that no network of the space meets, or a latency table with holes."""
+
+
+class TrainingError(SearchError):
+    """A loss that is no longer a number, or weights that do not fit."""

@@ -1,0 +1,86 @@
+"""Architecture parameters: one masked tensor (positions, candidates), the paths drawn from it, the step taken on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Path = tuple[int, ...]
+"""One candidate index per searchable position."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What one position executes: `active` alone, or also `inactive`, both through gate values (2,) = [1, 0] that carry
+    the gradient."""
+
+    active: int
+    inactive: int | None = None
+    values: Tensor | None = None
+
+
+def plain_gates(path: Sequence[int]) -> list[Gate]:
+    """The path and nothing else: for weight steps, and for running one network of the supernet."""
+    return [Gate(choice) for choice in path]
+
+
+class ArchitectureParameters(nn.Module):
+    """alpha (positions, candidates); entries beyond a position's candidates are masked out."""
+
+    mask: Tensor
+
+    def __init__(self, candidates: Sequence[int]) -> None:
+        super().__init__()
+        width = max(candidates, default=1)
+        self.alpha = nn.Parameter(torch.zeros(len(candidates), width))
+        self.register_buffer("mask", torch.arange(width) < torch.tensor(candidates)[:, None])
+
+    def log_probabilities(self) -> Tensor:
+        """(positions, candidates); -inf where there is no candidate."""
+        return self.alpha.masked_fill(~self.mask, -torch.inf).log_softmax(1)
+
+    def probabilities(self) -> Tensor:
+        """softmax(alpha) over each position's candidates; 0 where there is none."""
+        return self.log_probabilities().exp()
+
+    def sample_path(self, generator: torch.Generator) -> Path:
+        """One path, each position by its probabilities."""
+        with torch.no_grad():
+            drawn = torch.multinomial(self.probabilities(), 1, generator=generator)
+        return tuple(drawn[:, 0].tolist())
+
+    def uniform_path(self, generator: torch.Generator) -> Path:
+        """One path, every candidate alike: for the warm-up of the weights."""
+        drawn = torch.multinomial(self.mask.float(), 1, generator=generator)
+        return tuple(drawn[:, 0].tolist())
+
+    def sample_pairs(self, generator: torch.Generator) -> list[Gate]:
+        """Two candidates per position by their probabilities, one of them active (ProxylessNAS, section 3.2.1).
+
+        The gate values are binary going forward; going backward they pass the gradient to the pair's softmax.
+        """
+        with torch.no_grad():
+            pairs = torch.multinomial(self.probabilities(), 2, generator=generator)
+        p = self.alpha.gather(1, pairs).softmax(1)
+        active = torch.multinomial(p.detach(), 1, generator=generator)
+        one_hot = torch.zeros_like(p).scatter(1, active, 1.0)
+        values = one_hot + p - p.detach()
+        gates = []
+        for row, (pair, first) in enumerate(zip(pairs.tolist(), active[:, 0].tolist(), strict=True)):
+            order = [first, 1 - first]
+            gates.append(Gate(pair[first], pair[1 - first], values[row, order]))
+        return gates
+
+
+@torch.no_grad()
+def rescale_pairs(parameters: ArchitectureParameters, before: Tensor, gates: Sequence[Gate]) -> None:
+    """After a step on pairs: shifts each pair so that its unnormalised mass is what it was in `before` (alpha before
+    the step), so that the task's gradient only trades within the pairs that were sampled (ibid.)."""
+    after = parameters.alpha
+    rows = torch.arange(len(gates))[:, None]
+    pairs = torch.tensor([[g.active, g.inactive] for g in gates])
+    old, new = before[rows, pairs], after[rows, pairs]
+    after[rows, pairs] = new + torch.logsumexp(old, 1, keepdim=True) - torch.logsumexp(new, 1, keepdim=True)

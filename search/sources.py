@@ -1,0 +1,209 @@
+"""Where images come from: the built-in digits, a folder per class, an .npz, a Parquet of encoded images."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from search.errors import DataError
+from search.images import ImageData, ImageSplit, Pixels, make_data
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".gif")
+_SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "validation", "valid": "validation", "validation": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_LABEL_COLUMNS = ("label", "labels", "class", "target", "y", "fine_label")
+
+
+def load_images(source: str, size: Pixels, *, channels: int = 3, seed: int = 0, limit: int | None = None) -> ImageData:
+    """Images of `source`, resized to `size` and turned into `channels` (1: grey, 3: RGB).
+
+    source: 'digits' (scikit-learn's 1,797 handwritten digits of 8x8), a folder with one folder per class (or
+    train/ and test/ or val/ with such folders), an .npz with x_train, y_train (x_test, y_test) or x, y, or a .parquet
+    with a column of encoded images, a label column and perhaps a `split` column. `limit`: at most so many per split.
+    Raises DataError.
+    """
+    if source == "digits":
+        return _digits(size, channels, seed, limit)
+    path = Path(source)
+    if path.is_dir():
+        classes, splits = _from_folder(path, size, channels)
+    elif not path.is_file():
+        raise DataError(f"{source}: no such file or folder; give a folder of images, an .npz, a .parquet, or 'digits'")
+    elif path.suffix == ".npz":
+        classes, splits = _from_npz(path, size, channels)
+    elif path.suffix == ".parquet":
+        classes, splits = _from_parquet(path, size, channels, limit, seed)
+    else:
+        raise DataError(f"{source}: images are read from a folder, an .npz or a .parquet, not from {path.suffix!r}")
+    return make_data(path.stem, classes, _test_from_validation(splits), seed=seed, limit=limit)
+
+
+def _digits(size: Pixels, channels: int, seed: int, limit: int | None) -> ImageData:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # stored as 0..16
+    split = ImageSplit(_fit(images, size, channels, "digits"), torch.from_numpy(digits.target.astype(np.int64)))
+    classes = tuple(str(name) for name in digits.target_names)
+    # A mirrored digit is another sign.
+    return make_data("digits", classes, {"train": split}, seed=seed, mirror=False, limit=limit)
+
+
+def _test_from_validation(splits: dict[str, ImageSplit]) -> dict[str, ImageSplit]:
+    """ImageNet-style sets have train and val only: val then is what accuracy is reported on."""
+    if "validation" in splits and "test" not in splits:
+        return {"train": splits["train"], "test": splits["validation"]} if "train" in splits else splits
+    return splits
+
+
+def _from_folder(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
+    folders = {_SPLIT_NAMES[p.name.lower()]: p for p in _subfolders(path) if p.name.lower() in _SPLIT_NAMES}
+    if not folders:
+        folders = {"train": path}
+    classes = tuple(p.name for p in _subfolders(folders.get("train", path)))
+    splits = {}
+    for split, folder in folders.items():
+        found = tuple(p.name for p in _subfolders(folder))
+        if found != classes:
+            odd = sorted(set(found) ^ set(classes))
+            raise DataError(f"{folder}: its class folders differ from those of the training split ({', '.join(odd)})")
+        files = [(i, f) for i, name in enumerate(classes) for f in _image_files(folder / name)]
+        if not files:
+            raise DataError(
+                f"{folder}: no images found; expected one folder per class with files of {', '.join(IMAGE_SUFFIXES)}"
+            )
+        images = _decode(((str(f), f) for _, f in files), size, channels)
+        splits[split] = ImageSplit(images, torch.tensor([label for label, _ in files]))
+    return classes, splits
+
+
+def _subfolders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _from_npz(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
+    pairs = {"train": (("x_train", "y_train"), ("x", "y"), ("images", "labels")), "test": (("x_test", "y_test"),)}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {
+                split: (file[x], file[y])
+                for split, names in pairs.items()
+                for x, y in names
+                if x in file.files and y in file.files
+            }
+            names = ", ".join(file.files)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read as an .npz of plain arrays ({error})") from error
+    if "train" not in found:
+        raise DataError(f"{path}: holds {names or 'nothing'}; expected x_train and y_train, or x and y")
+    values = np.unique(np.concatenate([y.ravel() for _, y in found.values()]))
+    splits = {
+        split: ImageSplit(_fit(x, size, channels, f"{path} ({split})"), _encode(y, values, len(x), f"{path} ({split})"))
+        for split, (x, y) in found.items()
+    }
+    return tuple(str(v) for v in values), splits
+
+
+def _from_parquet(
+    path: Path, size: Pixels, channels: int, limit: int | None, seed: int
+) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet ({error})") from error
+    image_column = next((c for c in frame.columns if len(frame) and _encoded(frame[c].iloc[0]) is not None), None)
+    label_column = next((c for c in _LABEL_COLUMNS if c in frame.columns), None)
+    if image_column is None or label_column is None:
+        raise DataError(
+            f"{path}: needs a column of encoded images (bytes) and one of labels ({', '.join(_LABEL_COLUMNS)}); "
+            f"it has {', '.join(map(str, frame.columns)) or 'no columns'}"
+        )
+    values = np.unique(frame[label_column].to_numpy())
+    names = frame["split"].astype(str).str.lower() if "split" in frame.columns else pd.Series("train", frame.index)
+    unknown = set(names) - set(_SPLIT_NAMES)
+    if unknown:
+        raise DataError(f"{path}: unknown split {sorted(unknown)[0]!r}; known: {', '.join(_SPLIT_NAMES)}")
+    splits = {}
+    for split, rows in frame.groupby(names.map(_SPLIT_NAMES)):
+        if limit is not None:  # decode no more than needed; two splits may yet be held out of this one
+            rows = rows.sample(n=min(len(rows), 3 * limit), random_state=seed).sort_index()
+        encoded = ((f"{path} row {i}", io.BytesIO(_encoded(value) or b"")) for i, value in rows[image_column].items())
+        labels = _encode(rows[label_column].to_numpy(), values, len(rows), str(path))
+        splits[str(split)] = ImageSplit(_decode(encoded, size, channels), labels)
+    return tuple(str(v) for v in values), splits
+
+
+def _encoded(value: object) -> bytes | None:
+    """The bytes of an image cell: plain, or the {'bytes', 'path'} struct that some data sets use."""
+    content = value.get("bytes") if isinstance(value, dict) else value
+    return content if isinstance(content, bytes) else None
+
+
+def _encode(labels: NDArray[np.generic], values: NDArray[np.generic], count: int, where: str) -> Tensor:
+    """Labels as indices into the sorted distinct values."""
+    if labels.size != count:
+        raise DataError(f"{where}: {count} images but {labels.size} labels")
+    return torch.from_numpy(np.searchsorted(values, labels.ravel()).astype(np.int64))
+
+
+def _decode(files: Iterable[tuple[str, Path | io.BytesIO]], size: Pixels, channels: int) -> Tensor:
+    """Encoded images, each with the name to blame -> uint8 (N, C, H, W)."""
+    height, width = size
+    arrays = []
+    for name, file in files:
+        try:
+            with Image.open(file) as image:
+                picture = image.convert("RGB" if channels == 3 else "L")
+                if picture.size != (width, height):
+                    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+                arrays.append(np.asarray(picture).reshape(height, width, channels))
+        except (UnidentifiedImageError, OSError) as error:
+            raise DataError(f"{name}: not a readable image ({error}); remove or replace it") from error
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+
+
+def _fit(images: NDArray[np.generic], size: Pixels, channels: int, where: str) -> Tensor:
+    """Array of (N, H, W) or (N, H, W, C), uint8 or floats in 0..1 -> uint8 (N, channels, *size)."""
+    array = images[..., None] if images.ndim == 3 else images
+    if array.ndim != 4 or array.shape[-1] not in (1, 3) or 0 in array.shape:
+        raise DataError(f"{where}: images must have shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), got {images.shape}")
+    if array.dtype != np.uint8:
+        array = _to_uint8(array, where)
+    x = torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2)
+    if x.shape[1] != channels:
+        x = x.expand(-1, 3, -1, -1) if channels == 3 else x.float().mean(1, keepdim=True).round().to(torch.uint8)
+    if tuple(x.shape[2:]) != size:
+        x = _resize(x, size)
+    return x.contiguous()
+
+
+def _to_uint8(array: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
+    values = array.astype(np.float64)
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
+        raise DataError(f"{where}: pixel values must lie in 0..255 (uint8) or 0..1 (float)")
+    scale = 255.0 if np.issubdtype(array.dtype, np.floating) and values.max() <= 1 else 1.0
+    return np.rint(values * scale).astype(np.uint8)
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    parts = [
+        torch.nn.functional.interpolate(part.float(), tuple(size), mode="bilinear", antialias=True)
+        for part in torch.split(x, 4096)
+    ]
+    return torch.cat([part.round().clamp(0, 255).to(torch.uint8) for part in parts])
