@@ -19,8 +19,8 @@ Update = Callable[[int, int, str], None]
 
 
 class Terminal:
-    """Words and progress go to standard error. Results go to standard output: as tables, or, when `as_json`, as one JSON
-    object on its last line."""
+    """Words and progress go to standard error. Results go to standard output: as tables, or, when `as_json`, as one
+    JSON object on its last line."""
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json

@@ -14,7 +14,7 @@ Width = Annotated[float | None, typer.Option(help="Channel multiplier of the pre
 Classes = Annotated[int | None, typer.Option(help="Number of classes, instead of the preset's.")]
 Predictor = Annotated[Path, typer.Option(help="Predictor file, as `netlathe fit` writes it.")]
 Data = Annotated[
-    str, typer.Option(help="Images: a folder per class, an .npz, a .parquet of encoded images, or 'digits'.")
+    str, typer.Option(help="A folder per class, an .npz, a .parquet of encoded images, or 'digits'.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 LimitImages = Annotated[int | None, typer.Option(min=1, help="Use at most so many images per split.")]

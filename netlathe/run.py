@@ -45,7 +45,7 @@ def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
     architecture = Architecture.load(folder / ARCHITECTURE)
     path = folder / WEIGHTS
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             state = {name: torch.from_numpy(file[name]) for name in file.files}
         network = TorchGraph(architecture.graph())
         network.load_state_dict(state)
@@ -58,6 +58,7 @@ def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
 
 
 def save_search(folder: Path, content: dict[str, Any]) -> None:
+    """Everything about a search that is not weights."""
     write_json(folder / SEARCH, "search", SCHEMA_VERSION, content)
 
 

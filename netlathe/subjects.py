@@ -80,6 +80,7 @@ def _of_name(name: str) -> Subject:
             if name.partition("_")[0] in ("mbconv", "conv", "sepconv", "avgpool", "maxpool", "linear", "skip", "zero"):
                 raise unknown_block from None
             raise SpaceError(
-                f"{unknown_network}; nor is it a file, a run's folder, or a block such as mbconv_k3_e6_s1_c16-16_56x56_relu6"
+                f"{unknown_network}; nor is it a file, a run's folder, or a block such as "
+                "mbconv_k3_e6_s1_c16-16_56x56_relu6"
             ) from None
     return Subject(name, block.graph(), (Part(name, block.graph()),))

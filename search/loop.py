@@ -105,9 +105,7 @@ class _Search:
     ) -> None:
         self.data, self.table, self.target_ms, self.config = data, table, target_ms, config
         self.generator = torch.Generator().manual_seed(config.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)  # initial weights come from torch's global generator
-            self.supernet = SuperNet(space)
+        self.supernet = SuperNet(space, generator=self.generator)
         self.parameters = ArchitectureParameters([len(space.positions[i]) for i in space.searchable])
         self.multiplier = Multiplier(config.multiplier_gain, config.multiplier_rate)
         self.weight_optimizer = make_optimizer(

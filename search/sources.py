@@ -100,7 +100,7 @@ def _image_files(folder: Path) -> list[Path]:
 def _from_npz(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
     pairs = {"train": (("x_train", "y_train"), ("x", "y"), ("images", "labels")), "test": (("x_test", "y_test"),)}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             found = {
                 split: (file[x], file[y])
                 for split, names in pairs.items()

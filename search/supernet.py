@@ -18,11 +18,12 @@ from search.parameters import Gate, Path
 class SuperNet(nn.Module):
     """A search space with weights. Which candidates run is an argument of forward, never a state of the module."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.space = space
         self.positions = nn.ModuleList(
-            nn.ModuleList(TorchGraph(block.graph()) for block in candidates) for candidates in space.positions
+            nn.ModuleList(TorchGraph(block.graph(), generator=generator) for block in candidates)
+            for candidates in space.positions
         )
 
     def forward(self, x: Tensor, gates: Sequence[Gate]) -> Tensor:
