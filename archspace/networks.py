@@ -48,7 +48,9 @@ def mobilenet_v2(width: float = 1.0, resolution: int = 224, classes: int = 1000)
     for expand, channels, times, stride in plan:
         layers += _repeat(3, expand, stride, make_divisible(channels * width), times)
     stem, head = make_divisible(32 * width), make_divisible(1280 * max(1.0, width))
-    name = f"mobilenet_v2_{width:g}" + (f"_{resolution}" if resolution != 224 else "")
+    name = "mobilenet_v2"
+    if (width, resolution) != (1.0, 224):
+        name += f"_{width:g}" + (f"_{resolution}" if resolution != 224 else "")
     return _mobile_chain(name, stem, layers, head, resolution=resolution, classes=classes)
 
 

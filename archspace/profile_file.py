@@ -9,57 +9,75 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from archspace.errors import FormatError, RecordError
+from archspace.errors import ArchspaceError, FormatError, RecordError
 from archspace.graph import Graph
-from archspace.records import LatencyRecord, Measurement, Round, Setup, Status
+from archspace.records import Kind, LatencyRecord, Measurement, Round, Setup, Status
 
 APPLICATION_ID = 0x6E6C7468  # "nlth": what marks a SQLite file as ours
 SCHEMA_VERSION = 1
 _SCHEMA = """
-CREATE TABLE setups (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE graphs (key TEXT PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, json TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE rounds (
+CREATE TABLE IF NOT EXISTS setups (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS graphs (
+    key TEXT PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, json TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS anchors (
+    setup TEXT NOT NULL REFERENCES setups, graph TEXT NOT NULL REFERENCES graphs,
+    PRIMARY KEY (setup, graph)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rounds (
     id INTEGER PRIMARY KEY, setup TEXT NOT NULL REFERENCES setups, started_at REAL NOT NULL,
     drift REAL NOT NULL, conditions TEXT NOT NULL, UNIQUE (setup, started_at));
-CREATE TABLE samples (
+CREATE TABLE IF NOT EXISTS samples (
     graph TEXT NOT NULL REFERENCES graphs, round INTEGER NOT NULL REFERENCES rounds, samples_ms TEXT NOT NULL,
     PRIMARY KEY (graph, round)) WITHOUT ROWID;
-CREATE TABLE outcomes (
+CREATE TABLE IF NOT EXISTS outcomes (
     setup TEXT NOT NULL REFERENCES setups, graph TEXT NOT NULL REFERENCES graphs, status TEXT NOT NULL,
     message TEXT NOT NULL, PRIMARY KEY (setup, graph)) WITHOUT ROWID;
 """
 
-Kind = Literal["block", "network"]
+
+@dataclass(frozen=True)
+class RoundInfo:
+    """A round without its samples: when it started (seconds since the epoch, unique within its setup), its drift, and
+    the conditions that the device reported (load, frequency, temperature, ...)."""
+
+    started_at: float
+    drift: float
+    conditions: Mapping[str, float | str]
 
 
 class ProfileFile:
     """An open profile file; use it in a with statement.
 
-    Raises FormatError on a file that is not a profile, is damaged, or comes from a newer netlathe. With
-    `create`, a missing file is made; without, it is an error.
+    Raises FormatError, from here and from every method, on a file that is not a profile, is damaged, cannot be written
+    or comes from a newer netlathe. With `create`, a missing file is made; without, it is an error.
     """
 
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
         self.path = Path(path)
         if not create and not self.path.is_file():
             raise FormatError(f"{self.path}: there is no such profile file; `netlathe profile --output` makes one")
-        if create:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # One campaign may hold the file while another process reads: WAL lets both go on.
+            if create:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, isolation_level=None, timeout=10)
-            self._check_or_create(create)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-        except sqlite3.Error as error:
-            raise FormatError(f"{self.path}: cannot be read as a profile file ({error})") from error
+        except (OSError, sqlite3.Error) as error:
+            raise FormatError(f"{self.path}: cannot be opened as a profile file ({error})") from error
+        try:
+            with self._guard():
+                self._check_or_create(create)
+                # One campaign may hold the file while another process reads: WAL lets both go on.
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            self._db.close()
+            raise
 
     def _check_or_create(self, create: bool) -> None:
         tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -67,33 +85,74 @@ class ProfileFile:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if tables == 0 and app == 0 and create:
             marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-            self._db.executescript(f"BEGIN; {_SCHEMA} {marks} COMMIT")
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {marks} COMMIT")
         elif app != APPLICATION_ID:
             raise FormatError(f"{self.path}: this is a SQLite file, but not a netlathe profile")
         elif version > SCHEMA_VERSION:
-            raise FormatError(
-                f"{self.path}: written by a newer netlathe (schema {version}, this one reads {SCHEMA_VERSION}); "
-                "upgrade netlathe"
-            )
+            schemas = f"schema {version}, this one reads {SCHEMA_VERSION}"
+            raise FormatError(f"{self.path}: written by a newer netlathe ({schemas}); upgrade netlathe")
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Turns what SQLite and the decoders complain about into one clear error."""
+        try:
+            yield
+        except FormatError:
+            raise
+        except sqlite3.OperationalError as error:
+            hint = "is it in use, read-only, or the disk full?"
+            raise FormatError(f"{self.path}: SQLite cannot use this file ({error}); {hint}") from error
+        except (sqlite3.Error, ArchspaceError, LookupError, TypeError, ValueError) as error:
+            raise FormatError(f"{self.path}: the profile file is damaged ({error!r}); restore a copy of it") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of it is stored, or nothing."""
+        with self._guard():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
 
     def __enter__(self) -> ProfileFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, value: object, traceback: object) -> None:
         self.close()
 
     def close(self) -> None:
         self._db.close()
 
     def add_setup(self, setup: Setup) -> None:
-        self._db.execute("INSERT OR IGNORE INTO setups VALUES (?, ?)", (setup.key, json.dumps(setup.to_json())))
+        with self._guard():
+            self._db.execute("INSERT OR IGNORE INTO setups VALUES (?, ?)", (setup.key, json.dumps(setup.to_json())))
 
     def add_graph(self, name: str, kind: Kind, graph: Graph) -> None:
-        """Makes the graph known; samples and outcomes refer to it by key."""
+        """Makes the graph known; samples and outcomes refer to it by key. Known already, it keeps its first name."""
         row = (graph.key, name, kind, json.dumps(graph.to_json()))
-        self._db.execute("INSERT OR IGNORE INTO graphs VALUES (?, ?, ?, ?)", row)
+        with self._guard():
+            self._db.execute("INSERT OR IGNORE INTO graphs VALUES (?, ?, ?, ?)", row)
+
+    def add_graphs(self, graphs: Iterable[tuple[str, Kind, Graph]]) -> None:
+        """The same for many (name, kind, graph), in one transaction."""
+        with self._transaction():
+            for name, kind, graph in graphs:
+                self.add_graph(name, kind, graph)
+
+    def set_anchors(self, setup: Setup, keys: Iterable[str]) -> None:
+        """Adds to the setup's anchors: known graphs that stand in every round and tell the machine's drift."""
+        with self._transaction():
+            self._db.executemany("INSERT OR IGNORE INTO anchors VALUES (?, ?)", [(setup.key, key) for key in keys])
+
+    def anchors(self, setup: Setup) -> dict[str, Graph]:
+        """The setup's anchors by key; empty before the first campaign."""
+        query = "SELECT key, json FROM anchors JOIN graphs ON graph = key WHERE setup = ? ORDER BY key"
+        with self._guard():
+            rows = self._db.execute(query, (setup.key,)).fetchall()
+            return {key: Graph.from_json(json.loads(text)) for key, text in rows}
 
     def add_round(
         self,
@@ -105,91 +164,113 @@ class ProfileFile:
         conditions: Mapping[str, Any] | None = None,
     ) -> None:
         """Stores one round, {graph key: times in ms}, as one transaction. What is already stored is left alone."""
-        with self._db:
-            self._db.execute("BEGIN")
-            self._db.execute(
-                "INSERT OR IGNORE INTO rounds (setup, started_at, drift, conditions) VALUES (?, ?, ?, ?)",
-                (setup.key, started_at, drift, json.dumps(dict(conditions or {}))),
-            )
-            query = "SELECT id FROM rounds WHERE setup = ? AND started_at = ?"
-            (round_id,) = self._db.execute(query, (setup.key, started_at)).fetchone()
-            rows = [(key, round_id, json.dumps(list(times))) for key, times in samples_ms.items()]
-            self._db.executemany("INSERT OR IGNORE INTO samples VALUES (?, ?, ?)", rows)
+        with self._transaction():
+            self._insert_round(setup, samples_ms, started_at, drift, conditions or {})
+
+    def _insert_round(
+        self,
+        setup: Setup,
+        samples_ms: Mapping[str, Sequence[float]],
+        started_at: float,
+        drift: float,
+        conditions: Mapping[str, Any],
+    ) -> None:
+        self._db.execute(
+            "INSERT OR IGNORE INTO rounds (setup, started_at, drift, conditions) VALUES (?, ?, ?, ?)",
+            (setup.key, started_at, drift, json.dumps(dict(conditions))),
+        )
+        query = "SELECT id FROM rounds WHERE setup = ? AND started_at = ?"
+        (round_id,) = self._db.execute(query, (setup.key, started_at)).fetchone()
+        rows = [(key, round_id, json.dumps(list(times))) for key, times in samples_ms.items()]
+        self._db.executemany("INSERT OR IGNORE INTO samples VALUES (?, ?, ?)", rows)
 
     def set_drifts(self, setup: Setup, drifts: Mapping[float, float]) -> None:
         """Updates the drift of rounds, {started_at: drift}, once the anchors' reference is better known."""
-        with self._db:
-            self._db.execute("BEGIN")
-            self._db.executemany(
-                "UPDATE rounds SET drift = ? WHERE setup = ? AND started_at = ?",
-                [(drift, setup.key, started_at) for started_at, drift in drifts.items()],
-            )
+        rows = [(drift, setup.key, started_at) for started_at, drift in drifts.items()]
+        with self._transaction():
+            self._db.executemany("UPDATE rounds SET drift = ? WHERE setup = ? AND started_at = ?", rows)
 
     def rounds(self, setup: Setup) -> dict[str, tuple[Round, ...]]:
-        """Every stored round per graph key, finished or not."""
+        """Every stored round per graph key in order of time, finished or not."""
         query = (
             "SELECT graph, samples_ms, drift, started_at FROM samples JOIN rounds ON round = id "
             "WHERE setup = ? ORDER BY started_at"
         )
         rounds: dict[str, list[Round]] = defaultdict(list)
-        for key, samples, drift, started_at in self._db.execute(query, (setup.key,)):
-            rounds[key].append(Round(tuple(json.loads(samples)), drift, started_at))
+        with self._guard():
+            for key, samples, drift, started_at in self._db.execute(query, (setup.key,)):
+                rounds[key].append(Round(tuple(json.loads(samples)), drift, started_at))
         return {key: tuple(value) for key, value in rounds.items()}
+
+    def round_log(self, setup: Setup) -> list[RoundInfo]:
+        """Drift and conditions of every round in order of time."""
+        query = "SELECT started_at, drift, conditions FROM rounds WHERE setup = ? ORDER BY started_at"
+        with self._guard():
+            rows = self._db.execute(query, (setup.key,)).fetchall()
+            return [RoundInfo(started_at, drift, json.loads(text)) for started_at, drift, text in rows]
 
     def set_outcome(self, setup: Setup, key: str, status: Status, message: str = "") -> None:
         """Marks a graph as finished; a failed one may be overwritten by a later attempt."""
         row = (setup.key, key, str(status), message)
-        self._db.execute("INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?)", row)
+        with self._guard():
+            self._db.execute("INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?)", row)
 
     def outcomes(self, setup: Setup) -> dict[str, Status]:
-        rows = self._db.execute("SELECT graph, status FROM outcomes WHERE setup = ?", (setup.key,))
-        return {key: Status(status) for key, status in rows}
+        """Status per graph key; a graph without one is not finished."""
+        with self._guard():
+            rows = self._db.execute("SELECT graph, status FROM outcomes WHERE setup = ?", (setup.key,)).fetchall()
+            return {key: Status(status) for key, status in rows}
 
     def setups(self) -> list[Setup]:
-        return [
-            Setup.from_json(json.loads(text)) for (text,) in self._db.execute("SELECT json FROM setups ORDER BY key")
-        ]
+        with self._guard():
+            rows = self._db.execute("SELECT json FROM setups ORDER BY key").fetchall()
+            return [Setup.from_json(json.loads(text)) for (text,) in rows]
 
     def records(self, setup: Setup | None = None) -> list[LatencyRecord]:
-        """Finished records, of one setup or of all. Raises FormatError when the file is damaged."""
+        """Finished records, of one setup or of all, by kind and name."""
         records = []
         query = (
             "SELECT graph, name, kind, json, status, message FROM outcomes JOIN graphs ON graph = graphs.key "
             "WHERE setup = ? ORDER BY kind, name"
         )
-        try:
+        with self._guard():
             for one in self.setups() if setup is None else [setup]:
                 rounds = self.rounds(one)
                 for key, name, kind, text, status, message in self._db.execute(query, (one.key,)):
                     measurement = Measurement(rounds[key]) if status == Status.OK else None
                     graph = Graph.from_json(json.loads(text))
                     records.append(LatencyRecord(name, kind, graph, one, Status(status), measurement, message))
-        except (sqlite3.Error, KeyError, ValueError) as error:
-            raise FormatError(f"{self.path}: the profile file is damaged ({error!r})") from error
         return records
 
     def add_records(self, records: Iterable[LatencyRecord]) -> int:
-        """Imports finished records with their samples; returns how many were new."""
+        """Imports finished records with their samples, all or none; returns how many were new."""
         by_round: dict[tuple[Setup, float], dict[str, Round]] = defaultdict(dict)
+        records = list(records)
+        known = {setup: self.outcomes(setup) for setup in {record.setup for record in records}}
         new = 0
-        for record in records:
-            self.add_setup(record.setup)
-            self.add_graph(record.name, record.kind, record.graph)
-            if self.outcomes(record.setup).get(record.graph.key) == Status.OK:
-                continue
-            for one in record.measurement.rounds if record.measurement else ():
-                by_round[record.setup, one.started_at][record.graph.key] = one
-            self.set_outcome(record.setup, record.graph.key, record.status, record.message)
-            new += 1
-        for (setup, started_at), samples in by_round.items():
-            drift = next(iter(samples.values())).drift
-            times = {key: one.samples_ms for key, one in samples.items()}
-            self.add_round(setup, times, started_at=started_at, drift=drift)
+        with self._transaction():
+            for record in records:
+                setup, key = record.setup, record.graph.key
+                self.add_setup(setup)
+                self.add_graph(record.name, record.kind, record.graph)
+                if known[setup].get(key) == Status.OK:
+                    continue
+                for one in record.measurement.rounds if record.measurement else ():
+                    by_round[setup, one.started_at][key] = one
+                self.set_outcome(setup, key, record.status, record.message)
+                known[setup][key] = record.status
+                new += 1
+            for (setup, started_at), rounds in by_round.items():
+                times = {key: one.samples_ms for key, one in rounds.items()}
+                self._insert_round(setup, times, started_at, next(iter(rounds.values())).drift, {})
         return new
 
 
 def write_table(records: Sequence[LatencyRecord], path: str | Path) -> None:
-    """Writes records as .csv or .parquet, by the file's ending. Raises FormatError for another ending."""
+    """Writes records as .csv or .parquet, by the file's ending. Raises FormatError for another ending, RecordError when
+    there is nothing to write."""
+    if not records:
+        raise RecordError(f"{path}: there are no records to write")
     frame = pd.DataFrame([record.to_row() for record in records])
     suffix = Path(path).suffix
     if suffix == ".csv":
@@ -210,7 +291,7 @@ def read_records(path: str | Path) -> list[LatencyRecord]:
         with ProfileFile(path) as profile:
             return profile.records()
     try:
-        frame = pd.read_csv(path, keep_default_na=False) if suffix == ".csv" else pd.read_parquet(path)
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False) if suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise FormatError(f"{path}: cannot be read as a table of records ({error})") from error
     missing = {"name", "kind", "status", "setup", "graph", "rounds"} - set(frame.columns)

@@ -11,13 +11,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from archspace.errors import GraphError, RecordError
 from archspace.graph import Graph
 
+Kind = Literal["block", "network"]
+
 STABLE_SPREAD = 0.05
 """Rounds that agree within this (relative standard error of their median) make a stable measurement."""
+
+TABLE_SCHEMA = 1
+"""Version of the rows that to_row writes."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,10 @@ class Setup:
     dtype: str = "float32"
     batch: int = 1
     details: tuple[tuple[str, str], ...] = ()
-    """Further conditions that only some devices have, as sorted (name, value) pairs."""
+    """Further conditions that only some devices have, as (name, value) pairs; kept sorted."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "details", tuple(sorted(self.details)))
 
     def to_json(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "details": dict(self.details)}
@@ -48,7 +56,7 @@ class Setup:
     @classmethod
     def from_json(cls, data: Any) -> Setup:
         try:
-            return cls(**{**data, "details": tuple(sorted(data.get("details", {}).items()))})
+            return cls(**{**data, "details": tuple(data.get("details", {}).items())})
         except (TypeError, AttributeError) as error:
             raise RecordError(f"this is not a setup in netlathe's JSON: {error}") from error
 
@@ -68,33 +76,43 @@ class Setup:
         return f"{self.device} ({self.processor}), {runtime}, {threads}, {self.dtype}, batch {self.batch}"
 
 
+def lower_quartile(values: Sequence[float]) -> float:
+    """25th percentile, between neighbours in proportion, as NumPy's default does."""
+    ordered = sorted(values)
+    index, rest = divmod(len(ordered) - 1, 4)
+    low, high = ordered[index], ordered[min(index + 1, len(ordered) - 1)]
+    return low + (high - low) * rest / 4
+
+
 @dataclass(frozen=True)
 class Round:
     """The consecutive runs of one graph in one round."""
 
     samples_ms: tuple[float, ...]
     drift: float = 1.0
-    """How slow the machine was in this round: geometric mean of the anchors' times over their reference."""
+    """How slow the machine was in this round: median of the anchors' times over their references."""
     started_at: float = 0.0
     """Seconds since the epoch."""
 
     @property
     def latency_ms(self) -> float:
-        """Median of the runs, corrected for drift."""
-        return statistics.median(self.samples_ms) / self.drift
+        """Lower quartile of the runs, corrected for drift: what disturbs a run only ever makes it longer, so the
+        quartile repeats better than the median, and the minimum of many runs is as rare as their maximum."""
+        return lower_quartile(self.samples_ms) / self.drift
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """All rounds of one graph on one setup. Latency is the median of the rounds' medians."""
+    """All rounds of one graph on one setup. Latency is the median of the rounds' latencies."""
 
     rounds: tuple[Round, ...]
 
     def __post_init__(self) -> None:
         if not self.rounds or any(not r.samples_ms for r in self.rounds):
             raise RecordError("a measurement without samples is a failure, not a number")
-        if any(not sample > 0 for r in self.rounds for sample in r.samples_ms):
-            raise RecordError("a measurement holds a time that is not above zero")
+        numbers = (value for r in self.rounds for value in (r.drift, *r.samples_ms))
+        if any(not 0 < value < math.inf for value in numbers):
+            raise RecordError("a measurement holds a time or drift that is not a finite number above zero")
 
     @cached_property
     def latency_ms(self) -> float:
@@ -102,9 +120,11 @@ class Measurement:
 
     @cached_property
     def spread(self) -> float:
-        """Relative scatter of the rounds: 1.4826 * median absolute deviation / median (1 sigma for a Gaussian)."""
-        deviations = (abs(r.latency_ms - self.latency_ms) for r in self.rounds)
-        return 1.4826 * statistics.median(deviations) / self.latency_ms
+        """Relative scatter of the rounds: interquartile range / 1.349 / median (1 sigma for a Gaussian). Outliers do not
+        count, but a machine that alternates between two speeds does, unlike in the median absolute deviation."""
+        latencies = [r.latency_ms for r in self.rounds]
+        upper_quartile = -lower_quartile([-latency for latency in latencies])
+        return (upper_quartile - lower_quartile(latencies)) / 1.349 / self.latency_ms
 
     @property
     def relative_error(self) -> float:
@@ -142,7 +162,7 @@ class LatencyRecord:
 
     name: str
     """Canonical block name, or a network's name."""
-    kind: Literal["block", "network"]
+    kind: Kind
     graph: Graph
     setup: Setup
     status: Status
@@ -152,6 +172,8 @@ class LatencyRecord:
     def __post_init__(self) -> None:
         if (self.status is Status.OK) != (self.measurement is not None):
             raise RecordError(f"{self.name}: a record is either ok with a measurement, or says why there is none")
+        if self.kind not in get_args(Kind):
+            raise RecordError(f"{self.name}: kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
 
     @property
     def latency_ms(self) -> float:
@@ -165,6 +187,7 @@ class LatencyRecord:
         m = self.measurement
         rounds = [dataclasses.asdict(r) for r in m.rounds] if m else []
         return {
+            "schema": TABLE_SCHEMA,
             "name": self.name,
             "kind": self.kind,
             "status": str(self.status),
@@ -181,8 +204,13 @@ class LatencyRecord:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> LatencyRecord:
-        """Raises RecordError when the row is not one that to_row wrote."""
+        """Raises RecordError when the row is not one that to_row wrote, or comes from a newer netlathe."""
         try:
+            if int(row.get("schema", TABLE_SCHEMA)) > TABLE_SCHEMA:
+                raise RecordError(
+                    f"this table was written by a newer netlathe (schema {row['schema']}, this one reads "
+                    f"{TABLE_SCHEMA}); upgrade netlathe"
+                )
             rounds = tuple(
                 Round(tuple(r["samples_ms"]), float(r["drift"]), float(r["started_at"]))
                 for r in json.loads(row["rounds"])

@@ -42,22 +42,32 @@ class Terminal:
             self.err.print(Padding(Text(f"Warning: {warning}", style="yellow"), (0, 0, 0, 2)))
 
     def table(
-        self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", last: bool = False
+        self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True, last: bool = False
     ) -> None:
-        """The first column is text, the others are numbers and stand to the right. `last`: the last row sums up."""
-        table = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        """`numbers`: all but the first column stand to the right. `last`: the last row sums up the others."""
+        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
         for index, column in enumerate(columns):
-            table.add_column(column, justify="left" if index == 0 else "right", header_style="dim")
+            table.add_column(column, justify="right" if numbers and index else "left", header_style="dim")
         for row in rows:
             table.add_row(*(str(cell) for cell in row))
         if last and table.rows:
             table.rows[-1].style = "bold"
-        self.out.print(table)
+        self.out.print(Padding(table, (0, 0, 0, 2)))
 
     def result(self, content: Mapping[str, Any]) -> None:
         """The machine's answer; nothing without --json."""
         if self.as_json:
             print(json.dumps(content), flush=True)
+
+    @contextmanager
+    def working(self, label: str) -> Iterator[None]:
+        """A spinner for a step of unknown length; a line off a terminal."""
+        if self.err.is_terminal:
+            with self.err.status(label):
+                yield
+        else:
+            self.say(f"  {label}")
+            yield
 
     @contextmanager
     def progress(self, label: str, unit: str = "") -> Iterator[Update]:

@@ -13,7 +13,6 @@ from archspace.errors import FormatError
 
 if TYPE_CHECKING:
     from archspace.forms.torch import TorchGraph
-
     from search.images import ImageSplit
 
 Format = Literal["tflite", "onnx"]

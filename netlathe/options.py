@@ -13,8 +13,7 @@ Resolution = Annotated[int | None, typer.Option(help="Input height and width in 
 Width = Annotated[float | None, typer.Option(help="Channel multiplier of the preset.")]
 Classes = Annotated[int | None, typer.Option(help="Number of classes, instead of the preset's.")]
 Predictor = Annotated[Path, typer.Option(help="Predictor file, as `netlathe fit` writes it.")]
-Data = Annotated[
-    str, typer.Option(help="A folder per class, an .npz, a .parquet of encoded images, or 'digits'.")
-]
+Data = Annotated[str, typer.Option(help="A folder per class, an .npz, a .parquet of encoded images, or 'digits'.")]
+What = Annotated[str, typer.Argument(help="Network or block name, architecture .json, run folder, .tflite or .onnx.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 LimitImages = Annotated[int | None, typer.Option(min=1, help="Use at most so many images per split.")]

@@ -30,7 +30,7 @@ def save_network(folder: Path, architecture: Architecture, network: TorchGraph) 
     architecture.save(folder / ARCHITECTURE)
     arrays = {name: value.numpy() for name, value in network.state_dict().items()}
     part = folder / f".{WEIGHTS}.part.npz"
-    np.savez(part, **arrays)  # type: ignore[arg-type]  # every keyword is an array
+    np.savez(part, **arrays)
     part.replace(folder / WEIGHTS)
 
 
@@ -38,6 +38,7 @@ def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
     """The trained network of a run, in eval mode. Raises FormatError when a file is missing, damaged, or of another
     architecture."""
     import torch
+
     from archspace.forms.torch import TorchGraph
 
     if not folder.is_dir():

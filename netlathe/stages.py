@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archspace.blocks import ConvBlock, LinearHead, MBConv
+from archspace.blocks import MBConv
+from archspace.errors import RecordError
 from archspace.profile_file import ProfileFile, read_records
-from archspace.records import LatencyRecord, Setup
+from archspace.records import LatencyRecord
 from archspace.spaces import Architecture, SearchSpace
-from netlathe.console import Terminal
+from netlathe.console import Terminal, percent
 
 if TYPE_CHECKING:
-    from predictor import CrossValidation, LatencyPredictor
-    from profiler.campaign import CampaignSummary, Plan, WorkItem
+    from predictor import CrossValidation, LatencyPredictor, Metrics
+    from profiler.campaign import CampaignSummary, WorkItem
     from profiler.devices.base import Device
-
-
-def work_items(space: SearchSpace, *, networks: int, batch: int, seed: int) -> list[WorkItem]:
-    """The space's distinct blocks, then `networks` whole networks: the lightest and the heaviest, the rest random."""
-    from profiler.campaign import WorkItem
-
-    blocks = space.distinct_blocks()
-    items = [WorkItem(block.name, "block", block.graph(batch)) for block in blocks]
-    return items + [WorkItem(a.name, "network", a.graph(batch)) for a in sample_networks(space, networks, seed)]
+    from profiler.protocol import Plan
 
 
 def sample_networks(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
-    """Different networks: of least and most MACs first, then uniformly random ones."""
+    """Different networks: those of least and of most MACs first, then uniformly random ones."""
     lightest, heaviest = [], []
     for index in space.searchable:
         macs = [block.graph().macs for block in space.positions[index]]
@@ -47,22 +40,29 @@ def baseline(space: SearchSpace, name: str = "baseline") -> Architecture:
     """The space's MobileNetV2: 3x3 kernels and the largest expansion everywhere, nothing skipped."""
     choices = []
     for index in space.searchable:
-        candidates = space.positions[index]
-        rank = [(-b.kernel, b.expand) if isinstance(b, MBConv) else (-99, 0) for b in candidates]
+        rank = [(-b.kernel, b.expand) if isinstance(b, MBConv) else (-99, 0) for b in space.positions[index]]
         choices.append(rank.index(max(rank)))
     return space.architecture(choices, name)
+
+
+def work_items(space: SearchSpace, *, networks: int, batch: int, seed: int) -> list[WorkItem]:
+    """The space's distinct blocks, then some whole networks: they tell what a network costs beyond its blocks."""
+    from profiler.campaign import WorkItem
+
+    blocks = [WorkItem(block.name, "block", block.graph(batch)) for block in space.distinct_blocks()]
+    return blocks + [WorkItem(a.name, "network", a.graph(batch)) for a in sample_networks(space, networks, seed)]
 
 
 def profile(
     device: Device, items: Sequence[WorkItem], path: Path, plan: Plan, *, seed: int, terminal: Terminal
 ) -> CampaignSummary:
-    """Measures what the file does not hold yet."""
+    """Measures what the profile file does not hold yet."""
     from profiler.campaign import run_campaign
 
-    with ProfileFile(path, create=True) as file, terminal.progress("measuring", "done") as update:
+    with ProfileFile(path, create=True) as file, terminal.progress("measuring", "graphs") as update:
         return run_campaign(
             device, items, file, plan, seed=seed,
-            on_progress=lambda p: update(p.done, p.total, f"round {p.round}  drift {p.drift:.2f}  {p.name}"),
+            on_progress=lambda p: update(p.done, p.total, f"round {p.round}, {p.blocks_per_s:.0f} blocks/s"),
         )  # fmt: skip
 
 
@@ -71,28 +71,90 @@ class Fit:
     """A fitted predictor and how well it predicts what it has not seen."""
 
     predictor: LatencyPredictor
-    validation: CrossValidation
     records: list[LatencyRecord]
+    validation: CrossValidation
 
 
-def fit(profile_path: Path, output: Path, *, residual: str, seed: int, setup_key: str | None = None) -> Fit:
-    """Fits on a profile file or table of records, cross-validates, and saves."""
+def fit(profile_path: Path, output: Path, *, residual: str = "auto", seed: int = 0, setup_key: str = "") -> Fit:
+    """Fits on a profile file or table of records, cross-validates by configuration, and saves.
+
+    `setup_key`, or the beginning of one, chooses among several setups. Raises RecordError when none has it.
+    """
     from predictor import LatencyPredictor, cross_validate
 
     records = read_records(profile_path)
-    if setup_key:
-        records = [r for r in records if r.setup.key.startswith(setup_key)]
-    model = LatencyPredictor(residual=residual, random_state=seed).fit(records)
-    validation = cross_validate(records, model)
+    chosen = [record for record in records if record.setup.key.startswith(setup_key)]
+    if records and not chosen:
+        keys = ", ".join(sorted({record.setup.key for record in records}))
+        raise RecordError(f"{profile_path}: no setup's key begins with {setup_key!r}; there are {keys}")
+    model = LatencyPredictor(residual=residual, random_state=seed).fit(chosen)  # type: ignore[arg-type]
+    validation = cross_validate(chosen, residual=residual, seed=seed)  # type: ignore[arg-type]
+    output.parent.mkdir(parents=True, exist_ok=True)
     model.save(output)
-    return Fit(model, validation, records)
+    return Fit(model, chosen, validation)
 
 
-def block_latencies_ms(model: LatencyPredictor, architecture: Architecture) -> list[float]:
-    """What each block adds to the network's predicted latency; an identity adds nothing."""
-    return [float(ms) for ms in model.contributions([block.graph() for block in architecture.blocks])]
+def print_fit(fitted: Fit, terminal: Terminal) -> None:
+    """The table of errors, what they can be compared with, and warnings."""
+    model = fitted.predictor
+    columns = ("held out", "n", "MAPE", "within 5 %", "within 10 %", "Spearman", "in 90 % interval")
+    rows = [
+        (
+            name,
+            m.n,
+            percent(m.mape),
+            percent(m.within_5, 0),
+            percent(m.within_10, 0),
+            f"{m.spearman:.3f}",
+            percent(m.coverage, 0),
+        )
+        for name, m in metric_rows(fitted.validation)
+    ]
+    terminal.table(columns, rows)
+    noise = percent(fitted.validation.noise_floor)
+    terminal.say(
+        f"  [dim]Noise floor (two halves of the same measurements): {noise}. Physics + {model.residual_} residual. "
+        f"Network = {model.network_offset_ms_:.3g} ms + {model.network_slope_:.3f} x its blocks.[/dim]"
+    )
+    terminal.warn(fit_warnings(fitted))
 
 
-def describe_setup(setup: Setup) -> dict[str, Any]:
-    """For JSON answers."""
-    return {"key": setup.key, **setup.to_json()}
+def fit_warnings(fitted: Fit) -> list[str]:
+    """What a user should know before trusting the predictor, each with its remedy."""
+    blocks, networks = fitted.validation.blocks.metrics, fitted.validation.networks
+    warnings = []
+    if blocks.n < 30:
+        warnings.append(f"only {blocks.n} blocks; about 100 make a good predictor: profile a larger space")
+    if networks is None:
+        warnings.append(
+            "no whole networks were measured, so a network is taken as the plain sum of its blocks, which may be off by "
+            "10 % and more: profile with --networks 8"
+        )
+    noise = fitted.validation.noise_floor
+    if noise is not None and noise > 0.05:
+        warnings.append(
+            f"measurements differ by {percent(noise)} between their own halves: profile again on a quiet machine"
+        )
+    if fitted.validation.not_predicted:
+        warnings.append(
+            f"nothing can be said of {', '.join(fitted.validation.not_predicted)} from the other blocks, as no other "
+            "has its ops; their errors are not in the table"
+        )
+    return warnings
+
+
+def metric_rows(validation: CrossValidation) -> list[tuple[str, Metrics]]:
+    """What to print of a cross-validation."""
+    rows = [("blocks", validation.blocks.metrics)]
+    return rows + ([("networks", validation.networks.metrics)] if validation.networks else [])
+
+
+def validation_json(validation: CrossValidation) -> dict[str, Any]:
+    """The same for machines."""
+    metrics = {name: asdict(metrics) for name, metrics in metric_rows(validation)}
+    return {**metrics, "noise_floor": validation.noise_floor, "not_predicted": list(validation.not_predicted)}
+
+
+def part_latencies_ms(model: LatencyPredictor, architecture: Architecture) -> list[float]:
+    """What each block adds to the network's predicted latency, in ms; an identity adds nothing."""
+    return [float(row[0]) for row in model.tabulate([[block] for block in architecture.blocks])]

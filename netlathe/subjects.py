@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from archspace.blocks import Block, parse_block
-from archspace.errors import BlockError, FormatError, SpaceError
+from archspace.errors import FormatError, SpaceError
 from archspace.graph import Graph
 from archspace.networks import network
 from archspace.spaces import Architecture
 from netlathe.run import ARCHITECTURE
 
+_BLOCK_KINDS = ("mbconv", "conv", "sepconv", "avgpool", "maxpool", "linear", "skip", "zero")
+
 
 @dataclass(frozen=True)
 class Part:
-    """A block of a network, by name where it has one."""
+    """A block of a network, by its canonical name where it has one."""
 
     name: str
     graph: Graph
@@ -30,57 +33,62 @@ class Subject:
     parts: tuple[Part, ...]
 
 
-def find_subject(what: str) -> Subject:
-    """Raises FormatError for a file that cannot be read, SpaceError for a name that is unknown."""
+def find_subject(what: str, *, batch: int = 1) -> Subject:
+    """Raises FormatError for a file that cannot be read or has another batch, SpaceError for a name that is unknown."""
     path = Path(what)
     if path.is_dir():
-        return _of_architecture(Architecture.load(path / ARCHITECTURE))
+        return _of_blocks(Architecture.load(path / ARCHITECTURE), batch)
     if path.is_file():
-        return _of_file(path)
+        return _of_file(path, batch)
     if path.suffix in (".json", ".tflite", ".onnx") or "/" in what:
         raise FormatError(f"{what}: there is no such file")
-    return _of_name(what)
+    return _of_name(what, batch)
 
 
-def _of_file(path: Path) -> Subject:
+def _of_file(path: Path, batch: int) -> Subject:
     if path.suffix == ".json":
-        return _of_architecture(Architecture.load(path))
+        return _of_blocks(Architecture.load(path), batch)
+    graph = _reader(path)(path)
+    found = graph.input_shape[0]
+    if found != batch:
+        raise FormatError(f"{path}: takes batches of {found}, but the predictor was fitted on batches of {batch}")
+    parts = (Part(_label(segment), segment) for segment in graph.segments())
+    return Subject(path.stem, graph, tuple(parts))
+
+
+def _reader(path: Path) -> Callable[[Path], Graph]:
     if path.suffix == ".tflite":
         from archspace.forms.tflite_reader import read_tflite
 
-        graph = read_tflite(path)
-    elif path.suffix == ".onnx":
+        return read_tflite
+    if path.suffix == ".onnx":
         from archspace.forms.onnx import read_onnx
 
-        graph = read_onnx(path)
-    else:
-        raise FormatError(f"{path}: expected an architecture (.json), a .tflite or an .onnx file")
-    parts = tuple(Part(_label(segment), segment) for segment in graph.segments())
-    return Subject(path.stem, graph, parts)
+        return read_onnx
+    raise FormatError(f"{path}: expected an architecture (.json), a .tflite or an .onnx file")
 
 
-def _label(graph: Graph) -> str:
+def _label(segment: Graph) -> str:
     """The scope that a segment's nodes share, or what its first node is called."""
-    first = graph.nodes[0]
-    return first.scope or first.name
+    return segment.nodes[0].scope or segment.nodes[0].name
 
 
-def _of_architecture(architecture: Architecture) -> Subject:
-    parts = tuple(Part(block.name, block.graph()) for block in architecture.blocks)
-    return Subject(architecture.name, architecture.graph(), parts)
+def _of_blocks(architecture: Architecture, batch: int) -> Subject:
+    parts = (Part(block.name, block.graph(batch)) for block in architecture.blocks)
+    return Subject(architecture.name, architecture.graph(batch), tuple(parts))
 
 
-def _of_name(name: str) -> Subject:
+def _of_name(name: str, batch: int) -> Subject:
+    if name.partition("_")[0] in _BLOCK_KINDS:
+        return _of_block(parse_block(name), batch)
     try:
-        return _of_architecture(network(name))
-    except SpaceError as unknown_network:
-        try:
-            block: Block = parse_block(name)
-        except BlockError as unknown_block:
-            if name.partition("_")[0] in ("mbconv", "conv", "sepconv", "avgpool", "maxpool", "linear", "skip", "zero"):
-                raise unknown_block from None
-            raise SpaceError(
-                f"{unknown_network}; nor is it a file, a run's folder, or a block such as "
-                "mbconv_k3_e6_s1_c16-16_56x56_relu6"
-            ) from None
-    return Subject(name, block.graph(), (Part(name, block.graph()),))
+        return _of_blocks(network(name), batch)
+    except SpaceError as error:
+        raise SpaceError(
+            f"{error}; nor is it a file, a run's folder, or a block such as mbconv_k3_e6_s1_c16-16_56x56_relu6"
+        ) from None
+
+
+def _of_block(block: Block, batch: int) -> Subject:
+    graph = block.graph(batch)
+    return Subject(block.name, graph, (Part(block.name, graph),))

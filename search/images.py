@@ -53,8 +53,9 @@ class ImageData:
 
 
 def to_input(images: Tensor) -> Tensor:
-    """uint8 (N, C, H, W) -> what networks take: float32 in [-1, 1]."""
-    return images.float().div_(127.5).sub_(1.0)
+    """uint8 (N, C, H, W) -> what networks take: float32 in [-1, 1], channels last in memory (depthwise convolutions
+    train 3 to 5 times faster so)."""
+    return images.float().div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
 
 
 def batches(split: ImageSplit, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
@@ -84,8 +85,8 @@ def augment(x: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
         flipped = torch.rand((n, 1), generator=generator) < 0.5
         columns = torch.where(flipped, columns.flip(1), columns)
     index = torch.arange(n)
-    # Advanced indices are split by a slice, so the indexed axes come first: (N, H, W, C).
-    return x[index[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    # Advanced indices are split by a slice, so the indexed axes come first: (N, H, W, C), channels last as before.
+    return x[index[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def make_data(

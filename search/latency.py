@@ -37,14 +37,14 @@ class LatencyTable:
     ms: NDArray[np.float64]
 
     @classmethod
-    def tabulate(cls, space: SearchSpace, model: LatencyModel) -> LatencyTable:
+    def tabulate(cls, space: SearchSpace, model: LatencyModel, *, batch: int = 1) -> LatencyTable:
         """Prices each candidate by the network that has it, everything else being equal: whatever a model adds up to a
         network (overheads, slopes) is in the table. Raises TargetError where the model has no number above zero."""
         counts = [len(space.positions[i]) for i in space.searchable]
         origin = [0] * len(counts)
         paths = [[*origin[:p], k, *origin[p + 1 :]] for p, n in enumerate(counts) for k in range(n)]
         architectures = [space.architecture(path) for path in [origin, *paths]]
-        prices = np.asarray(model.predict([a.graph() for a in architectures]), dtype=np.float64)
+        prices = np.asarray(model.predict([a.graph(batch) for a in architectures]), dtype=np.float64)
         for architecture, price in zip(architectures, prices, strict=True):
             if not np.isfinite(price) or price <= 0:
                 raise TargetError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,18 +16,23 @@ from search.errors import DataError
 from search.images import ImageData, augment, batches, endless
 from search.latency import LatencyTable, decode
 from search.parameters import ArchitectureParameters, Gate, Path, plain_gates, rescale_pairs
-from search.supernet import SuperNet
+from search.supernet import SuperNet, main_path
 from search.training import OnStep, StepProgress, batch_accuracy, check_finite, make_optimizer
+
+Phase = Literal["start", "warm-up", "search"]
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Weight steps on one sampled path; after the warm-up also architecture steps on two, from the validation split."""
+    """Three phases: the widest network alone, whose weights the other candidates then start from; weights along random
+    paths; and weights and architecture in turn, the one on a sampled path, the other on two, from the validation split.
+    """
 
-    epochs: int = 40
-    warmup_epochs: int = 10
-    """Of `epochs`: weights only, paths drawn uniformly."""
-    batch_size: int = 64
+    start_epochs: int = 4
+    warmup_epochs: int = 6
+    epochs: int = 20
+    """Of the third phase."""
+    batch_size: int = 32
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 4e-5
@@ -62,6 +69,7 @@ class EpochRow:
     """One line of the search's log."""
 
     epoch: int
+    phase: Phase
     loss: float
     accuracy: float
     """Of the sampled paths on their training batches."""
@@ -101,16 +109,28 @@ class _Search:
     """The state of one search and its two kinds of steps."""
 
     def __init__(
-        self, space: SearchSpace, data: ImageData, table: LatencyTable, target_ms: float, config: SearchConfig
+        self,
+        space: SearchSpace,
+        data: ImageData,
+        table: LatencyTable,
+        target_ms: float,
+        config: SearchConfig,
+        on_step: OnStep | None,
     ) -> None:
-        self.data, self.table, self.target_ms, self.config = data, table, target_ms, config
+        self.data, self.table, self.target_ms, self.config, self.on_step = data, table, target_ms, config, on_step
         self.generator = torch.Generator().manual_seed(config.seed)
         self.supernet = SuperNet(space, generator=self.generator)
+        self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.main = main_path(space)
         self.parameters = ArchitectureParameters([len(space.positions[i]) for i in space.searchable])
         self.multiplier = Multiplier(config.multiplier_gain, config.multiplier_rate)
+        self.epochs = config.start_epochs + config.warmup_epochs + config.epochs
+        self.step = 0
+        self.steps = self.epochs * max(1, len(data.train) // config.batch_size)
         self.weight_optimizer = make_optimizer(
             self.supernet, config.learning_rate, config.momentum, config.weight_decay
         )
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.weight_optimizer, self.steps)
         # beta1 = 0: a pair that was not sampled must not move on momentum (ProxylessNAS's setting).
         self.alpha_optimizer = torch.optim.Adam(
             self.parameters.parameters(), lr=config.alpha_learning_rate, betas=(0.0, 0.999)
@@ -145,15 +165,52 @@ class _Search:
     def _likeliest(self) -> Path:
         return tuple(self.parameters.log_probabilities().argmax(1).tolist())
 
-    def row(self, epoch: int, losses: list[float], accuracies: list[float]) -> EpochRow:
+    def epoch(self, index: int) -> EpochRow:
+        """One pass over the training split, in the phase that is on."""
+        config = self.config
+        phase = self.phase(index)
+        if index == config.start_epochs:
+            self.supernet.spread(self.main)
+            self.weight_optimizer.state.clear()  # momentum of before does not fit the new weights
+        losses, accuracies = [], []
+        for x, labels in batches(self.data.train, config.batch_size, self.generator):
+            self.step += 1
+            loss, accuracy = self.weight_step(x, labels, self.draw(phase), f"step {self.step} ({phase})")
+            if phase == "search":
+                self.architecture_step(f"architecture step {self.step}")
+            self.schedule.step()
+            losses.append(loss)
+            accuracies.append(accuracy)
+            if self.on_step:
+                expected = float(self.table.expected_ms(self.parameters.probabilities().detach()))
+                self.on_step(StepProgress(phase, self.step, self.steps, loss, accuracy, expected))
+        return self.row(index, phase, statistics.fmean(losses), statistics.fmean(accuracies))
+
+    def phase(self, epoch: int) -> Phase:
+        if epoch < self.config.start_epochs:
+            return "start"
+        return "warm-up" if epoch < self.config.start_epochs + self.config.warmup_epochs else "search"
+
+    def draw(self, phase: Phase) -> Path:
+        """The path of a weight step."""
+        match phase:
+            case "start":
+                return self.main
+            case "warm-up":
+                return self.parameters.uniform_path(self.generator)
+            case "search":
+                return self.parameters.sample_path(self.generator)
+
+    def row(self, epoch: int, phase: Phase, loss: float, accuracy: float) -> EpochRow:
         with torch.no_grad():
             p = self.parameters.probabilities()
             entropy = -torch.xlogy(p, p).sum(1).mean()
             expected = self.table.expected_ms(p)
         return EpochRow(
             epoch=epoch,
-            loss=sum(losses) / len(losses),
-            accuracy=sum(accuracies) / len(accuracies),
+            phase=phase,
+            loss=loss,
+            accuracy=accuracy,
             expected_ms=float(expected),
             likeliest_ms=self.table.latency_ms(self._likeliest()),
             multiplier=self.multiplier.value,
@@ -177,27 +234,8 @@ def search(
     config = config or SearchConfig()
     table.check_target(target_ms)
     check_data(space, data)
-    run = _Search(space, data, table, target_ms, config)
-    history: list[EpochRow] = []
-    per_epoch = max(1, len(data.train) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(run.weight_optimizer, config.epochs * per_epoch)
-    for epoch in range(config.epochs):
-        warming_up = epoch < config.warmup_epochs
-        losses, accuracies = [], []
-        for index, (x, labels) in enumerate(batches(data.train, config.batch_size, run.generator)):
-            step = epoch * per_epoch + index + 1
-            draw = run.parameters.uniform_path if warming_up else run.parameters.sample_path
-            loss, accuracy = run.weight_step(x, labels, draw(run.generator), f"search step {step}")
-            schedule.step()
-            if not warming_up:
-                run.architecture_step(f"architecture step {step}")
-            losses.append(loss)
-            accuracies.append(accuracy)
-            if on_step:
-                expected = float(table.expected_ms(run.parameters.probabilities().detach()))
-                phase = "warm-up" if warming_up else "search"
-                on_step(StepProgress(phase, step, config.epochs * per_epoch, loss, accuracy, expected))
-        history.append(run.row(epoch, losses, accuracies))
+    run = _Search(space, data, table, target_ms, config, on_step)
+    history = [run.epoch(index) for index in range(run.epochs)]
     log_probabilities = run.parameters.log_probabilities().detach()
     path = decode(log_probabilities.double().numpy(), table, target_ms)
     return SearchResult(

@@ -72,7 +72,7 @@ def train(network: nn.Module, data: ImageData, config: TrainConfig, on_step: OnS
     optimizer = make_optimizer(network, config.learning_rate, config.momentum, config.weight_decay)
     steps = config.epochs * max(1, len(split) // config.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
-    network.train()
+    network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     step = 0
     for _ in range(config.epochs):
         for x, labels in batches(split, config.batch_size, generator):

@@ -1,0 +1,83 @@
+"""Graph ⇄ .onnx: float32, NCHW, explicit pads, plain ops of opset 17 that every runtime knows.
+
+Every result is called after the node that computes it. The file carries the graph itself as metadata, so that
+read_onnx restores it exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import ModelProto, TensorProto
+
+from archspace.errors import FormatError
+from archspace.forms.onnx_lowering import lower
+from archspace.forms.onnx_structure import read_structure
+from archspace.forms.structure import EMBEDDED_KEY, embedded_graph, read_source
+from archspace.forms.weights import Weights, check_weights, kernel_shapes, random_weights
+from archspace.graph import Graph
+
+_MAX_WEIGHTS = (2**31 - 2**24) // 4  # float32 values in the 2 GB of a protobuf, less 16 MB for the rest
+
+
+def write_onnx(graph: Graph, weights: Weights | None = None, *, seed: int = 0) -> bytes:
+    """The graph as a float32 .onnx file of fixed batch; without weights, with random_weights(graph, seed).
+
+    The input is called `input` (`input_0`, ... if there are several), the output after the last node. Raises
+    FormatError where check_weights does, when two values would have one name, and beyond 2 GB.
+    """
+    weights = random_weights(graph, seed) if weights is None else weights
+    check_weights(graph, weights)
+    if sum(math.prod(shape) for shape in kernel_shapes(graph).values()) > _MAX_WEIGHTS:
+        raise FormatError("the weights exceed 2 GB, the limit of an .onnx file; write a smaller network")
+    return bytes(lower(graph, weights).SerializeToString())
+
+
+def read_onnx(data: bytes | Path) -> Graph:
+    """The graph in an .onnx file.
+
+    A file of netlathe's gives back the very graph that was written. A foreign file is read by its structure: images
+    are NHWC in the graph, a convolution has BatchNorm where the file still has it, and segments are made by
+    Graph.scoped. Raises FormatError for what is no .onnx file, is corrupt, quantized or of dynamic shape, and for ops
+    that netlathe does not have.
+    """
+    return read_source(data, _read)
+
+
+def _read(content: bytes) -> Graph:
+    try:
+        model = ModelProto.FromString(content)
+    except DecodeError as error:
+        raise FormatError(
+            f"not an .onnx file, or a truncated one ({error}); check the path and the download"
+        ) from error
+    if not model.ir_version or not model.opset_import or not model.graph.input:
+        raise FormatError("not an .onnx file: version, opset or inputs are missing; check the path and the download")
+    return _embedded(model) or read_structure(model)
+
+
+def _embedded(model: ModelProto) -> Graph | None:
+    """The graph that the file carries, provided that its ops are what that graph is lowered to."""
+    texts = [entry.value for entry in model.metadata_props if entry.key == EMBEDDED_KEY]
+    graph = embedded_graph(texts[0]) if texts else None
+    try:
+        return graph if graph and _same_computation(lower(graph, None), model) else None
+    except (ValueError, FormatError):  # sizes or names that no file can have
+        return None
+
+
+def _same_computation(a: ModelProto, b: ModelProto) -> bool:
+    def content(model: ModelProto) -> tuple[object, ...]:
+        graph = model.graph
+        layers = [(t.name, t.data_type, *t.dims) for t in graph.initializer]
+        settings = [t.raw_data for t in graph.initializer if _is_setting(t)]
+        return (*map(list, (model.opset_import, graph.node, graph.input, graph.output, layers, settings)),)
+
+    return content(a) == content(b)
+
+
+def _is_setting(tensor: TensorProto) -> bool:
+    """Whether a constant steers an op (a shape, amounts, a bound) rather than being weights."""
+    return tensor.data_type != TensorProto.FLOAT or not tensor.dims

@@ -1,0 +1,145 @@
+"""What all forms ask about a graph: which neighbours become one op, and how a graph travels inside a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from archspace.errors import FormatError, GraphError
+from archspace.graph import Graph, Node
+from archspace.ops import (
+    Activation,
+    ActivationKind,
+    Add,
+    Conv2d,
+    FullyConnected,
+    Mul,
+    Op,
+    Pad,
+    Padding,
+    Pair,
+    Pool2d,
+    Shape,
+    same_padding,
+)
+
+Borders = tuple[Pair, Pair]
+"""Pixels (before, after) along height, then along width."""
+
+EMBEDDED_KEY = "netlathe_graph"
+"""The metadata entry under which netlathe's own files carry their graph."""
+
+_EMBEDDED_VERSION = 1
+_CLAMPS = (ActivationKind.RELU, ActivationKind.RELU6)
+_LAYERS = (Conv2d, FullyConnected)
+_CLAMPING_OPS = (*_LAYERS, Add, Mul)
+
+
+def sole_users(graph: Graph) -> dict[int, int]:
+    """Index of each node whose result only one other node uses -> index of that one."""
+    users: dict[int, list[int]] = {}
+    for index, node in enumerate(graph.nodes):
+        for tensor in node.inputs:
+            users.setdefault(tensor - len(graph.inputs), []).append(index)
+    return {index: found[0] for index, found in users.items() if index >= 0 and len(found) == 1}
+
+
+def clamped_nodes(graph: Graph) -> dict[int, int]:
+    """Index of each op that can apply the relu or relu6 behind it itself -> index of that activation's node."""
+    return _pairs(graph, lambda op, user: isinstance(op, _CLAMPING_OPS) and _function(user) in _CLAMPS)
+
+
+def gated_layers(graph: Graph) -> dict[int, int]:
+    """Index of each layer that can do the x + 3 of the hard sigmoid behind it in its bias -> that activation's."""
+    hard_sigmoid = ActivationKind.HARD_SIGMOID
+    return _pairs(graph, lambda op, user: isinstance(op, _LAYERS) and _function(user) is hard_sigmoid)
+
+
+def padded_convolutions(graph: Graph) -> dict[int, int]:
+    """Index of each unpadded convolution that can do the padding before it itself -> index of that pad's node."""
+
+    def fits(op: Op, user: Op) -> bool:
+        return isinstance(op, Pad) and isinstance(user, Conv2d) and user.padding is Padding.VALID
+
+    return {conv: pad for pad, conv in _pairs(graph, fits).items()}
+
+
+def _pairs(graph: Graph, fits: Callable[[Op, Op], bool]) -> dict[int, int]:
+    nodes = graph.nodes
+    return {index: user for index, user in sole_users(graph).items() if fits(nodes[index].op, nodes[user].op)}
+
+
+def _function(op: Op) -> ActivationKind | None:
+    return op.function if isinstance(op, Activation) else None
+
+
+def borders_of(graph: Graph, index: int) -> Borders:
+    """What the node at that index adds around its input."""
+    op = graph.nodes[index].op
+    if isinstance(op, Pad):
+        return op.height, op.width
+    if isinstance(op, Conv2d | Pool2d) and op.padding is Padding.SAME:
+        return same_borders(graph.shapes[graph.nodes[index].inputs[0]], op.kernel, op.stride)
+    return (0, 0), (0, 0)
+
+
+def same_borders(x: Shape, kernel: Pair, stride: Pair) -> Borders:
+    """What SAME adds around an image of shape (N, H, W, C)."""
+    height, width = (same_padding(x[axis + 1], kernel[axis], stride[axis]) for axis in (0, 1))
+    return height, width
+
+
+def is_symmetric(borders: Borders) -> bool:
+    """Whether as much is added before as after, along both axes."""
+    return all(before == after for before, after in borders)
+
+
+def embed(graph: Graph) -> str:
+    """The graph as the text that netlathe's own files carry."""
+    return json.dumps({"version": _EMBEDDED_VERSION, **graph.to_json()}, separators=(",", ":"))
+
+
+def embedded_graph(text: str | bytes) -> Graph | None:
+    """The graph in that text; None where it cannot be read (edited by another tool, or newer)."""
+    try:
+        data = json.loads(text)
+        return Graph.from_json(data) if data["version"] == _EMBEDDED_VERSION else None
+    except (ValueError, KeyError, TypeError, GraphError):  # a UnicodeDecodeError is a ValueError
+        return None
+
+
+class NodeNames:
+    """Turns names found in foreign files into names that are unique and that torch accepts as module names."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take(self, wanted: str, fallback: str) -> str:
+        base = wanted.replace(".", "_").strip("/ ") or fallback
+        name, count = base, 1
+        while name in self._taken:
+            count += 1
+            name = f"{base}_{count}"
+        self._taken.add(name)
+        return name
+
+
+def finish_foreign(inputs: tuple[tuple[int, ...], ...], nodes: list[Node]) -> Graph:
+    """The graph of a foreign file, grouped into segments. Raises FormatError where the parts do not fit."""
+    try:
+        return Graph(inputs, tuple(nodes)).scoped()
+    except GraphError as error:
+        raise FormatError(f"the file does not hold together: {error}") from error
+
+
+def read_source(data: bytes | Path, parse: Callable[[bytes], Graph]) -> Graph:
+    """The graph that `parse` finds in those bytes, or in that file; errors then begin with its path."""
+    if isinstance(data, bytes):
+        return parse(data)
+    try:
+        return parse(data.read_bytes())
+    except OSError as error:
+        raise FormatError(f"cannot read {data}: {error.strerror}") from error
+    except FormatError as error:
+        raise FormatError(f"{data}: {error}") from error

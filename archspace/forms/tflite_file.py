@@ -1,0 +1,299 @@
+"""The .tflite container: a flatbuffer (schema v3, identifier TFL3) as plain Python data and back.
+
+What the ops mean is the business of tflite.py and tflite_reader.py.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from archspace.errors import FormatError
+from archspace.ops import Shape
+
+T = TypeVar("T")
+
+OPTIONS = {
+    "ADD": "AddOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions",
+    "CONCATENATION": "ConcatenationOptions",
+    "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "FULLY_CONNECTED": "FullyConnectedOptions",
+    "HARD_SWISH": None,
+    "LOGISTIC": None,
+    "MAX_POOL_2D": "Pool2DOptions",
+    "MEAN": "ReducerOptions",
+    "MUL": "MulOptions",
+    "PAD": "PadOptions",
+    "RELU": None,
+    "RELU6": None,
+    "RESHAPE": "ReshapeOptions",
+    "SOFTMAX": "SoftmaxOptions",
+    "SQUEEZE": "SqueezeOptions",
+}
+"""The ops that netlathe writes or reads, by builtin name, with the table that holds their options."""
+
+_VERSION = 3
+_IDENTIFIER = b"TFL3"
+_BUFFER_ALIGNMENT = 16  # bytes; the schema demands it of Buffer.data, Python's Pack() ignores it
+_SIGNATURE = "serving_default"
+_CORRUPT = (struct.error, IndexError, ValueError, TypeError, KeyError, OverflowError, AttributeError, MemoryError)
+
+
+def _names(enumeration: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enumeration).items() if not name.startswith("_")}
+
+
+_CODE_NAMES = _names(schema.BuiltinOperator)
+_TYPE_NAMES = _names(schema.TensorType)
+_DTYPES = {"FLOAT32": np.dtype("<f4"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8")}
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A value: computed at run time, or a constant that carries its data. `dtype` is a schema name (FLOAT32)."""
+
+    name: str
+    shape: Shape
+    dtype: str = "FLOAT32"
+    data: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A builtin op by its schema name, the tensors it takes (-1: none) and gives, its options by schema names."""
+
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 1
+
+    @property
+    def fused(self) -> int:
+        """The activation that the op applies to its result, as the schema numbers it."""
+        return int(self.options.get("fusedActivationFunction", 0))
+
+
+@dataclass(frozen=True)
+class Model:
+    """One subgraph. `inputs` and `outputs` are indices of tensors."""
+
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def all_options(kind: str, **given: Any) -> dict[str, Any]:
+    """An op's options by schema name: the given ones, and the schema's default for every other."""
+    name = OPTIONS[kind]
+    return vars(getattr(schema, f"{name}T")(**given)) if name else {}
+
+
+def pack(model: Model, description: str) -> bytes:
+    """The model as the bytes of a .tflite file, every buffer aligned to 16 bytes."""
+    constants = [t.data for t in model.tensors if t.data is not None]
+    overhead = 400 * (len(model.tensors) + len(model.operators)) + sum(map(len, model.metadata.values())) + 4096
+    try:
+        builder = flatbuffers.Builder(sum(data.nbytes for data in constants) + overhead)
+        root = _pack_model(builder, model, description)
+        builder.Finish(root, _IDENTIFIER)
+    except flatbuffers.builder.BuilderSizeError as error:
+        raise FormatError("the weights exceed 2 GB, the limit of a .tflite file; write a smaller network") from error
+    return bytes(memoryview(builder.Bytes)[builder.Head() :])
+
+
+def _pack_model(builder: Any, model: Model, description: str) -> int:
+    buffers = [_pack_buffer(builder, None)]  # by convention buffer 0 is empty: tensors without data point there
+    metadata = []
+    for name, content in model.metadata.items():
+        metadata.append(_table(builder, "Metadata", {"Name": builder.CreateString(name), "Buffer": len(buffers)}))
+        buffers.append(_pack_buffer(builder, np.frombuffer(content, np.uint8)))
+    tensors = []
+    for tensor in model.tensors:
+        tensors.append(_pack_tensor(builder, tensor, 0 if tensor.data is None else len(buffers)))
+        if tensor.data is not None:
+            buffers.append(_pack_buffer(builder, tensor.data))
+    codes = sorted({(op.kind, op.version) for op in model.operators})
+    operators = [_pack_operator(builder, op, codes.index((op.kind, op.version))) for op in model.operators]
+    parts = {
+        "Version": _VERSION,
+        "OperatorCodes": _offsets(builder, [_pack_code(builder, *code) for code in codes]),
+        "Subgraphs": _offsets(builder, [_pack_subgraph(builder, model, tensors, operators)]),
+        "Description": builder.CreateString(description),
+        "Metadata": _offsets(builder, metadata),
+        "SignatureDefs": _offsets(builder, [_pack_signature(builder, model)]),
+        "Buffers": _offsets(builder, buffers),
+    }
+    return _table(builder, "Model", parts)
+
+
+def _table(builder: Any, name: str, fields: Mapping[str, int]) -> int:
+    getattr(schema, f"{name}Start")(builder)
+    for key, value in fields.items():
+        getattr(schema, f"{name}Add{key}")(builder, value)
+    return int(getattr(schema, f"{name}End")(builder))
+
+
+def _pack_buffer(builder: Any, data: NDArray[Any] | None) -> int:
+    if data is None:
+        return _table(builder, "Buffer", {})
+    content = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+    builder.StartVector(1, content.size, _BUFFER_ALIGNMENT)
+    builder.head -= content.size
+    builder.Bytes[builder.head : builder.head + content.size] = content.data
+    return _table(builder, "Buffer", {"Data": builder.EndVector()})
+
+
+def _pack_tensor(builder: Any, tensor: Tensor, buffer: int) -> int:
+    fields = {
+        "Shape": _integers(builder, tensor.shape),
+        "Type": getattr(schema.TensorType, tensor.dtype),
+        "Buffer": buffer,
+        "Name": builder.CreateString(tensor.name),
+        "HasRank": True,
+    }
+    return _table(builder, "Tensor", fields)
+
+
+def _pack_operator(builder: Any, operator: Operator, code: int) -> int:
+    fields = {
+        "OpcodeIndex": code,
+        "Inputs": _integers(builder, operator.inputs),
+        "Outputs": _integers(builder, operator.outputs),
+    }
+    options = OPTIONS[operator.kind]
+    if options:
+        fields["BuiltinOptionsType"] = getattr(schema.BuiltinOptions, options)
+        fields["BuiltinOptions"] = getattr(schema, f"{options}T")(**operator.options).Pack(builder)
+    return _table(builder, "Operator", fields)
+
+
+def _pack_code(builder: Any, kind: str, version: int) -> int:
+    code = getattr(schema.BuiltinOperator, kind)
+    fields = {"DeprecatedBuiltinCode": min(code, 127), "BuiltinCode": code, "Version": version}
+    return _table(builder, "OperatorCode", fields)
+
+
+def _pack_subgraph(builder: Any, model: Model, tensors: list[int], operators: list[int]) -> int:
+    fields = {
+        "Tensors": _offsets(builder, tensors),
+        "Inputs": _integers(builder, model.inputs),
+        "Outputs": _integers(builder, model.outputs),
+        "Operators": _offsets(builder, operators),
+        "Name": builder.CreateString("main"),
+    }
+    return _table(builder, "SubGraph", fields)
+
+
+def _pack_signature(builder: Any, model: Model) -> int:
+    inputs = [schema.TensorMapT(model.tensors[t].name, t) for t in model.inputs]
+    outputs = [schema.TensorMapT("output", t) for t in model.outputs]
+    return int(schema.SignatureDefT(inputs, outputs, _SIGNATURE).Pack(builder))
+
+
+def _integers(builder: Any, values: tuple[int, ...]) -> int:
+    return int(builder.CreateNumpyVector(np.array(values, np.int32)))
+
+
+def _offsets(builder: Any, offsets: list[int]) -> int:
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    return int(builder.EndVector())
+
+
+def unpack(data: bytes) -> Model:
+    """The only subgraph of a .tflite file. Constants are views into `data`.
+
+    Raises FormatError for anything that is not a whole .tflite file.
+    """
+    if data[4:8] != _IDENTIFIER:
+        raise FormatError("not a .tflite file: its identifier TFL3 is missing; check the path and the download")
+    try:
+        return _unpack_model(schema.Model.GetRootAs(data, 0))
+    except _CORRUPT as error:
+        raise FormatError(f"the .tflite file is truncated or corrupt ({error!r}); write or fetch it again") from error
+
+
+def _unpack_model(root: Any) -> Model:
+    if root.Version() != _VERSION or root.SubgraphsLength() != 1:
+        found = f"version {root.Version()} with {root.SubgraphsLength()} subgraphs"
+        raise FormatError(f"only .tflite files of schema version 3 with one subgraph can be read, got {found}")
+    graph = root.Subgraphs(0)
+    buffers = list(_each(root.BuffersLength, root.Buffers))
+    codes = [_code_name(code) for code in _each(root.OperatorCodesLength, root.OperatorCodes)]
+    tensors = tuple(_unpack_tensor(t, buffers) for t in _each(graph.TensorsLength, graph.Tensors))
+    operators = tuple(_unpack_operator(op, codes) for op in _each(graph.OperatorsLength, graph.Operators))
+    inputs, outputs = _tuple(graph.InputsAsNumpy()), _tuple(graph.OutputsAsNumpy())
+    used = {t for op in operators for t in (*op.inputs, *op.outputs)} | {*inputs, *outputs}
+    if used and not -1 <= min(used) <= max(used) < len(tensors):
+        raise FormatError("the .tflite file is corrupt: an op names a tensor that does not exist")
+    metadata = {m.Name(): m.Buffer() for m in _each(root.MetadataLength, root.Metadata)}
+    contents = {_text(name): bytes(buffers[index].DataAsNumpy()) for name, index in metadata.items()}
+    return Model(tensors, operators, inputs, outputs, contents)
+
+
+def _each(length: Callable[[], int], item: Callable[[int], T]) -> Iterator[T]:
+    return (item(index) for index in range(length()))
+
+
+def _tuple(vector: Any) -> tuple[int, ...]:
+    """An integer vector; an absent one, which flatbuffers reads as the number 0, is empty."""
+    return tuple(vector.tolist()) if isinstance(vector, np.ndarray) else ()
+
+
+def _text(name: bytes | None) -> str:
+    return (name or b"").decode(errors="replace")
+
+
+def _code_name(code: Any) -> str:
+    number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())  # files from before 2020 have only the former
+    name = _CODE_NAMES.get(number, f"builtin op {number}")
+    return _text(code.CustomCode()) or name if name == "CUSTOM" else name
+
+
+def _unpack_tensor(tensor: Any, buffers: list[Any]) -> Tensor:
+    name, dtype = _text(tensor.Name()), _TYPE_NAMES[tensor.Type()]
+    shape = _tuple(tensor.ShapeAsNumpy())
+    signature = _tuple(tensor.ShapeSignatureAsNumpy()) or shape
+    if min(shape, default=1) < 1 or -1 in signature[1:]:  # an open batch is common: the file's own value counts
+        raise FormatError(f"tensor {name!r} has the dynamic shape {signature}; convert the model with a fixed size")
+    buffer = buffers[tensor.Buffer()]
+    raw = buffer.DataAsNumpy() if buffer.DataLength() else None
+    if raw is None and buffer.Size():
+        raise FormatError(f"tensor {name!r} keeps its data outside the flatbuffer; convert it to less than 2 GB")
+    if raw is None or dtype not in _DTYPES:
+        return Tensor(name, shape, dtype, raw)
+    return Tensor(name, shape, dtype, raw.view(_DTYPES[dtype]).reshape(shape))
+
+
+def _unpack_operator(operator: Any, codes: list[str]) -> Operator:
+    kind = codes[operator.OpcodeIndex()]
+    inputs, outputs = _tuple(operator.InputsAsNumpy()), _tuple(operator.OutputsAsNumpy())
+    return Operator(kind, inputs, outputs, _unpack_options(operator, kind))
+
+
+def _unpack_options(operator: Any, kind: str) -> dict[str, Any]:
+    """Every option of an op that can be read; what the file leaves out has the schema's default."""
+    name = OPTIONS.get(kind)
+    if not name:
+        return {}
+    found = operator.BuiltinOptionsType()
+    if found not in (0, getattr(schema.BuiltinOptions, name)):
+        raise ValueError(f"{kind} has options of another op")
+    options = getattr(schema, f"{name}T")()
+    if found:
+        table = operator.BuiltinOptions()
+        options = type(options).InitFromBuf(table.Bytes, table.Pos)
+    return {key: _tuple(value) if isinstance(value, np.ndarray) else value for key, value in vars(options).items()}

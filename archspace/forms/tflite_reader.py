@@ -1,0 +1,58 @@
+""".tflite -> Graph: netlathe's own files exactly, foreign float32 files by their structure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from archspace.forms.structure import EMBEDDED_KEY, embedded_graph, read_source
+from archspace.forms.tflite import lower
+from archspace.forms.tflite_file import Model, Tensor, unpack
+from archspace.forms.tflite_structure import read_structure
+from archspace.forms.weights import placeholder_weights
+from archspace.graph import Graph
+
+
+def read_tflite(data: bytes | Path) -> Graph:
+    """The graph in a .tflite file.
+
+    A file of netlathe's gives back the very graph that was written. In a foreign file, or where another tool has
+    changed the ops since, convolutions come without BatchNorm (it is folded in), an op's name is that of its result,
+    and segments are made by Graph.scoped. Raises FormatError for what is no .tflite file, is corrupt, quantized or
+    of dynamic shape, and for ops that netlathe does not have.
+    """
+    return read_source(data, _read)
+
+
+def _read(content: bytes) -> Graph:
+    model = unpack(content)
+    return _embedded(model) or read_structure(model)
+
+
+def _embedded(model: Model) -> Graph | None:
+    """The graph that the file carries, provided that its ops are what that graph is lowered to."""
+    graph = embedded_graph(model.metadata.get(EMBEDDED_KEY, b""))
+    try:
+        return graph if graph and _same_computation(lower(graph, placeholder_weights(graph)), model) else None
+    except (ValueError, OverflowError, MemoryError):  # sizes beyond any file
+        return None
+
+
+def _same_computation(a: Model, b: Model) -> bool:
+    def ops(model: Model) -> list[object]:
+        return [(op.kind, op.inputs, op.outputs, op.options) for op in model.operators]
+
+    return (
+        (a.inputs, a.outputs, len(a.tensors)) == (b.inputs, b.outputs, len(b.tensors))
+        and ops(a) == ops(b)
+        and all(map(_same_tensor, a.tensors, b.tensors))
+    )
+
+
+def _same_tensor(a: Tensor, b: Tensor) -> bool:
+    if (a.shape, a.dtype, a.data is None) != (b.shape, b.dtype, b.data is None):
+        return False
+    if a.data is None or b.data is None or (a.dtype == "FLOAT32" and a.shape):
+        return True  # weights may be any; amounts, axes and factors steer the op
+    return bool(np.array_equal(a.data, b.data))

@@ -1,0 +1,275 @@
+"""Graph -> torch module: NCHW inside, trainable, the same arithmetic as the exported files."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, singledispatch
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from archspace.errors import GraphError
+from archspace.forms.structure import Borders, borders_of, clamped_nodes, is_symmetric, padded_convolutions
+from archspace.forms.weights import LayerWeights
+from archspace.graph import Graph
+from archspace.ops import (
+    Activation,
+    ActivationKind,
+    Add,
+    Concat,
+    Conv2d,
+    FullyConnected,
+    GlobalAvgPool,
+    Mul,
+    Op,
+    Pad,
+    Pair,
+    Pool2d,
+    Reshape,
+    Shape,
+    Softmax,
+    Zeros,
+)
+
+_ACTIVATIONS: dict[ActivationKind, Callable[..., Tensor]] = {
+    ActivationKind.RELU: F.relu,
+    ActivationKind.RELU6: F.relu6,
+    ActivationKind.HARD_SWISH: F.hardswish,
+    ActivationKind.HARD_SIGMOID: F.hardsigmoid,
+    ActivationKind.SIGMOID: torch.sigmoid,
+    ActivationKind.SWISH: F.silu,
+}
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What one node does: `function` on its inputs, then its layer. `frees` are the tensors no later step needs.
+
+    Layers go by name, and functions hold no module, so that a copied or converted module runs its own layers.
+    """
+
+    inputs: tuple[int, ...]
+    frees: tuple[int, ...]
+    function: Callable[..., Tensor] | None
+    layer: str | None
+
+
+class TorchGraph(nn.Module):
+    """A graph as a module: images (N, C, H, W) -> (N, C, H, W), or (N, C) after the head. The batch is free.
+
+    `layers` holds the trainable layers by node name: a convolution with BatchNorm is a Sequential of `conv` and
+    `bn`. Padding follows the graph, TensorFlow's rule where it says SAME. New weights are drawn from `generator`
+    (torch's global one by default): convolutions from N(0, 2 / fan-out), BatchNorm 1 and 0, linear N(0, 0.01²).
+    """
+
+    def __init__(self, graph: Graph, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.graph = graph
+        self._shapes = tuple(_nchw(shape)[1:] for shape in graph.inputs)
+        self._steps, layers = _plan(graph)
+        self.layers = nn.ModuleDict(layers)
+        for layer in self.layers.values():
+            _initialize(layer, generator)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The graph's result on its inputs, usually one. Raises GraphError when their shapes are not the graph's."""
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        if not tracing and tuple(tuple(x.shape[1:]) for x in inputs) != self._shapes:
+            found = ", ".join(str(tuple(x.shape)) for x in inputs)
+            raise GraphError(f"the module is built for {self._shapes} after the batch, got {found} with it")
+        tensors: dict[int, Tensor] = dict(enumerate(inputs))
+        result = len(inputs) - 1
+        for step in self._steps:
+            taken = [tensors[t] for t in step.inputs]
+            for tensor in step.frees:
+                del tensors[tensor]
+            value = step.function(*taken) if step.function else taken[0]
+            result += 1
+            tensors[result] = self.layers[step.layer](value) if step.layer else value
+        return tensors[result]
+
+
+def folded_weights(module: TorchGraph) -> dict[str, LayerWeights]:
+    """The layers' weights with BatchNorm's running statistics folded in (in float64, then float32), by node name."""
+    return {name: _folded(layer) for name, layer in module.layers.items()}
+
+
+def _folded(layer: nn.Module) -> LayerWeights:
+    linear = layer[0] if isinstance(layer, nn.Sequential) else layer
+    assert isinstance(linear, nn.Conv2d | nn.Linear)
+    kernel = linear.weight.detach().double().cpu()
+    bias = torch.zeros(len(kernel), dtype=torch.float64) if linear.bias is None else linear.bias.detach().double().cpu()
+    if isinstance(layer, nn.Sequential):
+        norm: Any = layer[1]
+        mean, variance, gamma, beta = (
+            t.detach().double().cpu() for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        )
+        scale = gamma / torch.sqrt(variance + norm.eps)
+        kernel = kernel * scale.reshape(-1, 1, 1, 1)
+        bias = beta + (bias - mean) * scale
+    return LayerWeights(kernel.float().numpy(), bias.float().numpy())
+
+
+def _nchw(shape: Shape) -> Shape:
+    return (shape[0], shape[3], shape[1], shape[2]) if len(shape) == 4 else shape
+
+
+def _initialize(layer: nn.Module, generator: torch.Generator | None) -> None:
+    for module in layer.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01, generator=generator)
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _plan(graph: Graph) -> tuple[tuple[_Step, ...], dict[str, nn.Module]]:
+    """The steps that compute the graph, one per node, and the layers that they need."""
+    pads = {conv: pad for conv, pad in padded_convolutions(graph).items() if is_symmetric(borders_of(graph, pad))}
+    clamps = set(clamped_nodes(graph).values())
+    last_use = {tensor: index for index, node in enumerate(graph.nodes) for tensor in node.inputs}
+    steps: list[_Step] = []
+    layers: dict[str, nn.Module] = {}
+    for index, (node, shapes, shape) in enumerate(graph.steps()):
+        frees = tuple(t for t in dict.fromkeys(node.inputs) if last_use[t] == index)
+        function, layer = None, None
+        if index not in pads.values():  # those are done by the convolution behind
+            borders = borders_of(graph, pads.get(index, index))
+            function, layer = _build(node.op, _Place(shapes, shape, borders, index in clamps))
+        if layer is not None:
+            layers[node.name] = layer
+        steps.append(_Step(node.inputs, frees, function, node.name if layer is not None else None))
+    return tuple(steps), layers
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an op stands: its shapes (NHWC), its borders, and whether it may overwrite its input."""
+
+    shapes: tuple[Shape, ...]
+    shape: Shape
+    borders: Borders
+    in_place: bool
+
+    @property
+    def channel_axis(self) -> int:
+        """Of the result, in torch's layout."""
+        return 1 if len(self.shape) == 4 else -1
+
+
+def _pad(x: Tensor, borders: Borders, value: float = 0.0) -> Tensor:
+    (top, bottom), (left, right) = borders
+    return F.pad(x, (left, right, top, bottom), value=value)
+
+
+_Built = tuple[Callable[..., Tensor] | None, nn.Module | None]
+
+
+@singledispatch
+def _build(op: Op, place: _Place) -> _Built:
+    """The function and the layer that compute an op, in this order; either may be missing."""
+    raise GraphError(f"the op {op.kind!r} has no torch form")
+
+
+@_build.register
+def _build_conv(op: Conv2d, place: _Place) -> _Built:
+    symmetric = is_symmetric(place.borders)
+    conv = nn.Conv2d(
+        place.shapes[0][3], op.out_channels, op.kernel, op.stride, groups=op.groups, bias=not op.batch_norm,
+        padding=(place.borders[0][0], place.borders[1][0]) if symmetric else 0,
+    )  # fmt: skip
+    function = None if symmetric else partial(_pad, borders=place.borders)
+    if not op.batch_norm:
+        return function, conv
+    return function, nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(op.out_channels)))
+
+
+@_build.register
+def _build_fully_connected(op: FullyConnected, place: _Place) -> _Built:
+    return None, nn.Linear(place.shapes[0][1], op.out_features)
+
+
+@_build.register
+def _build_pool(op: Pool2d, place: _Place) -> _Built:
+    pool = _average_pool if op.mode == "avg" else _max_pool
+    return partial(pool, kernel=op.kernel, stride=op.stride, borders=place.borders), None
+
+
+def _average_pool(x: Tensor, kernel: Pair, stride: Pair, borders: Borders) -> Tensor:
+    if is_symmetric(borders):
+        return F.avg_pool2d(x, kernel, stride, (borders[0][0], borders[1][0]), count_include_pad=False)
+    exists = _pad(x.new_ones((1, 1, *x.shape[2:])), borders)
+    return F.avg_pool2d(_pad(x, borders), kernel, stride) / F.avg_pool2d(exists, kernel, stride)
+
+
+def _max_pool(x: Tensor, kernel: Pair, stride: Pair, borders: Borders) -> Tensor:
+    if is_symmetric(borders):
+        return F.max_pool2d(x, kernel, stride, (borders[0][0], borders[1][0]))
+    return F.max_pool2d(_pad(x, borders, -math.inf), kernel, stride)
+
+
+@_build.register
+def _build_global_avg_pool(op: GlobalAvgPool, place: _Place) -> _Built:
+    return partial(torch.mean, dim=(2, 3), keepdim=op.keep_dims), None
+
+
+@_build.register
+def _build_pad(op: Pad, place: _Place) -> _Built:
+    return partial(_pad, borders=place.borders), None
+
+
+@_build.register
+def _build_activation(op: Activation, place: _Place) -> _Built:
+    function = _ACTIVATIONS[op.function]
+    return (partial(function, inplace=True) if place.in_place else function), None
+
+
+@_build.register
+def _build_add(op: Add, place: _Place) -> _Built:
+    return torch.add, None
+
+
+@_build.register
+def _build_mul(op: Mul, place: _Place) -> _Built:
+    return torch.mul, None
+
+
+@_build.register
+def _build_concat(op: Concat, place: _Place) -> _Built:
+    return partial(_concat, axis=place.channel_axis), None
+
+
+def _concat(a: Tensor, b: Tensor, axis: int) -> Tensor:
+    return torch.cat((a, b), axis)
+
+
+@_build.register
+def _build_softmax(op: Softmax, place: _Place) -> _Built:
+    return partial(torch.softmax, dim=place.channel_axis), None
+
+
+@_build.register
+def _build_reshape(op: Reshape, place: _Place) -> _Built:
+    return partial(_reshape, shape=op.shape), None
+
+
+def _reshape(x: Tensor, shape: Shape) -> Tensor:
+    """Values keep their NHWC order, which is what the graph means."""
+    x = x.permute(0, 2, 3, 1) if x.dim() == 4 else x
+    x = x.reshape(x.shape[0], *shape)
+    return x.permute(0, 3, 1, 2) if x.dim() == 4 else x
+
+
+@_build.register
+def _build_zeros(op: Zeros, place: _Place) -> _Built:
+    return partial(_zeros, shape=_nchw(place.shape)[1:]), None
+
+
+def _zeros(x: Tensor, shape: Shape) -> Tensor:
+    return x.new_zeros((x.shape[0], *shape))

@@ -1,0 +1,77 @@
+"""The `netlathe` command: its parts, and how errors end it."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from archspace.errors import NetlatheError
+from netlathe import commands
+from netlathe.console import fail
+
+Command = Callable[..., None]
+
+
+def make_app(*, debug: bool = False) -> typer.Typer:
+    """The command line; with `debug`, errors keep their traceback."""
+    app = typer.Typer(
+        name="netlathe",
+        help="Shapes convolutional networks to the hardware they will run on.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for command in (
+        commands.demo, commands.devices, commands.profile, commands.fit,
+        commands.predict, commands.search, commands.export, commands.show,
+    ):  # fmt: skip
+        app.command()(command if debug else _guarded(command))
+    return app
+
+
+def _guarded(command: Command) -> Command:
+    """Ends with one paragraph and exit code 1 on an expected error, 130 on an interrupt. What is not expected is a bug
+    and keeps its traceback."""
+
+    @functools.wraps(command)
+    def run(*args: object, **options: object) -> None:
+        as_json = bool(options.get("as_json"))
+        try:
+            command(*args, **options)
+        except NetlatheError as error:
+            fail(str(error), as_json=as_json, kind=type(error).__name__)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            message = "interrupted; what was measured is kept, and the same command goes on from there"
+            fail(message, as_json=as_json, kind="Interrupted")
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"netlathe {version('netlathe')}")
+        raise typer.Exit
+
+
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback (anywhere on the line).")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Shapes convolutional networks to the hardware they will run on: profile, fit, predict, search, export."""
+
+
+def main() -> None:
+    """Runs the command line. Exit codes: 0 done, 1 an expected error, 2 wrong usage, 130 interrupted."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    make_app(debug="--debug" in sys.argv[1:])(arguments)

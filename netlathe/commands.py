@@ -1,0 +1,204 @@
+"""The commands: options in, stages called, tables and JSON out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from netlathe.console import Terminal, milliseconds
+from netlathe.options import Classes, Data, Json, LimitImages, Predictor, Resolution, Seed, Space, What, Width
+
+
+def devices(as_json: Json = False) -> None:
+    """List what can be profiled from here, and what to do about what cannot."""
+    from profiler.devices import available_devices
+
+    terminal = Terminal(as_json=as_json)
+    rows = available_devices()
+    terminal.table(("device", "state", "what it is"), [(r.name, r.state, r.detail) for r in rows], numbers=False)
+    for row in rows:
+        if row.hint:
+            terminal.say(f"  To use {row.name}: {row.hint}.")
+    terminal.result({"devices": [asdict(r) for r in rows]})
+
+
+def profile(
+    output: Annotated[Path, typer.Option(help="Profile file (SQLite); an existing one is continued.")],
+    space: Space = "tiny",
+    device: Annotated[str, typer.Option(help="local (LiteRT), onnxruntime or cuda; see `netlathe devices`.")] = "local",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images per inference; 1, on cuda 8.")] = None,
+    networks: Annotated[int, typer.Option(min=0, help="Whole networks to time as well.")] = 8,
+    budget_s: Annotated[float | None, typer.Option(min=1, help="Stop after so many seconds.")] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="Rounds that a graph gets at most.")] = 30,
+    export: Annotated[Path | None, typer.Option(help="Also write the records as .csv or .parquet.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and stop.")] = False,
+    resolution: Resolution = None,
+    width: Width = None,
+    classes: Classes = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Time every distinct block of a search space, and some whole networks, on a device."""
+    from archspace.presets import load_space
+    from netlathe.profiling import profile_space
+    from profiler.protocol import Plan
+
+    plan = Plan(max_rounds=rounds, min_rounds=min(Plan.min_rounds, rounds), budget_s=budget_s)
+    chosen = load_space(space, resolution=resolution, width=width, classes=classes)
+    profile_space(
+        chosen, device, output, plan, threads=threads, batch=batch, networks=networks, seed=seed,
+        dry_run=dry_run, table=export, terminal=Terminal(as_json=as_json),
+    )  # fmt: skip
+
+
+def fit(
+    profile_file: Annotated[Path, typer.Argument(help="Profile file, or records as .csv or .parquet.")],
+    output: Annotated[Path, typer.Option(help="Predictor file (JSON) to write.")],
+    residual: Annotated[
+        Literal["auto", "none", "gp", "xgboost"], typer.Option(help="Regressor on top of the physics.")
+    ] = "auto",
+    setup: Annotated[str, typer.Option(help="Key of the setup to fit, where the file holds several.")] = "",
+    plot: Annotated[Path | None, typer.Option(help="Write predicted against measured as a PNG.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Fit a latency predictor on a profile, and say how far it can be trusted."""
+    from netlathe import stages
+
+    terminal = Terminal(as_json=as_json)
+    with terminal.working("fitting and cross-validating"):
+        fitted = stages.fit(profile_file, output, residual=residual, seed=seed, setup_key=setup)
+    if plot:
+        from predictor import plot_predicted_measured
+
+        plot_predicted_measured(fitted.validation, plot)
+    stages.print_fit(fitted, terminal)
+    terminal.say(f"  Wrote {output}" + (f" and {plot}" if plot else ""))
+    model = fitted.predictor
+    terminal.result(
+        {
+            "output": str(output),
+            "setup": model.setup_.to_json(),
+            "residual": model.residual_,
+            "network_slope": model.network_slope_,
+            "network_offset_ms": model.network_offset_ms_,
+            **stages.validation_json(fitted.validation),
+        }
+    )
+
+
+def predict(
+    what: What,
+    predictor: Predictor,
+    coverage: Annotated[float, typer.Option(help="Share of measurements that the interval is to hold.")] = 0.9,
+    as_json: Json = False,
+) -> None:
+    """Predict the latency of a network or block, with an interval."""
+    from netlathe.subjects import find_subject
+    from predictor import LatencyPredictor
+
+    terminal = Terminal(as_json=as_json)
+    model = LatencyPredictor.load(predictor)
+    subject = find_subject(what, batch=model.setup_.batch)
+    low, high = (float(bound[0]) for bound in model.predict_interval([subject.graph], coverage))
+    latency_ms = float(model.predict([subject.graph])[0])
+    interval = f"{milliseconds(low)} to {milliseconds(high)}"
+    columns = ("what", "predicted ms", f"{coverage:.0%} interval")
+    terminal.table(columns, [(subject.name, milliseconds(latency_ms), interval)])
+    terminal.say(f"  [dim]on {model.setup_}[/dim]")
+    terminal.result(
+        {
+            "name": subject.name,
+            "latency_ms": latency_ms,
+            "low_ms": low,
+            "high_ms": high,
+            "coverage": coverage,
+            "setup": model.setup_.to_json(),
+        }
+    )
+
+
+def show(
+    what: What,
+    predictor: Annotated[Path | None, typer.Option(help="Add predicted latencies from this predictor file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a network layer by layer: shapes, MACs, parameters, and predicted latency."""
+    from netlathe.showing import show_subject
+    from netlathe.subjects import find_subject
+    from predictor import LatencyPredictor
+
+    model = LatencyPredictor.load(predictor) if predictor else None
+    subject = find_subject(what, batch=model.setup_.batch if model else 1)
+    show_subject(subject, model, Terminal(as_json=as_json))
+
+
+def search(
+    predictor: Predictor,
+    target_ms: Annotated[float, typer.Option(help="Latency that the network must meet on the predictor's device.")],
+    data: Data,
+    output: Annotated[Path, typer.Option(help="Folder of the run: architecture, weights, .tflite, pictures.")],
+    space: Space = "tiny",
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs in which the architecture moves.")] = 20,
+    warmup_epochs: Annotated[int, typer.Option(min=0, help="Epochs of weights on random paths before.")] = 6,
+    train_epochs: Annotated[int, typer.Option(min=1, help="Epochs of the found network's training.")] = 30,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images per step.")] = 32,
+    limit_images: LimitImages = None,
+    resolution: Resolution = None,
+    width: Width = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Search the network that classifies best within a latency target; train and export it."""
+    from netlathe.searching import prepare, search_run
+    from predictor import LatencyPredictor
+    from search import SearchConfig, TrainConfig
+
+    terminal = Terminal(as_json=as_json)
+    model = LatencyPredictor.load(predictor)
+    chosen, images = prepare(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
+    found = search_run(
+        chosen, model, images, target_ms, output,
+        SearchConfig(epochs=epochs, warmup_epochs=warmup_epochs, batch_size=batch_size, seed=seed),
+        TrainConfig(epochs=train_epochs, batch_size=batch_size, seed=seed),
+        terminal,
+    )  # fmt: skip
+    terminal.result({"target_ms": target_ms, **found.to_json()})
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, as `netlathe search --output` leaves it.")],
+    output: Annotated[Path, typer.Option(help="File to write.")],
+    form: Annotated[Literal["tflite", "onnx"], typer.Option("--format", help="File format.")] = "tflite",
+    as_json: Json = False,
+) -> None:
+    """Write a run's trained network as .tflite or .onnx."""
+    from netlathe.exporting import export as write
+    from netlathe.run import load_network
+
+    terminal = Terminal(as_json=as_json)
+    architecture, network = load_network(run)
+    write(network, output, form)
+    terminal.say(f"  Wrote {output} ({output.stat().st_size / 1e6:.2f} MB), input float32 in -1..1")
+    terminal.result({"output": str(output), "format": form, "name": architecture.name, "bytes": output.stat().st_size})
+
+
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for everything that the demo leaves.")] = Path("runs/demo"),
+    data: Data = "digits",
+    fraction: Annotated[
+        float, typer.Option(min=0.05, max=1, help="Target, as a share of the baseline's latency.")
+    ] = 0.6,
+    resolution: Annotated[int, typer.Option(min=8, max=64, help="Images are resized to this height and width.")] = 16,
+    limit_images: LimitImages = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """The whole path on this machine: profile, fit, search, train, export, time. Takes a few minutes."""
+    from netlathe.demo import Demo, run_demo
+
+    run_demo(Demo(output, data, fraction, resolution, limit_images, seed, Terminal(as_json=as_json)))

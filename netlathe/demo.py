@@ -1,0 +1,182 @@
+"""The whole path on the machine at hand, ending in predicted and measured side by side."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from archspace.forms.torch import TorchGraph
+from archspace.spaces import Architecture, SearchSpace
+from netlathe import stages
+from netlathe.console import Terminal, millions, milliseconds, percent
+from netlathe.pictures import draw_architectures
+from netlathe.profiling import print_summary, summary_json
+from netlathe.searching import NETWORK, Trained, prepare, search_run, train_and_export
+from predictor import LatencyPredictor, plot_predicted_measured
+from profiler.campaign import WorkItem
+from profiler.devices.local import LocalDevice
+from profiler.protocol import Plan
+from search import ImageData, SearchConfig, TrainConfig
+
+PROFILE, PREDICTOR, BASELINE, FOUND = "profile.sqlite", "predictor.json", "baseline", "found"
+PROFILE_BUDGET_S = 90.0
+NETWORKS = 10
+SEARCH = {"warmup_epochs": 6, "epochs": 14}
+TRAIN_EPOCHS = 24
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One demo: what all of its stages know."""
+
+    folder: Path
+    source: str
+    fraction: float
+    """The latency target as a fraction of the baseline's latency."""
+    resolution: int
+    limit: int | None
+    seed: int
+    terminal: Terminal
+
+
+def run_demo(demo: Demo) -> None:
+    """Profile, fit, search, train, export, time; every stage leaves its files in the folder."""
+    started = time.monotonic()
+    terminal = demo.terminal
+    space, data = prepare("tiny", demo.source, resolution=demo.resolution, width=None, limit=demo.limit, seed=demo.seed)
+    images = len(data.train) + len(data.validation) + len(data.test)
+    terminal.say(
+        f"{data.name}: {images} images of {len(data.classes)} classes at {demo.resolution}x{demo.resolution}, "
+        f"files go to {demo.folder}"
+    )
+    profiled = _profile(demo, space)
+    fitted = _fit(demo)
+    model = fitted.predictor
+    baseline = stages.baseline(space)
+    target_ms = demo.fraction * float(model.predict([baseline])[0])
+    trained = {
+        BASELINE: _train_baseline(demo, baseline, model, data),
+        FOUND: _search(demo, space, model, data, target_ms),
+    }
+    measured_ms = time_files(demo, trained)
+    _report(demo, trained, measured_ms, target_ms, model)
+    seconds = time.monotonic() - started
+    terminal.say(f"\nDone in {seconds:.0f} s. Each stage again, alone, from the files that it left:")
+    for command in commands(demo, target_ms):
+        terminal.say(f"  [cyan]{shlex.join(command)}[/cyan]")
+    terminal.result(
+        {
+            "folder": str(demo.folder),
+            "seconds": round(seconds, 1),
+            "target_ms": target_ms,
+            **{name: {**t.to_json(), "measured_ms": measured_ms[name]} for name, t in trained.items()},
+            "profile": profiled,
+            "fit": stages.validation_json(fitted.validation),
+        }
+    )
+
+
+def _profile(demo: Demo, space: SearchSpace) -> dict[str, object]:
+    with LocalDevice() as device:
+        demo.terminal.step(f"1  Profile every block of space {space.name} on {device.setup}")
+        items = stages.work_items(space, networks=NETWORKS, batch=1, seed=demo.seed)
+        plan = Plan(budget_s=PROFILE_BUDGET_S)
+        summary = stages.profile(device, items, demo.folder / PROFILE, plan, seed=demo.seed, terminal=demo.terminal)
+    print_summary(summary, demo.terminal)
+    return summary_json(summary)
+
+
+def _fit(demo: Demo) -> stages.Fit:
+    demo.terminal.step("2  Fit a latency predictor for this machine")
+    with demo.terminal.working("fitting and cross-validating"):
+        fitted = stages.fit(demo.folder / PROFILE, demo.folder / PREDICTOR, seed=demo.seed)
+    stages.print_fit(fitted, demo.terminal)
+    plot_predicted_measured(fitted.validation, demo.folder / "predicted_measured.png")
+    return fitted
+
+
+def _train_baseline(demo: Demo, baseline: Architecture, model: LatencyPredictor, data: ImageData) -> Trained:
+    demo.terminal.step("3  Train the baseline: MobileNetV2's choice, 3x3 with expansion 6 everywhere")
+    network = TorchGraph(baseline.graph(), generator=torch.Generator().manual_seed(demo.seed))
+    config = TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed)
+    return train_and_export(network, baseline, model, data, demo.folder / BASELINE, config, demo.terminal)
+
+
+def _search(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: ImageData, target_ms: float) -> Trained:
+    demo.terminal.step(f"4  Search for {demo.fraction:.0%} of the baseline's latency")
+    return search_run(
+        space, model, data, target_ms, demo.folder / FOUND,
+        SearchConfig(**SEARCH, seed=demo.seed), TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed), demo.terminal,
+    )  # fmt: skip
+
+
+def time_files(demo: Demo, trained: Mapping[str, Trained]) -> dict[str, float]:
+    """Latency in ms of each exported .tflite, measured together and beside the profile's anchors, so that the machine's
+    drift since then is taken out."""
+    demo.terminal.step("5  Time both .tflite files on this machine")
+    models = {t.architecture.graph().key: (t.folder / NETWORK).read_bytes() for t in trained.values()}
+    items = [WorkItem(name, "network", t.architecture.graph()) for name, t in trained.items()]
+    with LocalDevice(models=models) as device:
+        plan = Plan(min_rounds=20, max_rounds=40)
+        summary = stages.profile(device, items, demo.folder / PROFILE, plan, seed=demo.seed, terminal=demo.terminal)
+    demo.terminal.warn(summary.warnings)
+    latencies = {record.graph.key: record.latency_ms for record in summary.records}
+    return {name: latencies[t.architecture.graph().key] for name, t in trained.items()}
+
+
+def _report(
+    demo: Demo,
+    trained: Mapping[str, Trained],
+    measured_ms: Mapping[str, float],
+    target_ms: float,
+    model: LatencyPredictor,
+) -> None:
+    """The table at the end, and the two networks as one picture."""
+    rows = []
+    for name, t in trained.items():
+        measured = measured_ms[name]
+        rows.append(
+            (
+                name,
+                milliseconds(target_ms) if name == FOUND else "-",
+                milliseconds(t.predicted_ms),
+                milliseconds(measured),
+                f"{100 * (t.predicted_ms / measured - 1):+.1f} %",
+                percent(t.test_accuracy),
+                percent(t.tflite_accuracy),
+                millions(t.architecture.macs),
+            )
+        )
+    columns = ("", "target ms", "predicted ms", "measured ms", "off by", "accuracy", "of the .tflite", "MACs")
+    demo.terminal.table(columns, rows)
+    pictures = [
+        (
+            f"{name}: {t.predicted_ms:.3g} ms predicted, {measured_ms[name]:.3g} ms measured, "
+            f"{t.test_accuracy:.1%} accurate",
+            t.architecture,
+            stages.part_latencies_ms(model, t.architecture),
+        )
+        for name, t in trained.items()
+    ]
+    draw_architectures(pictures, demo.folder / "architectures.png")
+    demo.terminal.say(f"  Pictures: {demo.folder}/architectures.png, predicted_measured.png, {FOUND}/search.png")
+
+
+def commands(demo: Demo, target_ms: float) -> list[list[str]]:
+    """The demo's stages as commands of their own."""
+    folder, size = demo.folder, ["--resolution", str(demo.resolution)]
+    profile, predictor, found = str(folder / PROFILE), str(folder / PREDICTOR), folder / FOUND
+    limit = ["--limit-images", str(demo.limit)] if demo.limit else []
+    return [
+        ["netlathe", "profile", "--space", "tiny", *size, "--output", profile],
+        ["netlathe", "fit", profile, "--output", predictor],
+        ["netlathe", "search", "--space", "tiny", *size, "--predictor", predictor, "--target-ms", f"{target_ms:.4g}",
+         "--data", demo.source, *limit, "--output", str(found)],
+        ["netlathe", "export", str(found), "--format", "onnx", "--output", str(found / "network.onnx")],
+        ["netlathe", "show", str(found), "--predictor", predictor],
+    ]  # fmt: skip

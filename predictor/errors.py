@@ -1,0 +1,31 @@
+"""What can go wrong between records and predictions.
+
+PredictorError
+├── NotFittedError       predict before fit (also sklearn's NotFittedError)
+├── TooFewRecordsError   not enough measured blocks to fit anything honest
+└── UnknownOpError       an op that none of the fitted records contains
+
+Files that are not predictors raise archspace.errors.FormatError; records of unlike setups, its RecordError.
+"""
+
+from __future__ import annotations
+
+import sklearn.exceptions
+
+from archspace.errors import NetlatheError
+
+
+class PredictorError(NetlatheError):
+    """Base of the predictor's failures."""
+
+
+class NotFittedError(PredictorError, sklearn.exceptions.NotFittedError):  # type: ignore[misc]  # has no types
+    """A prediction was asked of a predictor that has seen no records."""
+
+
+class TooFewRecordsError(PredictorError):
+    """There are too few measured blocks to fit on."""
+
+
+class UnknownOpError(PredictorError):
+    """An op whose cost was never measured: there is no honest number for it."""

@@ -1,0 +1,61 @@
+"""How good predictions are, in the figures that latency prediction is compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from predictor.errors import PredictorError
+
+Values = Sequence[float] | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Errors are relative to the measurement; shares are between 0 and 1."""
+
+    n: int
+    mape: float
+    """Mean absolute relative error."""
+    within_5: float
+    """Share of predictions at most 5 % off."""
+    within_10: float
+    spearman: float
+    """Rank correlation; NaN when one side does not vary."""
+    coverage: float | None = None
+    """Share of measurements inside their interval, where there are intervals."""
+
+    def __str__(self) -> str:
+        inside = "" if self.coverage is None else f", {100 * self.coverage:.0f} % inside their intervals"
+        return (
+            f"n = {self.n}: mean error {100 * self.mape:.1f} %, {100 * self.within_5:.0f} % within ±5 %, "
+            f"{100 * self.within_10:.0f} % within ±10 %, Spearman {self.spearman:.3f}{inside}"
+        )
+
+
+def measure(measured: Values, predicted: Values, low: Values | None = None, high: Values | None = None) -> Metrics:
+    """Metrics of predictions, and of intervals if given; all of one length n >= 1.
+
+    Raises PredictorError on unequal lengths, on none, or on measurements that are not above zero."""
+    y, p = np.asarray(measured, dtype=float), np.asarray(predicted, dtype=float)
+    if y.shape != p.shape or y.ndim != 1 or not len(y):
+        raise PredictorError(f"{len(y)} measurements and {len(p)} predictions cannot be compared")
+    if not (y > 0).all():
+        raise PredictorError("a measurement is not above zero, so its relative error means nothing")
+    off = np.abs(p / y - 1)
+    inside = None
+    if low is not None and high is not None:
+        inside = float(np.mean((np.asarray(low) <= y) & (y <= np.asarray(high))))
+    # A prediction that is 10 % off on paper must not fail for the last bit of a float.
+    within_5, within_10 = (float(np.mean(off <= limit + 1e-9)) for limit in (0.05, 0.10))
+    return Metrics(len(y), float(off.mean()), within_5, within_10, _spearman(y, p), inside)
+
+
+def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])

@@ -1,0 +1,33 @@
+"""Numbers out of a file that anybody may have written. All raise ValueError, KeyError or TypeError on nonsense."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from predictor.features import FloatArray
+
+
+def read_array(data: Mapping[str, Any], name: str, *shape: int) -> FloatArray:
+    """The finite array under that name; -1 in `shape` stands for any length."""
+    values = np.array(data[name], dtype=float)
+    if len(values.shape) != len(shape) or any(n not in (-1, m) for n, m in zip(shape, values.shape, strict=True)):
+        raise ValueError(f"{name} has shape {values.shape}, expected {shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds a value that is not finite")
+    return values
+
+
+def read_number(data: Mapping[str, Any], name: str) -> float:
+    """The finite number under that name."""
+    return float(read_array(data, name))
+
+
+def read_positive(data: Mapping[str, Any], name: str, *shape: int) -> FloatArray:
+    """As read_array, and every value is above zero."""
+    values = read_array(data, name, *shape)
+    if not (values > 0).all():
+        raise ValueError(f"{name} holds a value that is not above zero")
+    return values

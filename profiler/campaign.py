@@ -1,0 +1,247 @@
+"""Many graphs on one device, into one profile file: each exactly once, and any time the same call continues."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from archspace.graph import Graph
+from archspace.profile_file import ProfileFile
+from archspace.records import Kind, Status
+from profiler.devices.base import Device
+from profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
+from profiler.lock import exclusive
+from profiler.progress import OnProgress, Pace, Progress
+from profiler.protocol import ANCHORS, FEWEST_ROUNDS, Ledger, Plan, arrange, is_done, missing_rounds, split
+from profiler.summary import CampaignSummary, summarize
+
+__all__ = ["CampaignSummary", "Progress", "WorkItem", "run_campaign"]
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """A graph to measure, under the name that its record gets. Equal graphs are measured once, under the first name."""
+
+    name: str
+    kind: Kind
+    graph: Graph
+
+
+def run_campaign(
+    device: Device,
+    items: Sequence[WorkItem],
+    profile: ProfileFile,
+    plan: Plan | None = None,
+    *,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> CampaignSummary:
+    """Measures what is not yet measured on the device's setup, by rounds that are stored as they end.
+
+    Graphs with an ok or unsupported outcome are left alone, failed ones are tried again, stored rounds of unfinished
+    ones count. When the budget is out, graphs with at least three rounds are finished and the others stay unfinished.
+    The anchors are measured and recorded along with the items. `seed` orders the rounds; `clock` gives seconds.
+
+    Raises DeviceError when the device is lost (what is stored stays), MeasurementError for graphs of another batch than
+    the setup's, ProfilerError when another campaign holds the file.
+    """
+    with exclusive(profile.path):
+        return _Campaign(device, items, profile, plan or Plan(), random.Random(seed)).run(on_progress, clock)
+
+
+class _Campaign:
+    """The state of one call of run_campaign."""
+
+    pace: Pace
+    ledger: Ledger
+
+    def __init__(
+        self, device: Device, items: Iterable[WorkItem], profile: ProfileFile, plan: Plan, rng: random.Random
+    ) -> None:
+        self.device, self.profile, self.plan, self.rng = device, profile, plan, rng
+        self.setup = device.setup
+        self.items = unique_items(items, self.setup.batch)
+        self.anchors: list[str] = []  # those that run
+        self.settled: set[str] = set()
+        self.stamps: list[float] = []
+        self.inference_s = 0.0
+
+    def run(self, on_progress: OnProgress | None, clock: Callable[[], float]) -> CampaignSummary:
+        self.profile.add_setup(self.setup)
+        self.profile.add_graphs((item.name, item.kind, item.graph) for item in self.items.values())
+        outcomes = self.profile.outcomes(self.setup)
+        todo = [key for key in self.items if outcomes.get(key, Status.FAILED) is Status.FAILED]
+        reused = len(self.items) - len(todo)
+        self.pace = Pace(len(self.items), reused, self.plan.budget_s, on_progress, clock)
+        if todo:
+            self._open_ledger()
+            self._measure(todo)
+        self.pace.tell_now()
+        return summarize(
+            self.profile, self.setup, {key: item.name for key, item in self.items.items()}, self.stamps,
+            reused=reused, wall_s=self.pace.elapsed_s, inference_s=self.inference_s,
+        )  # fmt: skip
+
+    def _open_ledger(self) -> None:
+        """Loads the anchors: the file's own where it has some, so that its reference stays."""
+        anchors = self.profile.anchors(self.setup)
+        for block in () if anchors else ANCHORS:
+            graph = block.graph(self.setup.batch)
+            self.profile.add_graph(block.name, "block", graph)
+            anchors[graph.key] = graph
+        reason = ""
+        for key, graph in anchors.items():
+            try:
+                self.device.load(key, graph)
+                self.anchors.append(key)
+            except (UnsupportedGraphError, MeasurementError) as error:
+                reason = str(error)
+        if not self.anchors:
+            raise DeviceError(f"none of the {len(anchors)} anchor blocks runs on this device: {reason}")
+        self.profile.set_anchors(self.setup, anchors)
+        self.ledger = Ledger(self.profile.rounds(self.setup), list(anchors))
+
+    def _measure(self, todo: Sequence[str]) -> None:
+        """Wave by wave, each with its share of the time left."""
+        waiting = list(todo)
+        while waiting:
+            wave = self._next_wave(waiting)
+            share_s = self.pace.budget_left_s * len(wave) / len(waiting)
+            waiting = waiting[len(wave) :]
+            self._measure_wave(wave, waiting, until_s=self.pace.elapsed_s + share_s)
+        for key in self.anchors:
+            self._finish(key, ended=True)
+
+    def _next_wave(self, waiting: Sequence[str]) -> list[str]:
+        """As many graphs as the memory holds, at least one."""
+        wave: list[str] = []
+        filled = 0
+        for key in waiting:
+            graph = self.items[key].graph
+            filled += graph.bytes_read() + graph.bytes_written()  # weights once, activations about twice
+            if wave and filled > self.plan.loaded_bytes:
+                break
+            wave.append(key)
+        return wave
+
+    def _measure_wave(self, wave: Sequence[str], waiting: Sequence[str], until_s: float) -> None:
+        if self.pace.elapsed_s >= until_s:
+            self._end_early(wave)
+            return
+        pending = [key for key in wave if not self._finish(key) and self._load(key)]
+        while pending:
+            latencies = {key: self.ledger.latency_ms(key) for key in (*pending, *self.anchors)}
+            self._expect(pending, waiting)
+            for part in split(pending, latencies, self.plan, self.rng):
+                if self.pace.elapsed_s >= until_s:
+                    self._end_early(pending)
+                    return
+                self._round(part, latencies)
+            pending = [key for key in pending if key not in self.settled and not self._finish(key)]
+
+    def _end_early(self, pending: Iterable[str]) -> None:
+        for key in pending:
+            if key not in self.settled and not self._finish(key, ended=True):
+                self._unload(key)
+
+    def _load(self, key: str) -> bool:
+        """Whether the graph is ready; if not, its outcome is stored."""
+        item = self.items[key]
+        self.pace.tell(item.name)
+        if key in self.anchors:
+            return True
+        try:
+            self.device.load(key, item.graph)
+        except (UnsupportedGraphError, MeasurementError) as error:
+            self._settle(key, _status(error), str(error))
+            return False
+        return True
+
+    def _round(self, part: Sequence[str], latencies: dict[str, float | None]) -> None:
+        """One round over these graphs and the anchors, stored as it ends."""
+        visits = arrange(part, self.anchors, latencies, self.plan, self.rng)
+        started_at = max(time.time(), 1e-3 + max(self.ledger.drifts, default=0))  # unique, whatever the clock does
+        samples: dict[str, list[float]] = {}
+        failures: dict[str, ProfilerError] = {}
+        for key, timing in self.device.time_round(visits):
+            if isinstance(timing, ProfilerError):
+                failures[key] = timing
+            elif not timing or not all(0 < ms < math.inf for ms in timing):
+                failures[key] = MeasurementError(
+                    f"the device gave {timing} where times above zero, in ms, were expected"
+                )
+            else:
+                samples.setdefault(key, []).extend(timing)
+            if key in self.items:
+                self.pace.tell(self.items[key].name)
+        for key, error in failures.items():
+            self._settle(key, _status(error), str(error))
+        self._store_round(started_at, samples)
+        self.pace.visited(self._cost_ms(part) + self._anchors_cost_ms())
+
+    def _store_round(self, started_at: float, samples: dict[str, list[float]]) -> None:
+        self.ledger.add(started_at, samples)
+        drift = self.ledger.drifts[started_at]
+        conditions = self.device.conditions()
+        self.profile.add_round(self.setup, samples, started_at=started_at, drift=drift, conditions=conditions)
+        # The reference moved a little with this round: earlier drifts follow, so that the file is always consistent.
+        self.profile.set_drifts(self.setup, self.ledger.drifts)
+        self.stamps.append(started_at)
+        self.inference_s += sum(map(sum, samples.values())) / 1e3
+        self.pace.rounds, self.pace.drift = len(self.stamps), drift
+
+    def _finish(self, key: str, *, ended: bool = False) -> bool:
+        """Stores an ok outcome where the stop rule says so, or where rounds suffice now that measuring has ended."""
+        rounds = self.ledger.rounds(key)
+        finished = len(rounds) >= FEWEST_ROUNDS and (ended or is_done(rounds, self.plan))
+        if finished:
+            self._settle(key, Status.OK, "")
+        return finished
+
+    def _settle(self, key: str, status: Status, message: str) -> None:
+        self.profile.set_outcome(self.setup, key, status, message)
+        if status is not Status.OK and key in self.anchors:
+            self.anchors.remove(key)
+        self._unload(key)
+        self.pace.done += key in self.items and key not in self.settled
+        self.settled.add(key)
+
+    def _unload(self, key: str) -> None:
+        if key not in self.anchors:
+            self.device.unload([key])
+
+    def _expect(self, pending: Sequence[str], waiting: Sequence[str]) -> None:
+        """Tells the pace how long the rest will take; graphs that wait for their wave count as the present ones."""
+        missing = {key: missing_rounds(self.ledger.rounds(key), self.plan) for key in pending}
+        visits_ms = sum(count * self._cost_ms([key]) for key, count in missing.items())
+        rounds = max(max(missing.values()), visits_ms / (1e3 * self.plan.round_s))
+        self.pace.expect((visits_ms + rounds * self._anchors_cost_ms()) * (1 + len(waiting) / len(pending)))
+
+    def _cost_ms(self, keys: Iterable[str]) -> float:
+        return sum(self.plan.cost_ms(self.ledger.latency_ms(key)) for key in keys)
+
+    def _anchors_cost_ms(self) -> float:
+        """In each round."""
+        return self.plan.anchor_visits * self._cost_ms(self.anchors)
+
+
+def _status(error: ProfilerError) -> Status:
+    return Status.UNSUPPORTED if isinstance(error, UnsupportedGraphError) else Status.FAILED
+
+
+def unique_items(items: Iterable[WorkItem], batch: int) -> dict[str, WorkItem]:
+    """The items by graph key, the first of equal ones. Raises MeasurementError unless all take batches of this size."""
+    unique: dict[str, WorkItem] = {}
+    for item in items:
+        given = item.graph.inputs[0][0]
+        if given != batch:
+            raise MeasurementError(
+                f"{item.name}: the graph takes a batch of {given}, the setup measures {batch}; build it with "
+                f"graph(batch={batch})"
+            )
+        unique.setdefault(item.graph.key, item)
+    return unique

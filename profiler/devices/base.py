@@ -1,0 +1,74 @@
+"""What the profiler asks of a device. The campaign knows nothing else of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from archspace.graph import Graph
+from archspace.ops import Zeros
+from archspace.records import Setup
+from profiler.errors import MeasurementError, UnsupportedGraphError
+
+Timing = tuple[str, list[float] | MeasurementError | UnsupportedGraphError]
+"""Graph key, and the times of one visit in ms, or why there are none."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Consecutive runs of one loaded graph: `warmups` that do not count, then `runs` that do."""
+
+    key: str
+    runs: int
+    warmups: int
+
+
+class Device(Protocol):
+    """A place where graphs run and are timed. Use it in a with statement.
+
+    One graph after another is loaded; then rounds visit loaded graphs in ever new orders; graphs that are finished are
+    unloaded, so visits get fewer. All methods raise DeviceError once the device cannot be used any more.
+    """
+
+    @property
+    def setup(self) -> Setup:
+        """What the times depend on; constant while the device is open."""
+
+    def load(self, key: str, graph: Graph) -> None:
+        """Makes the graph ready to run under `key`, with weights and inputs of the device's choice; a device that is
+        far away may put off sending it until the next round.
+
+        Raises UnsupportedGraphError when the runtime does not execute it, MeasurementError when it should have.
+        """
+
+    def unload(self, keys: Iterable[str]) -> None:
+        """Frees what these graphs hold; keys that are not loaded are ignored."""
+
+    def time_round(self, visits: Sequence[Visit]) -> Iterator[Timing]:
+        """Makes the visits in this order and yields each one's times, so that a whole round may be one shell session on
+        a phone. A graph that fails yields its MeasurementError and the others go on; one that turns out only now not to
+        be supported yields that. A device that heats up may wait here until it is fit to start.
+        """
+
+    def conditions(self) -> Mapping[str, float | str]:
+        """What may explain the times: load, frequency, temperature, as far as readable. Units stand in the names."""
+
+    def close(self) -> None:
+        """Frees everything and restores what was changed; closing twice is harmless."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: object, value: object, traceback: object) -> None: ...
+
+
+def check_loadable(graph: Graph, setup: Setup) -> None:
+    """Raises UnsupportedGraphError for a graph that computes nothing, MeasurementError for one of another batch."""
+    if all(isinstance(node.op, Zeros) for node in graph.nodes):
+        raise UnsupportedGraphError("the graph computes nothing from its input: there is nothing to time")
+    batches = {shape[0] for shape in graph.inputs}
+    if batches != {setup.batch}:
+        raise MeasurementError(
+            f"the graph takes batches of {', '.join(map(str, sorted(batches)))}, this setup of {setup.batch}; "
+            f"build it with graph(batch={setup.batch})"
+        )

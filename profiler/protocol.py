@@ -1,0 +1,206 @@
+"""How a fair time is taken. Pure: no clock, no device, no file.
+
+Many short rounds in fresh random order, rather than many runs in a row: what disturbs a machine comes in phases longer
+than a visit. Anchor blocks stand in every round; how slow they are tells the machine's drift in that round, by which
+all times of the round are divided.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from archspace.blocks import Block, ConvBlock, MBConv
+from archspace.records import Measurement, Round
+from profiler.devices.base import Visit
+from profiler.errors import MeasurementError
+
+ANCHORS: tuple[Block, ...] = (
+    MBConv(16, 16, 16, 16, expand=3),
+    ConvBlock(3, 32, 32, 32),
+    MBConv(24, 24, 28, 28),
+    MBConv(40, 40, 28, 28, kernel=5, expand=3),
+    MBConv(24, 24, 56, 56),
+)
+"""Stand in every round: 0.5 to 26 million MACs. Always the same ones, so that all campaigns into a file share one
+reference, and a campaign over few blocks does not explain their own noise away. Anchors drawn from the measured
+blocks are not better (benchmarks/repeatability.py)."""
+
+FEWEST_ROUNDS = 3
+"""What a latency needs at least when the budget is out."""
+
+CALM_DRIFT = 1.25
+"""A round that differs more than this from the usual speed, either way, does not count towards min_rounds."""
+
+UNKNOWN_MS = 1.0
+"""A guess, for graphs that have never run, of their latency."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much effort a latency gets. Raises MeasurementError on values that make no sense."""
+
+    runs: int = 5
+    """Timed runs per visit; more rounds buy far more than more runs."""
+    warmups: int = 2
+    min_rounds: int = 8
+    max_rounds: int = 30
+    target_error: float = 0.01
+    """A graph is done once its latency's relative standard error is below this."""
+    budget_s: float | None = None
+    """Wall time for the whole campaign; None: until every graph is done."""
+    anchor_visits: int = 3
+    """How often each anchor is visited in a round."""
+    visit_ms: float = 50.0
+    """A visit is cut to fewer runs if they would take longer than this, but one run is always made."""
+    round_s: float = 2.0
+    """Longer rounds are split: a round is stored as it ends, so this is what a power cut may cost."""
+    loaded_bytes: float = 2.0**31
+    """Graphs are measured in waves that need about this much memory at once."""
+
+    def __post_init__(self) -> None:
+        budget = math.inf if self.budget_s is None else self.budget_s
+        positive = (self.runs, self.anchor_visits, self.target_error, self.visit_ms, self.round_s, self.loaded_bytes)
+        if min(*positive, budget) <= 0 or self.warmups < 0:
+            raise MeasurementError(f"runs, visits, errors, times and memory of a plan must be above zero: {self}")
+        if not FEWEST_ROUNDS <= self.min_rounds <= self.max_rounds:
+            raise MeasurementError(
+                f"a plan needs {FEWEST_ROUNDS} <= min_rounds <= max_rounds, got {self.min_rounds} and {self.max_rounds}"
+            )
+
+    def visit(self, key: str, latency_ms: float | None) -> Visit:
+        """One visit to a graph that takes about this long: a slow one gets fewer runs."""
+        fitting = self.runs if latency_ms is None else int(self.visit_ms / latency_ms)
+        runs = max(1, min(self.runs, fitting))
+        return Visit(key, runs, min(self.warmups, runs))
+
+    def cost_ms(self, latency_ms: float | None) -> float:
+        """What one visit takes, warm-ups included."""
+        visit = self.visit("", latency_ms)
+        return (visit.runs + visit.warmups) * (UNKNOWN_MS if latency_ms is None else latency_ms)
+
+
+Latencies = Mapping[str, float | None]
+"""Graph key -> latency in ms as far as known: what a visit is going to take."""
+
+
+def split(pending: Sequence[str], latencies: Latencies, plan: Plan, rng: random.Random) -> list[list[str]]:
+    """Cuts the pending graphs, in fresh random order, into parts of about `plan.round_s` seconds."""
+    parts: list[list[str]] = []
+    filled_ms = math.inf
+    for key in rng.sample(pending, len(pending)):
+        cost_ms = plan.cost_ms(latencies.get(key))
+        if filled_ms + cost_ms > 1e3 * plan.round_s:
+            parts.append([])
+            filled_ms = 0.0
+        parts[-1].append(key)
+        filled_ms += cost_ms
+    return parts
+
+
+def arrange(
+    keys: Sequence[str], anchors: Sequence[str], latencies: Latencies, plan: Plan, rng: random.Random
+) -> list[Visit]:
+    """The visits of one round: every graph once in fresh random order, every anchor once in each of
+    `plan.anchor_visits` equal stretches of the round, at a random place there."""
+    ordinary = [key for key in keys if key not in anchors]
+    rng.shuffle(ordinary)
+    order: list[str] = []
+    for stretch in range(plan.anchor_visits):
+        members = [*ordinary[stretch :: plan.anchor_visits], *anchors]
+        rng.shuffle(members)
+        order += members
+    return [plan.visit(key, latencies.get(key)) for key in order]
+
+
+def round_drifts(anchor_ms: Mapping[float, Mapping[str, float]]) -> dict[float, float]:
+    """How slow the machine was in each round, {round: drift}, from {round: {anchor: median time in ms}}.
+
+    An anchor's reference is its median over all rounds; a round's drift is the median of its anchors' times over their
+    references (their geometric mean repeats worse: one disturbed anchor spoils it). Rounds without anchors are left
+    out.
+    """
+    times: dict[str, list[float]] = {}
+    for anchors in anchor_ms.values():
+        for key, ms in anchors.items():
+            times.setdefault(key, []).append(ms)
+    reference = {key: statistics.median(values) for key, values in times.items()}
+    return {
+        name: statistics.median(ms / reference[key] for key, ms in anchors.items())
+        for name, anchors in anchor_ms.items()
+        if anchors
+    }
+
+
+def is_calm(drift: float) -> bool:
+    """Whether the machine was near its usual speed."""
+    return 1 / CALM_DRIFT <= drift <= CALM_DRIFT
+
+
+def is_done(rounds: Sequence[Round], plan: Plan) -> bool:
+    """The stop rule: enough calm rounds that agree, or as many rounds as a graph may get."""
+    if len(rounds) >= plan.max_rounds:
+        return True
+    if sum(is_calm(one.drift) for one in rounds) < plan.min_rounds:
+        return False
+    return Measurement(tuple(rounds)).relative_error <= plan.target_error
+
+
+def missing_rounds(rounds: Sequence[Round], plan: Plan) -> float:
+    """How many rounds more a graph is likely to need: the error falls with the root of their number."""
+    if is_done(rounds, plan):
+        return 0.0
+    needed: float = plan.min_rounds
+    if len(rounds) >= FEWEST_ROUNDS:
+        needed = len(rounds) * (Measurement(tuple(rounds)).relative_error / plan.target_error) ** 2
+    return max(1.0, min(max(needed, plan.min_rounds), plan.max_rounds) - len(rounds))
+
+
+class Ledger:
+    """All times of one setup so far, corrected for drift with what is known now."""
+
+    def __init__(self, stored: Mapping[str, Sequence[Round]], anchors: Sequence[str]) -> None:
+        """`stored` are the rounds per graph key that earlier campaigns left."""
+        self.anchors = tuple(anchors)
+        self._samples: dict[str, dict[float, tuple[float, ...]]] = {}
+        self._anchor_ms: dict[float, dict[str, float]] = {}
+        self._drifts: dict[float, float] = {}
+        for key, rounds in stored.items():
+            for one in rounds:
+                self._drifts[one.started_at] = one.drift  # stands where a round has no anchors, as after an import
+                self._insert(key, one.started_at, one.samples_ms)
+        self._drifts |= round_drifts(self._anchor_ms)
+
+    def _insert(self, key: str, started_at: float, samples_ms: Sequence[float]) -> None:
+        self._samples.setdefault(key, {})[started_at] = tuple(samples_ms)
+        if key in self.anchors:
+            self._anchor_ms.setdefault(started_at, {})[key] = statistics.median(samples_ms)
+
+    def add(self, started_at: float, samples_ms: Mapping[str, Sequence[float]]) -> None:
+        """Enters a round, {graph key: times in ms}. Raises MeasurementError when no anchor ran in it."""
+        if not any(key in self.anchors for key in samples_ms):
+            raise MeasurementError(
+                "none of the anchor blocks ran in this round, so the machine's drift is unknown and the round is lost; "
+                "run the same command again"
+            )
+        for key, samples in samples_ms.items():
+            self._insert(key, started_at, samples)
+        self._drifts |= round_drifts(self._anchor_ms)
+
+    @property
+    def drifts(self) -> Mapping[float, float]:
+        """Drift per round, by the time it started."""
+        return self._drifts
+
+    def rounds(self, key: str) -> tuple[Round, ...]:
+        """The graph's rounds in order of time."""
+        times = sorted(self._samples.get(key, {}).items())
+        return tuple(Round(samples, self._drifts[at], at) for at, samples in times)
+
+    def latency_ms(self, key: str) -> float | None:
+        """Latest uncorrected median: what the next visit is going to take. None before the first."""
+        samples = self._samples.get(key)
+        return statistics.median(samples[max(samples)]) if samples else None

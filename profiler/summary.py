@@ -1,0 +1,124 @@
+"""What a campaign achieved, and what to do about what it did not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from archspace.profile_file import ProfileFile, RoundInfo
+from archspace.records import LatencyRecord, Setup, Status, noise_floor
+from profiler.protocol import is_calm
+
+BUSY_CPUS = 0.3
+"""Cores kept busy by other programs, on average over a campaign, above which it is worth a warning."""
+
+
+@dataclass(frozen=True)
+class CampaignSummary:
+    """The state of a campaign's items when it ended."""
+
+    setup: Setup
+    records: tuple[LatencyRecord, ...]
+    """The items' measurements, from this campaign or an earlier one."""
+    failed: tuple[LatencyRecord, ...]
+    unsupported: tuple[LatencyRecord, ...]
+    unfinished: tuple[str, ...]
+    """Names of items whose rounds do not suffice yet."""
+    reused: int
+    """Items that earlier campaigns had finished."""
+    rounds: int
+    wall_s: float
+    inference_s: float
+    """Time in runs that count."""
+    noise_floor: float | None
+    """Median relative difference between two halves of a measurement's rounds."""
+    drift_range: tuple[float, float] | None
+    """Fastest and slowest round of this campaign relative to the usual speed; None without rounds."""
+    warnings: tuple[str, ...]
+    """Each with what to do about it."""
+
+
+def summarize(
+    profile: ProfileFile,
+    setup: Setup,
+    names: Mapping[str, str],
+    stamps: Sequence[float],
+    *,
+    reused: int,
+    wall_s: float,
+    inference_s: float,
+) -> CampaignSummary:
+    """Summary of the items, {graph key: name}, after a campaign whose rounds started at `stamps`."""
+    found = {record.graph.key: record for record in profile.records(setup)}
+    wanted = [found[key] for key in names if key in found]
+    records, failed, unsupported = (
+        tuple(record for record in wanted if record.status is status)
+        for status in (Status.OK, Status.FAILED, Status.UNSUPPORTED)
+    )
+    unfinished = tuple(name for key, name in names.items() if key not in found)
+    own = set(stamps)
+    log = [info for info in profile.round_log(setup) if info.started_at in own]
+    drifts = [info.drift for info in log]
+    warnings = [
+        *_outcome_warnings(failed, unsupported, unfinished),
+        *_quality_warnings(records),
+        *_machine_warnings(log),
+    ]
+    return CampaignSummary(
+        setup, records, failed, unsupported, unfinished, reused, len(stamps), wall_s, inference_s,
+        noise_floor(records), (min(drifts), max(drifts)) if drifts else None, tuple(warnings),
+    )  # fmt: skip
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _outcome_warnings(
+    failed: Sequence[LatencyRecord], unsupported: Sequence[LatencyRecord], unfinished: Sequence[str]
+) -> list[str]:
+    warnings = []
+    if failed:
+        names = _some([record.name for record in failed])
+        warnings.append(f"{len(failed)} failed ({names}: {failed[0].message}); the same command tries them again")
+    if unsupported:
+        names = _some([record.name for record in unsupported])
+        warnings.append(
+            f"{len(unsupported)} do not run on this setup ({names}: {unsupported[0].message}); "
+            "leave them out of the search space, or choose another runtime"
+        )
+    if unfinished:
+        warnings.append(
+            f"the time budget was out before {len(unfinished)} had enough rounds ({_some(unfinished)}); "
+            "the same command continues, a larger budget finishes them at once"
+        )
+    return warnings
+
+
+def _quality_warnings(records: Sequence[LatencyRecord]) -> list[str]:
+    unstable = [r.name for r in records if r.measurement is not None and not r.measurement.is_stable]
+    if not unstable:
+        return []
+    return [
+        f"{len(unstable)} of {len(records)} latencies are unstable ({_some(unstable)}): their rounds disagree; close "
+        "other programs and measure into a new file, with a larger budget"
+    ]
+
+
+def _machine_warnings(log: Sequence[RoundInfo]) -> list[str]:
+    warnings = []
+    odd = [info.drift for info in log if not is_calm(info.drift)]
+    if len(odd) > 0.1 * len(log):
+        warnings.append(
+            f"in {len(odd)} of {len(log)} rounds the machine ran at {1 / max(odd):.2f} to {1 / min(odd):.2f} times its "
+            "usual speed; times are corrected for it, but steady power, cooling and no other programs are better"
+        )
+    shares = [info.conditions["other_cpus"] for info in log if "other_cpus" in info.conditions]
+    busy = [share for share in shares if isinstance(share, int | float)]
+    if busy and sum(busy) / len(busy) > BUSY_CPUS:
+        warnings.append(
+            f"other programs kept {sum(busy) / len(busy):.1f} cores busy meanwhile; close them for steadier times"
+        )
+    return warnings

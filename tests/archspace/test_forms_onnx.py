@@ -1,0 +1,429 @@
+"""The .onnx file: what is written, and what is read back from own, edited, foreign and broken files."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
+from archspace.errors import FormatError
+from archspace.forms.onnx import read_onnx, write_onnx
+from archspace.forms.torch import TorchGraph
+from archspace.forms.weights import LayerWeights
+from archspace.graph import Graph, GraphBuilder, chain
+from archspace.ops import (
+    Activation,
+    ActivationKind,
+    Concat,
+    Conv2d,
+    FullyConnected,
+    GlobalAvgPool,
+    Pad,
+    Padding,
+    Pool2d,
+    Reshape,
+    Softmax,
+)
+
+BLOCKS: list[Block] = [
+    MBConv(4, 4, 8, 8),
+    MBConv(4, 6, 9, 8, 2, kernel=5, se=0.25, activation=ActivationKind.HARD_SWISH, padding="symmetric"),
+    MBConv(4, 4, 8, 8, expand=1, se=0.5, activation=ActivationKind.SWISH),
+    ConvBlock(3, 5, 8, 8, 2, padding="symmetric"),
+    ConvBlock(3, 5, 8, 8, activation=ActivationKind.HARD_SIGMOID),
+    ConvBlock(3, 5, 8, 8, activation=None),
+    SeparableConv(3, 5, 8, 8, activation=ActivationKind.SIGMOID),
+    Pool("avg", 4, 8, 8),
+    Pool("max", 4, 9, 8, 2, 2),
+    LinearHead(4, 7, 4, 4),
+    Skip(4, 4, 6, 6),
+    Skip(4, 6, 6, 6, 2),
+    Zero(4, 6, 6, 6, 2),
+]
+NETWORK = chain(
+    [
+        ("b00", ConvBlock(3, 6, 12, 12, 2).graph()),
+        ("b01", MBConv(6, 6, 6, 6, se=0.25, activation=ActivationKind.HARD_SWISH).graph()),
+        ("b02", MBConv(6, 8, 6, 6, 2, padding="symmetric").graph()),
+        ("head", LinearHead(8, 10, 3, 3).graph()),
+    ]
+)
+
+
+def without_batch_norm(graph: Graph) -> Graph:
+    nodes = (
+        dataclasses.replace(n, op=dataclasses.replace(n.op, batch_norm=False)) if isinstance(n.op, Conv2d) else n
+        for n in graph.nodes
+    )
+    return Graph(graph.inputs, tuple(nodes))
+
+
+def edited(content: bytes, change: Callable[[ModelProto], Any]) -> bytes:
+    model = onnx.load_model_from_string(content)
+    change(model)
+    return bytes(model.SerializeToString())
+
+
+def foreign(graph: Graph) -> bytes:
+    """A file as if netlathe had not written it."""
+    return edited(write_onnx(graph), lambda model: model.ClearField("metadata_props"))
+
+
+def model_of(nodes: list[NodeProto], shape: list[Any], opset: int = 17, **constants: Any) -> bytes:
+    """A model from `x` to `y`, with float32 constants unless they are integers."""
+    arrays = {k: np.array(v) for k, v in constants.items()}
+    initializers = [
+        numpy_helper.from_array(a.astype(np.float32) if a.dtype == np.float64 else a, k) for k, a in arrays.items()
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    body = helper.make_graph(nodes, "foreign", [x], [y], initializers)
+    return bytes(helper.make_model(body, opset_imports=[helper.make_opsetid("", opset)]).SerializeToString())
+
+
+def one_node(kind: str, *constants: str, **attributes: Any) -> list[NodeProto]:
+    return [helper.make_node(kind, ["x", *constants], ["y"], kind.lower(), **attributes)]
+
+
+def read_ops(content: bytes) -> list[Any]:
+    return [node.op for node in read_onnx(content).nodes]
+
+
+# Writing
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (MBConv(4, 4, 8, 8), ["Conv", "Clip", "Conv", "Clip", "Conv", "Add"]),
+        (MBConv(4, 4, 8, 8, 2, padding="symmetric"), ["Conv", "Clip", "Conv", "Clip", "Conv"]),
+        (
+            MBConv(4, 6, 8, 8, expand=1, se=0.25, activation=ActivationKind.HARD_SWISH),
+            ["Conv", "HardSwish", "GlobalAveragePool", "Conv", "Relu", "Conv", "HardSigmoid", "Mul", "Conv"],
+        ),
+        (ConvBlock(3, 4, 8, 8, activation=ActivationKind.SWISH), ["Conv", "Sigmoid", "Mul"]),
+        (LinearHead(4, 7, 4, 4), ["GlobalAveragePool", "Flatten", "Gemm"]),
+        (Skip(4, 4, 8, 8), ["Identity"]),
+    ],
+    ids=str,
+)
+def test_a_block_has_no_stray_ops(block: Block, expected: list[str]) -> None:
+    model = onnx.load_model_from_string(write_onnx(block.graph()))
+    assert [node.op_type for node in model.graph.node] == expected
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_the_file_passes_onnxs_own_check(block: Block) -> None:
+    model = onnx.load_model_from_string(write_onnx(block.graph(2)))
+    onnx.checker.check_model(model, full_check=True)
+    assert model.producer_name == "netlathe"
+
+
+def test_pads_are_explicit_and_follow_tensorflow() -> None:
+    model = onnx.load_model_from_string(write_onnx(ConvBlock(3, 4, 8, 9, 2, kernel=5).graph()))
+    (pads,) = (a.ints for a in model.graph.node[0].attribute if a.name == "pads")
+    assert list(pads) == [1, 2, 2, 2]  # top, left, bottom, right
+
+
+def test_values_are_called_after_the_nodes_that_compute_them() -> None:
+    graph = onnx.load_model_from_string(write_onnx(NETWORK)).graph
+    names = {node.output[0] for node in graph.node}
+    assert {node.name for node in NETWORK.nodes if not isinstance(node.op, Pad)} <= names
+    assert [value.name for value in graph.input] == ["input"]
+    assert [value.name for value in graph.output] == ["head/linear"]
+
+
+def test_equal_seeds_write_equal_files() -> None:
+    assert write_onnx(NETWORK, seed=5) == write_onnx(NETWORK, seed=5) != write_onnx(NETWORK, seed=6)
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(FormatError, match="'b00/conv'"):
+        write_onnx(NETWORK, {})
+
+
+def test_weights_beyond_two_gigabytes_are_refused() -> None:
+    builder = GraphBuilder((1, 30_000))
+    builder.add("linear", FullyConnected(20_000), 0)
+    zero = np.float32(0)
+    weights = LayerWeights(np.broadcast_to(zero, (20_000, 30_000)), np.broadcast_to(zero, (20_000,)))
+    with pytest.raises(FormatError, match="2 GB"):
+        write_onnx(builder.build(), {"linear": weights})
+
+
+@pytest.mark.parametrize("name", ["input", "conv.weight"])
+def test_names_that_would_clash_in_the_file_are_refused(name: str) -> None:
+    builder = GraphBuilder((1, 4, 4, 2))
+    x = builder.add("conv", Conv2d(2), 0)
+    builder.add(name, Activation(ActivationKind.RELU), x)
+    with pytest.raises(FormatError, match=f"would .*be called '{name}'"):
+        write_onnx(builder.build())
+
+
+# Reading netlathe's own files
+
+
+@pytest.mark.parametrize("graph", [*(block.graph(2) for block in BLOCKS), NETWORK], ids=lambda g: g.key[:6])
+def test_an_own_file_gives_back_the_very_graph(graph: Graph) -> None:
+    read = read_onnx(write_onnx(graph))
+    assert read == graph
+    assert read.key == graph.key
+
+
+def test_a_file_is_read_from_a_path_too(tmp_path: Path) -> None:
+    path = tmp_path / "network.onnx"
+    path.write_bytes(write_onnx(NETWORK))
+    assert read_onnx(path) == NETWORK
+
+
+def test_a_file_whose_ops_were_changed_is_read_as_what_it_now_computes() -> None:
+    def halve_stride(model: ModelProto) -> None:
+        (strides,) = (a for a in model.graph.node[0].attribute if a.name == "strides")
+        strides.ints[:] = [1, 1]
+
+    graph = ConvBlock(3, 4, 9, 9, 2).graph()
+    assert read_onnx(edited(write_onnx(graph), halve_stride)).output_shape == (1, 9, 9, 4)
+
+
+# Reading foreign files
+
+
+@pytest.mark.parametrize(
+    "graph", [b.graph(2) for b in BLOCKS if b.graph().nodes and not isinstance(b, Zero)], ids=lambda g: g.key[:6]
+)
+def test_a_foreign_file_gives_the_same_computation_without_batch_norm(graph: Graph) -> None:
+    assert read_onnx(foreign(graph)).key == without_batch_norm(graph).key
+
+
+def test_all_other_ops_are_read_from_foreign_files() -> None:
+    builder = GraphBuilder((2, 6, 6, 4))
+    x = builder.add("pad", Pad((1, 0), (0, 2)), 0)
+    x = builder.add("act", Activation(ActivationKind.RELU6), x)
+    x = builder.add("grouped", Conv2d(6, (3, 3), groups=2, batch_norm=False), x)
+    y = builder.add("sigmoid", Activation(ActivationKind.SIGMOID), x)
+    z = builder.add("join", Concat(), y, x)
+    z = builder.add("pool", Pool2d("max", (2, 2), (2, 2), Padding.SAME), z)
+    z = builder.add("softmax", Softmax(), z)
+    z = builder.add("mean", GlobalAvgPool(keep_dims=True), z)
+    z = builder.add("flat", Reshape((12,)), z)
+    z = builder.add("linear", FullyConnected(5), z)
+    builder.add("probabilities", Softmax(), z)
+    graph = builder.build()
+    assert read_onnx(foreign(graph)).key == graph.key
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("opset", [11, 13, 17, 18])
+@pytest.mark.parametrize("mode", [torch.onnx.TrainingMode.EVAL, torch.onnx.TrainingMode.TRAINING])
+def test_what_torch_exports_is_read_as_the_same_network(
+    opset: int, mode: torch.onnx.TrainingMode, tmp_path: Path
+) -> None:
+    """The warnings are of torch's exporter about itself."""
+    keeps_batch_norm = mode is torch.onnx.TrainingMode.TRAINING
+    blocks = [
+        MBConv(3, 4, 8, 8, 2, se=0.5, activation=ActivationKind.HARD_SWISH, padding="symmetric"),
+        MBConv(4, 4, 4, 4),
+        ConvBlock(4, 4, 4, 4, activation=ActivationKind.SWISH),
+        Pool("max", 4, 4, 4),
+        Pool("avg", 4, 4, 4, 2, 2),
+        LinearHead(4, 5, 2, 2),
+    ]
+    graph = chain([(f"b{i}", block.graph()) for i, block in enumerate(blocks)])
+    file = tmp_path / "network.onnx"
+    torch.onnx.export(
+        TorchGraph(graph), (torch.zeros(1, 3, 8, 8),), file, dynamo=False, opset_version=opset, training=mode,
+        do_constant_folding=not keeps_batch_norm,
+    )  # fmt: skip
+    read = read_onnx(file)
+    assert read.key == (graph if keeps_batch_norm else without_batch_norm(graph)).key
+    assert read.macs == graph.macs
+
+
+IMAGE = [1, 4, 8, 8]
+CONV = np.zeros((6, 4, 3, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({}, [Conv2d(6, (3, 3), padding=Padding.VALID, batch_norm=False)]),
+        ({"pads": [1, 1, 1, 1]}, [Conv2d(6, (3, 3), batch_norm=False)]),
+        ({"pads": [0, 0, 1, 1], "strides": [2, 2]}, [Conv2d(6, (3, 3), (2, 2), batch_norm=False)]),
+        (
+            {"pads": [1, 1, 1, 1], "strides": [2, 2]},
+            [Pad((1, 1), (1, 1)), Conv2d(6, (3, 3), (2, 2), padding=Padding.VALID, batch_norm=False)],
+        ),
+        ({"auto_pad": "SAME_UPPER", "strides": [2, 2]}, [Conv2d(6, (3, 3), (2, 2), batch_norm=False)]),
+        ({"auto_pad": "SAME_LOWER"}, [Conv2d(6, (3, 3), batch_norm=False)]),
+        ({"auto_pad": "VALID"}, [Conv2d(6, (3, 3), padding=Padding.VALID, batch_norm=False)]),
+    ],
+)
+def test_pads_become_same_or_valid_or_a_pad(attributes: dict[str, Any], expected: list[Any]) -> None:
+    assert read_ops(model_of(one_node("Conv", "w", **attributes), IMAGE, w=CONV)) == expected
+
+
+def test_batch_norm_behind_a_convolution_becomes_part_of_it() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "v"], ["c"]),
+        helper.make_node("BatchNormalization", ["c", "v", "v", "v", "v"], ["y"]),
+    ]
+    content = model_of(nodes, IMAGE, w=CONV, v=np.ones(6, np.float32))
+    assert read_ops(content) == [Conv2d(6, (3, 3), padding=Padding.VALID)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "constants", "attributes", "opset", "expected"),
+    [
+        ("Clip", IMAGE, {}, {"min": 0.0, "max": 6.0}, 10, [Activation(ActivationKind.RELU6)]),
+        ("Clip", IMAGE, {"low": 0.0, "high": 6.0}, {}, 17, [Activation(ActivationKind.RELU6)]),
+        ("Clip", IMAGE, {"low": 0.0}, {}, 17, [Activation(ActivationKind.RELU)]),
+        ("ReduceMean", IMAGE, {}, {"axes": [-1, 2]}, 17, [GlobalAvgPool(keep_dims=True)]),
+        ("ReduceMean", IMAGE, {"axes": [2, 3]}, {"keepdims": 0}, 18, [GlobalAvgPool()]),
+        ("AveragePool", IMAGE, {}, {"kernel_shape": [2, 2], "strides": [2, 2]}, 17, [Pool2d("avg", (2, 2), (2, 2))]),
+        (
+            "AveragePool", IMAGE, {}, {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1}, 17,
+            [Pad((1, 1), (1, 1)), Pool2d("avg", (3, 3), padding=Padding.VALID)],
+        ),
+        ("Flatten", IMAGE, {}, {}, 17, [Reshape((256,))]),
+        ("Reshape", IMAGE, {"to": [1, -1]}, {}, 17, [Reshape((256,))]),
+        ("Reshape", [2, 4, 1, 1], {"to": [0, 4]}, {}, 17, [Reshape((4,))]),
+        ("Reshape", [2, 4], {"to": [2, 4, 1, 1]}, {}, 17, [Reshape((1, 1, 4))]),
+        ("Squeeze", [2, 4, 1, 1], {"axes": [2, 3]}, {}, 17, [Reshape((4,))]),
+        ("Gemm", [2, 4], {"w": np.zeros((4, 7))}, {}, 17, [FullyConnected(7)]),
+        ("Softmax", [2, 4], {}, {}, 11, [Softmax()]),
+        ("Pad", IMAGE, {"amounts": [0, 0, 1, 0, 0, 0, 2, 3]}, {}, 17, [Pad((1, 2), (0, 3))]),
+    ],
+)  # fmt: skip
+def test_an_op_of_another_exporter_is_read(
+    kind: str, shape: list[int], constants: dict[str, Any], attributes: dict[str, Any], opset: int, expected: list[Any]
+) -> None:
+    assert read_ops(model_of(one_node(kind, *constants, **attributes), shape, opset, **constants)) == expected
+
+
+def test_zeros_may_stand_for_the_border_of_a_max_pool_only_behind_a_relu() -> None:
+    pool: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+    after_relu = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("MaxPool", ["r"], ["y"], **pool)]
+    assert read_ops(model_of(after_relu, IMAGE))[1:] == [
+        Pad((1, 1), (1, 1)),
+        Pool2d("max", (3, 3), (2, 2), Padding.VALID),
+    ]
+    with pytest.raises(FormatError, match="neither TensorFlow's SAME nor none"):
+        read_onnx(model_of(one_node("MaxPool", **pool), IMAGE))
+
+
+def test_identities_and_dropouts_leave_no_trace() -> None:
+    nodes = [
+        helper.make_node("Identity", ["x"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Dropout", ["b"], ["y", "mask"]),
+    ]
+    assert read_ops(model_of(nodes, IMAGE)) == [Activation(ActivationKind.RELU)]
+
+
+def test_a_concat_of_many_becomes_a_chain() -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Sigmoid", ["x"], ["b"]),
+        helper.make_node("Concat", ["x", "a", "b"], ["y"], axis=1),
+    ]
+    graph = read_onnx(model_of(nodes, IMAGE))
+    assert [node.op for node in graph.nodes][2:] == [Concat(), Concat()]
+    assert graph.output_shape == (1, 8, 8, 12)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "message"),
+    [
+        (one_node("Tanh"), {}, r"node 0 \(Tanh 'tanh'\): netlathe has no such op; it reads Add, "),
+        (one_node("Relu", domain="com.example"), {}, r"node 0 \(com.example::Relu 'relu'\)"),
+        (one_node("Add", "c"), {"c": 1.0}, "takes the constant 'c', which no op of netlathe expresses"),
+        (one_node("Add", "nowhere"), {}, "something not computed before, 'nowhere'"),
+        (one_node("Clip", "low", "high"), {"low": 0.0, "high": 1.0}, r"clips to \(0.0, 1.0\)"),
+        (one_node("Conv", "x"), {}, "weights must be a float32 constant of rank 4"),
+        (one_node("Conv", "w"), {"w": CONV[:, :3]}, "kernel takes 3 channels"),
+        (one_node("Conv", "w", dilations=[2, 2]), {"w": CONV}, r"dilations \[2, 2\]"),
+        (one_node("Conv", "w", auto_pad="SAME_LOWER", strides=[2, 2]), {"w": CONV}, "SAME_LOWER"),
+        (one_node("BatchNormalization", "v", "v", "v", "v"), {"v": np.ones(4)}, "does not follow a convolution"),
+        (one_node("HardSigmoid"), {}, "slope is 0.2"),
+        (one_node("MaxPool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1), {}, "ceil_mode"),
+        (one_node("MaxPool"), {}, r"node 0 \(MaxPool 'maxpool'\) is malformed: KeyError\('kernel_shape'\)"),
+        (one_node("ReduceMean", axes=[1]), {}, r"averages over axes \[1\] of 4"),
+        (one_node("Concat", "x", axis=2), {}, "joins along axis 2 of 4"),
+        (one_node("Softmax"), {}, "axis 3 of 4"),
+        (one_node("Pad", "p"), {"p": [0, 1, 0, 0, 0, 0, 0, 0]}, "pads by"),
+        (one_node("Pad", "p", mode="reflect"), {"p": [0, 0, 1, 1, 0, 0, 1, 1]}, "reflect"),
+        (one_node("Reshape", "s"), {"s": [1, 2, 2, 8, 8]}, "only a flattening that keeps the batch"),
+        (one_node("Reshape", "nowhere"), {}, "its shape must be a constant"),
+        (one_node("Squeeze"), {}, "squeezes axes"),
+        (one_node("Gemm", "w", transA=1), {"w": np.zeros((4, 7))}, "transposes or scales its input"),
+        (one_node("Cast", to=TensorProto.FLOAT16), {}, "only constants may be cast"),
+    ],
+)
+def test_what_cannot_be_read_is_named(nodes: list[NodeProto], constants: dict[str, Any], message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        read_onnx(model_of(nodes, IMAGE, **constants))
+
+
+@pytest.mark.parametrize("shape", [["batch", 4, 8, 8], [1, 4, None, None], []])
+def test_a_dynamic_shape_is_refused(shape: list[Any]) -> None:
+    with pytest.raises(FormatError, match="input 'x' has the dynamic shape"):
+        read_onnx(model_of(one_node("Relu"), shape))
+
+
+def test_a_model_of_another_dtype_is_refused() -> None:
+    def halve(model: ModelProto) -> None:
+        model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+
+    with pytest.raises(FormatError, match="input 'x' is not float32"):
+        read_onnx(edited(model_of(one_node("Relu"), IMAGE), halve))
+
+
+def test_a_model_of_two_outputs_is_refused() -> None:
+    with pytest.raises(FormatError, match="2 outputs where one is expected"):
+        read_onnx(edited(foreign(NETWORK), lambda model: model.graph.output.append(model.graph.output[0])))
+
+
+# Broken files
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(100), b"ONNX"])
+def test_what_is_no_onnx_file_is_refused(content: bytes) -> None:
+    with pytest.raises(FormatError, match=r"not an \.onnx file"):
+        read_onnx(content)
+
+
+def test_a_missing_file_is_an_error_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"cannot read .*absent\.onnx: No such file"):
+        read_onnx(tmp_path / "absent.onnx")
+
+
+def test_a_file_truncated_before_its_metadata_is_refused() -> None:
+    content = write_onnx(NETWORK)
+    end = content.rindex(b"netlathe_graph") - 8
+    for length in range(0, end, 61):
+        with pytest.raises(FormatError):
+            read_onnx(content[:length])
+
+
+def test_flipped_bytes_give_a_graph_or_a_format_error_and_nothing_else() -> None:
+    content = write_onnx(NETWORK)
+    source = random.Random(0)
+    refused = 0
+    for _ in range(300):
+        broken = bytearray(content)
+        for _ in range(source.choice((1, 1, 4))):
+            broken[source.randrange(len(broken))] = source.randrange(256)
+        try:
+            read_onnx(bytes(broken))
+        except FormatError:
+            refused += 1
+    assert 0 < refused < 300

@@ -1,0 +1,270 @@
+"""The contract that every device keeps, and what is particular to each."""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import math
+import os
+import sys
+
+import pytest
+import torch
+from simulated import SimulatedDevice
+
+from archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
+from archspace.forms.torch import TorchGraph
+from archspace.graph import Graph
+from archspace.records import Setup
+from profiler.devices import available_devices, open_device
+from profiler.devices.base import Visit
+from profiler.devices.cuda import folded
+from profiler.devices.host import HostMonitor, os_name
+from profiler.devices.local import LocalDevice
+from profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
+from profiler.protocol import ANCHORS
+
+SMALL = ConvBlock(3, 4, 8, 8)
+LARGE = ConvBlock(16, 64, 32, 32)
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+HOST_DEVICES = ["local", "onnxruntime"]
+
+
+@pytest.fixture(params=["simulated", *HOST_DEVICES, pytest.param("cuda", marks=needs_gpu)])
+def device(request):
+    opened = SimulatedDevice() if request.param == "simulated" else open_device(request.param, batch=1)
+    with opened as found:
+        yield found
+
+
+def times(device, *keys, runs=3, warmups=1):
+    return list(device.time_round([Visit(key, runs, warmups) for key in keys]))
+
+
+class TestEveryDevice:
+    def test_the_setup_is_complete_and_constant(self, device):
+        assert device.setup is not None
+        assert device.setup == device.setup
+        assert Setup.from_json(device.setup.to_json()) == device.setup
+        assert all((device.setup.device, device.setup.processor, device.setup.runtime, device.setup.runtime_version))
+
+    def test_visits_give_as_many_times_as_runs_in_the_order_of_the_visits(self, device):
+        device.load("small", SMALL.graph())
+        device.load("large", LARGE.graph())
+        visits = [Visit("large", 2, 0), Visit("small", 5, 2), Visit("large", 1, 1)]
+        timings = list(device.time_round(visits))
+        assert [(key, len(ms)) for key, ms in timings] == [("large", 2), ("small", 5), ("large", 1)]
+        assert all(0 < ms < math.inf for _, samples in timings for ms in samples)
+
+    def test_more_work_takes_longer(self, device):
+        device.load("small", SMALL.graph())
+        device.load("large", LARGE.graph())
+        (_, small), (_, large) = times(device, "small", "large", runs=20)
+        assert min(large) > min(small)
+
+    def test_an_unloaded_graph_cannot_be_timed_and_the_others_can(self, device):
+        device.load("small", SMALL.graph())
+        device.load("large", LARGE.graph())
+        device.unload(["large", "never loaded"])
+        (_, small), (_, large), (_, unknown) = times(device, "small", "large", "never loaded")
+        assert len(small) == 3
+        assert isinstance(large, MeasurementError)
+        assert isinstance(unknown, MeasurementError)
+
+    def test_loading_under_a_key_again_replaces_the_graph(self, device):
+        device.load("x", SMALL.graph())
+        ((_, before),) = times(device, "x", runs=20)
+        device.load("x", LARGE.graph())
+        ((_, after),) = times(device, "x", runs=20)
+        assert min(after) > min(before)
+
+    def test_a_graph_without_work_is_refused_because_there_is_nothing_to_time(self, device):
+        for block in (Skip(8, 8, 4, 4), Zero(8, 8, 4, 4)):
+            with pytest.raises(UnsupportedGraphError, match="nothing to time"):
+                device.load("empty", block.graph())
+
+    def test_a_graph_of_another_batch_is_refused_with_what_to_do(self, device):
+        with pytest.raises(MeasurementError, match=r"graph\(batch=1\)"):
+            device.load("x", SMALL.graph(batch=2))
+
+    def test_all_anchors_run(self, device):
+        for block in ANCHORS:
+            device.load(block.name, block.graph())
+        assert all(len(ms) == 1 for _, ms in times(device, *(block.name for block in ANCHORS), runs=1, warmups=0))
+
+    def test_an_abandoned_round_does_no_harm(self, device):
+        device.load("small", SMALL.graph())
+        next(device.time_round([Visit("small", 1, 0)] * 3))
+        gc.collect()
+        assert gc.isenabled()
+        assert len(times(device, "small", "small")) == 2
+
+    def test_conditions_are_numbers_or_texts_by_name(self, device):
+        assert all(isinstance(v, int | float | str) for v in device.conditions().values())
+
+    def test_after_closing_it_refuses_to_work_and_closing_again_is_harmless(self, device):
+        device.close()
+        device.close()
+        with pytest.raises(DeviceError, match="closed"):
+            device.load("small", SMALL.graph())
+        with pytest.raises(DeviceError, match="closed"):
+            times(device, "small")
+
+
+@pytest.mark.parametrize("name", HOST_DEVICES)
+@pytest.mark.parametrize(
+    "block",
+    [
+        MBConv(8, 8, 14, 14, se=0.25),
+        MBConv(8, 16, 15, 15, 2, kernel=5, activation="hard_swish", se=0.25, padding="symmetric"),
+        SeparableConv(8, 16, 14, 14, 2),
+        Pool("avg", 8, 14, 14, stride=2),
+        Pool("max", 8, 14, 14),
+        LinearHead(8, 10, 7, 7),
+        Skip(8, 16, 14, 14, 2),
+    ],
+    ids=str,
+)
+def test_every_kind_of_block_runs_on_this_computer(name: str, block: Block):
+    with open_device(name, batch=2) as device:
+        device.load("x", block.graph(batch=2))
+        ((_, samples),) = times(device, "x")
+        assert len(samples) == 3
+
+
+@pytest.mark.parametrize("name", HOST_DEVICES)
+def test_threads_and_pinning_stand_in_the_setup_and_pinning_ends_with_the_device(name):
+    before = os.sched_getaffinity(0)
+    core = max(before)
+    with open_device(name, threads=1, cores=[core]) as device:
+        assert os.sched_getaffinity(0) == {core}
+        assert device.setup.core_mask == f"{1 << core:x}"
+        assert device.setup.threads == 1
+        device.load("x", SMALL.graph())
+        assert len(times(device, "x")) == 1
+    assert os.sched_getaffinity(0) == before
+    with open_device(name) as unpinned:
+        assert unpinned.setup != device.setup
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"threads": 0}, "threads"),
+        ({"threads": 10_000}, "threads"),
+        ({"batch": 0}, "batch"),
+        ({"cores": [9999]}, "cores"),
+        ({"dtype": "int4"}, "int4"),
+    ],
+)
+@pytest.mark.parametrize("name", HOST_DEVICES)
+def test_options_that_this_computer_does_not_have_are_refused(name, options, reason):
+    with pytest.raises(DeviceError, match=reason):
+        open_device(name, **options)
+
+
+def test_what_the_runtime_says_about_a_graph_it_refuses_reaches_the_message(monkeypatch):
+    monkeypatch.setattr("profiler.devices.local.write_tflite", lambda graph: b"not a model at all, really")
+    with LocalDevice() as device, pytest.raises(UnsupportedGraphError, match=r"litert does not run this graph: .*odel"):
+        device.load("x", SMALL.graph())
+
+
+def test_an_unexpected_failure_while_loading_is_not_taken_for_an_unsupported_graph(monkeypatch):
+    def out_of_memory(graph: Graph) -> bytes:
+        raise MemoryError("8 GiB")
+
+    def broken(graph: Graph) -> bytes:
+        raise KeyError("oops")
+
+    with LocalDevice() as device:
+        for failure, words in ((out_of_memory, "out of memory"), (broken, "oops")):
+            monkeypatch.setattr("profiler.devices.local.write_tflite", failure)
+            with pytest.raises(MeasurementError, match=words):
+                device.load("x", SMALL.graph())
+
+
+def test_an_unknown_device_is_refused_with_the_known_ones():
+    with pytest.raises(DeviceError, match="'toaster'; known: local, onnxruntime, cuda"):
+        open_device("toaster")
+
+
+def test_without_onnxruntime_its_device_says_what_to_install(monkeypatch):
+    real_import = builtins.__import__
+
+    def without(name, *rest):
+        if name == "onnxruntime":
+            raise ImportError("No module named 'onnxruntime'")
+        return real_import(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    with pytest.raises(DeviceError, match=r"pip install 'netlathe\[onnxruntime\]'"):
+        open_device("onnxruntime")
+    row = next(row for row in available_devices() if row.name == "onnxruntime")
+    assert (row.state, row.hint) == ("unavailable", "pip install 'netlathe[onnxruntime]'")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a computer without a CUDA GPU")
+def test_without_a_gpu_the_cuda_device_says_so():
+    with pytest.raises(DeviceError, match="no CUDA GPU; check nvidia-smi"):
+        open_device("cuda")
+
+
+@pytest.mark.parametrize("options", [{"threads": 2}, {"cores": [0]}])
+def test_cuda_takes_no_options_of_a_cpu(options):
+    with pytest.raises(DeviceError, match="leave them out"):
+        open_device("cuda", **options)
+
+
+def test_folding_batch_norm_for_the_gpu_leaves_the_result_as_it_is():
+    graph = MBConv(8, 8, 14, 14, se=0.25).graph()
+    module = TorchGraph(graph, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(4, 8, 14, 14, generator=torch.Generator().manual_seed(1))
+    module(x)  # moves the running statistics
+    expected = module.eval()(x)
+    result = folded(module)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in result.modules())
+    torch.testing.assert_close(result(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_gpu_measures_batches_of_eight_in_either_precision(dtype):
+    with open_device("cuda", dtype=dtype) as device:
+        assert (device.setup.batch, device.setup.dtype) == (8, dtype)
+        device.load("x", MBConv(16, 16, 28, 28, se=0.25).graph(batch=8))
+        ((_, samples),) = times(device, "x", runs=10)
+        assert max(samples) < 1.5 * min(samples) + 0.01
+
+
+@needs_gpu
+def test_the_gpu_refuses_unknown_precision_and_empty_batches():
+    for options in ({"dtype": "int4"}, {"batch": 0}):
+        with pytest.raises(DeviceError):
+            open_device("cuda", **options)
+
+
+def test_every_device_is_listed_with_its_state():
+    rows = {row.name: row for row in available_devices()}
+    assert list(rows) == ["local", "onnxruntime", "cuda"]
+    assert rows["local"].state == "ready"
+    assert "litert" in rows["local"].detail
+    assert rows["cuda"].state == ("ready" if torch.cuda.is_available() else "unavailable")
+
+
+def test_the_os_is_named_without_its_patch_level():
+    assert os_name().split()[1].count(".") == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_other_programs_load_is_what_this_one_did_not_use(tmp_path, monkeypatch):
+    tick = os.sysconf("SC_CLK_TCK")
+    seconds = {"all": 100.0, "own": 10.0, "now": 0.0}
+    monkeypatch.setattr(
+        "profiler.devices.host._read", lambda path: f"cpu {seconds['all'] * tick:.0f} 0 0 900 0 0 0 0 0\n"
+    )
+    monkeypatch.setattr("time.process_time", lambda: seconds["own"])
+    monkeypatch.setattr("time.monotonic", lambda: seconds["now"])
+    monitor = HostMonitor()
+    seconds.update(all=107.0, own=14.0, now=2.0)
+    assert monitor.conditions()["other_cpus"] == pytest.approx(1.5)
