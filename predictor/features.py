@@ -27,8 +27,9 @@ DEPTHWISE_KERNELS = (3, 5, 7)
 for others, so that one size can cost 80 times another (XNNPACK on x86 has none above 25 taps)."""
 OTHER_KERNEL = 9
 """The size that all other depthwise kernels are filed under."""
-CACHE_BYTES = {"spilled_1m": 1 << 20, "spilled_4m": 4 << 20}
-"""What an op moves beyond this much comes from a slower memory: typical sizes of second and third level caches."""
+CACHE_BYTES = 1 << 20
+"""What an op moves beyond this much comes from a slower memory: the size of a large core's second-level cache. More
+levels fit blocks no better and networks worse, whose ops find part of their data in the cache."""
 
 # Op class -> quantities that it is charged for. A quantity that is proportional to another of its class has no term of
 # its own: a depthwise convolution writes one value per MAC and tap, a fully connected layer reads one weight per MAC.
@@ -50,9 +51,9 @@ _QUANTITIES: dict[str, tuple[str, ...]] = {
     "reshape": ("moved",),
     "zeros": ("moved",),
 }
-COMMON_TERMS = ("calls", "launches", *CACHE_BYTES)
+COMMON_TERMS = ("calls", "launches", "spilled")
 """Terms of no class. calls: 1 for every graph that does something; launches: ops that the runtime starts, so without
-the relu and relu6 that it fuses; spilled: bytes that each op moves beyond a cache."""
+the relu and relu6 that it fuses; spilled: bytes that each op moves beyond CACHE_BYTES."""
 TERMS: tuple[str, ...] = (*COMMON_TERMS, *(f"{c}.{quantity}" for c, qs in _QUANTITIES.items() for quantity in qs))
 """Columns of work_terms: the common terms; MACs, pool taps and bytes by op class."""
 PLAIN_MOVES = ("add", "mul", "concat", "pad", "reshape", "zeros")
@@ -124,7 +125,7 @@ def _node_work(op: Op, inputs: tuple[Shape, ...]) -> _NodeWork:
         "taps": math.prod(out) * math.prod(op.kernel) if isinstance(op, Pool2d) else 0,
     }
     charged = {f"{name}.{quantity}": amounts.get(quantity, 0) for quantity in _QUANTITIES[name]}
-    charged |= {term: max(read + written - size, 0) for term, size in CACHE_BYTES.items()} | {"launches": 1}
+    charged |= {"launches": 1, "spilled": max(read + written - CACHE_BYTES, 0)}
     terms = tuple((_COLUMN[term], float(amount)) for term, amount in charged.items() if amount)
     aligned = macs * _align(inputs[0][-1]) * _align(out[-1]) if macs else 0.0
     return _NodeWork(terms, macs, read + written, weights, name, kernel, aligned)

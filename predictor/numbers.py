@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from predictor.features import FloatArray
 
@@ -31,3 +32,11 @@ def read_positive(data: Mapping[str, Any], name: str, *shape: int) -> FloatArray
     if not (values > 0).all():
         raise ValueError(f"{name} holds a value that is not above zero")
     return values
+
+
+def read_indices(data: Mapping[str, Any], name: str, limit: int, *shape: int) -> NDArray[np.intp]:
+    """As read_array, and every value is a whole number from 0 to limit - 1."""
+    values = read_array(data, name, *shape)
+    if not ((values >= 0) & (values < limit) & (values == np.floor(values))).all():
+        raise ValueError(f"{name} holds a value that is no index below {limit}")
+    return values.astype(np.intp)

@@ -21,10 +21,7 @@ from predictor.numbers import read_positive
 # Typical cost of a unit of each term, as multiples of one MAC of a 1x1 convolution. Only ratios matter, and only to the
 # nearest order: a byte or a MAC costs about the same on CPUs, unblocked MACs more, starting an op thousands.
 _PRIOR_BY_QUANTITY = {"macs": 1.0, "read": 1.0, "written": 1.0, "moved": 1.0, "weights": 1.0, "taps": 1.0}
-_PRIOR_BY_TERM = {
-    "calls": 2e4, "launches": 2e4, "spilled_1m": 0.3, "spilled_4m": 0.3, "grouped_conv.macs": 3.0,
-    "fully_connected.macs": 4.0,
-}  # fmt: skip
+_PRIOR_BY_TERM = {"calls": 2e4, "launches": 2e4, "spilled": 0.3, "grouped_conv.macs": 3.0, "fully_connected.macs": 4.0}
 _PRIOR_DEVIATION = 2.0
 """Uncertainty of a prior rate, relative to it."""
 _PRIOR_ERROR, _PRIOR_ERROR_COUNT = 0.05, 3

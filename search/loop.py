@@ -40,7 +40,7 @@ class SearchConfig:
     alpha_learning_rate: float = 0.02
     multiplier_gain: float = 1.0
     """Proportional gain: weight of log(E / target) in the loss per unit of excess."""
-    multiplier_rate: float = 0.05
+    multiplier_rate: float = 0.03
     """Integral gain per architecture step."""
     seed: int = 0
 

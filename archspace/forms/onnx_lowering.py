@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from archspace.errors import FormatError
-from archspace.forms.structure import EMBEDDED_KEY, Borders, borders_of, embed, padded_convolutions
+from archspace.forms.structure import EMBEDDED_KEY, Borders, borders_of, embed, input_names, padded_convolutions
 from archspace.forms.weights import Weights
 from archspace.graph import Graph
 from archspace.ops import (
@@ -115,7 +115,7 @@ def lower(graph: Graph, weights: Weights | None) -> ModelProto:
     model.opset_import.append(helper.make_opsetid("", _OPSET))
     model.graph.name = _PRODUCER
     target = _Target(weights, model.graph)  # filled in place: helpers that assemble a model copy all weights
-    names = ["input"] if len(graph.inputs) == 1 else [f"input_{i}" for i in range(len(graph.inputs))]
+    names = input_names(graph)
     model.graph.input.extend(map(_value, names, graph.inputs))
     model.graph.output.append(_value(_lower_nodes(graph, target, names), graph.output_shape))
     clash = target.results & target.constants

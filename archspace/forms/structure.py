@@ -74,6 +74,11 @@ def _function(op: Op) -> ActivationKind | None:
     return op.function if isinstance(op, Activation) else None
 
 
+def input_names(graph: Graph) -> list[str]:
+    """What the files call the graph's inputs."""
+    return ["input"] if len(graph.inputs) == 1 else [f"input_{index}" for index in range(len(graph.inputs))]
+
+
 def borders_of(graph: Graph, index: int) -> Borders:
     """What the node at that index adds around its input."""
     op = graph.nodes[index].op
@@ -105,7 +110,7 @@ def embedded_graph(text: str | bytes) -> Graph | None:
     try:
         data = json.loads(text)
         return Graph.from_json(data) if data["version"] == _EMBEDDED_VERSION else None
-    except (ValueError, KeyError, TypeError, GraphError):  # a UnicodeDecodeError is a ValueError
+    except (ValueError, KeyError, TypeError, RecursionError, GraphError):  # ValueError: no JSON, or no UTF-8
         return None
 
 

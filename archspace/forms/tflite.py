@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from archspace.errors import FormatError
-from archspace.forms.structure import EMBEDDED_KEY, clamped_nodes, embed, gated_layers
+from archspace.forms.structure import EMBEDDED_KEY, clamped_nodes, embed, gated_layers, input_names
 from archspace.forms.tflite_file import Model, Operator, Tensor, all_options, pack
 from archspace.forms.weights import Weights, check_weights, random_weights
 from archspace.graph import Graph, Node
@@ -74,8 +74,7 @@ def lower(graph: Graph, weights: Weights) -> Model:
     target = _Target(weights)
     clamped, gated = clamped_nodes(graph), gated_layers(graph)
     behind = {before: graph.nodes[after] for before, after in (clamped | gated).items()}
-    names = ["input"] if len(graph.inputs) == 1 else [f"input_{i}" for i in range(len(graph.inputs))]
-    results = [target.tensor(name, shape) for name, shape in zip(names, graph.inputs, strict=True)]
+    results = [target.tensor(name, shape) for name, shape in zip(input_names(graph), graph.inputs, strict=True)]
     inputs = tuple(results)
     for index, (node, shapes, shape) in enumerate(graph.steps()):
         taken = tuple(results[t] for t in node.inputs)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from archspace.errors import FormatError
+from archspace.forms.flatbuffer import FlatWriter
 from archspace.ops import Shape
 
 T = TypeVar("T")
@@ -43,7 +43,8 @@ OPTIONS = {
 
 _VERSION = 3
 _IDENTIFIER = b"TFL3"
-_BUFFER_ALIGNMENT = 16  # bytes; the schema demands it of Buffer.data, Python's Pack() ignores it
+_BUFFER_ALIGNMENT = 16  # bytes; the schema demands it of Buffer.data, the library's Python code ignores it
+_MAX_CONSTANTS = 2**31 - 2**24  # bytes; offsets in the file are 31 bits wide, and other things need room too
 _SIGNATURE = "serving_default"
 _CORRUPT = (struct.error, IndexError, ValueError, TypeError, KeyError, OverflowError, AttributeError, MemoryError)
 
@@ -101,116 +102,80 @@ def all_options(kind: str, **given: Any) -> dict[str, Any]:
 
 
 def pack(model: Model, description: str) -> bytes:
-    """The model as the bytes of a .tflite file, every buffer aligned to 16 bytes."""
-    constants = [t.data for t in model.tensors if t.data is not None]
-    overhead = 400 * (len(model.tensors) + len(model.operators)) + sum(map(len, model.metadata.values())) + 4096
-    try:
-        builder = flatbuffers.Builder(sum(data.nbytes for data in constants) + overhead)
-        root = _pack_model(builder, model, description)
-        builder.Finish(root, _IDENTIFIER)
-    except flatbuffers.builder.BuilderSizeError as error:
-        raise FormatError("the weights exceed 2 GB, the limit of a .tflite file; write a smaller network") from error
-    return bytes(memoryview(builder.Bytes)[builder.Head() :])
+    """The model as the bytes of a .tflite file, every buffer aligned to 16 bytes. Raises FormatError beyond 2 GB."""
+    if sum(t.data.nbytes for t in model.tensors if t.data is not None) > _MAX_CONSTANTS:
+        raise FormatError("the weights exceed 2 GB, the limit of a .tflite file; write a smaller network")
+    writer = FlatWriter()
+    return writer.finish(_pack_model(writer, model, description), _IDENTIFIER)
 
 
-def _pack_model(builder: Any, model: Model, description: str) -> int:
-    buffers = [_pack_buffer(builder, None)]  # by convention buffer 0 is empty: tensors without data point there
+def _pack_model(writer: FlatWriter, model: Model, description: str) -> int:
+    buffers = [_table(writer, "Buffer")]  # by convention the first is empty: tensors without data point there
     metadata = []
     for name, content in model.metadata.items():
-        metadata.append(_table(builder, "Metadata", {"Name": builder.CreateString(name), "Buffer": len(buffers)}))
-        buffers.append(_pack_buffer(builder, np.frombuffer(content, np.uint8)))
+        metadata.append(_table(writer, "Metadata", Name=writer.string(name), Buffer=len(buffers)))
+        buffers.append(_pack_buffer(writer, np.frombuffer(content, np.uint8)))
     tensors = []
     for tensor in model.tensors:
-        tensors.append(_pack_tensor(builder, tensor, 0 if tensor.data is None else len(buffers)))
+        tensors.append(_pack_tensor(writer, tensor, 0 if tensor.data is None else len(buffers)))
         if tensor.data is not None:
-            buffers.append(_pack_buffer(builder, tensor.data))
+            buffers.append(_pack_buffer(writer, tensor.data))
     codes = sorted({(op.kind, op.version) for op in model.operators})
-    operators = [_pack_operator(builder, op, codes.index((op.kind, op.version))) for op in model.operators]
-    parts = {
-        "Version": _VERSION,
-        "OperatorCodes": _offsets(builder, [_pack_code(builder, *code) for code in codes]),
-        "Subgraphs": _offsets(builder, [_pack_subgraph(builder, model, tensors, operators)]),
-        "Description": builder.CreateString(description),
-        "Metadata": _offsets(builder, metadata),
-        "SignatureDefs": _offsets(builder, [_pack_signature(builder, model)]),
-        "Buffers": _offsets(builder, buffers),
-    }
-    return _table(builder, "Model", parts)
+    operators = [_pack_operator(writer, op, codes.index((op.kind, op.version))) for op in model.operators]
+    subgraph = _table(
+        writer, "SubGraph", Name=writer.string("main"), Tensors=writer.offsets(tensors),
+        Operators=writer.offsets(operators), Inputs=writer.integers(model.inputs),
+        Outputs=writer.integers(model.outputs),
+    )  # fmt: skip
+    return _table(
+        writer, "Model", Version=_VERSION, Description=writer.string(description), Metadata=writer.offsets(metadata),
+        OperatorCodes=writer.offsets([_pack_code(writer, *code) for code in codes]),
+        Subgraphs=writer.offsets([subgraph]), SignatureDefs=writer.offsets([_pack_signature(writer, model)]),
+        Buffers=writer.offsets(buffers),
+    )  # fmt: skip
 
 
-def _table(builder: Any, name: str, fields: Mapping[str, int]) -> int:
-    getattr(schema, f"{name}Start")(builder)
+def _table(writer: FlatWriter, table: str, /, **fields: int) -> int:
+    """A table of the schema's, from its fields as the generated code spells them."""
+    getattr(schema, f"{table}Start")(writer)
     for key, value in fields.items():
-        getattr(schema, f"{name}Add{key}")(builder, value)
-    return int(getattr(schema, f"{name}End")(builder))
+        getattr(schema, f"{table}Add{key}")(writer, value)
+    return int(getattr(schema, f"{table}End")(writer))
 
 
-def _pack_buffer(builder: Any, data: NDArray[Any] | None) -> int:
-    if data is None:
-        return _table(builder, "Buffer", {})
+def _pack_buffer(writer: FlatWriter, data: NDArray[Any]) -> int:
     content = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-    builder.StartVector(1, content.size, _BUFFER_ALIGNMENT)
-    builder.head -= content.size
-    builder.Bytes[builder.head : builder.head + content.size] = content.data
-    return _table(builder, "Buffer", {"Data": builder.EndVector()})
+    return _table(writer, "Buffer", Data=writer.vector(content.data, content.size, _BUFFER_ALIGNMENT))
 
 
-def _pack_tensor(builder: Any, tensor: Tensor, buffer: int) -> int:
-    fields = {
-        "Shape": _integers(builder, tensor.shape),
-        "Type": getattr(schema.TensorType, tensor.dtype),
-        "Buffer": buffer,
-        "Name": builder.CreateString(tensor.name),
-        "HasRank": True,
-    }
-    return _table(builder, "Tensor", fields)
+def _pack_tensor(writer: FlatWriter, tensor: Tensor, buffer: int) -> int:
+    name, shape = writer.string(tensor.name), writer.integers(tensor.shape)
+    dtype = getattr(schema.TensorType, tensor.dtype)
+    return _table(writer, "Tensor", Name=name, Shape=shape, Type=dtype, Buffer=buffer, HasRank=True)
 
 
-def _pack_operator(builder: Any, operator: Operator, code: int) -> int:
-    fields = {
-        "OpcodeIndex": code,
-        "Inputs": _integers(builder, operator.inputs),
-        "Outputs": _integers(builder, operator.outputs),
-    }
+def _pack_operator(writer: FlatWriter, operator: Operator, code: int) -> int:
+    fields = {"Inputs": writer.integers(operator.inputs), "Outputs": writer.integers(operator.outputs)}
     options = OPTIONS[operator.kind]
     if options:
+        lists = {key: np.array(v, np.int32) for key, v in operator.options.items() if isinstance(v, tuple)}
+        fields["BuiltinOptions"] = getattr(schema, f"{options}T")(**{**operator.options, **lists}).Pack(writer)
         fields["BuiltinOptionsType"] = getattr(schema.BuiltinOptions, options)
-        fields["BuiltinOptions"] = getattr(schema, f"{options}T")(**operator.options).Pack(builder)
-    return _table(builder, "Operator", fields)
+    return _table(writer, "Operator", OpcodeIndex=code, **fields)
 
 
-def _pack_code(builder: Any, kind: str, version: int) -> int:
+def _pack_code(writer: FlatWriter, kind: str, version: int) -> int:
     code = getattr(schema.BuiltinOperator, kind)
-    fields = {"DeprecatedBuiltinCode": min(code, 127), "BuiltinCode": code, "Version": version}
-    return _table(builder, "OperatorCode", fields)
+    return _table(writer, "OperatorCode", DeprecatedBuiltinCode=min(code, 127), BuiltinCode=code, Version=version)
 
 
-def _pack_subgraph(builder: Any, model: Model, tensors: list[int], operators: list[int]) -> int:
-    fields = {
-        "Tensors": _offsets(builder, tensors),
-        "Inputs": _integers(builder, model.inputs),
-        "Outputs": _integers(builder, model.outputs),
-        "Operators": _offsets(builder, operators),
-        "Name": builder.CreateString("main"),
-    }
-    return _table(builder, "SubGraph", fields)
+def _pack_signature(writer: FlatWriter, model: Model) -> int:
+    def named(name: str, tensor: int) -> int:
+        return _table(writer, "TensorMap", Name=writer.string(name), TensorIndex=tensor)
 
-
-def _pack_signature(builder: Any, model: Model) -> int:
-    inputs = [schema.TensorMapT(model.tensors[t].name, t) for t in model.inputs]
-    outputs = [schema.TensorMapT("output", t) for t in model.outputs]
-    return int(schema.SignatureDefT(inputs, outputs, _SIGNATURE).Pack(builder))
-
-
-def _integers(builder: Any, values: tuple[int, ...]) -> int:
-    return int(builder.CreateNumpyVector(np.array(values, np.int32)))
-
-
-def _offsets(builder: Any, offsets: list[int]) -> int:
-    builder.StartVector(4, len(offsets), 4)
-    for offset in reversed(offsets):
-        builder.PrependUOffsetTRelative(offset)
-    return int(builder.EndVector())
+    inputs = writer.offsets([named(model.tensors[t].name, t) for t in model.inputs])
+    outputs = writer.offsets([named("output", t) for t in model.outputs])
+    return _table(writer, "SignatureDef", SignatureKey=writer.string(_SIGNATURE), Inputs=inputs, Outputs=outputs)
 
 
 def unpack(data: bytes) -> Model:

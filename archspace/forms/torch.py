@@ -89,8 +89,10 @@ class TorchGraph(nn.Module):
             for tensor in step.frees:
                 del tensors[tensor]
             value = step.function(*taken) if step.function else taken[0]
+            if step.layer:
+                value = self.layers[step.layer](value)
             result += 1
-            tensors[result] = self.layers[step.layer](value) if step.layer else value
+            tensors[result] = value
         return tensors[result]
 
 
@@ -150,7 +152,8 @@ def _plan(graph: Graph) -> tuple[tuple[_Step, ...], dict[str, nn.Module]]:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an op stands: its shapes (NHWC), its borders, and whether it may overwrite its input."""
+    """Where an op stands: its shapes (NHWC), its borders, and whether it may overwrite its input, which spares
+    training one tensor in three."""
 
     shapes: tuple[Shape, ...]
     shape: Shape

@@ -365,6 +365,7 @@ def test_a_concat_of_many_becomes_a_chain() -> None:
         (one_node("Reshape", "nowhere"), {}, "its shape must be a constant"),
         (one_node("Squeeze"), {}, "squeezes axes"),
         (one_node("Gemm", "w", transA=1), {"w": np.zeros((4, 7))}, "transposes or scales its input"),
+        (one_node("Gemm", "w"), {"w": np.zeros((4, 7))}, "weights take 4 features"),
         (one_node("Cast", to=TensorProto.FLOAT16), {}, "only constants may be cast"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,12 @@ def test_weights_beyond_two_gigabytes_are_refused() -> None:
     weights = LayerWeights(np.broadcast_to(zero, (20_000, 30_000)), np.broadcast_to(zero, (20_000,)))
     with pytest.raises(FormatError, match="2 GB"):
         write_tflite(builder.build(), {"linear": weights})
+
+
+def test_a_tflite_file_is_written_and_read_without_torch_and_onnx() -> None:
+    code = "import sys, archspace.forms.tflite_reader; print({'torch', 'onnx'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 # Reading netlathe's own files
@@ -377,6 +385,13 @@ def test_a_product_with_a_constant_is_refused() -> None:
 
     with pytest.raises(FormatError, match=r"op 0 \(MUL\): it takes the constant 'input_1'"):
         read_tflite(edited(foreign(builder.build()), freeze))
+
+
+def test_a_softmax_of_another_temperature_is_refused() -> None:
+    builder = GraphBuilder((1, 4))
+    builder.add("softmax", Softmax(), 0)
+    with pytest.raises(FormatError, match=r"op 0 \(SOFTMAX\): its beta is 2\.0"):
+        read_tflite(edited(foreign(builder.build()), change_options(0, beta=2.0)))
 
 
 # Broken files

@@ -208,13 +208,13 @@ def test_folding_puts_batch_norm_into_kernel_and_bias() -> None:
     builder.add("conv", Conv2d(1), 0)
     module = TorchGraph(builder.build()).eval()
     conv, norm = module.layers["conv"]
-    norm.eps = 0.0
+    norm.eps = 3.0
     for tensor, value in (
-        (conv.weight, 6.0), (norm.weight, 3.0), (norm.bias, 5.0), (norm.running_mean, 7.0), (norm.running_var, 4.0),
+        (conv.weight, 6.0), (norm.weight, 3.0), (norm.bias, 5.0), (norm.running_mean, 7.0), (norm.running_var, 1.0),
     ):  # fmt: skip
         nn.init.constant_(tensor, value)
     layer = folded_weights(module)["conv"]
-    assert layer.kernel.item() == 6 * 3 / 2
+    assert layer.kernel.item() == 6 * 3 / 2  # the square root of 1 + 3
     assert layer.bias.item() == 5 - 7 * 3 / 2
 
 

@@ -107,6 +107,6 @@ def test_an_addition_that_no_record_had_is_guessed_and_doubted():
 def test_work_that_does_not_fit_a_cache_may_cost_more():
     blocks = random_blocks(80)
     terms, truth = terms_and_ms(blocks)
-    spilled = terms[:, COLUMN["spilled_1m"]] * 3e-7
+    spilled = terms[:, COLUMN["spilled"]] * 3e-7
     physics = fit_physics(terms, truth + spilled)
-    assert physics.rates[COLUMN["spilled_1m"]] == pytest.approx(3e-7, rel=0.1)
+    assert physics.rates[COLUMN["spilled"]] == pytest.approx(3e-7, rel=0.1)

@@ -12,14 +12,14 @@ ITEMS = [b.graph() for b in random_blocks(50, seed=9)] + [random_network(5), ran
 
 
 def fit(residual: str) -> LatencyPredictor:
-    records = block_records(random_blocks(60), noise=0.02) + head_and_stem_records()
+    records = block_records(random_blocks(24), noise=0.02) + head_and_stem_records()
     return LatencyPredictor(residual, random_state=4).fit(records + network_records(range(6), 1.1, 0.3, 0.01))
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+@pytest.fixture(scope="module", params=["gp", "xgboost"])
+def saved(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "predictor.json"
-    fit("gp").save(path)
+    fit(request.param).save(path)
     return path
 
 
@@ -109,7 +109,7 @@ def _leaves(value, path=()):
 HARMLESS = {("parameters", "residual"), ("counts", "blocks"), ("counts", "networks"), ("parameters", "random_state")}
 
 
-@pytest.mark.parametrize("junk", [None, "junk", -1, [], {}, [[[]]], "NaN", 1e400, [1e400]])
+@pytest.mark.parametrize("junk", [None, "junk", -1, [], {}, 1e400])
 def test_content_with_a_right_checksum_and_wrong_values_is_refused_or_usable(saved, tmp_path, junk):
     """Whoever can compute a checksum may still be wrong: junk anywhere is a FormatError, or does no harm."""
     original = json.loads(saved.read_text())["content"]

@@ -2,10 +2,12 @@ import json
 
 import numpy as np
 import pytest
+import xgboost
 from scipy.optimize import approx_fprime
 
+from predictor.boosted_trees import _ROUNDS, _SETTINGS, BoostedTrees, fit_boosted_trees
 from predictor.gaussian_process import GaussianProcess, _negative_log_likelihood, fit_gaussian_process
-from predictor.residual import BoostedTrees, NoResidual, fit_residual, residual_from_json
+from predictor.residual import NoResidual, fit_residual, residual_from_json
 
 RNG = np.random.default_rng(0)
 Z = RNG.standard_normal((80, 4))
@@ -106,29 +108,44 @@ def test_a_process_whose_arrays_do_not_fit_is_refused(damage):
         GaussianProcess.from_json(data, 4)
 
 
-def broken_trees(change):
-    data = json.loads(fit_residual("xgboost", Z, EFFECT, 0).to_json()["xgboost"])
-    change(data["learner"]["gradient_booster"]["model"]["trees"][0])
-    return {"xgboost": json.dumps(data)}
+def test_trees_say_what_xgboost_says():
+    trees = fit_boosted_trees(Z, EFFECT, 5)
+    booster = xgboost.train({**_SETTINGS, "seed": 5}, xgboost.DMatrix(Z, EFFECT), _ROUNDS)
+    other = np.random.default_rng(3).standard_normal((5000, 4))
+    expected = booster.predict(xgboost.DMatrix(other))
+    assert trees.predict(other, np.zeros(5000)) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("name", "index", "bad"),
     [
-        lambda tree: tree["left_children"].__setitem__(0, 0),  # a circle
-        lambda tree: tree["right_children"].__setitem__(0, 9999),  # beyond the tree
-        lambda tree: tree["split_indices"].__setitem__(0, 77),  # a feature that does not exist
-        lambda tree: tree["left_children"].pop(),
+        ("left", 1, 0),  # a circle
+        ("right", 0, 10**6),  # beyond the trees
+        ("left", 0, -1),
+        ("feature", 0, 77),  # a feature that does not exist
+        ("feature", 0, -1),
+        ("roots", 3, -1),
+        ("roots", 3, 10**6),
+        ("value", 0, float("inf")),
+        ("value", 0, "NaN"),
+        ("feature", 0, 0.5),
+        ("left", 0, 1e300),
+        ("right", 0, [1]),
     ],
 )
-def test_trees_that_would_lead_xgboost_astray_are_refused(change):
-    with pytest.raises(ValueError, match="tree"):
-        BoostedTrees.from_json(broken_trees(change), 4)
+def test_trees_that_lead_nowhere_are_refused(name, index, bad):
+    data = fit_boosted_trees(Z, EFFECT, 0).to_json()
+    data[name][index] = bad
+    with pytest.raises(ValueError, match=r"circles|no index|finite|inhomogeneous"):
+        BoostedTrees.from_json(data, 4)
 
 
-def test_trees_for_other_features_are_refused():
-    with pytest.raises(ValueError, match="other features"):
-        BoostedTrees.from_json(fit_residual("xgboost", Z, EFFECT, 0).to_json(), 5)
+def test_trees_for_more_features_than_there_are_or_of_unequal_lengths_are_refused():
+    data = fit_boosted_trees(Z, EFFECT, 0).to_json()
+    with pytest.raises(ValueError, match="no index below 3"):
+        BoostedTrees.from_json(data, 3)
+    with pytest.raises(ValueError, match="shape"):
+        BoostedTrees.from_json({**data, "left": data["left"][:-1]}, 4)
 
 
 def test_an_unknown_kind_is_refused():

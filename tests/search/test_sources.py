@@ -195,7 +195,8 @@ def test_bad_images_are_one_clear_error(tmp_path: Path, case: str, message: str)
 
 
 def test_input_pixels_lie_between_minus_one_and_one() -> None:
-    assert to_input(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0]
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 2, 1, 1)
+    assert to_input(pixels).flatten().tolist() == [-1.0, 1.0]
 
 
 def test_a_pass_shows_every_image_once_in_full_batches() -> None:

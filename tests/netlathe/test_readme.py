@@ -1,0 +1,68 @@
+"""What the README shows works as shown."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from archspace.presets import PRESETS, tiny
+from archspace.profile_file import ProfileFile
+from netlathe.stages import work_items
+from profiler import Plan, open_device, run_campaign
+from search import SearchConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the profile that the README's code reads."""
+    folder = tmp_path_factory.mktemp("readme")
+    with open_device("local") as device, ProfileFile(folder / "my_cpu.sqlite", create=True) as profile:
+        items = work_items(tiny(16), networks=4, batch=1, seed=0)
+        run_campaign(device, items, profile, Plan(min_rounds=3, max_rounds=3))
+    return folder
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_python_of_the_readme_runs(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workplace)
+    query, search = python_blocks()
+    scope: dict[str, object] = {}
+    exec(query, scope)
+    scope["model"].save("my_cpu.json")  # type: ignore[attr-defined]
+    assert float(capsys.readouterr().out.strip("[] \n")) > 0
+    short = search.replace("target_ms=0.6 * table.slowest_ms)", "0.6 * table.slowest_ms, SHORT)")
+    assert short != search
+    exec(
+        "from search import SearchConfig; SHORT = SearchConfig(start_epochs=1, warmup_epochs=1, epochs=1)\n" + short,
+        scope,
+    )
+    assert "MBConv(" in capsys.readouterr().out
+
+
+def test_query_from_python_takes_five_lines() -> None:
+    assert len([line for line in python_blocks()[0].splitlines() if line.strip()]) <= 5
+
+
+def test_every_file_of_the_tree_exists() -> None:
+    tree = README.split("## What is where")[1].split("```")[1]
+    folder = ROOT
+    for line in tree.strip().splitlines():
+        names = re.findall(r"[a-z_]+(?:\.py|/)", re.split(r"\s{3,}|  (?=[a-zA-Z])", line.strip())[0])
+        for name in names:
+            if not line.startswith(" "):
+                folder = ROOT / name
+            assert (folder if not line.startswith(" ") else folder / name).exists(), line
+
+
+def test_every_preset_is_named() -> None:
+    assert all(f"`{name}`" in README for name in PRESETS)
