@@ -120,8 +120,8 @@ class Measurement:
 
     @cached_property
     def spread(self) -> float:
-        """Relative scatter of the rounds: interquartile range / 1.349 / median (1 sigma for a Gaussian). Outliers do not
-        count, but a machine that alternates between two speeds does, unlike in the median absolute deviation."""
+        """Relative scatter of the rounds: interquartile range / 1.349 / median (1 sigma for a Gaussian). Outliers do
+        not count, but a machine that alternates between two speeds does, unlike in the median absolute deviation."""
         latencies = [r.latency_ms for r in self.rounds]
         upper_quartile = -lower_quartile([-latency for latency in latencies])
         return (upper_quartile - lower_quartile(latencies)) / 1.349 / self.latency_ms

@@ -11,6 +11,9 @@ import typer
 from netlathe.console import Terminal, milliseconds
 from netlathe.options import Classes, Data, Json, LimitImages, Predictor, Resolution, Seed, Space, What, Width
 
+WIDE_INTERVAL = 4.0
+"""High over low, from which on a prediction deserves a warning."""
+
 
 def devices(as_json: Json = False) -> None:
     """List what can be profiled from here, and what to do about what cannot."""
@@ -110,6 +113,13 @@ def predict(
     columns = ("what", "predicted ms", f"{coverage:.0%} interval")
     terminal.table(columns, [(subject.name, milliseconds(latency_ms), interval)])
     terminal.say(f"  [dim]on {model.setup_}[/dim]")
+    warnings = []
+    if high > WIDE_INTERVAL * low:
+        warnings.append(
+            f"{subject.name} is unlike what the predictor was fitted on, so this is little more than a guess; profile "
+            "a space of its kind and size, and fit on that"
+        )
+    terminal.warn(warnings)
     terminal.result(
         {
             "name": subject.name,
@@ -117,6 +127,7 @@ def predict(
             "low_ms": low,
             "high_ms": high,
             "coverage": coverage,
+            "warnings": warnings,
             "setup": model.setup_.to_json(),
         }
     )

@@ -116,6 +116,9 @@ def print_fit(fitted: Fit, terminal: Terminal) -> None:
         f"  [dim]Noise floor (two halves of the same measurements): {noise}. Physics + {model.residual_} residual. "
         f"Network = {model.network_offset_ms_:.3g} ms + {model.network_slope_:.3f} x its blocks.[/dim]"
     )
+    if fitted.validation.not_predicted:
+        names = ", ".join(fitted.validation.not_predicted)
+        terminal.say(f"  [dim]Fitted, but not in the table, as no other block has such ops: {names}.[/dim]")
     terminal.warn(fit_warnings(fitted))
 
 
@@ -127,18 +130,13 @@ def fit_warnings(fitted: Fit) -> list[str]:
         warnings.append(f"only {blocks.n} blocks; about 100 make a good predictor: profile a larger space")
     if networks is None:
         warnings.append(
-            "no whole networks were measured, so a network is taken as the plain sum of its blocks, which may be off by "
-            "10 % and more: profile with --networks 8"
+            "no whole networks were measured, so a network is taken as the plain sum of its blocks, which may be off "
+            "by 10 % and more: profile with --networks 8"
         )
     noise = fitted.validation.noise_floor
     if noise is not None and noise > 0.05:
         warnings.append(
             f"measurements differ by {percent(noise)} between their own halves: profile again on a quiet machine"
-        )
-    if fitted.validation.not_predicted:
-        warnings.append(
-            f"nothing can be said of {', '.join(fitted.validation.not_predicted)} from the other blocks, as no other "
-            "has its ops; their errors are not in the table"
         )
     return warnings
 

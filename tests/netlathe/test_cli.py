@@ -36,9 +36,10 @@ def refusal(*arguments: object) -> str:
     """The error of a command that fails as it should: one paragraph, exit code 1, no traceback."""
     result = netlathe(*arguments)
     assert result.exit_code == 1, result.output
-    assert result.stderr.startswith("Error: ")
+    _, found, message = result.stderr.partition("Error: ")
+    assert found
     assert "Traceback" not in result.output
-    return " ".join(result.stderr.split())
+    return " ".join(message.split())
 
 
 @pytest.fixture(scope="module")

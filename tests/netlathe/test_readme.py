@@ -42,10 +42,8 @@ def test_the_python_of_the_readme_runs(
     assert float(capsys.readouterr().out.strip("[] \n")) > 0
     short = search.replace("target_ms=0.6 * table.slowest_ms)", "0.6 * table.slowest_ms, SHORT)")
     assert short != search
-    exec(
-        "from search import SearchConfig; SHORT = SearchConfig(start_epochs=1, warmup_epochs=1, epochs=1)\n" + short,
-        scope,
-    )
+    scope["SHORT"] = SearchConfig(start_epochs=1, warmup_epochs=1, epochs=1)
+    exec(short, scope)
     assert "MBConv(" in capsys.readouterr().out
 
 
