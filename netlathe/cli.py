@@ -30,7 +30,7 @@ def make_app(*, debug: bool = False) -> typer.Typer:
     app.callback()(_options)
     for command in (
         commands.demo, commands.devices, commands.profile, commands.fit,
-        commands.predict, commands.search, commands.export, commands.show,
+        commands.predict, commands.search, commands.export, commands.time, commands.show,
     ):  # fmt: skip
         app.command()(command if debug else _guarded(command))
     return app

@@ -34,7 +34,7 @@ def profile(
     device: Annotated[str, typer.Option(help="local (LiteRT), onnxruntime or cuda; see `netlathe devices`.")] = "local",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     batch: Annotated[int | None, typer.Option(min=1, help="Images per inference; 1, on cuda 8.")] = None,
-    networks: Annotated[int, typer.Option(min=0, help="Whole networks to time as well.")] = 8,
+    networks: Annotated[int, typer.Option(min=0, help="Whole networks to time as well.")] = 12,
     budget_s: Annotated[float | None, typer.Option(min=1, help="Stop after so many seconds.")] = None,
     rounds: Annotated[int, typer.Option(min=3, help="Rounds that a graph gets at most.")] = 30,
     export: Annotated[Path | None, typer.Option(help="Also write the records as .csv or .parquet.")] = None,
@@ -89,6 +89,8 @@ def fit(
             "residual": model.residual_,
             "network_slope": model.network_slope_,
             "network_offset_ms": model.network_offset_ms_,
+            "network_ms_per_weight_mb": model.networks_.ms_per_weight_mb,
+            "network_ms_per_block": model.networks_.ms_per_block,
             **stages.validation_json(fitted.validation),
         }
     )
@@ -133,6 +135,29 @@ def predict(
     )
 
 
+def time(
+    what: Annotated[list[str], typer.Argument(help="Networks or blocks: names, architecture files, runs, .tflite.")],
+    predictor: Annotated[Path | None, typer.Option(help="Compare with this predictor file.")] = None,
+    profile_file: Annotated[
+        Path | None, typer.Option("--profile", help="Profile file to measure beside and to add to.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Time networks on this CPU through LiteRT; a .tflite as it is, others with random weights."""
+    from netlathe.subjects import find_subject
+    from netlathe.timing import compare, time_networks
+    from predictor import LatencyPredictor
+
+    terminal = Terminal(as_json=as_json)
+    model = LatencyPredictor.load(predictor) if predictor else None
+    subjects = {one: find_subject(one).graph for one in what}
+    models = {graph.key: Path(one).read_bytes() for one, graph in subjects.items() if one.endswith(".tflite")}
+    timed = time_networks(subjects, models, profile_file, threads=threads, seed=seed, terminal=terminal)
+    compare(subjects, timed, model, terminal)
+
+
 def show(
     what: What,
     predictor: Annotated[Path | None, typer.Option(help="Add predicted latencies from this predictor file.")] = None,
@@ -172,6 +197,9 @@ def search(
     terminal = Terminal(as_json=as_json)
     model = LatencyPredictor.load(predictor)
     chosen, images = prepare(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
+    terminal.step(
+        f"Searching {chosen.size:.2g} networks of space {chosen.name} for {target_ms:.3g} ms on {model.setup_}"
+    )
     found = search_run(
         chosen, model, images, target_ms, output,
         SearchConfig(epochs=epochs, warmup_epochs=warmup_epochs, batch_size=batch_size, seed=seed),

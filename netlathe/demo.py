@@ -17,15 +17,15 @@ from netlathe.console import Terminal, millions, milliseconds, percent
 from netlathe.pictures import draw_architectures
 from netlathe.profiling import print_summary, summary_json
 from netlathe.searching import NETWORK, Trained, prepare, search_run, train_and_export
+from netlathe.timing import Timed, explain_drift, time_networks
 from predictor import LatencyPredictor, plot_predicted_measured
-from profiler.campaign import WorkItem
 from profiler.devices.local import LocalDevice
 from profiler.protocol import Plan
 from search import ImageData, SearchConfig, TrainConfig
 
 PROFILE, PREDICTOR, BASELINE, FOUND = "profile.sqlite", "predictor.json", "baseline", "found"
-PROFILE_BUDGET_S = 90.0
-NETWORKS = 10
+PROFILE_PLAN = Plan(min_rounds=20, max_rounds=60, target_error=0.005, budget_s=90)
+NETWORKS = 16
 SEARCH = {"warmup_epochs": 6, "epochs": 14}
 TRAIN_EPOCHS = 24
 
@@ -63,8 +63,8 @@ def run_demo(demo: Demo) -> None:
         BASELINE: _train_baseline(demo, baseline, model, data),
         FOUND: _search(demo, space, model, data, target_ms),
     }
-    measured_ms = time_files(demo, trained)
-    _report(demo, trained, measured_ms, target_ms, model)
+    timed = _time(demo, trained)
+    _report(demo, trained, timed, target_ms, model)
     seconds = time.monotonic() - started
     terminal.say(f"\nDone in {seconds:.0f} s. Each stage again, alone, from the files that it left:")
     for command in commands(demo, target_ms):
@@ -74,7 +74,7 @@ def run_demo(demo: Demo) -> None:
             "folder": str(demo.folder),
             "seconds": round(seconds, 1),
             "target_ms": target_ms,
-            **{name: {**t.to_json(), "measured_ms": measured_ms[name]} for name, t in trained.items()},
+            **{name: _network_json(t, timed[name]) for name, t in trained.items()},
             "profile": profiled,
             "fit": stages.validation_json(fitted.validation),
         }
@@ -85,8 +85,9 @@ def _profile(demo: Demo, space: SearchSpace) -> dict[str, object]:
     with LocalDevice() as device:
         demo.terminal.step(f"1  Profile every block of space {space.name} on {device.setup}")
         items = stages.work_items(space, networks=NETWORKS, batch=1, seed=demo.seed)
-        plan = Plan(budget_s=PROFILE_BUDGET_S)
-        summary = stages.profile(device, items, demo.folder / PROFILE, plan, seed=demo.seed, terminal=demo.terminal)
+        summary = stages.profile(
+            device, items, demo.folder / PROFILE, PROFILE_PLAN, seed=demo.seed, terminal=demo.terminal
+        )
     print_summary(summary, demo.terminal)
     return summary_json(summary)
 
@@ -104,42 +105,47 @@ def _train_baseline(demo: Demo, baseline: Architecture, model: LatencyPredictor,
     demo.terminal.step("3  Train the baseline: MobileNetV2's choice, 3x3 with expansion 6 everywhere")
     network = TorchGraph(baseline.graph(), generator=torch.Generator().manual_seed(demo.seed))
     config = TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed)
-    return train_and_export(network, baseline, model, data, demo.folder / BASELINE, config, demo.terminal)
+    trained = train_and_export(network, baseline, model, data, demo.folder / BASELINE, config, demo.terminal)
+    demo.terminal.say(
+        f"  {millions(baseline.macs)} MACs, {milliseconds(trained.predicted_ms)} ms predicted, "
+        f"{percent(trained.test_accuracy)} of {len(data.test)} test images right"
+    )
+    return trained
 
 
 def _search(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: ImageData, target_ms: float) -> Trained:
-    demo.terminal.step(f"4  Search for {demo.fraction:.0%} of the baseline's latency")
+    demo.terminal.step(
+        f"4  Search {space.size:.2g} networks for {target_ms:.3g} ms, {demo.fraction:.0%} of the baseline's latency"
+    )
     return search_run(
         space, model, data, target_ms, demo.folder / FOUND,
         SearchConfig(**SEARCH, seed=demo.seed), TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed), demo.terminal,
     )  # fmt: skip
 
 
-def time_files(demo: Demo, trained: Mapping[str, Trained]) -> dict[str, float]:
-    """Latency in ms of each exported .tflite, measured together and beside the profile's anchors, so that the machine's
-    drift since then is taken out."""
+def _time(demo: Demo, trained: Mapping[str, Trained]) -> dict[str, Timed]:
+    """The exported files, as they are, in the profile's own file: so that the machine's drift since then is known."""
     demo.terminal.step("5  Time both .tflite files on this machine")
-    models = {t.architecture.graph().key: (t.folder / NETWORK).read_bytes() for t in trained.values()}
-    items = [WorkItem(name, "network", t.architecture.graph()) for name, t in trained.items()]
-    with LocalDevice(models=models) as device:
-        plan = Plan(min_rounds=20, max_rounds=40)
-        summary = stages.profile(device, items, demo.folder / PROFILE, plan, seed=demo.seed, terminal=demo.terminal)
-    demo.terminal.warn(summary.warnings)
-    latencies = {record.graph.key: record.latency_ms for record in summary.records}
-    return {name: latencies[t.architecture.graph().key] for name, t in trained.items()}
+    graphs = {name: t.architecture.graph() for name, t in trained.items()}
+    models = {graphs[name].key: (t.folder / NETWORK).read_bytes() for name, t in trained.items()}
+    return time_networks(graphs, models, demo.folder / PROFILE, seed=demo.seed, terminal=demo.terminal)
+
+
+def _network_json(trained: Trained, timed: Timed) -> dict[str, object]:
+    return {**trained.to_json(), "measured_ms": timed.latency_ms, "drift": timed.drift}
 
 
 def _report(
     demo: Demo,
     trained: Mapping[str, Trained],
-    measured_ms: Mapping[str, float],
+    timed: Mapping[str, Timed],
     target_ms: float,
     model: LatencyPredictor,
 ) -> None:
     """The table at the end, and the two networks as one picture."""
     rows = []
     for name, t in trained.items():
-        measured = measured_ms[name]
+        measured = timed[name].latency_ms
         rows.append(
             (
                 name,
@@ -154,9 +160,10 @@ def _report(
         )
     columns = ("", "target ms", "predicted ms", "measured ms", "off by", "accuracy", "of the .tflite", "MACs")
     demo.terminal.table(columns, rows)
+    explain_drift(list(timed.values()), demo.terminal)
     pictures = [
         (
-            f"{name}: {t.predicted_ms:.3g} ms predicted, {measured_ms[name]:.3g} ms measured, "
+            f"{name}: {t.predicted_ms:.3g} ms predicted, {timed[name].latency_ms:.3g} ms measured, "
             f"{t.test_accuracy:.1%} accurate",
             t.architecture,
             stages.part_latencies_ms(model, t.architecture),
@@ -178,5 +185,6 @@ def commands(demo: Demo, target_ms: float) -> list[list[str]]:
         ["netlathe", "search", "--space", "tiny", *size, "--predictor", predictor, "--target-ms", f"{target_ms:.4g}",
          "--data", demo.source, *limit, "--output", str(found)],
         ["netlathe", "export", str(found), "--format", "onnx", "--output", str(found / "network.onnx")],
+        ["netlathe", "time", str(found / NETWORK), "--predictor", predictor],
         ["netlathe", "show", str(found), "--predictor", predictor],
     ]  # fmt: skip

@@ -74,7 +74,6 @@ def search_run(
 
     from archspace.forms.torch import TorchGraph
 
-    terminal.step(f"Searching {space.size:.3g} networks of space {space.name} for {target_ms:.3g} ms on {model.setup_}")
     found = find_architecture(space, model, data, target_ms, folder, search_config, terminal).architecture
     terminal.say(f"  Found {found.name}: {millions(found.macs)} MACs")
     generator = torch.Generator().manual_seed(train_config.seed)

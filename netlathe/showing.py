@@ -27,8 +27,8 @@ def show_subject(subject: Subject, model: LatencyPredictor | None, terminal: Ter
     terminal.table(columns, rows, last=True)
     if model:
         terminal.say(
-            f"  [dim]Layers as part of the network (x {model.network_slope_:.3f}); the total includes an offset of "
-            f"{model.network_offset_ms_:.3g} ms. On {model.setup_}.[/dim]"
+            f"  [dim]What each layer adds to the network; the total includes {model.network_offset_ms_:.3g} ms for the "
+            f"network as such. On {model.setup_}.[/dim]"
         )
     terminal.result(
         {

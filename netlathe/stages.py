@@ -23,17 +23,28 @@ if TYPE_CHECKING:
 
 
 def sample_networks(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
-    """Different networks: those of least and of most MACs first, then uniformly random ones."""
-    lightest, heaviest = [], []
-    for index in space.searchable:
-        macs = [block.graph().macs for block in space.positions[index]]
-        lightest.append(macs.index(min(macs)))
-        heaviest.append(macs.index(max(macs)))
-    found = dict.fromkeys([space.architecture(lightest), space.architecture(heaviest)])
+    """Different networks over the whole range of latencies: up to half of them with the same candidate everywhere,
+    from the lightest to the heaviest, the rest uniformly random (which all are of medium latency)."""
+    widest = max((len(space.positions[i]) for i in space.searchable), default=1)
+    uniform = [_uniform(space, candidate) for candidate in range(widest)]
+    uniform.sort(key=lambda architecture: architecture.macs)
+    places = min(len(uniform), max(2, count // 2))
+    spread = [uniform[round(i * (len(uniform) - 1) / max(1, places - 1))] for i in range(places)]
+    found = dict.fromkeys(spread)
     rng = random.Random(seed)
     while len(found) < min(count, space.size):
         found[space.sample(rng)] = None
     return list(found)[:count]
+
+
+def _uniform(space: SearchSpace, candidate: int) -> Architecture:
+    """The same candidate at each position, the lightest one where there is none of that number."""
+    choices = []
+    for index in space.searchable:
+        blocks = space.positions[index]
+        macs = [block.graph().macs for block in blocks]
+        choices.append(candidate if candidate < len(blocks) else macs.index(min(macs)))
+    return space.architecture(choices)
 
 
 def baseline(space: SearchSpace, name: str = "baseline") -> Architecture:
@@ -114,12 +125,24 @@ def print_fit(fitted: Fit, terminal: Terminal) -> None:
     noise = percent(fitted.validation.noise_floor)
     terminal.say(
         f"  [dim]Noise floor (two halves of the same measurements): {noise}. Physics + {model.residual_} residual. "
-        f"Network = {model.network_offset_ms_:.3g} ms + {model.network_slope_:.3f} x its blocks.[/dim]"
+        f"Network = {_network_formula(model)}.[/dim]"
     )
     if fitted.validation.not_predicted:
         names = ", ".join(fitted.validation.not_predicted)
         terminal.say(f"  [dim]Fitted, but not in the table, as no other block has such ops: {names}.[/dim]")
     terminal.warn(fit_warnings(fitted))
+
+
+def _network_formula(model: LatencyPredictor) -> str:
+    network = model.networks_
+    terms = [f"{network.slope:.3f} x its blocks"]
+    for value, unit in (
+        (1e3 * network.offset_ms, ""), (1e3 * network.ms_per_weight_mb, " per MB of weights"),
+        (1e3 * network.ms_per_block, " per block"),
+    ):  # fmt: skip
+        if abs(value) > 1e-3:
+            terms.append(f"{'-' if value < 0 else '+'} {abs(value):.3g} us{unit}")
+    return " ".join(terms)
 
 
 def fit_warnings(fitted: Fit) -> list[str]:
@@ -131,7 +154,7 @@ def fit_warnings(fitted: Fit) -> list[str]:
     if networks is None:
         warnings.append(
             "no whole networks were measured, so a network is taken as the plain sum of its blocks, which may be off "
-            "by 10 % and more: profile with --networks 8"
+            "by 10 % and more: profile with --networks 12"
         )
     noise = fitted.validation.noise_floor
     if noise is not None and noise > 0.05:

@@ -141,7 +141,7 @@ def _leave_networks_out(
     for i in range(len(networks)):
         others = np.delete(np.arange(len(networks)), i)
         model, one = fit_network_model(sums.take(others), measured[others]), sums.take([i])
-        predicted[i] = model.predict(one.latency_ms)[0]
+        predicted[i] = model.predict(one)[0]
         ends = bounds(predicted[[i]], model.half_widths(one, coverage))
         low[i], high[i] = ends[0][0], ends[1][0]
     return Predictions(tuple(r.name for r in networks), measured, predicted, low, high)

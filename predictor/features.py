@@ -67,6 +67,11 @@ LOG_FEATURES: tuple[str, ...] = (
 """Columns of log_features: logarithms of sizes and ratios, and flags."""
 
 
+def weight_megabytes(logs: FloatArray) -> FloatArray:
+    """MB of weights and biases per graph, shape (n,), back from its log features (n, features)."""
+    return np.asarray(np.expm1(logs[:, LOG_FEATURES.index("weights")]) / 1e6)
+
+
 def op_class(op: Op, x: Shape) -> str:
     """The class whose rates apply to an op with first input x. Raises UnknownOpError for an op that has none."""
     name = op.kind

@@ -1,13 +1,14 @@
-"""From blocks to networks: a network takes offset + slope * (sum of its blocks).
+"""From blocks to networks: offset + slope * (sum of the blocks) + what a network adds per MB of weights and per block.
 
-A sum of blocks timed alone misses what the runtime does between them and counts again and again what it does once per
-call; a slope and an offset fitted on a few measured networks correct for both. Without networks they are 1 and 0.
+A sum of blocks timed alone counts again and again what the runtime does once per call, and finds in the cache the
+weights that in a network have to come from further away each time. Slope, offset and the two rates are fitted on a few
+measured networks. Without networks, the slope is 1 and all else 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,12 @@ from predictor.segments import BlockSums
 
 ENOUGH_NETWORKS = 5
 """From this many networks on, their own errors say how wrong a prediction may be."""
-_SLOPE_DEVIATION = 0.2
-"""Prior uncertainty of the slope around 1: sums of blocks were seen 6 % above and 20 % below the whole."""
-_OFFSET_DEVIATION = 0.2
-"""Prior uncertainty of the offset around 0, in parts of a typical network's latency."""
+_PRIOR = np.array([1.0, 0.0, 0.0, 0.0])
+_PRIOR_DEVIATION = 0.2
+"""Of each coefficient around its prior, in parts of a typical network's latency: sums of blocks were seen 6 % above
+and 20 % below the whole."""
+_BOUNDS = ([0.0, -np.inf, 0.0, -np.inf], [np.inf, np.inf, np.inf, 0.0])
+"""Weights cost time to fetch, and calls that are not made save it."""
 _NOISE = 0.02
 """Relative error left over when slope and offset are right."""
 _LEAST_SHARE = 0.1
@@ -35,78 +38,109 @@ _ITERATIONS = 10
 
 @dataclass(frozen=True)
 class NetworkModel:
-    """Slope and offset, their covariance (2, 2), and the errors on networks that they were not fitted on."""
+    """The coefficients of design(), their covariance (4, 4), and the errors on networks not fitted on."""
 
     slope: float
     offset_ms: float
+    ms_per_weight_mb: float
+    ms_per_block: float
     covariance: FloatArray
     errors: Conformal | None = None
 
-    def predict(self, sums_ms: FloatArray) -> FloatArray:
-        """ms of networks whose blocks sum up to that; both (n,)."""
-        scaled = self.slope * sums_ms
-        return np.maximum(self.offset_ms + scaled, _LEAST_SHARE * scaled)
+    @property
+    def coefficients(self) -> FloatArray:
+        return np.array([self.slope, self.offset_ms, self.ms_per_weight_mb, self.ms_per_block])
+
+    def predict(self, sums: BlockSums) -> FloatArray:
+        """ms of networks, shape (n,), from the sums over their blocks."""
+        return np.maximum(design(sums) @ self.coefficients, _LEAST_SHARE * self.slope * sums.latency_ms)
+
+    def contributions(self, sums: BlockSums) -> FloatArray:
+        """What single blocks add to a network, in ms, shape (n,): with offset_ms they add up to the network."""
+        return np.asarray(design(sums) @ self.coefficients - self.offset_ms)
 
     def half_widths(self, sums: BlockSums, coverage: float) -> FloatArray:
         """Of the intervals, in logarithms, shape (n,): from the errors on other networks where there are enough, else
-        from the blocks' own; and in both cases from the uncertainty of slope and offset."""
+        from the blocks' own; and in both cases from the uncertainty of the coefficients."""
         z = float(norm.ppf((1 + coverage) / 2))
-        design = np.stack([sums.latency_ms, np.ones_like(sums.latency_ms)], axis=1)
-        variance = np.einsum("ni,ij,nj->n", design, self.covariance, design)
-        calibration = z * np.sqrt(variance) / self.predict(sums.latency_ms)
+        rows = design(sums)
+        variance = np.einsum("ni,ij,nj->n", rows, self.covariance, rows)
+        calibration = z * np.sqrt(variance) / self.predict(sums)
         if self.errors is not None:
             return np.asarray(np.hypot(calibration, self.errors.quantile(coverage) * sums.scale) + sums.doubt)
         return np.asarray(np.hypot(calibration, np.hypot(z * _NOISE, sums.half_width)))
 
     def to_json(self) -> dict[str, Any]:
+        names = ("slope", "offset_ms", "ms_per_weight_mb", "ms_per_block")
         errors = self.errors.to_json() if self.errors else None
-        covariance = self.covariance.tolist()
-        return {"slope": self.slope, "offset_ms": self.offset_ms, "covariance": covariance, "errors": errors}
+        return {
+            **{name: getattr(self, name) for name in names},
+            "covariance": self.covariance.tolist(),
+            "errors": errors,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> NetworkModel:
         """Raises ValueError, KeyError or TypeError on anything that is not a network model."""
-        slope, covariance = read_number(data, "slope"), read_array(data, "covariance", 2, 2)
+        slope, covariance = read_number(data, "slope"), read_array(data, "covariance", 4, 4)
         if slope < 0 or np.linalg.eigvalsh(covariance).min() < -1e-9 * np.abs(covariance).max():
             raise ValueError("slope and covariance must not be negative")
-        errors = None if data["errors"] is None else Conformal.from_json(data["errors"])
-        return cls(slope, read_number(data, "offset_ms"), covariance, errors)
+        return cls(
+            slope,
+            read_number(data, "offset_ms"),
+            read_number(data, "ms_per_weight_mb"),
+            read_number(data, "ms_per_block"),
+            covariance,
+            None if data["errors"] is None else Conformal.from_json(data["errors"]),
+        )
+
+
+def design(sums: BlockSums) -> FloatArray:
+    """What the coefficients multiply, shape (n, 4): ms of the blocks, 1, MB of weights, number of blocks."""
+    return np.stack([sums.latency_ms, np.ones_like(sums.latency_ms), sums.weight_mb, sums.blocks], axis=1)
 
 
 def fit_network_model(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
     """From n >= 0 measured networks; latency_ms has shape (n,)."""
-    model = _fit(sums.latency_ms, latency_ms)
+    model = _fit(sums, latency_ms)
     if len(latency_ms) < ENOUGH_NETWORKS:
         return model
     held_out = leave_one_out(sums, latency_ms)
-    predicted = np.array([other.predict(sums.latency_ms[[i]])[0] for i, other in enumerate(held_out)])
+    predicted = np.array([other.predict(sums.take([i]))[0] for i, other in enumerate(held_out)])
     scores = np.abs(np.log(latency_ms / predicted)) / sums.scale
-    return NetworkModel(model.slope, model.offset_ms, model.covariance, Conformal(np.sort(scores)))
+    return replace(model, errors=Conformal(np.sort(scores)))
 
 
 def leave_one_out(sums: BlockSums, latency_ms: FloatArray) -> list[NetworkModel]:
     """For each network the model that the others give, without errors of its own."""
     everything = np.arange(len(latency_ms))
     rest = [np.delete(everything, i) for i in everything]
-    return [_fit(sums.latency_ms[others], latency_ms[others]) for others in rest]
+    return [_fit(sums.take(others), latency_ms[others]) for others in rest]
 
 
-def _fit(sums_ms: FloatArray, latency_ms: FloatArray) -> NetworkModel:
-    """Bayesian linear regression of relative errors with a Gaussian prior around (1, 0); slope >= 0. Huber's weights
-    once there are enough networks to tell which one is off."""
-    typical = float(np.median(latency_ms)) if len(latency_ms) else 0.0
-    deviations = np.array([_SLOPE_DEVIATION, max(_OFFSET_DEVIATION * typical, 1e-12)])
-    design = np.stack([sums_ms, np.ones_like(sums_ms)], axis=1) / latency_ms[:, None]
-    weights, noise, found = np.ones(len(latency_ms)), _NOISE, np.array([1.0, 0.0])
-    for _ in range(_ITERATIONS if len(latency_ms) else 0):
-        rows = np.sqrt(weights) / noise
-        system = np.vstack([design * rows[:, None], np.diag(1 / deviations)])
-        target = np.concatenate([rows, [1 / deviations[0], 0.0]])
+def _fit(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
+    """Bayesian linear regression of relative errors with a Gaussian prior, within bounds. Huber's weights once there
+    are enough networks to tell which one is off."""
+    if not len(latency_ms):
+        return NetworkModel(1.0, 0.0, 0.0, 0.0, np.diag([_PRIOR_DEVIATION**2, 0.0, 0.0, 0.0]))
+    rows = design(sums)
+    # A coefficient may be worth that part of a typical network; what no network has stays at its prior.
+    deviations = _PRIOR_DEVIATION * np.median(latency_ms) / np.maximum(np.median(rows, axis=0), 1e-12)
+    deviations[0] = _PRIOR_DEVIATION
+    relative = rows / latency_ms[:, None]
+    weights, noise, found = np.ones(len(latency_ms)), _NOISE, _PRIOR
+    for _ in range(_ITERATIONS):
+        scale = np.sqrt(weights) / noise
+        system = np.vstack([relative * scale[:, None], np.diag(1 / deviations)])
+        target = np.concatenate([scale, _PRIOR / deviations])
         # In units of the prior deviations: otherwise ms and ratios differ by orders of magnitude.
-        found = deviations * lsq_linear(system * deviations, target, bounds=([0, -np.inf], np.inf)).x
-        residuals = design @ found - 1
+        bounds = [np.array(bound) / deviations for bound in _BOUNDS]
+        found = deviations * lsq_linear(system * deviations, target, bounds=bounds).x
+        residuals = relative @ found - 1
         if len(latency_ms) >= ENOUGH_NETWORKS:
             weights = huber_weights(residuals)
             noise = max(_NOISE, robust_deviation(residuals))
-    precision = design.T @ (design * weights[:, None]) / noise**2 + np.diag(deviations**-2.0)
-    return NetworkModel(float(found[0]), float(found[1]), np.asarray(np.linalg.inv(precision), dtype=float))
+    precision = relative.T @ (relative * weights[:, None]) / noise**2 + np.diag(deviations**-2.0)
+    slope, offset_ms, ms_per_weight_mb, ms_per_block = (float(value) for value in found)
+    covariance = np.asarray(np.linalg.inv(precision), dtype=float)
+    return NetworkModel(slope, offset_ms, ms_per_weight_mb, ms_per_block, covariance)

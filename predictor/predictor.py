@@ -20,7 +20,7 @@ from predictor.errors import NotFittedError, PredictorError, TooFewRecordsError
 from predictor.features import FlagArray, FloatArray
 from predictor.intervals import Conformal, bounds, check_coverage
 from predictor.network_model import NetworkModel, fit_network_model
-from predictor.segments import BlockSums, block_sums, segments_of
+from predictor.segments import BlockSums, block_sums, block_totals, segments_of
 
 FILE_KIND = "predictor"
 FILE_VERSION = 1
@@ -64,7 +64,7 @@ class LatencyPredictor(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         network holds an op that no block has, PredictorError when a network's graph does not name its blocks.
         """
         blocks = [r for r in records if r.status is Status.OK and r.kind == "block" and r.graph.nodes]
-        networks = [r for r in records if r.status is Status.OK and r.kind == "network" and r.graph.nodes]
+        networks = steady([r for r in records if r.status is Status.OK and r.kind == "network" and r.graph.nodes])
         configurations = [r.graph.key for r in blocks]
         if len(set(configurations)) < FEWEST_BLOCKS:
             raise TooFewRecordsError(
@@ -90,8 +90,8 @@ class LatencyPredictor(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         is a block; one without nodes takes exactly 0. Raises NotFittedError, and UnknownOpError for an op that no
         record had."""
         segments = segments_of(self._graphs(items))
-        sums = segments.total(self.blocks_.predict(segments.features))
-        return np.where(segments.is_network, self.networks_.predict(sums), sums)
+        sums = block_totals(segments, self.blocks_)
+        return np.where(segments.is_network, self.networks_.predict(sums), sums.latency_ms)
 
     def predict_interval(self, items: Sequence[Item], coverage: float = 0.9) -> tuple[FloatArray, FloatArray]:
         """(low, high) in ms, each of shape (n,): where a measurement lies with probability `coverage`, if the items are
@@ -102,7 +102,7 @@ class LatencyPredictor(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         sums = block_sums(segments, self.blocks_, self.errors_, coverage)
         networks = segments.is_network
         latency_ms, half_widths = sums.latency_ms.copy(), sums.scale * self.errors_.quantile(coverage) + sums.doubt
-        latency_ms[networks] = self.networks_.predict(sums.latency_ms[networks])
+        latency_ms[networks] = self.networks_.predict(sums.take(networks))
         half_widths[networks] = self.networks_.half_widths(sums.take(networks), coverage)
         return bounds(latency_ms, half_widths)
 
@@ -112,19 +112,16 @@ class LatencyPredictor(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         return self.blocks_.physics.knows(features_of(graphs).terms)
 
     def tabulate(self, blocks_per_position: Sequence[Sequence[Item]]) -> FloatArray:
-        """What each candidate block adds to a network's latency: slope * its own latency, in ms.
+        """What each candidate block adds to a network's latency in ms; an identity adds 0.
 
         Shape (positions, most candidates), NaN where a position has fewer. The latency of a network with one candidate
         per position is network_offset_ms_ + the sum of its entries.
         """
         items = [item for position in blocks_per_position for item in position]
-        graphs = self._graphs(items)
-        has_work = np.array([bool(g.nodes) for g in graphs], dtype=bool)
-        latency_ms = np.zeros(len(graphs))
-        latency_ms[has_work] = self.blocks_.predict(features_of([g for g in graphs if g.nodes]))
+        sums = block_totals(segments_of(self._graphs(items)), self.blocks_)
         lengths = [len(position) for position in blocks_per_position]
         table = np.full((len(lengths), max(lengths, default=0)), np.nan)
-        table[np.arange(table.shape[1]) < np.array(lengths, dtype=int)[:, None]] = self.network_slope_ * latency_ms
+        table[np.arange(table.shape[1]) < np.array(lengths, dtype=int)[:, None]] = self.networks_.contributions(sums)
         return table
 
     def _graphs(self, items: Sequence[Item]) -> list[Graph]:
@@ -173,6 +170,13 @@ class LatencyPredictor(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
             Conformal.from_json(content["errors"]),
             NetworkModel.from_json(content["networks"]),
         )
+
+
+def steady(records: Sequence[LatencyRecord]) -> list[LatencyRecord]:
+    """Without measurements that call themselves unstable, unless those are most: a handful of networks has no room for
+    one that a busy machine made five times slower."""
+    stable = [r for r in records if r.measurement and r.measurement.is_stable]
+    return stable if 2 * len(stable) >= len(records) else list(records)
 
 
 def network_sums(

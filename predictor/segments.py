@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from archspace.graph import Graph
 from predictor.block_model import BlockModel, Features, features_of
-from predictor.features import FlagArray, FloatArray
+from predictor.features import FlagArray, FloatArray, weight_megabytes
 from predictor.intervals import Conformal
 
 
@@ -39,6 +39,10 @@ class BlockSums(NamedTuple):
     """Likewise, mean of the log errors to allow for rates that were not fitted."""
     half_width: FloatArray
     """Of the sum, in logarithms, when the blocks' errors are independent."""
+    weight_mb: FloatArray
+    """MB of weights of all blocks."""
+    blocks: FloatArray
+    """How many blocks there are."""
 
     def take(self, indices: Any) -> BlockSums:
         return BlockSums(*(values[indices] for values in self))
@@ -54,13 +58,25 @@ def segments_of(graphs: Sequence[Graph]) -> Segments:
 
 def block_sums(segments: Segments, model: BlockModel, errors: Conformal, coverage: float) -> BlockSums:
     """Sums with what intervals of that coverage need. `errors` are the model's own in cross-validation."""
+    sums = block_totals(segments, model)
     latency_ms = model.predict(segments.features)
-    sums = segments.total(latency_ms)
-    share = latency_ms / sums[segments.owner]
+    share = latency_ms / sums.latency_ms[segments.owner]
     half_widths = model.half_widths(segments.features, errors, coverage)
+    return sums._replace(
+        scale=segments.total(share * model.domain.stretch(segments.features.logs)),
+        doubt=segments.total(share * model.physics.doubt(segments.features.terms)),
+        half_width=np.sqrt(segments.total((share * half_widths) ** 2)),
+    )
+
+
+def block_totals(segments: Segments, model: BlockModel) -> BlockSums:
+    """Sums without what intervals need: zeros stand there."""
+    nothing = np.zeros(len(segments.is_network))
     return BlockSums(
-        sums,
-        segments.total(share * model.domain.stretch(segments.features.logs)),
-        segments.total(share * model.physics.doubt(segments.features.terms)),
-        np.sqrt(segments.total((share * half_widths) ** 2)),
+        segments.total(model.predict(segments.features)),
+        nothing,
+        nothing,
+        nothing,
+        segments.total(weight_megabytes(segments.features.logs)),
+        segments.total(np.ones(len(segments.owner))),
     )

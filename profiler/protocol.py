@@ -32,6 +32,9 @@ blocks are not better (benchmarks/repeatability.py)."""
 FEWEST_ROUNDS = 3
 """What a latency needs at least when the budget is out."""
 
+REFERENCE_ROUNDS = 30
+"""The machine's usual speed is what it was in so many first rounds of a profile."""
+
 CALM_DRIFT = 1.25
 """A round that differs more than this from the usual speed, either way, does not count towards min_rounds."""
 
@@ -119,15 +122,16 @@ def arrange(
 def round_drifts(anchor_ms: Mapping[float, Mapping[str, float]]) -> dict[float, float]:
     """How slow the machine was in each round, {round: drift}, from {round: {anchor: median time in ms}}.
 
-    An anchor's reference is its median over all rounds; a round's drift is the median of its anchors' times over their
-    references (their geometric mean repeats worse: one disturbed anchor spoils it). Rounds without anchors are left
-    out.
+    An anchor's reference is its median over its first REFERENCE_ROUNDS rounds: once those are taken, the level of a
+    profile stays, however fast the machine is in later campaigns. A round's drift is the median of its anchors' times
+    over their references (their geometric mean repeats worse: one disturbed anchor spoils it). Rounds without anchors
+    are left out.
     """
     times: dict[str, list[float]] = {}
-    for anchors in anchor_ms.values():
-        for key, ms in anchors.items():
+    for name in sorted(anchor_ms):
+        for key, ms in anchor_ms[name].items():
             times.setdefault(key, []).append(ms)
-    reference = {key: statistics.median(values) for key, values in times.items()}
+    reference = {key: statistics.median(values[:REFERENCE_ROUNDS]) for key, values in times.items()}
     return {
         name: statistics.median(ms / reference[key] for key, ms in anchors.items())
         for name, anchors in anchor_ms.items()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 
 from ai_edge_litert.interpreter import Interpreter
 
+from archspace.blocks import ConvBlock
 from archspace.forms.tflite import write_tflite
 from archspace.graph import Graph
 from archspace.records import Setup
@@ -30,6 +32,7 @@ class LocalDevice(HostDevice):
         models: Mapping[str, bytes] | None = None,
     ) -> None:
         super().__init__(threads, batch, cores)
+        _announce()
         self.models = dict(models or {})
 
     @cached_property
@@ -43,3 +46,19 @@ class LocalDevice(HostDevice):
         for detail, shape in zip(interpreter.get_input_details(), graph.inputs, strict=True):
             interpreter.set_tensor(detail["index"], random_input(shape))
         return stopwatch(interpreter.invoke)
+
+
+def _announce() -> None:
+    """Lets LiteRT say which delegate it creates, which it does once per process, on standard error, and would do in the
+    middle of a progress bar."""
+    saved = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            Interpreter(model_content=write_tflite(_SMALLEST), num_threads=1).allocate_tensors()
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+_SMALLEST = ConvBlock(1, 1, 1, 1, kernel=1).graph()

@@ -9,10 +9,10 @@ from predictor.segments import BlockSums
 SUMS = np.linspace(5, 60, 12)
 
 
-def sums(latency_ms, half_width=0.05):
+def sums(latency_ms, half_width=0.05, weight_mb=0.0, blocks=0.0):
     latency_ms = np.asarray(latency_ms, dtype=float)
     ones = np.ones_like(latency_ms)
-    return BlockSums(latency_ms, ones, 0 * ones, half_width * ones)
+    return BlockSums(latency_ms, ones, 0 * ones, half_width * ones, weight_mb * ones, blocks * ones)
 
 
 @pytest.mark.parametrize(("slope", "offset_ms"), [(1.1, 2.0), (0.94, 0.0), (1.0, -1.5), (1.6, 3.0)])
@@ -20,13 +20,13 @@ def test_slope_and_offset_are_recovered(slope, offset_ms):
     model = fit_network_model(sums(SUMS), offset_ms + slope * SUMS)
     assert model.slope == pytest.approx(slope, rel=0.01)
     assert model.offset_ms == pytest.approx(offset_ms, abs=0.1)
-    assert model.predict(np.array([100.0])) == pytest.approx(offset_ms + 100 * slope, rel=0.01)
+    assert model.predict(sums(np.array([100.0]))) == pytest.approx(offset_ms + 100 * slope, rel=0.01)
 
 
 def test_without_networks_a_network_is_the_sum_of_its_blocks():
     model = fit_network_model(sums([]), np.array([]))
     assert (model.slope, model.offset_ms) == (1, 0)
-    assert model.predict(np.array([7.0])) == [7]
+    assert model.predict(sums(np.array([7.0]))) == [7]
 
 
 def test_one_network_mostly_sets_the_slope():
@@ -36,30 +36,59 @@ def test_one_network_mostly_sets_the_slope():
     design = np.array([10 / 12, 1 / 12])
     gain = deviations**2 * design / (design @ (deviations**2 * design) + 0.02**2)
     assert [model.slope, model.offset_ms] == pytest.approx(np.array([1, 0]) + gain * (1 - 10 / 12))
-    assert model.predict(np.array([10.0]))[0] == pytest.approx(12, rel=0.01)
+    assert model.predict(sums(np.array([10.0])))[0] == pytest.approx(12, rel=0.01)
 
 
 def test_two_networks_fix_the_line_between_them():
     model = fit_network_model(sums([10.0, 40.0]), np.array([13.0, 46.0]))
-    assert model.predict(np.array([10.0, 25.0, 40.0])) == pytest.approx([13, 29.5, 46], rel=0.02)
+    assert model.predict(sums(np.array([10.0, 25.0, 40.0]))) == pytest.approx([13, 29.5, 46], rel=0.02)
+
+
+def test_the_cost_of_cold_weights_and_of_calls_saved_is_told_apart():
+    rng = np.random.default_rng(0)
+    latency_ms, weight_mb, blocks = rng.uniform(5, 60, 16), rng.uniform(1, 40, 16), rng.integers(5, 40, 16)
+    given = sums(latency_ms, weight_mb=weight_mb, blocks=blocks)
+    model = fit_network_model(given, 1.05 * latency_ms + 0.3 * weight_mb - 0.02 * blocks)
+    assert model.slope == pytest.approx(1.05, rel=0.01)
+    assert model.ms_per_weight_mb == pytest.approx(0.3, rel=0.03)
+    assert model.predict(given) == pytest.approx(1.05 * latency_ms + 0.3 * weight_mb - 0.02 * blocks, rel=0.01)
+
+
+def test_weights_never_make_a_network_faster_nor_blocks_slower():
+    rng = np.random.default_rng(1)
+    latency_ms, weight_mb, blocks = rng.uniform(20, 60, 16), rng.uniform(1, 40, 16), rng.integers(5, 40, 16)
+    model = fit_network_model(
+        sums(latency_ms, weight_mb=weight_mb, blocks=blocks), latency_ms - 0.2 * weight_mb + 0.1 * blocks
+    )
+    assert model.ms_per_weight_mb >= 0
+    assert model.ms_per_block <= 0
+
+
+def test_contributions_and_offset_add_up_to_the_network():
+    rng = np.random.default_rng(2)
+    latency_ms, weight_mb = rng.uniform(5, 60, 16), rng.uniform(1, 40, 16)
+    model = fit_network_model(sums(latency_ms, weight_mb=weight_mb, blocks=10), 2 + latency_ms + 0.1 * weight_mb)
+    parts = model.contributions(sums([3.0, 4.0], weight_mb=2.0, blocks=1))
+    whole = model.predict(sums([7.0], weight_mb=4.0, blocks=2))
+    assert parts.sum() + model.offset_ms == pytest.approx(whole[0])
 
 
 def test_one_wrong_network_of_twelve_does_not_move_the_line():
     latency_ms = 2 + 1.1 * SUMS
     latency_ms[3] *= 3
     model = fit_network_model(sums(SUMS), latency_ms)
-    assert model.predict(SUMS) == pytest.approx(2 + 1.1 * SUMS, rel=0.03)
+    assert model.predict(sums(SUMS)) == pytest.approx(2 + 1.1 * SUMS, rel=0.03)
 
 
 def test_the_slope_never_falls_below_zero():
     model = fit_network_model(sums(SUMS), 80 - SUMS)
     assert model.slope >= 0
-    assert (np.diff(model.predict(SUMS)) >= 0).all()
+    assert (np.diff(model.predict(sums(SUMS))) >= 0).all()
 
 
 def test_a_small_network_never_takes_less_than_nothing():
     model = fit_network_model(sums(SUMS), SUMS - 3)
-    assert model.predict(np.array([0.1, 1.0, 2.0])).min() > 0
+    assert model.predict(sums(np.array([0.1, 1.0, 2.0]))).min() > 0
 
 
 def test_fewer_networks_leave_more_doubt():
@@ -84,7 +113,7 @@ def test_intervals_cover_new_networks():
         sums_ms = rng.uniform(10, 60, 21)
         latency_ms = (1.5 + 1.05 * sums_ms) * np.exp(0.03 * rng.standard_normal(21))
         model, rest = fit_network_model(sums(sums_ms[:11]), latency_ms[:11]), sums(sums_ms[11:])
-        off = np.abs(np.log(latency_ms[11:] / model.predict(rest.latency_ms)))
+        off = np.abs(np.log(latency_ms[11:] / model.predict(rest)))
         hits.append(off <= model.half_widths(rest, 0.9))
     assert 0.85 < np.mean(hits) < 0.97
 
@@ -93,12 +122,13 @@ def test_intervals_cover_new_networks():
 def test_json_gives_exactly_the_same_model_back(n):
     model = fit_network_model(sums(SUMS[:n]), 2 + 1.1 * SUMS[:n])
     again = NetworkModel.from_json(json.loads(json.dumps(model.to_json())))
-    assert np.array_equal(again.predict(SUMS), model.predict(SUMS))
+    assert np.array_equal(again.predict(sums(SUMS)), model.predict(sums(SUMS)))
     assert np.array_equal(again.half_widths(sums(SUMS), 0.9), model.half_widths(sums(SUMS), 0.9))
 
 
 @pytest.mark.parametrize(
-    "damage", [{"slope": -1}, {"covariance": [[1, 0], [0, -1]]}, {"covariance": 3}, {"errors": {"scores": [2, 1]}}]
+    "damage",
+    [{"slope": -1}, {"covariance": np.diag([1, 1, 1, -1]).tolist()}, {"covariance": 3}, {"errors": {"scores": [2, 1]}}],
 )
 def test_impossible_models_are_refused(damage):
     data = {**fit_network_model(sums(SUMS), 1.1 * SUMS).to_json(), **damage}

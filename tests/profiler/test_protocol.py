@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from archspace.records import Measurement, Round
 from profiler.errors import MeasurementError
-from profiler.protocol import ANCHORS, Ledger, Plan, arrange, is_done, missing_rounds, round_drifts, split
+from profiler.protocol import (
+    ANCHORS,
+    REFERENCE_ROUNDS,
+    Ledger,
+    Plan,
+    arrange,
+    is_done,
+    missing_rounds,
+    round_drifts,
+    split,
+)
 
 PLAN = Plan()
 KEYS = [f"g{i}" for i in range(20)]
@@ -94,6 +104,15 @@ def test_drift_of_a_steady_machine_is_one_and_of_a_round_of_double_times_two():
     slow = {key: 2 * ms for key, ms in steady.items()}
     assert round_drifts({0.0: steady, 1.0: steady}) == {0.0: 1.0, 1.0: 1.0}
     assert round_drifts({0.0: steady, 1.0: slow, 2.0: steady}) == {0.0: 1.0, 1.0: 2.0, 2.0: 1.0}
+
+
+def test_the_first_rounds_set_the_level_for_good():
+    steady = {"a": 1.0, "b": 10.0}
+    slow = {key: 1.5 * ms for key, ms in steady.items()}
+    log = {float(i): steady if i < REFERENCE_ROUNDS else slow for i in range(10 * REFERENCE_ROUNDS)}
+    drifts = round_drifts(log)
+    assert {drifts[i] for i in log if i < REFERENCE_ROUNDS} == {1.0}
+    assert {drifts[i] for i in log if i >= REFERENCE_ROUNDS} == {1.5}
 
 
 def test_one_disturbed_anchor_does_not_move_the_drift():
