@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+PIPE_WIDTH = 160
+
 Update = Callable[[int, int, str], None]
 """(done, total, note) for a progress bar."""
 
@@ -24,8 +26,8 @@ class Terminal:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self.err = Console(stderr=True, highlight=False)
-        self.out = self.err if as_json else Console(highlight=False)
+        self.err = _console(stderr=True)
+        self.out = self.err if as_json else _console(stderr=False)
 
     def say(self, text: str) -> None:
         """A line on standard error."""
@@ -47,7 +49,9 @@ class Terminal:
         """`numbers`: all but the first column stand to the right. `last`: the last row sums up the others."""
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
         for index, column in enumerate(columns):
-            table.add_column(column, justify="right" if numbers and index else "left", header_style="dim")
+            table.add_column(
+                column, justify="right" if numbers and index else "left", header_style="dim", overflow="fold"
+            )
         for row in rows:
             table.add_row(*(str(cell) for cell in row))
         if last and table.rows:
@@ -99,6 +103,12 @@ class Terminal:
                 self.say(f"  {label}: {done}/{total} {unit}  {note}".rstrip())
 
         return update
+
+
+def _console(*, stderr: bool) -> Console:
+    """As wide as the terminal; wide enough for any table where there is none, as in a pipe."""
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
 
 
 def fail(message: str, *, as_json: bool, kind: str) -> None:

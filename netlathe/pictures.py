@@ -67,7 +67,7 @@ def _label(block: Block) -> str:
 
 def draw_search(history: Sequence[EpochRow], target_ms: float, predicted_ms: float, path: Path) -> None:
     """Latency against the target above; multiplier, accuracy and entropy below; by epoch."""
-    figure = Figure(figsize=(8, 5.4), layout="constrained")
+    figure = Figure(figsize=(9.5, 5.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     epochs = [row.epoch + 1 for row in history]
     upper.plot(epochs, [r.expected_ms for r in history], color="#219ebc", label="expected")
@@ -76,12 +76,11 @@ def draw_search(history: Sequence[EpochRow], target_ms: float, predicted_ms: flo
     upper.plot(epochs[-1], predicted_ms, "o", color="#d00000", label=f"chosen {predicted_ms:.3g} ms")
     upper.set_ylabel("predicted latency, ms")
     upper.set_ylim(bottom=0)
-    upper.legend(frameon=False, fontsize=9)
     lower.plot(epochs, [r.multiplier for r in history], color="#6a4c93", label="multiplier λ")
     lower.plot(epochs, [r.entropy for r in history], color="#2a9d8f", label="entropy per position, nats")
     lower.plot(epochs, [r.accuracy for r in history], color="#adb5bd", label="accuracy of sampled paths")
     lower.set_xlabel("epoch")
-    lower.legend(frameon=False, fontsize=9)
     for axis in (upper, lower):
+        axis.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)

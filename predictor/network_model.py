@@ -27,8 +27,6 @@ _PRIOR = np.array([1.0, 0.0, 0.0, 0.0])
 _PRIOR_DEVIATION = 0.2
 """Of each coefficient around its prior, in parts of a typical network's latency: sums of blocks were seen 6 % above
 and 20 % below the whole."""
-_BOUNDS = ([0.0, -np.inf, 0.0, -np.inf], [np.inf, np.inf, np.inf, 0.0])
-"""Weights cost time to fetch, and calls that are not made save it."""
 _NOISE = 0.02
 """Relative error left over when slope and offset are right."""
 _LEAST_SHARE = 0.1
@@ -128,13 +126,16 @@ def _fit(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
     deviations = _PRIOR_DEVIATION * np.median(latency_ms) / np.maximum(np.median(rows, axis=0), 1e-12)
     deviations[0] = _PRIOR_DEVIATION
     relative = rows / latency_ms[:, None]
+    # Weights cost time to fetch. A call that is not made saves time, but less than the fastest block took with it.
+    least = np.array([0.0, -np.inf, 0.0, -float(sums.least_ms.min())])
+    most = np.array([np.inf, np.inf, np.inf, 0.0])
     weights, noise, found = np.ones(len(latency_ms)), _NOISE, _PRIOR
     for _ in range(_ITERATIONS):
         scale = np.sqrt(weights) / noise
         system = np.vstack([relative * scale[:, None], np.diag(1 / deviations)])
         target = np.concatenate([scale, _PRIOR / deviations])
         # In units of the prior deviations: otherwise ms and ratios differ by orders of magnitude.
-        bounds = [np.array(bound) / deviations for bound in _BOUNDS]
+        bounds = (least / deviations, most / deviations)
         found = deviations * lsq_linear(system * deviations, target, bounds=bounds).x
         residuals = relative @ found - 1
         if len(latency_ms) >= ENOUGH_NETWORKS:

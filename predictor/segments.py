@@ -43,6 +43,8 @@ class BlockSums(NamedTuple):
     """MB of weights of all blocks."""
     blocks: FloatArray
     """How many blocks there are."""
+    least_ms: FloatArray
+    """Latency of the fastest block; infinite where there is none."""
 
     def take(self, indices: Any) -> BlockSums:
         return BlockSums(*(values[indices] for values in self))
@@ -71,12 +73,15 @@ def block_sums(segments: Segments, model: BlockModel, errors: Conformal, coverag
 
 def block_totals(segments: Segments, model: BlockModel) -> BlockSums:
     """Sums without what intervals need: zeros stand there."""
-    nothing = np.zeros(len(segments.is_network))
+    latency_ms = model.predict(segments.features)
+    nothing, least_ms = np.zeros(len(segments.is_network)), np.full(len(segments.is_network), np.inf)
+    np.minimum.at(least_ms, segments.owner, latency_ms)
     return BlockSums(
-        segments.total(model.predict(segments.features)),
+        segments.total(latency_ms),
         nothing,
         nothing,
         nothing,
         segments.total(weight_megabytes(segments.features.logs)),
         segments.total(np.ones(len(segments.owner))),
+        least_ms,
     )

@@ -12,7 +12,7 @@ SUMS = np.linspace(5, 60, 12)
 def sums(latency_ms, half_width=0.05, weight_mb=0.0, blocks=0.0):
     latency_ms = np.asarray(latency_ms, dtype=float)
     ones = np.ones_like(latency_ms)
-    return BlockSums(latency_ms, ones, 0 * ones, half_width * ones, weight_mb * ones, blocks * ones)
+    return BlockSums(latency_ms, ones, 0 * ones, half_width * ones, weight_mb * ones, blocks * ones, 0.1 * latency_ms)
 
 
 @pytest.mark.parametrize(("slope", "offset_ms"), [(1.1, 2.0), (0.94, 0.0), (1.0, -1.5), (1.6, 3.0)])
@@ -68,6 +68,7 @@ def test_contributions_and_offset_add_up_to_the_network():
     rng = np.random.default_rng(2)
     latency_ms, weight_mb = rng.uniform(5, 60, 16), rng.uniform(1, 40, 16)
     model = fit_network_model(sums(latency_ms, weight_mb=weight_mb, blocks=10), 2 + latency_ms + 0.1 * weight_mb)
+    assert model.ms_per_block > -0.5  # a tenth of the fastest network: its fastest block
     parts = model.contributions(sums([3.0, 4.0], weight_mb=2.0, blocks=1))
     whole = model.predict(sums([7.0], weight_mb=4.0, blocks=2))
     assert parts.sum() + model.offset_ms == pytest.approx(whole[0])

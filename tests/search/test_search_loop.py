@@ -39,20 +39,20 @@ def toy_space(classes: int = 10) -> SearchSpace:
 
 
 class MacsModel:
-    """1 ms per M MACs, plus 1 ms."""
+    """0.1 ms, plus 1 ms per 100,000 MACs."""
 
     def predict(self, items: Sequence[Graph], /) -> NDArray[np.float64]:
-        return np.array([1 + graph.macs / 1e6 for graph in items])
+        return np.array([0.1 + graph.macs / 1e5 for graph in items])
 
 
 SPACE = toy_space()
 TABLE = LatencyTable.tabulate(SPACE, MacsModel())
-QUICK = SearchConfig(start_epochs=2, warmup_epochs=2, epochs=6, alpha_learning_rate=0.1)
+QUICK = SearchConfig(start_epochs=3, warmup_epochs=3, epochs=6, alpha_learning_rate=0.1, multiplier_gain=5)
 
 
 @pytest.fixture(scope="module")
 def digits() -> ImageData:
-    return load_images("digits", (8, 8), limit=400)
+    return load_images("digits", (8, 8), limit=800)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_the_target_pulls_the_expected_latency_down(found: SearchResult) -> None
 
 
 def test_history_has_a_row_per_epoch_in_three_phases(found: SearchResult) -> None:
-    assert [row.phase for row in found.history] == ["start"] * 2 + ["warm-up"] * 2 + ["search"] * 6
+    assert [row.phase for row in found.history] == ["start"] * 3 + ["warm-up"] * 3 + ["search"] * 6
     assert found.history[0].entropy == pytest.approx(math.log(3))
     assert found.history[-1].entropy < math.log(3)
 
@@ -81,7 +81,7 @@ def test_history_has_a_row_per_epoch_in_three_phases(found: SearchResult) -> Non
 def test_the_supernet_has_learned_to_classify(found: SearchResult, digits: ImageData) -> None:
     network = found.supernet.extract(found.path)
     recalibrate_batch_norm(network, digits.train)
-    assert evaluate(network, digits.test) > 0.4  # chance is 0.1
+    assert evaluate(network, digits.test) > 0.5  # chance is 0.1
 
 
 def test_equal_seeds_give_equal_searches(digits: ImageData) -> None:
