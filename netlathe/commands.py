@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from netlathe.console import Terminal, milliseconds
 from netlathe.options import Classes, Data, Json, LimitImages, Predictor, Resolution, Seed, Space, What, Width
+
+if TYPE_CHECKING:
+    from predictor import LatencyPredictor
 
 WIDE_INTERVAL = 4.0
 """High over low, from which on a prediction deserves a warning."""
@@ -148,10 +151,9 @@ def time(
     """Time networks on this CPU through LiteRT; a .tflite as it is, others with random weights."""
     from netlathe.subjects import find_subject
     from netlathe.timing import compare, time_networks
-    from predictor import LatencyPredictor
 
     terminal = Terminal(as_json=as_json)
-    model = LatencyPredictor.load(predictor) if predictor else None
+    model = _load(predictor) if predictor else None
     subjects = {one: find_subject(one).graph for one in what}
     models = {graph.key: Path(one).read_bytes() for one, graph in subjects.items() if one.endswith(".tflite")}
     timed = time_networks(subjects, models, profile_file, threads=threads, seed=seed, terminal=terminal)
@@ -166,9 +168,8 @@ def show(
     """Show a network layer by layer: shapes, MACs, parameters, and predicted latency."""
     from netlathe.showing import show_subject
     from netlathe.subjects import find_subject
-    from predictor import LatencyPredictor
 
-    model = LatencyPredictor.load(predictor) if predictor else None
+    model = _load(predictor) if predictor else None
     subject = find_subject(what, batch=model.setup_.batch if model else 1)
     show_subject(subject, model, Terminal(as_json=as_json))
 
@@ -241,3 +242,10 @@ def demo(
     from netlathe.demo import Demo, run_demo
 
     run_demo(Demo(output, data, fraction, resolution, limit_images, seed, Terminal(as_json=as_json)))
+
+
+def _load(path: Path) -> LatencyPredictor:
+    """Imported only where a predictor is wanted: scikit-learn takes a second."""
+    from predictor import LatencyPredictor
+
+    return LatencyPredictor.load(path)

@@ -41,7 +41,7 @@ class Terminal:
     def warn(self, warnings: Iterable[str]) -> None:
         """Each with its remedy in its own words."""
         for warning in warnings:
-            self.err.print(Padding(Text(f"Warning: {warning}", style="yellow"), (0, 0, 0, 2)))
+            self.err.print(Padding(Text(f"Warning: {warning}", style="yellow"), (0, 0, 0, 2), expand=False))
 
     def table(
         self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True, last: bool = False
@@ -56,7 +56,7 @@ class Terminal:
             table.add_row(*(str(cell) for cell in row))
         if last and table.rows:
             table.rows[-1].style = "bold"
-        self.out.print(Padding(table, (0, 0, 0, 2)))
+        self.out.print(Padding(table, (0, 0, 0, 2), expand=False))
 
     def result(self, content: Mapping[str, Any]) -> None:
         """The machine's answer; nothing without --json."""

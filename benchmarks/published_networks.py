@@ -1,0 +1,63 @@
+"""Predicts published networks that were never profiled, then times them: how far does a block profile carry?
+
+    python benchmarks/published_networks.py [--device local] [--output FOLDER]
+
+Profiles the space `proxyless` (its 70 distinct blocks and 12 of its networks) on this machine, fits, predicts six
+published networks at 224x224, and times those in the same profile file. Beside it, what FLOPs alone would say: MACs
+times the milliseconds per MAC of MobileNetV2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from archspace.networks import network
+from archspace.presets import proxyless
+from netlathe import stages
+from netlathe.console import Terminal, milliseconds, percent
+from netlathe.profiling import print_summary
+from profiler import Plan, WorkItem, open_device
+
+NAMES = (
+    "mobilenet_v2", "mobilenet_v2_0.5", "mobilenet_v2_1.4", "mnasnet_b1",
+    "proxyless_mobile", "proxyless_cpu", "proxyless_gpu",
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="local")
+    parser.add_argument("--output", type=Path, default=None)
+    arguments = parser.parse_args()
+    terminal = Terminal()
+    folder = arguments.output or Path(tempfile.mkdtemp())
+    networks = {name: network(name) for name in NAMES}
+    with open_device(arguments.device) as device:
+        items = stages.work_items(proxyless(), networks=12, batch=device.setup.batch, seed=0)
+        summary = stages.profile(device, items, folder / "p.sqlite", Plan(), seed=0, terminal=terminal)
+        print_summary(summary, terminal)
+        fitted = stages.fit(folder / "p.sqlite", folder / "m.json")
+        stages.print_fit(fitted, terminal)
+        graphs = {name: a.graph(device.setup.batch) for name, a in networks.items()}
+        predicted = dict(zip(graphs, fitted.predictor.predict(list(graphs.values())), strict=True))
+        judged = [WorkItem(name, "network", graph) for name, graph in graphs.items()]
+        judge = stages.profile(device, judged, folder / "p.sqlite", Plan(), seed=1, terminal=terminal)
+    measured = {r.name: r.latency_ms for r in judge.records}
+    ms_per_mac = measured["mobilenet_v2"] / networks["mobilenet_v2"].macs
+    rows, errors, flop_errors = [], [], []
+    for name, architecture in networks.items():
+        errors.append(abs(predicted[name] / measured[name] - 1))
+        by_flops = ms_per_mac * architecture.macs
+        flop_errors.append(abs(by_flops / measured[name] - 1))
+        off, flops_off = (f"{100 * (guess / measured[name] - 1):+.1f} %" for guess in (predicted[name], by_flops))
+        macs = f"{architecture.macs / 1e6:.0f} M"
+        rows.append((name, macs, milliseconds(measured[name]), milliseconds(predicted[name]), off, flops_off))
+    terminal.table(("never profiled", "MACs", "measured ms", "predicted ms", "off by", "FLOPs off by"), rows)
+    mean, by_flops = sum(errors) / len(errors), sum(flop_errors[1:]) / (len(flop_errors) - 1)
+    terminal.say(f"Mean error {percent(mean)}; by FLOPs, the first being its yardstick, {percent(by_flops)}.")
+
+
+if __name__ == "__main__":
+    main()
