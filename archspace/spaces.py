@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from archspace.blocks import Block, parse_block
+from archspace.block_names import parse_block
+from archspace.blocks import Block
 from archspace.errors import BlockError, FormatError, SpaceError
 from archspace.graph import Graph, chain
 from archspace.jsonfile import read_json, write_json

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from archspace.blocks import Block, parse_block
+from archspace.block_names import parse_block
+from archspace.blocks import Block
 from archspace.errors import FormatError, SpaceError
 from archspace.graph import Graph
 from archspace.networks import network
