@@ -13,6 +13,7 @@ import torch
 from simulated import SimulatedDevice
 
 from archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
+from archspace.forms.tflite import write_tflite
 from archspace.forms.torch import TorchGraph
 from archspace.graph import Graph
 from archspace.records import Setup
@@ -163,10 +164,20 @@ def test_options_that_this_computer_does_not_have_are_refused(name, options, rea
         open_device(name, **options)
 
 
-def test_what_the_runtime_says_about_a_graph_it_refuses_reaches_the_message(monkeypatch):
-    monkeypatch.setattr("profiler.devices.local.write_tflite", lambda graph: b"not a model at all, really")
-    with LocalDevice() as device, pytest.raises(UnsupportedGraphError, match=r"litert does not run this graph: .*odel"):
+def test_what_the_runtime_says_about_a_graph_it_refuses_reaches_the_message():
+    models = {SMALL.graph().key: b"not a model at all, really"}
+    refused = pytest.raises(UnsupportedGraphError, match=r"litert does not run this graph: .*odel")
+    with LocalDevice(models=models) as device, refused:
         device.load("x", SMALL.graph())
+
+
+def test_a_given_file_is_what_runs():
+    graph = SMALL.graph()
+    models = {graph.key: write_tflite(graph, seed=7)}
+    with LocalDevice(models=models) as device:
+        device.load(graph.key, graph)
+        ((_, times),) = device.time_round([Visit(graph.key, 3, 1)])
+    assert len(times) == 3
 
 
 def test_an_unexpected_failure_while_loading_is_not_taken_for_an_unsupported_graph(monkeypatch):
