@@ -27,10 +27,10 @@ def _mobile_chain(
 ) -> Architecture:
     """3x3 stem of stride 2, MBConv layers, 1x1 convolution to `head` channels, linear classifier."""
     blocks: list[Block] = [ConvBlock(3, stem, resolution, resolution, 2, activation=activation)]
-    cin, size = stem, -(-resolution // 2)
     for kernel, expand, stride, cout in layers:
+        size, _, cin = blocks[-1].output_shape
         blocks.append(MBConv(cin, cout, size, size, stride, kernel, expand, activation))
-        cin, size = cout, -(-size // stride)
+    size, _, cin = blocks[-1].output_shape
     blocks.append(ConvBlock(cin, head, size, size, kernel=1, activation=activation))
     blocks.append(LinearHead(head, classes, size, size))
     return Architecture(name, tuple(blocks))

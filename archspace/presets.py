@@ -43,7 +43,7 @@ def _stages(
             if stride == 1 and cin == cout:
                 candidates = (*candidates, Skip(cin, cout, size, size))
             positions.append(candidates)
-            cin, size = cout, -(-size // stride)
+            size, _, cin = candidates[0].output_shape
     return positions, cin, size
 
 
@@ -52,14 +52,15 @@ def proxyless(resolution: int = 224, width: float = 1.0, classes: int = 1000) ->
     stem, first = make_divisible(32 * width), make_divisible(16 * width)
     plan = ((24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1))
     stages = [(make_divisible(cout * width), layers, stride) for cout, layers, stride in plan]
-    size = -(-resolution // 2)
+    stem_block = ConvBlock(3, stem, resolution, resolution, 2)
+    size = stem_block.output_shape[0]
     searchable, cin, last = _stages(stages, first, size, (3, 5, 7), (3, 6))
     head = make_divisible(1280 * max(1.0, width))
     name = "proxyless" if width == 1 else f"proxyless_w{width:g}"
     return SearchSpace(
         name,
         (
-            (ConvBlock(3, stem, resolution, resolution, 2),),
+            (stem_block,),
             (MBConv(stem, first, size, size, kernel=3, expand=1),),
             *searchable,
             (ConvBlock(cin, head, last, last, kernel=1),),
@@ -81,7 +82,7 @@ def nas_bench_macro(resolution: int = 32, width: float = 1.0, classes: int = 10)
             mbconv3 = MBConv(cin, cout, size, size, stride, kernel=3, expand=3, activation=relu)
             mbconv5 = MBConv(cin, cout, size, size, stride, kernel=5, expand=6, activation=relu)
             positions.append((Skip(cin, cout, size, size, stride), mbconv3, mbconv5))
-            cin, size = cout, -(-size // stride)
+            size, _, cin = mbconv3.output_shape
     positions.append((ConvBlock(cin, 1280, size, size, kernel=1, activation=relu),))
     positions.append((LinearHead(1280, classes, size, size),))
     return SearchSpace("nas-bench-macro", tuple(positions))
@@ -119,6 +120,11 @@ def load_space(
     bad file; the options are the presets' and do not apply to a file."""
     options = {"resolution": resolution, "width": width, "classes": classes}
     given = {key: value for key, value in options.items() if value is not None}
+    if width is not None and not 0 < width <= 16:
+        raise SpaceError(f"the width multiplier must be above 0 and at most 16, got {width}")
+    for key in ("resolution", "classes"):
+        if key in given and not 1 <= given[key] <= 1 << 16:
+            raise SpaceError(f"{key} must lie between 1 and 65536, got {given[key]}")
     if name in PRESETS:
         return PRESETS[name](**given)
     if Path(name).is_file():

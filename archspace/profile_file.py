@@ -266,19 +266,23 @@ class ProfileFile:
         return new
 
 
+def check_table_path(path: str | Path) -> None:
+    """Raises FormatError unless write_table knows the file's ending."""
+    if Path(path).suffix not in (".csv", ".parquet"):
+        raise FormatError(f"{path}: tables are written as .csv or .parquet")
+
+
 def write_table(records: Sequence[LatencyRecord], path: str | Path) -> None:
     """Writes records as .csv or .parquet, by the file's ending. Raises FormatError for another ending, RecordError when
     there is nothing to write."""
+    check_table_path(path)
     if not records:
         raise RecordError(f"{path}: there are no records to write")
     frame = pd.DataFrame([record.to_row() for record in records])
-    suffix = Path(path).suffix
-    if suffix == ".csv":
+    if Path(path).suffix == ".csv":
         frame.to_csv(path, index=False)
-    elif suffix == ".parquet":
-        frame.to_parquet(path, index=False)
     else:
-        raise FormatError(f"{path}: tables are written as .csv or .parquet")
+        frame.to_parquet(path, index=False)
 
 
 def read_records(path: str | Path) -> list[LatencyRecord]:

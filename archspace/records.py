@@ -48,6 +48,13 @@ class Setup:
     """Further conditions that only some devices have, as (name, value) pairs; kept sorted."""
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("threads", "batch"):
+                if type(value) is not int or value < 1:
+                    raise RecordError(f"a setup's {field.name} must be an integer of at least 1, got {value!r}")
+            elif field.name != "details" and not isinstance(value, str):
+                raise RecordError(f"a setup's {field.name} must be text, got {value!r}")
         object.__setattr__(self, "details", tuple(sorted(self.details)))
 
     def to_json(self) -> dict[str, Any]:

@@ -16,6 +16,13 @@ from netlathe.console import fail
 
 Command = Callable[..., None]
 
+KEPT = {
+    "profile": "what was measured is kept, and the same command goes on from there",
+    "demo": "what was measured is kept; the same command goes on from there and trains again",
+    "search": "a search starts from the beginning; an earlier run in the folder is untouched until a new one is found",
+}
+"""What an interrupted command leaves."""
+
 
 def make_app(*, debug: bool = False) -> typer.Typer:
     """The command line; with `debug`, errors keep their traceback."""
@@ -45,12 +52,13 @@ def _guarded(command: Command) -> Command:
         as_json = bool(options.get("as_json"))
         try:
             command(*args, **options)
-        except NetlatheError as error:
-            fail(str(error), as_json=as_json, kind=type(error).__name__)
+        except (NetlatheError, OSError, EOFError) as error:  # the system's own: a full disk, a folder for a file
+            fail(str(error) or repr(error), as_json=as_json, kind=type(error).__name__)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            message = "interrupted; what was measured is kept, and the same command goes on from there"
-            fail(message, as_json=as_json, kind="Interrupted")
+            fail(
+                f"interrupted; {KEPT.get(command.__name__, 'nothing was written')}", as_json=as_json, kind="Interrupted"
+            )
             raise typer.Exit(130) from None
 
     return run

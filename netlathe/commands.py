@@ -14,9 +14,6 @@ from netlathe.options import Classes, Data, Json, LimitImages, Predictor, Resolu
 if TYPE_CHECKING:
     from predictor import LatencyPredictor
 
-WIDE_INTERVAL = 4.0
-"""High over low, from which on a prediction deserves a warning."""
-
 
 def devices(as_json: Json = False) -> None:
     """List what can be profiled from here, and what to do about what cannot."""
@@ -79,6 +76,7 @@ def fit(
     with terminal.working("fitting and cross-validating"):
         fitted = stages.fit(profile_file, output, residual=residual, seed=seed, setup_key=setup)
     if plot:
+        plot.parent.mkdir(parents=True, exist_ok=True)
         from predictor import plot_predicted_measured
 
         plot_predicted_measured(fitted.validation, plot)
@@ -106,24 +104,19 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict the latency of a network or block, with an interval."""
+    from netlathe.stages import doubts
     from netlathe.subjects import find_subject
-    from predictor import LatencyPredictor
 
     terminal = Terminal(as_json=as_json)
-    model = LatencyPredictor.load(predictor)
+    model = _load(predictor)
     subject = find_subject(what, batch=model.setup_.batch)
     low, high = (float(bound[0]) for bound in model.predict_interval([subject.graph], coverage))
     latency_ms = float(model.predict([subject.graph])[0])
     interval = f"{milliseconds(low)} to {milliseconds(high)}"
-    columns = ("what", "predicted ms", f"{coverage:.0%} interval")
+    columns = ("what", "predicted ms", f"{100 * coverage:g} % interval")
     terminal.table(columns, [(subject.name, milliseconds(latency_ms), interval)])
-    terminal.say(f"  [dim]on {model.setup_}[/dim]")
-    warnings = []
-    if high > WIDE_INTERVAL * low:
-        warnings.append(
-            f"{subject.name} is unlike what the predictor was fitted on, so this is little more than a guess; profile "
-            "a space of its kind and size, and fit on that"
-        )
+    terminal.say(f"  on {model.setup_}", style="dim")
+    warnings = doubts(model, subject.name, subject.graph)
     terminal.warn(warnings)
     terminal.result(
         {
@@ -139,10 +132,10 @@ def predict(
 
 
 def time(
-    what: Annotated[list[str], typer.Argument(help="Networks or blocks: names, architecture files, runs, .tflite.")],
+    what: Annotated[list[str], typer.Argument(help="Names, architecture files, run folders, .tflite or .onnx files.")],
     predictor: Annotated[Path | None, typer.Option(help="Compare with this predictor file.")] = None,
     profile_file: Annotated[
-        Path | None, typer.Option("--profile", help="Profile file to measure beside and to add to.")
+        Path | None, typer.Option("--profile", help="Profile whose anchors tell how fast the machine is now.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     seed: Seed = 0,
@@ -150,14 +143,17 @@ def time(
 ) -> None:
     """Time networks on this CPU through LiteRT; a .tflite as it is, others with random weights."""
     from netlathe.subjects import find_subject
-    from netlathe.timing import compare, time_networks
+    from netlathe.timing import check_setup, compare, time_networks
 
     terminal = Terminal(as_json=as_json)
     model = _load(predictor) if predictor else None
     subjects = {one: find_subject(one).graph for one in what}
-    models = {graph.key: Path(one).read_bytes() for one, graph in subjects.items() if one.endswith(".tflite")}
+    files = {key: Path(one) for one, graph in subjects.items() for key in [graph.key] if one.endswith(".tflite")}
+    models = {key: path.read_bytes() for key, path in files.items() if path.is_file()}
+    if model:
+        check_setup(model, threads)
     timed = time_networks(subjects, models, profile_file, threads=threads, seed=seed, terminal=terminal)
-    compare(subjects, timed, model, terminal)
+    compare(subjects, timed, model, terminal, corrected=profile_file is not None)
 
 
 def show(
@@ -181,9 +177,10 @@ def search(
     output: Annotated[Path, typer.Option(help="Folder of the run: architecture, weights, .tflite, pictures.")],
     space: Space = "tiny",
     epochs: Annotated[int, typer.Option(min=1, help="Epochs in which the architecture moves.")] = 20,
-    warmup_epochs: Annotated[int, typer.Option(min=0, help="Epochs of weights on random paths before.")] = 6,
+    warmup_epochs: Annotated[int, typer.Option(min=0, help="Epochs of weights on random paths before that.")] = 6,
+    start_epochs: Annotated[int, typer.Option(min=1, help="Epochs of the widest network alone, before all.")] = 4,
     train_epochs: Annotated[int, typer.Option(min=1, help="Epochs of the found network's training.")] = 30,
-    batch_size: Annotated[int, typer.Option(min=2, help="Images per step.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images per step of the search.")] = 32,
     limit_images: LimitImages = None,
     resolution: Resolution = None,
     width: Width = None,
@@ -203,8 +200,8 @@ def search(
     )
     found = search_run(
         chosen, model, images, target_ms, output,
-        SearchConfig(epochs=epochs, warmup_epochs=warmup_epochs, batch_size=batch_size, seed=seed),
-        TrainConfig(epochs=train_epochs, batch_size=batch_size, seed=seed),
+        SearchConfig(start_epochs, warmup_epochs, epochs, batch_size, seed=seed),
+        TrainConfig(epochs=train_epochs, seed=seed),
         terminal,
     )  # fmt: skip
     terminal.result({"target_ms": target_ms, **found.to_json()})
@@ -213,14 +210,18 @@ def search(
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run, as `netlathe search --output` leaves it.")],
     output: Annotated[Path, typer.Option(help="File to write.")],
-    form: Annotated[Literal["tflite", "onnx"], typer.Option("--format", help="File format.")] = "tflite",
+    form: Annotated[
+        Literal["tflite", "onnx"] | None, typer.Option("--format", help="File format; by default the file's ending.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a run's trained network as .tflite or .onnx."""
     from netlathe.exporting import export as write
+    from netlathe.exporting import form_of
     from netlathe.run import load_network
 
     terminal = Terminal(as_json=as_json)
+    form = form_of(output, form)
     architecture, network = load_network(run)
     write(network, output, form)
     terminal.say(f"  Wrote {output} ({output.stat().st_size / 1e6:.2f} MB), input float32 in -1..1")

@@ -29,9 +29,9 @@ class Terminal:
         self.err = _console(stderr=True)
         self.out = self.err if as_json else _console(stderr=False)
 
-    def say(self, text: str) -> None:
-        """A line on standard error."""
-        self.err.print(text, soft_wrap=True)
+    def say(self, text: str, *, style: str = "") -> None:
+        """A line on standard error, as it is: brackets in a path are no markup."""
+        self.err.print(Text(text, style=style), soft_wrap=True)
 
     def step(self, title: str) -> None:
         """The heading of a longer step."""
@@ -53,7 +53,7 @@ class Terminal:
                 column, justify="right" if numbers and index else "left", header_style="dim", overflow="fold"
             )
         for row in rows:
-            table.add_row(*(str(cell) for cell in row))
+            table.add_row(*(Text(str(cell)) for cell in row))
         if last and table.rows:
             table.rows[-1].style = "bold"
         self.out.print(Padding(table, (0, 0, 0, 2), expand=False))
@@ -81,12 +81,12 @@ class Terminal:
             return
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TextColumn(unit),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
         )
         with Progress(*columns, console=self.err, transient=True) as bar:
             task = bar.add_task(label, total=None, note="")
@@ -132,5 +132,5 @@ def milliseconds(value: float | None) -> str:
 
 
 def millions(value: int) -> str:
-    """1234567 -> '1.23 M'."""
-    return f"{value / 1e6:.2f} M"
+    """1234567 -> '1.23 M', 1234 -> '1.2 K'."""
+    return f"{value / 1e6:.2f} M" if value >= 1e5 else f"{value / 1e3:.1f} K"

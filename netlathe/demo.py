@@ -7,16 +7,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from archspace.forms.torch import TorchGraph
+from archspace.jsonfile import write_json
 from archspace.spaces import Architecture, SearchSpace
 from netlathe import stages
 from netlathe.console import Terminal, millions, milliseconds, percent
 from netlathe.pictures import draw_architectures
 from netlathe.profiling import print_summary, summary_json
-from netlathe.searching import NETWORK, Trained, prepare, search_run, train_and_export
+from netlathe.run import NETWORK
+from netlathe.searching import Trained, prepare, search_run, train_and_export
 from netlathe.timing import Timed, explain_drift, time_networks
 from predictor import LatencyPredictor, plot_predicted_measured
 from profiler.devices.local import LocalDevice
@@ -67,18 +70,18 @@ def run_demo(demo: Demo) -> None:
     _report(demo, trained, timed, target_ms, model)
     seconds = time.monotonic() - started
     terminal.say(f"\nDone in {seconds:.0f} s. Each stage again, alone, from the files that it left:")
-    for command in commands(demo, target_ms):
-        terminal.say(f"  [cyan]{shlex.join(command)}[/cyan]")
-    terminal.result(
-        {
-            "folder": str(demo.folder),
-            "seconds": round(seconds, 1),
-            "target_ms": target_ms,
-            **{name: _network_json(t, timed[name]) for name, t in trained.items()},
-            "profile": profiled,
-            "fit": stages.validation_json(fitted.validation),
-        }
-    )
+    for command in commands(demo, space.classes, target_ms):
+        terminal.say(f"  {shlex.join(command)}", style="cyan")
+    report: dict[str, Any] = {
+        "folder": str(demo.folder),
+        "seconds": round(seconds, 1),
+        "target_ms": target_ms,
+        **{name: _network_json(t, timed[name]) for name, t in trained.items()},
+        "profile": profiled,
+        "fit": stages.validation_json(fitted.validation),
+    }
+    write_json(demo.folder / "report.json", "report", 1, report)
+    terminal.result(report)
 
 
 def _profile(demo: Demo, space: SearchSpace) -> dict[str, object]:
@@ -174,17 +177,20 @@ def _report(
     demo.terminal.say(f"  Pictures: {demo.folder}/architectures.png, predicted_measured.png, {FOUND}/search.png")
 
 
-def commands(demo: Demo, target_ms: float) -> list[list[str]]:
+def commands(demo: Demo, classes: int, target_ms: float) -> list[list[str]]:
     """The demo's stages as commands of their own."""
     folder, size = demo.folder, ["--resolution", str(demo.resolution)]
     profile, predictor, found = str(folder / PROFILE), str(folder / PREDICTOR), folder / FOUND
     limit = ["--limit-images", str(demo.limit)] if demo.limit else []
+    seed = ["--seed", str(demo.seed)] if demo.seed else []
+    search = [word for name, value in SEARCH.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     return [
-        ["netlathe", "profile", "--space", "tiny", *size, "--output", profile],
-        ["netlathe", "fit", profile, "--output", predictor],
+        ["netlathe", "profile", "--space", "tiny", *size, "--classes", str(classes), "--networks", str(NETWORKS),
+         "--rounds", str(PROFILE_PLAN.max_rounds), *seed, "--output", profile],
+        ["netlathe", "fit", profile, *seed, "--output", predictor],
         ["netlathe", "search", "--space", "tiny", *size, "--predictor", predictor, "--target-ms", f"{target_ms:.4g}",
-         "--data", demo.source, *limit, "--output", str(found)],
-        ["netlathe", "export", str(found), "--format", "onnx", "--output", str(found / "network.onnx")],
-        ["netlathe", "time", str(found / NETWORK), "--predictor", predictor],
+         "--data", demo.source, *limit, *search, "--train-epochs", str(TRAIN_EPOCHS), *seed, "--output", str(found)],
+        ["netlathe", "time", str(found / NETWORK), "--profile", profile, "--predictor", predictor],
         ["netlathe", "show", str(found), "--predictor", predictor],
+        ["netlathe", "export", str(found), "--output", str(found / "network.onnx")],
     ]  # fmt: skip

@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 Format = Literal["tflite", "onnx"]
 
 
+def form_of(path: Path, asked: Format | None) -> Format:
+    """The format to write: what is asked for, or what the file's ending says. Raises FormatError when they contradict
+    each other, or when neither tells."""
+    endings: dict[str, Format] = {".tflite": "tflite", ".onnx": "onnx"}
+    by_ending = endings.get(path.suffix)
+    if asked and by_ending and asked != by_ending:
+        raise FormatError(f"{path}: the file's ending says {by_ending}, --format says {asked}")
+    form = asked or by_ending
+    if form is None:
+        raise FormatError(f"{path}: is this to be a .tflite or an .onnx? Say so with --format")
+    return form
+
+
 def export(network: TorchGraph, path: Path, form: Format) -> None:
     """Writes the network with BatchNorm folded; float32 input in [-1, 1], NHWC for .tflite and NCHW for .onnx."""
     from archspace.forms.torch import folded_weights
@@ -36,10 +49,10 @@ def export(network: TorchGraph, path: Path, form: Format) -> None:
 
 
 def file_accuracy(path: Path, split: ImageSplit) -> float:
-    """Share of `split` that the exported file classifies right, image by image, through the runtime it is made for."""
+    """Share of `split` that an exported .tflite classifies right, image by image, through LiteRT."""
     from search.images import to_input
 
-    classify = _tflite(path) if path.suffix == ".tflite" else _onnx(path)
+    classify = _classifier(path)
     right = 0
     for image, label in zip(split.images, split.labels.tolist(), strict=True):
         x = to_input(image[None]).numpy()
@@ -47,7 +60,7 @@ def file_accuracy(path: Path, split: ImageSplit) -> float:
     return right / len(split)
 
 
-def _tflite(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def _classifier(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path), num_threads=1)
@@ -60,13 +73,3 @@ def _tflite(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         return np.asarray(interpreter.get_tensor(sink))
 
     return classify
-
-
-def _onnx(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise FormatError("checking an .onnx file needs onnxruntime: pip install 'netlathe[onnxruntime]'") from None
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    source = session.get_inputs()[0].name
-    return lambda x: np.asarray(session.run(None, {source: x})[0])

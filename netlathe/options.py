@@ -15,5 +15,5 @@ Classes = Annotated[int | None, typer.Option(help="Number of classes, instead of
 Predictor = Annotated[Path, typer.Option(help="Predictor file, as `netlathe fit` writes it.")]
 Data = Annotated[str, typer.Option(help="A folder per class, an .npz, a .parquet of encoded images, or 'digits'.")]
 What = Annotated[str, typer.Argument(help="Network or block name, architecture .json, run folder, .tflite or .onnx.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
 LimitImages = Annotated[int | None, typer.Option(min=1, help="Use at most so many images per split.")]

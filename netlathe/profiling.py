@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archspace.profile_file import ProfileFile, write_table
+from archspace.profile_file import ProfileFile, check_table_path, write_table
 from archspace.spaces import SearchSpace
 from netlathe.console import Terminal, milliseconds, percent
 from netlathe.stages import profile, work_items
@@ -33,6 +33,9 @@ def profile_space(
     """Everything that `netlathe profile` does."""
     from profiler.devices import open_device
 
+    if table:
+        check_table_path(table)
+        table.parent.mkdir(parents=True, exist_ok=True)
     with open_device(device_name, threads=threads, batch=batch) as device:
         items = work_items(space, networks=networks, batch=device.setup.batch, seed=seed)
         if dry_run:
@@ -80,7 +83,7 @@ def print_summary(summary: CampaignSummary, terminal: Terminal) -> None:
     counts = f"{summary.rounds} rounds in {summary.wall_s:.0f} s ({summary.inference_s:.1f} s of it timed inference)"
     drift = "" if summary.drift_range is None else ", drift {:.2f} to {:.2f}".format(*summary.drift_range)
     reused = f", {summary.reused} from an earlier run" if summary.reused else ""
-    terminal.say(f"  [dim]{counts}, noise floor {percent(summary.noise_floor)}{drift}{reused}.[/dim]")
+    terminal.say(f"  {counts}, noise floor {percent(summary.noise_floor)}{drift}{reused}.", style="dim")
     terminal.warn(summary.warnings)
 
 

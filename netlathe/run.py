@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from archspace.errors import FormatError
-from archspace.jsonfile import read_json, write_json
+from archspace.jsonfile import write_json
 from archspace.spaces import Architecture
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "weights.npz"
+NETWORK = "network.tflite"
 SEARCH = "search.json"
 HISTORY = "history.csv"
 SCHEMA_VERSION = 1
@@ -50,22 +51,23 @@ def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
             state = {name: torch.from_numpy(file[name]) for name in file.files}
         network = TorchGraph(architecture.graph())
         network.load_state_dict(state)
-    except (OSError, ValueError, BadZipFile, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, EOFError, TypeError, ValueError, BadZipFile, RuntimeError) as error:
+        reason = (str(error) or repr(error)).splitlines()[0]
         raise FormatError(
             f"{path}: not the weights of {architecture.name} ({reason}); search or train again"
         ) from error
     return architecture, network.eval()
 
 
+def forget_network(folder: Path) -> None:
+    """Removes an earlier run's network: what a new search found must not stand beside it."""
+    for name in (ARCHITECTURE, WEIGHTS, NETWORK):
+        (folder / name).unlink(missing_ok=True)
+
+
 def save_search(folder: Path, content: dict[str, Any]) -> None:
     """Everything about a search that is not weights."""
     write_json(folder / SEARCH, "search", SCHEMA_VERSION, content)
-
-
-def load_search(folder: Path) -> dict[str, Any]:
-    """Raises FormatError when the folder holds no finished search."""
-    return read_json(folder / SEARCH, "search", SCHEMA_VERSION)
 
 
 def write_csv(path: Path, rows: Sequence[Any]) -> None:

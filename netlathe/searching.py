@@ -12,15 +12,13 @@ from archspace.spaces import Architecture, SearchSpace
 from netlathe.console import Terminal, Update, millions, milliseconds, percent
 from netlathe.exporting import export, file_accuracy
 from netlathe.pictures import draw_architectures, draw_search
-from netlathe.run import HISTORY, save_network, save_search, write_csv
-from netlathe.stages import part_latencies_ms
+from netlathe.run import HISTORY, NETWORK, forget_network, save_network, save_search, write_csv
+from netlathe.stages import doubts, part_latencies_ms
 
 if TYPE_CHECKING:
     from archspace.forms.torch import TorchGraph
     from predictor import LatencyPredictor
     from search import ImageData, SearchConfig, SearchResult, StepProgress, TrainConfig
-
-NETWORK = "network.tflite"
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,7 @@ class Trained:
     """Of the torch module, 0..1."""
     tflite_accuracy: float
     """Of the exported file through LiteRT, on the same images."""
+    warnings: tuple[str, ...]
     folder: Path
 
     def to_json(self) -> dict[str, Any]:
@@ -94,6 +93,7 @@ def search_run(
             )
         ],
     )
+    terminal.warn(trained.warnings)
     terminal.say(f"  Wrote {', '.join(sorted(p.name for p in folder.iterdir() if p.is_file()))} to {folder}")
     return trained
 
@@ -111,10 +111,12 @@ def find_architecture(
     from search import LatencyTable, search
 
     table = LatencyTable.tabulate(space, model, batch=model.setup_.batch)
+    table.check_target(target_ms)
+    folder.mkdir(parents=True, exist_ok=True)  # what cannot be written should show before hours of work
     started = time.monotonic()
     with terminal.progress("searching", "steps") as update:
         result = search(space, data, table, target_ms, config, lambda step: _show(step, update))
-    folder.mkdir(parents=True, exist_ok=True)
+    forget_network(folder)
     save_search(
         folder,
         {
@@ -155,17 +157,24 @@ def train_and_export(
     export(network, folder / NETWORK, "tflite")
     graph = architecture.graph(model.setup_.batch)
     low, high = model.predict_interval([graph])
+    warnings = doubts(model, architecture.name, graph)
+    accuracy, of_file = evaluate(network, data.test), file_accuracy(folder / NETWORK, data.test)
+    if abs(accuracy - of_file) > 0.005:
+        warnings.append(
+            f"{folder / NETWORK} classifies {of_file:.1%} right where PyTorch does {accuracy:.1%}; report this"
+        )
     return Trained(
         architecture=architecture,
         predicted_ms=float(model.predict([graph])[0]),
         low_ms=float(low[0]),
         high_ms=float(high[0]),
-        test_accuracy=evaluate(network, data.test),
-        tflite_accuracy=file_accuracy(folder / NETWORK, data.test),
+        test_accuracy=accuracy,
+        tflite_accuracy=of_file,
+        warnings=tuple(warnings),
         folder=folder,
     )
 
 
 def _show(step: StepProgress, update: Update) -> None:
-    expected = "" if step.expected_ms is None else f", E[latency] {step.expected_ms:.3g} ms"
+    expected = "" if step.expected_ms is None else f", expected {step.expected_ms:.3g} ms"
     update(step.step, step.steps, f"{step.phase}: loss {step.loss:.2f}{expected}")

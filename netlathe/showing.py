@@ -19,16 +19,20 @@ def show_subject(subject: Subject, model: LatencyPredictor | None, terminal: Ter
     columns = ["layer", "output", "MACs", "parameters"] + (["predicted ms"] if model else [])
     rows = [[x["name"], shape(x["output_shape"]), millions(x["macs"]), f"{x['parameters']:,}"] for x in layers]
     graph = subject.graph
+    if not subject.graph.is_network:
+        layers = [{**layer, "predicted_ms": total_ms} for layer in layers]
+        rows = []  # the block itself is the total
     rows.append([subject.name, shape(graph.output_shape), millions(graph.macs), f"{graph.parameters:,}"])
     if model:
         for row, layer in zip(rows, layers, strict=False):
             row.append(milliseconds(layer["predicted_ms"]))
         rows[-1].append(milliseconds(total_ms))
     terminal.table(columns, rows, last=True)
-    if model:
+    if model and subject.graph.is_network:
         terminal.say(
-            f"  [dim]What each layer adds to the network; the total includes {model.network_offset_ms_:.3g} ms for the "
-            f"network as such. On {model.setup_}.[/dim]"
+            f"  What each layer adds to the network; the total includes {model.network_offset_ms_:.3g} ms for the "
+            f"network as such. On {model.setup_}.",
+            style="dim",
         )
     terminal.result(
         {

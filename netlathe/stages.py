@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from archspace.blocks import MBConv
 from archspace.errors import RecordError
+from archspace.graph import Graph
 from archspace.profile_file import ProfileFile, read_records
 from archspace.records import LatencyRecord
 from archspace.spaces import Architecture, SearchSpace
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from profiler.campaign import CampaignSummary, WorkItem
     from profiler.devices.base import Device
     from profiler.protocol import Plan
+
+
+FEWEST_BLOCKS = 4
+"""To fit on, when one is held out to check."""
+
+WIDE_INTERVAL = 4.0
+"""High over low, from which on a prediction deserves a warning."""
 
 
 def sample_networks(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
@@ -91,13 +99,19 @@ def fit(profile_path: Path, output: Path, *, residual: str = "auto", seed: int =
 
     `setup_key`, or the beginning of one, chooses among several setups. Raises RecordError when none has it.
     """
-    from predictor import LatencyPredictor, cross_validate
+    from predictor import LatencyPredictor, TooFewRecordsError, cross_validate
 
     records = read_records(profile_path)
     chosen = [record for record in records if record.setup.key.startswith(setup_key)]
     if records and not chosen:
         keys = ", ".join(sorted({record.setup.key for record in records}))
         raise RecordError(f"{profile_path}: no setup's key begins with {setup_key!r}; there are {keys}")
+    measured = {r.graph.key for r in chosen if r.kind == "block" and r.measurement}
+    if 0 < len(measured) < FEWEST_BLOCKS:
+        raise TooFewRecordsError(
+            f"{profile_path}: {len(measured)} blocks are measured; to fit and to check takes at least {FEWEST_BLOCKS}, "
+            "and about 100 make a good predictor: profile more blocks"
+        )
     model = LatencyPredictor(residual=residual, random_state=seed).fit(chosen)  # type: ignore[arg-type]
     validation = cross_validate(chosen, residual=residual, seed=seed)  # type: ignore[arg-type]
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -124,12 +138,13 @@ def print_fit(fitted: Fit, terminal: Terminal) -> None:
     terminal.table(columns, rows)
     noise = percent(fitted.validation.noise_floor)
     terminal.say(
-        f"  [dim]Noise floor (two halves of the same measurements): {noise}. Physics + {model.residual_} residual. "
-        f"Network = {_network_formula(model)}.[/dim]"
+        f"  Noise floor (two halves of the same measurements): {noise}. Physics + {model.residual_} residual. "
+        f"Network = {_network_formula(model)}.",
+        style="dim",
     )
     if fitted.validation.not_predicted:
         names = ", ".join(fitted.validation.not_predicted)
-        terminal.say(f"  [dim]Fitted, but not in the table, as no other block has such ops: {names}.[/dim]")
+        terminal.say(f"  Fitted, but not in the table, as no other block has such ops: {names}.", style="dim")
     terminal.warn(fit_warnings(fitted))
 
 
@@ -174,6 +189,17 @@ def validation_json(validation: CrossValidation) -> dict[str, Any]:
     """The same for machines."""
     metrics = {name: asdict(metrics) for name, metrics in metric_rows(validation)}
     return {**metrics, "noise_floor": validation.noise_floor, "not_predicted": list(validation.not_predicted)}
+
+
+def doubts(model: LatencyPredictor, name: str, graph: Graph) -> list[str]:
+    """A warning where the predictor knows next to nothing about such a graph."""
+    low, high = (float(bound[0]) for bound in model.predict_interval([graph]))
+    if high <= WIDE_INTERVAL * low:
+        return []
+    return [
+        f"{name} is unlike what the predictor was fitted on, so its latency is little more than a guess; profile a "
+        "space of its kind and size, and fit on that"
+    ]
 
 
 def part_latencies_ms(model: LatencyPredictor, architecture: Architecture) -> list[float]:

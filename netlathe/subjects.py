@@ -37,13 +37,15 @@ class Subject:
 def find_subject(what: str, *, batch: int = 1) -> Subject:
     """Raises FormatError for a file that cannot be read or has another batch, SpaceError for a name that is unknown."""
     path = Path(what)
-    if path.is_dir():
+    if what and (path / ARCHITECTURE).is_file():
         return _of_blocks(Architecture.load(path / ARCHITECTURE), batch)
     if path.is_file():
         return _of_file(path, batch)
-    if path.suffix in (".json", ".tflite", ".onnx") or "/" in what:
-        raise FormatError(f"{what}: there is no such file")
-    return _of_name(what, batch)
+    if not what or not ("/" in what or path.suffix in (".json", ".tflite", ".onnx")):
+        return _of_name(what, batch)  # also where a folder happens to be called like a network
+    if path.is_dir():
+        raise FormatError(f"{what}: this folder is not a run's, as it holds no {ARCHITECTURE}")
+    raise FormatError(f"{what}: there is no such file")
 
 
 def _of_file(path: Path, batch: int) -> Subject:

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from archspace.errors import NetlatheError
+from archspace.errors import NetlatheError, RecordError
 from archspace.graph import Graph
+from archspace.profile_file import ProfileFile
+from archspace.records import Setup
 from netlathe import stages
 from netlathe.console import Terminal, milliseconds
 from predictor import LatencyPredictor
@@ -25,7 +27,7 @@ class Timed:
     """One network's latency, as measured."""
 
     latency_ms: float
-    """At the speed that the machine had when its profile was begun: comparable with a predictor fitted on that."""
+    """With a profile, at the speed that the machine had when that was begun, as a predictor fitted on it predicts."""
     drift: float
     """How many times as long the machine took just now; latency_ms * drift is what the clock showed."""
 
@@ -39,19 +41,18 @@ def time_networks(
     seed: int = 0,
     terminal: Terminal,
 ) -> dict[str, Timed]:
-    """Times graphs by name through LiteRT on this CPU, all in the same rounds, beside the anchors of `profile`, where
-    the records go too; without a profile, alone.
+    """Times graphs by name through LiteRT on this CPU, all in the same rounds, and anew each time. With a `profile`,
+    its anchors tell how fast the machine is now; nothing is added to it.
 
     `models` are .tflite files by graph key, run instead of ones with random weights. Raises NetlatheError for a network
     that could not be timed.
     """
-    if profile is None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "profile.sqlite"
-            return time_networks(graphs, models, path, threads=threads, seed=seed, terminal=terminal)
     items = [WorkItem(name, "network" if graph.is_network else "block", graph) for name, graph in graphs.items()]
-    with LocalDevice(threads=threads, models=models) as device:
-        summary = stages.profile(device, items, profile, PLAN, seed=seed, terminal=terminal)
+    with tempfile.TemporaryDirectory() as folder, LocalDevice(threads=threads, models=models) as device:
+        path = Path(folder) / "timed.sqlite"
+        if profile is not None:
+            _copy_anchors(profile, path, device.setup)
+        summary = stages.profile(device, items, path, PLAN, seed=seed, terminal=terminal)
     for record in (*summary.unsupported, *summary.failed):
         raise NetlatheError(f"{record.name} could not be timed: {record.message}")
     terminal.warn(summary.warnings)
@@ -62,21 +63,53 @@ def time_networks(
     }
 
 
+def _copy_anchors(source: Path, target: Path, setup: Setup) -> None:
+    """A file that has the profile's anchors and their times, hence its level, and nothing else: what is timed to judge
+    a predictor must neither be taken from the records it was fitted on nor be added to them."""
+    with ProfileFile(source) as old, ProfileFile(target, create=True) as new:
+        anchors, rounds = old.anchors(setup), old.rounds(setup)
+        if not anchors:
+            known = "; ".join(str(one) for one in old.setups())
+            raise RecordError(f"{source}: was not measured on {setup}, but on {known}")
+        new.add_setup(setup)
+        new.add_graphs((key, "block", graph) for key, graph in anchors.items())
+        new.set_anchors(setup, anchors)
+        for key in anchors:
+            for one in rounds.get(key, ()):
+                new.add_round(setup, {key: one.samples_ms}, started_at=one.started_at, drift=one.drift)
+
+
+def check_setup(model: LatencyPredictor, threads: int) -> None:
+    """Raises RecordError when this machine's CPU is not what the predictor was fitted on."""
+    with LocalDevice(threads=threads) as device:
+        differing = device.setup.differences(model.setup_)
+    if differing:
+        raise RecordError(
+            f"the predictor was fitted on another setup, so times do not compare ({'; '.join(differing)})"
+        )
+
+
 def explain_drift(timed: Sequence[Timed], terminal: Terminal) -> None:
     """A line on the difference between the clock and the table, where there is one worth telling."""
     drift = statistics.median(one.drift for one in timed)
     if not 0.95 < drift < 1.05:
         clock = ", ".join(f"{one.latency_ms * one.drift:.3g}" for one in timed)
         terminal.say(
-            f"  [dim]The machine now takes {drift:.2f} times as long as when the profile was begun (seen on the anchor "
-            f"blocks); measured ms are corrected for it. The clock showed {clock} ms.[/dim]"
+            f"  The machine now takes {drift:.2f} times as long as when the profile was begun (seen on the anchor "
+            f"blocks); measured ms are corrected for it. The clock showed {clock} ms.",
+            style="dim",
         )
 
 
 def compare(
-    graphs: Mapping[str, Graph], timed: Mapping[str, Timed], model: LatencyPredictor | None, terminal: Terminal
+    graphs: Mapping[str, Graph],
+    timed: Mapping[str, Timed],
+    model: LatencyPredictor | None,
+    terminal: Terminal,
+    *,
+    corrected: bool,
 ) -> None:
-    """Measured, and where there is a predictor, predicted beside it."""
+    """Measured, and where there is a predictor, predicted beside it. `corrected`: a profile told the drift."""
     predicted = model.predict(list(graphs.values())).tolist() if model else [None] * len(graphs)
     rows = []
     answers = []
@@ -85,5 +118,6 @@ def compare(
         rows.append((name, milliseconds(guess), milliseconds(one.latency_ms), off))
         answers.append({"name": name, "latency_ms": one.latency_ms, "drift": one.drift, "predicted_ms": guess})
     terminal.table(("what", "predicted ms", "measured ms", "off by"), rows)
-    explain_drift(list(timed.values()), terminal)
+    if corrected:
+        explain_drift(list(timed.values()), terminal)
     terminal.result({"timed": answers})

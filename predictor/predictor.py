@@ -193,6 +193,11 @@ def network_sums(
 
 def _lower(item: Item, batch: int) -> Graph:
     if isinstance(item, Graph):
+        if item.inputs[0][0] != batch:
+            raise PredictorError(
+                f"the graph takes batches of {item.inputs[0][0]}, but the predictor was fitted on batches of {batch}; "
+                f"build it with graph(batch={batch})"
+            )
         return item
     if not callable(getattr(item, "graph", None)):
         raise PredictorError(f"a block, an architecture or a graph is needed, got {item!r:.60}")

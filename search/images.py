@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
@@ -101,24 +102,26 @@ def make_data(
     """Completes the splits 'train', 'validation', 'test': what is missing is held out of train, a fifth each, with
     every class in proportion. `limit` keeps at most so many images per split."""
     splits = dict(splits)
+    if len(classes) < 2:
+        raise DataError(f"{name}: there is one class only ({', '.join(classes)}); a classifier needs two")
     if "train" not in splits:
         raise DataError(f"{name}: there is no training split, only {', '.join(splits) or 'nothing'}")
     for wanted in ("test", "validation"):
         if wanted not in splits:
             splits["train"], splits[wanted] = _hold_out(name, splits["train"], 0.2, seed)
     if limit is not None:
-        splits = {key: _limited(name, split, limit, seed) for key, split in splits.items()}
+        splits = {key: _limited(split, limit, seed) for key, split in splits.items()}
     for key, split in splits.items():
         if len(split) == 0:
             raise DataError(f"{name}: the {key} split has no images")
     return ImageData(name, classes, splits["train"], splits["validation"], splits["test"], mirror)
 
 
-def _hold_out(name: str, split: ImageSplit, held: float | int, seed: int) -> tuple[ImageSplit, ImageSplit]:
-    """What stays and what is held out (a share, or a number of images), every class in proportion."""
+def _hold_out(name: str, split: ImageSplit, share: float, seed: int) -> tuple[ImageSplit, ImageSplit]:
+    """What stays, and the share that is held out, every class in proportion."""
     indices = np.arange(len(split))
     try:
-        kept, out = train_test_split(indices, test_size=held, random_state=seed, stratify=split.labels.numpy())
+        kept, out = train_test_split(indices, test_size=share, random_state=seed, stratify=split.labels.numpy())
     except ValueError as error:
         raise DataError(
             f"{name}: {len(split)} images are too few to hold some of every class out ({error}); add images"
@@ -126,10 +129,16 @@ def _hold_out(name: str, split: ImageSplit, held: float | int, seed: int) -> tup
     return split.take(torch.from_numpy(kept)), split.take(torch.from_numpy(out))
 
 
-def _limited(name: str, split: ImageSplit, limit: int, seed: int) -> ImageSplit:
+def spread_over_classes(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.intp]:
+    """Indices, in order, of at most `limit` images: one of each class in turn, which one at random."""
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    starts = np.r_[0, np.flatnonzero(np.diff(labels[by_class])) + 1]
+    turn = np.arange(len(labels)) - np.repeat(starts, np.diff(np.r_[starts, len(labels)]))
+    return np.sort(by_class[np.argsort(turn, kind="stable")[:limit]])
+
+
+def _limited(split: ImageSplit, limit: int, seed: int) -> ImageSplit:
     if len(split) <= limit:
         return split
-    if limit < len(torch.unique(split.labels)):
-        raise DataError(f"{name}: a limit of {limit} images is less than one per class")
-    kept, _ = _hold_out(name, split, len(split) - limit, seed)
-    return kept
+    return split.take(torch.from_numpy(spread_over_classes(split.labels.numpy(), limit, seed)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -64,13 +65,15 @@ class LatencyTable:
         return self.base_ms + float(np.nanmax(self.ms, axis=1).sum())
 
     def expected_ms(self, probabilities: Tensor) -> Tensor:
-        """base + sum p * ms, differentiable in p (positions, candidates) (ProxylessNAS, equation 9)."""
+        """base + sum p * ms, differentiable in p (positions, candidates) (ProxylessNAS, section 3.3)."""
         costs = torch.from_numpy(np.nan_to_num(self.ms)).to(probabilities)
         return self.base_ms + (probabilities * costs).sum()
 
     def check_target(self, target_ms: float) -> None:
-        """Raises TargetError when not even the fastest network meets the target."""
-        if not target_ms >= self.base_ms:
+        """Raises TargetError when the target is no time, or not even the fastest network meets it."""
+        if not (math.isfinite(target_ms) and target_ms > 0):
+            raise TargetError(f"the target must be a number of ms above zero, got {target_ms}")
+        if target_ms < self.base_ms:
             raise TargetError(
                 f"no network of this space meets {target_ms:g} ms: the fastest is predicted at {self.base_ms:.4g} ms "
                 f"and the slowest at {self.slowest_ms:.4g} ms; raise the target, or search a smaller space"

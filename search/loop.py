@@ -29,6 +29,7 @@ class SearchConfig:
     """
 
     start_epochs: int = 4
+    """Before the others."""
     warmup_epochs: int = 6
     epochs: int = 20
     """Of the third phase."""
@@ -250,7 +251,12 @@ def search(
 
 
 def check_data(space: SearchSpace, data: ImageData) -> None:
-    """Raises DataError when the images are not of the space's size or have more classes than its head."""
+    """Raises DataError when the space leaves no choice or has no head, or when the images are not of its size or have
+    more classes than its head."""
+    if not space.searchable:
+        raise DataError(f"space {space.name!r} has one candidate at every position: there is nothing to search")
+    if len(space.positions[-1][0].output_shape) != 1:
+        raise DataError(f"space {space.name!r} must end in a linear head, not in {space.positions[-1][0]}")
     if data.input_shape != space.input_shape:
         raise DataError(f"images are {data.input_shape}, space {space.name!r} takes {space.input_shape}")
     if len(data.classes) > space.classes:

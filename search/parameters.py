@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+TINY = 1e-20
+
 Path = tuple[int, ...]
 """One candidate index per searchable position."""
 
@@ -63,7 +65,9 @@ class ArchitectureParameters(nn.Module):
         The gate values are binary going forward; going backward they pass the gradient to the pair's softmax.
         """
         with torch.no_grad():
-            pairs = torch.multinomial(self.probabilities(), 2, generator=generator)
+            # A probability may underflow to zero; a pair still needs two candidates that exist.
+            likely = (self.probabilities() + TINY) * self.mask
+            pairs = torch.multinomial(likely, 2, generator=generator)
         p = self.alpha.gather(1, pairs).softmax(1)
         active = torch.multinomial(p.detach(), 1, generator=generator)
         one_hot = torch.zeros_like(p).scatter(1, active, 1.0)

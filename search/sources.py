@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from search.errors import DataError
-from search.images import ImageData, ImageSplit, Pixels, make_data
+from search.images import ImageData, ImageSplit, Pixels, make_data, spread_over_classes
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".gif")
 _SPLIT_NAMES = {
@@ -108,11 +108,11 @@ def _from_npz(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...],
                 if x in file.files and y in file.files
             }
             names = ", ".join(file.files)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as an .npz of plain arrays ({error})") from error
     if "train" not in found:
         raise DataError(f"{path}: holds {names or 'nothing'}; expected x_train and y_train, or x and y")
-    values = np.unique(np.concatenate([y.ravel() for _, y in found.values()]))
+    values = _classes(np.concatenate([y.ravel() for _, y in found.values()]), path)
     splits = {
         split: ImageSplit(_fit(x, size, channels, f"{path} ({split})"), _encode(y, values, len(x), f"{path} ({split})"))
         for split, (x, y) in found.items()
@@ -134,17 +134,18 @@ def _from_parquet(
             f"{path}: needs a column of encoded images (bytes) and one of labels ({', '.join(_LABEL_COLUMNS)}); "
             f"it has {', '.join(map(str, frame.columns)) or 'no columns'}"
         )
-    values = np.unique(frame[label_column].to_numpy())
+    values = _classes(frame[label_column].to_numpy(), path)
     names = frame["split"].astype(str).str.lower() if "split" in frame.columns else pd.Series("train", frame.index)
     unknown = set(names) - set(_SPLIT_NAMES)
     if unknown:
         raise DataError(f"{path}: unknown split {sorted(unknown)[0]!r}; known: {', '.join(_SPLIT_NAMES)}")
     splits = {}
     for split, rows in frame.groupby(names.map(_SPLIT_NAMES)):
-        if limit is not None:  # decode no more than needed; two splits may yet be held out of this one
-            rows = rows.sample(n=min(len(rows), 3 * limit), random_state=seed).sort_index()
-        encoded = ((f"{path} row {i}", io.BytesIO(_encoded(value) or b"")) for i, value in rows[image_column].items())
         labels = _encode(rows[label_column].to_numpy(), values, len(rows), str(path))
+        if limit is not None:  # decode no more than needed; two splits may yet be held out of this one
+            kept = spread_over_classes(labels.numpy(), 3 * limit, seed)
+            rows, labels = rows.iloc[kept], labels[kept]
+        encoded = ((f"{path} row {i}", io.BytesIO(_encoded(value) or b"")) for i, value in rows[image_column].items())
         splits[str(split)] = ImageSplit(_decode(encoded, size, channels), labels)
     return tuple(str(v) for v in values), splits
 
@@ -153,6 +154,14 @@ def _encoded(value: object) -> bytes | None:
     """The bytes of an image cell: plain, or the {'bytes', 'path'} struct that some data sets use."""
     content = value.get("bytes") if isinstance(value, dict) else value
     return content if isinstance(content, bytes) else None
+
+
+def _classes(labels: NDArray[np.generic], path: Path) -> NDArray[np.generic]:
+    """The distinct labels, sorted."""
+    missing = int(pd.isna(labels).sum())
+    if missing:
+        raise DataError(f"{path}: {missing} labels are missing; remove those images or label them")
+    return np.unique(labels)
 
 
 def _encode(labels: NDArray[np.generic], values: NDArray[np.generic], count: int, where: str) -> Tensor:
@@ -169,6 +178,10 @@ def _decode(files: Iterable[tuple[str, Path | io.BytesIO]], size: Pixels, channe
     for name, file in files:
         try:
             with Image.open(file) as image:
+                if image.mode.startswith(("I", "F")):
+                    raise DataError(
+                        f"{name}: holds more than 8 bits a channel (mode {image.mode}); convert it to 8 bits"
+                    )
                 picture = image.convert("RGB" if channels == 3 else "L")
                 if picture.size != (width, height):
                     picture = picture.resize((width, height), Image.Resampling.BILINEAR)
@@ -194,9 +207,15 @@ def _fit(images: NDArray[np.generic], size: Pixels, channels: int, where: str) -
 
 
 def _to_uint8(array: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if not np.issubdtype(array.dtype, np.number):
+        raise DataError(f"{where}: pixels must be numbers, got {array.dtype}")
     values = array.astype(np.float64)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
         raise DataError(f"{where}: pixel values must lie in 0..255 (uint8) or 0..1 (float)")
+    if np.issubdtype(array.dtype, np.integer) and values.max() <= 1:
+        raise DataError(f"{where}: integer pixels of 0 and 1 would be nearly black; store 0..255, floats or booleans")
     scale = 255.0 if np.issubdtype(array.dtype, np.floating) and values.max() <= 1 else 1.0
     return np.rint(values * scale).astype(np.uint8)
 

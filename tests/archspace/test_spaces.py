@@ -184,6 +184,15 @@ def test_unknown_names_list_the_known() -> None:
         network("mobilenet_v2_0.001")
 
 
+@pytest.mark.parametrize(
+    "options", [{"width": float("nan")}, {"width": -1.0}, {"width": float("inf")}, {"resolution": 0}, {"classes": -3}]
+)
+def test_impossible_options_are_refused_by_name(options) -> None:
+    (name,) = options
+    with pytest.raises(SpaceError, match=name):
+        load_space("tiny", **options)
+
+
 def test_options_do_not_apply_to_a_space_from_a_file(tmp_path) -> None:
     tiny(8).save(tmp_path / "s.json")
     with pytest.raises(SpaceError, match="resolution cannot be changed"):

@@ -18,6 +18,7 @@ from archspace.profile_file import read_records, write_table
 from archspace.records import Status
 from archspace.spaces import Architecture
 from netlathe.cli import make_app
+from profiler import Plan
 
 
 def netlathe(*arguments: object) -> Result:
@@ -219,7 +220,7 @@ def test_wrong_usage_exits_with_2() -> None:
         ("corrupt.onnx", "corrupt.onnx"),
         ("text.json", "cannot be read as JSON"),
         ("other.txt", "expected an architecture"),
-        ("empty", "there is no such file"),
+        ("", "unknown network ''"),
     ],
 )
 def test_showing_what_cannot_be_shown_is_one_clear_error(tmp_path: Path, what: str, message: str) -> None:
@@ -227,7 +228,11 @@ def test_showing_what_cannot_be_shown_is_one_clear_error(tmp_path: Path, what: s
         (tmp_path / name).write_bytes(b"\x1c\x00\x00\x00TFL3 but not really")
     (tmp_path / "empty").mkdir()
     path = tmp_path / what
-    assert message in refusal("show", path if path.exists() or "." in what else what)
+    assert message in refusal("show", path if what and (path.exists() or "." in what) else what)
+
+
+def test_showing_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
+    assert "this folder is not a run's" in refusal("show", tmp_path)
 
 
 def test_files_that_are_not_profiles_are_refused(tmp_path: Path) -> None:
@@ -241,7 +246,8 @@ def test_files_that_are_not_profiles_are_refused(tmp_path: Path) -> None:
 def test_too_few_records_to_fit_say_how_many_are_needed(profiled: dict[str, Any], folder: Path, tmp_path: Path) -> None:
     blocks = [r for r in read_records(folder / "p.sqlite") if r.kind == "block"]
     write_table(blocks[:2], tmp_path / "two.csv")
-    assert "at least 3" in refusal("fit", tmp_path / "two.csv", "--output", tmp_path / "m.json")
+    message = refusal("fit", tmp_path / "two.csv", "--output", tmp_path / "m.json")
+    assert "2 blocks are measured; to fit and to check takes at least 4" in message
 
 
 def test_profiles_of_unlike_setups_do_not_mix(profiled: dict[str, Any], folder: Path, tmp_path: Path) -> None:
@@ -270,6 +276,80 @@ def test_a_folder_without_images_is_refused(fitted: dict[str, Any], folder: Path
         "search", "--predictor", folder / "m.json", "--target-ms", 1, "--data", tmp_path, "--output", tmp_path / "run"
     )
     assert "no images found" in message
+
+
+def test_a_folder_of_a_networks_name_does_not_hide_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mobilenet_v2").mkdir()
+    assert answer("show", "mobilenet_v2")["name"] == "mobilenet_v2"
+
+
+def test_time_measures_a_file_anew_and_adds_nothing_to_the_profile(
+    searched: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netlathe.timing.PLAN", Plan(min_rounds=3, max_rounds=3))
+    before = len(read_records(folder / "p.sqlite"))
+    words = (
+        "time",
+        folder / "found" / "network.tflite",
+        "--profile",
+        folder / "p.sqlite",
+        "--predictor",
+        folder / "m.json",
+    )
+    first, second = (answer(*words)["timed"][0] for _ in range(2))
+    assert first["predicted_ms"] == pytest.approx(searched["predicted_ms"], rel=1e-9)
+    assert first["latency_ms"] > 0
+    assert first["latency_ms"] != second["latency_ms"]
+    assert len(read_records(folder / "p.sqlite")) == before
+
+
+def test_times_of_another_setup_are_not_compared(fitted: dict[str, Any], folder: Path) -> None:
+    words = ("time", "mbconv_k3_e4_s1_c24-24_4x4_relu6", "--threads", 2)
+    assert "threads: 2 / 1" in refusal(*words, "--predictor", folder / "m.json")
+    assert "was not measured on" in refusal(*words, "--profile", folder / "p.sqlite")
+
+
+def test_a_block_is_shown_as_itself(fitted: dict[str, Any], folder: Path) -> None:
+    name = "mbconv_k3_e4_s1_c24-24_4x4_relu6"
+    shown = answer("show", name, "--predictor", folder / "m.json")
+    assert shown["predicted_ms"] == shown["layers"][0]["predicted_ms"]
+    assert netlathe("show", name, "--predictor", folder / "m.json").output.count(name) == 1
+
+
+def test_a_search_unlike_the_profile_is_warned_of(fitted: dict[str, Any], folder: Path) -> None:
+    found = answer("predict", "proxyless_gpu", "--predictor", folder / "m.json")
+    assert "little more than a guess" in found["warnings"][0]
+
+
+def test_an_ending_that_contradicts_the_format_is_refused(
+    searched: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    words = ("export", folder / "found", "--output")
+    assert "ending says onnx" in refusal(*words, tmp_path / "a.onnx", "--format", "tflite")
+    assert "Say so with --format" in refusal(*words, tmp_path / "a.bin")
+    assert answer(*words, tmp_path / "a.onnx")["format"] == "onnx"
+
+
+def test_brackets_in_a_path_are_no_markup(tmp_path: Path) -> None:
+    assert "r[/b].json" in refusal("show", tmp_path / "r[/b].json")
+    result = netlathe("profile", "--dry-run", "--output", tmp_path / "p[/b].sqlite")
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("words", [("fit", "--output"), ("fit", "--output", "m.json", "--plot")])
+def test_an_output_that_cannot_be_written_is_one_clear_error(
+    profiled: dict[str, Any], folder: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    command, *options = (str(tmp_path / w) if w.endswith(".json") else w for w in words)
+    message = refusal(command, folder / "p.sqlite", "--residual", "none", *options, tmp_path)
+    assert str(tmp_path) in message
+
+
+def test_a_bad_table_ending_is_refused_before_measuring(tmp_path: Path) -> None:
+    message = refusal("profile", "--output", tmp_path / "p.sqlite", "--export", tmp_path / "t.txt")
+    assert "tables are written as .csv or .parquet" in message
+    assert not (tmp_path / "p.sqlite").exists()
 
 
 def test_exporting_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -102,7 +102,13 @@ def test_decode_at_the_very_limit_gives_the_fastest_network() -> None:
     assert table.latency_ms(path) == table.base_ms
 
 
-@pytest.mark.parametrize("target", [1.999, 0.0, -3.0, float("nan")])
+@pytest.mark.parametrize("target", [0.0, -3.0, float("nan"), float("inf")])
+def test_a_target_that_is_no_time_is_refused(target: float) -> None:
+    with pytest.raises(TargetError, match="must be a number of ms above zero"):
+        random_table(np.random.default_rng(6)).check_target(target)
+
+
+@pytest.mark.parametrize("target", [1.999, 1e-9])
 def test_a_target_below_the_fastest_network_says_what_the_fastest_is(target: float) -> None:
     table = random_table(np.random.default_rng(6))
     with pytest.raises(TargetError, match=r"the fastest is predicted at 2 ms"):

@@ -114,6 +114,15 @@ def test_images_of_another_size_or_of_too_many_classes_are_refused(digits: Image
         search(toy_space(7), digits, TABLE, 9, QUICK)
 
 
+def test_a_space_without_a_choice_or_a_head_is_refused(digits: ImageData) -> None:
+    fixed = SearchSpace("fixed", tuple(candidates[:1] for candidates in SPACE.positions))
+    headless = SearchSpace("headless", SPACE.positions[:-1])
+    with pytest.raises(DataError, match="nothing to search"):
+        search(fixed, digits, TABLE, 9, QUICK)
+    with pytest.raises(DataError, match="must end in a linear head, not in mbconv"):
+        search(headless, digits, TABLE, 9, QUICK)
+
+
 def test_a_diverging_search_stops_with_the_step_and_a_remedy(digits: ImageData) -> None:
     with pytest.raises(TrainingError, match=r"step \d+ .*: the loss became .*; lower the learning rate"):
         search(SPACE, digits, TABLE, TABLE.slowest_ms, replace(QUICK, learning_rate=1e20))

@@ -108,10 +108,21 @@ def test_a_parquet_of_encoded_images_is_read(tmp_path: Path, struct: bool) -> No
         assert tuple(image[:, 0, 0].tolist()) == COLORS[data.classes[label]]
 
 
-def test_a_limit_keeps_every_class(tmp_path: Path) -> None:
-    data = load_images("digits", (8, 8), limit=100)
-    assert (len(data.train), len(data.validation), len(data.test)) == (100, 100, 100)
-    assert (torch.bincount(data.train.labels) >= 8).all()
+@pytest.mark.parametrize("limit", [10, 100, 250])
+def test_a_limit_keeps_every_class_alike(limit: int) -> None:
+    data = load_images("digits", (8, 8), limit=limit)
+    for split in (data.train, data.validation, data.test):
+        assert len(split) == limit
+        assert torch.bincount(split.labels).tolist() == [limit // 10] * 10
+
+
+def test_a_limit_just_below_the_number_of_images_is_no_trouble() -> None:
+    assert len(load_images("digits", (8, 8), limit=1148).train) == 1148
+
+
+def test_booleans_are_black_and_white(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.arange(20 * 64).reshape(20, 8, 8) % 2 == 0, y=np.arange(20) % 2)
+    assert torch.unique(load_images(str(tmp_path / "d.npz"), (8, 8)).test.images).tolist() == [0, 255]
 
 
 def write_bad(tmp_path: Path, case: str) -> str:
@@ -153,6 +164,20 @@ def write_bad(tmp_path: Path, case: str) -> str:
             np.savez(npz, x=good.astype(float) - 1, y=labels)
         case "one image":
             np.savez(npz, x=good[:1], y=labels[:1])
+        case "two images":
+            np.savez(npz, x=good[:2], y=labels[:2])
+        case "zeros and ones":
+            np.savez(npz, x=(good + labels[:, None, None]).astype(np.int64), y=labels)
+        case "pixels of text":
+            np.savez(npz, x=good.astype(str), y=labels)
+        case "missing label":
+            np.savez(npz, x=good, y=np.where(np.arange(20) == 3, np.nan, labels))
+        case "empty npz":
+            npz.write_bytes(b"")
+        case "16-bit image":
+            fill_folder(tmp_path)
+            Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "red" / "deep.png")
+            return str(tmp_path)
         case "not parquet":
             (tmp_path / "d.parquet").write_bytes(b"PAR1")
             return str(tmp_path / "d.parquet")
@@ -183,7 +208,13 @@ def write_bad(tmp_path: Path, case: str) -> str:
         ("five channels", r"got \(20, 8, 8, 5\)"),
         ("flat images", r"got \(20, 64\)"),
         ("negative pixels", "pixel values must lie in"),
-        ("one image", "too few"),
+        ("one image", "one class only"),
+        ("two images", "too few"),
+        ("zeros and ones", "nearly black"),
+        ("pixels of text", "pixels must be numbers"),
+        ("missing label", "1 labels are missing"),
+        ("empty npz", "cannot be read as an .npz"),
+        ("16-bit image", "more than 8 bits a channel"),
         ("not parquet", "cannot be read as Parquet"),
         ("parquet without images", "needs a column of encoded images"),
         ("parquet with a strange split", "unknown split 'dev'"),

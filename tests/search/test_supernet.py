@@ -118,6 +118,16 @@ def test_masked_candidates_have_no_probability_and_are_never_drawn() -> None:
         assert {gate.active, gate.inactive} == {0, 1}
 
 
+def test_a_decided_position_still_draws_two_candidates_that_exist() -> None:
+    parameters = ArchitectureParameters([10, 3])
+    with torch.no_grad():
+        parameters.alpha[:, 0] = 200  # all others underflow
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        gate = parameters.sample_pairs(generator)[1]
+        assert {gate.active, gate.inactive} < {0, 1, 2}
+
+
 def test_paths_are_drawn_by_their_probabilities() -> None:
     parameters = ArchitectureParameters([2])
     with torch.no_grad():
