@@ -60,13 +60,16 @@ class NetworkModel:
     def half_widths(self, sums: BlockSums, coverage: float) -> FloatArray:
         """Of the intervals, in logarithms, shape (n,): from the errors on other networks where there are enough, else
         from the blocks' own; and in both cases from the uncertainty of the coefficients."""
+        if self.errors is not None:
+            return np.asarray(self.errors.quantile(coverage) * self.deviations(sums) * sums.scale + sums.doubt)
         z = float(norm.ppf((1 + coverage) / 2))
+        return np.asarray(np.hypot(z * self.deviations(sums), sums.half_width))
+
+    def deviations(self, sums: BlockSums) -> FloatArray:
+        """Relative standard deviation, shape (n,), that the coefficients' uncertainty and the least noise leave."""
         rows = design(sums)
         variance = np.einsum("ni,ij,nj->n", rows, self.covariance, rows)
-        calibration = z * np.sqrt(variance) / self.predict(sums)
-        if self.errors is not None:
-            return np.asarray(np.hypot(calibration, self.errors.quantile(coverage) * sums.scale) + sums.doubt)
-        return np.asarray(np.hypot(calibration, np.hypot(z * _NOISE, sums.half_width)))
+        return np.asarray(np.hypot(np.sqrt(variance) / self.predict(sums), _NOISE))
 
     def to_json(self) -> dict[str, Any]:
         names = ("slope", "offset_ms", "ms_per_weight_mb", "ms_per_block")
@@ -104,8 +107,12 @@ def fit_network_model(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
     if len(latency_ms) < ENOUGH_NETWORKS:
         return model
     held_out = leave_one_out(sums, latency_ms)
-    predicted = np.array([other.predict(sums.take([i]))[0] for i, other in enumerate(held_out)])
-    scores = np.abs(np.log(latency_ms / predicted)) / sums.scale
+    ones = [sums.take([i]) for i in range(len(latency_ms))]
+    predicted = np.array([other.predict(one)[0] for other, one in zip(held_out, ones, strict=True)])
+    # In units of what the others leave open: the lightest and the heaviest network are far out for them, and being
+    # wrong there says little about what lies between.
+    expected = np.array([other.deviations(one)[0] for other, one in zip(held_out, ones, strict=True)])
+    scores = np.abs(np.log(latency_ms / predicted)) / (sums.scale * expected)
     return replace(model, errors=Conformal(np.sort(scores)))
 
 

@@ -22,7 +22,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the profile that the README's code reads."""
     folder = tmp_path_factory.mktemp("readme")
     with open_device("local") as device, ProfileFile(folder / "my_cpu.sqlite", create=True) as profile:
-        items = work_items(tiny(16), networks=4, batch=1, seed=0)
+        items = work_items(tiny(), networks=4, batch=1, seed=0)
         run_campaign(device, items, profile, Plan(min_rounds=3, max_rounds=3))
     return folder
 
@@ -38,10 +38,12 @@ def test_the_python_of_the_readme_runs(
     query, search = python_blocks()
     scope: dict[str, object] = {}
     exec(query, scope)
-    scope["model"].save("my_cpu.json")  # type: ignore[attr-defined]
+    scope["model"].save("tiny.json")  # type: ignore[attr-defined]
     assert float(capsys.readouterr().out.strip("[] \n")) > 0
     short = search.replace("target_ms=0.6 * table.slowest_ms)", "0.6 * table.slowest_ms, SHORT)")
-    assert short != search
+    short = short.replace("(32, 32))", "(32, 32), limit=64)")
+    assert "SHORT" in short
+    assert "limit" in short
     scope["SHORT"] = SearchConfig(start_epochs=1, warmup_epochs=1, epochs=1)
     exec(short, scope)
     assert "MBConv(" in capsys.readouterr().out
