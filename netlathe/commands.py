@@ -148,8 +148,8 @@ def time(
     terminal = Terminal(as_json=as_json)
     model = _load(predictor) if predictor else None
     subjects = {one: find_subject(one).graph for one in what}
-    files = {key: Path(one) for one, graph in subjects.items() for key in [graph.key] if one.endswith(".tflite")}
-    models = {key: path.read_bytes() for key, path in files.items() if path.is_file()}
+    files = {Path(one): graph for one, graph in subjects.items() if one.endswith(".tflite")}
+    models = {graph.key: file.read_bytes() for file, graph in files.items() if file.is_file()}
     if model:
         check_setup(model, threads)
     timed = time_networks(subjects, models, profile_file, threads=threads, seed=seed, terminal=terminal)
@@ -189,11 +189,10 @@ def search(
 ) -> None:
     """Search the network that classifies best within a latency target; train and export it."""
     from netlathe.searching import prepare, search_run
-    from predictor import LatencyPredictor
     from search import SearchConfig, TrainConfig
 
     terminal = Terminal(as_json=as_json)
-    model = LatencyPredictor.load(predictor)
+    model = _load(predictor)
     chosen, images = prepare(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
     terminal.step(
         f"Searching {chosen.size:.2g} networks of space {chosen.name} for {target_ms:.3g} ms on {model.setup_}"

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from archspace.forms.torch import TorchGraph
 from archspace.jsonfile import write_json
 from archspace.spaces import Architecture, SearchSpace
 from netlathe import stages
@@ -106,9 +103,8 @@ def _fit(demo: Demo) -> stages.Fit:
 
 def _train_baseline(demo: Demo, baseline: Architecture, model: LatencyPredictor, data: ImageData) -> Trained:
     demo.terminal.step("3  Train the baseline: MobileNetV2's choice, 3x3 with expansion 6 everywhere")
-    network = TorchGraph(baseline.graph(), generator=torch.Generator().manual_seed(demo.seed))
     config = TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed)
-    trained = train_and_export(network, baseline, model, data, demo.folder / BASELINE, config, demo.terminal)
+    trained = train_and_export(baseline, model, data, demo.folder / BASELINE, config, demo.terminal)
     demo.terminal.say(
         f"  {millions(baseline.macs)} MACs, {milliseconds(trained.predicted_ms)} ms predicted, "
         f"{percent(trained.test_accuracy)} of {len(data.test)} test images right"
@@ -127,7 +123,7 @@ def _search(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: Image
 
 
 def _time(demo: Demo, trained: Mapping[str, Trained]) -> dict[str, Timed]:
-    """The exported files, as they are, in the profile's own file: so that the machine's drift since then is known."""
+    """The exported files, as they are, beside the profile's anchors, which tell the machine's drift since then."""
     demo.terminal.step("5  Time both .tflite files on this machine")
     graphs = {name: t.architecture.graph() for name, t in trained.items()}
     models = {graphs[name].key: (t.folder / NETWORK).read_bytes() for name, t in trained.items()}

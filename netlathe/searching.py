@@ -16,7 +16,6 @@ from netlathe.run import HISTORY, NETWORK, forget_network, save_network, save_se
 from netlathe.stages import doubts, part_latencies_ms
 
 if TYPE_CHECKING:
-    from archspace.forms.torch import TorchGraph
     from predictor import LatencyPredictor
     from search import ImageData, SearchConfig, SearchResult, StepProgress, TrainConfig
 
@@ -69,15 +68,9 @@ def search_run(
     terminal: Terminal,
 ) -> Trained:
     """Search, training and export: everything that `netlathe search` does."""
-    import torch
-
-    from archspace.forms.torch import TorchGraph
-
     found = find_architecture(space, model, data, target_ms, folder, search_config, terminal).architecture
     terminal.say(f"  Found {found.name}: {millions(found.macs)} MACs")
-    generator = torch.Generator().manual_seed(train_config.seed)
-    network = TorchGraph(found.graph(), generator=generator)
-    trained = train_and_export(network, found, model, data, folder, train_config, terminal)
+    trained = train_and_export(found, model, data, folder, train_config, terminal)
     interval = f"{milliseconds(trained.low_ms)} to {milliseconds(trained.high_ms)}"
     terminal.table(
         ("network", "target ms", "predicted ms", "90 % interval", "accuracy", "accuracy of .tflite", "MACs"),
@@ -138,7 +131,6 @@ def find_architecture(
 
 
 def train_and_export(
-    network: TorchGraph,
     architecture: Architecture,
     model: LatencyPredictor,
     data: ImageData,
@@ -146,10 +138,14 @@ def train_and_export(
     config: TrainConfig,
     terminal: Terminal,
 ) -> Trained:
-    """Trains, sets BatchNorm's statistics, saves the weights, exports network.tflite, and checks that file on the test
-    images."""
+    """Trains from scratch, sets BatchNorm's statistics, saves the weights, exports network.tflite, and checks that file
+    on the test images."""
+    import torch
+
+    from archspace.forms.torch import TorchGraph
     from search import evaluate, recalibrate_batch_norm, train
 
+    network = TorchGraph(architecture.graph(), generator=torch.Generator().manual_seed(config.seed))
     with terminal.progress(f"training {architecture.name}", "steps") as update:
         train(network, data, config, lambda step: _show(step, update))
     recalibrate_batch_norm(network, data.train)
