@@ -22,7 +22,7 @@ from archspace.graph import Graph
 from archspace.records import Kind, LatencyRecord, Measurement, Round, Setup, Status
 
 APPLICATION_ID = 0x6E6C7468  # "nlth": what marks a SQLite file as ours
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS setups (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS graphs (
@@ -39,6 +39,12 @@ CREATE TABLE IF NOT EXISTS samples (
 CREATE TABLE IF NOT EXISTS outcomes (
     setup TEXT NOT NULL REFERENCES setups, graph TEXT NOT NULL REFERENCES graphs, status TEXT NOT NULL,
     message TEXT NOT NULL, PRIMARY KEY (setup, graph)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS details (
+    setup TEXT NOT NULL REFERENCES setups, graph TEXT NOT NULL REFERENCES graphs, json TEXT NOT NULL,
+    PRIMARY KEY (setup, graph)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS op_times (
+    setup TEXT NOT NULL REFERENCES setups, graph TEXT NOT NULL REFERENCES graphs, place INTEGER NOT NULL,
+    json TEXT NOT NULL, PRIMARY KEY (setup, graph, place)) WITHOUT ROWID;
 """
 
 
@@ -91,6 +97,8 @@ class ProfileFile:
         elif version > SCHEMA_VERSION:
             schemas = f"schema {version}, this one reads {SCHEMA_VERSION}"
             raise FormatError(f"{self.path}: written by a newer netlathe ({schemas}); upgrade netlathe")
+        elif version < SCHEMA_VERSION:  # later versions only added tables
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -209,11 +217,34 @@ class ProfileFile:
             rows = self._db.execute(query, (setup.key,)).fetchall()
             return [RoundInfo(started_at, drift, json.loads(text)) for started_at, drift, text in rows]
 
-    def set_outcome(self, setup: Setup, key: str, status: Status, message: str = "") -> None:
-        """Marks a graph as finished; a failed one may be overwritten by a later attempt."""
-        row = (setup.key, key, str(status), message)
+    def set_outcome(
+        self, setup: Setup, key: str, status: Status, message: str = "", details: Mapping[str, float] | None = None
+    ) -> None:
+        """Marks a graph as finished; a failed one may be overwritten by a later attempt. `details` are what else was
+        measured of it, by name."""
         with self._guard():
+            row = (setup.key, key, str(status), message)
             self._db.execute("INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?)", row)
+            if details:
+                extras = (setup.key, key, json.dumps(dict(details)))
+                self._db.execute("INSERT OR REPLACE INTO details VALUES (?, ?, ?)", extras)
+
+    def set_op_times(self, setup: Setup, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Stores how a graph's time is spread over the runtime's kernels, in order of execution."""
+        texts = [(setup.key, key, place, json.dumps(dict(row))) for place, row in enumerate(rows)]
+        with self._transaction():
+            self._db.execute("DELETE FROM op_times WHERE setup = ? AND graph = ?", (setup.key, key))
+            self._db.executemany("INSERT INTO op_times VALUES (?, ?, ?, ?)", texts)
+
+    def op_times(self, setup: Setup) -> list[dict[str, Any]]:
+        """A row per kernel, in order of graph name and execution: its graph's key and name, and what was stored."""
+        query = (
+            "SELECT graph, name, op_times.json FROM op_times JOIN graphs ON graph = key WHERE setup = ? "
+            "ORDER BY kind, name, place"
+        )
+        with self._guard():
+            rows = self._db.execute(query, (setup.key,)).fetchall()
+            return [{"graph": key, "graph_name": name, **json.loads(text)} for key, name, text in rows]
 
     def outcomes(self, setup: Setup) -> dict[str, Status]:
         """Status per graph key; a graph without one is not finished."""
@@ -230,16 +261,19 @@ class ProfileFile:
         """Finished records, of one setup or of all, by kind and name."""
         records = []
         query = (
-            "SELECT graph, name, kind, json, status, message FROM outcomes JOIN graphs ON graph = graphs.key "
-            "WHERE setup = ? ORDER BY kind, name"
+            "SELECT outcomes.graph, name, kind, graphs.json, status, message, coalesce(details.json, '{}') "
+            "FROM outcomes JOIN graphs ON outcomes.graph = graphs.key "
+            "LEFT JOIN details ON details.setup = outcomes.setup AND details.graph = outcomes.graph "
+            "WHERE outcomes.setup = ? ORDER BY kind, name"
         )
         with self._guard():
             for one in self.setups() if setup is None else [setup]:
                 rounds = self.rounds(one)
-                for key, name, kind, text, status, message in self._db.execute(query, (one.key,)):
+                for key, name, kind, text, status, message, details in self._db.execute(query, (one.key,)):
                     measurement = Measurement(rounds[key]) if status == Status.OK else None
                     graph = Graph.from_json(json.loads(text))
-                    records.append(LatencyRecord(name, kind, graph, one, Status(status), measurement, message))
+                    extras = tuple(sorted(json.loads(details).items()))
+                    records.append(LatencyRecord(name, kind, graph, one, Status(status), measurement, message, extras))
         return records
 
     def add_records(self, records: Iterable[LatencyRecord]) -> int:
@@ -257,7 +291,7 @@ class ProfileFile:
                     continue
                 for one in record.measurement.rounds if record.measurement else ():
                     by_round[setup, one.started_at][key] = one
-                self.set_outcome(setup, key, record.status, record.message)
+                self.set_outcome(setup, key, record.status, record.message, dict(record.details))
                 known[setup][key] = record.status
                 new += 1
             for (setup, started_at), rounds in by_round.items():

@@ -175,6 +175,8 @@ class LatencyRecord:
     status: Status
     measurement: Measurement | None = None
     message: str = ""
+    details: tuple[tuple[str, float], ...] = ()
+    """What else the runtime told of this graph, as (name, value) pairs: init_ms, peak_memory_mb, ..."""
 
     def __post_init__(self) -> None:
         if (self.status is Status.OK) != (self.measurement is not None):
@@ -204,6 +206,7 @@ class LatencyRecord:
             "macs": self.graph.macs,
             "parameters": self.graph.parameters,
             "message": self.message,
+            "details": json.dumps(dict(self.details)),
             "setup": json.dumps(self.setup.to_json(), sort_keys=True),
             "graph": json.dumps(self.graph.to_json()),
             "rounds": json.dumps(rounds),
@@ -230,6 +233,7 @@ class LatencyRecord:
                 status=Status(row["status"]),
                 measurement=Measurement(rounds) if rounds else None,
                 message=row["message"] if isinstance(row["message"], str) else "",
+                details=tuple(json.loads(row.get("details") or "{}").items()),
             )
         except (KeyError, TypeError, ValueError, GraphError) as error:
             raise RecordError(f"not a latency record: {error!r}") from error

@@ -26,7 +26,8 @@ from archspace.profile_file import ProfileFile
 from archspace.records import Round, lower_quartile
 from profiler.campaign import WorkItem, run_campaign
 from profiler.devices import Device, open_device
-from profiler.devices.base import Visit
+from profiler.devices.base import Timing, Visit
+from profiler.errors import ProfilerError
 from profiler.protocol import Plan, round_drifts
 
 SIZES = {16: 56, 24: 56, 32: 28, 40: 28, 64: 14, 96: 14, 160: 7}  # channels -> pixels, as in MobileNetV2
@@ -64,10 +65,11 @@ def measure(device: Device, items: Sequence[WorkItem], rounds: int, path: Path) 
     consecutive: dict[str, list[float]] = {}
     for item in items:
         device.load(item.graph.key, item.graph)
-        ((_, timing),) = device.time_round([Visit(item.graph.key, 50, 2)])
-        if not isinstance(timing, list):
-            raise timing
-        consecutive[item.graph.key] = timing
+        timing = next(device.time_rounds([[Visit(item.graph.key, 50, 2)]]))
+        assert isinstance(timing, Timing)
+        if isinstance(timing.outcome, ProfilerError):
+            raise timing.outcome
+        consecutive[item.graph.key] = list(timing.outcome)
         device.unload([item.graph.key])
     with ProfileFile(path, create=True) as profile:
         run_campaign(device, items, profile, Plan(min_rounds=rounds, max_rounds=rounds))

@@ -40,6 +40,9 @@ def make_app(*, debug: bool = False) -> typer.Typer:
         commands.predict, commands.search, commands.export, commands.time, commands.show,
     ):  # fmt: skip
         app.command()(command if debug else _guarded(command))
+    device = typer.Typer(help="What concerns a phone itself: clean.", no_args_is_help=True)
+    device.command()(commands.clean if debug else _guarded(commands.clean))
+    app.add_typer(device, name="device")
     return app
 
 

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from netlathe.console import Terminal, milliseconds
-from netlathe.options import Classes, Data, Json, LimitImages, Predictor, Resolution, Seed, Space, What, Width
+from netlathe.options import Classes, Data, Device, Json, LimitImages, Predictor, Resolution, Seed, Space, What, Width
 
 if TYPE_CHECKING:
     from predictor import LatencyPredictor
 
 
 def devices(as_json: Json = False) -> None:
-    """List what can be profiled from here, and what to do about what cannot."""
+    """List what can be profiled from here, phones included, and what to do about what cannot."""
     from profiler.devices import available_devices
 
     terminal = Terminal(as_json=as_json)
-    rows = available_devices()
+    with terminal.working("looking for devices"):
+        rows = available_devices()
     terminal.table(("device", "state", "what it is"), [(r.name, r.state, r.detail) for r in rows], numbers=False)
     for row in rows:
         if row.hint:
@@ -28,15 +29,43 @@ def devices(as_json: Json = False) -> None:
     terminal.result({"devices": [asdict(r) for r in rows]})
 
 
+def clean(device: Device, as_json: Json = False) -> None:
+    """Restore a phone that an interrupted profile left changed, and remove everything that netlathe put there."""
+    from profiler.devices.adb import clean_phone
+
+    terminal = Terminal(as_json=as_json)
+    outcomes = {address: clean_phone(address, terminal.say) for address in device}
+    for address, steps in outcomes.items():
+        restored = ", ".join(step.step.replace("_", " ") for step in steps if step.state == "restored")
+        terminal.say(f"  {address} is clean" + (f"; restored: {restored}" if restored else ""))
+        terminal.warn(step.report for step in steps if step.state == "failed")
+    terminal.result({"devices": {address: [asdict(step) for step in steps] for address, steps in outcomes.items()}})
+
+
 def profile(
     output: Annotated[Path, typer.Option(help="Profile file (SQLite); an existing one is continued.")],
     space: Space = "tiny",
-    device: Annotated[str, typer.Option(help="local (LiteRT), onnxruntime or cuda; see `netlathe devices`.")] = "local",
+    device: Device = ("local",),  # type: ignore[assignment]
+    benchmark_binary: Annotated[
+        Path | None, typer.Option(help="benchmark_model for the phone, instead of the official one.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    cores: Annotated[str, typer.Option(help="Cores to run on: big, mid, little, all or a hexadecimal mask.")] = "",
+    dtype: Annotated[
+        Literal["float32", "int8", "float16"] | None, typer.Option(help="float32 by default, float16 on cuda.")
+    ] = None,
+    delegate: Annotated[Literal["cpu", "gpu", "nnapi"], typer.Option(help="What runs the blocks on a phone.")] = "cpu",
+    xnnpack: Annotated[bool, typer.Option(help="XNNPACK on a phone's CPU.")] = True,
     batch: Annotated[int | None, typer.Option(min=1, help="Images per inference; 1, on cuda 8.")] = None,
     networks: Annotated[int, typer.Option(min=0, help="Whole networks to time as well.")] = 12,
-    budget_s: Annotated[float | None, typer.Option(min=1, help="Stop after so many seconds.")] = None,
-    rounds: Annotated[int, typer.Option(min=3, help="Rounds that a graph gets at most.")] = 30,
+    budget_s: Annotated[
+        float | None, typer.Option("--budget-s", "--budget", min=1, help="Stop after so many seconds.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=3, help="Rounds that a graph gets at most.")] = None,
+    max_thermal_status: Annotated[
+        int, typer.Option(min=0, help="Android's thermal status up to which a round on a phone counts.")
+    ] = 0,
+    op_profile: Annotated[bool, typer.Option("--op-profile", help="Also time each kernel (phones).")] = False,
     export: Annotated[Path | None, typer.Option(help="Also write the records as .csv or .parquet.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and stop.")] = False,
     resolution: Resolution = None,
@@ -45,17 +74,22 @@ def profile(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Time every distinct block of a search space, and some whole networks, on a device."""
+    """Time every distinct block of a search space, and some whole networks, on a device or several side by side."""
     from archspace.presets import load_space
-    from netlathe.profiling import profile_space
-    from profiler.protocol import Plan
+    from netlathe.profiling import Job, profile_space
+    from profiler.devices import DeviceOptions
 
-    plan = Plan(max_rounds=rounds, min_rounds=min(Plan.min_rounds, rounds), budget_s=budget_s)
     chosen = load_space(space, resolution=resolution, width=width, classes=classes)
-    profile_space(
-        chosen, device, output, plan, threads=threads, batch=batch, networks=networks, seed=seed,
+    options = DeviceOptions(
+        threads=threads, batch=batch, cores=cores, dtype=dtype, delegate=delegate, xnnpack=xnnpack,
+        benchmark_binary=benchmark_binary, max_thermal_status=max_thermal_status,
+    )  # fmt: skip
+    complete = profile_space(
+        Job(chosen, output, networks, seed, budget_s, rounds, op_profile), device, options,
         dry_run=dry_run, table=export, terminal=Terminal(as_json=as_json),
     )  # fmt: skip
+    if not complete:
+        raise typer.Exit(1)
 
 
 def fit(

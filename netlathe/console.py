@@ -6,18 +6,30 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
 from rich.text import Text
 
 PIPE_WIDTH = 160
 
 Update = Callable[[int, int, str], None]
 """(done, total, note) for a progress bar."""
+
+Watch = Callable[[float, float | None, str], None]
+"""(share done, seconds left where known, note) for one of several things that run side by side."""
 
 
 class Terminal:
@@ -92,6 +104,28 @@ class Terminal:
             task = bar.add_task(label, total=None, note="")
             yield lambda done, total, note: bar.update(task, completed=done, total=total, note=note)
 
+    @contextmanager
+    def watching(self, labels: Sequence[str]) -> Iterator[list[Watch]]:
+        """A bar with the time left for each of these; off a terminal, a line at the start and every tenth."""
+        if not self.err.is_terminal:
+            yield [self._watch_lines(label) for label in labels]
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=Column(no_wrap=True)),
+        )
+        with Progress(*columns, console=self.err, transient=True) as bar:
+            tasks = [bar.add_task(label, total=1.0, left="", note="") for label in labels]
+            yield [partial(_show, bar, task) for task in tasks]
+
+    def _watch_lines(self, label: str) -> Watch:
+        lines = self._lines(label, "%")
+        return lambda share, left_s, note: lines(int(100 * share), 100, f"{time_left(left_s)}  {note}".strip())
+
     def _lines(self, label: str, unit: str) -> Update:
         printed = -1
 
@@ -103,6 +137,15 @@ class Terminal:
                 self.say(f"  {label}: {done}/{total} {unit}  {note}".rstrip())
 
         return update
+
+
+def _show(bar: Progress, task: TaskID, share: float, left_s: float | None, note: str) -> None:
+    bar.update(task, completed=share, left=time_left(left_s), note=note)
+
+
+def time_left(seconds: float | None) -> str:
+    """75 -> '1:15 left'; '' when unknown."""
+    return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d} left"
 
 
 def _console(*, stderr: bool) -> Console:

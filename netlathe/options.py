@@ -9,6 +9,13 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object; words go to stderr.")]
 Space = Annotated[str, typer.Option(help="Search space: proxyless, nas-bench-macro, tiny, or a space's JSON file.")]
+Device = Annotated[
+    list[str],
+    typer.Option(
+        help="local (LiteRT), onnxruntime, cuda, or a phone: usb, usb:SERIAL, tcp:HOST:PORT, server:SERIAL (adb's "
+        "server). Several times for several side by side. See `netlathe devices`."
+    ),
+]
 Resolution = Annotated[int | None, typer.Option(help="Input height and width in pixels, instead of the preset's.")]
 Width = Annotated[float | None, typer.Option(help="Channel multiplier of the preset.")]
 Classes = Annotated[int | None, typer.Option(help="Number of classes, instead of the preset's.")]

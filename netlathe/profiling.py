@@ -1,60 +1,170 @@
-"""Profiling a search space on a device, as a user watches it."""
+"""Profiling a search space on one device or several side by side, as a user watches it."""
 
 from __future__ import annotations
 
+import dataclasses
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archspace.errors import NetlatheError
 from archspace.profile_file import ProfileFile, check_table_path, write_table
+from archspace.records import LatencyRecord
 from archspace.spaces import SearchSpace
-from netlathe.console import Terminal, milliseconds, percent
-from netlathe.stages import profile, work_items
+from netlathe.console import Terminal, Watch, milliseconds, percent
+from netlathe.stages import measure, work_items
 
 if TYPE_CHECKING:
     from profiler.campaign import CampaignSummary, WorkItem
+    from profiler.devices import DeviceOptions
     from profiler.devices.base import Device
     from profiler.protocol import Plan
 
 
+@dataclass(frozen=True)
+class Job:
+    """What `netlathe profile` is asked to do on every device."""
+
+    space: SearchSpace
+    output: Path
+    networks: int
+    seed: int
+    budget_s: float | None = None
+    max_rounds: int | None = None
+    """Instead of the device's own plan's."""
+    op_profile: bool = False
+
+
+class StoppedError(NetlatheError):
+    """Another device's failure or an interrupt ended this one's campaign; what it measured is kept."""
+
+
 def profile_space(
-    space: SearchSpace,
-    device_name: str,
-    output: Path,
-    plan: Plan,
+    job: Job,
+    devices: Sequence[str],
+    options: DeviceOptions,
     *,
-    threads: int,
-    batch: int | None,
-    networks: int,
-    seed: int,
     dry_run: bool,
     table: Path | None,
     terminal: Terminal,
-) -> None:
-    """Everything that `netlathe profile` does."""
+) -> bool:
+    """Everything that `netlathe profile` does. False when a graph has neither a record nor a reason for having none."""
     from profiler.devices import open_device
 
+    if len(set(devices)) < len(devices):
+        raise NetlatheError(f"--device: {', '.join(devices)} names a device twice")
     if table:
         check_table_path(table)
         table.parent.mkdir(parents=True, exist_ok=True)
-    with open_device(device_name, threads=threads, batch=batch) as device:
-        items = work_items(space, networks=networks, batch=device.setup.batch, seed=seed)
+    with ExitStack() as stack:
+        opened: dict[str, Device] = {}
+        for name in devices:
+            with terminal.working(f"opening {name}"):
+                opened[name] = stack.enter_context(open_device(name, options, report=terminal.say))
         if dry_run:
-            terminal.result(_forecast(items, output, device, plan, terminal))
-            return
-        terminal.step(f"Profiling {len(items)} graphs of space {space.name} on {device.setup}")
-        summary = profile(device, items, output, plan, seed=seed, terminal=terminal)
-    print_summary(summary, terminal)
-    if table:
-        write_table(summary.records, table)
-    terminal.say(f"  Wrote {output}" + (f" and {table}" if table else ""))
-    terminal.result({"output": str(output), "space": space.name, **summary_json(summary)})
+            answers = [_forecast(job, device, terminal) for device in opened.values()]
+            terminal.result({"dry_run": True, **(answers[0] if len(answers) == 1 else {"devices": answers})})
+            return True
+        for name, device in opened.items():
+            terminal.step(f"Profiling space {job.space.name} on {device.setup}")
+            print_steps(name, device, terminal)
+        summaries = _measure_all(job, opened, terminal)
+    return _report(job, summaries, table, terminal)
 
 
-def _forecast(items: list[WorkItem], output: Path, device: Device, plan: Plan, terminal: Terminal) -> dict[str, Any]:
+def _measure_all(job: Job, devices: Mapping[str, Device], terminal: Terminal) -> dict[str, CampaignSummary]:
+    """Each device's campaign, in a thread of its own where there are several. Raises the first device's error once all
+    have ended."""
+    with ProfileFile(job.output, create=True), terminal.watching([_label(d) for d in devices]) as watches:
+        if len(devices) == 1:
+            return {name: _measure(job, device, watches[0]) for name, device in devices.items()}
+        stop = threading.Event()
+        with ThreadPoolExecutor(len(devices)) as pool:
+            futures = {
+                name: pool.submit(_measure, job, device, _stoppable(watch, stop))
+                for (name, device), watch in zip(devices.items(), watches, strict=True)
+            }
+            try:
+                return _results(futures)
+            except BaseException:
+                stop.set()
+                raise
+
+
+def _results(futures: Mapping[str, Future[CampaignSummary]]) -> dict[str, CampaignSummary]:
+    """One device's failure lets the others finish."""
+    errors = {name: error for name, future in futures.items() if (error := future.exception())}
+    for name, error in errors.items():
+        if len(errors) < len(futures) and isinstance(error, NetlatheError):
+            others = ", ".join(other for other in futures if other not in errors)
+            raise NetlatheError(f"{name}: {error} (finished and kept: {others})") from error
+        raise error
+    return {name: future.result() for name, future in futures.items()}
+
+
+def _stoppable(watch: Watch, stop: threading.Event) -> Watch:
+    """Ends the campaign that tells `watch` of its progress once `stop` is set."""
+
+    def watch_or_stop(share: float, left_s: float | None, note: str) -> None:
+        if stop.is_set():
+            raise StoppedError("interrupted; what was measured is kept")
+        watch(share, left_s, note)
+
+    return watch_or_stop
+
+
+def _measure(job: Job, device: Device, watch: Watch) -> CampaignSummary:
+    items = _items(job, device)
+    summary = measure(device, items, job.output, _plan(job, device), seed=job.seed, watch=watch)
+    if job.op_profile:
+        _profile_ops(job, device, summary.records)
+    return summary
+
+
+def _items(job: Job, device: Device) -> list[WorkItem]:
+    return work_items(job.space, networks=job.networks, batch=device.setup.batch, seed=job.seed)
+
+
+def _plan(job: Job, device: Device) -> Plan:
+    from profiler.devices import default_plan
+
+    plan = dataclasses.replace(default_plan(device), budget_s=job.budget_s)
+    if job.max_rounds is None:
+        return plan
+    return dataclasses.replace(plan, max_rounds=job.max_rounds, min_rounds=min(plan.min_rounds, job.max_rounds))
+
+
+def _profile_ops(job: Job, device: Device, records: Sequence[LatencyRecord]) -> None:
+    """Stores kernel times of the graphs that have none yet."""
+    from profiler.devices.adb import PhoneDevice
+
+    if not isinstance(device, PhoneDevice):
+        raise NetlatheError(
+            "--op-profile: only a phone's benchmark_model tells the time of single kernels; leave it out"
+        )
+    with ProfileFile(job.output) as file:
+        known = {row["graph"] for row in file.op_times(device.setup)}
+        missing = [record.graph for record in records if record.graph.key not in known]
+        for graph in missing:
+            device.load(graph.key, graph)
+        for key, ops in device.profile_ops([graph.key for graph in missing]) if missing else ():
+            file.set_op_times(device.setup, key, [dataclasses.asdict(op) for op in ops])
+
+
+def _label(name: str) -> str:
+    return f"measuring on {name}"
+
+
+def _forecast(job: Job, device: Device, terminal: Terminal) -> dict[str, Any]:
     from profiler.forecast import dry_run
 
-    if output.is_file():
-        with ProfileFile(output) as file:
+    items, plan = _items(job, device), _plan(job, device)
+    if job.output.is_file():
+        with ProfileFile(job.output) as file:
             forecast = dry_run(items, file, device.setup, plan)
     else:
         forecast = dry_run(items, None, device.setup, plan)
@@ -66,7 +176,44 @@ def _forecast(items: list[WorkItem], output: Path, device: Device, plan: Plan, t
     }
     terminal.table(("would", "graphs"), [(f"be {name}", count) for name, count in counts.items()])
     terminal.say(f"  About {forecast.estimate_s:.0f} s on {device.setup}. Nothing was measured (--dry-run).")
-    return {"dry_run": True, **counts, "estimate_s": forecast.estimate_s, "setup": device.setup.to_json()}
+    return {**counts, "estimate_s": forecast.estimate_s, "setup": device.setup.to_json()}
+
+
+def _report(job: Job, summaries: Mapping[str, CampaignSummary], table: Path | None, terminal: Terminal) -> bool:
+    for name, summary in summaries.items():
+        if len(summaries) > 1:
+            terminal.step(name)
+        print_summary(summary, terminal)
+        if job.op_profile:
+            print_op_times(job.output, summary, terminal)
+    records = [record for summary in summaries.values() for record in summary.records]
+    if table:
+        write_table(records, table)
+    terminal.say(f"  Wrote {job.output}" + (f" and {table}" if table else ""))
+    answers = [{"device": name, **summary_json(summary)} for name, summary in summaries.items()]
+    whole = answers[0] if len(answers) == 1 else {**_added(answers), "devices": answers}
+    terminal.result({"output": str(job.output), "space": job.space.name, **whole})
+    return not any(summary.unfinished for summary in summaries.values())
+
+
+def _added(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts and times over all devices; the wall time is the longest one's."""
+    counts = ("records", "blocks", "networks", "failed", "unsupported", "unfinished", "reused", "rounds", "redone")
+    return {
+        **{name: sum(answer[name] for answer in answers) for name in counts},
+        "inference_s": round(sum(answer["inference_s"] for answer in answers), 2),
+        "wall_s": max(answer["wall_s"] for answer in answers),
+        "setup": [answer["setup"] for answer in answers],
+    }
+
+
+def print_steps(name: str, device: Device, terminal: Terminal) -> None:
+    """What keeps a phone steady, and what it refused."""
+    steps = getattr(device, "steps", ())
+    held = ", ".join(step.step.replace("_", " ") for step in steps if step.state == "held")
+    if held:
+        terminal.say(f"  {name} held steady: {held}", style="dim")
+    terminal.warn(step.report for step in steps if step.state != "held")
 
 
 def print_summary(summary: CampaignSummary, terminal: Terminal) -> None:
@@ -80,11 +227,34 @@ def print_summary(summary: CampaignSummary, terminal: Terminal) -> None:
             span = f"{milliseconds(latencies[0])} to {milliseconds(latencies[-1])}"
             rows.append((f"{kind}s", len(records), f"{stable} of {len(records)}", span))
     terminal.table(("measured", "n", "stable", "ms"), rows)
-    counts = f"{summary.rounds} rounds in {summary.wall_s:.0f} s ({summary.inference_s:.1f} s of it timed inference)"
-    drift = "" if summary.drift_range is None else ", drift {:.2f} to {:.2f}".format(*summary.drift_range)
-    reused = f", {summary.reused} from an earlier run" if summary.reused else ""
-    terminal.say(f"  {counts}, noise floor {percent(summary.noise_floor)}{drift}{reused}.", style="dim")
+    terminal.say("  " + ", ".join(_facts(summary)) + ".", style="dim")
     terminal.warn(summary.warnings)
+
+
+def _facts(summary: CampaignSummary) -> Iterator[str]:
+    yield f"{summary.rounds} rounds in {summary.wall_s:.0f} s ({summary.inference_s:.1f} s of it timed inference)"
+    if summary.redone:
+        yield f"{summary.redone} of them measured again"
+    yield f"noise floor {percent(summary.noise_floor)}"
+    if summary.anchor_noise is not None:
+        yield f"of the anchors {percent(summary.anchor_noise)}"
+    if summary.drift_range is not None:
+        yield "drift {:.2f} to {:.2f}".format(*summary.drift_range)
+    if summary.reused:
+        yield f"{summary.reused} from an earlier run"
+
+
+def print_op_times(path: Path, summary: CampaignSummary, terminal: Terminal) -> None:
+    """Which kinds of kernels the time of all profiled graphs goes to."""
+    with ProfileFile(path) as file:
+        rows = file.op_times(summary.setup)
+    totals: dict[str, list[float]] = {}
+    for row in rows:
+        totals.setdefault(row["node_type"], []).append(row["mean_ms"])
+    whole_ms = sum(map(sum, totals.values()))
+    ranked = sorted(totals.items(), key=lambda item: -sum(item[1]))
+    cells = [(kind, len(ms), milliseconds(sum(ms)), percent(sum(ms) / whole_ms)) for kind, ms in ranked[:10]]
+    terminal.table(("kernel", "n", "ms", "share"), cells)
 
 
 def summary_json(summary: CampaignSummary) -> dict[str, Any]:
@@ -98,9 +268,11 @@ def summary_json(summary: CampaignSummary) -> dict[str, Any]:
         "unfinished": len(summary.unfinished),
         "reused": summary.reused,
         "rounds": summary.rounds,
+        "redone": summary.redone,
         "wall_s": round(summary.wall_s, 2),
         "inference_s": round(summary.inference_s, 2),
         "noise_floor": summary.noise_floor,
+        "anchor_noise": summary.anchor_noise,
         "drift_range": summary.drift_range,
         "warnings": list(summary.warnings),
         "setup": summary.setup.to_json(),

@@ -14,11 +14,11 @@ from archspace.graph import Graph
 from archspace.profile_file import ProfileFile, read_records
 from archspace.records import LatencyRecord
 from archspace.spaces import Architecture, SearchSpace
-from netlathe.console import Terminal, percent
+from netlathe.console import Terminal, Watch, percent
 
 if TYPE_CHECKING:
     from predictor import CrossValidation, LatencyPredictor, Metrics
-    from profiler.campaign import CampaignSummary, WorkItem
+    from profiler.campaign import CampaignSummary, Progress, WorkItem
     from profiler.devices.base import Device
     from profiler.protocol import Plan
 
@@ -76,13 +76,30 @@ def profile(
     device: Device, items: Sequence[WorkItem], path: Path, plan: Plan, *, seed: int, terminal: Terminal
 ) -> CampaignSummary:
     """Measures what the profile file does not hold yet."""
+    with terminal.watching(["measuring"]) as (watch,):
+        return measure(device, items, path, plan, seed=seed, watch=watch)
+
+
+def measure(
+    device: Device, items: Sequence[WorkItem], path: Path, plan: Plan, *, seed: int, watch: Watch
+) -> CampaignSummary:
+    """The same, told to `watch`."""
     from profiler.campaign import run_campaign
 
-    with ProfileFile(path, create=True) as file, terminal.progress("measuring", "graphs") as update:
-        return run_campaign(
-            device, items, file, plan, seed=seed,
-            on_progress=lambda p: update(p.done, p.total, f"round {p.round}, {p.blocks_per_s:.0f} blocks/s"),
-        )  # fmt: skip
+    with ProfileFile(path, create=True) as file:
+        return run_campaign(device, items, file, plan, seed=seed, on_progress=lambda p: watch(*_told(p)))
+
+
+def _told(progress: Progress) -> tuple[float, float | None, str]:
+    """Share done, seconds left, and a note of what is going on."""
+    left_s = progress.eta_s
+    finished = progress.done == progress.total
+    share = 1.0 if finished else progress.elapsed_s / (progress.elapsed_s + left_s) if left_s else 0.0
+    notes = [f"{progress.done}/{progress.total} graphs", f"round {progress.round}"]
+    notes += [f"{progress.redone} redone"] if progress.redone else []
+    warmest = [progress.conditions[name] for name in ("skin_c", "battery_c", "cpu_c") if name in progress.conditions]
+    notes += [f"{warmest[0]:.1f} °C"] if warmest else []
+    return share, left_s, ", ".join([*notes, progress.current] if progress.current else notes)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from archspace.graph import Graph
 from archspace.profile_file import ProfileFile
 from archspace.records import Kind, Status
-from profiler.devices.base import Device
+from profiler.devices.base import Device, Event, RoundEnd, Timing, Waiting
 from profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
 from profiler.lock import exclusive
 from profiler.progress import OnProgress, Pace, Progress
@@ -19,6 +20,12 @@ from profiler.protocol import ANCHORS, FEWEST_ROUNDS, Ledger, Plan, arrange, is_
 from profiler.summary import CampaignSummary, summarize
 
 __all__ = ["CampaignSummary", "Progress", "WorkItem", "run_campaign"]
+
+REDO_SHARE = 0.5
+"""Rounds may be measured again for their drift up to this share of all rounds, and three more."""
+
+MOST_REDONE = 10
+"""So many more rounds than those that count may be measured again for any reason."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,10 @@ def run_campaign(
     Raises DeviceError when the device is lost (what is stored stays), MeasurementError for graphs of another batch than
     the setup's, ProfilerError when another campaign holds the file.
     """
-    with exclusive(profile.path):
+    refusal = (
+        f"{profile.path}: another campaign is measuring this setup into this file; wait for it to end, or name another"
+    )
+    with exclusive(profile.path, device.setup.key, refusal):
         return _Campaign(device, items, profile, plan or Plan(), random.Random(seed)).run(on_progress, clock)
 
 
@@ -68,6 +78,8 @@ class _Campaign:
         self.anchors: list[str] = []  # those that run
         self.settled: set[str] = set()
         self.stamps: list[float] = []
+        self.redone = 0
+        self.details: dict[str, Mapping[str, float]] = {}
         self.inference_s = 0.0
 
     def run(self, on_progress: OnProgress | None, clock: Callable[[], float]) -> CampaignSummary:
@@ -79,11 +91,13 @@ class _Campaign:
         self.pace = Pace(len(self.items), reused, self.plan.budget_s, on_progress, clock)
         if todo:
             self._open_ledger()
+            self._collect(self._missed(), until_s=math.inf)
             self._measure(todo)
         self.pace.tell_now()
         return summarize(
             self.profile, self.setup, {key: item.name for key, item in self.items.items()}, self.stamps,
-            reused=reused, wall_s=self.pace.elapsed_s, inference_s=self.inference_s,
+            anchors=self.anchors, reused=reused, redone=self.redone, wall_s=self.pace.elapsed_s,
+            inference_s=self.inference_s,
         )  # fmt: skip
 
     def _open_ledger(self) -> None:
@@ -136,11 +150,11 @@ class _Campaign:
         while pending:
             latencies = {key: self.ledger.latency_ms(key) for key in (*pending, *self.anchors)}
             self._expect(pending, waiting)
-            for part in split(pending, latencies, self.plan, self.rng):
-                if self.pace.elapsed_s >= until_s:
-                    self._end_early(pending)
-                    return
-                self._round(part, latencies)
+            parts = split(pending, latencies, self.plan, self.rng)
+            rounds = [arrange(part, self.anchors, latencies, self.plan, self.rng) for part in parts]
+            if not self._collect(self.device.time_rounds(rounds, after=self._latest), until_s):
+                self._end_early(pending)
+                return
             pending = [key for key in pending if key not in self.settled and not self._finish(key)]
 
     def _end_early(self, pending: Iterable[str]) -> None:
@@ -161,38 +175,91 @@ class _Campaign:
             return False
         return True
 
-    def _round(self, part: Sequence[str], latencies: dict[str, float | None]) -> None:
-        """One round over these graphs and the anchors, stored as it ends."""
-        visits = arrange(part, self.anchors, latencies, self.plan, self.rng)
-        started_at = max(time.time(), 1e-3 + max(self.ledger.drifts, default=0))  # unique, whatever the clock does
-        samples: dict[str, list[float]] = {}
-        failures: dict[str, ProfilerError] = {}
-        for key, timing in self.device.time_round(visits):
-            if isinstance(timing, ProfilerError):
-                failures[key] = timing
-            elif not timing or not all(0 < ms < math.inf for ms in timing):
-                failures[key] = MeasurementError(
-                    f"the device gave {timing} where times above zero, in ms, were expected"
-                )
-            else:
-                samples.setdefault(key, []).extend(timing)
-            if key in self.items:
-                self.pace.tell(self.items[key].name)
-        for key, error in failures.items():
-            self._settle(key, _status(error), str(error))
-        self._store_round(started_at, samples)
-        self.pace.visited(self._cost_ms(part) + self._anchors_cost_ms())
+    @property
+    def _latest(self) -> float:
+        """When the latest round known started."""
+        return max(self.ledger.drifts, default=0.0)
 
-    def _store_round(self, started_at: float, samples: dict[str, list[float]]) -> None:
-        self.ledger.add(started_at, samples)
-        drift = self.ledger.drifts[started_at]
-        conditions = self.device.conditions()
-        self.profile.add_round(self.setup, samples, started_at=started_at, drift=drift, conditions=conditions)
+    def _missed(self) -> Iterator[Event]:
+        """What the device has measured for an interrupted campaign and this profile does not hold yet."""
+        known = set(self.ledger.drifts)
+        timings: list[Timing] = []
+        for event in self.device.recovered():
+            if isinstance(event, Timing) and not isinstance(event.outcome, ProfilerError):
+                timings += [event] if event.key in self.items or event.key in self.anchors else []
+            elif isinstance(event, RoundEnd):
+                if event.started_at not in known and any(t.key in self.anchors for t in timings):
+                    yield from timings
+                    yield event
+                timings = []
+
+    def _collect(self, events: Iterator[Event], until_s: float) -> bool:
+        """Stores rounds as they end; False when the time was out before the last one."""
+        samples: dict[str, list[float]] = {}
+        with closing(events) as stream:  # type: ignore[type-var]  # whatever iterates here is a generator
+            for event in stream:
+                if isinstance(event, Waiting):
+                    self.pace.tell(event.reason)
+                elif isinstance(event, Timing):
+                    self._take(event, samples)
+                else:
+                    self._store_round(event, samples)
+                    samples = {}
+                if not samples and self.pace.elapsed_s >= until_s:
+                    return False
+        return True
+
+    def _take(self, timing: Timing, samples: dict[str, list[float]]) -> None:
+        """Adds a visit's times to the round's samples, or settles the graph where there are none."""
+        times, key = timing.outcome, timing.key
+        if isinstance(times, ProfilerError):
+            self._settle(key, _status(times), str(times))
+        elif not times or not all(0 < ms < math.inf for ms in times):
+            message = f"the device gave {list(times)} where times above zero, in ms, were expected"
+            self._settle(key, Status.FAILED, message)
+        elif key not in self.settled or key in self.anchors:
+            samples.setdefault(key, []).extend(times)
+            self.details[key] = timing.details
+        if key in self.items:
+            self.pace.tell(self.items[key].name)
+
+    def _store_round(self, end: RoundEnd, samples: Mapping[str, Sequence[float]]) -> None:
+        """Stores the round, or, where it is to be measured again, only what it says about the machine."""
+        drift = self.ledger.preview(end.started_at, samples)
+        redo = end.redo or self._drifted(drift) or self._broken_off(samples)
+        kept = samples
+        if redo:
+            self._count_redone(redo)
+            # An odd round still helps to tell the usual speed; a hot one does not.
+            kept = {} if end.redo else {key: samples[key] for key in self.anchors if key in samples}
+        if kept:
+            self.ledger.add(end.started_at, kept)
+        conditions = {**end.conditions, "redone": redo} if redo else end.conditions
+        self.profile.add_round(self.setup, kept, started_at=end.started_at, drift=drift, conditions=conditions)
         # The reference moved a little with this round: earlier drifts follow, so that the file is always consistent.
         self.profile.set_drifts(self.setup, self.ledger.drifts)
-        self.stamps.append(started_at)
+        self.stamps.append(end.started_at)
         self.inference_s += sum(map(sum, samples.values())) / 1e3
-        self.pace.rounds, self.pace.drift = len(self.stamps), drift
+        self.pace.rounds, self.pace.drift, self.pace.conditions = len(self.stamps), drift, end.conditions
+        self.pace.visited(self._cost_ms(key for key in samples if key not in self.anchors) + self._anchors_cost_ms())
+
+    def _drifted(self, drift: float) -> str:
+        """Why the round is to be measured again for its drift; '' once too many have been."""
+        may_redo = self.redone < 3 + REDO_SHARE * len(self.stamps)
+        return f"drift {drift:.3f}" if self.plan.redo_drift and may_redo and not self.plan.is_calm(drift) else ""
+
+    def _broken_off(self, samples: Mapping[str, object]) -> str:
+        missing = [key for key in self.anchors if key not in samples]
+        return f"cut off before {len(missing)} anchors" if missing else ""
+
+    def _count_redone(self, reason: str) -> None:
+        self.redone += 1
+        self.pace.redone = self.redone
+        if self.redone > MOST_REDONE + len(self.stamps) - (self.redone - 1):
+            raise DeviceError(
+                f"{self.redone} of {len(self.stamps) + 1} rounds had to be measured again (now: {reason}); what is "
+                "measured is kept. Let the device cool, close other programs, and run the same command again"
+            )
 
     def _finish(self, key: str, *, ended: bool = False) -> bool:
         """Stores an ok outcome where the stop rule says so, or where rounds suffice now that measuring has ended."""
@@ -203,7 +270,7 @@ class _Campaign:
         return finished
 
     def _settle(self, key: str, status: Status, message: str) -> None:
-        self.profile.set_outcome(self.setup, key, status, message)
+        self.profile.set_outcome(self.setup, key, status, message, self.details.get(key))
         if status is not Status.OK and key in self.anchors:
             self.anchors.remove(key)
         self._unload(key)

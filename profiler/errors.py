@@ -3,6 +3,8 @@
 NetlatheError               (archspace/errors.py)
 └── ProfilerError
     ├── DeviceError             a device that cannot be found, opened or used any more: the campaign ends
+    │   ├── ConnectionLostError     the link to a phone broke; connecting again may help
+    │   └── CommandTimeoutError     a command on a phone said nothing for too long
     ├── UnsupportedGraphError   a graph that the runtime does not execute there, with the runtime's reason: it stays so
     └── MeasurementError        a measurement that should have worked and did not: a later run tries again
 """
@@ -18,6 +20,14 @@ class ProfilerError(NetlatheError):
 
 class DeviceError(ProfilerError):
     """A device that cannot be found, opened or used any more."""
+
+
+class ConnectionLostError(DeviceError):
+    """The link to a phone broke, or the phone vanished; connecting again may help."""
+
+
+class CommandTimeoutError(DeviceError):
+    """A command on a phone was silent, or took, longer than it may."""
 
 
 class UnsupportedGraphError(ProfilerError):

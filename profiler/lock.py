@@ -1,4 +1,4 @@
-"""One campaign at a time per profile file."""
+"""One campaign at a time per profile file and setup: several phones may fill one file side by side."""
 
 from __future__ import annotations
 
@@ -12,30 +12,28 @@ from profiler.errors import ProfilerError
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Keeps other campaigns out of the profile file meanwhile; reading it goes on.
+def exclusive(path: Path, name: str, refusal: str) -> Iterator[None]:
+    """Keeps others who ask for the same path and name out meanwhile.
 
-    The lock is a flock on `<path>.lock`: the system releases it even after kill -9, so it is never stale. Raises
-    ProfilerError when another process holds it, or where files cannot be locked.
+    The lock is a flock on `<path>.<name>.lock`: the system releases it even after kill -9, so it is never stale. Raises
+    ProfilerError with the words of `refusal` when another process holds it, or where files cannot be locked.
     """
-    side = path.with_name(path.name + ".lock")
+    side = path.with_name(f"{path.name}.{name}.lock")
     try:
         handle = os.open(side, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise ProfilerError(f"{side}: the lock file cannot be made ({error}); is the folder writable?") from error
     try:
-        _acquire(handle, path)
+        _acquire(handle, side, refusal)
         yield
     finally:
         os.close(handle)
 
 
-def _acquire(handle: int, path: Path) -> None:
+def _acquire(handle: int, side: Path, refusal: str) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ProfilerError(
-            f"{path}: another campaign is measuring into this file; wait for it to end, or name another file"
-        ) from None
+        raise ProfilerError(refusal) from None
     except OSError as error:
-        raise ProfilerError(f"{path}: cannot be locked ({error}); keep profile files on a local disk") from error
+        raise ProfilerError(f"{side}: cannot be locked ({error}); keep it on a local disk") from error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 TELL_EVERY_S = 0.2  # often enough for the eye; drawing between two visits disturbs the caches
 
@@ -22,11 +22,15 @@ class Progress:
     eta_s: float | None
     """Time left, the budget's rest at most; None while it cannot be told."""
     current: str
-    """Name of what is being loaded or measured."""
+    """Name of what is being loaded or measured, or what the device waits for."""
     drift: float
     """Of the latest round."""
     blocks_per_s: float
     """Graphs finished by this campaign per second of it."""
+    redone: int = 0
+    """Rounds so far that had to be measured again."""
+    conditions: Mapping[str, float | str] = field(default_factory=dict)
+    """Of the latest round."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -46,7 +50,8 @@ class Pace:
         on_progress: OnProgress | None,
         clock: Callable[[], float],
     ) -> None:
-        self.done, self.rounds, self.drift = reused, 0, 1.0
+        self.done, self.rounds, self.redone, self.drift = reused, 0, 0, 1.0
+        self.conditions: Mapping[str, float | str] = {}
         self._total, self._reused = total, reused
         self._on_progress, self._clock = on_progress, clock
         self._started = self._told_at = self._estimated_at = clock()
@@ -90,6 +95,7 @@ class Pace:
             speed = (self.done - self._reused) / self.elapsed_s if self.elapsed_s > 0 else 0.0
             self._on_progress(
                 Progress(
-                    self.done, self._total, self.rounds, self.elapsed_s, self.eta_s, current, self.drift, speed
+                    self.done, self._total, self.rounds, self.elapsed_s, self.eta_s, current, self.drift, speed,
+                    self.redone, self.conditions,
                 )
             )  # fmt: skip

@@ -36,7 +36,8 @@ REFERENCE_ROUNDS = 30
 """The machine's usual speed is what it was in so many first rounds of a profile."""
 
 CALM_DRIFT = 1.25
-"""A round that differs more than this from the usual speed, either way, does not count towards min_rounds."""
+"""A round that differs more than this from the usual speed, either way, does not count towards min_rounds, unless the
+plan says otherwise (redo_drift)."""
 
 UNKNOWN_MS = 1.0
 """A guess, for graphs that have never run, of their latency."""
@@ -63,11 +64,16 @@ class Plan:
     """Longer rounds are split: a round is stored as it ends, so this is what a power cut may cost."""
     loaded_bytes: float = 2.0**31
     """Graphs are measured in waves that need about this much memory at once."""
+    overhead_ms: float = 0.0
+    """What a visit takes beyond its runs, as starting a program on a phone."""
+    redo_drift: float | None = None
+    """A round in which the anchors differ more than this from the usual speed is measured again. None: such rounds are
+    corrected like all others, and do not count towards min_rounds beyond CALM_DRIFT."""
 
     def __post_init__(self) -> None:
         budget = math.inf if self.budget_s is None else self.budget_s
         positive = (self.runs, self.anchor_visits, self.target_error, self.visit_ms, self.round_s, self.loaded_bytes)
-        if min(*positive, budget) <= 0 or self.warmups < 0:
+        if min(*positive, budget, self.redo_drift or 1) <= 0 or min(self.warmups, self.overhead_ms) < 0:
             raise MeasurementError(f"runs, visits, errors, times and memory of a plan must be above zero: {self}")
         if not FEWEST_ROUNDS <= self.min_rounds <= self.max_rounds:
             raise MeasurementError(
@@ -83,8 +89,18 @@ class Plan:
     def cost_ms(self, latency_ms: float | None) -> float:
         """What one visit takes, warm-ups included."""
         visit = self.visit("", latency_ms)
-        return (visit.runs + visit.warmups) * (UNKNOWN_MS if latency_ms is None else latency_ms)
+        return self.overhead_ms + (visit.runs + visit.warmups) * (UNKNOWN_MS if latency_ms is None else latency_ms)
 
+    def is_calm(self, drift: float) -> bool:
+        """Whether a round of that drift counts towards min_rounds."""
+        limit = CALM_DRIFT if self.redo_drift is None else 1 + self.redo_drift
+        return 1 / limit <= drift <= limit
+
+
+PHONE_PLAN = Plan(
+    runs=10, warmups=3, min_rounds=5, max_rounds=20, round_s=4, loaded_bytes=2.0**28, overhead_ms=30, redo_drift=0.05
+)
+"""For a phone, where each visit starts a program: more runs in fewer, longer rounds."""
 
 Latencies = Mapping[str, float | None]
 """Graph key -> latency in ms as far as known: what a visit is going to take."""
@@ -139,16 +155,11 @@ def round_drifts(anchor_ms: Mapping[float, Mapping[str, float]]) -> dict[float, 
     }
 
 
-def is_calm(drift: float) -> bool:
-    """Whether the machine was near its usual speed."""
-    return 1 / CALM_DRIFT <= drift <= CALM_DRIFT
-
-
 def is_done(rounds: Sequence[Round], plan: Plan) -> bool:
     """The stop rule: enough calm rounds that agree, or as many rounds as a graph may get."""
     if len(rounds) >= plan.max_rounds:
         return True
-    if sum(is_calm(one.drift) for one in rounds) < plan.min_rounds:
+    if sum(plan.is_calm(one.drift) for one in rounds) < plan.min_rounds:
         return False
     return Measurement(tuple(rounds)).relative_error <= plan.target_error
 
@@ -193,6 +204,11 @@ class Ledger:
         for key, samples in samples_ms.items():
             self._insert(key, started_at, samples)
         self._drifts |= round_drifts(self._anchor_ms)
+
+    def preview(self, started_at: float, samples_ms: Mapping[str, Sequence[float]]) -> float:
+        """The drift that a round would have if it were entered; 1 where no anchor ran in it."""
+        anchors = {key: statistics.median(times) for key, times in samples_ms.items() if key in self.anchors}
+        return round_drifts({**self._anchor_ms, started_at: anchors}).get(started_at, 1.0)
 
     @property
     def drifts(self) -> Mapping[float, float]:

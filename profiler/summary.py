@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from archspace.profile_file import ProfileFile, RoundInfo
 from archspace.records import LatencyRecord, Setup, Status, noise_floor
-from profiler.protocol import is_calm
+from profiler.protocol import CALM_DRIFT
 
 BUSY_CPUS = 0.3
 """Cores kept busy by other programs, on average over a campaign, above which it is worth a warning."""
@@ -30,8 +30,12 @@ class CampaignSummary:
     wall_s: float
     inference_s: float
     """Time in runs that count."""
+    redone: int
+    """Rounds of this campaign that did not count and were measured again."""
     noise_floor: float | None
     """Median relative difference between two halves of a measurement's rounds."""
+    anchor_noise: float | None
+    """The same for the anchor blocks alone, which stand in every round."""
     drift_range: tuple[float, float] | None
     """Fastest and slowest round of this campaign relative to the usual speed; None without rounds."""
     warnings: tuple[str, ...]
@@ -44,7 +48,9 @@ def summarize(
     names: Mapping[str, str],
     stamps: Sequence[float],
     *,
+    anchors: Sequence[str],
     reused: int,
+    redone: int,
     wall_s: float,
     inference_s: float,
 ) -> CampaignSummary:
@@ -57,7 +63,7 @@ def summarize(
     )
     unfinished = tuple(name for key, name in names.items() if key not in found)
     own = set(stamps)
-    log = [info for info in profile.round_log(setup) if info.started_at in own]
+    log = [info for info in profile.round_log(setup) if info.started_at in own and "redone" not in info.conditions]
     drifts = [info.drift for info in log]
     warnings = [
         *_outcome_warnings(failed, unsupported, unfinished),
@@ -65,8 +71,9 @@ def summarize(
         *_machine_warnings(log),
     ]
     return CampaignSummary(
-        setup, records, failed, unsupported, unfinished, reused, len(stamps), wall_s, inference_s,
-        noise_floor(records), (min(drifts), max(drifts)) if drifts else None, tuple(warnings),
+        setup, records, failed, unsupported, unfinished, reused, len(stamps), wall_s, inference_s, redone,
+        noise_floor(records), noise_floor([found[key] for key in anchors if key in found]),
+        (min(drifts), max(drifts)) if drifts else None, tuple(warnings),
     )  # fmt: skip
 
 
@@ -109,7 +116,7 @@ def _quality_warnings(records: Sequence[LatencyRecord]) -> list[str]:
 
 def _machine_warnings(log: Sequence[RoundInfo]) -> list[str]:
     warnings = []
-    odd = [info.drift for info in log if not is_calm(info.drift)]
+    odd = [info.drift for info in log if not 1 / CALM_DRIFT <= info.drift <= CALM_DRIFT]
     if len(odd) > 0.1 * len(log):
         warnings.append(
             f"in {len(odd)} of {len(log)} rounds the machine ran at {1 / max(odd):.2f} to {1 / min(odd):.2f} times its "

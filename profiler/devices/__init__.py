@@ -2,66 +2,133 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from profiler.devices.base import Device, Visit
 from profiler.errors import DeviceError
+from profiler.protocol import PHONE_PLAN, Plan
 
-__all__ = ["Device", "DeviceRow", "Visit", "available_devices", "open_device"]
+__all__ = ["Device", "DeviceOptions", "DeviceRow", "Visit", "available_devices", "default_plan", "open_device"]
 
 
-def _open_local(threads: int, batch: int | None, cores: Sequence[int], dtype: str | None) -> Device:
+@dataclass(frozen=True)
+class DeviceOptions:
+    """How a device is to run graphs. What a device does not have, it refuses with a DeviceError."""
+
+    threads: int = 1
+    batch: int | None = None
+    """Images per inference: 1 by default, 8 on cuda."""
+    cores: str = ""
+    """Cores to run on: a hexadecimal mask, on a phone also big, mid, little or all; '' for the scheduler's choice."""
+    dtype: str | None = None
+    """float32 by default, on cuda float16."""
+    delegate: Literal["cpu", "gpu", "nnapi"] = "cpu"
+    """What executes the ops on a phone."""
+    xnnpack: bool = True
+    """Whether a phone's CPU runs XNNPACK's kernels rather than TFLite's own."""
+    benchmark_binary: Path | None = None
+    """benchmark_model for a phone, instead of the official one."""
+    max_thermal_status: int = 0
+    """Android's thermal status up to which rounds count."""
+
+
+Report = Callable[[str], None]
+
+
+def _open_local(options: DeviceOptions) -> Device:
     from profiler.devices.local import LocalDevice
 
-    _only_float32("local", dtype)
-    return LocalDevice(threads=threads, batch=1 if batch is None else batch, cores=cores)
+    _only_on_phones("local", options)
+    return LocalDevice(
+        threads=options.threads, batch=_batch(options, 1), cores=_core_numbers(options.cores),
+        dtype=options.dtype or "float32",
+    )  # fmt: skip
 
 
-def _open_onnxruntime(threads: int, batch: int | None, cores: Sequence[int], dtype: str | None) -> Device:
+def _open_onnxruntime(options: DeviceOptions) -> Device:
     from profiler.devices.onnxruntime import OnnxRuntimeDevice
 
-    _only_float32("onnxruntime", dtype)
-    return OnnxRuntimeDevice(threads=threads, batch=1 if batch is None else batch, cores=cores)
+    _only_on_phones("onnxruntime", options)
+    if options.dtype not in (None, "float32"):
+        raise DeviceError(f"onnxruntime: measures float32, got dtype {options.dtype!r}")
+    return OnnxRuntimeDevice(threads=options.threads, batch=_batch(options, 1), cores=_core_numbers(options.cores))
 
 
-def _open_cuda(threads: int, batch: int | None, cores: Sequence[int], dtype: str | None) -> Device:
+def _open_cuda(options: DeviceOptions) -> Device:
     from profiler.devices.cuda import CudaDevice
 
-    if threads != 1 or cores:
+    _only_on_phones("cuda", options)
+    if options.threads != 1 or options.cores:
         raise DeviceError("cuda: threads and cores are for devices that run on this computer's CPU; leave them out")
-    return CudaDevice(batch=8 if batch is None else batch, dtype=dtype or "float16")
+    return CudaDevice(batch=_batch(options, 8), dtype=options.dtype or "float16")
 
 
-_OPENERS: dict[str, Callable[[int, int | None, Sequence[int], str | None], Device]] = {
+def _open_phone(address: str, options: DeviceOptions, report: Report) -> Device:
+    from profiler.adb import open_connection
+    from profiler.devices.adb import PhoneDevice
+
+    if options.batch not in (None, 1):
+        raise DeviceError(f"{address}: a phone measures batches of 1, got batch {options.batch}; leave it out")
+    return PhoneDevice(
+        open_connection(address, on_authorize=report), benchmark_binary=options.benchmark_binary,
+        threads=options.threads, cores=options.cores, dtype=options.dtype or "float32", delegate=options.delegate,
+        xnnpack=options.xnnpack, max_thermal_status=options.max_thermal_status, report=report,
+    )  # fmt: skip
+
+
+_OPENERS: dict[str, Callable[[DeviceOptions], Device]] = {
     "local": _open_local,
     "onnxruntime": _open_onnxruntime,
     "cuda": _open_cuda,
 }
 
-
-def _only_float32(name: str, dtype: str | None) -> None:
-    if dtype not in (None, "float32"):
-        raise DeviceError(f"{name}: measures float32, got dtype {dtype!r}")
+PHONES = ("usb", "tcp", "server")
+"""What an address of a phone begins with."""
 
 
-def open_device(
-    name: str,
-    *,
-    threads: int = 1,
-    batch: int | None = None,
-    cores: Sequence[int] = (),
-    dtype: str | None = None,
-) -> Device:
-    """Opens 'local' (LiteRT on this CPU), 'onnxruntime' (the same CPU) or 'cuda' (PyTorch on the first GPU).
+def _only_on_phones(name: str, options: DeviceOptions) -> None:
+    given = {"delegate": options.delegate != "cpu", "benchmark_binary": options.benchmark_binary is not None}
+    given["xnnpack"] = not options.xnnpack
+    for option, is_given in given.items():
+        if is_given:
+            raise DeviceError(f"{name}: the option {option} is for phones; leave it out")
 
-    `batch` is 1 by default, 8 on cuda; `cores` pins to CPU cores by number; `dtype` is float32, on cuda also float16,
-    its default. Raises DeviceError for an unknown name, or where the device cannot be used and why.
+
+def _batch(options: DeviceOptions, default: int) -> int:
+    return default if options.batch is None else options.batch
+
+
+def _core_numbers(mask: str) -> list[int]:
+    """Core numbers of a hexadecimal mask: 'a' -> [1, 3]."""
+    try:
+        bits = int(mask or "0", 16)
+    except ValueError:
+        raise DeviceError(f"cores: this computer takes a hexadecimal mask such as 3 or f0, got {mask!r}") from None
+    return [core for core in range(bits.bit_length()) if bits >> core & 1]
+
+
+def open_device(name: str, options: DeviceOptions | None = None, *, report: Report = lambda message: None) -> Device:
+    """Opens 'local' (LiteRT on this CPU), 'onnxruntime' (the same CPU), 'cuda' (PyTorch on the first GPU), or a phone:
+    'usb', 'usb:SERIAL', 'tcp:HOST:PORT', or 'server:SERIAL' through a running adb server.
+
+    `report` is told what a person should know or do, as to look at the phone. Raises DeviceError for an unknown name,
+    or where the device cannot be used and why.
     """
+    options = options or DeviceOptions()
+    if name.partition(":")[0] in PHONES:
+        return _open_phone(name, options, report)
     if name not in _OPENERS:
-        raise DeviceError(f"unknown device {name!r}; known: {', '.join(_OPENERS)}")
-    return _OPENERS[name](threads, batch, cores, dtype)
+        known = ", ".join((*_OPENERS, "usb", "usb:SERIAL", "tcp:HOST:PORT", "server:SERIAL"))
+        raise DeviceError(f"unknown device {name!r}; known: {known}")
+    return _OPENERS[name](options)
+
+
+def default_plan(device: Device) -> Plan:
+    """How much effort a latency deserves there, unless a user says otherwise."""
+    return PHONE_PLAN if device.setup.runtime == "tflite" else Plan()
 
 
 @dataclass(frozen=True)
@@ -69,22 +136,37 @@ class DeviceRow:
     """One line of `netlathe devices`."""
 
     name: str
-    state: Literal["ready", "unavailable"]
+    """As `open_device` takes it."""
+    state: str
+    """ready or unavailable; of a phone also unauthorized, offline, busy, no permission."""
     detail: str
     """The setup when ready, else why not."""
     hint: str = ""
     """What to do when it is not ready."""
+    model: str = ""
+    soc: str = ""
+    android: str = ""
 
 
 def available_devices() -> list[DeviceRow]:
-    """Every known device, and whether it can be opened with its defaults."""
-    return [_row(name) for name in _OPENERS]
+    """Every device that can be found from here, phones last, and whether it can be opened with its defaults."""
+    from profiler.adb import list_phones
+
+    phones = [
+        DeviceRow(
+            p.address, p.state, ", ".join(filter(None, (p.model, p.soc, p.android and f"Android {p.android}"))),
+            p.hint, p.model, p.soc, p.android,
+        )
+        for p in list_phones()
+    ]  # fmt: skip
+    return [*map(_row, _OPENERS), *phones]
 
 
 def _row(name: str) -> DeviceRow:
     try:
         with open_device(name) as device:
-            return DeviceRow(name, "ready", str(device.setup))
+            setup = device.setup
+            return DeviceRow(name, "ready", str(setup), model=setup.device, soc=setup.processor)
     except DeviceError as error:
         reason, _, hint = str(error).partition("; ")
         return DeviceRow(name, "unavailable", reason, hint)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from archspace.graph import Graph
 from archspace.ops import Zeros
 from archspace.records import Setup
 from profiler.errors import MeasurementError, UnsupportedGraphError
-
-Timing = tuple[str, list[float] | MeasurementError | UnsupportedGraphError]
-"""Graph key, and the times of one visit in ms, or why there are none."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +21,43 @@ class Visit:
     warmups: int
 
 
+@dataclass(frozen=True)
+class Timing:
+    """What one visit gave: times in ms, or why there are none."""
+
+    key: str
+    outcome: Sequence[float] | MeasurementError | UnsupportedGraphError
+    details: Mapping[str, float] = field(default_factory=dict)
+    """What else the runtime told of this graph, as init_ms or peak_memory_mb. Units stand in the names."""
+
+
+@dataclass(frozen=True)
+class RoundEnd:
+    """A round is over; the timings since the last one belong to it."""
+
+    started_at: float
+    """Seconds since the epoch."""
+    conditions: Mapping[str, float | str]
+    """What may explain the times: load, frequency, temperature, as far as readable. Units stand in the names."""
+    redo: str = ""
+    """Why the round must not count, as 'thermal status 2'; '' when it may."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The device waits until it is fit to go on."""
+
+    reason: str
+
+
+Event = Timing | RoundEnd | Waiting
+
+
 class Device(Protocol):
     """A place where graphs run and are timed. Use it in a with statement.
 
     One graph after another is loaded; then rounds visit loaded graphs in ever new orders; graphs that are finished are
-    unloaded, so visits get fewer. All methods raise DeviceError once the device cannot be used any more.
+    unloaded, so rounds get shorter. All methods raise DeviceError once the device cannot be used any more.
     """
 
     @property
@@ -45,14 +74,18 @@ class Device(Protocol):
     def unload(self, keys: Iterable[str]) -> None:
         """Frees what these graphs hold; keys that are not loaded are ignored."""
 
-    def time_round(self, visits: Sequence[Visit]) -> Iterator[Timing]:
-        """Makes the visits in this order and yields each one's times, so that a whole round may be one shell session on
-        a phone. A graph that fails yields its MeasurementError and the others go on; one that turns out only now not to
-        be supported yields that. A device that heats up may wait here until it is fit to start.
+    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[Event]:
+        """Makes the visits of each round in this order and yields every visit's Timing as it comes, then its RoundEnd,
+        so that many rounds may be one shell session on a phone. All rounds start after the time `after` (seconds since
+        the epoch, even if the clock was set back) and at different times.
+
+        A graph that fails yields its MeasurementError and the others go on; one that turns out only now not to be
+        supported yields that. A round that was cut off midway may end early. To stop, close the iterator.
         """
 
-    def conditions(self) -> Mapping[str, float | str]:
-        """What may explain the times: load, frequency, temperature, as far as readable. Units stand in the names."""
+    def recovered(self) -> Iterator[Event]:
+        """Rounds on this setup that an interrupted campaign has measured but perhaps not stored, in the same form. The
+        device forgets each when the next one is asked for."""
 
     def close(self) -> None:
         """Frees everything and restores what was changed; closing twice is harmless."""

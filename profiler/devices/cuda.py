@@ -76,9 +76,9 @@ class CudaDevice(InProcessDevice):
         values = torch.from_numpy(random_input(shape)).to("cuda", self._dtype)
         return values.permute(0, 3, 1, 2) if len(shape) == 4 else values
 
-    def conditions(self) -> Mapping[str, float | str]:
+    def _conditions(self) -> Mapping[str, float | str]:
         """Those of the computer, and gpu_frequency_mhz and gpu_temperature_c where nvidia-ml-py is installed."""
-        found = dict(super().conditions())
+        found = dict(super()._conditions())
         try:
             found["gpu_frequency_mhz"] = float(torch.cuda.clock_rate())
             found["gpu_temperature_c"] = float(torch.cuda.temperature())

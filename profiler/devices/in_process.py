@@ -17,7 +17,7 @@ from archspace.errors import ArchspaceError
 from archspace.graph import Graph
 from archspace.ops import Shape
 from archspace.records import Setup
-from profiler.devices.base import Timing, Visit, check_loadable
+from profiler.devices.base import Event, RoundEnd, Timing, Visit, check_loadable
 from profiler.devices.host import HostMonitor, machine_name, os_name, processor_name
 from profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
 
@@ -28,6 +28,11 @@ Stopwatch = Callable[[int, int], list[float]]
 def random_input(shape: Shape) -> NDArray[np.float32]:
     """Fixed random values of that shape: zeros or denormals would not take the usual time."""
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def random_int8_input(shape: Shape) -> NDArray[np.int8]:
+    """Fixed random values of that shape, over all that int8 holds."""
+    return np.random.default_rng(0).integers(-128, 128, shape, np.int8)
 
 
 class InProcessDevice(ABC):
@@ -74,18 +79,27 @@ class InProcessDevice(ABC):
         for key in keys:
             loaded.pop(key, None)
 
-    def time_round(self, visits: Sequence[Visit]) -> Iterator[Timing]:
+    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[Event]:
+        for visits in rounds:
+            started_at = after = max(time.time(), after + 1e-3)
+            yield from self._time_round(visits)
+            yield RoundEnd(started_at, self._conditions())
+
+    def _time_round(self, visits: Sequence[Visit]) -> Iterator[Timing]:
         loaded = self._open()
         collected = gc.isenabled()
         gc.disable()  # a collection inside a run would be counted as the graph's time
         try:
             for visit in visits:
-                yield visit.key, _time(loaded.get(visit.key), visit)
+                yield Timing(visit.key, _time(loaded.get(visit.key), visit))
         finally:
             if collected:
                 gc.enable()
 
-    def conditions(self) -> Mapping[str, float | str]:
+    def recovered(self) -> Iterator[Event]:
+        return iter(())  # a round that was not stored was never out of this process
+
+    def _conditions(self) -> Mapping[str, float | str]:
         return self._monitor.conditions()
 
     def close(self) -> None:
@@ -126,10 +140,10 @@ class HostDevice(InProcessDevice):
         self.core_mask = f"{sum(1 << core for core in set(cores)):x}" if cores else ""
         self._cores_before = _pin(cores) if cores else None
 
-    def _host_setup(self, runtime: str, version: str, delegate: str) -> Setup:
+    def _host_setup(self, runtime: str, version: str, delegate: str, dtype: str = "float32") -> Setup:
         return Setup(
             device=machine_name(), processor=processor_name(), os=os_name(), runtime=runtime, runtime_version=version,
-            delegate=delegate, threads=self.threads, core_mask=self.core_mask, batch=self.batch,
+            delegate=delegate, threads=self.threads, core_mask=self.core_mask, dtype=dtype, batch=self.batch,
             details=(("cores", str(os.cpu_count())),),
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""This computer's CPU through LiteRT, as on a phone: XNNPACK, float32."""
+"""This computer's CPU through LiteRT, as on a phone: XNNPACK, float32 or int8."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from importlib.metadata import version
 from ai_edge_litert.interpreter import Interpreter
 
 from archspace.blocks import ConvBlock
-from archspace.forms.tflite import write_tflite
+from archspace.forms.tflite import DTYPES, write_tflite
 from archspace.graph import Graph
 from archspace.records import Setup
-from profiler.devices.in_process import HostDevice, Stopwatch, random_input, stopwatch
+from profiler.devices.in_process import HostDevice, Stopwatch, random_input, random_int8_input, stopwatch
+from profiler.errors import DeviceError
 
 
 class LocalDevice(HostDevice):
     """LiteRT in this process, one interpreter per loaded graph.
 
     A run is one `Interpreter.invoke`: 0.6 us for a graph without work, of which Python takes 0.2 us. `models` are
-    .tflite files by graph key: they run in place of one that is written from the graph with random weights.
+    .tflite files by graph key: they run in place of one that is written from the graph with random weights. `dtype` is
+    float32, or int8: quantized from the input to the output. Raises DeviceError for any other.
     """
 
     def __init__(
@@ -30,21 +32,26 @@ class LocalDevice(HostDevice):
         batch: int = 1,
         cores: Sequence[int] = (),
         models: Mapping[str, bytes] | None = None,
+        dtype: str = "float32",
     ) -> None:
+        if dtype not in DTYPES:
+            raise DeviceError(f"local: dtype must be {' or '.join(DTYPES)}, got {dtype!r}")
         super().__init__(threads, batch, cores)
         _announce()
         self.models = dict(models or {})
+        self.dtype = dtype
 
     @cached_property
     def setup(self) -> Setup:
-        return self._host_setup("litert", version("ai-edge-litert"), "xnnpack")
+        return self._host_setup("litert", version("ai-edge-litert"), "xnnpack", self.dtype)
 
     def _build(self, graph: Graph) -> Stopwatch:
-        content = self.models.get(graph.key) or write_tflite(graph)
+        content = self.models.get(graph.key) or write_tflite(graph, dtype=self.dtype)
         interpreter = Interpreter(model_content=content, num_threads=self.threads)
         interpreter.allocate_tensors()
         for detail, shape in zip(interpreter.get_input_details(), graph.inputs, strict=True):
-            interpreter.set_tensor(detail["index"], random_input(shape))
+            values = random_int8_input(shape) if self.dtype == "int8" else random_input(shape)
+            interpreter.set_tensor(detail["index"], values)  # a ValueError for a given file of another dtype
         return stopwatch(interpreter.invoke)
 
 

@@ -9,8 +9,10 @@ from archspace.blocks import ConvBlock
 from archspace.graph import Graph
 from archspace.records import Setup
 from profiler.campaign import WorkItem
-from profiler.devices.base import Timing, Visit, check_loadable
+from profiler.devices.base import Event, RoundEnd, Timing, Visit, check_loadable
 from profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
+
+EPOCH = 1.7e9  # when every simulated machine is switched on, in seconds
 
 SETUP = Setup("simulated", "none", "none", "simulation", "1")
 
@@ -46,6 +48,7 @@ class SimulatedDevice:
         self.most_loaded = 0
         self.visits: list[Visit] = []
         self.rounds: list[float] = []  # duration of each, in s
+        self.left_over: list[Event] = []  # what an interrupted campaign did not fetch
         self._closed = False
         self._rng = random.Random(seed)
 
@@ -65,16 +68,24 @@ class SimulatedDevice:
         for key in keys:
             self.loaded.pop(key, None)
 
-    def time_round(self, visits: Sequence[Visit]) -> Iterator[Timing]:
-        start = self.now
-        for visit in visits:
-            self._check()
-            self.visits.append(visit)
-            if visit.key in self.broken or visit.key not in self.loaded:
-                yield visit.key, MeasurementError("segmentation fault")
-            else:
-                yield visit.key, [self._run(visit.key) for _ in range(visit.warmups + visit.runs)][visit.warmups :]
-        self.rounds.append(self.now - start)
+    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[Event]:
+        for visits in rounds:
+            start = self.now
+            after = max(EPOCH + start, after + 1e-3)
+            for visit in visits:
+                self._check()
+                self.visits.append(visit)
+                yield Timing(visit.key, self._outcome(visit), {"init_ms": 0.5})
+            self.rounds.append(self.now - start)
+            yield RoundEnd(after, self._conditions())
+
+    def recovered(self) -> Iterator[Event]:
+        yield from self.left_over
+
+    def _outcome(self, visit: Visit) -> list[float] | MeasurementError | UnsupportedGraphError:
+        if visit.key in self.broken or visit.key not in self.loaded:
+            return MeasurementError("segmentation fault")
+        return [self._run(visit.key) for _ in range(visit.warmups + visit.runs)][visit.warmups :]
 
     def _run(self, key: str) -> float:
         ms = self.loaded[key] * self.slowdown(self.now) * self._rng.lognormvariate(0, self.noise)
@@ -82,7 +93,7 @@ class SimulatedDevice:
         self.now += ms / 1e3
         return ms
 
-    def conditions(self) -> Mapping[str, float | str]:
+    def _conditions(self) -> Mapping[str, float | str]:
         return {"load_1min": 0.25}
 
     def close(self) -> None:

@@ -203,9 +203,9 @@ def test_an_unsupported_graph_stays_so_and_is_not_tried_again(profile):
 
 def test_a_device_may_find_out_only_while_running_that_a_graph_is_unsupported(profile):
     class Distant(SimulatedDevice):
-        def time_round(self, visits):
-            for key, timing in super().time_round(visits):
-                yield key, UnsupportedGraphError("op 'conv' is not known here") if key == KEYS[0] else timing
+        def _outcome(self, visit):
+            error = UnsupportedGraphError("op 'conv' is not known here")
+            return error if visit.key == KEYS[0] else super()._outcome(visit)
 
     summary = run(Distant(), profile)
     assert [r.name for r in summary.unsupported] == [ITEMS[0].name]
@@ -215,9 +215,8 @@ def test_a_device_may_find_out_only_while_running_that_a_graph_is_unsupported(pr
 @pytest.mark.parametrize("times", [[], [0.0], [-1.0], [math.nan], [math.inf, 1.0]])
 def test_impossible_times_from_a_device_are_a_failure_not_a_latency(profile, times):
     class Liar(SimulatedDevice):
-        def time_round(self, visits):
-            for key, timing in super().time_round(visits):
-                yield key, times if key == KEYS[0] else timing
+        def _outcome(self, visit):
+            return times if visit.key == KEYS[0] else super()._outcome(visit)
 
     summary = run(Liar(), profile)
     assert [r.name for r in summary.failed] == [ITEMS[0].name]
@@ -319,7 +318,7 @@ def test_once_the_budget_is_out_no_further_wave_is_loaded(profile):
 
 def test_a_second_campaign_into_the_same_file_is_refused_while_the_first_runs(profile):
     device = SimulatedDevice()
-    with exclusive(profile.path), pytest.raises(ProfilerError, match="another campaign"):
+    with exclusive(profile.path, SETUP.key, "held"), pytest.raises(ProfilerError, match="another campaign"):
         run(device, profile)
     assert device.loads == []
     assert len(run(device, profile).records) == 12
@@ -364,7 +363,7 @@ def test_conditions_are_stored_with_each_round(profile):
 
 def test_other_programs_that_keep_the_machine_busy_are_worth_a_warning(profile):
     class Busy(SimulatedDevice):
-        def conditions(self):
+        def _conditions(self):
             return {"other_cpus": 1.5}
 
     assert any("1.5 cores busy" in warning for warning in run(Busy(), profile).warnings)

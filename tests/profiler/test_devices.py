@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import gc
 import math
 import os
@@ -15,10 +16,11 @@ from simulated import SimulatedDevice
 from archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
 from archspace.forms.tflite import write_tflite
 from archspace.forms.torch import TorchGraph
-from archspace.graph import Graph
+from archspace.graph import Graph, GraphBuilder
+from archspace.ops import Activation, ActivationKind, Concat
 from archspace.records import Setup
-from profiler.devices import available_devices, open_device
-from profiler.devices.base import Visit
+from profiler.devices import DeviceOptions, available_devices, open_device
+from profiler.devices.base import RoundEnd, Timing, Visit
 from profiler.devices.cuda import folded
 from profiler.devices.host import HostMonitor, os_name
 from profiler.devices.local import LocalDevice
@@ -33,13 +35,20 @@ HOST_DEVICES = ["local", "onnxruntime"]
 
 @pytest.fixture(params=["simulated", *HOST_DEVICES, pytest.param("cuda", marks=needs_gpu)])
 def device(request):
-    opened = SimulatedDevice() if request.param == "simulated" else open_device(request.param, batch=1)
+    opened = SimulatedDevice() if request.param == "simulated" else open_device(request.param, DeviceOptions(batch=1))
     with opened as found:
         yield found
 
 
+def one_round(device, visits):
+    """(key, outcome) of each visit of a single round."""
+    events = list(device.time_rounds([visits]))
+    assert isinstance(events[-1], RoundEnd)
+    return [(timing.key, timing.outcome) for timing in events[:-1]]
+
+
 def times(device, *keys, runs=3, warmups=1):
-    return list(device.time_round([Visit(key, runs, warmups) for key in keys]))
+    return one_round(device, [Visit(key, runs, warmups) for key in keys])
 
 
 class TestEveryDevice:
@@ -53,7 +62,7 @@ class TestEveryDevice:
         device.load("small", SMALL.graph())
         device.load("large", LARGE.graph())
         visits = [Visit("large", 2, 0), Visit("small", 5, 2), Visit("large", 1, 1)]
-        timings = list(device.time_round(visits))
+        timings = one_round(device, visits)
         assert [(key, len(ms)) for key, ms in timings] == [("large", 2), ("small", 5), ("large", 1)]
         assert all(0 < ms < math.inf for _, samples in timings for ms in samples)
 
@@ -95,13 +104,26 @@ class TestEveryDevice:
 
     def test_an_abandoned_round_does_no_harm(self, device):
         device.load("small", SMALL.graph())
-        next(device.time_round([Visit("small", 1, 0)] * 3))
+        next(device.time_rounds([[Visit("small", 1, 0)] * 3]))
         gc.collect()
         assert gc.isenabled()
         assert len(times(device, "small", "small")) == 2
 
     def test_conditions_are_numbers_or_texts_by_name(self, device):
-        assert all(isinstance(v, int | float | str) for v in device.conditions().values())
+        device.load("small", SMALL.graph())
+        *_, end = device.time_rounds([[Visit("small", 1, 0)]])
+        assert all(isinstance(v, int | float | str) for v in end.conditions.values())
+
+    def test_rounds_end_one_after_the_other_and_start_after_the_given_time(self, device):
+        device.load("small", SMALL.graph())
+        future = 4e9  # as if the clock had been set back since
+        events = list(device.time_rounds([[Visit("small", 1, 0)]] * 3, after=future))
+        assert [type(event) for event in events] == [Timing, RoundEnd] * 3
+        starts = [event.started_at for event in events[1::2]]
+        assert future < starts[0] < starts[1] < starts[2]
+
+    def test_nothing_is_recovered_after_an_undisturbed_campaign(self, device):
+        assert list(device.recovered()) == []
 
     def test_after_closing_it_refuses_to_work_and_closing_again_is_harmless(self, device):
         device.close()
@@ -127,7 +149,7 @@ class TestEveryDevice:
     ids=str,
 )
 def test_every_kind_of_block_runs_on_this_computer(name: str, block: Block):
-    with open_device(name, batch=2) as device:
+    with open_device(name, DeviceOptions(batch=2)) as device:
         device.load("x", block.graph(batch=2))
         ((_, samples),) = times(device, "x")
         assert len(samples) == 3
@@ -137,7 +159,7 @@ def test_every_kind_of_block_runs_on_this_computer(name: str, block: Block):
 def test_threads_and_pinning_stand_in_the_setup_and_pinning_ends_with_the_device(name):
     before = os.sched_getaffinity(0)
     core = max(before)
-    with open_device(name, threads=1, cores=[core]) as device:
+    with open_device(name, DeviceOptions(cores=f"{1 << core:x}")) as device:
         assert os.sched_getaffinity(0) == {core}
         assert device.setup.core_mask == f"{1 << core:x}"
         assert device.setup.threads == 1
@@ -154,14 +176,16 @@ def test_threads_and_pinning_stand_in_the_setup_and_pinning_ends_with_the_device
         ({"threads": 0}, "threads"),
         ({"threads": 10_000}, "threads"),
         ({"batch": 0}, "batch"),
-        ({"cores": [9999]}, "cores"),
+        ({"cores": "f" * 999}, "cores"),
+        ({"cores": "big"}, "hexadecimal"),
+        ({"delegate": "gpu"}, "for phones"),
         ({"dtype": "int4"}, "int4"),
     ],
 )
 @pytest.mark.parametrize("name", HOST_DEVICES)
 def test_options_that_this_computer_does_not_have_are_refused(name, options, reason):
     with pytest.raises(DeviceError, match=reason):
-        open_device(name, **options)
+        open_device(name, DeviceOptions(**options))
 
 
 def test_what_the_runtime_says_about_a_graph_it_refuses_reaches_the_message():
@@ -176,15 +200,75 @@ def test_a_given_file_is_what_runs():
     models = {graph.key: write_tflite(graph, seed=7)}
     with LocalDevice(models=models) as device:
         device.load(graph.key, graph)
-        ((_, times),) = device.time_round([Visit(graph.key, 3, 1)])
+        ((_, times),) = one_round(device, [Visit(graph.key, 3, 1)])
     assert len(times) == 3
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        MBConv(8, 8, 14, 14, se=0.25),
+        MBConv(8, 16, 15, 15, 2, kernel=5, activation="hard_swish", se=0.25, padding="symmetric"),
+        SeparableConv(8, 16, 14, 14, 2),
+        Pool("avg", 8, 14, 14, stride=2),
+        LinearHead(8, 10, 7, 7),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_int8_blocks_run_on_this_computer(batch: int, block: Block):
+    with open_device("local", DeviceOptions(dtype="int8", batch=batch)) as device:
+        assert (device.setup.dtype, device.setup.batch) == ("int8", batch)
+        device.load("x", block.graph(batch=batch))
+        ((_, samples),) = times(device, "x")
+        assert len(samples) == 3
+
+
+def test_what_runs_in_int8_is_an_int8_file(monkeypatch):
+    graph, written = SMALL.graph(), []
+
+    def keep(graph: Graph, **options: str) -> bytes:
+        written.append(write_tflite(graph, **options))
+        return written[-1]
+
+    monkeypatch.setattr("profiler.devices.local.write_tflite", keep)
+    with LocalDevice(dtype="int8") as device:
+        device.load("x", graph)
+    assert written[-1] == write_tflite(graph, dtype="int8")
+
+
+def test_setups_of_different_dtypes_differ():
+    with LocalDevice(dtype="int8") as int8, LocalDevice() as float32:
+        assert int8.setup != float32.setup
+        assert dataclasses.replace(int8.setup, dtype="float32") == float32.setup
+
+
+@pytest.mark.parametrize(("of_file", "of_device"), [("float32", "int8"), ("int8", "float32")])
+def test_a_given_file_of_another_dtype_is_refused(of_file: str, of_device: str):
+    graph = SMALL.graph()
+    models = {graph.key: write_tflite(graph, dtype=of_file)}
+    refused = pytest.raises(UnsupportedGraphError, match=f"(?i)type {of_device}.*type {of_file}")
+    with LocalDevice(models=models, dtype=of_device) as device, refused:
+        device.load("x", graph)
+
+
+def test_a_graph_without_an_int8_form_is_unsupported_in_int8_and_runs_in_float32():
+    builder = GraphBuilder((1, 8, 8, 4))
+    gate = builder.add("gate", Activation(ActivationKind.SIGMOID), 0)
+    builder.add("join", Concat(), gate, 0)
+    refused = pytest.raises(UnsupportedGraphError, match="'join': the op CONCATENATION has no int8 form")
+    with LocalDevice(dtype="int8") as device, refused:
+        device.load("x", builder.build())
+    with LocalDevice() as device:
+        device.load("x", builder.build())
+        assert len(times(device, "x")) == 1
+
+
 def test_an_unexpected_failure_while_loading_is_not_taken_for_an_unsupported_graph(monkeypatch):
-    def out_of_memory(graph: Graph) -> bytes:
+    def out_of_memory(graph: Graph, **options: str) -> bytes:
         raise MemoryError("8 GiB")
 
-    def broken(graph: Graph) -> bytes:
+    def broken(graph: Graph, **options: str) -> bytes:
         raise KeyError("oops")
 
     with LocalDevice() as device:
@@ -221,10 +305,10 @@ def test_without_a_gpu_the_cuda_device_says_so():
         open_device("cuda")
 
 
-@pytest.mark.parametrize("options", [{"threads": 2}, {"cores": [0]}])
+@pytest.mark.parametrize("options", [{"threads": 2}, {"cores": "1"}])
 def test_cuda_takes_no_options_of_a_cpu(options):
     with pytest.raises(DeviceError, match="leave them out"):
-        open_device("cuda", **options)
+        open_device("cuda", DeviceOptions(**options))
 
 
 def test_folding_batch_norm_for_the_gpu_leaves_the_result_as_it_is():
@@ -241,7 +325,7 @@ def test_folding_batch_norm_for_the_gpu_leaves_the_result_as_it_is():
 @needs_gpu
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_the_gpu_measures_batches_of_eight_in_either_precision(dtype):
-    with open_device("cuda", dtype=dtype) as device:
+    with open_device("cuda", DeviceOptions(dtype=dtype)) as device:
         assert (device.setup.batch, device.setup.dtype) == (8, dtype)
         device.load("x", MBConv(16, 16, 28, 28, se=0.25).graph(batch=8))
         ((_, samples),) = times(device, "x", runs=10)
@@ -252,12 +336,12 @@ def test_the_gpu_measures_batches_of_eight_in_either_precision(dtype):
 def test_the_gpu_refuses_unknown_precision_and_empty_batches():
     for options in ({"dtype": "int4"}, {"batch": 0}):
         with pytest.raises(DeviceError):
-            open_device("cuda", **options)
+            open_device("cuda", DeviceOptions(**options))
 
 
 def test_every_device_is_listed_with_its_state():
     rows = {row.name: row for row in available_devices()}
-    assert list(rows) == ["local", "onnxruntime", "cuda"]
+    assert list(rows)[:3] == ["local", "onnxruntime", "cuda"]
     assert rows["local"].state == "ready"
     assert "litert" in rows["local"].detail
     assert rows["cuda"].state == ("ready" if torch.cuda.is_available() else "unavailable")

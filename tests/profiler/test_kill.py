@@ -27,9 +27,9 @@ import sys, time
 from test_kill import ITEMS, PLAN, LocalDevice, ProfileFile, run_campaign
 
 class Leisurely(LocalDevice):
-    def conditions(self):
+    def _conditions(self):
         time.sleep(0.05)  # leaves the parent time to strike before the last round
-        return super().conditions()
+        return super()._conditions()
 
 with Leisurely() as device, ProfileFile(sys.argv[1]) as profile:
     run_campaign(device, ITEMS, profile, PLAN)

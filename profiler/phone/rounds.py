@@ -1,0 +1,189 @@
+"""Rounds on a phone: sessions of measure.sh out, timings in, through broken links."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+
+from profiler.adb import ShellExit
+from profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, flags, parse
+from profiler.devices.base import Event, RoundEnd, Timing, Visit
+from profiler.errors import (
+    CommandTimeoutError,
+    ConnectionLostError,
+    DeviceError,
+    MeasurementError,
+    UnsupportedGraphError,
+)
+from profiler.op_profile import OpTime
+from profiler.phone import session
+from profiler.phone.conditions import Conditions
+from profiler.phone.workspace import Workspace
+
+VISIT_TIMEOUT_S = 60
+SILENCE_S = VISIT_TIMEOUT_S + 30.0
+MOST_RECONNECTS = 5  # without a result in between
+
+HINTS = {
+    session.NO_SPACE: "; free some of the phone's storage",
+    session.BUSY: "; wait for the other one to end",
+}
+
+
+class RoundReader:
+    """Makes timings and ends of rounds from what measure.sh says.
+
+    A round's time is the host's at the start of the session plus what has passed on the phone since boot: it follows
+    from the log alone, so a round that is read twice is recognized, and no clock that is set in between disturbs it.
+    """
+
+    def __init__(self, options: BenchmarkOptions, setup_key: str, start: Conditions, max_thermal_status: int) -> None:
+        self.options, self.setup_key = options, setup_key
+        self.start, self.max_thermal_status = start, max_thermal_status
+        self.op_times: dict[str, tuple[OpTime, ...]] = {}
+        self.begun = 0
+        """Rounds that have begun."""
+        self._session: session.SessionBegin | None = None
+        self._round: session.RoundBegin | None = None
+
+    def read(self, event: session.Event) -> Iterator[Event]:
+        """Nothing for a session of another setup."""
+        if isinstance(event, session.SessionBegin):
+            self._session = event if event.setup == self.setup_key else None
+        elif self._session is None:
+            return
+        elif isinstance(event, session.RoundBegin):
+            yield from self.cut_off()
+            self._round = event
+            self.begun += 1
+        elif isinstance(event, session.VisitDone):
+            yield self._timing(event)
+        elif isinstance(event, session.RoundDone):
+            yield self._end(event.conditions)
+
+    def cut_off(self) -> Iterator[Event]:
+        """The end of a round that will not go on, where there is one."""
+        if self._round is not None:
+            yield self._end(self._round.conditions)
+
+    def _timing(self, visit: session.VisitDone) -> Timing:
+        try:
+            result = parse(visit.output, visit.code, self.options)
+        except (MeasurementError, UnsupportedGraphError) as error:
+            return Timing(visit.key, error)
+        if result.op_times:
+            self.op_times[visit.key] = result.op_times
+        return Timing(visit.key, [result.runs.typical_ms], _details(result))
+
+    def _end(self, conditions: Conditions) -> RoundEnd:
+        begin, started = self._session, self._round
+        assert begin is not None
+        assert started is not None
+        self._round = None
+        # A round's place keeps times apart that the phone's clock, of 10 ms, does not.
+        started_at = begin.stamp + max(0.0, started.uptime_s - begin.uptime_s) + 1e-4 * self.begun
+        redo = self._unfit(started.conditions) or self._unfit(conditions)
+        return RoundEnd(started_at, conditions.values, redo)
+
+    def _unfit(self, conditions: Conditions) -> str:
+        """Why a round under these conditions must not count. A warm skin alone is no reason: the clocks were full."""
+        status = conditions.hot_reason(Conditions(), self.max_thermal_status)
+        return status or conditions.capped_reason(self.start) or ""
+
+
+class Batch:
+    """Rounds in one session of measure.sh; `begun` of them have begun when `run` ends, early if the phone gets hot.
+
+    When the link breaks, `come_back` is called to mend it; the results that the phone has logged meanwhile are fetched,
+    and the round that was cut off stays so.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        reader: RoundReader,
+        rounds: Sequence[Sequence[Visit]],
+        stamp: float,
+        come_back: Callable[[DeviceError], None],
+    ) -> None:
+        self.workspace, self.reader, self.rounds, self.stamp = workspace, reader, rounds, stamp
+        self.come_back = come_back
+        self.token = secrets.token_hex(8)
+        self._seen = 0  # of the session's events
+
+    @property
+    def begun(self) -> int:
+        return self.reader.begun
+
+    def run(self, mask: str) -> Iterator[Event]:
+        """Raises DeviceError when the phone does not come back, or measure.sh fails."""
+        planned = [
+            (str(i), [session.PlannedVisit(v.key, v.runs, v.warmups, VISIT_TIMEOUT_S) for v in visits])
+            for i, visits in enumerate(self.rounds)
+        ]
+        reader = self.reader
+        plan = session.write_plan(
+            reader.setup_key, self.stamp, flags(reader.options), mask, reader.max_thermal_status, planned
+        )
+        try:
+            self.workspace.put(plan, "plan")
+            yield from self._follow()
+        except (ConnectionLostError, CommandTimeoutError) as error:
+            yield from self._fetch(error)
+        self.workspace.remove_log(self.token)
+
+    def _follow(self) -> Iterator[Event]:
+        """What comes over the line."""
+        place = self.workspace
+        command = place.command("measure.sh", place.directory, place.path("plan"), self.token)
+        strays: list[str] = []
+        exits: list[ShellExit] = []
+        lines = self._lines(place.connection.stream(command, silence_s=SILENCE_S), exits)
+        for event in session.read_events(lines, self.token, strays):
+            self._seen += 1
+            yield from self.reader.read(event)
+        yield from self.reader.cut_off()
+        self._check(exits[0] if exits else ShellExit(-1, ""), strays)
+
+    @staticmethod
+    def _lines(stream: Iterator[str | ShellExit], exits: list[ShellExit]) -> Iterator[str]:
+        for item in stream:
+            if isinstance(item, ShellExit):
+                exits.append(item)
+            else:
+                yield item
+
+    def _check(self, ended: ShellExit, strays: Sequence[str]) -> None:
+        if ended.code not in (session.FINISHED, session.STOPPED_HOT):
+            said = "\n".join([*strays[-5:], ended.stderr.strip()]).strip() or "it said nothing"
+            raise DeviceError(
+                f"{self.workspace.connection.address}: measuring on the phone ended with exit code {ended.code}: {said}"
+                f"{HINTS.get(ended.code, '')}"
+            )
+
+    def _fetch(self, error: DeviceError) -> Iterator[Event]:
+        """What the phone has logged and the broken link did not bring."""
+        for attempt in range(MOST_RECONNECTS):
+            try:
+                self.come_back(error)
+                events = list(session.read_events(self.workspace.read_log(self.token)))
+                break
+            except ConnectionLostError as again:
+                if attempt == MOST_RECONNECTS - 1:
+                    raise
+                error = again
+        for event in events[self._seen :]:
+            yield from self.reader.read(event)
+        yield from self.reader.cut_off()
+
+
+def _details(result: BenchmarkResult) -> dict[str, float]:
+    """What is worth keeping of a graph beside its time, as far as the tool told it."""
+    found = {
+        "init_ms": result.init_ms,
+        "first_inference_ms": result.first_inference_ms,
+        "init_memory_mb": result.init_memory_mb,
+        "memory_mb": result.overall_memory_mb,
+        "model_mb": result.model_mb,
+    }
+    return {name: value for name, value in found.items() if value is not None}

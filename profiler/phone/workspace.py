@@ -1,0 +1,176 @@
+"""netlathe's own directory on a phone: scripts, models, results. Nothing is written anywhere else."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import io
+import platform
+import shlex
+import tarfile
+from collections.abc import Collection, Iterable, Mapping
+
+from archspace.resources import device_script_path
+from profiler.adb import AdbConnection, ShellResult
+from profiler.errors import DeviceError
+from profiler.phone.session import log_lines
+
+DIRECTORY = "/data/local/tmp/netlathe"  # the shell may execute files there, unlike on /sdcard
+SCRIPTS = ("describe.sh", "conditions.sh", "claim.sh", "unpack.sh", "steady.sh", "measure.sh")
+LEASE_S = 60
+"""So long after its last sign of life another computer's claim on the phone stands."""
+
+TAR_BYTES = 32 * 2**20
+"""Models go over in archives of about this size: one costs as little as a single file, and a broken one little time."""
+
+PUSH_TIMEOUT_S = 300.0
+
+
+class Workspace:
+    """The directory, as seen through a connection. All methods raise DeviceError."""
+
+    def __init__(self, connection: AdbConnection, directory: str = DIRECTORY) -> None:
+        self.connection, self.directory = connection, directory
+        self.models: dict[str, str] = {}  # sha256 by graph key of what is there
+
+    def path(self, name: str) -> str:
+        return f"{self.directory}/{name}"
+
+    def command(self, script: str, *arguments: str) -> str:
+        """The command line that runs one of the scripts."""
+        return shlex.join(["sh", self.path(f"scripts/{script}"), *arguments])
+
+    def run(self, command: str, what: str, *, timeout_s: float = 60.0) -> ShellResult:
+        """Raises DeviceError, saying what failed and why, unless the command's exit code is 0."""
+        result = self.connection.run(command, timeout_s=timeout_s)
+        if result.code != 0:
+            reason = (result.stderr or result.stdout).strip() or "it said nothing"
+            hint = "; free some of the phone's storage" if "No space left" in reason else ""
+            raise DeviceError(f"{self.connection.address}: cannot {what} (exit code {result.code}: {reason}){hint}")
+        return result
+
+    def install(self) -> None:
+        """Makes the directory and puts the scripts there."""
+        folders = shlex.join(self.path(name) for name in ("scripts", "models", "results"))
+        self.run(f"mkdir -p {folders}", f"make {self.directory}")
+        for name in SCRIPTS:
+            self.put(device_script_path(name).read_bytes(), f"scripts/{name}")
+
+    def claim(self) -> None:
+        """Raises DeviceError while another computer measures on this phone."""
+        host = f"{getpass.getuser()}@{platform.node()}".replace(" ", "_")
+        result = self.connection.run(self.command("claim.sh", self.directory, host, str(LEASE_S)), timeout_s=30)
+        if result.code == 75:
+            raise DeviceError(
+                f"{self.connection.address}: {result.stdout.strip()} is measuring on this phone; wait until it has "
+                f"finished (a claim lapses {LEASE_S} s after its last sign of life)"
+            )
+        if result.code != 0:
+            raise DeviceError(f"{self.connection.address}: cannot claim the phone: {result.stderr.strip()}")
+
+    def put(self, content: bytes, name: str, mode: int = 0o644) -> None:
+        """Writes a file, complete or not at all: a push that is cut off leaves only NAME.part."""
+        target = self.path(name)
+        self.connection.push(content, f"{target}.part", mode=mode)
+        self.run(f"mv {shlex.quote(target)}.part {shlex.quote(target)}", f"write {target}")
+
+    def sha256(self, names: Iterable[str]) -> dict[str, str]:
+        """Of those of these files that are there, by name."""
+        paths = {self.path(name): name for name in names}
+        if not paths:
+            return {}
+        result = self.connection.run(f"sha256sum {shlex.join(paths)} 2>/dev/null", timeout_s=120)
+        rows = (line.split(maxsplit=1) for line in result.stdout.splitlines())
+        return {paths[row[1].strip()]: row[0] for row in rows if len(row) == 2 and row[1].strip() in paths}
+
+    def put_program(self, content: bytes, name: str) -> None:
+        """An executable, unless it is there already."""
+        if self.sha256([name]).get(name) != hashlib.sha256(content).hexdigest():
+            self.put(content, name, mode=0o755)
+        self.run(f"chmod 755 {shlex.quote(self.path(name))}", f"make {self.path(name)} executable")
+
+    def find_models(self) -> None:
+        """Learns which models an interrupted campaign left here."""
+        listing = self.connection.run(f"ls {shlex.quote(self.path('models'))} 2>/dev/null", timeout_s=30)
+        names = [f"models/{name}" for name in listing.stdout.split() if name.endswith(".tflite")]
+        self.models = {name[len("models/") : -len(".tflite")]: sha for name, sha in self.sha256(names).items()}
+
+    def put_models(self, models: Mapping[str, bytes], tools: Collection[str]) -> None:
+        """Writes those models, .tflite content by graph key, that are not there yet, and checks what arrived."""
+        missing = {
+            key: content
+            for key, content in models.items()
+            if self.models.get(key) != hashlib.sha256(content).hexdigest()
+        }
+        for batch in _batches(missing):
+            if "tar" in tools:
+                self._put_archive(batch)
+            else:
+                self._put_each(batch)
+            self.models |= {key: hashlib.sha256(content).hexdigest() for key, content in batch.items()}
+
+    def _put_archive(self, models: Mapping[str, bytes]) -> None:
+        archive = _tar(models)
+        target = self.path("models.tar")
+        self.connection.push(archive, target)
+        digest = hashlib.sha256(archive).hexdigest()
+        command = self.command("unpack.sh", self.directory, target, digest)
+        self.run(command, "unpack models", timeout_s=PUSH_TIMEOUT_S)
+
+    def _put_each(self, models: Mapping[str, bytes]) -> None:
+        for key, content in models.items():
+            self.connection.push(content, self.path(f"models/{key}.tflite.part"))
+        found = self.sha256(f"models/{key}.tflite.part" for key in models)
+        for key, content in models.items():
+            if found.get(f"models/{key}.tflite.part") != hashlib.sha256(content).hexdigest():
+                raise DeviceError(f"{self.connection.address}: model {key} arrived damaged; run the same command again")
+        pairs = (shlex.quote(self.path(f"models/{key}.tflite")) for key in models)
+        self.run(" && ".join(f"mv {path}.part {path}" for path in pairs), "put the models into place")
+
+    def remove_models(self, keys: Iterable[str]) -> str:
+        """The command that removes these models, '' when there are none."""
+        gone = [key for key in keys if self.models.pop(key, None)]
+        return f"rm -f {shlex.join(self.path(f'models/{key}.tflite') for key in gone)}" if gone else ""
+
+    def logs(self) -> list[str]:
+        """Tokens of the sessions whose results are still here, oldest first."""
+        listing = self.connection.run(f"ls -tr {shlex.quote(self.path('results'))} 2>/dev/null", timeout_s=30)
+        return [name[: -len(".log")] for name in listing.stdout.split() if name.endswith(".log")]
+
+    def read_log(self, token: str) -> list[str]:
+        """Lines of a session's results; none when it left none."""
+        path = self.path(f"results/{token}.log")
+        if self.connection.run(f"[ -s {shlex.quote(path)} ]", timeout_s=30).code != 0:
+            return []
+        return log_lines(self.connection.pull(path))
+
+    def remove_log(self, token: str) -> None:
+        self.connection.run(f"rm -f {shlex.quote(self.path(f'results/{token}.log'))}", timeout_s=30)
+
+    def remove(self) -> None:
+        """The directory and all in it, left-over measuring programs included."""
+        self.models = {}
+        stop = f"pkill -f {shlex.quote(self.path('[b]enchmark_model'))}"  # so written, the pattern is not its own match
+        self.run(f"{stop} 2>/dev/null; rm -rf {shlex.quote(self.directory)}", f"remove {self.directory}")
+
+
+def _batches(models: Mapping[str, bytes]) -> Iterable[dict[str, bytes]]:
+    """Cuts the models into parts of about TAR_BYTES."""
+    batch: dict[str, bytes] = {}
+    for key, content in models.items():
+        if batch and sum(map(len, batch.values())) + len(content) > TAR_BYTES:
+            yield batch
+            batch = {}
+        batch[key] = content
+    if batch:
+        yield batch
+
+
+def _tar(models: Mapping[str, bytes]) -> bytes:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for key, content in models.items():
+            entry = tarfile.TarInfo(f"{key}.tflite")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return target.getvalue()
