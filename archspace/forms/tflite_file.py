@@ -55,7 +55,16 @@ def _names(enumeration: type) -> dict[int, str]:
 
 _CODE_NAMES = _names(schema.BuiltinOperator)
 _TYPE_NAMES = _names(schema.TensorType)
-_DTYPES = {"FLOAT32": np.dtype("<f4"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8")}
+_DTYPES = {"FLOAT32": np.dtype("<f4"), "INT8": np.dtype("i1"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8")}
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """The real value is (integer - zero_point) * scale, with one scale or one for each index of `axis`."""
+
+    scales: tuple[float, ...]
+    zero_point: int
+    axis: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +75,7 @@ class Tensor:
     shape: Shape
     dtype: str = "FLOAT32"
     data: NDArray[Any] | None = None
+    quantization: Quantization | None = None
 
 
 @dataclass(frozen=True)
@@ -150,8 +160,18 @@ def _pack_buffer(writer: FlatWriter, data: NDArray[Any]) -> int:
 
 def _pack_tensor(writer: FlatWriter, tensor: Tensor, buffer: int) -> int:
     name, shape = writer.string(tensor.name), writer.integers(tensor.shape)
-    dtype = getattr(schema.TensorType, tensor.dtype)
-    return _table(writer, "Tensor", Name=name, Shape=shape, Type=dtype, Buffer=buffer, HasRank=True)
+    fields = {"Type": getattr(schema.TensorType, tensor.dtype), "Buffer": buffer}
+    if tensor.quantization:
+        fields["Quantization"] = _pack_quantization(writer, tensor.quantization)
+    return _table(writer, "Tensor", Name=name, Shape=shape, HasRank=True, **fields)
+
+
+def _pack_quantization(writer: FlatWriter, quantization: Quantization) -> int:
+    count = len(quantization.scales)
+    scales = writer.vector(np.array(quantization.scales, "<f4").tobytes(), count)
+    zero_points = writer.vector(np.full(count, quantization.zero_point, "<i8").tobytes(), count, alignment=8)
+    axis = quantization.axis
+    return _table(writer, "QuantizationParameters", Scale=scales, ZeroPoint=zero_points, QuantizedDimension=axis)
 
 
 def _pack_operator(writer: FlatWriter, operator: Operator, code: int) -> int:
@@ -238,9 +258,16 @@ def _unpack_tensor(tensor: Any, buffers: list[Any]) -> Tensor:
     raw = buffer.DataAsNumpy() if buffer.DataLength() else None
     if raw is None and buffer.Size():
         raise FormatError(f"tensor {name!r} keeps its data outside the flatbuffer; convert it to less than 2 GB")
-    if raw is None or dtype not in _DTYPES:
-        return Tensor(name, shape, dtype, raw)
-    return Tensor(name, shape, dtype, raw.view(_DTYPES[dtype]).reshape(shape))
+    if raw is not None and dtype in _DTYPES:
+        raw = raw.view(_DTYPES[dtype]).reshape(shape)
+    return Tensor(name, shape, dtype, raw, _unpack_quantization(tensor.Quantization()))
+
+
+def _unpack_quantization(table: Any) -> Quantization | None:
+    if table is None or not table.ScaleLength():
+        return None
+    zero_point = table.ZeroPoint(0) if table.ZeroPointLength() else 0
+    return Quantization(tuple(table.ScaleAsNumpy().tolist()), zero_point, table.QuantizedDimension())
 
 
 def _unpack_operator(operator: Any, codes: list[str]) -> Operator:

@@ -1,14 +1,15 @@
-""".tflite -> Graph: netlathe's own files exactly, foreign float32 files by their structure."""
+""".tflite -> Graph: netlathe's own files exactly, whether float32 or int8, foreign float32 files by their structure."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from archspace.forms.structure import EMBEDDED_KEY, embedded_graph, read_source
-from archspace.forms.tflite import lower
 from archspace.forms.tflite_file import Model, Tensor, unpack
+from archspace.forms.tflite_lowering import lower
 from archspace.forms.tflite_structure import read_structure
 from archspace.forms.weights import placeholder_weights
 from archspace.graph import Graph
@@ -19,8 +20,8 @@ def read_tflite(data: bytes | Path) -> Graph:
 
     A file of netlathe's gives back the very graph that was written. In a foreign file, or where another tool has
     changed the ops since, convolutions come without BatchNorm (it is folded in), an op's name is that of its result,
-    and segments are made by Graph.scoped. Raises FormatError for what is no .tflite file, is corrupt, quantized or
-    of dynamic shape, and for ops that netlathe does not have.
+    and segments are made by Graph.scoped. Raises FormatError for what is no .tflite file, is corrupt, foreign and
+    quantized, or of dynamic shape, and for ops that netlathe does not have.
     """
     return read_source(data, _read)
 
@@ -33,10 +34,25 @@ def _read(content: bytes) -> Graph:
 def _embedded(model: Model) -> Graph | None:
     """The graph that the file carries, provided that its ops are what that graph is lowered to."""
     graph = embedded_graph(model.metadata.get(EMBEDDED_KEY, b""))
+    if graph is None:
+        return None
     try:
-        return graph if graph and _same_computation(lower(graph, placeholder_weights(graph)), model) else None
+        expected = lower(graph, placeholder_weights(graph))
     except (ValueError, OverflowError, MemoryError):  # sizes beyond any file
         return None
+    return graph if _same_computation(expected, _as_float32(model)) else None
+
+
+def _as_float32(model: Model) -> Model:
+    """The model that a quantized one was made from, except that weights keep their integers."""
+    return dataclasses.replace(model, tensors=tuple(t if t.quantization is None else _real(t) for t in model.tensors))
+
+
+def _real(tensor: Tensor) -> Tensor:
+    data, quantization = tensor.data, tensor.quantization
+    if data is not None and quantization and data.size == 1 and not tensor.shape:  # a factor, which steers the op
+        data = np.array((int(data.flat[0]) - quantization.zero_point) * quantization.scales[0])
+    return dataclasses.replace(tensor, dtype="FLOAT32", data=data)
 
 
 def _same_computation(a: Model, b: Model) -> bool:
@@ -55,4 +71,4 @@ def _same_tensor(a: Tensor, b: Tensor) -> bool:
         return False
     if a.data is None or b.data is None or (a.dtype == "FLOAT32" and a.shape):
         return True  # weights may be any; amounts, axes and factors steer the op
-    return bool(np.array_equal(a.data, b.data))
+    return a.data.shape == b.data.shape and np.allclose(a.data, b.data, rtol=1e-6, atol=0)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from archspace.errors import FormatError, GraphError
-from archspace.forms.tflite import ACTIVATIONS, PADDINGS, POOLS
 from archspace.forms.tflite_file import Model, Operator
+from archspace.forms.tflite_lowering import ACTIVATIONS, PADDINGS, POOLS
 from archspace.forms.tflite_values import FUSED_KINDS, Reader
 from archspace.graph import Graph
 from archspace.ops import (

@@ -7,8 +7,8 @@ from typing import Any
 
 from archspace.errors import FormatError
 from archspace.forms.structure import NodeNames, finish_foreign
-from archspace.forms.tflite import FUSED
 from archspace.forms.tflite_file import Model, Operator, Tensor
+from archspace.forms.tflite_lowering import FUSED
 from archspace.graph import Graph, GraphBuilder
 from archspace.ops import Activation, Op, Shape, Zeros
 
@@ -130,4 +130,5 @@ class Reader:
 
 def _expect_readable(tensor: Tensor, *dtypes: str) -> None:
     if tensor.dtype not in dtypes:
-        raise FormatError(f"tensor {tensor.name!r} is {tensor.dtype}; only float32 models can be read so far")
+        hint = "; give the file that it was quantized from" if tensor.quantization else ""
+        raise FormatError(f"tensor {tensor.name!r} is {tensor.dtype}; only float32 models can be read so far{hint}")

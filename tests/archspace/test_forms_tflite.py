@@ -351,7 +351,7 @@ def second_subgraph(model: Any) -> None:
         (second_output, "2 outputs where one is expected"),
         (second_subgraph, "2 subgraphs"),
         (change_tensor(b"input", type=schema.TensorType.INT8), "tensor 'input' is INT8; only float32"),
-        (change_tensor(b"b00/conv.weight", type=schema.TensorType.INT8), r"op 0 \(CONV_2D\): .*weight' is INT8"),
+        (change_tensor(b"b00/conv.weight", type=schema.TensorType.UINT8), r"op 0 \(CONV_2D\): .*weight' is UINT8"),
         (change_tensor(b"b00/conv_act", type=schema.TensorType.FLOAT16), r"op 0 \(CONV_2D\): .* is FLOAT16"),
         (change_tensor(b"input", shapeSignature=[1, -1, -1, 3]), r"'input' has the dynamic shape \(1, -1, -1, 3\)"),
         (change_tensor(b"input", shape=[1, 0, 12, 3]), "'input' has the dynamic shape"),

@@ -1,0 +1,192 @@
+"""A float32 .tflite model -> the same in int8, op for op, as TFLite's specification of 8 bits has it.
+
+Static and full-integer: weights are int8 and symmetric, with a scale per output channel (of a fully connected layer:
+one scale), biases int32, all else int8 with a scale and a zero point. So are the model's inputs and outputs: who runs
+it hands over quantized values, and no op converts. The scales come from running the float32 model.
+Specification: https://ai.google.dev/edge/litert/models/quantization_spec.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from numpy.typing import NDArray
+
+from archspace.errors import FormatError
+from archspace.forms.tflite_file import Model, Operator, Quantization, Tensor, pack
+from archspace.forms.weights import FloatArray
+
+Samples = Iterable[Sequence[FloatArray]]
+"""Values for each of a model's inputs, time after time."""
+
+Range = tuple[float, float]
+"""A tensor's least and largest value, widened to include 0."""
+
+_VERSIONS = {
+    "ADD": 2, "AVERAGE_POOL_2D": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4,
+    "HARD_SWISH": 1, "LOGISTIC": 2, "MAX_POOL_2D": 2, "MEAN": 2, "MUL": 2, "PAD": 2, "RELU": 2, "RELU6": 2,
+    "RESHAPE": 1, "SOFTMAX": 2,
+}  # fmt: skip
+"""The ops that have an int8 form, each with its first version that does."""
+
+_CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
+"""The ops with weights, and where their kernels have the output channels."""
+
+_SAME_SCALE = ("AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D", "PAD", "RESHAPE")
+"""The ops whose result must have the scale and zero point of what they take."""
+
+_PROBABILITIES = ("LOGISTIC", "SOFTMAX")
+"""The ops whose result, in 0..1, must have this scale and zero point:"""
+_OF_PROBABILITIES = Quantization((1 / 256,), -128)
+
+_SAMPLED_VALUES = 2**17  # in all inputs together: a large network runs on few samples, a small block on many
+_MAX_BIAS = 2.0**30  # as an integer; int32 holds 2^31, and the sum of products is added
+_MIN_RESCALE = 2.0**-30  # from a layer's sums to its result; what runtimes take ends about there
+
+
+def quantize(model: Model, samples: Samples) -> Model:
+    """The float32 model in int8: the same tensors and ops, by the same numbers.
+
+    The scales come from what the model computes from the samples. Raises FormatError for an op that has no int8 form,
+    for samples that do not fit the inputs, and for values that are not finite.
+    """
+    _check(model)
+    layers = [operator for operator in model.operators if operator.kind in _CHANNEL_AXES]
+    weights = {t for operator in layers for t in operator.inputs[1:]}
+    values = [t for t, tensor in enumerate(model.tensors) if tensor.dtype == "FLOAT32" and t not in weights]
+    tensors = list(model.tensors)
+    for t, quantization in _quantizations(model, values, _ranges(model, samples)).items():
+        tensors[t] = _quantized(tensors[t], "INT8", quantization)
+    for operator in layers:
+        _, kernel, bias = operator.inputs
+        of_kernel, of_bias = _layer_quantizations(tensors, operator)
+        tensors[kernel] = _quantized(tensors[kernel], "INT8", of_kernel)
+        tensors[bias] = _quantized(tensors[bias], "INT32", of_bias)
+    operators = tuple(dataclasses.replace(o, version=max(o.version, _VERSIONS[o.kind])) for o in model.operators)
+    return dataclasses.replace(model, tensors=tuple(tensors), operators=operators)
+
+
+def random_samples(model: Model, seed: int) -> Iterator[list[FloatArray]]:
+    """From 2 to 32 samples of standard normal values; equal seeds give equal ones."""
+    rng = np.random.default_rng(seed)
+    shapes = [model.tensors[t].shape for t in model.inputs]
+    count = _SAMPLED_VALUES // sum(map(math.prod, shapes))
+    for _ in range(min(max(count, 2), 32)):
+        yield [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
+
+
+def _check(model: Model) -> None:
+    """Raises FormatError naming the first op that has no int8 form."""
+    fixed: set[int] = set()  # tensors with the scale of probabilities
+    for operator in model.operators:
+        (result,) = operator.outputs
+        what = f"node {model.tensors[result].name!r}: the op {operator.kind} has no int8 form"
+        if operator.kind not in _VERSIONS:
+            raise FormatError(what)
+        of_fixed = fixed & {*operator.inputs}
+        if operator.kind == "CONCATENATION" and of_fixed and of_fixed != {*operator.inputs}:
+            raise FormatError(f"{what} where it joins a softmax or sigmoid, whose scale is fixed, with other values")
+        if operator.kind in _PROBABILITIES or (operator.kind in _SAME_SCALE and of_fixed):
+            fixed.add(result)
+
+
+def _ranges(model: Model, samples: Samples) -> dict[int, Range]:
+    """The range of every tensor: of a constant's values, or of what is computed from the samples."""
+    interpreter = Interpreter(
+        model_content=pack(model, ""), num_threads=1, experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )  # fmt: skip
+    interpreter.allocate_tensors()
+    ranges = {t: _widened((0.0, 0.0), tensor.data) for t, tensor in enumerate(model.tensors) if tensor.data is not None}
+    computed = {t: (0.0, 0.0) for t, tensor in enumerate(model.tensors) if tensor.data is None}
+    count = 0
+    for sample in samples:
+        _feed(interpreter, model, sample)
+        interpreter.invoke()
+        computed = {t: _widened(found, interpreter.get_tensor(t)) for t, found in computed.items()}
+        count += 1
+    if not count:
+        raise FormatError("int8 scales come from samples, and there are none; give at least one")
+    return ranges | computed
+
+
+def _feed(interpreter: Interpreter, model: Model, sample: Sequence[FloatArray]) -> None:
+    wanted = [model.tensors[t].shape for t in model.inputs]
+    found = [(values.shape, str(values.dtype)) for values in sample]
+    if found != [(shape, "float32") for shape in wanted]:
+        raise FormatError(f"a sample must hold float32 values of shapes {wanted} for the inputs, got {found}")
+    for t, values in zip(model.inputs, sample, strict=True):
+        interpreter.set_tensor(t, values)
+
+
+def _widened(found: Range, values: NDArray[Any]) -> Range:
+    low, high = np.minimum(found[0], values.min()), np.maximum(found[1], values.max())  # both keep a nan
+    return float(low), float(high)
+
+
+def _quantizations(model: Model, values: Iterable[int], ranges: Mapping[int, Range]) -> dict[int, Quantization]:
+    """Scale and zero point of each of the tensors `values`, from its range, united with those that must share them."""
+    leaders = {t: t for t in values}  # followed from tensors that must share, they end at the same one
+
+    def leader(tensor: int) -> int:
+        while leaders[tensor] != tensor:
+            tensor = leaders[tensor]
+        return tensor
+
+    for operator in model.operators:
+        if operator.kind in _SAME_SCALE:
+            for t in leaders.keys() & {*operator.inputs}:
+                leaders[leader(t)] = leader(operator.outputs[0])
+    united: dict[int, Range] = {}
+    for t in leaders:
+        united[leader(t)] = _widened(united.get(leader(t), (0.0, 0.0)), np.array(ranges[t]))
+    shared = {t: _quantization(found, model.tensors[t].name) for t, found in united.items()}
+    shared |= {leader(o.outputs[0]): _OF_PROBABILITIES for o in model.operators if o.kind in _PROBABILITIES}
+    return {t: shared[leader(t)] for t in leaders}
+
+
+def _quantization(found: Range, name: str) -> Quantization:
+    """Spreads a range over the 256 values."""
+    low, high = found
+    if not math.isfinite(high - low):
+        raise FormatError(f"{name!r} takes values that are not finite: it has no int8 form; check weights and samples")
+    if high - low < 1e-30:  # zeros, a relu that lets nothing pass: any scale will do, and runtimes want one like others
+        high = 1.0
+    scale = (high - low) / 255
+    return Quantization((scale,), round(-128 - low / scale))
+
+
+def _layer_quantizations(tensors: Sequence[Tensor], operator: Operator) -> tuple[Quantization, Quantization]:
+    """Of a layer's kernel and bias. The bias is added to sums of products, and so has the scale of products.
+
+    Where weights are tiny beside the bias, their scale is what makes the bias fit into int32.
+    """
+    x, kernel, bias = (tensors[t] for t in operator.inputs)
+    result = tensors[operator.outputs[0]]
+    if x.quantization is None or result.quantization is None or kernel.data is None or bias.data is None:
+        raise FormatError(f"the weights {kernel.name!r} have no int8 form: they must be constants of a float32 model")
+    (scale_in,), (scale_out,) = x.quantization.scales, result.quantization.scales
+    axis = _CHANNEL_AXES[operator.kind]
+    largest = np.abs(kernel.data).max(axis=tuple(a for a in range(kernel.data.ndim) if a != axis))
+    least = np.maximum(np.abs(bias.data) / _MAX_BIAS, scale_out * _MIN_RESCALE) / scale_in
+    scales = np.maximum(largest.astype(np.float64) / 127, least)
+    if operator.kind == "FULLY_CONNECTED":  # older runtimes know only one
+        scales = scales.max(keepdims=True)
+    if not np.isfinite(scales).all():
+        raise FormatError(f"the weights {kernel.name!r} or their bias are not finite: they have no int8 form")
+    return Quantization(tuple(scales.tolist()), 0, axis), Quantization(tuple((scales * scale_in).tolist()), 0)
+
+
+def _quantized(tensor: Tensor, dtype: str, quantization: Quantization) -> Tensor:
+    data = tensor.data
+    if data is not None:
+        shape = [-1 if a == quantization.axis and len(quantization.scales) > 1 else 1 for a in range(data.ndim)]
+        integers = np.rint(data / np.reshape(quantization.scales, shape)) + quantization.zero_point
+        limits = np.iinfo(dtype.lower())
+        data = np.clip(integers, limits.min, limits.max).astype(limits.dtype)
+    return dataclasses.replace(tensor, dtype=dtype, data=data, quantization=quantization)
