@@ -1,5 +1,6 @@
-# make demo   profile this CPU, learn it, search a network for a latency target, train, export, time
-# make test   all checks that a change must pass: ruff, mypy, import-linter, pytest
+# make demo         profile this CPU, learn it, search a network for a latency target, train, export, time
+# make demo-phone   the same for a phone, on one that runs on 127.0.0.1: devices, profile, fit, predict
+# make test         all checks that a change must pass: ruff, mypy, import-linter, pytest
 #
 # Each works alone on a fresh machine with Python 3.11 or newer. PIP_ARGS adds options to pip, PYTHON chooses another Python.
 
@@ -8,10 +9,13 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow clean
+.PHONY: demo demo-phone test test-slow clean
 
 demo: $(VENV)/.netlathe
 	$(BIN)/netlathe demo --output runs/demo
+
+demo-phone: $(VENV)/.netlathe
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo_phone
 
 test: $(VENV)/.netlathe-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check

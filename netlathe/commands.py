@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from predictor import LatencyPredictor
 
 
-def devices(as_json: Json = False) -> None:
+def devices(
+    device: Annotated[
+        list[str] | None, typer.Option(help="A phone that cannot be found by looking around: tcp:HOST:PORT.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """List what can be profiled from here, phones included, and what to do about what cannot."""
     from profiler.devices import available_devices
 
     terminal = Terminal(as_json=as_json)
     with terminal.working("looking for devices"):
-        rows = available_devices()
+        rows = available_devices(device or ())
     terminal.table(("device", "state", "what it is"), [(r.name, r.state, r.detail) for r in rows], numbers=False)
     for row in rows:
         if row.hint:

@@ -21,7 +21,7 @@ from profiler.summary import CampaignSummary, summarize
 
 __all__ = ["CampaignSummary", "Progress", "WorkItem", "run_campaign"]
 
-REDO_SHARE = 0.5
+REDO_SHARE = 0.25
 """Rounds may be measured again for their drift up to this share of all rounds, and three more."""
 
 MOST_REDONE = 10
@@ -212,6 +212,7 @@ class _Campaign:
     def _take(self, timing: Timing, samples: dict[str, list[float]]) -> None:
         """Adds a visit's times to the round's samples, or settles the graph where there are none."""
         times, key = timing.outcome, timing.key
+        self.inference_s += timing.inference_ms / 1e3
         if isinstance(times, ProfilerError):
             self._settle(key, _status(times), str(times))
         elif not times or not all(0 < ms < math.inf for ms in times):
@@ -239,7 +240,6 @@ class _Campaign:
         # The reference moved a little with this round: earlier drifts follow, so that the file is always consistent.
         self.profile.set_drifts(self.setup, self.ledger.drifts)
         self.stamps.append(end.started_at)
-        self.inference_s += sum(map(sum, samples.values())) / 1e3
         self.pace.rounds, self.pace.drift, self.pace.conditions = len(self.stamps), drift, end.conditions
         self.pace.visited(self._cost_ms(key for key in samples if key not in self.anchors) + self._anchors_cost_ms())
 

@@ -29,7 +29,7 @@ class CampaignSummary:
     rounds: int
     wall_s: float
     inference_s: float
-    """Time in runs that count."""
+    """Time in runs; on a phone, warm-ups included."""
     redone: int
     """Rounds of this campaign that did not count and were measured again."""
     noise_floor: float | None

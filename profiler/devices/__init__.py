@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from profiler.devices.base import Device, Visit
 from profiler.errors import DeviceError
 from profiler.protocol import PHONE_PLAN, Plan
+
+if TYPE_CHECKING:
+    from profiler.adb import PhoneRow
 
 __all__ = ["Device", "DeviceOptions", "DeviceRow", "Visit", "available_devices", "default_plan", "open_device"]
 
@@ -85,6 +88,8 @@ _OPENERS: dict[str, Callable[[DeviceOptions], Device]] = {
     "cuda": _open_cuda,
 }
 
+PROBE_S = 5.0  # to look at one phone
+
 PHONES = ("usb", "tcp", "server")
 """What an address of a phone begins with."""
 
@@ -148,18 +153,23 @@ class DeviceRow:
     android: str = ""
 
 
-def available_devices() -> list[DeviceRow]:
-    """Every device that can be found from here, phones last, and whether it can be opened with its defaults."""
-    from profiler.adb import list_phones
+def available_devices(addresses: Sequence[str] = ()) -> list[DeviceRow]:
+    """Every device that can be found from here, phones last, and whether it can be opened with its defaults.
 
-    phones = [
-        DeviceRow(
-            p.address, p.state, ", ".join(filter(None, (p.model, p.soc, p.android and f"Android {p.android}"))),
-            p.hint, p.model, p.soc, p.android,
-        )
-        for p in list_phones()
-    ]  # fmt: skip
-    return [*map(_row, _OPENERS), *phones]
+    `addresses` are further phones to look at, as tcp:HOST:PORT, which nobody announces. Raises DeviceError for an
+    address that is none.
+    """
+    from profiler.adb.address import parse_address
+    from profiler.adb.discovery import list_phones, probe
+
+    given = [probe(parse_address(address), PROBE_S) for address in addresses]
+    return [*map(_row, _OPENERS), *map(_phone_row, (*list_phones(), *given))]
+
+
+def _phone_row(phone: PhoneRow) -> DeviceRow:
+    android = f"Android {phone.android}" if phone.android else ""
+    detail = ", ".join(filter(None, (phone.model, phone.soc, android)))
+    return DeviceRow(phone.address, phone.state, detail, phone.hint, phone.model, phone.soc, phone.android)
 
 
 def _row(name: str) -> DeviceRow:

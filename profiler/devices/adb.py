@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from archspace.errors import ArchspaceError
 from archspace.forms.tflite import write_tflite
@@ -39,6 +39,7 @@ COOL_DOWN_S = 600.0
 POLL_S = 3.0
 
 Report = Callable[[str], None]
+T = TypeVar("T")
 
 
 class PhoneDevice:
@@ -192,7 +193,7 @@ class PhoneDevice:
     def _send_models(self) -> None:
         gone = self._workspace.remove_models(self._finished)
         if gone:
-            self._workspace.run(gone, "remove finished models")
+            self._retry(lambda: self._workspace.run(gone, "remove finished models"))
         self._finished.clear()
         if not self._queued:
             return
@@ -206,37 +207,47 @@ class PhoneDevice:
         self._retry(lambda: self._workspace.put_models(self._queued, self.description.tools))
         self._queued.clear()
 
-    def _retry(self, action: Callable[[], None]) -> None:
+    def _retry(self, action: Callable[[], T]) -> T:
         """Does what may be done twice, again when the link broke meanwhile."""
-        for attempt in range(MOST_RECONNECTS):
+        for _ in range(MOST_RECONNECTS - 1):
             try:
-                action()
-                return
+                return action()
             except (ConnectionLostError, CommandTimeoutError) as error:
-                if attempt == MOST_RECONNECTS - 1:
-                    raise
                 self._come_back(error)
+        return action()
 
     def _come_back(self, error: DeviceError) -> None:
-        """Connects again after the link broke, and prepares the phone anew where it has rebooted meanwhile."""
+        """Connects again after the link broke."""
         self.report(f"{self.connection.address}: {error} Waiting up to {RECONNECT_S:.0f} s for the phone.")
         self.connection.reconnect(RECONNECT_S)
+        self._resume()
+        self.report(f"{self.connection.address}: back again.")
+
+    def _resume(self) -> None:
+        """Takes the phone up again, and prepares it anew where it has rebooted meanwhile."""
         self._workspace.install()
         self._workspace.claim()
         text = self._workspace.run(self._workspace.command("describe.sh"), "describe the phone").stdout
         self.description = PhoneDescription.parse(text)
         if self.description.boot_id != self._boot_id:
             self._steady()
-        self.report(f"{self.connection.address}: back again.")
+            self._start = self._conditions()
 
     def _cool_down(self) -> Iterator[Event]:
-        """Waits until the phone is as cool as at the start; status 0 is a must, the skin's last kelvin is not."""
+        """Waits until the phone is as fit as at the start."""
         until_s = time.monotonic() + COOL_DOWN_S
-        while reason := self._conditions().hot_reason(self._start, self.max_thermal_status):
+        while True:
+            conditions = self._retry(self._conditions)
+            if conditions.reboot_reason(self._start):
+                self._retry(self._resume)
+            reason = conditions.hot_reason(self._start, self.max_thermal_status)
+            if not reason:
+                return
             if time.monotonic() > until_s:
                 raise DeviceError(
-                    f"{self.connection.address}: still too hot after {COOL_DOWN_S / 60:.0f} minutes ({reason}); put it "
-                    "in a cool place, out of its case, and run the same command again"
+                    f"{self.connection.address}: not fit to be timed even after {COOL_DOWN_S / 60:.0f} minutes "
+                    f"({reason}); put it in a cool place, out of its case, turn battery saving off, and run the same "
+                    "command again"
                 )
             yield Waiting(f"cooling: {reason}")
             time.sleep(POLL_S)

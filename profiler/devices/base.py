@@ -9,7 +9,7 @@ from typing import Protocol, Self
 from archspace.graph import Graph
 from archspace.ops import Zeros
 from archspace.records import Setup
-from profiler.errors import MeasurementError, UnsupportedGraphError
+from profiler.errors import MeasurementError, ProfilerError, UnsupportedGraphError
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,15 @@ class Timing:
     outcome: Sequence[float] | MeasurementError | UnsupportedGraphError
     details: Mapping[str, float] = field(default_factory=dict)
     """What else the runtime told of this graph, as init_ms or peak_memory_mb. Units stand in the names."""
+    all_runs_ms: float | None = None
+    """Time in all of the visit's runs, where `outcome` only sums them up."""
+
+    @property
+    def inference_ms(self) -> float:
+        """Time in runs."""
+        if isinstance(self.outcome, ProfilerError):
+            return 0.0
+        return sum(self.outcome) if self.all_runs_ms is None else self.all_runs_ms
 
 
 @dataclass(frozen=True)

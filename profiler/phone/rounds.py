@@ -73,7 +73,8 @@ class RoundReader:
             return Timing(visit.key, error)
         if result.op_times:
             self.op_times[visit.key] = result.op_times
-        return Timing(visit.key, [result.runs.typical_ms], _details(result))
+        runs_ms = sum(s.count * s.mean_ms for s in (result.warmup, result.runs) if s)
+        return Timing(visit.key, [result.runs.typical_ms], _details(result), runs_ms)
 
     def _end(self, conditions: Conditions) -> RoundEnd:
         begin, started = self._session, self._round

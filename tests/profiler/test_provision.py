@@ -183,6 +183,7 @@ def test_a_wrong_abi_is_refused_with_the_right_file_s_address(tmp_path):
         (ARM64[:130], "cut off"),
         (ARM64[:40], "cut off"),
         (ARM64[:4], "cut off"),
+        (ARM64[:39] + b"\x80" + ARM64[40:], "cut off or damaged"),
         (elf(interpreter=b"/lib/ld-linux-aarch64.so.1"), "built for Linux"),
         (elf(texts=b"========== BENCHMARK RESULTS =========="), "CompiledModel"),
         (elf(texts=TEXTS + b"========== BENCHMARK RESULTS =========="), "CompiledModel"),

@@ -1,0 +1,62 @@
+"""How a user names a phone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from profiler.errors import DeviceError
+
+DEFAULT_PORT = 5555
+"""Where a phone listens after `adb tcpip 5555`."""
+
+FORMS = "usb, usb:SERIAL, tcp:HOST, tcp:HOST:PORT, server, server:SERIAL"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Which phone, and how it is reached: its cable, the network, or an adb server that runs on this computer.
+
+    `serial` None is the only phone there; `host` and `port` belong to tcp.
+    """
+
+    kind: Literal["usb", "tcp", "server"]
+    serial: str | None = None
+    host: str = ""
+    port: int = DEFAULT_PORT
+
+    def __str__(self) -> str:
+        if self.kind == "tcp":
+            return f"tcp:[{self.host}]:{self.port}" if ":" in self.host else f"tcp:{self.host}:{self.port}"
+        return self.kind if self.serial is None else f"{self.kind}:{self.serial}"
+
+
+def parse_address(text: str) -> Address:
+    """Reads usb, usb:SERIAL, tcp:HOST, tcp:HOST:PORT, server, server:SERIAL; an IPv6 HOST stands in brackets.
+
+    Raises DeviceError.
+    """
+    kind, colon, rest = text.strip().partition(":")
+    if kind == "tcp" and rest:
+        return _parse_tcp(text, rest)
+    if kind in ("usb", "server") and bool(colon) == bool(rest) and not any(map(str.isspace, rest)):
+        return Address("usb" if kind == "usb" else "server", rest or None)
+    raise DeviceError(f"{text!r} is not the address of a phone; write one of {FORMS}")
+
+
+def _parse_tcp(text: str, place: str) -> Address:
+    if place.startswith("["):
+        host, closed, port = place[1:].partition("]")
+        fits = closed and (not port or port.startswith(":"))
+        port = port[1:] if port else str(DEFAULT_PORT)
+    else:
+        host, _, port = place.partition(":")
+        fits = ":" not in port
+        port = port if ":" in place else str(DEFAULT_PORT)
+    if not host or not fits or any(map(str.isspace, host)):
+        raise DeviceError(
+            f"{text!r} is not tcp:HOST or tcp:HOST:PORT; an IPv6 address stands in brackets: tcp:[::1]:5555"
+        )
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+        raise DeviceError(f"{text!r}: the port {port!r} is not a number from 1 to 65535")
+    return Address("tcp", host=host, port=int(port))

@@ -1,0 +1,105 @@
+"""A phone over its USB cable or over TCP, through adb-shell, without an adb server."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from adb_shell import exceptions
+from adb_shell.adb_device import AdbDevice
+from adb_shell.transport.base_transport import BaseTransport
+
+from profiler.adb.adb_pipe import GARBLED, AdbPipe
+from profiler.adb.cable import Cable
+from profiler.adb.connection import please_allow, unauthorized
+from profiler.adb.keys import load_or_create_key
+from profiler.adb.services import CONNECT_S, ServiceConnection
+from profiler.errors import ConnectionLostError
+
+ATTEMPTS = 5
+"""A phone may first deliver what it still had to say to a program that was killed."""
+
+
+class DirectConnection(ServiceConnection):
+    """An AdbConnection that speaks to the phone itself. Connects when it is made; raises DeviceError.
+
+    `transport` makes a fresh transport of adb-shell for each attempt. `on_authorize` gets a line for the user once
+    the phone asks whether to trust this computer, for which there are `auth_timeout_s` seconds.
+    """
+
+    def __init__(
+        self,
+        transport: Callable[[], BaseTransport],
+        address: str,
+        *,
+        key_path: Path | None = None,
+        on_authorize: Callable[[str], None] | None = None,
+        auth_timeout_s: float = 60.0,
+        connect_timeout_s: float = CONNECT_S,
+    ) -> None:
+        self.address = address
+        self._transport = transport
+        self._key = load_or_create_key(key_path)
+        self._on_authorize = on_authorize
+        self._auth_timeout_s = auth_timeout_s
+        self._cable: Cable | None = None
+        self._connect(connect_timeout_s)
+
+    def close(self) -> None:
+        if self._cable is not None:
+            self._cable.close()
+        self._cable = None
+
+    def _open(self, service: str, timeout_s: float) -> AdbPipe:
+        if self._cable is None or self._cable.is_broken:
+            self._connect(CONNECT_S)
+        assert self._cable is not None
+        return AdbPipe(self._device, self._cable, service, timeout_s)
+
+    def _connect(self, timeout_s: float, auth_timeout_s: float = math.inf) -> None:
+        for _ in range(ATTEMPTS):
+            try:
+                self._greet(timeout_s, min(auth_timeout_s, self._auth_timeout_s))
+            except GARBLED as error:
+                nonsense = error
+            else:
+                return
+        raise ConnectionLostError(
+            f"{self.address} does not answer as a phone's ADB does ({nonsense}); replug it"
+        ) from nonsense
+
+    def _greet(self, timeout_s: float, auth_timeout_s: float) -> None:
+        self.close()
+        cable = self._cable = Cable(self._transport(), self.address)
+        self._device = AdbDevice(cable)
+        asked = False
+
+        def ask(_: object) -> None:
+            nonlocal asked
+            asked = True
+            if self._on_authorize is not None:
+                self._on_authorize(please_allow(self.address, auth_timeout_s))
+
+        try:
+            self._device.connect(
+                rsa_keys=[self._key],
+                transport_timeout_s=timeout_s,
+                auth_timeout_s=auth_timeout_s,
+                read_timeout_s=timeout_s + auth_timeout_s,
+                auth_callback=ask,
+            )
+        except (TimeoutError, exceptions.AdbTimeoutError, ConnectionLostError) as error:
+            self.close()
+            if asked:
+                raise unauthorized(self.address) from error
+            if isinstance(error, ConnectionLostError):
+                raise
+            raise ConnectionLostError(
+                f"{self.address} does not answer within {timeout_s:g} s; unlock the phone, check that USB debugging is "
+                "on, and replug it"
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+        self._has_shell_v2 = "shell_v2" in cable.features()

@@ -1,0 +1,149 @@
+"""From what the user wrote to a connection, and from what is plugged in to what the user may write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from profiler.adb.address import Address, parse_address
+from profiler.adb.connection import AdbConnection, PhoneStateError, State, unauthorized
+from profiler.adb.keys import default_key_path
+from profiler.adb.server import ListedPhone, ServerConnection, refusal, running_server
+from profiler.errors import ConnectionLostError, DeviceError
+
+if TYPE_CHECKING:
+    from adb_shell.transport.base_transport import BaseTransport
+
+PROPERTIES = ("ro.product.model", "ro.soc.model", "ro.board.platform", "ro.build.version.release")
+
+
+@dataclass(frozen=True)
+class PhoneRow:
+    """One phone that may be used, or what keeps it from that. Unknown words are empty."""
+
+    address: str
+    state: State
+    model: str = ""
+    soc: str = ""
+    android: str = ""
+    hint: str = ""
+    """What to do when it is not ready."""
+
+
+def open_connection(
+    address: Address | str, *, on_authorize: Callable[[str], None] | None = None, auth_timeout_s: float = 60.0
+) -> AdbConnection:
+    """Connects. `on_authorize` gets a line for the user once the phone asks whether to trust this computer.
+
+    Raises DeviceError.
+    """
+    place = parse_address(address) if isinstance(address, str) else address
+    if place.kind == "server":
+        return ServerConnection(place.serial, on_authorize=on_authorize, auth_timeout_s=auth_timeout_s)
+    # Here, because adb-shell starts libusb while it is imported.
+    from profiler.adb.direct import DirectConnection
+
+    return DirectConnection(_transport(place), str(place), on_authorize=on_authorize, auth_timeout_s=auth_timeout_s)
+
+
+def _transport(place: Address) -> Callable[[], BaseTransport]:
+    from profiler.adb.socket_transport import SocketTransport
+    from profiler.adb.usb import usb_transport
+
+    if place.kind == "usb":
+        return lambda: usb_transport(place.serial)
+    return lambda: SocketTransport(place.host, place.port)
+
+
+def list_phones(*, timeout_s: float = 5.0) -> list[PhoneRow]:
+    """The phones that a running adb server knows, then those on USB that it does not.
+
+    Starts no server, opens no dialog. What goes wrong stands in the rows. `timeout_s` limits the whole.
+    """
+    deadline = time.monotonic() + timeout_s
+    rows = list(_server_phones(deadline))
+    known = {row.address.removeprefix("server:") for row in rows}
+    return rows + list(_usb_phones(known, deadline))
+
+
+def _server_phones(deadline: float) -> Iterator[PhoneRow]:
+    try:
+        phones = running_server().phones(_left_s(deadline))
+    except DeviceError:
+        return  # a computer without an adb server is nothing special
+    for phone in phones:
+        yield _server_row(phone, deadline)
+
+
+def _server_row(phone: ListedPhone, deadline: float) -> PhoneRow:
+    row = PhoneRow(f"server:{phone.serial}", "ready", phone.model)
+    if phone.state != "device":
+        return _failed(row, refusal(phone.state, row.address))
+    left_s = _left_s(deadline)
+    return _described(row, lambda: ServerConnection(phone.serial, auth_timeout_s=0.0, connect_timeout_s=left_s), left_s)
+
+
+def _usb_phones(known: set[str], deadline: float) -> Iterator[PhoneRow]:
+    from profiler.adb.usb import usb_phones
+
+    try:
+        phones = list(usb_phones())
+    except DeviceError as error:
+        yield PhoneRow("usb", "unavailable", hint=str(error))
+        return
+    for serial, transport in phones:
+        row = PhoneRow(f"usb:{serial}", "ready")
+        if serial in known:
+            continue
+        if isinstance(transport, DeviceError):
+            yield _failed(row, transport)
+        elif (
+            not default_key_path().exists()
+        ):  # looking around makes no key, and no phone can know one that is not there
+            yield _failed(row, unauthorized(row.address))
+        else:
+            yield probe(Address("usb", serial), _left_s(deadline))
+
+
+def probe(place: Address, timeout_s: float) -> PhoneRow:
+    """Looks at a phone without opening its dialog: signs the phone's challenge, but does not offer the key."""
+    from profiler.adb.direct import DirectConnection
+
+    row = PhoneRow(str(place), "ready")
+
+    def decline(_: str) -> None:
+        raise unauthorized(row.address)
+
+    return _described(
+        row,
+        lambda: DirectConnection(_transport(place), str(place), on_authorize=decline, connect_timeout_s=timeout_s),
+        timeout_s,
+    )
+
+
+def _described(row: PhoneRow, connect: Callable[[], AdbConnection], timeout_s: float) -> PhoneRow:
+    try:
+        with closing(connect()) as phone:
+            command = "; ".join(f"getprop {name}" for name in PROPERTIES)
+            answer = phone.run(command, timeout_s=timeout_s)
+    except DeviceError as error:
+        return _failed(row, error)
+    model, soc, platform, android = (answer.stdout.splitlines() + [""] * len(PROPERTIES))[: len(PROPERTIES)]
+    return replace(row, model=model, soc=soc or platform, android=android)
+
+
+def _left_s(deadline: float) -> float:
+    # A phone that is there answers in milliseconds, so even the last one in a row gets a chance.
+    return max(0.5, deadline - time.monotonic())
+
+
+def _failed(row: PhoneRow, error: DeviceError) -> PhoneRow:
+    state: State = "unavailable"
+    if isinstance(error, PhoneStateError):
+        state = error.state
+    elif isinstance(error, ConnectionLostError):
+        state = "offline"
+    return replace(row, state=state, hint=str(error))

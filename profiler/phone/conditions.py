@@ -1,0 +1,79 @@
+"""How hot, fast and busy a phone is, as conditions.sh tells it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+WARMER_K = 2.0
+"""A skin sensor that is this much warmer than at the start says that the phone does not get rid of its heat."""
+
+REBOOT_SLACK_S = 5.0
+"""Two clocks are read a moment apart, and some phones round them."""
+
+_STATUS_NAMES = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+_TEXTS = ("freq_mhz", "capped", "powered")
+"""Words that stay text, even where they look like a number: a list of one core."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """One reading. Raises nothing: what a phone does not tell is missing."""
+
+    values: Mapping[str, float | str] = field(default_factory=dict)
+    """Units stand in the names: status, cpu_c, gpu_c, battery_c, skin_c, freq_mhz and capped (texts with a value per
+    core, and core numbers), load1, battery (%), powered, uptime_s."""
+
+    @classmethod
+    def parse(cls, words: str) -> Conditions:
+        """Reads 'key=value key=value'; words of another form are left out."""
+        pairs = (word.partition("=") for word in words.split())
+        values = {key: _value(key, text) for key, _, text in pairs if key and text}
+        return cls({key: value for key, value in values.items() if isinstance(value, str) or math.isfinite(value)})
+
+    def number(self, name: str) -> float | None:
+        """A value that is a number, or None."""
+        value = self.values.get(name)
+        return value if isinstance(value, float) else None
+
+    @property
+    def capped_cores(self) -> frozenset[int]:
+        """Cores whose highest allowed frequency is below what they can do."""
+        names = str(self.values.get("capped", "")).split(",")
+        return frozenset(int(name) for name in names if name.isdigit())
+
+    def hot_reason(self, start: Conditions, limit_status: int = 0) -> str | None:
+        """Why the phone is not fit to be timed, compared with the reading at the start, or None when it is: a thermal
+        status above the limit, a skin sensor 2 K warmer, a new cap on a core's frequency, or a reboot meanwhile."""
+        status = self.number("status")
+        if status is not None and status > limit_status:
+            name = _STATUS_NAMES[int(status)] if int(status) < len(_STATUS_NAMES) else "unknown"
+            return f"thermal status {status:.0f} ({name})"
+        skin_c, start_c = self.number("skin_c"), start.number("skin_c")
+        if skin_c is not None and start_c is not None and skin_c - start_c >= WARMER_K:
+            return f"skin at {skin_c:.1f} degC, {skin_c - start_c:.1f} K warmer than at the start"
+        return self.capped_reason(start) or self.reboot_reason(start)
+
+    def capped_reason(self, start: Conditions) -> str | None:
+        """Which cores are capped that were not at the start, or None."""
+        cores = sorted(self.capped_cores - start.capped_cores)
+        if not cores:
+            return None
+        return f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, cores))} may not run at full frequency"
+
+    def reboot_reason(self, start: Conditions) -> str | None:
+        """That the phone has rebooted since the start, or None."""
+        now_s, start_s = self.number("uptime_s"), start.number("uptime_s")
+        if now_s is None or start_s is None or now_s > start_s - REBOOT_SLACK_S:
+            return None
+        return f"the phone rebooted {now_s:.0f} s ago"
+
+
+def _value(key: str, text: str) -> float | str:
+    if key in _TEXTS:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,83 @@
+"""A phone on 127.0.0.1, and the two ways to reach it: directly, and through a real adb server of our own."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from loopback.adbd import AdbDaemon
+from loopback.phone import LoopbackPhone, loopback_unavailable
+from private_adb import Adb, wait_until
+
+from profiler.adb import AdbConnection
+from profiler.adb.direct import DirectConnection
+from profiler.adb.keys import load_or_create_key
+from profiler.adb.server import ServerConnection
+from profiler.adb.socket_transport import SocketTransport
+
+
+@pytest.fixture(scope="session")
+def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackPhone]:
+    """One phone for all tests here, with 64 MB for files."""
+    if reason := loopback_unavailable():
+        pytest.skip(reason)
+    with LoopbackPhone(tmp_path_factory.mktemp("phone"), data_mb=64) as phone:
+        yield phone
+
+
+@pytest.fixture
+def daemon(phone: LoopbackPhone) -> Iterator[AdbDaemon]:
+    with AdbDaemon(phone) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Whose keys are used."""
+    home = tmp_path_factory.mktemp("home")
+    load_or_create_key(home / ".android" / "adbkey")
+    return home
+
+
+@pytest.fixture(scope="session")
+def adb(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adb]:
+    if not shutil.which("adb"):
+        pytest.skip("there is no adb on this computer")
+    adb = Adb(home, tmp_path_factory.mktemp("adb"))
+    try:
+        adb("start-server")
+        yield adb
+    finally:
+        adb("kill-server")
+        wait_until(lambda: not adb.listens())
+
+
+Connect = Callable[..., AdbConnection]
+"""Takes a daemon and the options that both kinds of connection have."""
+
+
+@pytest.fixture(params=["direct", "server"])
+def connect(request: pytest.FixtureRequest, home: Path) -> Iterator[Connect]:
+    """Makes connections, and closes them at the end."""
+    adb: Adb | None = request.getfixturevalue("adb") if request.param == "server" else None
+    made: list[AdbConnection] = []
+    serials: set[str] = set()
+
+    def make(daemon: AdbDaemon, **options: object) -> AdbConnection:
+        serial = f"127.0.0.1:{daemon.port}"
+        if adb is None:
+            key = home / ".android" / "adbkey"
+            transport = lambda: SocketTransport("127.0.0.1", daemon.port)  # noqa: E731
+            made.append(DirectConnection(transport, daemon.address, key_path=key, **options))
+        else:
+            if serial not in serials:
+                serials.add(serial)
+                adb("connect", serial)
+            made.append(ServerConnection(serial, adb.server, **options))
+        return made[-1]
+
+    yield make
+    for connection in made:
+        connection.close()
+    for serial in serials:
+        adb("disconnect", serial)

@@ -1,0 +1,330 @@
+"""A phone is a device like every other, and what only phones do."""
+
+from __future__ import annotations
+
+import math
+import threading
+from pathlib import Path
+
+import pytest
+import test_devices
+from loopback.adbd import AdbDaemon
+from loopback.phone import ANDROID_9, BENCHMARK_MODEL, LoopbackPhone, loopback_unavailable
+from phones import ITEMS, KEYS, PLAN, check_profile, leftovers, opened, profile_phone
+from test_devices import LARGE, SMALL, one_round
+
+from archspace.blocks import MBConv
+from archspace.profile_file import ProfileFile
+from archspace.records import Status
+from profiler.campaign import run_campaign
+from profiler.devices.adb import clean_phone
+from profiler.devices.base import RoundEnd, Visit, Waiting
+from profiler.errors import DeviceError, MeasurementError, ProfilerError
+
+pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
+
+
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory):
+    with LoopbackPhone(tmp_path_factory.mktemp("phone")) as found, AdbDaemon(found) as daemon:
+        found.daemon = daemon
+        found.address = daemon.address
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _healthy(phone):
+    yield
+    phone.clear_faults()
+    phone.set_thermal(status=0, temperatures={"SKIN": 31.2})
+
+
+@pytest.fixture
+def device(phone):
+    with opened(phone.address) as found:
+        yield found
+
+
+class TestAPhone(test_devices.TestEveryDevice):
+    def test_visits_give_as_many_times_as_runs_in_the_order_of_the_visits(self, device):
+        """benchmark_model sums its runs up: a visit gives one time."""
+        device.load("small", SMALL.graph())
+        device.load("large", LARGE.graph())
+        timings = one_round(device, [Visit("large", 2, 0), Visit("small", 5, 2), Visit("large", 1, 1)])
+        assert [(key, len(ms)) for key, ms in timings] == [("large", 1), ("small", 1), ("large", 1)]
+        assert all(0 < ms < math.inf for _, samples in timings for ms in samples)
+
+    def test_an_unloaded_graph_cannot_be_timed_and_the_others_can(self, device):
+        device.load("small", SMALL.graph())
+        device.load("large", LARGE.graph())
+        one_round(device, [Visit("large", 1, 0)])
+        device.unload(["large", "never"])
+        (_, small), (_, large), (_, unknown) = one_round(device, [Visit(k, 1, 0) for k in ("small", "large", "never")])
+        assert len(small) == 1
+        assert isinstance(large, MeasurementError)
+        assert isinstance(unknown, MeasurementError)
+
+    def test_an_abandoned_round_does_no_harm(self, device):
+        device.load("small", SMALL.graph())
+        next(device.time_rounds([[Visit("small", 1, 0)] * 3]))
+        assert len(one_round(device, [Visit("small", 1, 0)] * 2)) == 2
+
+
+def test_a_campaign_measures_every_graph_and_leaves_nothing_on_the_phone(phone, tmp_path):
+    summary = profile_phone(phone.address, tmp_path / "p.sqlite")
+    assert [r.name for r in summary.records] == [item.name for item in ITEMS]
+    check_profile(tmp_path / "p.sqlite")
+    assert leftovers(phone) == []
+    assert all(dict(r.details)["init_ms"] > 0 and dict(r.details)["memory_mb"] > 0 for r in summary.records)
+
+
+def test_the_setup_says_all_that_the_times_depend_on(device):
+    setup = device.setup
+    details = dict(setup.details)
+    assert (setup.device, setup.processor, setup.os) == ("Google Pixel 8", "Tensor G3", "Android 14")
+    assert (setup.runtime, setup.delegate, setup.threads, setup.dtype) == ("tflite", "xnnpack", 1, "float32")
+    assert set(details) == {
+        "abi", "android_build", "benchmark_model", "benchmark_model_sha256", "cores", "fixed_performance", "governor",
+        "kernel", "unit",
+    }  # fmt: skip
+    assert details["benchmark_model_sha256"].startswith(setup.runtime_version)
+    assert all(details.values())
+
+
+def test_the_phone_is_kept_steady_meanwhile_and_restored_afterwards(phone):
+    before = phone.settings.get("stay_on_while_plugged_in")
+    with opened(phone.address) as device:
+        assert {s.step: s.state for s in device.steps}["fixed_performance"] == "held"
+        assert phone.power["fixed_performance"] == "true"
+        assert phone.settings.get("stay_on_while_plugged_in") != before
+    assert phone.settings.get("stay_on_while_plugged_in") == before
+    assert phone.power["fixed_performance"] == "false"
+    assert leftovers(phone) == []
+
+
+def test_cores_threads_and_delegate_stand_in_the_setup_and_in_the_command(phone):
+    with opened(phone.address, cores="big", threads=1) as device:
+        assert device.setup.core_mask == f"{1 << len(phone.cores_khz) - 1:x}"
+        device.load("x", SMALL.graph())
+        assert len(one_round(device, [Visit("x", 1, 0)])) == 1
+    with opened(phone.address, xnnpack=False) as device:
+        assert device.setup.delegate == "none"
+        device.load("x", SMALL.graph())
+        ((_, times),) = one_round(device, [Visit("x", 1, 0)])
+        assert len(times) == 1
+
+
+def test_int8_blocks_run_and_are_another_setup(phone, tmp_path):
+    summary = profile_phone(phone.address, tmp_path / "p.sqlite", dtype="int8")
+    assert summary.setup.dtype == "int8"
+    assert len(summary.records) == len(ITEMS)
+
+
+def test_a_graph_that_the_delegate_does_not_take_whole_is_unsupported_with_the_reason(phone, tmp_path):
+    phone.refuse_on_delegate("gpu", "DEPTHWISE_CONV_2D")
+    block = MBConv(8, 8, 8, 8)
+    items = [*ITEMS, type(ITEMS[0])(block.name, "block", block.graph())]
+    try:
+        summary = profile_phone(phone.address, tmp_path / "p.sqlite", items, delegate="gpu")
+    finally:
+        phone.refuse_on_delegate("gpu")
+    assert [r.name for r in summary.unsupported] == [block.name]
+    assert "delegate" in summary.unsupported[0].message.lower()
+    assert len(summary.records) == len(ITEMS)
+    assert summary.setup.delegate == "gpu"
+
+
+def test_kernel_times_are_kept_for_each_graph(phone):
+    with opened(phone.address) as device:
+        block = MBConv(8, 8, 8, 8)
+        device.load("b", block.graph())
+        ((key, ops),) = device.profile_ops(["b"])
+    assert key == "b"
+    assert sum("CONV" in op.node_type.upper() for op in ops) >= 1 or ops
+    assert all(op.mean_ms >= 0 for op in ops)
+
+
+def test_a_second_netlathe_on_the_phone_is_refused_clearly(phone):
+    with opened(phone.address):
+        with pytest.raises(ProfilerError, match="another netlathe is using this phone"), opened(phone.address):
+            pass
+        with pytest.raises(ProfilerError, match="another netlathe"):
+            clean_phone(phone.address, print)
+    with opened(phone.address) as again:
+        assert again.setup.device == "Google Pixel 8"
+
+
+def test_another_computer_that_measures_on_the_phone_is_respected(phone, monkeypatch):
+    with opened(phone.address):
+        monkeypatch.setenv("XDG_CACHE_HOME", "/nonexistent")  # another computer knows nothing of this one's locks
+        monkeypatch.setattr("platform.node", lambda: "elsewhere")
+        monkeypatch.setattr("profiler.devices.adb.cache_directory", lambda: Path(phone.path("/data")).parent / "cache")
+        with pytest.raises(DeviceError, match="is measuring on this phone"), opened(phone.address):
+            pass
+
+
+def test_a_hot_phone_is_waited_for_and_its_round_is_measured_again(phone, monkeypatch):
+    monkeypatch.setattr("profiler.devices.adb.POLL_S", 0.05)
+    with opened(phone.address) as device:
+        device.load("hot", SMALL.graph())
+        phone.fault("heat", key="hot", when=1, status=2, temperatures={"SKIN": 44.0})
+        events = []
+        for event in device.time_rounds([[Visit("hot", 1, 0)]] * 2):
+            events.append(event)
+            if isinstance(event, Waiting):
+                phone.clear_faults()
+                phone.set_thermal(status=0, temperatures={"SKIN": 31.0})
+    ends = [event for event in events if isinstance(event, RoundEnd)]
+    assert [end.redo for end in ends] == ["thermal status 2 (moderate)", ""]
+    assert any(isinstance(event, Waiting) and "thermal status 2" in event.reason for event in events)
+
+
+def test_a_phone_that_stays_hot_ends_the_campaign_with_what_to_do(phone, monkeypatch):
+    monkeypatch.setattr("profiler.devices.adb.POLL_S", 0.05)
+    monkeypatch.setattr("profiler.devices.adb.COOL_DOWN_S", 0.2)
+    with opened(phone.address) as device:
+        device.load("x", SMALL.graph())
+        phone.set_thermal(status=3, temperatures={"SKIN": 46.0})
+        with pytest.raises(DeviceError, match="cool place"):
+            list(device.time_rounds([[Visit("x", 1, 0)]]))
+
+
+def test_a_frequency_cap_that_appears_makes_the_round_count_not(phone, monkeypatch):
+    monkeypatch.setattr("profiler.devices.adb.POLL_S", 0.05)
+    with opened(phone.address) as device:
+        device.load("capped", SMALL.graph())
+        core = len(phone.cores_khz) - 1
+        phone.fault("cap", key="capped", when=1, core=core, khz=1_000_000)
+        ends = [e for e in device.time_rounds([[Visit("capped", 1, 0)]]) if isinstance(e, RoundEnd)]
+        phone.cap_frequency(core, phone.cores_khz[core])
+    assert "full frequency" in ends[0].redo
+
+
+def test_an_old_phone_without_tar_or_checksums_of_archives_is_served_file_by_file(tmp_path):
+    with LoopbackPhone(tmp_path / "phone", properties=ANDROID_9) as old, AdbDaemon(old) as daemon:
+        old.remove_tools("tar", "flock", "taskset")
+        profile_phone(daemon.address, tmp_path / "p.sqlite")
+        check_profile(tmp_path / "p.sqlite")
+        assert leftovers(old) == []
+
+
+def test_models_that_an_interrupted_campaign_left_are_not_sent_again(phone):
+    with opened(phone.address) as device:
+        for item in ITEMS:
+            device.load(item.graph.key, item.graph)
+        one_round(device, [Visit(ITEMS[0].graph.key, 1, 0)])
+        sent = phone.daemon.bytes_in
+        for item in ITEMS:
+            device.load(item.graph.key, item.graph)
+        one_round(device, [Visit(ITEMS[0].graph.key, 1, 0)])
+        assert phone.daemon.bytes_in - sent < 3000
+
+
+def test_too_little_storage_is_noticed_before_anything_is_sent(tmp_path):
+    with LoopbackPhone(tmp_path / "phone", data_mb=2) as small, AdbDaemon(small) as daemon:
+        with opened(daemon.address) as device:
+            block = MBConv(256, 256, 4, 4, expand=6)
+            device.load("x", block.graph())
+            with pytest.raises(DeviceError, match="free some of its storage"):
+                one_round(device, [Visit("x", 1, 0)])
+        assert leftovers(small) == []
+
+
+def test_clean_restores_what_a_killed_campaign_left(phone):
+    before = phone.settings.get("stay_on_while_plugged_in")
+    device_context = opened(phone.address)
+    device = device_context.__enter__()
+    device._held.close()  # as the system does for a killed process
+    device.connection.close()
+    assert leftovers(phone) == ["netlathe"]
+    outcomes = clean_phone(phone.address, print)
+    assert {o.step for o in outcomes if o.state == "restored"} >= {"stay_awake", "fixed_performance"}
+    assert leftovers(phone) == []
+    assert phone.settings.get("stay_on_while_plugged_in") == before
+
+
+def test_two_phones_fill_one_profile_side_by_side(tmp_path):
+    path = tmp_path / "p.sqlite"
+    other = {**LoopbackPhone.__init__.__kwdefaults__["properties"], "ro.serialno": "B", "ro.product.model": "Pixel 9"}
+    summaries, failures = {}, []
+    with (
+        LoopbackPhone(tmp_path / "a") as a, AdbDaemon(a) as first,
+        LoopbackPhone(tmp_path / "b", properties=other) as b, AdbDaemon(b) as second,
+    ):  # fmt: skip
+        ProfileFile(path, create=True).close()
+
+        def work(address):
+            try:
+                summaries[address] = profile_phone(address, path)
+            except Exception as error:  # shown by the assertion below
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(d.address,)) for d in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+    assert failures == []
+    with ProfileFile(path) as profile:
+        assert {setup.device for setup in profile.setups()} == {"Google Pixel 8", "Google Pixel 9"}
+        for setup in profile.setups():
+            assert {r.graph.key for r in profile.records(setup) if r.status is Status.OK} == KEYS
+
+
+def test_a_crash_of_one_graph_is_recorded_as_its_failure_and_the_next_run_measures_it(phone, tmp_path):
+    phone.fault("crash", key=ITEMS[0].graph.key)
+    summary = profile_phone(phone.address, tmp_path / "p.sqlite")
+    assert [r.name for r in summary.failed] == [ITEMS[0].name]
+    assert "139" in summary.failed[0].message
+    phone.clear_faults()
+    profile_phone(phone.address, tmp_path / "p.sqlite")
+    check_profile(tmp_path / "p.sqlite")
+
+
+def test_a_wrong_tool_ends_the_campaign_at_once(phone, tmp_path):
+    phone.fault("wrong_tool")
+    with pytest.raises(DeviceError, match="benchmark_model"):
+        profile_phone(phone.address, tmp_path / "p.sqlite")
+    assert leftovers(phone) == []
+
+
+def test_a_binary_for_another_processor_is_refused_before_it_is_sent(phone, tmp_path):
+    wrong = tmp_path / "benchmark_model"
+    wrong.write_bytes(b"\x7fELF\x01\x01\x01" + bytes(9) + b"\x02\x00\x28\x00" + bytes(64))  # 32-bit ARM
+    with pytest.raises(DeviceError, match="arm"), opened(phone.address, benchmark_binary=wrong):
+        pass
+    assert leftovers(phone) == []
+
+
+def test_a_binary_in_a_folder_with_blanks_and_quotes_is_found(phone, tmp_path):
+    folder = tmp_path / 'it\'s a "folder" $HOME'
+    folder.mkdir()
+    binary = folder / "benchmark model"
+    binary.write_bytes(BENCHMARK_MODEL.read_bytes())
+    with opened(phone.address, benchmark_binary=binary) as device:
+        device.load("x", SMALL.graph())
+        assert len(one_round(device, [Visit("x", 1, 0)])) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"), [({"cores": "huge"}, "huge"), ({"batch": 4}, "batch"), ({"cores": "fff0"}, "core")]
+)
+def test_options_that_a_phone_does_not_have_are_refused(phone, options, reason):
+    with pytest.raises(DeviceError, match=reason), opened(phone.address, **options):
+        pass
+    assert leftovers(phone) == []
+
+
+def test_plan_of_a_phone_is_its_own(device):
+    from profiler.devices import default_plan
+    from profiler.protocol import PHONE_PLAN
+
+    assert default_plan(device) == PHONE_PLAN
+    assert PLAN.round_s < PHONE_PLAN.round_s
+
+
+def test_the_same_campaign_again_touches_no_model(phone, tmp_path):
+    profile_phone(phone.address, tmp_path / "p.sqlite")
+    with opened(phone.address) as device, ProfileFile(tmp_path / "p.sqlite") as profile:
+        again = run_campaign(device, ITEMS, profile, PLAN)
+    assert (again.reused, again.rounds) == (len(ITEMS), 0)

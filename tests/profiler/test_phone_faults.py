@@ -1,0 +1,317 @@
+"""Everything that goes wrong between a computer and a phone. After each: the same command again, and the profile holds
+exactly one whole record per graph, and the phone nothing of netlathe's."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from loopback.adbd import AdbDaemon
+from loopback.phone import LoopbackPhone, loopback_unavailable
+from loopback.trust import Trust
+from phones import ITEMS, KEYS, PLAN, check_profile, leftovers, opened, profile_phone
+
+from archspace.profile_file import ProfileFile
+from profiler.campaign import run_campaign
+from profiler.devices import adb
+from profiler.errors import DeviceError
+from profiler.phone import rounds
+
+pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
+
+PULLS, KILLS = 50, 30
+FAST_PULLS, FAST_KILLS = 6, 4
+"""So many of them in the fast suite."""
+
+
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory):
+    with LoopbackPhone(tmp_path_factory.mktemp("phone")) as found:
+        yield found
+
+
+@pytest.fixture
+def daemon(phone):
+    with AdbDaemon(phone) as found:
+        yield found
+    phone.clear_faults()
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(adb, "RECONNECT_S", 10.0)
+    monkeypatch.setattr(adb, "POLL_S", 0.05)
+
+
+@pytest.fixture(scope="module")
+def traffic(phone, tmp_path_factory):
+    """Bytes in and out of an undisturbed campaign."""
+    with AdbDaemon(phone) as whole:
+        profile_phone(whole.address, tmp_path_factory.mktemp("whole") / "p.sqlite")
+        return whole.bytes_in, whole.bytes_out
+
+
+def pull_the_cable(phone, daemon, traffic, path, seed):
+    """One campaign whose cable is pulled, and put back, at a random byte of either direction."""
+    rng = random.Random(seed)
+    inward = rng.random() < 0.5
+    direction = daemon.link.inward if inward else daemon.link.outward
+    direction.cut_at_bytes = direction.carried_bytes + rng.randrange(1, traffic[0 if inward else 1])
+    try:
+        profile_phone(daemon.address, path)
+    except DeviceError:  # the cable was out before the campaign began, or as it was cleaned up
+        profile_phone(daemon.address, path)
+    assert direction.cut_at_bytes is None or direction.cut_at_bytes > direction.carried_bytes
+    direction.cut_at_bytes = None
+    check_profile(path)
+    if leftovers(phone):  # pulled during the very last commands
+        profile_phone(daemon.address, path)
+    assert leftovers(phone) == []
+
+
+@pytest.mark.parametrize("seed", range(FAST_PULLS))
+def test_a_pulled_cable_at_any_byte_costs_nothing(phone, daemon, traffic, tmp_path, seed):
+    pull_the_cable(phone, daemon, traffic, tmp_path / "p.sqlite", seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(FAST_PULLS, PULLS))
+def test_a_pulled_cable_at_very_many_bytes_costs_nothing(phone, daemon, traffic, tmp_path, seed):
+    pull_the_cable(phone, daemon, traffic, tmp_path / "p.sqlite", seed)
+
+
+def test_a_cable_that_stays_out_ends_the_campaign_and_the_same_command_continues(phone, daemon, tmp_path, monkeypatch):
+    monkeypatch.setattr(adb, "RECONNECT_S", 0.5)
+    said = []
+
+    def unplug_in_the_second_round(progress):
+        if progress.round == 1 and daemon.is_plugged:
+            daemon.unplug()
+
+    with (
+        ProfileFile(tmp_path / "p.sqlite", create=True) as profile,
+        pytest.raises(DeviceError),
+        opened(daemon.address, report=said.append) as device,
+    ):
+        ticks = iter(range(10**6))  # a second passes at each look, so that no progress is left out
+        run_campaign(device, ITEMS, profile, PLAN, on_progress=unplug_in_the_second_round, clock=ticks.__next__)
+    assert any("netlathe device clean" in line for line in said)
+    assert leftovers(phone) == ["netlathe"]
+    daemon.plug()
+    profile_phone(daemon.address, tmp_path / "p.sqlite")
+    check_profile(tmp_path / "p.sqlite")
+    assert leftovers(phone) == []
+
+
+def test_a_cable_that_is_out_for_a_while_is_waited_for_and_results_are_fetched_from_the_phone(phone, daemon, tmp_path):
+    said = []
+    pulled = threading.Event()
+
+    def pull(progress):
+        if progress.round == 2 and not pulled.is_set():
+            pulled.set()
+            daemon.unplug()
+            threading.Timer(1.0, daemon.plug).start()
+
+    with ProfileFile(tmp_path / "p.sqlite", create=True) as profile, opened(daemon.address, report=said.append) as phone_:
+        run_campaign(phone_, ITEMS, profile, PLAN, on_progress=pull, clock=iter(range(10**6)).__next__)
+    assert pulled.is_set()
+    assert [line for line in said if "back again" in line]
+    check_profile(tmp_path / "p.sqlite")
+    assert leftovers(phone) == []
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from phones import profile_phone
+profile_phone(sys.argv[1], Path(sys.argv[2]))
+"""
+
+
+def kill_and_go_on(phone, daemon, path, moments):
+    """Campaigns in processes of their own, killed after so many seconds each; then one to the end."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests/profiler", ".", "tests"]), "OMP_NUM_THREADS": "1"}
+    for moment_s in moments:
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, daemon.address, str(path)], env=environment, stderr=subprocess.PIPE
+        )
+        try:
+            _, said = child.communicate(timeout=moment_s)
+        except subprocess.TimeoutExpired:
+            os.kill(child.pid, signal.SIGKILL)
+            _, said = child.communicate()
+        assert child.returncode in (0, -signal.SIGKILL), said.decode()
+    profile_phone(daemon.address, path)
+    check_profile(path)
+    assert leftovers(phone) == []
+
+
+def test_a_host_process_killed_at_random_moments_loses_and_repeats_nothing(phone, daemon, tmp_path):
+    rng = random.Random(1)
+    kill_and_go_on(phone, daemon, tmp_path / "p.sqlite", [rng.uniform(1, 5) for _ in range(FAST_KILLS)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", range(5))
+def test_a_host_process_killed_at_many_random_moments_loses_and_repeats_nothing(phone, daemon, tmp_path, batch):
+    rng = random.Random(100 + batch)
+    moments = [rng.uniform(1, 5) for _ in range((KILLS - FAST_KILLS) // 5 + 1)]
+    kill_and_go_on(phone, daemon, tmp_path / "p.sqlite", moments)
+
+
+def test_what_the_phone_measured_for_a_killed_process_is_not_measured_again(phone, daemon, tmp_path):
+    path = tmp_path / "p.sqlite"
+    plan = dataclasses.replace(PLAN, round_s=0.1)  # several rounds a session
+
+    def measured():
+        """Rounds that the phone has logged."""
+        logs = phone.path("/data/local/tmp/netlathe/results").iterdir()
+        return sum(log.read_text().count(" done ") for log in logs)
+
+    def die(progress):
+        if progress.round == 1:
+            for _ in range(200):  # the phone goes on while nobody listens
+                if measured() >= 2:
+                    break
+                time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    with ProfileFile(path, create=True) as profile:
+        opening = opened(daemon.address)
+        device = opening.__enter__()
+        with pytest.raises(KeyboardInterrupt):
+            run_campaign(device, ITEMS, profile, plan, on_progress=die, clock=iter(range(10**6)).__next__)
+        device._held.close()  # as the system does for a killed process
+        device.connection.close()
+        stored = [info.started_at for info in profile.round_log(device.setup)]
+    on_the_phone = measured()
+    assert len(stored) < on_the_phone
+    profile_phone(daemon.address, path, plan=plan)
+    check_profile(path)
+    with ProfileFile(path) as profile:
+        log = profile.round_log(profile.setups()[0])
+    assert [info.started_at for info in log][: len(stored)] == stored
+    assert sum(info.started_at < stored[0] + 5 for info in log) >= on_the_phone
+
+
+def test_a_phone_that_reboots_in_a_round_goes_on_with_its_settings_held_again(phone, daemon, tmp_path):
+    rebooted = threading.Event()
+
+    def reboot(progress):
+        if progress.round == 1 and not rebooted.is_set():
+            rebooted.set()
+            daemon.reboot()
+
+    with ProfileFile(tmp_path / "p.sqlite", create=True) as profile, opened(daemon.address) as device:
+        run_campaign(device, ITEMS, profile, PLAN, on_progress=reboot, clock=iter(range(10**6)).__next__)
+        assert phone.power["fixed_performance"] == "true"
+    assert rebooted.is_set()
+    check_profile(tmp_path / "p.sqlite")
+    assert phone.power["fixed_performance"] == "false"
+    assert leftovers(phone) == []
+
+
+def test_a_full_disk_ends_the_campaign_with_what_to_do_and_a_free_one_continues(tmp_path):
+    with LoopbackPhone(tmp_path / "phone", data_mb=1) as small, AdbDaemon(small) as daemon:
+        filler = small.path("/data/filler")
+
+        def fill(progress):
+            if progress.round == 1 and not filler.exists():
+                with filler.open("wb", buffering=0) as file:
+                    try:
+                        while True:
+                            file.write(bytes(4096))
+                    except OSError:
+                        pass
+
+        with (
+            ProfileFile(tmp_path / "p.sqlite", create=True) as profile,
+            pytest.raises(DeviceError, match=r"free some|No space"),
+            opened(daemon.address) as device,
+        ):
+            run_campaign(device, ITEMS, profile, PLAN, on_progress=fill, clock=iter(range(10**6)).__next__)
+        filler.unlink()
+        profile_phone(daemon.address, tmp_path / "p.sqlite")
+        check_profile(tmp_path / "p.sqlite")
+        assert leftovers(small) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("crash", "139"), ("abort", "134"), ("killed", "137"), ("garbage", ""), ("truncated", ""), ("no_runs", "")],
+)
+def test_a_program_that_fails_now_and_then_costs_one_record_until_the_next_run(phone, daemon, tmp_path, kind, reason):
+    key = ITEMS[1].graph.key
+    phone.fault(kind, key=key)
+    summary = profile_phone(daemon.address, tmp_path / "p.sqlite")
+    assert [(r.name, reason in r.message) for r in summary.failed] == [(ITEMS[1].name, True)]
+    assert len(summary.records) == len(ITEMS) - 1
+    phone.clear_faults()
+    profile_phone(daemon.address, tmp_path / "p.sqlite")
+    check_profile(tmp_path / "p.sqlite")
+
+
+def test_a_program_that_hangs_is_ended_on_the_phone_and_the_others_go_on(phone, daemon, tmp_path, monkeypatch):
+    monkeypatch.setattr(rounds, "VISIT_TIMEOUT_S", 2)
+    phone.fault("hang", key=ITEMS[1].graph.key)
+    summary = profile_phone(daemon.address, tmp_path / "p.sqlite")
+    assert [r.name for r in summary.failed] == [ITEMS[1].name]
+    assert "124" in summary.failed[0].message
+    phone.clear_faults()
+    profile_phone(daemon.address, tmp_path / "p.sqlite")
+    check_profile(tmp_path / "p.sqlite")
+    assert leftovers(phone) == []
+
+
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_a_clock_that_jumps_on_the_phone_disturbs_no_record(phone, daemon, tmp_path, monkeypatch, seconds):
+    """The tool reads the wall clock: set back, it runs on until it is ended; set forward, one run seems to take long."""
+    monkeypatch.setattr(rounds, "VISIT_TIMEOUT_S", 2)
+    phone.fault("clock_jump", key=ITEMS[2].graph.key, seconds=seconds)
+    summary = profile_phone(daemon.address, tmp_path / "p.sqlite")
+    assert all(record.latency_ms < 1000 for record in summary.records)
+    assert len(summary.records) + len(summary.failed) == len(ITEMS)
+    phone.clear_faults()
+    profile_phone(daemon.address, tmp_path / "p.sqlite")
+    check_profile(tmp_path / "p.sqlite")
+
+
+def test_a_computer_whose_clock_was_set_back_continues_the_profile(phone, daemon, tmp_path, monkeypatch):
+    with opened(daemon.address) as device, ProfileFile(tmp_path / "p.sqlite", create=True) as profile:
+        run_campaign(device, ITEMS[:3], profile, PLAN)
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() - 86400)
+        run_campaign(device, ITEMS, profile, PLAN)
+    check_profile(tmp_path / "p.sqlite")
+
+
+def test_a_phone_that_refuses_the_computer_says_what_to_do(phone, tmp_path, monkeypatch):
+    from profiler.adb import open_connection
+
+    with AdbDaemon(phone, auth=Trust(answer_s=None)) as stern, pytest.raises(DeviceError, match="(?i)allow"):
+        open_connection(stern.address, auth_timeout_s=0.5)
+
+
+def test_a_slow_answer_to_the_dialog_is_waited_for_and_told(phone, tmp_path):
+    said = []
+    with AdbDaemon(phone, auth=Trust(answer_s=0.5)) as slow:
+        profile_phone(slow.address, tmp_path / "p.sqlite", report=said.append)
+    assert any("phone" in line for line in said)
+    check_profile(tmp_path / "p.sqlite")
+
+
+def test_links_that_are_slow_and_split_every_packet_change_nothing(phone, daemon, tmp_path):
+    daemon.link.latency_s = 0.003
+    daemon.link.max_chunk_bytes = 1000
+    profile_phone(daemon.address, tmp_path / "p.sqlite")
+    check_profile(tmp_path / "p.sqlite")
+    assert leftovers(phone) == []
+    assert set(KEYS)
