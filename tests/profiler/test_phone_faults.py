@@ -120,7 +120,10 @@ def test_a_cable_that_is_out_for_a_while_is_waited_for_and_results_are_fetched_f
             daemon.unplug()
             threading.Timer(1.0, daemon.plug).start()
 
-    with ProfileFile(tmp_path / "p.sqlite", create=True) as profile, opened(daemon.address, report=said.append) as phone_:
+    with (
+        ProfileFile(tmp_path / "p.sqlite", create=True) as profile,
+        opened(daemon.address, report=said.append) as phone_,
+    ):
         run_campaign(phone_, ITEMS, profile, PLAN, on_progress=pull, clock=iter(range(10**6)).__next__)
     assert pulled.is_set()
     assert [line for line in said if "back again" in line]
@@ -138,7 +141,11 @@ profile_phone(sys.argv[1], Path(sys.argv[2]))
 
 def kill_and_go_on(phone, daemon, path, moments):
     """Campaigns in processes of their own, killed after so many seconds each; then one to the end."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests/profiler", ".", "tests"]), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(["tests/profiler", ".", "tests"]),
+        "OMP_NUM_THREADS": "1",
+    }
     for moment_s in moments:
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, daemon.address, str(path)], env=environment, stderr=subprocess.PIPE

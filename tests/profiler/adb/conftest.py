@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from loopback.adbd import AdbDaemon
 from loopback.phone import LoopbackPhone, loopback_unavailable
-from private_adb import Adb, wait_until
+from loopback.private_adb import Adb, wait_until
 
 from profiler.adb import AdbConnection
 from profiler.adb.direct import DirectConnection

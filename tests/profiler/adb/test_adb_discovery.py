@@ -9,7 +9,7 @@ import usb1
 from loopback.adbd import AdbDaemon
 from loopback.phone import PIXEL_8
 from loopback.trust import Trust
-from private_adb import Adb
+from loopback.private_adb import Adb
 
 from profiler.adb import PhoneRow, list_phones, open_connection, parse_address, usb
 from profiler.adb.discovery import probe

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from loopback.adbd import AdbDaemon
-from private_adb import Adb, wait_until
+from loopback.private_adb import Adb, wait_until
 
 from profiler.adb.connection import PhoneStateError
 from profiler.adb.server import AdbServer, ServerConnection, refusal, running_server

@@ -44,7 +44,11 @@ screen=off
     found = PhoneDescription.parse(text)
     assert (found.manufacturer, found.model, found.soc) == ("Google", "Pixel 8", "Tensor G3")
     assert (found.release, found.sdk, found.fingerprint) == ("14", 34, "google/shiba/shiba:14/UD1A=x")
-    assert (found.abis, found.serial, found.kernel) == (("arm64-v8a", "armeabi-v7a"), "37281FDJH004", "5.15.110-android14")
+    assert (found.abis, found.serial, found.kernel) == (
+        ("arm64-v8a", "armeabi-v7a"),
+        "37281FDJH004",
+        "5.15.110-android14",
+    )
     assert (found.boot_id, found.uptime_s, found.data_free_kb) == ("0b5e-11", 812.31, 83697176)
     assert (found.tools, found.allowed_cores, found.screen_on) == ({"tar", "timeout"}, {0}, False)
     assert found.governors == ("sched_pixel",)

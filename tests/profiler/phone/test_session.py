@@ -84,7 +84,9 @@ def test_lines_that_a_shell_says_are_kept_aside() -> None:
 
 def test_lines_of_another_session_inside_a_visit_are_output() -> None:
     lines = [*log_lines(LOG)[:3], "beef end a1 0", "beef finish", " f00d end a1 0", "f00d end a1 0"]
-    assert list(read_events(lines, "f00d"))[-1] == VisitDone("a1", 812.4, 0, "beef end a1 0\nbeef finish\n f00d end a1 0")
+    assert list(read_events(lines, "f00d"))[-1] == VisitDone(
+        "a1", 812.4, 0, "beef end a1 0\nbeef finish\n f00d end a1 0"
+    )
 
 
 def test_line_ends_of_an_old_adbd_do_no_harm() -> None:

@@ -1,0 +1,1 @@
+"""What benchmark_model does and prints, with LiteRT underneath."""

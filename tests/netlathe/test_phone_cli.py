@@ -1,0 +1,167 @@
+"""A phone from the command line: devices, profile, fit, clean, as scripts rely on them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from loopback.adbd import AdbDaemon
+from loopback.phone import BENCHMARK_MODEL, PIXEL_8, LoopbackPhone, loopback_unavailable
+from loopback.private_adb import Adb, wait_until
+from test_cli import answer, netlathe, refusal
+
+from archspace.blocks import ConvBlock, LinearHead, MBConv
+from archspace.profile_file import ProfileFile
+from archspace.spaces import SearchSpace
+
+pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory):
+    with LoopbackPhone(tmp_path_factory.mktemp("phone")) as phone, AdbDaemon(phone) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    """A space of 8 distinct blocks."""
+    path = tmp_path_factory.mktemp("space") / "small.json"
+    choices = tuple(MBConv(8, 8, 8, 8, kernel=kernel, expand=expand) for kernel in (3, 5) for expand in (1, 3, 6))
+    SearchSpace("small", ((ConvBlock(3, 8, 16, 16, 2),), choices, (LinearHead(8, 10, 8, 8),))).save(path)
+    return path
+
+
+def profile(daemon, space, output, *more):
+    return (
+        "profile", "--device", daemon.address, "--benchmark-binary", BENCHMARK_MODEL, "--space", space, "--networks", 0,
+        "--rounds", 3, "--output", output, *more,
+    )  # fmt: skip
+
+
+def test_a_phone_is_listed_with_what_it_is(daemon):
+    rows = {row["name"]: row for row in answer("devices", "--device", daemon.address)["devices"]}
+    phone = rows[daemon.address]
+    assert (phone["state"], phone["model"], phone["soc"], phone["android"]) == ("ready", "Pixel 8", "Tensor G3", "14")
+
+
+def test_a_phone_that_is_not_there_is_listed_with_what_to_do():
+    rows = {row["name"]: row for row in answer("devices", "--device", "tcp:127.0.0.1:1")["devices"]}
+    assert rows["tcp:127.0.0.1:1"]["state"] != "ready"
+    assert rows["tcp:127.0.0.1:1"]["hint"]
+
+
+def test_a_phone_is_profiled_into_a_file_and_told_as_json(daemon, space, tmp_path):
+    found = answer(*profile(daemon, space, tmp_path / "p.sqlite", "--cores", "big", "--op-profile"))
+    assert {"records", "failed", "unsupported", "redone", "wall_s", "inference_s", "setup"} <= set(found)
+    assert (found["records"], found["failed"], found["unsupported"]) == (8, 0, 0)
+    assert 0 < found["inference_s"] < found["wall_s"]
+    assert found["setup"]["device"] == "Google Pixel 8"
+    assert found["setup"]["core_mask"]
+    with ProfileFile(tmp_path / "p.sqlite") as file:
+        rows = file.op_times(file.setups()[0])
+        assert len({row["graph"] for row in rows}) == 8
+        assert all(row["mean_ms"] >= 0 and row["node_type"] for row in rows)
+
+
+def test_int8_and_float32_stand_side_by_side_in_one_file(daemon, space, tmp_path):
+    for dtype in ("float32", "int8"):
+        answer(*profile(daemon, space, tmp_path / "p.sqlite", "--dtype", dtype))
+    with ProfileFile(tmp_path / "p.sqlite") as file:
+        assert sorted(setup.dtype for setup in file.setups()) == ["float32", "int8"]
+
+
+def test_two_phones_are_profiled_side_by_side(daemon, space, tmp_path):
+    other = {**PIXEL_8, "ro.serialno": "OTHER", "ro.product.model": "Pixel 9"}
+    with LoopbackPhone(tmp_path / "other", properties=other) as phone, AdbDaemon(phone) as second:
+        found = answer(*profile(daemon, space, tmp_path / "p.sqlite", "--device", second.address))
+    assert found["records"] == 16
+    assert [setup["device"] for setup in found["setup"]] == ["Google Pixel 8", "Google Pixel 9"]
+    assert [one["records"] for one in found["devices"]] == [8, 8]
+
+
+def test_when_one_of_two_phones_is_lost_the_other_finishes(daemon, space, tmp_path, monkeypatch):
+    monkeypatch.setattr("profiler.devices.adb.RECONNECT_S", 0.2)
+    other = {**PIXEL_8, "ro.serialno": "OTHER", "ro.product.model": "Pixel 9"}
+    with LoopbackPhone(tmp_path / "other", properties=other) as phone, AdbDaemon(phone) as second:
+        phone.fault("wrong_tool")
+        message = refusal(*profile(daemon, space, tmp_path / "p.sqlite", "--device", second.address))
+    assert second.address in message
+    assert f"finished and kept: {daemon.address}" in message
+    with ProfileFile(tmp_path / "p.sqlite") as file:
+        kept = {setup.device: len(file.records(setup)) for setup in file.setups()}
+    assert kept["Google Pixel 8"] == 13  # with the five anchors
+    assert kept["Google Pixel 9"] == 0
+
+
+def test_the_same_phone_twice_is_refused(daemon, space, tmp_path):
+    message = refusal(*profile(daemon, space, tmp_path / "p.sqlite", "--device", daemon.address))
+    assert "twice" in message
+
+
+def test_a_budget_that_is_out_before_every_block_has_a_record_is_no_success(daemon, tmp_path):
+    result = netlathe(*profile(daemon, "tiny", tmp_path / "p.sqlite", "--budget", 1, "--json"))
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert result.exit_code == 1
+    assert found["unfinished"] > 0
+    assert any("continues" in warning for warning in found["warnings"])
+
+
+def test_a_dry_run_on_a_phone_measures_nothing(daemon, space, tmp_path):
+    found = answer(*profile(daemon, space, tmp_path / "p.sqlite", "--dry-run"))
+    assert (found["dry_run"], found["new"]) == (True, 8)
+    assert not (tmp_path / "p.sqlite").exists()
+
+
+def test_a_phone_is_cleaned(daemon):
+    found = answer("device", "clean", "--device", daemon.address)
+    assert list(found["devices"]) == [daemon.address]
+    assert list(daemon.phone.path("/data/local/tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--device", "tcp:127.0.0.1:1"), "127.0.0.1:1"),
+        (("--device", "usb:NOSUCH"), "NOSUCH"),
+        (("--device", "tcp:"), "tcp:HOST:PORT"),
+        (("--device", "local", "--delegate", "gpu"), "for phones"),
+    ],
+)
+def test_what_cannot_be_profiled_is_one_clear_error(space, tmp_path, arguments, words):
+    message = refusal("profile", "--space", space, "--output", tmp_path / "p.sqlite", *arguments)
+    assert words in message
+
+
+def test_a_missing_or_wrong_binary_is_one_clear_error(daemon, space, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("<!DOCTYPE html><html>404</html>")
+    for binary in (tmp_path / "missing", page, tmp_path):
+        message = refusal(
+            "profile", "--device", daemon.address, "--benchmark-binary", binary, "--space", space,
+            "--output", tmp_path / "p.sqlite",
+        )  # fmt: skip
+        assert str(binary) in message
+    assert list(daemon.phone.path("/data/local/tmp").iterdir()) == []
+
+
+def test_a_phone_behind_an_adb_server_is_found_and_profiled(daemon, space, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "adb").mkdir()
+    adb = Adb(home, tmp_path / "adb")
+    serial = f"127.0.0.1:{daemon.port}"
+    adb("start-server")
+    try:
+        adb("connect", serial)
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(adb.server.port))
+        rows = {row["name"]: row for row in answer("devices")["devices"]}
+        assert rows[f"server:{serial}"]["state"] == "ready"
+        found = answer(
+            "profile", "--device", f"server:{serial}", "--benchmark-binary", BENCHMARK_MODEL, "--space", space,
+            "--networks", 0, "--rounds", 3, "--output", tmp_path / "p.sqlite",
+        )  # fmt: skip
+        assert found["records"] == 8
+    finally:
+        adb("kill-server")
+        wait_until(lambda: not adb.listens())
