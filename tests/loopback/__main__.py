@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import platform
 import signal
 import tempfile
 from pathlib import Path
@@ -9,6 +10,13 @@ from pathlib import Path
 from .adbd import AdbDaemon
 from .link import Link
 from .phone import BENCHMARK_MODEL, PIXEL_8, LoopbackPhone, loopback_unavailable
+
+# What is measured is this computer's processor; records must not pretend to come from a Pixel.
+HONEST = {
+    "ro.product.manufacturer": "Loopback",
+    "ro.product.model": "phone",
+    "ro.soc.model": f"{platform.machine()} of this computer",
+}
 
 
 def main() -> None:
@@ -23,7 +31,7 @@ def main() -> None:
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loopback-phone-")))
         for number in range(1, options.phones + 1):
-            properties = {**PIXEL_8, "ro.serialno": f"LOOPBACK{number:04}"}
+            properties = {**PIXEL_8, **HONEST, "ro.serialno": f"LOOPBACK{number:04}"}
             phone = stack.enter_context(LoopbackPhone(folder / str(number), properties=properties))
             daemon = stack.enter_context(AdbDaemon(phone, link=Link(latency_s=options.latency_ms / 1000)))
             print(f"--device {daemon.address} --benchmark-binary {BENCHMARK_MODEL}", flush=True)
