@@ -79,7 +79,7 @@ def profile_space(
 def _measure_all(job: Job, devices: Mapping[str, Device], terminal: Terminal) -> dict[str, CampaignSummary]:
     """Each device's campaign, in a thread of its own where there are several. Raises the first device's error once all
     have ended."""
-    with ProfileFile(job.output, create=True), terminal.watching([_label(d) for d in devices]) as watches:
+    with ProfileFile(job.output, create=True), terminal.watching(list(devices)) as watches:
         if len(devices) == 1:
             return {name: _measure(job, device, watches[0]) for name, device in devices.items()}
         stop = threading.Event()
@@ -153,10 +153,6 @@ def _profile_ops(job: Job, device: Device, records: Sequence[LatencyRecord]) -> 
             device.load(graph.key, graph)
         for key, ops in device.profile_ops([graph.key for graph in missing]) if missing else ():
             file.set_op_times(device.setup, key, [dataclasses.asdict(op) for op in ops])
-
-
-def _label(name: str) -> str:
-    return f"measuring on {name}"
 
 
 def _forecast(job: Job, device: Device, terminal: Terminal) -> dict[str, Any]:

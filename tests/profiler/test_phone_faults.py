@@ -62,14 +62,13 @@ def pull_the_cable(phone, daemon, traffic, path, seed):
     """One campaign whose cable is pulled, and put back, at a random byte of either direction."""
     rng = random.Random(seed)
     inward = rng.random() < 0.5
-    direction = daemon.link.inward if inward else daemon.link.outward
-    direction.cut_at_bytes = direction.carried_bytes + rng.randrange(1, traffic[0 if inward else 1])
+    offset = rng.randrange(1, traffic[0 if inward else 1])
+    daemon.link.cut_after(**{"bytes_in" if inward else "bytes_out": offset})
     try:
         profile_phone(daemon.address, path)
     except DeviceError:  # the cable was out before the campaign began, or as it was cleaned up
         profile_phone(daemon.address, path)
-    assert direction.cut_at_bytes is None or direction.cut_at_bytes > direction.carried_bytes
-    direction.cut_at_bytes = None
+    daemon.link.cut_after()  # this campaign may have needed fewer bytes than that
     check_profile(path)
     if leftovers(phone):  # pulled during the very last commands
         profile_phone(daemon.address, path)

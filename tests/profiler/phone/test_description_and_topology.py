@@ -99,7 +99,7 @@ def test_groups_of_cores_become_masks(
     assert (core_mask(found, "big"), core_mask(found, "little")) == (big, little)
     assert core_mask(found, "all") == f"{(1 << len(khz)) - 1:x}"
     if mid is None:
-        with pytest.raises(DeviceError, match="no mid cores.*choose big, little or all"):
+        with pytest.raises(DeviceError, match=r"no mid cores.*choose big, little or all"):
             core_mask(found, "mid")
     else:
         assert core_mask(found, "mid") == mid
