@@ -5,25 +5,18 @@ Runs on a phone of 127.0.0.1 (tests/loopback: ADB's real protocol, mksh, toybox,
 many milliseconds each way. Two campaigns over all blocks, and two passes of the plain way over some of them, tell how
 well each repeats; the ratio is taken where a campaign of so many rounds repeats at least as well as the plain way.
 
-    python benchmarks/phone_throughput.py [--latency-ms 0.5 3] [--blocks 150] [--plain 30]
+    python -m benchmarks.phone_throughput [--latency-ms 0.5 3] [--blocks 150] [--plain 30]
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
-
-from loopback.adbd import AdbDaemon
-from loopback.link import Link
-from loopback.phone import BENCHMARK_MODEL, LoopbackPhone
 
 from archspace.forms.tflite import write_tflite
 from archspace.presets import load_space
@@ -34,6 +27,9 @@ from profiler.benchmark_tool import BenchmarkOptions, parse
 from profiler.campaign import WorkItem, run_campaign
 from profiler.devices import DeviceOptions, open_device
 from profiler.protocol import PHONE_PLAN
+from tests.loopback.adbd import AdbDaemon
+from tests.loopback.link import Link
+from tests.loopback.phone import BENCHMARK_MODEL, LoopbackPhone
 
 ROUNDS = 5
 Latencies = Mapping[str, float]
@@ -114,7 +110,7 @@ def report(latency_ms: float, items: Sequence[WorkItem], sample: Sequence[WorkIt
     plain = differences(plain_first, plain_second)
     print(f"link {latency_ms:g} ms each way, {len(items)} blocks, {ROUNDS} rounds:")
     print(
-        f"  overhead per block and round {overheads[0]:.1f} and {overheads[1]:.1f} ms (anchors, opening, closing included)"
+        f"  beyond inference, per block and round: {overheads[0]:.1f} and {overheads[1]:.1f} ms (anchors, opening: all)"
     )
     print(f"  a campaign takes {first.wall_s:.1f} and {second.wall_s:.1f} s, {first.inference_s:.1f} s of it inference")
     print(
@@ -128,10 +124,8 @@ def report(latency_ms: float, items: Sequence[WorkItem], sample: Sequence[WorkIt
         )
         per_block_s = (first.wall_s + second.wall_s) / 2 / len(items) * rounds / ROUNDS
         better = "  as good as plain or better" if ours[0] <= plain[0] and ours[1] <= plain[1] else ""
-        print(
-            f"  {rounds} rounds: {1e3 * per_block_s:.0f} ms a block, {plain_s / per_block_s:.0f} times as fast, repeats "
-            f"within {ours[0]:.1f} / {ours[1]:.1f} %{better}"
-        )
+        speed = f"{1e3 * per_block_s:.0f} ms a block, {plain_s / per_block_s:.0f} times as fast"
+        print(f"  {rounds} rounds: {speed}, repeats within {ours[0]:.1f} / {ours[1]:.1f} %{better}")
 
 
 def main() -> None:

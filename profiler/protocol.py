@@ -97,9 +97,7 @@ class Plan:
         return 1 / limit <= drift <= limit
 
 
-PHONE_PLAN = Plan(
-    runs=10, warmups=3, min_rounds=5, max_rounds=20, round_s=4, loaded_bytes=2.0**28, overhead_ms=30, redo_drift=0.05
-)
+PHONE_PLAN = Plan(runs=10, warmups=3, min_rounds=5, max_rounds=20, round_s=4, overhead_ms=30, redo_drift=0.05)
 """For a phone, where each visit starts a program: more runs in fewer, longer rounds."""
 
 Latencies = Mapping[str, float | None]

@@ -40,6 +40,8 @@ def test_a_torn_claim_is_no_claim(phone: ToyboxPhone, shell: str) -> None:
 
 
 def test_of_many_that_claim_at_once_one_wins(phone: ToyboxPhone, shell: str) -> None:
+    # Slow enough that all have read the owner before the first one writes it, were there no lock.
+    phone.tool("mv", f'{phone.tools / "sleep"} 0.3\nexec {(phone.tools / "mv").readlink()} mv "$@"')
     running = [
         subprocess.Popen(phone.argv(shell, "claim.sh", phone.directory, f"host{i}", 60), env=dict(phone.environment),
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -32,6 +32,14 @@ def test_the_hottest_current_sensor_of_each_kind_counts(phone: ToyboxPhone, shel
     assert values(phone, shell) == {**GOLDEN[golden], "load1": 0.53, "uptime_s": 1000.25}
 
 
+def test_decimals_are_compared_as_decimals(phone: ToyboxPhone, shell: str) -> None:
+    readings = ["8.9", "30.089", "30.09", "-40.5", "NaN", "2.5E-5", "09.0"]
+    lines = [f"\tTemperature{{mValue={one}, mType=3, mName=skin{i}, mStatus=0}}" for i, one in enumerate(readings)]
+    text = "\n".join(["Thermal Status: 0", "Current temperatures from HAL:", *lines])
+    (phone.state / "dumpsys.thermalservice").write_text(text + "\n")
+    assert values(phone, shell)["skin_c"] == 30.09
+
+
 def test_the_battery_service_knows_charge_power_and_temperature(phone: ToyboxPhone, shell: str) -> None:
     phone.dumps("thermalservice", "thermal_android_13_hot.txt")
     phone.dumps("battery", "battery_usb.txt")

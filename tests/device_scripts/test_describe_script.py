@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+
 from toybox_phone import ToyboxPhone
 
+from archspace.resources import device_script_path
 from profiler.phone.description import PhoneDescription
 from profiler.phone.topology import core_mask, core_summary
 
@@ -80,3 +84,17 @@ def test_an_offline_core_is_counted(phone: ToyboxPhone, shell: str) -> None:
     assert found["cores"] == "2"
     assert found["cpu0.cpuinfo_max_freq"] == "1704000"
     assert not any(key.startswith("cpu1.") for key in found)
+
+
+def test_a_script_that_comes_through_standard_input_runs_to_its_end(phone: ToyboxPhone, shell: str) -> None:
+    """As in `adb shell sh < describe.sh`: no tool may take the rest of the script for its input."""
+    phone.core(0, cpuinfo_max_freq=1704000)
+    for tool in ("getprop", "dumpsys"):
+        phone.tool(tool, f"cat >/dev/null\n{(phone.tools / tool).read_text()}")
+    for script, last in (("describe.sh", b"loadavg="), ("conditions.sh", b"uptime_s=1000.25")):
+        with device_script_path(script).open("rb") as source:
+            done = subprocess.run(
+                [str(shutil.which(shell))], stdin=source, env=dict(phone.environment), capture_output=True, timeout=60
+            )
+        assert last in done.stdout.splitlines()[-1]
+        assert done.stderr == b""

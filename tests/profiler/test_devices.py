@@ -286,10 +286,10 @@ def test_an_unknown_device_is_refused_with_the_known_ones():
 def test_without_onnxruntime_its_device_says_what_to_install(monkeypatch):
     real_import = builtins.__import__
 
-    def without(name, *rest):
+    def without(name, *rest, **options):
         if name == "onnxruntime":
             raise ImportError("No module named 'onnxruntime'")
-        return real_import(name, *rest)
+        return real_import(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)

@@ -94,13 +94,16 @@ def test_a_cable_that_stays_out_ends_the_campaign_and_the_same_command_continues
         if progress.round == 1 and daemon.is_plugged:
             daemon.unplug()
 
-    with (
-        ProfileFile(tmp_path / "p.sqlite", create=True) as profile,
-        pytest.raises(DeviceError),
-        opened(daemon.address, report=said.append) as device,
-    ):
-        ticks = iter(range(10**6))  # a second passes at each look, so that no progress is left out
-        run_campaign(device, ITEMS, profile, PLAN, on_progress=unplug_in_the_second_round, clock=ticks.__next__)
+    def measure():
+        with (
+            ProfileFile(tmp_path / "p.sqlite", create=True) as profile,
+            opened(daemon.address, report=said.append) as phone,
+        ):
+            ticks = iter(range(10**6))  # a second passes at each look, so that no progress is left out
+            run_campaign(phone, ITEMS, profile, PLAN, on_progress=unplug_in_the_second_round, clock=ticks.__next__)
+
+    with pytest.raises(DeviceError):
+        measure()
     assert any("netlathe device clean" in line for line in said)
     assert leftovers(phone) == ["netlathe"]
     daemon.plug()
@@ -238,12 +241,12 @@ def test_a_full_disk_ends_the_campaign_with_what_to_do_and_a_free_one_continues(
                     except OSError:
                         pass
 
-        with (
-            ProfileFile(tmp_path / "p.sqlite", create=True) as profile,
-            pytest.raises(DeviceError, match=r"free some|No space"),
-            opened(daemon.address) as device,
-        ):
-            run_campaign(device, ITEMS, profile, PLAN, on_progress=fill, clock=iter(range(10**6)).__next__)
+        def measure():
+            with ProfileFile(tmp_path / "p.sqlite", create=True) as profile, opened(daemon.address) as phone:
+                run_campaign(phone, ITEMS, profile, PLAN, on_progress=fill, clock=iter(range(10**6)).__next__)
+
+        with pytest.raises(DeviceError, match=r"free some|No space"):
+            measure()
         filler.unlink()
         profile_phone(daemon.address, tmp_path / "p.sqlite")
         check_profile(tmp_path / "p.sqlite")
@@ -279,7 +282,7 @@ def test_a_program_that_hangs_is_ended_on_the_phone_and_the_others_go_on(phone, 
 
 @pytest.mark.parametrize("seconds", [-3600, 3600])
 def test_a_clock_that_jumps_on_the_phone_disturbs_no_record(phone, daemon, tmp_path, monkeypatch, seconds):
-    """The tool reads the wall clock: set back, it runs on until it is ended; set forward, one run seems to take long."""
+    """The tool reads the wall clock: set back, it runs on until it is ended; set forward, one run seems long."""
     monkeypatch.setattr(rounds, "VISIT_TIMEOUT_S", 2)
     phone.fault("clock_jump", key=ITEMS[2].graph.key, seconds=seconds)
     summary = profile_phone(daemon.address, tmp_path / "p.sqlite")
@@ -302,7 +305,7 @@ def test_a_computer_whose_clock_was_set_back_continues_the_profile(phone, daemon
 def test_a_phone_that_refuses_the_computer_says_what_to_do(phone, tmp_path, monkeypatch):
     from profiler.adb import open_connection
 
-    with AdbDaemon(phone, auth=Trust(answer_s=None)) as stern, pytest.raises(DeviceError, match="(?i)allow"):
+    with AdbDaemon(phone, auth=Trust(answer_s=None)) as stern, pytest.raises(DeviceError, match=r"(?i)allow"):
         open_connection(stern.address, auth_timeout_s=0.5)
 
 

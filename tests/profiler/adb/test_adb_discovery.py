@@ -8,8 +8,8 @@ import pytest
 import usb1
 from loopback.adbd import AdbDaemon
 from loopback.phone import PIXEL_8
-from loopback.trust import Trust
 from loopback.private_adb import Adb
+from loopback.trust import Trust
 
 from profiler.adb import PhoneRow, list_phones, open_connection, parse_address, usb
 from profiler.adb.discovery import probe
