@@ -3,7 +3,7 @@
 #
 # Usage:  claim.sh DIR HOST LEASE_S    HOST names the computer; its claim lapses LEASE_S after its last sign of life
 # Reads:  DIR/owner, $PROC (default /proc) for the phone's uptime and boot id
-# Writes: DIR/owner: one line of UPTIME_S LEASE_S BOOT_ID HOST, which measure.sh refreshes; DIR itself where it is missing
+# Writes: DIR/owner: one line of UPTIME_S LEASE_S BOOT_ID HOST, which measure.sh refreshes; DIR where it is missing
 # Exits:  0 claimed, 64 usage, 74 DIR cannot be written, 75 another computer holds the phone: its name is printed
 #
 # By hand: adb shell sh DIR/scripts/claim.sh DIR me 60
@@ -26,7 +26,8 @@ is_number() {
 # take_lock: between reading the owner and writing it, nobody else may.
 take_lock() {
     command -v flock >/dev/null 2>&1 || return 0
-    exec 9>"$dir/owner.lock" || fail 74 "$dir/owner.lock cannot be written"
+    true >>"$dir/owner.lock" || fail 74 "$dir/owner.lock cannot be written"
+    exec 9>>"$dir/owner.lock"
     # mksh closes 9 for children unless it is passed on by name.
     for attempt in 1 2 3; do
         flock -n 9 9>&9 2>/dev/null && return 0

@@ -12,7 +12,8 @@
 #             round ID                     then its visits:
 #             visit KEY RUNS WARMUPS TIMEOUT_S
 #             end                          a plan without it arrived cut off
-#         DIR/benchmark_model, DIR/models/KEY.tflite, what conditions.sh (beside this script) reads, $PROC (default /proc)
+#         DIR/benchmark_model, DIR/models/KEY.tflite, $PROC (default /proc), and what conditions.sh, beside this
+#         script, reads
 # Writes: each of these first to DIR/results/TOKEN.log, then to standard output:
 #             TOKEN begin UPTIME_S BOOT_ID SETUP STAMP
 #             TOKEN round ID UPTIME_S key=value ...     conditions at its start
@@ -29,7 +30,7 @@ set -euf
 
 proc=${PROC:-/proc}
 
-# say TEXT: one line to standard output, byte for byte. mksh has no printf of its own, dash no print: both without a fork.
+# say TEXT: one line to standard output, byte for byte and without a fork: mksh has no printf of its own, dash no print.
 if [ -n "${KSH_VERSION-}" ]; then
     say() { print -r -- "$1"; }
 else
@@ -54,8 +55,8 @@ now() {
 
 # is_number TEXT...: digits only, each.
 is_number() {
-    for word in "$@"; do
-        case $word in '' | *[!0-9]*) return 1 ;; esac
+    for text in "$@"; do
+        case $text in '' | *[!0-9]*) return 1 ;; esac
     done
 }
 
@@ -92,11 +93,12 @@ is_visit() {
     [ "$4" -le "$longest_s" ] || longest_s=$4
 }
 
-# take_lock: descriptor 9 holds it as long as this script lives. A session whose cable was pulled ends with its visit, and
-# the one that comes after it has the same time limits: so long it waits.
+# take_lock: descriptor 9 holds it as long as this script lives. A session whose cable was pulled ends with its visit,
+# and the one that comes after it has the same time limits: so long it waits.
 take_lock() {
     command -v flock >/dev/null 2>&1 || return 0
-    exec 9>"$dir/lock" || fail 74 "$dir/lock cannot be written"
+    true >>"$dir/lock" || fail 74 "$dir/lock cannot be written"
+    exec 9>>"$dir/lock"
     waited_s=0
     # mksh closes 9 for children unless it is passed on by name.
     until flock -n 9 9>&9 2>/dev/null; do
@@ -106,9 +108,9 @@ take_lock() {
     done
 }
 
-# find_timeout: sets limit to how `timeout` is called here, '' where there is none: then only the computer's patience ends a
-# visit that hangs. --foreground leaves the program in the process group that a hang-up reaches; versions without it leave
-# it there anyway. 127 is no failure: toybox 0.8 says it, now and then, of programs that end within a millisecond.
+# find_timeout: sets limit to how `timeout` is called here, '' where there is none: then only the computer's patience
+# ends a visit that hangs. --foreground leaves the program in the process group that a hang-up reaches; versions without
+# it do so anyway. 127 is no failure: toybox 0.8 says it, now and then, of programs that end within a millisecond.
 find_timeout() {
     limit=
     command -v timeout >/dev/null 2>&1 || return 0
@@ -128,8 +130,8 @@ stop_leftovers() {
     fi
 }
 
-# refresh_owner: the claim on this phone (see claim.sh) lasts from now. The line is overwritten where it stands, without a
-# fork; as the phone's uptime only gets longer, nothing of the old line is left behind it.
+# refresh_owner: the claim on this phone (see claim.sh) lasts from now. The line is overwritten where it stands, without
+# a fork; as the phone's uptime only gets longer, nothing of the old line is left behind it.
 refresh_owner() {
     { read -r _ lease_s boot host <"$dir/owner"; } 2>/dev/null || return 0
     { say "$uptime_s $lease_s $boot $host" 1<>"$dir/owner"; } 2>/dev/null || :
@@ -142,7 +144,7 @@ mark() {
     emit "$token $1 $2 $uptime_s $words"
 }
 
-# visit KEY RUNS WARMUPS TIMEOUT_S: `exec` makes the substitution's own process the program, so that a visit is one fork.
+# visit KEY RUNS WARMUPS TIMEOUT_S: `exec` makes the substitution's own process the program: a visit is one fork.
 visit() {
     now
     refresh_owner

@@ -17,7 +17,7 @@ from profiler.phone.session import log_lines
 
 DIRECTORY = "/data/local/tmp/netlathe"  # the shell may execute files there, unlike on /sdcard
 SCRIPTS = ("describe.sh", "conditions.sh", "claim.sh", "unpack.sh", "steady.sh", "measure.sh")
-LEASE_S = 60
+LEASE_S = 120
 """So long after its last sign of life another computer's claim on the phone stands."""
 
 TAR_BYTES = 32 * 2**20

@@ -15,6 +15,7 @@ from toybox_phone import ToyboxPhone
 from profiler.phone.session import (
     BAD_PLAN,
     FINISHED,
+    NO_SPACE,
     STOPPED_HOT,
     Event,
     Finished,
@@ -175,8 +176,20 @@ def test_a_phone_without_thermal_status_goes_on(phone: ToyboxPhone, shell: str) 
 def test_a_bad_plan_is_refused_before_the_first_visit(real: ToyboxPhone, shell: str, content: bytes) -> None:
     done = measure(real, shell, content)
     assert (done.returncode, done.stdout) == (BAD_PLAN, b"")
-    assert b"plan" in done.stderr
+    assert re.search(rb"/plan (line \d+: '.+'|line 12: more after 'end'|has no 'end' line)", done.stderr)
     assert not (real.directory / "results").exists()
+
+
+def test_the_line_of_a_plan_that_is_wrong_is_shown(real: ToyboxPhone, shell: str) -> None:
+    done = measure(real, shell, plan().replace(b"visit k2 5 2 30", b"visit k2 5 2 x0", 1))
+    assert b"/plan line 7: 'visit k2 5 2 x0' is not a line of a plan" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_said(real: ToyboxPhone, shell: str) -> None:
+    (real.directory / "lock").mkdir()
+    done = measure(real, shell, plan())
+    assert done.returncode == NO_SPACE
+    assert b"lock cannot be written" in done.stderr
 
 
 def test_a_token_serves_once(real: ToyboxPhone, shell: str) -> None:
