@@ -178,11 +178,11 @@ class _Campaign:
     @property
     def _latest(self) -> float:
         """When the latest round known started."""
-        return max(self.ledger.drifts, default=0.0)
+        return max((*self.ledger.drifts, *self.stamps), default=0.0)
 
     def _missed(self) -> Iterator[Event]:
         """What the device has measured for an interrupted campaign and this profile does not hold yet."""
-        known = set(self.ledger.drifts)
+        known = {info.started_at for info in self.profile.round_log(self.setup)}
         timings: list[Timing] = []
         for event in self.device.recovered():
             if isinstance(event, Timing) and not isinstance(event.outcome, ProfilerError):

@@ -111,9 +111,7 @@ class PhoneDevice:
             "benchmark_model": binary.kind,
             "benchmark_model_sha256": binary.sha256,
             "cores": core_summary(phone),
-            "fixed_performance": "on"
-            if any(s.step == "fixed_performance" and s.state == "held" for s in self.steps)
-            else "off",
+            "fixed_performance": self._state("fixed_performance"),
             "governor": " ".join(sorted(set(phone.governors))),
             "kernel": phone.kernel,
             "unit": self._unit,  # two phones of one model differ
@@ -125,6 +123,10 @@ class PhoneDevice:
             threads=self._options.threads, core_mask=self._mask, dtype=self._dtype,
             details=tuple(details.items()),
         )  # fmt: skip
+
+    def _state(self, step: str) -> str:
+        """Whether a step is held, refused or unavailable."""
+        return next((outcome.state for outcome in self.steps if outcome.step == step), "unavailable")
 
     def _conditions(self) -> Conditions:
         result = self._workspace.run(self._workspace.command("conditions.sh"), "read the phone's conditions")
@@ -148,15 +150,16 @@ class PhoneDevice:
     def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[Event]:
         self._check_open()
         self._send_models()
-        waiting = list(rounds)
+        waiting, in_vain = list(rounds), 0
         while waiting:
             yield from self._cool_down()
             batch = self._batch(waiting, max(time.time(), after + 1e-3))
             for event in batch.run(self._mask):
                 after = max(after, event.started_at if isinstance(event, RoundEnd) else 0.0)
                 yield event
-            if not batch.begun:  # the link broke each time before a round began
-                raise DeviceError(f"{self.connection.address}: the phone began no round; check the cable")
+            in_vain = 0 if batch.begun else in_vain + 1
+            if in_vain == MOST_RECONNECTS:
+                raise DeviceError(f"{self.connection.address}: the link breaks before a round begins; check the cable")
             waiting = waiting[batch.begun :]
 
     def profile_ops(self, keys: Sequence[str]) -> Iterator[tuple[str, tuple[OpTime, ...]]]:
