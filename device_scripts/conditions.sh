@@ -145,7 +145,9 @@ from_cores() {
         first_line "$cpufreq/cpuinfo_max_freq"
         highest=$line
         first_line "$cpufreq/scaling_max_freq"
-        if is_number "$highest" && is_number "$line" && [ "$line" -lt "$highest" ]; then capped=$capped,$core; fi
+        if is_number "$highest" && is_number "$line" && [ "$line" -lt "$highest" ]; then
+            capped=$capped,$core:$((line / 1000))
+        fi
         core=$((core + 1))
     done
     [ -z "$known" ] || add freq_mhz "${frequencies#,}"

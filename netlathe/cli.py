@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -84,5 +85,7 @@ def _options(
 
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 an expected error, 2 wrong usage, 130 interrupted."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: a phone is restored on the way out
+        signal.signal(ending, signal.default_int_handler)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     make_app(debug="--debug" in sys.argv[1:])(arguments)

@@ -36,7 +36,7 @@ def devices(
 
 def clean(device: Device, as_json: Json = False) -> None:
     """Restore a phone that an interrupted profile left changed, and remove everything that netlathe put there."""
-    from profiler.devices.adb import clean_phone
+    from profiler.phone.holding import clean_phone
 
     terminal = Terminal(as_json=as_json)
     outcomes = {address: clean_phone(address, terminal.say) for address in device}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from archspace.errors import NetlatheError
 from archspace.profile_file import ProfileFile, check_table_path, write_table
-from archspace.records import LatencyRecord
+from archspace.records import LatencyRecord, Status
 from archspace.spaces import SearchSpace
 from netlathe.console import Terminal, Watch, milliseconds, percent
 from netlathe.stages import measure, work_items
@@ -60,6 +60,8 @@ def profile_space(
     if table:
         check_table_path(table)
         table.parent.mkdir(parents=True, exist_ok=True)
+    if not dry_run:
+        ProfileFile(job.output, create=True).close()  # what cannot be written is noticed before a phone is touched
     with ExitStack() as stack:
         opened: dict[str, Device] = {}
         for name in devices:
@@ -69,6 +71,8 @@ def profile_space(
             answers = [_forecast(job, device, terminal) for device in opened.values()]
             terminal.result({"dry_run": True, **(answers[0] if len(answers) == 1 else {"devices": answers})})
             return True
+        if job.op_profile:
+            _check_op_profile(opened)
         for name, device in opened.items():
             terminal.step(f"Profiling space {job.space.name} on {device.setup}")
             print_steps(name, device, terminal)
@@ -79,7 +83,7 @@ def profile_space(
 def _measure_all(job: Job, devices: Mapping[str, Device], terminal: Terminal) -> dict[str, CampaignSummary]:
     """Each device's campaign, in a thread of its own where there are several. Raises the first device's error once all
     have ended."""
-    with ProfileFile(job.output, create=True), terminal.watching(list(devices)) as watches:
+    with terminal.watching(list(devices)) as watches:
         if len(devices) == 1:
             return {name: _measure(job, device, watches[0]) for name, device in devices.items()}
         stop = threading.Event()
@@ -142,17 +146,31 @@ def _profile_ops(job: Job, device: Device, records: Sequence[LatencyRecord]) -> 
     """Stores kernel times of the graphs that have none yet."""
     from profiler.devices.adb import PhoneDevice
 
-    if not isinstance(device, PhoneDevice):
-        raise NetlatheError(
-            "--op-profile: only a phone's benchmark_model tells the time of single kernels; leave it out"
-        )
+    assert isinstance(device, PhoneDevice)
     with ProfileFile(job.output) as file:
         known = {row["graph"] for row in file.op_times(device.setup)}
-        missing = [record.graph for record in records if record.graph.key not in known]
-        for graph in missing:
-            device.load(graph.key, graph)
-        for key, ops in device.profile_ops([graph.key for graph in missing]) if missing else ():
-            file.set_op_times(device.setup, key, [dataclasses.asdict(op) for op in ops])
+        missing = {record.graph.key: record for record in records if record.graph.key not in known}
+        for key, record in missing.items():
+            device.load(key, record.graph)
+        for key, result in device.profile_ops(list(missing)):
+            file.set_op_times(device.setup, key, [dataclasses.asdict(op) for op in result.op_times])
+            if result.peak_memory_mb is not None:
+                details = {**dict(missing[key].details), "peak_memory_mb": result.peak_memory_mb}
+                file.set_outcome(device.setup, key, Status.OK, details=details)
+            del missing[key]
+    if missing:
+        names = ", ".join(record.name for record in missing.values())
+        device.report(f"  {len(missing)} graphs have no kernel times, as their profiling runs failed: {names}")
+
+
+def _check_op_profile(devices: Mapping[str, Device]) -> None:
+    from profiler.devices.adb import PhoneDevice
+
+    for name, device in devices.items():
+        if not isinstance(device, PhoneDevice):
+            raise NetlatheError(
+                f"--op-profile: {name} does not tell the time of single kernels, only a phone does; leave it out"
+            )
 
 
 def _forecast(job: Job, device: Device, terminal: Terminal) -> dict[str, Any]:
@@ -246,7 +264,8 @@ def print_op_times(path: Path, summary: CampaignSummary, terminal: Terminal) -> 
         rows = file.op_times(summary.setup)
     totals: dict[str, list[float]] = {}
     for row in rows:
-        totals.setdefault(row["node_type"], []).append(row["mean_ms"])
+        kind = row["node_type"].rstrip("0123456789 :")  # some delegates number their kernels
+        totals.setdefault(kind, []).append(row["mean_ms"] * row["times_called"])
     whole_ms = sum(map(sum, totals.values()))
     ranked = sorted(totals.items(), key=lambda item: -sum(item[1]))
     cells = [(kind, len(ms), milliseconds(sum(ms)), percent(sum(ms) / whole_ms)) for kind, ms in ranked[:10]]
@@ -272,4 +291,5 @@ def summary_json(summary: CampaignSummary) -> dict[str, Any]:
         "drift_range": summary.drift_range,
         "warnings": list(summary.warnings),
         "setup": summary.setup.to_json(),
+        "setup_key": summary.setup.key,
     }

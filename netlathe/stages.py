@@ -123,6 +123,8 @@ def fit(profile_path: Path, output: Path, *, residual: str = "auto", seed: int =
     if records and not chosen:
         keys = ", ".join(sorted({record.setup.key for record in records}))
         raise RecordError(f"{profile_path}: no setup's key begins with {setup_key!r}; there are {keys}")
+    if len({record.setup for record in chosen}) > 1:
+        raise RecordError(f"{profile_path}: choose one of its setups with --setup:\n{_setups(chosen)}")
     measured = {r.graph.key for r in chosen if r.kind == "block" and r.measurement}
     if 0 < len(measured) < FEWEST_BLOCKS:
         raise TooFewRecordsError(
@@ -134,6 +136,17 @@ def fit(profile_path: Path, output: Path, *, residual: str = "auto", seed: int =
     output.parent.mkdir(parents=True, exist_ok=True)
     model.save(output)
     return Fit(model, chosen, validation)
+
+
+def _setups(records: Sequence[LatencyRecord]) -> str:
+    """A line per setup: the beginning of its key, what it is, and in what else it differs from the first."""
+    setups = list(dict.fromkeys(record.setup for record in records))
+    first = dict(setups[0].details)
+    lines = []
+    for setup in setups:
+        others = [f"{name} {value}" for name, value in setup.details if first.get(name) != value]
+        lines.append(f"  {setup.key[:8]}  {setup}" + (f" ({', '.join(others)})" if others else ""))
+    return "\n".join(lines)
 
 
 def print_fit(fitted: Fit, terminal: Terminal) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ from profiler.protocol import ANCHORS, FEWEST_ROUNDS, Ledger, Plan, arrange, is_
 from profiler.summary import CampaignSummary, summarize
 
 __all__ = ["CampaignSummary", "Progress", "WorkItem", "run_campaign"]
+
+FORGIVEN = 1
+"""Failed visits of a graph."""
 
 REDO_SHARE = 0.25
 """Rounds may be measured again for their drift up to this share of all rounds, and three more."""
@@ -78,7 +83,9 @@ class _Campaign:
         self.anchors: list[str] = []  # those that run
         self.settled: set[str] = set()
         self.stamps: list[float] = []
-        self.redone = 0
+        self.redone = self.drifted = 0
+        self.strikes: Counter[str] = Counter()
+        self.lost_anchors: list[str] = []
         self.details: dict[str, Mapping[str, float]] = {}
         self.inference_s = 0.0
 
@@ -214,7 +221,10 @@ class _Campaign:
         times, key = timing.outcome, timing.key
         self.inference_s += timing.inference_ms / 1e3
         if isinstance(times, ProfilerError):
-            self._settle(key, _status(times), str(times))
+            self.strikes[key] += 1
+            # A program may be killed for reasons of its own, so that one failure may be forgiven.
+            if isinstance(times, UnsupportedGraphError) or self.strikes[key] > FORGIVEN:
+                self._settle(key, _status(times), str(times))
         elif not times or not all(0 < ms < math.inf for ms in times):
             message = f"the device gave {list(times)} where times above zero, in ms, were expected"
             self._settle(key, Status.FAILED, message)
@@ -226,8 +236,9 @@ class _Campaign:
 
     def _store_round(self, end: RoundEnd, samples: Mapping[str, Sequence[float]]) -> None:
         """Stores the round, or, where it is to be measured again, only what it says about the machine."""
-        drift = self.ledger.preview(end.started_at, samples)
-        redo = end.redo or self._drifted(drift) or self._broken_off(samples)
+        drifts = self.ledger.preview(end.started_at, samples)
+        drift = drifts.get(end.started_at, 1.0)
+        redo = end.redo or self._broken_off(samples) or self._drifted(drift, drifts)
         kept = samples
         if redo:
             self._count_redone(redo)
@@ -243,12 +254,20 @@ class _Campaign:
         self.pace.rounds, self.pace.drift, self.pace.conditions = len(self.stamps), drift, end.conditions
         self.pace.visited(self._cost_ms(key for key in samples if key not in self.anchors) + self._anchors_cost_ms())
 
-    def _drifted(self, drift: float) -> str:
+    def _drifted(self, drift: float, drifts: Mapping[float, float]) -> str:
         """Why the round is to be measured again for its drift; '' once too many have been."""
-        may_redo = self.redone < 3 + REDO_SHARE * len(self.stamps)
-        return f"drift {drift:.3f}" if self.plan.redo_drift and may_redo and not self.plan.is_calm(drift) else ""
+        if self.plan.redo_drift is None:
+            return ""
+        level = statistics.median([drift, *(drifts[stamp] for stamp in self.stamps if stamp in drifts)])
+        off = drift / level - 1
+        if abs(off) <= self.plan.redo_drift or self.drifted >= 3 + REDO_SHARE * len(self.stamps):
+            return ""
+        self.drifted += 1
+        return f"drift {drift:.3f}, {100 * off:+.1f} % off this campaign's"
 
     def _broken_off(self, samples: Mapping[str, object]) -> str:
+        if not self.anchors:
+            raise DeviceError(f"no anchor block runs on this device any more: {'; '.join(self.lost_anchors)}")
         missing = [key for key in self.anchors if key not in samples]
         return f"cut off before {len(missing)} anchors" if missing else ""
 
@@ -273,6 +292,7 @@ class _Campaign:
         self.profile.set_outcome(self.setup, key, status, message, self.details.get(key))
         if status is not Status.OK and key in self.anchors:
             self.anchors.remove(key)
+            self.lost_anchors.append(message)
         self._unload(key)
         self.pace.done += key in self.items and key not in self.settled
         self.settled.add(key)

@@ -19,15 +19,35 @@ def exclusive(path: Path, name: str, refusal: str) -> Iterator[None]:
     ProfilerError with the words of `refusal` when another process holds it, or where files cannot be locked.
     """
     side = path.with_name(f"{path.name}.{name}.lock")
-    try:
-        handle = os.open(side, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise ProfilerError(f"{side}: the lock file cannot be made ({error}); is the folder writable?") from error
+    handle = _open(side)
     try:
         _acquire(handle, side, refusal)
-        yield
+        # Whoever held it before may have removed the file in between: then this is a lock on nothing.
+        while not _is_at(handle, side):
+            os.close(handle)
+            handle = _open(side)
+            _acquire(handle, side, refusal)
+        try:
+            yield
+        finally:
+            side.unlink(missing_ok=True)
     finally:
         os.close(handle)
+
+
+def _open(side: Path) -> int:
+    try:
+        return os.open(side, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ProfilerError(f"{side}: the lock file cannot be made ({error}); is the folder writable?") from error
+
+
+def _is_at(handle: int, side: Path) -> bool:
+    try:
+        there = side.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(handle), there)
 
 
 def _acquire(handle: int, side: Path, refusal: str) -> None:

@@ -36,8 +36,7 @@ REFERENCE_ROUNDS = 30
 """The machine's usual speed is what it was in so many first rounds of a profile."""
 
 CALM_DRIFT = 1.25
-"""A round that differs more than this from the usual speed, either way, does not count towards min_rounds, unless the
-plan says otherwise (redo_drift)."""
+"""A round that differs more than this from the usual speed, either way, does not count towards min_rounds."""
 
 UNKNOWN_MS = 1.0
 """A guess, for graphs that have never run, of their latency."""
@@ -67,8 +66,8 @@ class Plan:
     overhead_ms: float = 0.0
     """What a visit takes beyond its runs, as starting a program on a phone."""
     redo_drift: float | None = None
-    """A round in which the anchors differ more than this from the usual speed is measured again. None: such rounds are
-    corrected like all others, and do not count towards min_rounds beyond CALM_DRIFT."""
+    """A round is measured again whose drift differs more than this from the campaign's rounds so far. None: such rounds
+    are corrected like all others."""
 
     def __post_init__(self) -> None:
         budget = math.inf if self.budget_s is None else self.budget_s
@@ -91,14 +90,17 @@ class Plan:
         visit = self.visit("", latency_ms)
         return self.overhead_ms + (visit.runs + visit.warmups) * (UNKNOWN_MS if latency_ms is None else latency_ms)
 
-    def is_calm(self, drift: float) -> bool:
-        """Whether a round of that drift counts towards min_rounds."""
-        limit = CALM_DRIFT if self.redo_drift is None else 1 + self.redo_drift
-        return 1 / limit <= drift <= limit
 
-
-PHONE_PLAN = Plan(runs=10, warmups=3, min_rounds=5, max_rounds=20, round_s=4, overhead_ms=30, redo_drift=0.05)
+PHONE_PLAN = Plan(
+    runs=10, warmups=3, min_rounds=5, max_rounds=20, visit_ms=150, round_s=4, overhead_ms=30, redo_drift=0.05
+)
 """For a phone, where each visit starts a program: more runs in fewer, longer rounds."""
+
+
+def is_calm(drift: float) -> bool:
+    """Whether the machine was near its usual speed."""
+    return 1 / CALM_DRIFT <= drift <= CALM_DRIFT
+
 
 Latencies = Mapping[str, float | None]
 """Graph key -> latency in ms as far as known: what a visit is going to take."""
@@ -157,7 +159,7 @@ def is_done(rounds: Sequence[Round], plan: Plan) -> bool:
     """The stop rule: enough calm rounds that agree, or as many rounds as a graph may get."""
     if len(rounds) >= plan.max_rounds:
         return True
-    if sum(plan.is_calm(one.drift) for one in rounds) < plan.min_rounds:
+    if sum(is_calm(one.drift) for one in rounds) < plan.min_rounds:
         return False
     return Measurement(tuple(rounds)).relative_error <= plan.target_error
 
@@ -203,10 +205,10 @@ class Ledger:
             self._insert(key, started_at, samples)
         self._drifts |= round_drifts(self._anchor_ms)
 
-    def preview(self, started_at: float, samples_ms: Mapping[str, Sequence[float]]) -> float:
-        """The drift that a round would have if it were entered; 1 where no anchor ran in it."""
+    def preview(self, started_at: float, samples_ms: Mapping[str, Sequence[float]]) -> dict[float, float]:
+        """Drift per round if this one were entered, too. A round without anchors has none."""
         anchors = {key: statistics.median(times) for key, times in samples_ms.items() if key in self.anchors}
-        return round_drifts({**self._anchor_ms, started_at: anchors}).get(started_at, 1.0)
+        return round_drifts({**self._anchor_ms, started_at: anchors})
 
     @property
     def drifts(self) -> Mapping[float, float]:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from archspace.profile_file import ProfileFile, RoundInfo
 from archspace.records import LatencyRecord, Setup, Status, noise_floor
-from profiler.protocol import CALM_DRIFT
+from profiler.protocol import is_calm
 
 BUSY_CPUS = 0.3
 """Cores kept busy by other programs, on average over a campaign, above which it is worth a warning."""
+
+REDONE_SHARE = 0.2
+"""Rounds that had to be measured again, above which it is worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def summarize(
         *_outcome_warnings(failed, unsupported, unfinished),
         *_quality_warnings(records),
         *_machine_warnings(log),
+        *_redo_warnings(redone, len(stamps)),
     ]
     return CampaignSummary(
         setup, records, failed, unsupported, unfinished, reused, len(stamps), wall_s, inference_s, redone,
@@ -114,9 +118,18 @@ def _quality_warnings(records: Sequence[LatencyRecord]) -> list[str]:
     ]
 
 
+def _redo_warnings(redone: int, rounds: int) -> list[str]:
+    if redone <= REDONE_SHARE * rounds:
+        return []
+    return [
+        f"{redone} of {rounds} rounds had to be measured again, for heat or a changing speed; keep the device cool and "
+        "free of other work"
+    ]
+
+
 def _machine_warnings(log: Sequence[RoundInfo]) -> list[str]:
     warnings = []
-    odd = [info.drift for info in log if not 1 / CALM_DRIFT <= info.drift <= CALM_DRIFT]
+    odd = [info.drift for info in log if not is_calm(info.drift)]
     if len(odd) > 0.1 * len(log):
         warnings.append(
             f"in {len(odd)} of {len(log)} rounds the machine ran at {1 / max(odd):.2f} to {1 / min(odd):.2f} times its "

@@ -104,7 +104,7 @@ def explained(error: BaseException, address: str) -> DeviceError | TimeoutError:
         return PhoneStateError(
             "busy",
             f"{address} is in use by another program, most likely an adb server: stop it (adb kill-server), or go "
-            "through it (--device server:SERIAL)",
+            "through it (--device server:SERIAL); it may be another netlathe, too",
         )
     if name == "USBErrorAccess":
         return no_permission(address)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -73,6 +73,8 @@ def _open_phone(address: str, options: DeviceOptions, report: Report) -> Device:
     from profiler.adb import open_connection
     from profiler.devices.adb import PhoneDevice
 
+    if options.dtype not in (None, "float32", "int8"):
+        raise DeviceError(f"{address}: a phone measures float32 or int8, got dtype {options.dtype!r}")
     if options.batch not in (None, 1):
         raise DeviceError(f"{address}: a phone measures batches of 1, got batch {options.batch}; leave it out")
     return PhoneDevice(
@@ -88,6 +90,7 @@ _OPENERS: dict[str, Callable[[DeviceOptions], Device]] = {
     "cuda": _open_cuda,
 }
 
+DELEGATE_START_MS = 500.0
 PROBE_S = 5.0  # to look at one phone
 
 PHONES = ("usb", "tcp", "server")
@@ -133,7 +136,10 @@ def open_device(name: str, options: DeviceOptions | None = None, *, report: Repo
 
 def default_plan(device: Device) -> Plan:
     """How much effort a latency deserves there, unless a user says otherwise."""
-    return PHONE_PLAN if device.setup.runtime == "tflite" else Plan()
+    if device.setup.runtime != "tflite":
+        return Plan()
+    is_slow_to_start = device.setup.delegate in ("gpu", "nnapi")  # each visit compiles the graph for it
+    return replace(PHONE_PLAN, overhead_ms=DELEGATE_START_MS) if is_slow_to_start else PHONE_PLAN
 
 
 @dataclass(frozen=True)
@@ -162,8 +168,9 @@ def available_devices(addresses: Sequence[str] = ()) -> list[DeviceRow]:
     from profiler.adb.address import parse_address
     from profiler.adb.discovery import list_phones, probe
 
-    given = [probe(parse_address(address), PROBE_S) for address in addresses]
-    return [*map(_row, _OPENERS), *map(_phone_row, (*list_phones(), *given))]
+    given = [place for place in map(parse_address, addresses) if place.kind == "tcp"]  # others are found anyway
+    phones = (*list_phones(), *(probe(place, PROBE_S) for place in given))
+    return [*map(_row, _OPENERS), *map(_phone_row, phones)]
 
 
 def _phone_row(phone: PhoneRow) -> DeviceRow:

@@ -7,10 +7,10 @@ it, so after a pulled cable, or even the end of this process, the results are fe
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -18,25 +18,27 @@ from archspace.errors import ArchspaceError
 from archspace.forms.tflite import write_tflite
 from archspace.graph import Graph
 from archspace.records import Setup
-from profiler.adb import AdbConnection, open_connection
-from profiler.benchmark_tool import BenchmarkOptions, Delegate
+from profiler.adb import AdbConnection
+from profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, Delegate
 from profiler.devices.base import Event, RoundEnd, Visit, Waiting, check_loadable
 from profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError, UnsupportedGraphError
-from profiler.lock import exclusive
-from profiler.op_profile import OpTime
 from profiler.phone import session, steady
 from profiler.phone.conditions import Conditions
 from profiler.phone.description import PhoneDescription
-from profiler.phone.provision import Binary, cache_directory, find_binary
-from profiler.phone.rounds import MOST_RECONNECTS, Batch, RoundReader
-from profiler.phone.topology import core_mask, core_summary
+from profiler.phone.holding import held, leave, unit_of
+from profiler.phone.provision import Binary, find_binary
+from profiler.phone.rounds import Batch, RoundReader
+from profiler.phone.setup import describe_setup
+from profiler.phone.topology import core_mask
 from profiler.phone.workspace import Workspace
 
-RECONNECT_S = 60.0
+RECONNECT_S = 180.0
 """How long a phone may be away, as with a pulled cable or while it reboots."""
 
+BOOT_S = 120.0
 COOL_DOWN_S = 600.0
 POLL_S = 3.0
+MOST_IN_VAIN = 5
 
 Report = Callable[[str], None]
 T = TypeVar("T")
@@ -67,7 +69,9 @@ class PhoneDevice:
         self.max_thermal_status = max_thermal_status
         self._options = BenchmarkOptions(threads=threads, delegate=delegate, xnnpack=xnnpack)
         self._dtype = dtype
+        self._loaded: dict[str, Graph] = {}
         self._queued: dict[str, bytes] = {}
+        self._unread: set[str] = set()
         self._finished: set[str] = set()
         self._workspace = Workspace(connection)
         self._held = ExitStack()
@@ -79,54 +83,45 @@ class PhoneDevice:
             raise
 
     def _open(self, given: Path | None, cores: str) -> None:
-        self._unit = self._held.enter_context(_held(self.connection))
-        self._workspace.install()
-        self._workspace.claim()
+        self._unit = self._held.enter_context(held(self.connection))
+        self._workspace.open()
         self._is_open = True
-        text = self._workspace.run(self._workspace.command("describe.sh"), "describe the phone").stdout
-        self.description = PhoneDescription.parse(text)
+        self.description = self._describe()
         self._mask = core_mask(self.description, cores) if cores else ""
+        self._cores = {core for core in range(64) if int(self._mask, 16) >> core & 1} if cores else None
+        self._unread = set(self._workspace.logs())
         binary = find_binary(given, self.description.abis)
-        self._workspace.find_models()
-        self._workspace.put_program(binary.content, "benchmark_model")
-        self._steady()
+        self._program = binary.content
+        self._put_program()
+        self.steps = self._steady()
         self._start = self._conditions()
         self.setup = self._describe_setup(binary)
 
-    def _steady(self) -> None:
+    def _describe(self) -> PhoneDescription:
+        """Once Android is up: adbd answers before the services do that keep the phone steady."""
+        until_s = time.monotonic() + BOOT_S
+        while self.connection.run("getprop sys.boot_completed", timeout_s=30).stdout.strip() != "1":
+            if time.monotonic() > until_s:
+                raise DeviceError(f"{self.connection.address}: Android has not finished booting after {BOOT_S:.0f} s")
+            time.sleep(POLL_S)
+        text = self._workspace.run(self._workspace.command("describe.sh"), "describe the phone").stdout
+        return PhoneDescription.parse(text)
+
+    def _put_program(self) -> None:
+        self._workspace.find_models()
+        self._workspace.put_program(self._program, "benchmark_model")
+
+    def _steady(self) -> list[steady.StepOutcome]:
         """Undoes what an interrupted campaign left changed, then keeps the phone awake and its clocks steady."""
         steady.restore(self.connection, self._workspace.directory)
         steps = ["wake", "stay_awake", "fixed_performance", "background"]
         if self._mask:
             steps.append(f"cores={self._mask}")
-        self.steps = steady.apply(self.connection, self._workspace.directory, steps)
-        self._boot_id = self.description.boot_id
+        return steady.apply(self.connection, self._workspace.directory, steps)
 
     def _describe_setup(self, binary: Binary) -> Setup:
-        phone = self.description
-        name = self._options.delegate
-        details = {
-            "abi": binary.abi,
-            "android_build": phone.fingerprint,
-            "benchmark_model": binary.kind,
-            "benchmark_model_sha256": binary.sha256,
-            "cores": core_summary(phone),
-            "fixed_performance": self._state("fixed_performance"),
-            "governor": " ".join(sorted(set(phone.governors))),
-            "kernel": phone.kernel,
-            "unit": self._unit,  # two phones of one model differ
-        }
-        return Setup(
-            device=f"{phone.manufacturer} {phone.model}", processor=phone.soc, os=f"Android {phone.release}",
-            runtime="tflite", runtime_version=binary.sha256[:12],
-            delegate=("xnnpack" if self._options.xnnpack else "none") if name == "cpu" else name,
-            threads=self._options.threads, core_mask=self._mask, dtype=self._dtype,
-            details=tuple(details.items()),
-        )  # fmt: skip
-
-    def _state(self, step: str) -> str:
-        """Whether a step is held, refused or unavailable."""
-        return next((outcome.state for outcome in self.steps if outcome.step == step), "unavailable")
+        held_mode = _state(self.steps, "fixed_performance")
+        return describe_setup(self.description, binary, self._options, self._mask, self._dtype, held_mode, self._unit)
 
     def _conditions(self) -> Conditions:
         result = self._workspace.run(self._workspace.command("conditions.sh"), "read the phone's conditions")
@@ -135,68 +130,76 @@ class PhoneDevice:
     def load(self, key: str, graph: Graph) -> None:
         self._check_open()
         check_loadable(graph, self.setup)
+        self._queue(key, graph)
+        self._loaded[key] = graph
+        self._finished.discard(key)
+
+    def _queue(self, key: str, graph: Graph) -> None:
         try:
             self._queued[key] = write_tflite(graph, dtype=self._dtype)
         except ArchspaceError as error:
             raise UnsupportedGraphError(str(error)) from error
-        self._finished.discard(key)
 
     def unload(self, keys: Iterable[str]) -> None:
         self._check_open()
         for key in keys:
+            self._loaded.pop(key, None)
             if not self._queued.pop(key, None):
                 self._finished.add(key)
 
     def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[Event]:
         self._check_open()
-        self._send_models()
         waiting, in_vain = list(rounds), 0
         while waiting:
             yield from self._cool_down()
-            batch = self._batch(waiting, max(time.time(), after + 1e-3))
+            self._send_models()
+            batch = Batch(self._workspace, self._reader(), waiting, max(time.time(), after + 1e-3), self._retry)
             for event in batch.run(self._mask):
                 after = max(after, event.started_at if isinstance(event, RoundEnd) else 0.0)
                 yield event
             in_vain = 0 if batch.begun else in_vain + 1
-            if in_vain == MOST_RECONNECTS:
+            if in_vain == MOST_IN_VAIN:
                 raise DeviceError(f"{self.connection.address}: the link breaks before a round begins; check the cable")
             waiting = waiting[batch.begun :]
 
-    def profile_ops(self, keys: Sequence[str]) -> Iterator[tuple[str, tuple[OpTime, ...]]]:
-        """How the time of each of these loaded graphs is spread over the runtime's kernels, by key. Profiling takes
-        time of its own, so these runs count nowhere else. Graphs that fail are left out."""
+    def profile_ops(self, keys: Sequence[str]) -> Iterator[tuple[str, BenchmarkResult]]:
+        """The time of each kernel, and the peak of memory, of these loaded graphs, by key. Watching takes time of its
+        own, so these runs count nowhere else. Graphs that fail, also when tried again, are left out."""
         self._check_open()
-        self._send_models()
-        batch = self._batch([[Visit(key, 20, 5) for key in keys]], time.time(), op_profile=True)
-        for _ in batch.run(self._mask):
-            pass
-        yield from batch.reader.op_times.items()
+        options = dataclasses.replace(self._options, op_profile=True, peak_memory=True)
+        missing = list(keys)
+        for _ in range(MOST_IN_VAIN):
+            self._send_models()
+            # Another name keeps these runs from being recovered as measurements.
+            reader = RoundReader(options, f"{self.setup.key}-ops", self._start, self.max_thermal_status)
+            visits = [[Visit(key, 20, 5) for key in missing[i : i + 50]] for i in range(0, len(missing), 50)]
+            for _ in Batch(self._workspace, reader, visits, time.time(), self._retry).run(self._mask):
+                pass
+            yield from reader.results.items()
+            missing = [key for key in missing if key not in reader.results]
+            if not missing:
+                return
 
-    def _batch(self, rounds: Sequence[Sequence[Visit]], stamp: float, *, op_profile: bool = False) -> Batch:
-        return Batch(self._workspace, self._reader(op_profile), rounds, stamp, self._come_back)
-
-    def _reader(self, op_profile: bool = False) -> RoundReader:
-        options = dataclasses.replace(self._options, op_profile=op_profile)
-        # Another name keeps these runs from being recovered as measurements.
-        name = f"{self.setup.key}-ops" if op_profile else self.setup.key
-        return RoundReader(options, name, self._start, self.max_thermal_status)
+    def _reader(self) -> RoundReader:
+        return RoundReader(self._options, self.setup.key, self._start, self.max_thermal_status, self._cores)
 
     def recovered(self) -> Iterator[Event]:
         self._check_open()
-        for token in self._workspace.logs():
+        for token in sorted(self._unread):
+            lines = self._retry(partial(self._workspace.read_log, token))
             reader = self._reader()
             try:
-                for event in session.read_events(self._workspace.read_log(token)):
+                for event in session.read_events(lines):
                     yield from reader.read(event)
                 yield from reader.cut_off()
-            except DeviceError as error:  # a log that cannot be read is of no use later either
-                self.report(f"{self.connection.address}: results of an earlier run are lost ({error})")
-            self._workspace.remove_log(token)
+            except DeviceError as error:  # a log that makes no sense will not make any later
+                self.report(f"{self.connection.address}: results of an earlier run cannot be read ({error})")
+            if not reader.is_foreign:
+                self._unread.discard(token)
+                self._retry(partial(self._workspace.remove_log, token))
 
     def _send_models(self) -> None:
-        gone = self._workspace.remove_models(self._finished)
-        if gone:
-            self._retry(lambda: self._workspace.run(gone, "remove finished models"))
+        self._retry(lambda: self._workspace.remove_models(self._finished))
         self._finished.clear()
         if not self._queued:
             return
@@ -210,42 +213,61 @@ class PhoneDevice:
         self._retry(lambda: self._workspace.put_models(self._queued, self.description.tools))
         self._queued.clear()
 
-    def _retry(self, action: Callable[[], T]) -> T:
-        """Does what may be done twice, again when the link broke meanwhile."""
-        for _ in range(MOST_RECONNECTS - 1):
-            try:
-                return action()
-            except (ConnectionLostError, CommandTimeoutError) as error:
-                self._come_back(error)
-        return action()
+    def _retry(self, action: Callable[[], T], error: DeviceError | None = None) -> T:
+        """Does what may be done twice, again while links break; where there is an error, it mends the link first.
 
-    def _come_back(self, error: DeviceError) -> None:
-        """Connects again after the link broke."""
-        self.report(f"{self.connection.address}: {error} Waiting up to {RECONNECT_S:.0f} s for the phone.")
-        self.connection.reconnect(RECONNECT_S)
+        A phone may be away for RECONNECT_S in all.
+        """
+        until_s = time.monotonic() + RECONNECT_S
+        while True:
+            try:
+                if error is not None:
+                    self._come_back(error, until_s)
+                return action()
+            except (ConnectionLostError, CommandTimeoutError) as again:
+                if time.monotonic() > until_s:
+                    raise
+                until_s = until_s if error is not None else time.monotonic() + RECONNECT_S
+                error = again
+
+    def _come_back(self, error: DeviceError, until_s: float) -> None:
+        """Connects again, and takes the phone up where it was left."""
+        left_s = max(0.1, until_s - time.monotonic())
+        self.report(f"{error} Waiting up to {left_s:.0f} s for the phone.")
+        self.connection.reconnect(left_s)
         self._resume()
         self.report(f"{self.connection.address}: back again.")
 
     def _resume(self) -> None:
-        """Takes the phone up again, and prepares it anew where it has rebooted meanwhile."""
-        self._workspace.install()
-        self._workspace.claim()
-        text = self._workspace.run(self._workspace.command("describe.sh"), "describe the phone").stdout
-        self.description = PhoneDescription.parse(text)
-        if self.description.boot_id != self._boot_id:
-            self._steady()
-            self._start = self._conditions()
+        """Makes sure that it is the same phone, and prepares it anew where it has rebooted meanwhile."""
+        before = self.description
+        if unit_of(self.connection) != self._unit:
+            raise DeviceError(f"{self.connection.address}: this is another phone than before; plug in the first one")
+        self._workspace.open()
+        self.description = self._describe()
+        if self.description.fingerprint != before.fingerprint:
+            raise DeviceError(f"{self.connection.address}: Android was updated meanwhile; run the same command again")
+        self._put_program()
+        for key in self._loaded.keys() - self._workspace.models.keys() - self._queued.keys():
+            self._queue(key, self._loaded[key])
+        if self.description.boot_id != before.boot_id:
+            self._hold_again()
+
+    def _hold_again(self) -> None:
+        """After a reboot."""
+        steps, name = self._steady(), "fixed_performance"
+        if _state(steps, name) != _state(self.steps, name):
+            raise DeviceError(
+                f"{self.connection.address}: after its reboot the phone's fixed performance mode is "
+                f"{_state(steps, name)}, was {_state(self.steps, name)} before; run the same command again"
+            )
+        self.steps = steps
+        self._start = self._conditions()
 
     def _cool_down(self) -> Iterator[Event]:
         """Waits until the phone is as fit as at the start."""
         until_s = time.monotonic() + COOL_DOWN_S
-        while True:
-            conditions = self._retry(self._conditions)
-            if conditions.reboot_reason(self._start):
-                self._retry(self._resume)
-            reason = conditions.hot_reason(self._start, self.max_thermal_status)
-            if not reason:
-                return
+        while reason := self._retry(self._unfit):
             if time.monotonic() > until_s:
                 raise DeviceError(
                     f"{self.connection.address}: not fit to be timed even after {COOL_DOWN_S / 60:.0f} minutes "
@@ -255,6 +277,15 @@ class PhoneDevice:
             yield Waiting(f"cooling: {reason}")
             time.sleep(POLL_S)
 
+    def _unfit(self) -> str | None:
+        """Why the phone is to be left alone for now. Looking renews the claim on it."""
+        self._workspace.claim()
+        conditions = self._conditions()
+        if conditions.reboot_reason(self._start):
+            self._resume()
+            conditions = self._conditions()
+        return conditions.hot_reason(self._start, self.max_thermal_status, self._cores)
+
     def _check_open(self) -> None:
         if not self._is_open:
             raise DeviceError(f"{self.connection.address}: the device is closed; open it again")
@@ -263,8 +294,7 @@ class PhoneDevice:
         was_open, self._is_open = self._is_open, False
         try:
             if was_open:
-                steady.restore(self.connection, self._workspace.directory)
-                self._workspace.remove()
+                leave(self._workspace, self._unread, self.report)
         except DeviceError as error:
             self.report(
                 f"{self.connection.address}: could not be restored ({error}). The next profile does it, or "
@@ -281,28 +311,6 @@ class PhoneDevice:
         self.close()
 
 
-def clean_phone(address: str, report: Report) -> list[steady.StepOutcome]:
-    """Restores what an interrupted campaign left changed, and returns that; removes netlathe's directory."""
-    connection = open_connection(address, on_authorize=report)
-    try:
-        workspace = Workspace(connection)
-        with _held(connection):
-            workspace.install()
-            workspace.claim()
-            outcomes = steady.restore(connection, workspace.directory)
-            workspace.remove()
-            return outcomes
-    finally:
-        connection.close()
-
-
-@contextmanager
-def _held(connection: AdbConnection) -> Iterator[str]:
-    """Keeps other processes of this computer off the phone; gives a name for this very phone."""
-    serial = connection.run("getprop ro.serialno", timeout_s=30).stdout.strip()
-    unit = hashlib.sha256(serial.encode()).hexdigest()[:8]
-    folder = cache_directory()
-    folder.mkdir(parents=True, exist_ok=True)
-    refusal = f"{connection.address}: another netlathe is using this phone; wait for it to end"
-    with exclusive(folder / "phone", unit, refusal):
-        yield unit
+def _state(steps: Iterable[steady.StepOutcome], name: str) -> str:
+    """Whether a step is held, refused or unavailable."""
+    return next((outcome.state for outcome in steps if outcome.step == name), "unavailable")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 WARMER_K = 2.0
@@ -22,8 +22,8 @@ class Conditions:
     """One reading. Raises nothing: what a phone does not tell is missing."""
 
     values: Mapping[str, float | str] = field(default_factory=dict)
-    """Units stand in the names: status, cpu_c, gpu_c, battery_c, skin_c, freq_mhz and capped (texts with a value per
-    core, and core numbers), load1, battery (%), powered, uptime_s."""
+    """Units stand in the names: status, cpu_c, gpu_c, battery_c, skin_c, freq_mhz and capped (texts: a value per
+    core; core:MHz of those that may not run as fast as they can), load1, battery (%), powered, uptime_s."""
 
     @classmethod
     def parse(cls, words: str) -> Conditions:
@@ -38,29 +38,39 @@ class Conditions:
         return value if isinstance(value, float) else None
 
     @property
-    def capped_cores(self) -> frozenset[int]:
-        """Cores whose highest allowed frequency is below what they can do."""
-        names = str(self.values.get("capped", "")).split(",")
-        return frozenset(int(name) for name in names if name.isdigit())
+    def caps_mhz(self) -> dict[int, float]:
+        """The highest allowed frequency of cores that could do more, by core."""
+        pairs = (entry.partition(":") for entry in str(self.values.get("capped", "")).split(","))
+        return {int(core): float(mhz) for core, _, mhz in pairs if core.isdigit() and mhz.isdigit()}
 
-    def hot_reason(self, start: Conditions, limit_status: int = 0) -> str | None:
-        """Why the phone is not fit to be timed, compared with the reading at the start, or None when it is: a thermal
-        status above the limit, a skin sensor 2 K warmer, a new cap on a core's frequency, or a reboot meanwhile."""
+    def status_reason(self, limit_status: int = 0) -> str | None:
+        """The thermal status where it is above the limit, or None."""
         status = self.number("status")
-        if status is not None and status > limit_status:
-            name = _STATUS_NAMES[int(status)] if int(status) < len(_STATUS_NAMES) else "unknown"
-            return f"thermal status {status:.0f} ({name})"
+        if status is None or status <= limit_status:
+            return None
+        name = _STATUS_NAMES[int(status)] if int(status) < len(_STATUS_NAMES) else "unknown"
+        return f"thermal status {status:.0f} ({name})"
+
+    def hot_reason(self, start: Conditions, limit_status: int = 0, cores: Collection[int] | None = None) -> str | None:
+        """Why the phone is not fit to be timed, compared with the reading at the start, or None when it is: a thermal
+        status above the limit, a skin sensor 2 K warmer, or a new cap on the frequency of one of these cores (None:
+        of any)."""
+        if reason := self.status_reason(limit_status):
+            return reason
         skin_c, start_c = self.number("skin_c"), start.number("skin_c")
         if skin_c is not None and start_c is not None and skin_c - start_c >= WARMER_K:
             return f"skin at {skin_c:.1f} degC, {skin_c - start_c:.1f} K warmer than at the start"
-        return self.capped_reason(start) or self.reboot_reason(start)
+        return self.capped_reason(start, cores)
 
-    def capped_reason(self, start: Conditions) -> str | None:
-        """Which cores are capped that were not at the start, or None."""
-        cores = sorted(self.capped_cores - start.capped_cores)
-        if not cores:
-            return None
-        return f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, cores))} may not run at full frequency"
+    def capped_reason(self, start: Conditions, cores: Collection[int] | None = None) -> str | None:
+        """Which of these cores are capped more than they were at the start, or None."""
+        before = start.caps_mhz
+        found = [
+            f"core {core} at {mhz:.0f} MHz"
+            for core, mhz in sorted(self.caps_mhz.items())
+            if mhz < before.get(core, math.inf) and (cores is None or core in cores)
+        ]
+        return f"frequency capped: {', '.join(found)}" if found else None
 
     def reboot_reason(self, start: Conditions) -> str | None:
         """That the phone has rebooted since the start, or None."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 from profiler.adb import ShellExit
 from profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, flags, parse
@@ -15,19 +16,24 @@ from profiler.errors import (
     MeasurementError,
     UnsupportedGraphError,
 )
-from profiler.op_profile import OpTime
 from profiler.phone import session
 from profiler.phone.conditions import Conditions
 from profiler.phone.workspace import Workspace
 
+T = TypeVar("T")
+
 VISIT_TIMEOUT_S = 60
 SILENCE_S = VISIT_TIMEOUT_S + 30.0
-MOST_RECONNECTS = 5  # without a result in between
-
 HINTS = {
     session.NO_SPACE: "; free some of the phone's storage",
     session.BUSY: "; wait for the other one to end",
 }
+
+
+class Retry(Protocol):
+    """Does what may be done twice, again while links break; where there is an error, it mends the link first."""
+
+    def __call__(self, action: Callable[[], T], error: DeviceError | None) -> T: ...
 
 
 class RoundReader:
@@ -37,10 +43,21 @@ class RoundReader:
     from the log alone, so a round that is read twice is recognized, and no clock that is set in between disturbs it.
     """
 
-    def __init__(self, options: BenchmarkOptions, setup_key: str, start: Conditions, max_thermal_status: int) -> None:
+    def __init__(
+        self,
+        options: BenchmarkOptions,
+        setup_key: str,
+        start: Conditions,
+        max_thermal_status: int = 0,
+        cores: Collection[int] | None = None,
+    ) -> None:
+        """`cores` are those that the program may run on, None for all."""
         self.options, self.setup_key = options, setup_key
-        self.start, self.max_thermal_status = start, max_thermal_status
-        self.op_times: dict[str, tuple[OpTime, ...]] = {}
+        self.start, self.max_thermal_status, self.cores = start, max_thermal_status, cores
+        self.results: dict[str, BenchmarkResult] = {}
+        """The latest of each graph."""
+        self.is_foreign = False
+        """Whether the session read last was one of another setup."""
         self.begun = 0
         """Rounds that have begun."""
         self._session: session.SessionBegin | None = None
@@ -49,6 +66,7 @@ class RoundReader:
     def read(self, event: session.Event) -> Iterator[Event]:
         """Nothing for a session of another setup."""
         if isinstance(event, session.SessionBegin):
+            self.is_foreign = event.setup not in (self.setup_key, f"{self.setup_key}-ops")
             self._session = event if event.setup == self.setup_key else None
         elif self._session is None:
             return
@@ -71,10 +89,9 @@ class RoundReader:
             result = parse(visit.output, visit.code, self.options)
         except (MeasurementError, UnsupportedGraphError) as error:
             return Timing(visit.key, error)
-        if result.op_times:
-            self.op_times[visit.key] = result.op_times
+        self.results[visit.key] = result
         runs_ms = sum(s.count * s.mean_ms for s in (result.warmup, result.runs) if s)
-        return Timing(visit.key, [result.runs.typical_ms], _details(result), runs_ms)
+        return Timing(visit.key, [result.runs.typical_ms], details(result), runs_ms)
 
     def _end(self, conditions: Conditions) -> RoundEnd:
         begin, started = self._session, self._round
@@ -88,15 +105,15 @@ class RoundReader:
 
     def _unfit(self, conditions: Conditions) -> str:
         """Why a round under these conditions must not count. A warm skin alone is no reason: the clocks were full."""
-        status = conditions.hot_reason(Conditions(), self.max_thermal_status)
-        return status or conditions.capped_reason(self.start) or ""
+        status = conditions.status_reason(self.max_thermal_status)
+        return status or conditions.capped_reason(self.start, self.cores) or ""
 
 
 class Batch:
     """Rounds in one session of measure.sh; `begun` of them have begun when `run` ends, early if the phone gets hot.
 
-    When the link breaks, `come_back` is called to mend it; the results that the phone has logged meanwhile are fetched,
-    and the round that was cut off stays so.
+    When the link breaks, the results that the phone has logged meanwhile are fetched, and the round that was cut off
+    stays so. `retry` does what it is given, again while links break; with an error, it mends the link first.
     """
 
     def __init__(
@@ -105,10 +122,9 @@ class Batch:
         reader: RoundReader,
         rounds: Sequence[Sequence[Visit]],
         stamp: float,
-        come_back: Callable[[DeviceError], None],
+        retry: Retry,
     ) -> None:
-        self.workspace, self.reader, self.rounds, self.stamp = workspace, reader, rounds, stamp
-        self.come_back = come_back
+        self.workspace, self.reader, self.rounds, self.stamp, self.retry = workspace, reader, rounds, stamp, retry
         self.token = secrets.token_hex(8)
         self._seen = 0  # of the session's events
 
@@ -130,8 +146,11 @@ class Batch:
             self.workspace.put(plan, "plan")
             yield from self._follow()
         except (ConnectionLostError, CommandTimeoutError) as error:
-            yield from self._fetch(error)
-        self.workspace.remove_log(self.token)
+            lines = self.retry(lambda: self.workspace.read_log(self.token), error)
+            for event in list(session.read_events(lines))[self._seen :]:
+                yield from self.reader.read(event)
+            yield from self.reader.cut_off()
+        self.retry(lambda: self.workspace.remove_log(self.token), None)
 
     def _follow(self) -> Iterator[Event]:
         """What comes over the line."""
@@ -162,29 +181,15 @@ class Batch:
                 f"{HINTS.get(ended.code, '')}"
             )
 
-    def _fetch(self, error: DeviceError) -> Iterator[Event]:
-        """What the phone has logged and the broken link did not bring."""
-        for attempt in range(MOST_RECONNECTS):
-            try:
-                self.come_back(error)
-                events = list(session.read_events(self.workspace.read_log(self.token)))
-                break
-            except ConnectionLostError as again:
-                if attempt == MOST_RECONNECTS - 1:
-                    raise
-                error = again
-        for event in events[self._seen :]:
-            yield from self.reader.read(event)
-        yield from self.reader.cut_off()
 
-
-def _details(result: BenchmarkResult) -> dict[str, float]:
+def details(result: BenchmarkResult) -> dict[str, float]:
     """What is worth keeping of a graph beside its time, as far as the tool told it."""
     found = {
         "init_ms": result.init_ms,
         "first_inference_ms": result.first_inference_ms,
         "init_memory_mb": result.init_memory_mb,
         "memory_mb": result.overall_memory_mb,
+        "peak_memory_mb": result.peak_memory_mb,
         "model_mb": result.model_mb,
     }
     return {name: value for name, value in found.items() if value is not None}

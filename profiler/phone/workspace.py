@@ -5,10 +5,12 @@ from __future__ import annotations
 import getpass
 import hashlib
 import io
+import os
 import platform
+import re
 import shlex
 import tarfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from archspace.resources import device_script_path
 from profiler.adb import AdbConnection, ShellResult
@@ -24,6 +26,8 @@ TAR_BYTES = 32 * 2**20
 """Models go over in archives of about this size: one costs as little as a single file, and a broken one little time."""
 
 PUSH_TIMEOUT_S = 300.0
+MOST_PATHS = 200
+"""On one command line, which a phone limits to 64 kB."""
 
 
 class Workspace:
@@ -49,17 +53,27 @@ class Workspace:
             raise DeviceError(f"{self.connection.address}: cannot {what} (exit code {result.code}: {reason}){hint}")
         return result
 
-    def install(self) -> None:
-        """Makes the directory and puts the scripts there."""
+    def open(self) -> None:
+        """Claims the phone, ends what an earlier session left running there, and puts the scripts into place."""
         folders = shlex.join(self.path(name) for name in ("scripts", "models", "results"))
         self.run(f"mkdir -p {folders}", f"make {self.directory}")
+        self._put_script("claim.sh")  # alone: the others may be in use by another computer
+        self.claim()
+        # A session whose link hangs half-open waits for its reader, and keeps the next one out.
+        self._stop("scripts/[m]easure.sh")
         for name in SCRIPTS:
-            self.put(device_script_path(name).read_bytes(), f"scripts/{name}")
+            self._put_script(name)
+
+    def _put_script(self, name: str) -> None:
+        self.put(device_script_path(name).read_bytes(), f"scripts/{name}")
+
+    def _stop(self, pattern: str) -> None:
+        """Ends programs of this directory; the brackets in the pattern keep it from being its own match."""
+        self.connection.run(f"pkill -KILL -f {shlex.quote(self.path(pattern))} 2>/dev/null", timeout_s=30)
 
     def claim(self) -> None:
-        """Raises DeviceError while another computer measures on this phone."""
-        host = f"{getpass.getuser()}@{platform.node()}".replace(" ", "_")
-        result = self.connection.run(self.command("claim.sh", self.directory, host, str(LEASE_S)), timeout_s=30)
+        """Says that this computer measures on the phone; raises DeviceError while another one does."""
+        result = self.connection.run(self.command("claim.sh", self.directory, _this_host(), str(LEASE_S)), timeout_s=30)
         if result.code == 75:
             raise DeviceError(
                 f"{self.connection.address}: {result.stdout.strip()} is measuring on this phone; wait until it has "
@@ -76,12 +90,17 @@ class Workspace:
 
     def sha256(self, names: Iterable[str]) -> dict[str, str]:
         """Of those of these files that are there, by name."""
+        return self._about("sha256sum", names)
+
+    def _about(self, tool: str, names: Iterable[str]) -> dict[str, str]:
+        """What the tool says of each of these files, 'ANSWER PATH' a line, by name."""
         paths = {self.path(name): name for name in names}
-        if not paths:
-            return {}
-        result = self.connection.run(f"sha256sum {shlex.join(paths)} 2>/dev/null", timeout_s=120)
-        rows = (line.split(maxsplit=1) for line in result.stdout.splitlines())
-        return {paths[row[1].strip()]: row[0] for row in rows if len(row) == 2 and row[1].strip() in paths}
+        found: dict[str, str] = {}
+        for part in _parts(list(paths)):
+            result = self.connection.run(f"{tool} {shlex.join(part)} 2>/dev/null", timeout_s=120)
+            rows = (line.split(maxsplit=1) for line in result.stdout.splitlines())
+            found |= {paths[row[1].strip()]: row[0] for row in rows if len(row) == 2 and row[1].strip() in paths}
+        return found
 
     def put_program(self, content: bytes, name: str) -> None:
         """An executable, unless it is there already."""
@@ -103,10 +122,10 @@ class Workspace:
             if self.models.get(key) != hashlib.sha256(content).hexdigest()
         }
         for batch in _batches(missing):
-            if "tar" in tools:
+            if {"tar", "sha256sum"} <= set(tools):
                 self._put_archive(batch)
             else:
-                self._put_each(batch)
+                self._put_each(batch, "sha256sum" in tools)
             self.models |= {key: hashlib.sha256(content).hexdigest() for key, content in batch.items()}
 
     def _put_archive(self, models: Mapping[str, bytes]) -> None:
@@ -117,20 +136,26 @@ class Workspace:
         command = self.command("unpack.sh", self.directory, target, digest)
         self.run(command, "unpack models", timeout_s=PUSH_TIMEOUT_S)
 
-    def _put_each(self, models: Mapping[str, bytes]) -> None:
+    def _put_each(self, models: Mapping[str, bytes], has_sha256: bool) -> None:
+        """Without checksums on the phone, the size must do: it shows what broke off."""
         for key, content in models.items():
             self.connection.push(content, self.path(f"models/{key}.tflite.part"))
-        found = self.sha256(f"models/{key}.tflite.part" for key in models)
+        found = self._about("sha256sum" if has_sha256 else "wc -c", (f"models/{key}.tflite.part" for key in models))
         for key, content in models.items():
-            if found.get(f"models/{key}.tflite.part") != hashlib.sha256(content).hexdigest():
+            expected = hashlib.sha256(content).hexdigest() if has_sha256 else str(len(content))
+            if found.get(f"models/{key}.tflite.part") != expected:
                 raise DeviceError(f"{self.connection.address}: model {key} arrived damaged; run the same command again")
-        pairs = (shlex.quote(self.path(f"models/{key}.tflite")) for key in models)
-        self.run(" && ".join(f"mv {path}.part {path}" for path in pairs), "put the models into place")
+        for part in _parts([shlex.quote(self.path(f"models/{key}.tflite")) for key in models]):
+            self.run(" && ".join(f"mv {path}.part {path}" for path in part), "put the models into place")
 
-    def remove_models(self, keys: Iterable[str]) -> str:
-        """The command that removes these models, '' when there are none."""
-        gone = [key for key in keys if self.models.pop(key, None)]
-        return f"rm -f {shlex.join(self.path(f'models/{key}.tflite') for key in gone)}" if gone else ""
+    def remove_models(self, keys: Iterable[str]) -> None:
+        """Those of these models that are there."""
+        gone = [key for key in keys if key in self.models]
+        for part in _parts(gone):
+            paths = shlex.join(self.path(f"models/{key}.tflite") for key in part)
+            self.run(f"rm -f {paths}", "remove finished models")
+            for key in part:
+                del self.models[key]
 
     def logs(self) -> list[str]:
         """Tokens of the sessions whose results are still here, oldest first."""
@@ -147,11 +172,31 @@ class Workspace:
     def remove_log(self, token: str) -> None:
         self.connection.run(f"rm -f {shlex.quote(self.path(f'results/{token}.log'))}", timeout_s=30)
 
-    def remove(self) -> None:
-        """The directory and all in it, left-over measuring programs included."""
+    def remove(self, kept: Collection[str] = ()) -> None:
+        """Ends programs of this directory and removes it, all but the `kept` entries."""
         self.models = {}
-        stop = f"pkill -f {shlex.quote(self.path('[b]enchmark_model'))}"  # so written, the pattern is not its own match
-        self.run(f"{stop} 2>/dev/null; rm -rf {shlex.quote(self.directory)}", f"remove {self.directory}")
+        self._stop("scripts/[m]easure.sh")
+        self._stop("[b]enchmark_model")
+        directory = shlex.quote(self.directory)
+        if not kept:
+            self.run(f"rm -rf {directory}", f"remove {self.directory}")
+            return
+        names = "|".join(shlex.quote(name) for name in kept)
+        loop = f'for entry in * .[!.]*; do case $entry in {names}) ;; *) rm -rf "$entry" ;; esac; done'
+        self.run(f"cd {directory} && {loop}", f"clean {self.directory}")
+
+
+def _this_host() -> str:
+    """user@computer, of the characters that claim.sh takes."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        user = str(os.getuid())
+    return re.sub(r"[^A-Za-z0-9_.@-]", "_", f"{user}@{platform.node()}")
+
+
+def _parts(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (paths[start : start + MOST_PATHS] for start in range(0, len(paths), MOST_PATHS))
 
 
 def _batches(models: Mapping[str, bytes]) -> Iterable[dict[str, bytes]]:

@@ -60,8 +60,8 @@ def test_cores_tell_their_frequencies_and_caps(phone: ToyboxPhone, shell: str) -
     phone.core(3, cpuinfo_max_freq=2914000, scaling_max_freq=900000)
     conditions = Conditions.parse(phone.text(shell, "conditions.sh"))
     assert conditions.values["freq_mhz"] == "1704,-,324,-"
-    assert conditions.values["capped"] == "2,3"
-    assert conditions.capped_cores == {2, 3}
+    assert conditions.values["capped"] == "2:2000,3:900"
+    assert conditions.caps_mhz == {2: 2000.0, 3: 900.0}
 
 
 def test_without_a_thermal_service_the_kernel_is_asked(phone: ToyboxPhone, shell: str) -> None:

@@ -62,6 +62,9 @@ def test_a_phone_is_profiled_into_a_file_and_told_as_json(daemon, space, tmp_pat
         rows = file.op_times(file.setups()[0])
         assert len({row["graph"] for row in rows}) == 8
         assert all(row["mean_ms"] >= 0 and row["node_type"] for row in rows)
+        assert all(
+            dict(r.details)["peak_memory_mb"] > 0 for r in file.records() if r.graph.key in {x["graph"] for x in rows}
+        )
 
 
 def test_int8_and_float32_stand_side_by_side_in_one_file(daemon, space, tmp_path):
@@ -111,6 +114,26 @@ def test_a_dry_run_on_a_phone_measures_nothing(daemon, space, tmp_path):
     found = answer(*profile(daemon, space, tmp_path / "p.sqlite", "--dry-run"))
     assert (found["dry_run"], found["new"]) == (True, 8)
     assert not (tmp_path / "p.sqlite").exists()
+
+
+def test_to_fit_one_of_several_phones_it_is_chosen_by_its_key(daemon, tmp_path):
+    for dtype in ("float32", "int8"):
+        found = answer(*profile(daemon, "tiny", tmp_path / "p.sqlite", "--resolution", 8, "--dtype", dtype))
+    message = refusal("fit", tmp_path / "p.sqlite", "--output", tmp_path / "m.json")
+    assert "choose one of its setups with --setup" in message
+    assert found["setup_key"][:8] in message
+    answer("fit", tmp_path / "p.sqlite", "--output", tmp_path / "m.json", "--setup", found["setup_key"][:8])
+
+
+def test_kernel_times_of_a_device_without_them_are_refused_before_anything_is_measured(space, tmp_path):
+    arguments = ("--space", space, "--output", tmp_path / "p.sqlite", "--op-profile")
+    assert "only a phone does" in refusal("profile", "--device", "local", *arguments)
+
+
+def test_an_output_that_cannot_be_written_is_noticed_before_the_phone_is_touched(daemon, space):
+    sent = daemon.bytes_in
+    assert "/proc/x" in refusal(*profile(daemon, space, "/proc/x/p.sqlite"))
+    assert daemon.bytes_in == sent
 
 
 def test_a_phone_is_cleaned(daemon):

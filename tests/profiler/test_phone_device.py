@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from pathlib import Path
 
 import pytest
 import test_devices
@@ -17,9 +16,9 @@ from archspace.blocks import MBConv
 from archspace.profile_file import ProfileFile
 from archspace.records import Status
 from profiler.campaign import run_campaign
-from profiler.devices.adb import clean_phone
 from profiler.devices.base import RoundEnd, Visit, Waiting
 from profiler.errors import DeviceError, MeasurementError, ProfilerError
+from profiler.phone.holding import clean_phone
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
@@ -138,10 +137,11 @@ def test_kernel_times_are_kept_for_each_graph(phone):
     with opened(phone.address) as device:
         block = MBConv(8, 8, 8, 8)
         device.load("b", block.graph())
-        ((key, ops),) = device.profile_ops(["b"])
+        ((key, result),) = device.profile_ops(["b"])
     assert key == "b"
-    assert sum("CONV" in op.node_type.upper() for op in ops) >= 1 or ops
-    assert all(op.mean_ms >= 0 for op in ops)
+    assert sum("CONV" in op.node_type.upper() for op in result.op_times) == 3
+    assert all(op.mean_ms >= 0 for op in result.op_times)
+    assert result.peak_memory_mb > 0
 
 
 def test_a_second_netlathe_on_the_phone_is_refused_clearly(phone):
@@ -154,11 +154,10 @@ def test_a_second_netlathe_on_the_phone_is_refused_clearly(phone):
         assert again.setup.device == "Google Pixel 8"
 
 
-def test_another_computer_that_measures_on_the_phone_is_respected(phone, monkeypatch):
+def test_another_computer_that_measures_on_the_phone_is_respected(phone, monkeypatch, tmp_path):
     with opened(phone.address):
-        monkeypatch.setenv("XDG_CACHE_HOME", "/nonexistent")  # another computer knows nothing of this one's locks
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # another computer knows nothing of this one's locks
         monkeypatch.setattr("platform.node", lambda: "elsewhere")
-        monkeypatch.setattr("profiler.devices.adb.cache_directory", lambda: Path(phone.path("/data")).parent / "cache")
         with pytest.raises(DeviceError, match="is measuring on this phone"), opened(phone.address):
             pass
 
@@ -197,12 +196,29 @@ def test_a_frequency_cap_that_appears_makes_the_round_count_not(phone, monkeypat
         phone.fault("cap", key="capped", when=1, core=core, khz=1_000_000)
         ends = [e for e in device.time_rounds([[Visit("capped", 1, 0)]]) if isinstance(e, RoundEnd)]
         phone.cap_frequency(core, phone.cores_khz[core])
-    assert "full frequency" in ends[0].redo
+    assert "1000 MHz" in ends[0].redo
 
 
-def test_an_old_phone_without_tar_or_checksums_of_archives_is_served_file_by_file(tmp_path):
+def test_cores_that_are_capped_from_the_start_or_not_used_are_no_reason_to_redo(phone):
+    last = len(phone.cores_khz) - 1
+    phone.cap_frequency(last, 2_000_000)
+    try:
+        with opened(phone.address) as device:
+            device.load("x", SMALL.graph())
+            ends = [e for e in device.time_rounds([[Visit("x", 1, 0)]] * 2) if isinstance(e, RoundEnd)]
+        with opened(phone.address, cores="little") as device:
+            phone.cap_frequency(last, 900_000)
+            device.load("x", SMALL.graph())
+            ends += [e for e in device.time_rounds([[Visit("x", 1, 0)]]) if isinstance(e, RoundEnd)]
+    finally:
+        phone.cap_frequency(last, None)
+    assert [end.redo for end in ends] == ["", "", ""]
+
+
+@pytest.mark.parametrize("tools", [(), ("sha256sum",), ("pkill", "pgrep", "timeout")])
+def test_an_old_phone_without_some_tools_is_served_file_by_file(tmp_path, tools):
     with LoopbackPhone(tmp_path / "phone", properties=ANDROID_9) as old, AdbDaemon(old) as daemon:
-        old.remove_tools("tar", "flock", "taskset")
+        old.remove_tools("tar", "flock", "taskset", *tools)
         profile_phone(daemon.address, tmp_path / "p.sqlite")
         check_profile(tmp_path / "p.sqlite")
         assert leftovers(old) == []
@@ -241,6 +257,41 @@ def test_clean_restores_what_a_killed_campaign_left(phone):
     assert {o.step for o in outcomes if o.state == "restored"} >= {"stay_awake", "fixed_performance"}
     assert leftovers(phone) == []
     assert phone.settings.get("stay_on_while_plugged_in") == before
+
+
+def test_a_setting_that_cannot_be_restored_is_told_and_stays_in_the_journal(phone):
+    said = []
+    real = phone.path("/system/bin/settings")
+    content, mode = real.read_bytes(), real.stat().st_mode
+    with opened(phone.address, report=said.append):
+        real.write_bytes(b"#!/system/bin/sh\nexit 1\n")
+    real.write_bytes(content)
+    real.chmod(mode)
+    assert any("stay_awake: could not be put back" in line for line in said)
+    assert phone.path("/data/local/tmp/netlathe/journal").read_text()
+    outcomes = clean_phone(phone.address, print)
+    assert {o.state for o in outcomes} == {"restored"}
+    assert leftovers(phone) == []
+
+
+def test_any_name_of_user_and_computer_can_claim_the_phone(phone, monkeypatch):
+    monkeypatch.setattr("platform.node", lambda: "DOM\\böb's laptop")
+    with opened(phone.address):
+        assert phone.path("/data/local/tmp/netlathe/owner").exists()
+
+
+def test_a_program_that_is_killed_once_costs_no_record(phone, tmp_path):
+    block = MBConv(8, 8, 12, 12)
+    items = [*ITEMS, type(ITEMS[0])(block.name, "block", block.graph())]
+    phone.fault("killed", key=block.graph().key, when=2)
+    summary = profile_phone(phone.address, tmp_path / "p.sqlite", items)
+    assert (len(summary.records), summary.failed) == (len(items), ())
+
+
+def test_blocks_run_on_nnapi_where_it_takes_them_whole(phone, tmp_path):
+    summary = profile_phone(phone.address, tmp_path / "p.sqlite", delegate="nnapi")
+    assert len(summary.records) == len(ITEMS)
+    assert summary.setup.delegate == "nnapi"
 
 
 def test_two_phones_fill_one_profile_side_by_side(tmp_path):

@@ -23,6 +23,7 @@ from profiler.campaign import run_campaign
 from profiler.devices import adb
 from profiler.errors import DeviceError
 from profiler.phone import rounds
+from profiler.phone.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
@@ -225,6 +226,97 @@ def test_a_phone_that_reboots_in_a_round_goes_on_with_its_settings_held_again(ph
     assert rebooted.is_set()
     check_profile(tmp_path / "p.sqlite")
     assert phone.power["fixed_performance"] == "false"
+    assert leftovers(phone) == []
+
+
+def test_a_phone_that_refuses_a_steady_clock_after_its_reboot_ends_the_campaign(phone, daemon, tmp_path):
+    rebooted = threading.Event()
+
+    def reboot(progress):
+        if progress.round == 1 and not rebooted.is_set():
+            rebooted.set()
+            phone.refuse_fixed_performance()
+            daemon.reboot()
+
+    def measure():
+        with ProfileFile(tmp_path / "p.sqlite", create=True) as profile, opened(daemon.address) as device:
+            run_campaign(device, ITEMS, profile, PLAN, on_progress=reboot, clock=iter(range(10**6)).__next__)
+
+    try:
+        with pytest.raises(DeviceError, match="fixed performance mode is refused, was held before"):
+            measure()
+    finally:
+        phone.power["fixed_performance_supported"] = "true"
+    profile_phone(daemon.address, tmp_path / "p.sqlite")
+    check_profile(tmp_path / "p.sqlite")
+
+
+def test_another_phone_at_the_same_place_is_not_taken_for_the_first_one(phone, daemon, tmp_path):
+    swapped = threading.Event()
+    serial = phone.properties["ro.serialno"]
+
+    def swap(progress):
+        if progress.round == 1 and not swapped.is_set():
+            swapped.set()
+            phone.properties["ro.serialno"] = "ANOTHER"
+            daemon.cut()
+
+    def measure():
+        with ProfileFile(tmp_path / "p.sqlite", create=True) as profile, opened(daemon.address) as device:
+            run_campaign(device, ITEMS, profile, PLAN, on_progress=swap, clock=iter(range(10**6)).__next__)
+
+    try:
+        with pytest.raises(DeviceError, match="another phone than before"):
+            measure()
+    finally:
+        phone.properties["ro.serialno"] = serial
+    profile_phone(daemon.address, tmp_path / "p.sqlite")
+    check_profile(tmp_path / "p.sqlite")
+
+
+@pytest.mark.parametrize("disturb", ["opened and closed", "a wrong binary", "a cable pulled while fetching"])
+def test_results_that_nobody_has_read_survive(phone, daemon, tmp_path, monkeypatch, disturb):
+    """They count in the end, whatever is done between the interrupted campaign and the next one."""
+    path = tmp_path / "p.sqlite"
+    plan = dataclasses.replace(PLAN, round_s=0.1)
+    results = phone.path("/data/local/tmp/netlathe/results")
+
+    def die(progress):
+        if progress.round == 1:
+            for _ in range(200):
+                if sum(log.read_text().count(" done ") for log in results.iterdir()) >= 2:
+                    break
+                time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    with ProfileFile(path, create=True) as profile:
+        opening = opened(daemon.address)
+        device = opening.__enter__()
+        with pytest.raises(KeyboardInterrupt):
+            run_campaign(device, ITEMS, profile, plan, on_progress=die, clock=iter(range(10**6)).__next__)
+        device._held.close()  # as the system does for a killed process
+        device.connection.close()
+        (stored,) = [info.started_at for info in profile.round_log(device.setup)]
+    if disturb == "opened and closed":
+        with opened(daemon.address):
+            pass
+    elif disturb == "a wrong binary":
+        with pytest.raises(DeviceError), opened(daemon.address, benchmark_binary=tmp_path / "missing"):
+            pass
+    else:
+        real, cuts = Workspace.read_log, []
+
+        def read_log(self, token):
+            if not cuts:
+                cuts.append(daemon.cut())
+            return real(self, token)
+
+        monkeypatch.setattr(Workspace, "read_log", read_log)
+    profile_phone(daemon.address, path, plan=plan)
+    check_profile(path)
+    with ProfileFile(path) as profile:
+        log = profile.round_log(profile.setups()[0])
+    assert sum(info.started_at < stored + 2 for info in log) >= 2
     assert leftovers(phone) == []
 
 

@@ -89,6 +89,14 @@ def test_a_round_off_the_usual_speed_is_measured_again_but_helps_to_tell_that_sp
     assert {len(rounds[block.graph().key]) for block in ANCHORS} == {5}
 
 
+def test_a_later_campaign_on_a_steadily_faster_machine_redoes_nothing(profile):
+    run(SimulatedDevice(), profile, items=ITEMS[:4])
+    faster = SimulatedDevice(slowdown=lambda now: 0.9)
+    summary = run(faster, profile)
+    assert (summary.redone, summary.rounds) == (0, 4)
+    assert errors(summary.records) == pytest.approx([errors(summary.records)[0]] * 8, abs=1e-9)
+
+
 def test_a_machine_that_never_settles_is_corrected_once_enough_rounds_were_redone(profile):
     device = Hot(set())
     device.slowdown = lambda now: 1.0 + 0.2 * (device.ended % 2)

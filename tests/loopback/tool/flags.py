@@ -60,6 +60,7 @@ FLAGS = (
     Flag("gpu_precision_loss_allowed", True, "Allow lower precision in gpu", "fp16 on the GPU"),
     Flag("use_nnapi", False, "Use NNAPI", "apply NNAPI"),
     Flag("nnapi_accelerator_name", "", "NNAPI accelerator name", "NNAPI accelerator"),
+    Flag("disable_nnapi_cpu", False, "Disable NNAPI cpu", "no NNAPI reference implementation"),
 )
 NAMES = {flag.name: flag for flag in FLAGS}
 ALWAYS_LOGGED = ("verbose", "graph", "signature_to_run_for")

@@ -8,7 +8,7 @@ import pytest
 
 from profiler.phone.conditions import Conditions
 
-START = Conditions.parse("status=0 cpu_c=41.0 skin_c=31.5 battery_c=30.0 capped=0 uptime_s=1000.00")
+START = Conditions.parse("status=0 cpu_c=41.0 skin_c=31.5 battery_c=30.0 capped=0:1200 uptime_s=1000.00")
 
 
 def now(**changes: float | str) -> Conditions:
@@ -16,9 +16,10 @@ def now(**changes: float | str) -> Conditions:
 
 
 def test_words_become_numbers_and_lists_stay_text() -> None:
-    found = Conditions.parse("status=0 cpu_c=57.9 freq_mhz=1704,-,2914 capped=4 load1=0.53 powered=usb battery=87\n")
+    words = "status=0 cpu_c=57.9 freq_mhz=1704,-,2914 capped=4:900 load1=0.53 powered=usb battery=87\n"
+    found = Conditions.parse(words)
     assert found.values == {
-        "status": 0.0, "cpu_c": 57.9, "freq_mhz": "1704,-,2914", "capped": "4", "load1": 0.53, "powered": "usb",
+        "status": 0.0, "cpu_c": 57.9, "freq_mhz": "1704,-,2914", "capped": "4:900", "load1": 0.53, "powered": "usb",
         "battery": 87.0,
     }  # fmt: skip
     assert found.number("cpu_c") == 57.9
@@ -48,9 +49,8 @@ def test_a_phone_as_at_the_start_is_fit() -> None:
         ({"status": 1.0}, "thermal status 1 (light)"),
         ({"status": 9.0}, "thermal status 9 (unknown)"),
         ({"skin_c": 33.5}, "skin at 33.5 degC, 2.0 K warmer than at the start"),
-        ({"capped": "0,7"}, "core 7 may not run at full frequency"),
-        ({"capped": "0,7,8"}, "cores 7, 8 may not run at full frequency"),
-        ({"uptime_s": 40.0}, "the phone rebooted 40 s ago"),
+        ({"capped": "0:1200,7:1401"}, "frequency capped: core 7 at 1401 MHz"),
+        ({"capped": "0:800,7:1401"}, "frequency capped: core 0 at 800 MHz, core 7 at 1401 MHz"),
     ],
 )
 def test_what_makes_a_phone_unfit_is_said(changes: dict[str, float | str], reason: str) -> None:
@@ -58,7 +58,7 @@ def test_what_makes_a_phone_unfit_is_said(changes: dict[str, float | str], reaso
 
 
 @pytest.mark.parametrize(
-    "changes", [{"skin_c": 33.4}, {"battery_c": 39.0}, {"cpu_c": 90.0}, {"capped": ""}, {"uptime_s": 999.0}]
+    "changes", [{"skin_c": 33.4}, {"battery_c": 39.0}, {"cpu_c": 90.0}, {"capped": ""}, {"capped": "0:1300"}]
 )
 def test_less_than_that_is_fit(changes: dict[str, float | str]) -> None:
     assert now(**changes).hot_reason(START) is None
@@ -71,10 +71,13 @@ def test_the_limit_on_the_status_is_the_users() -> None:
 
 def test_what_a_phone_does_not_tell_is_no_reason() -> None:
     assert Conditions.parse("load1=0.5").hot_reason(START) is None
-    assert now(skin_c=50.0).hot_reason(Conditions.parse("status=0 capped=0")) is None
+    assert now(skin_c=50.0).hot_reason(Conditions.parse("status=0 capped=0:1200")) is None
 
 
 def test_caps_and_reboots_can_be_asked_for_alone() -> None:
-    assert now(status=3.0, capped="1").capped_reason(START) == "core 1 may not run at full frequency"
+    assert now(status=3.0, capped="1:900").capped_reason(START) == "frequency capped: core 1 at 900 MHz"
+    assert now(capped="1:900").capped_reason(START, cores=[1, 2]) is not None
+    assert now(capped="1:900").capped_reason(START, cores=[0, 2]) is None
+    assert now(status=2.0, skin_c=60.0, capped="1:900").status_reason(1) == "thermal status 2 (moderate)"
     assert now(status=3.0).capped_reason(START) is None
     assert now(uptime_s=5.0).reboot_reason(START) == "the phone rebooted 5 s ago"

@@ -33,7 +33,7 @@ count=5 first=1187 curr=1041
 f00d end a1 0
 f00d visit b2 812.90
 f00d end b2 139
-f00d done r0 813.50 status=1 capped=8
+f00d done r0 813.50 status=1 capped=8:900
 f00d stop hot
 """
 EVENTS: list[Event] = [
@@ -43,7 +43,7 @@ EVENTS: list[Event] = [
     ),
     VisitDone("a1", 812.4, 0, "STARTING!\ncount=5 first=1187 curr=1041"),
     VisitDone("b2", 812.9, 139, ""),
-    RoundDone("r0", 813.5, Conditions({"status": 1.0, "capped": "8"})),
+    RoundDone("r0", 813.5, Conditions({"status": 1.0, "capped": "8:900"})),
     Stopped("hot"),
 ]  # fmt: skip
 VISIT = PlannedVisit("a1", 5, 2, 20)
