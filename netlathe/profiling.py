@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archspace.errors import NetlatheError
-from archspace.profile_file import ProfileFile, check_table_path, write_table
+from archspace.profile_file import ProfileFile
 from archspace.records import LatencyRecord, Status
 from archspace.spaces import SearchSpace
+from archspace.tables import check_table_path, write_table
 from netlathe.console import Terminal, Watch, milliseconds, percent
 from netlathe.stages import measure, work_items
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from archspace.blocks import MBConv
 from archspace.errors import RecordError
 from archspace.graph import Graph
-from archspace.profile_file import ProfileFile, read_records
+from archspace.profile_file import ProfileFile
 from archspace.records import LatencyRecord
 from archspace.spaces import Architecture, SearchSpace
+from archspace.tables import read_records
 from netlathe.console import Terminal, Watch, percent
 
 if TYPE_CHECKING:

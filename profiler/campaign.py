@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,18 +18,13 @@ from profiler.errors import DeviceError, MeasurementError, ProfilerError, Unsupp
 from profiler.lock import exclusive
 from profiler.progress import OnProgress, Pace, Progress
 from profiler.protocol import ANCHORS, FEWEST_ROUNDS, Ledger, Plan, arrange, is_done, missing_rounds, split
+from profiler.redo import RedoRule
 from profiler.summary import CampaignSummary, summarize
 
 __all__ = ["CampaignSummary", "Progress", "WorkItem", "run_campaign"]
 
 FORGIVEN = 1
 """Failed visits of a graph."""
-
-REDO_SHARE = 0.25
-"""Rounds may be measured again for their drift up to this share of all rounds, and three more."""
-
-MOST_REDONE = 10
-"""So many more rounds than those that count may be measured again for any reason."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,7 @@ class _Campaign:
         self.anchors: list[str] = []  # those that run
         self.settled: set[str] = set()
         self.stamps: list[float] = []
-        self.redone = self.drifted = 0
+        self.redo = RedoRule(plan.redo_drift)
         self.strikes: Counter[str] = Counter()
         self.lost_anchors: list[str] = []
         self.details: dict[str, Mapping[str, float]] = {}
@@ -103,7 +97,7 @@ class _Campaign:
         self.pace.tell_now()
         return summarize(
             self.profile, self.setup, {key: item.name for key, item in self.items.items()}, self.stamps,
-            anchors=self.anchors, reused=reused, redone=self.redone, wall_s=self.pace.elapsed_s,
+            anchors=self.anchors, reused=reused, redone=self.redo.count, wall_s=self.pace.elapsed_s,
             inference_s=self.inference_s,
         )  # fmt: skip
 
@@ -236,12 +230,14 @@ class _Campaign:
 
     def _store_round(self, end: RoundEnd, samples: Mapping[str, Sequence[float]]) -> None:
         """Stores the round, or, where it is to be measured again, only what it says about the machine."""
+        if not self.anchors:
+            raise DeviceError(f"no anchor block runs on this device any more: {'; '.join(self.lost_anchors)}")
         drifts = self.ledger.preview(end.started_at, samples)
         drift = drifts.get(end.started_at, 1.0)
-        redo = end.redo or self._broken_off(samples) or self._drifted(drift, drifts)
+        redo = self.redo.reason(end, [key for key in self.anchors if key not in samples], drifts, self.stamps)
         kept = samples
         if redo:
-            self._count_redone(redo)
+            self.pace.redone = self.redo.count
             # An odd round still helps to tell the usual speed; a hot one does not.
             kept = {} if end.redo else {key: samples[key] for key in self.anchors if key in samples}
         if kept:
@@ -253,32 +249,6 @@ class _Campaign:
         self.stamps.append(end.started_at)
         self.pace.rounds, self.pace.drift, self.pace.conditions = len(self.stamps), drift, end.conditions
         self.pace.visited(self._cost_ms(key for key in samples if key not in self.anchors) + self._anchors_cost_ms())
-
-    def _drifted(self, drift: float, drifts: Mapping[float, float]) -> str:
-        """Why the round is to be measured again for its drift; '' once too many have been."""
-        if self.plan.redo_drift is None:
-            return ""
-        level = statistics.median([drift, *(drifts[stamp] for stamp in self.stamps if stamp in drifts)])
-        off = drift / level - 1
-        if abs(off) <= self.plan.redo_drift or self.drifted >= 3 + REDO_SHARE * len(self.stamps):
-            return ""
-        self.drifted += 1
-        return f"drift {drift:.3f}, {100 * off:+.1f} % off this campaign's"
-
-    def _broken_off(self, samples: Mapping[str, object]) -> str:
-        if not self.anchors:
-            raise DeviceError(f"no anchor block runs on this device any more: {'; '.join(self.lost_anchors)}")
-        missing = [key for key in self.anchors if key not in samples]
-        return f"cut off before {len(missing)} anchors" if missing else ""
-
-    def _count_redone(self, reason: str) -> None:
-        self.redone += 1
-        self.pace.redone = self.redone
-        if self.redone > MOST_REDONE + len(self.stamps) - (self.redone - 1):
-            raise DeviceError(
-                f"{self.redone} of {len(self.stamps) + 1} rounds had to be measured again (now: {reason}); what is "
-                "measured is kept. Let the device cool, close other programs, and run the same command again"
-            )
 
     def _finish(self, key: str, *, ended: bool = False) -> bool:
         """Stores an ok outcome where the stop rule says so, or where rounds suffice now that measuring has ended."""

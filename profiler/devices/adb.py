@@ -24,8 +24,7 @@ from profiler.devices.base import Event, RoundEnd, Visit, Waiting, check_loadabl
 from profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError, UnsupportedGraphError
 from profiler.phone import session, steady
 from profiler.phone.conditions import Conditions
-from profiler.phone.description import PhoneDescription
-from profiler.phone.holding import held, leave, unit_of
+from profiler.phone.holding import describe, held, leave, unit_of
 from profiler.phone.provision import Binary, find_binary
 from profiler.phone.rounds import Batch, RoundReader
 from profiler.phone.setup import describe_setup
@@ -35,7 +34,6 @@ from profiler.phone.workspace import Workspace
 RECONNECT_S = 180.0
 """How long a phone may be away, as with a pulled cable or while it reboots."""
 
-BOOT_S = 120.0
 COOL_DOWN_S = 600.0
 POLL_S = 3.0
 MOST_IN_VAIN = 5
@@ -86,7 +84,7 @@ class PhoneDevice:
         self._unit = self._held.enter_context(held(self.connection))
         self._workspace.open()
         self._is_open = True
-        self.description = self._describe()
+        self.description = describe(self._workspace)
         self._mask = core_mask(self.description, cores) if cores else ""
         self._cores = {core for core in range(64) if int(self._mask, 16) >> core & 1} if cores else None
         self._unread = set(self._workspace.logs())
@@ -94,18 +92,8 @@ class PhoneDevice:
         self._program = binary.content
         self._put_program()
         self.steps = self._steady()
-        self._start = self._conditions()
+        self._start, self._boot_id = self._conditions(), self.description.boot_id
         self.setup = self._describe_setup(binary)
-
-    def _describe(self) -> PhoneDescription:
-        """Once Android is up: adbd answers before the services do that keep the phone steady."""
-        until_s = time.monotonic() + BOOT_S
-        while self.connection.run("getprop sys.boot_completed", timeout_s=30).stdout.strip() != "1":
-            if time.monotonic() > until_s:
-                raise DeviceError(f"{self.connection.address}: Android has not finished booting after {BOOT_S:.0f} s")
-            time.sleep(POLL_S)
-        text = self._workspace.run(self._workspace.command("describe.sh"), "describe the phone").stdout
-        return PhoneDescription.parse(text)
 
     def _put_program(self) -> None:
         self._workspace.find_models()
@@ -203,14 +191,8 @@ class PhoneDevice:
         self._finished.clear()
         if not self._queued:
             return
-        needed_kb = sum(map(len, self._queued.values())) / 1024
-        free_kb = self.description.data_free_kb
-        if free_kb is not None and needed_kb > free_kb:
-            raise DeviceError(
-                f"{self.connection.address}: the blocks need {needed_kb / 1024:.0f} MB on the phone and "
-                f"{free_kb / 1024:.0f} MB are free; free some of its storage"
-            )
-        self._retry(lambda: self._workspace.put_models(self._queued, self.description.tools))
+        phone = self.description
+        self._retry(lambda: self._workspace.put_models(self._queued, phone.tools, phone.data_free_kb))
         self._queued.clear()
 
     def _retry(self, action: Callable[[], T], error: DeviceError | None = None) -> T:
@@ -240,17 +222,17 @@ class PhoneDevice:
 
     def _resume(self) -> None:
         """Makes sure that it is the same phone, and prepares it anew where it has rebooted meanwhile."""
-        before = self.description
+        build = self.description.fingerprint
         if unit_of(self.connection) != self._unit:
             raise DeviceError(f"{self.connection.address}: this is another phone than before; plug in the first one")
         self._workspace.open()
-        self.description = self._describe()
-        if self.description.fingerprint != before.fingerprint:
+        self.description = describe(self._workspace)
+        if self.description.fingerprint != build:
             raise DeviceError(f"{self.connection.address}: Android was updated meanwhile; run the same command again")
         self._put_program()
         for key in self._loaded.keys() - self._workspace.models.keys() - self._queued.keys():
             self._queue(key, self._loaded[key])
-        if self.description.boot_id != before.boot_id:
+        if self.description.boot_id != self._boot_id:
             self._hold_again()
 
     def _hold_again(self) -> None:
@@ -262,7 +244,7 @@ class PhoneDevice:
                 f"{_state(steps, name)}, was {_state(self.steps, name)} before; run the same command again"
             )
         self.steps = steps
-        self._start = self._conditions()
+        self._start, self._boot_id = self._conditions(), self.description.boot_id
 
     def _cool_down(self) -> Iterator[Event]:
         """Waits until the phone is as fit as at the start."""

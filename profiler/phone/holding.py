@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from profiler.adb import AdbConnection, open_connection
+from profiler.errors import DeviceError
 from profiler.lock import exclusive
 from profiler.phone import steady
+from profiler.phone.description import PhoneDescription
 from profiler.phone.provision import cache_directory
 from profiler.phone.workspace import Workspace
+
+BOOT_S = 120.0
 
 Report = Callable[[str], None]
 
@@ -31,6 +36,16 @@ def held(connection: AdbConnection) -> Iterator[str]:
     refusal = f"{connection.address}: another netlathe is using this phone; wait for it to end"
     with exclusive(folder / "phone", unit, refusal):
         yield unit
+
+
+def describe(workspace: Workspace) -> PhoneDescription:
+    """What the phone is, once Android is up: adbd answers before the services do that keep the phone steady."""
+    connection, until_s = workspace.connection, time.monotonic() + BOOT_S
+    while connection.run("getprop sys.boot_completed", timeout_s=30).stdout.strip() != "1":
+        if time.monotonic() > until_s:
+            raise DeviceError(f"{connection.address}: Android has not finished booting after {BOOT_S:.0f} s")
+        time.sleep(1.0)
+    return PhoneDescription.parse(workspace.run(workspace.command("describe.sh"), "describe the phone").stdout)
 
 
 def leave(workspace: Workspace, unread: Collection[str], report: Report) -> list[steady.StepOutcome]:

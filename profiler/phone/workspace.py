@@ -114,13 +114,22 @@ class Workspace:
         names = [f"models/{name}" for name in listing.stdout.split() if name.endswith(".tflite")]
         self.models = {name[len("models/") : -len(".tflite")]: sha for name, sha in self.sha256(names).items()}
 
-    def put_models(self, models: Mapping[str, bytes], tools: Collection[str]) -> None:
-        """Writes those models, .tflite content by graph key, that are not there yet, and checks what arrived."""
+    def put_models(self, models: Mapping[str, bytes], tools: Collection[str], free_kb: int | None = None) -> None:
+        """Writes those models, .tflite content by graph key, that are not there yet, and checks what arrived.
+
+        `tools` are the phone's; `free_kb` of its storage must suffice.
+        """
         missing = {
             key: content
             for key, content in models.items()
             if self.models.get(key) != hashlib.sha256(content).hexdigest()
         }
+        needed_kb = sum(map(len, missing.values())) / 1024
+        if free_kb is not None and needed_kb > free_kb:
+            raise DeviceError(
+                f"{self.connection.address}: the blocks need {needed_kb / 1024:.0f} MB on the phone and "
+                f"{free_kb / 1024:.0f} MB are free; free some of its storage"
+            )
         for batch in _batches(missing):
             if {"tar", "sha256sum"} <= set(tools):
                 self._put_archive(batch)

@@ -14,9 +14,9 @@ from typer.testing import CliRunner, Result
 
 from archspace.forms.tflite_reader import read_tflite
 from archspace.presets import tiny
-from archspace.profile_file import read_records, write_table
 from archspace.records import Status
 from archspace.spaces import Architecture
+from archspace.tables import read_records, write_table
 from netlathe.cli import make_app
 from profiler import Plan
 
@@ -38,7 +38,7 @@ def refusal(*arguments: object) -> str:
     result = netlathe(*arguments)
     assert result.exit_code == 1, result.output
     _, found, message = result.stderr.partition("Error: ")
-    assert found
+    assert found, (result.output, result.exception)
     assert "Traceback" not in result.output
     return " ".join(message.split())
 
@@ -255,7 +255,9 @@ def test_profiles_of_unlike_setups_do_not_mix(profiled: dict[str, Any], folder: 
     other = [replace(r, setup=replace(r.setup, threads=2)) for r in records]
     write_table([*records, *other], tmp_path / "mixed.parquet")
     message = refusal("fit", tmp_path / "mixed.parquet", "--output", tmp_path / "m.json")
-    assert "threads: " in message
+    assert "choose one of its setups" in message
+    assert "1 thread," in message
+    assert "2 threads," in message
     chosen = answer(
         "fit", tmp_path / "mixed.parquet", "--output", tmp_path / "m.json", "--residual", "none",
         "--setup", other[0].setup.key[:8],

@@ -8,8 +8,9 @@ import pytest
 from simulated import SETUP, SimulatedDevice, conv_items, true_ms
 
 from archspace.blocks import ConvBlock
-from archspace.profile_file import ProfileFile, read_records, write_table
+from archspace.profile_file import ProfileFile
 from archspace.records import Status
+from archspace.tables import read_records, write_table
 from profiler.campaign import WorkItem, run_campaign
 from profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
 from profiler.lock import exclusive

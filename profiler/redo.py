@@ -1,0 +1,57 @@
+"""Which rounds are measured again, and when that has to end."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from profiler.devices.base import RoundEnd
+from profiler.errors import DeviceError
+
+DRIFTED_SHARE = 0.25
+"""Rounds may be measured again for their drift up to this share of all rounds, and three more: a machine that never
+settles is corrected like any other."""
+
+MOST_REDONE = 10
+"""So many more rounds than those that count may be measured again for any reason."""
+
+
+class RedoRule:
+    """Of one campaign. `limit` is how much a round's drift may differ from the campaign's median, None: as it likes."""
+
+    def __init__(self, limit: float | None) -> None:
+        self.limit = limit
+        self.count = 0
+        """Rounds to be measured again so far."""
+        self._drifted = 0
+
+    def reason(
+        self, end: RoundEnd, missing_anchors: Sequence[str], drifts: Mapping[float, float], stamps: Sequence[float]
+    ) -> str:
+        """Why this round is to be measured again, '' when it counts.
+
+        `drifts` are those of all rounds as known now, this one included, `stamps` when the campaign's earlier rounds
+        started. Raises DeviceError once it makes no sense to go on.
+        """
+        reason = end.redo or self._cut_off(missing_anchors) or self._off(end.started_at, drifts, stamps)
+        self.count += bool(reason)
+        if self.count > MOST_REDONE + len(stamps) - (self.count - 1):
+            raise DeviceError(
+                f"{self.count} of {len(stamps) + 1} rounds had to be measured again (now: {reason}); what is measured "
+                "is kept. Let the device cool, close other programs, and run the same command again"
+            )
+        return reason
+
+    @staticmethod
+    def _cut_off(missing_anchors: Sequence[str]) -> str:
+        return f"cut off before {len(missing_anchors)} anchors" if missing_anchors else ""
+
+    def _off(self, started_at: float, drifts: Mapping[float, float], stamps: Sequence[float]) -> str:
+        if self.limit is None or self._drifted >= 3 + DRIFTED_SHARE * len(stamps):
+            return ""
+        drift = drifts[started_at]
+        off = drift / statistics.median([drift, *(drifts[stamp] for stamp in stamps if stamp in drifts)]) - 1
+        if abs(off) <= self.limit:
+            return ""
+        self._drifted += 1
+        return f"drift {drift:.3f}, {100 * off:+.1f} % off this campaign's"
