@@ -32,6 +32,7 @@ from tests.loopback.link import Link
 from tests.loopback.phone import BENCHMARK_MODEL, LoopbackPhone
 
 ROUNDS = 5
+CALLS = 40
 Latencies = Mapping[str, float]
 
 
@@ -93,6 +94,20 @@ def plain_way(address: str, items: Sequence[WorkItem]) -> tuple[float, Latencies
     return statistics.median(seconds), latencies
 
 
+def bare_call_ms(address: str, item: WorkItem) -> float:
+    """What the program itself takes to start, load a small block and run it once, called in a loop on the phone."""
+    connection = open_connection(address)
+    tool, model = "/data/local/tmp/benchmark_model", "/data/local/tmp/block.tflite"
+    connection.push(BENCHMARK_MODEL.read_bytes(), tool, mode=0o755)
+    connection.push(write_tflite(item.graph), model)
+    call = f"{tool} --graph={model} --num_runs=1 --warmup_runs=0 --min_secs=0 --warmup_min_secs=0 >/dev/null 2>&1"
+    started = time.monotonic()
+    connection.run(f"i=0; while [ $i -lt {CALLS} ]; do {call}; i=$((i+1)); done; rm {tool} {model}", timeout_s=60)
+    took_s = time.monotonic() - started
+    connection.close()
+    return 1e3 * took_s / CALLS
+
+
 def differences(first: Latencies, second: Latencies) -> tuple[float, float]:
     """Median and 90th percentile of |difference| in percent."""
     values = sorted(100 * abs(first[key] / second[key] - 1) for key in first)
@@ -105,6 +120,7 @@ def report(latency_ms: float, items: Sequence[WorkItem], sample: Sequence[WorkIt
         plain_s, plain_first = plain_way(daemon.address, sample)
         second = our_way(daemon.address, items, folder, "second")
         _, plain_second = plain_way(daemon.address, sample)
+        bare_ms = bare_call_ms(daemon.address, min(items, key=lambda item: item.graph.macs))
     visits = len(items) * ROUNDS
     overheads = [1e3 * (one.wall_s - one.inference_s) / visits for one in (first, second)]
     plain = differences(plain_first, plain_second)
@@ -112,6 +128,7 @@ def report(latency_ms: float, items: Sequence[WorkItem], sample: Sequence[WorkIt
     print(
         f"  beyond inference, per block and round: {overheads[0]:.1f} and {overheads[1]:.1f} ms (anchors, opening: all)"
     )
+    print(f"  of it the program's own start, in a bare call on this phone: {bare_ms:.1f} ms")
     print(f"  a campaign takes {first.wall_s:.1f} and {second.wall_s:.1f} s, {first.inference_s:.1f} s of it inference")
     print(
         f"  plain way: {plain_s:.2f} s a block, repeats within {plain[0]:.1f} / {plain[1]:.1f} % ({len(sample)} blocks)"

@@ -86,6 +86,7 @@ def _options(
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 an expected error, 2 wrong usage, 130 interrupted."""
     for ending in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: a phone is restored on the way out
-        signal.signal(ending, signal.default_int_handler)
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(ending, signal.default_int_handler)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     make_app(debug="--debug" in sys.argv[1:])(arguments)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -16,3 +17,12 @@ def _private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("ANDROID_USER_HOME", str(home / ".android"))
         os.makedirs(home / "cache", exist_ok=True)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _default_signals() -> None:
+    """Programs that tests start inherit what is ignored: nohup ignores SIGHUP, a shell's background job SIGINT."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

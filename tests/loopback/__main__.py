@@ -28,6 +28,7 @@ def main() -> None:
         parser.error(f"no phone can run here: {reason}")
     # A kill ends this as Ctrl-C does: phones are closed, their files removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the phone's shells inherit what nohup ignores
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loopback-phone-")))
         for number in range(1, options.phones + 1):
