@@ -141,12 +141,15 @@ class ServiceConnection(ABC):
         while True:
             try:
                 left_s = max(RETRY_S, deadline - time.monotonic())
-                return self._connect(min(CONNECT_S, left_s), left_s)
+                self._connect(min(CONNECT_S, left_s), left_s)
+                # An adb server may not have noticed yet that the phone is gone: only an answer is proof.
+                self.run("true", timeout_s=min(CONNECT_S, left_s))
+                return
             except DeviceError as error:
                 if time.monotonic() + RETRY_S < deadline:
                     time.sleep(RETRY_S)
                     continue
-                if not isinstance(error, ConnectionLostError):
+                if not isinstance(error, ConnectionLostError | CommandTimeoutError):
                     raise
                 raise ConnectionLostError(
                     f"{self.address} did not come back within {timeout_s:g} s: {error}"
