@@ -62,7 +62,7 @@ def test_data_allows_programs_and_sdcard_does_not(phone):
 
 def test_the_phone_has_its_own_root_and_home(phone):
     assert output(phone, "pwd; echo $HOME $ANDROID_DATA; id -un") == "/\n/ /data\nshell"
-    assert shell(phone, "ls /home /work").returncode != 0
+    assert shell(phone, "ls /home /root").returncode != 0
 
 
 def test_the_hosts_own_files_cannot_be_written(phone):
