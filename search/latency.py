@@ -41,8 +41,21 @@ class LatencyTable:
     def tabulate(cls, space: SearchSpace, model: LatencyModel, *, batch: int = 1) -> LatencyTable:
         """Prices each candidate by the network that has it, everything else being equal: whatever a model adds up to a
         network (overheads, slopes) is in the table. Raises TargetError where the model has no number above zero."""
+        table = cls._around([0] * len(space.searchable), space, model, batch)
+        if table.base_ms <= 0 and table.ms.size:
+            # What candidates save beside the first network does not add up: ask beside about the fastest one.
+            table = cls._around(np.nanargmin(table.ms, axis=1).tolist(), space, model, batch)
+        if table.base_ms <= 0:
+            raise TargetError(
+                f"by its own differences, the latency model prices the fastest network at {table.base_ms:.3g} ms: it "
+                "cannot steer a search; profile again on a quiet machine"
+            )
+        return table
+
+    @classmethod
+    def _around(cls, origin: Sequence[int], space: SearchSpace, model: LatencyModel, batch: int) -> LatencyTable:
+        """From the prices of this path and of those that differ from it in one position."""
         counts = [len(space.positions[i]) for i in space.searchable]
-        origin = [0] * len(counts)
         paths = [[*origin[:p], k, *origin[p + 1 :]] for p, n in enumerate(counts) for k in range(n)]
         architectures = [space.architecture(path) for path in [origin, *paths]]
         prices = np.asarray(model.predict([a.graph(batch) for a in architectures]), dtype=np.float64)

@@ -10,8 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from archspace.blocks import MBConv
 from archspace.graph import Graph
 from archspace.presets import nas_bench_macro, tiny
+from archspace.spaces import SearchSpace
 from search.errors import TargetError
 from search.latency import LatencyTable, decode
 
@@ -113,3 +115,28 @@ def test_a_target_below_the_fastest_network_says_what_the_fastest_is(target: flo
     table = random_table(np.random.default_rng(6))
     with pytest.raises(TargetError, match=r"the fastest is predicted at 2 ms"):
         decode(random_scores(np.random.default_rng(6), table), table, target)
+
+
+class CountingModel:
+    """Prices by how many positions of a space of two candidates each take the second one."""
+
+    def __init__(self, space: SearchSpace, prices: Sequence[float]) -> None:
+        paths = itertools.product(*(range(2) for _ in space.searchable))
+        self.prices = {space.architecture(list(path)).graph().key: prices[sum(path)] for path in paths}
+
+    def predict(self, items: Sequence[Graph], /) -> NDArray[np.float64]:
+        return np.array([self.prices[graph.key] for graph in items])
+
+
+PAIRS = SearchSpace("pairs", tuple((MBConv(8, 8, 8, 8), MBConv(8, 8, 8, 8, kernel=5)) for _ in range(3)))
+
+
+def test_savings_that_do_not_add_up_are_priced_beside_the_fastest_network() -> None:
+    table = LatencyTable.tabulate(PAIRS, CountingModel(PAIRS, [1.0, 0.5, 0.4, 0.3]))  # 1 - 3 x 0.5 is below zero
+    assert table.base_ms == pytest.approx(0.3)
+    assert table.latency_ms([1, 1, 0]) == pytest.approx(0.4)
+
+
+def test_a_model_that_contradicts_itself_everywhere_is_refused_with_what_to_do() -> None:
+    with pytest.raises(TargetError, match="profile again on a quiet machine"):
+        LatencyTable.tabulate(PAIRS, CountingModel(PAIRS, [1.0, 0.1, 0.1, 1.0]))
