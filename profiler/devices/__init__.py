@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from profiler.devices.base import Device, Visit
+from profiler.devices.base import Device, Report, Visit
 from profiler.errors import DeviceError
 from profiler.protocol import PHONE_PLAN, Plan
 
@@ -36,9 +36,6 @@ class DeviceOptions:
     """benchmark_model for a phone, instead of the official one."""
     max_thermal_status: int = 0
     """Android's thermal status up to which rounds count."""
-
-
-Report = Callable[[str], None]
 
 
 def _open_local(options: DeviceOptions) -> Device:

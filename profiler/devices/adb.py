@@ -20,7 +20,7 @@ from archspace.graph import Graph
 from archspace.records import Setup
 from profiler.adb import AdbConnection
 from profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, Delegate
-from profiler.devices.base import Event, RoundEnd, Visit, Waiting, check_loadable
+from profiler.devices.base import Event, Report, RoundEnd, Visit, Waiting, check_loadable
 from profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError, UnsupportedGraphError
 from profiler.phone import session, steady
 from profiler.phone.conditions import Conditions
@@ -38,7 +38,6 @@ COOL_DOWN_S = 600.0
 POLL_S = 3.0
 MOST_IN_VAIN = 5
 
-Report = Callable[[str], None]
 T = TypeVar("T")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
@@ -60,6 +60,9 @@ class Waiting:
 
 
 Event = Timing | RoundEnd | Waiting
+
+Report = Callable[[str], None]
+"""Is told what a person should know or do."""
 
 
 class Device(Protocol):

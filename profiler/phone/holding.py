@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from profiler.adb import AdbConnection, open_connection
+from profiler.devices.base import Report
 from profiler.errors import DeviceError
 from profiler.lock import exclusive
 from profiler.phone import steady
@@ -16,8 +17,6 @@ from profiler.phone.provision import cache_directory
 from profiler.phone.workspace import Workspace
 
 BOOT_S = 120.0
-
-Report = Callable[[str], None]
 
 
 def unit_of(connection: AdbConnection) -> str:
