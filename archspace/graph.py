@@ -69,10 +69,11 @@ class Graph:
         """The shape of every tensor: inputs first, then one per node."""
         shapes = list(self.inputs)
         for node in self.nodes:
-            if len(node.inputs) != node.op.arity or any(not 0 <= t < len(shapes) for t in node.inputs):
-                raise GraphError(f"node {node.name!r} ({node.op.kind}) has inputs {node.inputs} that do not exist")
+            inputs = node.inputs
+            if len(inputs) != node.op.arity or not 0 <= min(inputs) <= max(inputs) < len(shapes):
+                raise GraphError(f"node {node.name!r} ({node.op.kind}) has inputs {inputs} that do not exist")
             try:
-                shapes.append(node.op.output_shape(*(shapes[t] for t in node.inputs)))
+                shapes.append(node.op.output_shape(*[shapes[t] for t in inputs]))
             except GraphError as error:
                 raise GraphError(f"node {node.name!r}: {error}") from None
         return tuple(shapes)
@@ -192,7 +193,7 @@ class GraphBuilder:
     def add(self, name: str, op: Op, *inputs: int) -> int:
         """Appends a node, returns its tensor."""
         try:
-            self._shapes.append(op.output_shape(*(self._shapes[t] for t in inputs)))
+            self._shapes.append(op.output_shape(*[self._shapes[t] for t in inputs]))
         except GraphError as error:
             raise GraphError(f"node {name!r}: {error}") from None
         self.nodes.append(Node(name, op, inputs))

@@ -46,7 +46,7 @@ def same_padding(size: int, kernel: int, stride: int) -> Pair:
 
 def _window_out(size: int, kernel: int, stride: int, padding: Padding, where: str) -> int:
     if padding is Padding.SAME:
-        return math.ceil(size / stride)
+        return -(-size // stride)
     if kernel > size:
         raise GraphError(f"{where}: kernel {kernel} is larger than its input of {size} pixels; pad or shrink it")
     return (size - kernel) // stride + 1
@@ -59,9 +59,9 @@ def _expect_rank(shape: Shape, rank: int, where: str) -> None:
 
 def _expect_positive(where: str, **values: int | Pair) -> None:
     for field, value in values.items():
-        numbers = value if isinstance(value, tuple) else (value,)
-        if any(not isinstance(n, int) or isinstance(n, bool) or n < 1 for n in numbers):
-            raise GraphError(f"{where}: {field} must be a positive integer, got {value!r}")
+        for n in value if isinstance(value, tuple) else (value,):
+            if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+                raise GraphError(f"{where}: {field} must be a positive integer, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,9 @@ class Conv2d(Op):
         _expect_rank(x, 4, "conv")
         if x[3] % self.groups or self.out_channels % self.groups:
             raise GraphError(f"conv: {self.groups} groups divide neither {x[3]} -> {self.out_channels} channels evenly")
-        height, width = (
-            _window_out(x[axis + 1], self.kernel[axis], self.stride[axis], self.padding, "conv") for axis in (0, 1)
-        )
+        (down, across), (by, along) = self.kernel, self.stride
+        height = _window_out(x[1], down, by, self.padding, "conv")
+        width = _window_out(x[2], across, along, self.padding, "conv")
         return (x[0], height, width, self.out_channels)
 
     def macs(self, *inputs: Shape) -> int:

@@ -20,6 +20,11 @@ def data_path(name: str) -> Path:
     return _existing("data", name)
 
 
+def data_files(folder: str, suffix: str) -> list[Path]:
+    """The files with that ending in a folder of data/, by name; none where there is no such folder."""
+    return sorted((_folder("data") / folder).glob(f"*{suffix}"), key=lambda path: path.stem)
+
+
 def device_script_path(name: str) -> Path:
     """A file of device_scripts/. Raises FormatError when there is none of that name, listing what there is."""
     return _existing("device_scripts", name)

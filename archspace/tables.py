@@ -1,15 +1,27 @@
-"""Records as .csv and .parquet tables, and from any file that holds records."""
+"""Records as .csv and .parquet tables, from any file that holds records, and from other people's latency tables."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from archspace.configurations import graphs_of
 from archspace.errors import FormatError, RecordError
+from archspace.graph import Graph
 from archspace.profile_file import ProfileFile
-from archspace.records import LatencyRecord
+from archspace.records import LatencyRecord, Measurement, Round, Setup, Status
+
+_RECORD_COLUMNS = frozenset({"name", "kind", "status", "setup", "graph", "rounds"})
+_SETUP_COLUMNS = tuple(field.name for field in fields(Setup) if field.name != "details")
+_UNTOLD = {
+    "device": "unknown device", "processor": "unknown processor", "os": "unknown", "runtime": "unknown runtime",
+    "runtime_version": "",
+}  # fmt: skip
 
 
 def check_table_path(path: str | Path) -> None:
@@ -31,8 +43,9 @@ def write_table(records: Sequence[LatencyRecord], path: str | Path) -> None:
         frame.to_parquet(path, index=False)
 
 
-def read_records(path: str | Path) -> list[LatencyRecord]:
-    """Records of a profile file, or of a .csv or .parquet table written by write_table.
+def read_records(path: str | Path, latency_column: str = "latency_ms") -> list[LatencyRecord]:
+    """Records of a profile file, of a .csv or .parquet table written by write_table, or of any other such table of
+    configurations (see configurations.py) with a column of milliseconds.
 
     Raises FormatError for anything else, RecordError for a table whose rows are not records.
     """
@@ -40,11 +53,67 @@ def read_records(path: str | Path) -> list[LatencyRecord]:
     if suffix not in (".csv", ".parquet"):
         with ProfileFile(path) as profile:
             return profile.records()
+    frame = _read_frame(path, as_text=True)
+    if set(frame.columns) >= _RECORD_COLUMNS:
+        return [LatencyRecord.from_row({str(k): v for k, v in row.items()}) for row in frame.to_dict("records")]
+    if not {"op", "block"} & set(frame.columns):
+        missing = ", ".join(sorted(_RECORD_COLUMNS - set(frame.columns)))
+        raise RecordError(
+            f"{path}: this table has no column {missing}, so it holds no records; a table of configurations needs a "
+            f"column op or block, and {latency_column}"
+        )
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False) if suffix == ".csv" else pd.read_parquet(path)
+        return _from_configurations(_read_frame(path, as_text=False), latency_column)
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from error
+
+
+def _read_frame(path: str | Path, *, as_text: bool) -> pd.DataFrame:
+    """`as_text`: the cells of a .csv as they stand there; else as numbers where they are."""
+    try:
+        if Path(path).suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, dtype=str, keep_default_na=False) if as_text else pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise FormatError(f"{path}: cannot be read as a table of records ({error})") from error
-    missing = {"name", "kind", "status", "setup", "graph", "rounds"} - set(frame.columns)
-    if missing:
-        raise RecordError(f"{path}: this table has no column {', '.join(sorted(missing))}, so it holds no records")
-    return [LatencyRecord.from_row({str(k): v for k, v in row.items()}) for row in frame.to_dict("records")]
+
+
+def _from_configurations(frame: pd.DataFrame, latency_column: str) -> list[LatencyRecord]:
+    """A record per row, with the given latency as its only sample. Columns named as the fields of Setup tell the setup,
+    whose details list what they do not tell. A row without a latency above zero is a failed record."""
+    if latency_column not in frame:
+        columns = ", ".join(map(str, frame))
+        raise RecordError(f"there is no column {latency_column!r} with milliseconds; there are {columns}")
+    latencies_ms = pd.to_numeric(frame[latency_column], errors="coerce").tolist()
+    given = [name for name in _SETUP_COLUMNS if name in frame]
+    rows = list(zip(*(frame[name].tolist() for name in given), strict=True)) if given else [()] * len(frame)
+    setups = {row: _setup(dict(zip(given, row, strict=True))) for row in dict.fromkeys(rows)}
+    graphs = {batch: graphs_of(frame, batch) for batch in {setup.batch for setup in setups.values()}}
+    names = (frame["block"] if "block" in frame else frame["op"]).tolist()
+    return [
+        _record(f"{name} (row {i})", graphs[setups[row].batch][i], setups[row], latency_ms)
+        for i, (name, row, latency_ms) in enumerate(zip(names, rows, latencies_ms, strict=True))
+    ]
+
+
+def _record(name: str, graph: Graph, setup: Setup, latency_ms: float) -> LatencyRecord:
+    if not 0 < latency_ms < math.inf:
+        return LatencyRecord(name, "block", graph, setup, Status.FAILED, message=f"the table says {latency_ms} ms")
+    return LatencyRecord(name, "block", graph, setup, Status.OK, Measurement((Round((latency_ms,)),)))
+
+
+def _setup(cells: dict[str, Any]) -> Setup:
+    told = {name: value for name, value in cells.items() if value == value and value not in (None, "")}
+    words = {name: str(value) for name, value in told.items()}
+    numbers = {name: _count(name, told[name]) for name in ("threads", "batch") if name in told}
+    missing = ", ".join(name for name in _SETUP_COLUMNS if name not in told)
+    return Setup.from_json({**_UNTOLD, **words, **numbers, "details": {"not told": missing} if missing else {}})
+
+
+def _count(name: str, value: Any) -> int:
+    try:
+        if float(value) == int(value):
+            return int(value)
+    except (TypeError, ValueError):
+        pass
+    raise RecordError(f"{name} must be a whole number, got {value!r}")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from archspace.networks import network
 from archspace.presets import proxyless
-from netlathe import stages
+from netlathe import fitting, stages
 from netlathe.console import Terminal, milliseconds, percent
 from netlathe.profiling import print_summary
 from profiler import Plan, WorkItem, open_device
@@ -38,8 +38,8 @@ def main() -> None:
         items = stages.work_items(proxyless(), networks=12, batch=device.setup.batch, seed=0)
         summary = stages.profile(device, items, folder / "p.sqlite", Plan(), seed=0, terminal=terminal)
         print_summary(summary, terminal)
-        fitted = stages.fit(folder / "p.sqlite", folder / "m.json")
-        stages.print_fit(fitted, terminal)
+        fitted = fitting.fit(folder / "p.sqlite", folder / "m.json")
+        fitting.print_fit(fitted, terminal)
         graphs = {name: a.graph(device.setup.batch) for name, a in networks.items()}
         predicted = dict(zip(graphs, fitted.predictor.predict(list(graphs.values())), strict=True))
         judged = [WorkItem(name, "network", graph) for name, graph in graphs.items()]

@@ -13,7 +13,9 @@ import typer
 
 from archspace.errors import NetlatheError
 from netlathe import commands
+from netlathe.catalogue import predictors
 from netlathe.console import fail
+from netlathe.profile_command import profile
 
 Command = Callable[..., None]
 
@@ -37,8 +39,9 @@ def make_app(*, debug: bool = False) -> typer.Typer:
     )
     app.callback()(_options)
     for command in (
-        commands.demo, commands.devices, commands.profile, commands.fit,
+        commands.demo, commands.devices, profile, commands.fit,
         commands.predict, commands.search, commands.export, commands.time, commands.show,
+        predictors,
     ):  # fmt: skip
         app.command()(command if debug else _guarded(command))
     device = typer.Typer(help="What concerns a phone itself: clean.", no_args_is_help=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from netlathe.console import Terminal, milliseconds
-from netlathe.options import Classes, Data, Device, Json, LimitImages, Predictor, Resolution, Seed, Space, What, Width
+from netlathe.options import Data, Device, Json, LimitImages, Predictor, Resolution, Seed, Space, What, Width
 
 if TYPE_CHECKING:
     from predictor import LatencyPredictor
@@ -47,93 +47,51 @@ def clean(device: Device, as_json: Json = False) -> None:
     terminal.result({"devices": {address: [asdict(step) for step in steps] for address, steps in outcomes.items()}})
 
 
-def profile(
-    output: Annotated[Path, typer.Option(help="Profile file (SQLite); an existing one is continued.")],
-    space: Space = "tiny",
-    device: Device = ("local",),  # type: ignore[assignment]
-    benchmark_binary: Annotated[
-        Path | None, typer.Option(help="benchmark_model for the phone, instead of the official one.")
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
-    cores: Annotated[str, typer.Option(help="Cores to run on: big, mid, little, all or a hexadecimal mask.")] = "",
-    dtype: Annotated[
-        Literal["float32", "int8", "float16"] | None, typer.Option(help="float32 by default, float16 on cuda.")
-    ] = None,
-    delegate: Annotated[Literal["cpu", "gpu", "nnapi"], typer.Option(help="What runs the blocks on a phone.")] = "cpu",
-    xnnpack: Annotated[bool, typer.Option(help="XNNPACK on a phone's CPU.")] = True,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images per inference; 1, on cuda 8.")] = None,
-    networks: Annotated[int, typer.Option(min=0, help="Whole networks to time as well.")] = 12,
-    budget_s: Annotated[
-        float | None, typer.Option("--budget-s", "--budget", min=1, help="Stop after so many seconds.")
-    ] = None,
-    rounds: Annotated[int | None, typer.Option(min=3, help="Rounds that a graph gets at most.")] = None,
-    max_thermal_status: Annotated[
-        int, typer.Option(min=0, help="Android's thermal status up to which a round on a phone counts.")
-    ] = 0,
-    op_profile: Annotated[bool, typer.Option("--op-profile", help="Also time each kernel (phones).")] = False,
-    export: Annotated[Path | None, typer.Option(help="Also write the records as .csv or .parquet.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and stop.")] = False,
-    resolution: Resolution = None,
-    width: Width = None,
-    classes: Classes = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Time every distinct block of a search space, and some whole networks, on a device or several side by side."""
-    from archspace.presets import load_space
-    from netlathe.profiling import Job, profile_space
-    from profiler.devices import DeviceOptions
-
-    chosen = load_space(space, resolution=resolution, width=width, classes=classes)
-    options = DeviceOptions(
-        threads=threads, batch=batch, cores=cores, dtype=dtype, delegate=delegate, xnnpack=xnnpack,
-        benchmark_binary=benchmark_binary, max_thermal_status=max_thermal_status,
-    )  # fmt: skip
-    complete = profile_space(
-        Job(chosen, output, networks, seed, budget_s, rounds, op_profile), device, options,
-        dry_run=dry_run, table=export, terminal=Terminal(as_json=as_json),
-    )  # fmt: skip
-    if not complete:
-        raise typer.Exit(1)
-
-
 def fit(
-    profile_file: Annotated[Path, typer.Argument(help="Profile file, or records as .csv or .parquet.")],
+    profile_file: Annotated[
+        Path, typer.Argument(help="Profile file, or a .csv or .parquet of records or of configurations and latencies.")
+    ],
     output: Annotated[Path, typer.Option(help="Predictor file (JSON) to write.")],
     residual: Annotated[
-        Literal["auto", "none", "gp", "xgboost"], typer.Option(help="Regressor on top of the physics.")
+        Literal["auto", "none", "gp", "xgboost", "forest"], typer.Option(help="Regressor on top of the physics.")
     ] = "auto",
+    few_shot: Annotated[
+        bool, typer.Option("--few-shot", help="Adapt what is known of other phones: for 3 to 50 measurements.")
+    ] = False,
+    like: Annotated[
+        list[Path] | None, typer.Option(help="Profile of a similar device to adapt; several times for several.")
+    ] = None,
     setup: Annotated[str, typer.Option(help="Key of the setup to fit, where the file holds several.")] = "",
-    plot: Annotated[Path | None, typer.Option(help="Write predicted against measured as a PNG.")] = None,
+    latency_column: Annotated[str, typer.Option(help="Column of milliseconds in a table.")] = "latency_ms",
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="Fit on single kernels, from a profile made with --op-profile.")
+    ] = False,
+    splits: Annotated[
+        Literal["all", "configuration"], typer.Option(help="What to hold out for the table of errors.")
+    ] = "all",
+    plot: Annotated[Path | None, typer.Option(help="Write a PNG: errors, residuals, coverage of intervals.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Fit a latency predictor on a profile, and say how far it can be trusted."""
-    from netlathe import stages
+    """Fit a latency predictor on a profile or table, and say how far it can be trusted."""
+    from netlathe.fitting import fit as fit_and_check
+    from netlathe.fitting import fit_json, known_devices, print_fit
 
     terminal = Terminal(as_json=as_json)
     with terminal.working("fitting and cross-validating"):
-        fitted = stages.fit(profile_file, output, residual=residual, seed=seed, setup_key=setup)
+        fitted = fit_and_check(
+            profile_file, output, residual=residual, prior=known_devices(like, few_shot=few_shot), seed=seed,
+            setup_key=setup, latency_column=latency_column, splits=() if splits == "all" else (splits, "network"),
+            kernels=kernels,
+        )  # fmt: skip
+    print_fit(fitted, terminal)
     if plot:
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        from predictor import plot_predicted_measured
+        from predictor import plot_validation
 
-        plot_predicted_measured(fitted.validation, plot)
-    stages.print_fit(fitted, terminal)
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        plot_validation(fitted.validation, plot)
     terminal.say(f"  Wrote {output}" + (f" and {plot}" if plot else ""))
-    model = fitted.predictor
-    terminal.result(
-        {
-            "output": str(output),
-            "setup": model.setup_.to_json(),
-            "residual": model.residual_,
-            "network_slope": model.network_slope_,
-            "network_offset_ms": model.network_offset_ms_,
-            "network_ms_per_weight_mb": model.networks_.ms_per_weight_mb,
-            "network_ms_per_block": model.networks_.ms_per_block,
-            **stages.validation_json(fitted.validation),
-        }
-    )
+    terminal.result({"output": str(output), **fit_json(fitted)})
 
 
 def predict(

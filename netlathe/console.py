@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.padding import Padding
@@ -23,7 +24,12 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
+if TYPE_CHECKING:
+    from predictor import Metrics
+
 PIPE_WIDTH = 160
+
+METRIC_COLUMNS = ("n", "MAPE", "within 5 %", "within 10 %", "Spearman", "in 90 % interval")
 
 Update = Callable[[int, int, str], None]
 """(done, total, note) for a progress bar."""
@@ -165,6 +171,13 @@ def fail(message: str, *, as_json: bool, kind: str) -> None:
 def percent(share: float | None, digits: int = 1) -> str:
     """0.123 -> '12.3 %'; a dash when unknown."""
     return "-" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def metric_cells(metrics: Metrics) -> tuple[object, ...]:
+    """What stands under METRIC_COLUMNS."""
+    spearman = "-" if math.isnan(metrics.spearman) else f"{metrics.spearman:.3f}"
+    shares = (percent(metrics.within_5, 0), percent(metrics.within_10, 0))
+    return metrics.n, percent(metrics.mape), *shares, spearman, percent(metrics.coverage, 0)
 
 
 def milliseconds(value: float | None) -> str:

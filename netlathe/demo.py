@@ -11,14 +11,14 @@ from typing import Any
 
 from archspace.jsonfile import write_json
 from archspace.spaces import Architecture, SearchSpace
-from netlathe import stages
+from netlathe import fitting, stages
 from netlathe.console import Terminal, millions, milliseconds, percent
 from netlathe.pictures import draw_architectures
 from netlathe.profiling import print_summary, summary_json
 from netlathe.run import NETWORK
 from netlathe.searching import Trained, prepare, search_run, train_and_export
 from netlathe.timing import Timed, explain_drift, time_networks
-from predictor import LatencyPredictor, plot_predicted_measured
+from predictor import LatencyPredictor, plot_validation
 from profiler.devices.local import LocalDevice
 from profiler.protocol import Plan
 from search import ImageData, SearchConfig, TrainConfig
@@ -75,7 +75,7 @@ def run_demo(demo: Demo) -> None:
         "target_ms": target_ms,
         **{name: _network_json(t, timed[name]) for name, t in trained.items()},
         "profile": profiled,
-        "fit": stages.validation_json(fitted.validation),
+        "fit": fitting.validation_json(fitted.validation),
     }
     write_json(demo.folder / "report.json", "report", 1, report)
     terminal.result(report)
@@ -92,12 +92,14 @@ def _profile(demo: Demo, space: SearchSpace) -> dict[str, object]:
     return summary_json(summary)
 
 
-def _fit(demo: Demo) -> stages.Fit:
+def _fit(demo: Demo) -> fitting.Fit:
     demo.terminal.step("2  Fit a latency predictor for this machine")
     with demo.terminal.working("fitting and cross-validating"):
-        fitted = stages.fit(demo.folder / PROFILE, demo.folder / PREDICTOR, seed=demo.seed)
-    stages.print_fit(fitted, demo.terminal)
-    plot_predicted_measured(fitted.validation, demo.folder / "predicted_measured.png")
+        fitted = fitting.fit(
+            demo.folder / PROFILE, demo.folder / PREDICTOR, seed=demo.seed, splits=("configuration", "network")
+        )
+    fitting.print_fit(fitted, demo.terminal)
+    plot_validation(fitted.validation, demo.folder / "predicted_measured.png")
     return fitted
 
 

@@ -19,7 +19,9 @@ Device = Annotated[
 Resolution = Annotated[int | None, typer.Option(help="Input height and width in pixels, instead of the preset's.")]
 Width = Annotated[float | None, typer.Option(help="Channel multiplier of the preset.")]
 Classes = Annotated[int | None, typer.Option(help="Number of classes, instead of the preset's.")]
-Predictor = Annotated[Path, typer.Option(help="Predictor file, as `netlathe fit` writes it.")]
+Predictor = Annotated[
+    Path, typer.Option(help="Predictor file, as `netlathe fit` writes it, or a name from `netlathe predictors`.")
+]
 Data = Annotated[str, typer.Option(help="A folder per class, an .npz, a .parquet of encoded images, or 'digits'.")]
 What = Annotated[str, typer.Argument(help="Network or block name, architecture .json, run folder, .tflite or .onnx.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]

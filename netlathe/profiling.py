@@ -16,6 +16,7 @@ from archspace.profile_file import ProfileFile
 from archspace.records import LatencyRecord, Status
 from archspace.spaces import SearchSpace
 from archspace.tables import check_table_path, write_table
+from netlathe.choosing import Choice, choose_items, forecast, print_choice
 from netlathe.console import Terminal, Watch, milliseconds, percent
 from netlathe.stages import measure, work_items
 
@@ -34,6 +35,8 @@ class Job:
     output: Path
     networks: int
     seed: int
+    blocks: int | None = None
+    """How many blocks to measure that the profile does not hold yet; None for all."""
     budget_s: float | None = None
     max_rounds: int | None = None
     """Instead of the device's own plan's."""
@@ -68,8 +71,12 @@ def profile_space(
         for name in devices:
             with terminal.working(f"opening {name}"):
                 opened[name] = stack.enter_context(open_device(name, options, report=terminal.say))
+        choices = {name: _choice(job, device) for name, device in opened.items()}
         if dry_run:
-            answers = [_forecast(job, device, terminal) for device in opened.values()]
+            answers = [
+                forecast(choices[name], job.output, device.setup, _plan(job, device), terminal)
+                for name, device in opened.items()
+            ]
             terminal.result({"dry_run": True, **(answers[0] if len(answers) == 1 else {"devices": answers})})
             return True
         if job.op_profile:
@@ -77,21 +84,25 @@ def profile_space(
         for name, device in opened.items():
             terminal.step(f"Profiling space {job.space.name} on {device.setup}")
             print_steps(name, device, terminal)
-        summaries = _measure_all(job, opened, terminal)
-    return _report(job, summaries, table, terminal)
+            print_choice(choices[name], terminal)
+        campaigns = {name: (device, choices[name].items) for name, device in opened.items()}
+        summaries = _measure_all(job, campaigns, terminal)
+    return _report(job, summaries, choices, table, terminal)
 
 
-def _measure_all(job: Job, devices: Mapping[str, Device], terminal: Terminal) -> dict[str, CampaignSummary]:
+def _measure_all(
+    job: Job, campaigns: Mapping[str, tuple[Device, list[WorkItem]]], terminal: Terminal
+) -> dict[str, CampaignSummary]:
     """Each device's campaign, in a thread of its own where there are several. Raises the first device's error once all
     have ended."""
-    with terminal.watching(list(devices)) as watches:
-        if len(devices) == 1:
-            return {name: _measure(job, device, watches[0]) for name, device in devices.items()}
+    with terminal.watching(list(campaigns)) as watches:
+        if len(campaigns) == 1:
+            return {name: _measure(job, *campaign, watches[0]) for name, campaign in campaigns.items()}
         stop = threading.Event()
-        with ThreadPoolExecutor(len(devices)) as pool:
+        with ThreadPoolExecutor(len(campaigns)) as pool:
             futures = {
-                name: pool.submit(_measure, job, device, _stoppable(watch, stop))
-                for (name, device), watch in zip(devices.items(), watches, strict=True)
+                name: pool.submit(_measure, job, *campaign, _stoppable(watch, stop))
+                for (name, campaign), watch in zip(campaigns.items(), watches, strict=True)
             }
             try:
                 return _results(futures)
@@ -122,16 +133,18 @@ def _stoppable(watch: Watch, stop: threading.Event) -> Watch:
     return watch_or_stop
 
 
-def _measure(job: Job, device: Device, watch: Watch) -> CampaignSummary:
-    items = _items(job, device)
+def _measure(job: Job, device: Device, items: Sequence[WorkItem], watch: Watch) -> CampaignSummary:
     summary = measure(device, items, job.output, _plan(job, device), seed=job.seed, watch=watch)
     if job.op_profile:
         _profile_ops(job, device, summary.records)
     return summary
 
 
-def _items(job: Job, device: Device) -> list[WorkItem]:
-    return work_items(job.space, networks=job.networks, batch=device.setup.batch, seed=job.seed)
+def _choice(job: Job, device: Device) -> Choice:
+    items = work_items(job.space, networks=job.networks, batch=device.setup.batch, seed=job.seed)
+    if job.blocks is None:
+        return Choice(items)
+    return choose_items(items, job.blocks, job.output, device.setup, job.seed)
 
 
 def _plan(job: Job, device: Device) -> Plan:
@@ -174,27 +187,13 @@ def _check_op_profile(devices: Mapping[str, Device]) -> None:
             )
 
 
-def _forecast(job: Job, device: Device, terminal: Terminal) -> dict[str, Any]:
-    from profiler.forecast import dry_run
-
-    items, plan = _items(job, device), _plan(job, device)
-    if job.output.is_file():
-        with ProfileFile(job.output) as file:
-            forecast = dry_run(items, file, device.setup, plan)
-    else:
-        forecast = dry_run(items, None, device.setup, plan)
-    counts = {
-        "new": len(forecast.new),
-        "continued": len(forecast.continued),
-        "reused": len(forecast.reused),
-        "unsupported": len(forecast.unsupported),
-    }
-    terminal.table(("would", "graphs"), [(f"be {name}", count) for name, count in counts.items()])
-    terminal.say(f"  About {forecast.estimate_s:.0f} s on {device.setup}. Nothing was measured (--dry-run).")
-    return {**counts, "estimate_s": forecast.estimate_s, "setup": device.setup.to_json()}
-
-
-def _report(job: Job, summaries: Mapping[str, CampaignSummary], table: Path | None, terminal: Terminal) -> bool:
+def _report(
+    job: Job,
+    summaries: Mapping[str, CampaignSummary],
+    choices: Mapping[str, Choice],
+    table: Path | None,
+    terminal: Terminal,
+) -> bool:
     for name, summary in summaries.items():
         if len(summaries) > 1:
             terminal.step(name)
@@ -205,7 +204,9 @@ def _report(job: Job, summaries: Mapping[str, CampaignSummary], table: Path | No
     if table:
         write_table(records, table)
     terminal.say(f"  Wrote {job.output}" + (f" and {table}" if table else ""))
-    answers = [{"device": name, **summary_json(summary)} for name, summary in summaries.items()]
+    answers = [
+        {"device": name, **choices[name].to_json(), **summary_json(summary)} for name, summary in summaries.items()
+    ]
     whole = answers[0] if len(answers) == 1 else {**_added(answers), "devices": answers}
     terminal.result({"output": str(job.output), "space": job.space.name, **whole})
     return not any(summary.unfinished for summary in summaries.values())

@@ -52,7 +52,7 @@ def show_subject(subject: Subject, model: LatencyPredictor | None, terminal: Ter
 def layer_rows(subject: Subject, model: LatencyPredictor | None) -> list[dict[str, Any]]:
     """One object per block, in order."""
     graphs = [part.graph for part in subject.parts]
-    table = [float(row[0]) for row in model.tabulate([[g] for g in graphs])] if model else [None] * len(graphs)
+    table = model.tabulate([[g] for g in graphs]).latency_ms[:, 0].tolist() if model else [None] * len(graphs)
     return [
         {
             "name": part.name,

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from archspace.blocks import MBConv
-from archspace.errors import RecordError
 from archspace.graph import Graph
 from archspace.profile_file import ProfileFile
-from archspace.records import LatencyRecord
 from archspace.spaces import Architecture, SearchSpace
-from archspace.tables import read_records
-from netlathe.console import Terminal, Watch, percent
+from netlathe.console import Terminal, Watch
 
 if TYPE_CHECKING:
-    from predictor import CrossValidation, LatencyPredictor, Metrics
+    from predictor import LatencyPredictor
     from profiler.campaign import CampaignSummary, Progress, WorkItem
     from profiler.devices.base import Device
     from profiler.protocol import Plan
-
-
-FEWEST_BLOCKS = 4
-"""To fit on, when one is held out to check."""
 
 WIDE_INTERVAL = 4.0
 """High over low, from which on a prediction deserves a warning."""
@@ -103,125 +95,6 @@ def _told(progress: Progress) -> tuple[float, float | None, str]:
     return share, left_s, ", ".join([*notes, progress.current] if progress.current else notes)
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A fitted predictor and how well it predicts what it has not seen."""
-
-    predictor: LatencyPredictor
-    records: list[LatencyRecord]
-    validation: CrossValidation
-
-
-def fit(profile_path: Path, output: Path, *, residual: str = "auto", seed: int = 0, setup_key: str = "") -> Fit:
-    """Fits on a profile file or table of records, cross-validates by configuration, and saves.
-
-    `setup_key`, or the beginning of one, chooses among several setups. Raises RecordError when none has it.
-    """
-    from predictor import LatencyPredictor, TooFewRecordsError, cross_validate
-
-    records = read_records(profile_path)
-    chosen = [record for record in records if record.setup.key.startswith(setup_key)]
-    if records and not chosen:
-        keys = ", ".join(sorted({record.setup.key for record in records}))
-        raise RecordError(f"{profile_path}: no setup's key begins with {setup_key!r}; there are {keys}")
-    if len({record.setup for record in chosen}) > 1:
-        raise RecordError(f"{profile_path}: choose one of its setups with --setup:\n{_setups(chosen)}")
-    measured = {r.graph.key for r in chosen if r.kind == "block" and r.measurement}
-    if 0 < len(measured) < FEWEST_BLOCKS:
-        raise TooFewRecordsError(
-            f"{profile_path}: {len(measured)} blocks are measured; to fit and to check takes at least {FEWEST_BLOCKS}, "
-            "and about 100 make a good predictor: profile more blocks"
-        )
-    model = LatencyPredictor(residual=residual, random_state=seed).fit(chosen)  # type: ignore[arg-type]
-    validation = cross_validate(chosen, residual=residual, seed=seed)  # type: ignore[arg-type]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    model.save(output)
-    return Fit(model, chosen, validation)
-
-
-def _setups(records: Sequence[LatencyRecord]) -> str:
-    """A line per setup: the beginning of its key, what it is, and in what else it differs from the first."""
-    setups = list(dict.fromkeys(record.setup for record in records))
-    first = dict(setups[0].details)
-    lines = []
-    for setup in setups:
-        others = [f"{name} {value}" for name, value in setup.details if first.get(name) != value]
-        lines.append(f"  {setup.key[:8]}  {setup}" + (f" ({', '.join(others)})" if others else ""))
-    return "\n".join(lines)
-
-
-def print_fit(fitted: Fit, terminal: Terminal) -> None:
-    """The table of errors, what they can be compared with, and warnings."""
-    model = fitted.predictor
-    columns = ("held out", "n", "MAPE", "within 5 %", "within 10 %", "Spearman", "in 90 % interval")
-    rows = [
-        (
-            name,
-            m.n,
-            percent(m.mape),
-            percent(m.within_5, 0),
-            percent(m.within_10, 0),
-            f"{m.spearman:.3f}",
-            percent(m.coverage, 0),
-        )
-        for name, m in metric_rows(fitted.validation)
-    ]
-    terminal.table(columns, rows)
-    noise = percent(fitted.validation.noise_floor)
-    terminal.say(
-        f"  Noise floor (two halves of the same measurements): {noise}. Physics + {model.residual_} residual. "
-        f"Network = {_network_formula(model)}.",
-        style="dim",
-    )
-    if fitted.validation.not_predicted:
-        names = ", ".join(fitted.validation.not_predicted)
-        terminal.say(f"  Fitted, but not in the table, as no other block has such ops: {names}.", style="dim")
-    terminal.warn(fit_warnings(fitted))
-
-
-def _network_formula(model: LatencyPredictor) -> str:
-    network = model.networks_
-    terms = [f"{network.slope:.3f} x its blocks"]
-    for value, unit in (
-        (1e3 * network.offset_ms, ""), (1e3 * network.ms_per_weight_mb, " per MB of weights"),
-        (1e3 * network.ms_per_block, " per block"),
-    ):  # fmt: skip
-        if abs(value) > 1e-3:
-            terms.append(f"{'-' if value < 0 else '+'} {abs(value):.3g} us{unit}")
-    return " ".join(terms)
-
-
-def fit_warnings(fitted: Fit) -> list[str]:
-    """What a user should know before trusting the predictor, each with its remedy."""
-    blocks, networks = fitted.validation.blocks.metrics, fitted.validation.networks
-    warnings = []
-    if blocks.n < 30:
-        warnings.append(f"only {blocks.n} blocks; about 100 make a good predictor: profile a larger space")
-    if networks is None:
-        warnings.append(
-            "no whole networks were measured, so a network is taken as the plain sum of its blocks, which may be off "
-            "by 10 % and more: profile with --networks 12"
-        )
-    noise = fitted.validation.noise_floor
-    if noise is not None and noise > 0.05:
-        warnings.append(
-            f"measurements differ by {percent(noise)} between their own halves: profile again on a quiet machine"
-        )
-    return warnings
-
-
-def metric_rows(validation: CrossValidation) -> list[tuple[str, Metrics]]:
-    """What to print of a cross-validation."""
-    rows = [("blocks", validation.blocks.metrics)]
-    return rows + ([("networks", validation.networks.metrics)] if validation.networks else [])
-
-
-def validation_json(validation: CrossValidation) -> dict[str, Any]:
-    """The same for machines."""
-    metrics = {name: asdict(metrics) for name, metrics in metric_rows(validation)}
-    return {**metrics, "noise_floor": validation.noise_floor, "not_predicted": list(validation.not_predicted)}
-
-
 def doubts(model: LatencyPredictor, name: str, graph: Graph) -> list[str]:
     """A warning where the predictor knows next to nothing about such a graph."""
     low, high = (float(bound[0]) for bound in model.predict_interval([graph]))
@@ -235,4 +108,4 @@ def doubts(model: LatencyPredictor, name: str, graph: Graph) -> list[str]:
 
 def part_latencies_ms(model: LatencyPredictor, architecture: Architecture) -> list[float]:
     """What each block adds to the network's predicted latency, in ms; an identity adds nothing."""
-    return [float(row[0]) for row in model.tabulate([[block] for block in architecture.blocks])]
+    return [float(row[0]) for row in model.tabulate([[block] for block in architecture.blocks]).latency_ms]

@@ -6,19 +6,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from predictor.catalogue import Card, read_card, shipped_names
     from predictor.crossval import CrossValidation, cross_validate
     from predictor.errors import NotFittedError, PredictorError, TooFewRecordsError, UnknownOpError
+    from predictor.kernel_times import KernelTimes, kernel_records
+    from predictor.kernels import kernels_of
     from predictor.metrics import Metrics, measure
-    from predictor.plots import plot_predicted_measured
+    from predictor.plots import plot_validation
     from predictor.predictor import LatencyPredictor
+    from predictor.prior import Prior
 
 _HOMES = {
     "LatencyPredictor": "predictor",
+    "Prior": "prior",
+    "Card": "catalogue",
+    "read_card": "catalogue",
+    "shipped_names": "catalogue",
     "CrossValidation": "crossval",
     "cross_validate": "crossval",
+    "KernelTimes": "kernel_times",
+    "kernel_records": "kernel_times",
+    "kernels_of": "kernels",
     "Metrics": "metrics",
     "measure": "metrics",
-    "plot_predicted_measured": "plots",
+    "plot_validation": "plots",
     "NotFittedError": "errors",
     "PredictorError": "errors",
     "TooFewRecordsError": "errors",
@@ -26,16 +37,23 @@ _HOMES = {
 }
 
 __all__ = [
+    "Card",
     "CrossValidation",
+    "KernelTimes",
     "LatencyPredictor",
     "Metrics",
     "NotFittedError",
     "PredictorError",
+    "Prior",
     "TooFewRecordsError",
     "UnknownOpError",
     "cross_validate",
+    "kernel_records",
+    "kernels_of",
     "measure",
-    "plot_predicted_measured",
+    "plot_validation",
+    "read_card",
+    "shipped_names",
 ]
 
 

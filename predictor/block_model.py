@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.stats import norm
 
-from archspace.graph import Graph
-from predictor.domain import Domain, fit_domain
+from predictor.domain import USUAL_GROWTH, Domain, fit_domain
 from predictor.errors import PredictorError
-from predictor.features import LOG_FEATURES, FloatArray, log_features, work_terms
+from predictor.features import LOG_FEATURES, FloatArray
+from predictor.features import Features as Features
+from predictor.features import features_of as features_of
 from predictor.folds import configuration_folds
+from predictor.inputs import Inputs
 from predictor.intervals import Conformal
 from predictor.physics import Physics, fit_physics
 from predictor.residual import Residual, ResidualKind, fit_residual, residual_from_json
 
-ResidualChoice = Literal["auto", "none", "gp", "xgboost"]
-_MOST_FOR_GP = 500
+ResidualChoice = Literal["auto", "none", "gp", "xgboost", "forest"]
+_CHOICES: tuple[ResidualKind, ...] = ("none", "gp", "xgboost", "forest")
+_MOST_FOR_GP = 2000
 """More records than this, and `auto` leaves the Gaussian process, whose cost is cubic, out."""
 _FEWEST_FOR_CHOICE = 15
 """Fewer than this, and `auto` takes the pure physics: there is too little to judge regressors by."""
 _SIMPLICITY = 0.98
 """A residual must beat the pure physics by this factor in cross-validation to be chosen."""
-
-
-class Features(NamedTuple):
-    """Work terms (n, terms) and log features (n, features) of the same graphs."""
-
-    terms: FloatArray
-    logs: FloatArray
-
-    def take(self, indices: NDArray[Any]) -> Features:
-        return Features(self.terms[indices], self.logs[indices])
-
-
-def features_of(graphs: Sequence[Graph]) -> Features:
-    """Both kinds of features of each graph."""
-    return Features(work_terms(graphs), log_features(graphs))
+_WILD_ERROR = 0.5
+"""No error counts for more in that decision, so that a few wrong records do not make it."""
+_EXPECTED_SCORES = 0.05 * norm.ppf(1 - np.array([5, 3, 1]) / 12)
+"""Those of three records with 5 % of error, evenly over its distribution: the expectation that the physics has too."""
+_CALIBRATED = 0.9
+_GROWTHS = np.geomspace(0.2, 20, 50)
+_SMALLER = 0.5
+"""The part of the records, by the side of their input, from which the larger are predicted."""
+_FEW = 60
+"""Up to so many different items, cross-validation leaves out a tenth of them at a time, else a fifth."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,11 @@ class BlockModel:
 
     def predict(self, features: Features) -> FloatArray:
         """ms, shape (n,)."""
-        z = self.domain.standardise(features.logs)
         base = self.physics.predict(features.terms)
-        return base * np.exp(self.residual.predict(z, self.domain.remoteness(features.logs)))
+        log_ratio = self.residual.predict(_inputs(features, self.physics, self.domain))
+        if not self.residual.fades:
+            log_ratio = log_ratio * self.domain.trust(features.logs)
+        return np.asarray(base * np.exp(log_ratio))
 
     def half_widths(self, features: Features, errors: Conformal, coverage: float) -> FloatArray:
         """Of the intervals, in logarithms, shape (n,); `errors` are those of this model in cross-validation."""
@@ -73,59 +76,187 @@ class BlockModel:
         """Raises ValueError, KeyError or TypeError on anything that is not a block model of these features."""
         if data["features"] != list(LOG_FEATURES):
             raise ValueError(f"the features {data['features']} are not the ones of this version")
-        residual = residual_from_json(data["residual"]["kind"], data["residual"], len(LOG_FEATURES))
+        residual = residual_from_json(data["residual"]["kind"], data["residual"])
         return cls(Physics.from_json(data["physics"]), residual, Domain.from_json(data["domain"], len(LOG_FEATURES)))
 
 
-def fit_block_model(features: Features, latency_ms: FloatArray, kind: ResidualKind, seed: int) -> BlockModel:
-    """Fits on n records, n >= 1; latency_ms has shape (n,)."""
-    physics, domain = fit_physics(features.terms, latency_ms), fit_domain(features.logs)
+def _inputs(features: Features, physics: Physics, domain: Domain) -> Inputs:
+    """What the residual sees: each op's part of the physics' time, and where the whole lies among the records."""
+    counts, total = features.counts, np.maximum(features.terms @ physics.rates, np.finfo(float).tiny)
+    per_run = features.ops.terms @ physics.rates
+    parts = counts.data * per_run[counts.indices] / np.repeat(total, np.diff(counts.indptr))
+    shares = csr_array((parts, counts.indices, counts.indptr), shape=counts.shape)
+    return Inputs(domain.standardise(features.logs), shares, features.ops)
+
+
+def fit_block_model(
+    features: Features, latency_ms: FloatArray, kind: ResidualKind, seed: int, growth: float = USUAL_GROWTH
+) -> BlockModel:
+    """Fits on n records, n >= 1; latency_ms has shape (n,). `growth` is that of the intervals with the distance."""
+    physics, domain = fit_physics(features.terms, latency_ms), replace(fit_domain(features.logs), growth=growth)
+    return _on_top(physics, domain, features, latency_ms, kind, seed)
+
+
+def _on_top(
+    physics: Physics, domain: Domain, features: Features, latency_ms: FloatArray, kind: ResidualKind, seed: int
+) -> BlockModel:
     log_ratio = np.log(latency_ms / physics.predict(features.terms))
-    return BlockModel(physics, fit_residual(kind, domain.standardise(features.logs), log_ratio, seed), domain)
+    return BlockModel(physics, fit_residual(kind, _inputs(features, physics, domain), log_ratio, seed), domain)
+
+
+class HeldOut(NamedTuple):
+    """What models said about records that they had not seen; each of shape (n,), NaN where they could say nothing."""
+
+    errors: FloatArray
+    """log(measured / predicted)."""
+    doubt: FloatArray
+    excess: FloatArray
+    """Distance from the records that the model had seen."""
+
+    def take(self, indices: NDArray[Any]) -> HeldOut:
+        return HeldOut(*(values[indices] for values in self))
+
+    def scores(self, growth: float) -> FloatArray:
+        """What Conformal takes, (n,), for a domain of that growth."""
+        return np.asarray(np.maximum(np.abs(self.errors) - self.doubt, 0) / (1 + growth * self.excess))
+
+    @property
+    def typical(self) -> float:
+        """Mean absolute error."""
+        errors = np.minimum(np.abs(self.errors[np.isfinite(self.errors)]), _WILD_ERROR)
+        return float(errors.mean()) if len(errors) else 0.0
+
+
+_Folds = Sequence[NDArray[np.intp]]
+
+
+def _held_out(
+    features: Features, latency_ms: FloatArray, folds: _Folds, kinds: Sequence[ResidualKind], seed: int
+) -> dict[ResidualKind, HeldOut]:
+    """Per kind of residual, what models say about each fold that were fitted on the rest. NaN for a record in no fold,
+    or with an op that no record in the rest has."""
+    n = len(latency_ms)
+    results = {kind: HeldOut(*(np.full(n, np.nan) for _ in range(3))) for kind in kinds}
+    for test in folds:
+        train = np.setdiff1d(np.arange(n), test)
+        if not len(train):
+            continue
+        seen = features.take(train)
+        physics, domain = fit_physics(seen.terms, latency_ms[train]), fit_domain(seen.logs)
+        known = test[physics.knows(features.terms[test])]
+        unseen = features.take(known)
+        for kind, result in results.items():
+            model = _on_top(physics, domain, seen, latency_ms[train], kind, seed)
+            result.errors[known] = np.log(latency_ms[known] / model.predict(unseen))
+            result.doubt[known] = physics.doubt(unseen.terms)
+            result.excess[known] = domain.excess(unseen.logs)
+    return results
 
 
 def cross_validated_errors(
-    features: Features, latency_ms: FloatArray, configurations: Sequence[str], kind: ResidualKind, seed: int
+    features: Features,
+    latency_ms: FloatArray,
+    configurations: Sequence[str],
+    kind: ResidualKind,
+    seed: int,
+    growth: float = USUAL_GROWTH,
 ) -> tuple[FloatArray, FloatArray]:
     """(log errors, scores) of each record, both (n,), from models that have not seen its configuration: the error is
     log(measured / predicted), the score what Conformal takes. NaN for a record with an op that no other has."""
-    folds = 10 if len(set(configurations)) <= 200 else 5
-    errors, scores = np.full(len(latency_ms), np.nan), np.full(len(latency_ms), np.nan)
-    for test in configuration_folds(configurations, folds, seed):
-        train = np.setdiff1d(np.arange(len(latency_ms)), test)
-        model = fit_block_model(features.take(train), latency_ms[train], kind, seed)
-        test = test[model.physics.knows(features.terms[test])]
-        unseen = features.take(test)
-        errors[test] = np.log(latency_ms[test] / model.predict(unseen))
-        surprise = np.maximum(np.abs(errors[test]) - model.physics.doubt(unseen.terms), 0)
-        scores[test] = surprise / model.domain.stretch(unseen.logs)
-    return errors, scores
+    found = _held_out(features, latency_ms, _near_folds(configurations, seed), [kind], seed)[kind]
+    return found.errors, found.scores(growth)
+
+
+class Trial(NamedTuple):
+    """How a kind of residual did on n records held out, near the others and in several ways far from them."""
+
+    near: HeldOut
+    far: tuple[HeldOut, ...]
+
+    def take(self, indices: NDArray[Any]) -> Trial:
+        """Of some of the records only."""
+        return Trial(self.near.take(indices), tuple(part.take(indices) for part in self.far))
+
+    @property
+    def _far(self) -> HeldOut:
+        return HeldOut(*map(np.concatenate, zip(*self.far, strict=True))) if self.far else self.near
+
+    @property
+    def typical(self) -> float:
+        """Geometric mean of the mean absolute errors near and far."""
+        return math.sqrt(self.near.typical * self._far.typical)
+
+    def calibrated(self) -> tuple[float, Conformal]:
+        """How fast an interval has to grow with the distance from the records, and the scores that it then takes."""
+        measured = [part for part in self.far if np.isfinite(part.errors).any()]
+        growth = max((_growth(self.near, part) for part in measured), default=USUAL_GROWTH)
+        return growth, _conformal(self.near, growth)
+
+
+def try_residuals(
+    features: Features, latency_ms: FloatArray, configurations: Sequence[str], choice: ResidualChoice, seed: int
+) -> tuple[ResidualKind, Trial]:
+    """The residual asked for, and how it did. `auto` takes the one with the least error in cross-validation, near the
+    records and far from them, as what serves between them may do harm elsewhere. Raises PredictorError for an unknown
+    choice."""
+    kinds = _candidates(choice, len(set(configurations)))
+    near = _held_out(features, latency_ms, _near_folds(configurations, seed), kinds, seed)
+    enough = len(set(configurations)) >= _FEWEST_FOR_CHOICE
+    ways = _far_folds(features, seed) if enough else []
+    far = [_held_out(features, latency_ms, folds, kinds, seed) for folds in ways]
+    trials = {kind: Trial(near[kind], tuple(part[kind] for part in far)) for kind in kinds}
+    return min(trials.items(), key=lambda one: one[1].typical * (_SIMPLICITY if one[0] == "none" else 1.0))
 
 
 def choose_block_model(
     features: Features, latency_ms: FloatArray, configurations: Sequence[str], choice: ResidualChoice, seed: int
 ) -> tuple[BlockModel, Conformal]:
-    """The model with the residual asked for, `auto`: the one with the least error in cross-validation; and its errors
-    there. Raises PredictorError for an unknown choice."""
-    kinds = _candidates(choice, len(set(configurations)))
-    results = {kind: cross_validated_errors(features, latency_ms, configurations, kind, seed) for kind in kinds}
+    """The model with the residual that try_residuals takes, and its errors on records held out, the far ones of which
+    say how fast an interval has to grow."""
+    kind, trial = try_residuals(features, latency_ms, configurations, choice, seed)
+    growth, errors = trial.calibrated()
+    return fit_block_model(features, latency_ms, kind, seed, growth), errors
 
-    def badness(kind: ResidualKind) -> float:
-        errors = np.abs(results[kind][0])
-        # A few wrong records must not decide, so no error counts for more than 50 %.
-        typical = float(np.nanmean(np.minimum(errors, 0.5))) if np.isfinite(errors).any() else 0.0
-        return typical * (_SIMPLICITY if kind == "none" else 1.0)
 
-    best = min(kinds, key=badness)
-    scores = results[best][1]
-    return fit_block_model(features, latency_ms, best, seed), Conformal(np.sort(scores[np.isfinite(scores)]))
+def _conformal(near: HeldOut, growth: float) -> Conformal:
+    """The scores, and what is expected of any device: ten records may agree with each other by chance."""
+    scores = near.scores(growth)
+    known = scores[np.isfinite(scores)]
+    return Conformal(np.sort(np.concatenate([known, _EXPECTED_SCORES])) if len(known) else known)
+
+
+def _growth(near: HeldOut, far: HeldOut) -> float:
+    """The least growth with which intervals made from the near records cover the far ones as well."""
+    for growth in _GROWTHS:
+        half_width, scores = _conformal(near, growth).quantile(_CALIBRATED), far.scores(growth)
+        if (scores[np.isfinite(scores)] <= half_width).mean() >= _CALIBRATED:
+            return float(growth)
+    return float(_GROWTHS[-1])
+
+
+def _near_folds(configurations: Sequence[str], seed: int) -> _Folds:
+    return configuration_folds(configurations, 10 if len(set(configurations)) <= _FEW else 5, seed)
+
+
+def _far_folds(features: Features, seed: int) -> list[_Folds]:
+    """All records of the same channels and stride at a time; and the larger ones, from the smaller."""
+    side = features.logs[:, LOG_FEATURES.index("side")]
+    stages = configuration_folds(_stages(features), 5, seed)
+    larger = np.flatnonzero(side > np.quantile(side, _SMALLER))
+    return [stages] if not len(larger) else [stages, [larger]]
+
+
+def _stages(features: Features) -> list[tuple[float, ...]]:
+    """Channels in and out and stride of each record."""
+    columns = [LOG_FEATURES.index(name) for name in ("cin", "cout", "stride")]
+    return [tuple(row) for row in features.logs[:, columns].round(2).tolist()]
 
 
 def _candidates(choice: ResidualChoice, configurations: int) -> list[ResidualKind]:
-    if choice in ("none", "gp", "xgboost"):
-        return [choice]
     if choice != "auto":
-        raise PredictorError(f"residual must be auto, none, gp or xgboost, got {choice!r}")
+        if choice not in _CHOICES:
+            raise PredictorError(f"residual must be auto, {', '.join(_CHOICES)}, got {choice!r}")
+        return [choice]
     if configurations < _FEWEST_FOR_CHOICE:
         return ["none"]
-    return ["none", "gp", "xgboost"] if configurations <= _MOST_FOR_GP else ["none", "xgboost"]
+    return [kind for kind in _CHOICES if kind != "gp" or configurations <= _MOST_FOR_GP]

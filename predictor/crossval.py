@@ -1,147 +1,212 @@
-"""Honest cross-validation: a configuration that is predicted was not in the records fitted on, under any name."""
+"""Honest cross-validation: what is predicted was not among the measurements fitted on, under any name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from statistics import median
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from archspace.graph import Graph
-from archspace.ops import Conv2d
-from archspace.records import LatencyRecord, Setup, Status, noise_floor, single_setup
-from predictor.block_model import ResidualChoice
+from archspace.records import LatencyRecord, Setup, Status, noise_floor
+from predictor.assembled import FEWEST_BLOCKS, Assembled, Model, unit_of
+from predictor.block_model import (
+    BlockModel,
+    ResidualChoice,
+    features_of,
+    fit_block_model,
+    try_residuals,
+)
 from predictor.errors import PredictorError, TooFewRecordsError
-from predictor.features import FloatArray
-from predictor.folds import configuration_folds
-from predictor.intervals import bounds
-from predictor.metrics import Metrics, measure
+from predictor.few_shot import Adapted, adapt
+from predictor.fitting import fit_model
+from predictor.folds import BLOCK_SPLITS, Fold, block_folds, configuration_folds, op_kind
+from predictor.intervals import Conformal
+from predictor.metrics import LEVELS, USUAL_LEVEL, Predictions
 from predictor.network_model import fit_network_model
-from predictor.predictor import LatencyPredictor, network_sums
+from predictor.prior import Prior, find_prior
+from predictor.samples import Sample, is_network, key_of, sample_of, steady
+from predictor.segments import block_sums, segments_of
 
-Split = Literal["configuration", "kernel"]
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Records with what was predicted for them before they were seen; all arrays of shape (n,), in ms."""
-
-    names: tuple[str, ...]
-    measured_ms: FloatArray
-    predicted_ms: FloatArray
-    low_ms: FloatArray
-    high_ms: FloatArray
-
-    @property
-    def metrics(self) -> Metrics:
-        return measure(self.measured_ms, self.predicted_ms, self.low_ms, self.high_ms)
+SPLITS = (*BLOCK_SPLITS, "network")
+_MANY = 200
+"""From this many items on, 5 folds tell as much as 10 do, in half of the time."""
+_MOST_OF_THEM = 0.7
+Fit = Callable[[Fold], Model]
+"""The model of those items of a sample."""
 
 
 @dataclass(frozen=True)
 class CrossValidation:
     """What cross_validate found."""
 
-    split: Split
     setup: Setup
-    blocks: Predictions
-    networks: Predictions | None
-    """Each from the blocks and the other networks. None below two networks."""
+    splits: Mapping[str, Predictions]
+    """By split, in the order of SPLITS: "network" predicts networks, all others blocks."""
+    impossible: Mapping[str, str]
+    """Why a split that was asked for is missing."""
     not_predicted: tuple[str, ...]
-    """Blocks with an op that no block of the other folds has, so that nothing honest can be said."""
+    """What has, in some split, an op that nothing fitted on has, so that nothing honest can be said."""
+    unsteady: tuple[str, ...]
+    """Networks left out, here as in the fit, because their measurements call themselves unstable."""
     noise_floor: float | None
     """Relative difference between two halves of the measurements themselves."""
 
 
+class _Held(NamedTuple):
+    """One fold: indices of what is fitted on and of what is predicted."""
+
+    train: Fold
+    test: Fold
+
+
 def cross_validate(
-    records: Sequence[LatencyRecord],
-    folds: int = 10,
+    X: Any,  # noqa: N803
+    y: Iterable[float] | None = None,
     *,
-    split: Split = "configuration",
+    setup: Setup | None = None,
     residual: ResidualChoice = "auto",
-    coverage: float = 0.9,
+    prior: Prior | str | None = None,
+    splits: Sequence[str] = SPLITS,
+    folds: int = 0,
     seed: int = 0,
 ) -> CrossValidation:
-    """Predicts every measured block from the others, and every measured network from the blocks and other networks.
+    """Predicts every measured block from other blocks, and every network from the blocks and other networks. X, y,
+    setup, residual and prior as LatencyPredictor takes them.
 
-    "configuration" deals distinct graphs at random into `folds`; "kernel" leaves out one depthwise kernel size at a
-    time, a true extrapolation, and predicts only blocks with a depthwise convolution. Raises RecordError when setups
-    mix, TooFewRecordsError when a fold leaves too few blocks, PredictorError when a split is impossible.
+    `splits`: what to hold out (folds.py), as far as the measurements admit it. `folds`: at most so many per split; by
+    default 10, or 5 where there are more than 200 items. Whether the prior serves, and which residual, is chosen once,
+    on all items; rates, residual and intervals are fitted anew for each fold. Raises RecordError when setups mix,
+    TooFewRecordsError where the fit does, PredictorError for an unknown split.
     """
-    setup = single_setup(records)
-    measured = [r for r in records if r.status is Status.OK and r.graph.nodes]
-    blocks = [r for r in measured if r.kind == "block"]
-    parts, unpredictable = [], []
-    for test in _test_folds(blocks, folds, split, seed):
-        held_out = set(test.tolist())
-        train = [r for i, r in enumerate(blocks) if i not in held_out]
-        predictor = LatencyPredictor(residual, seed).fit(train)
-        chosen = [blocks[i] for i in test]
-        known = predictor.knows([r.graph for r in chosen])
-        unpredictable += [r.name for r, ok in zip(chosen, known, strict=True) if not ok]
-        parts.append(_predict(predictor, [r for r, ok in zip(chosen, known, strict=True) if ok], coverage))
-    together = _joined(parts)
-    if not together.names:
-        raise PredictorError("no block shares its ops with the blocks of other folds; profile more blocks of each kind")
-    networks = [r for r in measured if r.kind == "network"]
-    whole = _leave_networks_out(blocks, networks, residual, coverage, seed) if len(networks) > 1 else None
-    return CrossValidation(split, setup, together, whole, tuple(unpredictable), noise_floor(measured))
-
-
-def _test_folds(blocks: Sequence[LatencyRecord], folds: int, split: Split, seed: int) -> list[NDArray[np.intp]]:
-    if folds < 2:
+    if not set(splits) <= set(SPLITS):
+        raise PredictorError(f"splits must be some of {', '.join(SPLITS)}, got {', '.join(splits)}")
+    if folds and folds < 2:
         raise PredictorError(f"cross-validation needs at least 2 folds, got {folds}")
-    if not blocks:
-        raise TooFewRecordsError("there are no measured blocks to validate on; profile some")
-    if split == "configuration":
-        return configuration_folds([r.graph.key for r in blocks], folds, seed)
-    if split != "kernel":
-        raise PredictorError(f"split must be configuration or kernel, got {split!r}")
-    kernels = np.array([depthwise_kernel(r.graph) for r in blocks])
-    sizes = [k for k in np.unique(kernels) if k]
-    if len(sizes) < 2:
-        raise PredictorError("the blocks have one depthwise kernel size, so none can be left out; use configuration")
-    return [np.flatnonzero(kernels == size) for size in sizes]
+    given = list(X) if y is None else X
+    sample = sample_of(given, y, setup)
+    fit = _fit_on(sample, residual, prior, seed)
+    names, fewest = _names(given, sample), 1 if prior else FEWEST_BLOCKS
+    folds = folds or (10 if len(sample.items) <= _MANY else 5)
+    found: dict[str, Predictions] = {}
+    impossible: dict[str, str] = {}
+    not_predicted: dict[str, None] = {}
+    for split in splits:
+        try:
+            found[split], unknown = _predict(sample, names, _held(split, sample, folds, fewest, seed), fit)
+            not_predicted |= dict.fromkeys(unknown)
+        except PredictorError as error:
+            impossible[split] = str(error)
+    records = [] if y is not None else [r for r in given if r.status is Status.OK and r.graph.nodes]
+    noise = noise_floor(records)
+    if noise is None:
+        noise = _difference_of_repetitions(sample)
+    return CrossValidation(sample.setup, found, impossible, tuple(not_predicted), _unsteady(records), noise)
 
 
-def depthwise_kernel(graph: Graph) -> int:
-    """The largest depthwise kernel in a graph; 0 without any."""
-    steps = ((node.op, inputs[0]) for node, inputs, _ in graph.steps())
-    return max((max(op.kernel) for op, x in steps if isinstance(op, Conv2d) and op.is_depthwise(x)), default=0)
+def _held(split: str, sample: Sample, folds: int, fewest: int, seed: int) -> list[_Held]:
+    """The folds of a split. Raises PredictorError, with the reason, when it is impossible."""
+    networks = np.flatnonzero(sample.is_network)
+    blocks = np.flatnonzero(~sample.is_network)
+    keys = np.array([key_of(item) for item in sample.items])
+    if split == "network":
+        if len(set(keys[networks])) < 2:
+            raise PredictorError("fewer than two networks are measured, so none can be left out")
+        tests = [networks[test] for test in configuration_folds(keys[networks].tolist(), folds, seed)]
+        pool = np.arange(len(keys))
+    else:
+        graphs = [item for item in sample.items if isinstance(item, Graph) and not is_network(item)]
+        tests, pool = [blocks[test] for test in block_folds(split, graphs, folds, seed)], blocks
+    held = [_Held(np.setdiff1d(pool, test), test) for test in tests]
+    left = min(len(set(keys[one.train])) for one in held)
+    if left < fewest:
+        raise TooFewRecordsError(f"a fold leaves {left} of {len(set(keys[pool]))} items to fit on, and takes {fewest}")
+    return held
 
 
-def _predict(predictor: LatencyPredictor, records: Sequence[LatencyRecord], coverage: float) -> Predictions:
-    graphs = [r.graph for r in records]
-    low, high = predictor.predict_interval(graphs, coverage)
-    measured = np.array([r.latency_ms for r in records])
-    return Predictions(tuple(r.name for r in records), measured, predictor.predict(graphs), low, high)
+def _predict(sample: Sample, names: Sequence[str], held: Sequence[_Held], fit: Fit) -> tuple[Predictions, list[str]]:
+    """What the folds predict, and the names of what they cannot."""
+    parts, unknown = [], []
+    for train, test in held:
+        model = fit(train)
+        items = [sample.items[i] for i in test]
+        known = model.knows(items)
+        unknown += [names[i] for i in test[~known]]
+        if known.any():
+            parts.append(_predictions(model, sample, names, test[known]))
+    if not parts:
+        raise PredictorError("nothing that is left out shares all its ops with the rest; profile more of each kind")
+    return Predictions.joined(parts), unknown
 
 
-def _joined(parts: Sequence[Predictions]) -> Predictions:
-    def column(name: str) -> FloatArray:
-        return np.concatenate([getattr(part, name) for part in parts])
+def _predictions(model: Model, sample: Sample, names: Sequence[str], test: Fold) -> Predictions:
+    items = [sample.items[i] for i in test]
+    intervals = [model.predict_interval(items, level) for level in LEVELS]
+    return Predictions(
+        tuple(names[i] for i in test),
+        tuple("network" if is_network(item) else op_kind(item) for item in items),
+        sample.latency_ms[test],
+        intervals[0].latency_ms,
+        np.stack([np.log(one.high_ms / one.latency_ms) for one in intervals], axis=1),
+    )
 
-    names = tuple(name for part in parts for name in part.names)
-    return Predictions(names, *(column(c) for c in ("measured_ms", "predicted_ms", "low_ms", "high_ms")))
+
+def _fit_on(sample: Sample, residual: ResidualChoice, prior: Prior | str | None, seed: int) -> Fit:
+    """How each fold is fitted: as all items together are."""
+    known = None if prior is None else find_prior(prior)
+    if known is None or not isinstance(fit_model(sample, known, residual, seed), Adapted):
+        return _fit_without_prior(sample, residual, seed)
+    return lambda train: adapt(known, [sample.items[i] for i in train], sample.latency_ms[train])
 
 
-def _leave_networks_out(
-    blocks: Sequence[LatencyRecord],
-    networks: Sequence[LatencyRecord],
-    residual: ResidualChoice,
-    coverage: float,
-    seed: int,
-) -> Predictions:
-    """The block model never sees a network, so fitting it once is as honest as fitting it for each."""
-    predictor = LatencyPredictor(residual, seed).fit(blocks)
-    sums = network_sums(networks, predictor.blocks_, predictor.errors_, coverage)
-    measured = np.array([r.latency_ms for r in networks])
-    predicted, low, high = (np.empty(len(networks)) for _ in range(3))
-    for i in range(len(networks)):
-        others = np.delete(np.arange(len(networks)), i)
-        model, one = fit_network_model(sums.take(others), measured[others]), sums.take([i])
-        predicted[i] = model.predict(one)[0]
-        ends = bounds(predicted[[i]], model.half_widths(one, coverage))
-        low[i], high[i] = ends[0][0], ends[1][0]
-    return Predictions(tuple(r.name for r in networks), measured, predicted, low, high)
+def _fit_without_prior(sample: Sample, residual: ResidualChoice, seed: int) -> Fit:
+    """What assemble does, but for what is found once: the kind of residual, and the errors on each block held out, of
+    which the intervals of a fold take those on the blocks that it is fitted on. A fold that leaves much fewer blocks
+    than there are has to find them anew."""
+    unit, on_top = unit_of(sample)
+    rows = np.flatnonzero(~on_top)
+    items, latency_ms = [sample.items[i] for i in rows], sample.latency_ms[rows]
+    features, keys = features_of(items), [key_of(item) for item in items]
+    kind, trial = try_residuals(features, latency_ms, keys, residual, seed)
+
+    @lru_cache(maxsize=1)
+    def block_model(chosen: bytes) -> tuple[BlockModel, Conformal]:
+        train = np.flatnonzero(np.frombuffer(chosen, dtype=bool))
+        seen, seen_ms = features.take(train), latency_ms[train]
+        if len(train) > _MOST_OF_THEM * len(rows):
+            growth, errors = trial.take(train).calibrated()
+        else:
+            growth, errors = try_residuals(seen, seen_ms, [keys[i] for i in train], kind, seed)[1].calibrated()
+        return fit_block_model(seen, seen_ms, kind, seed, growth), errors
+
+    def fit(train: Fold) -> Model:
+        model, errors = block_model(np.isin(rows, train).tobytes())
+        networks = train[on_top[train]]
+        sums = block_sums(segments_of([sample.items[i] for i in networks], unit), model, errors, USUAL_LEVEL)
+        return Assembled(model, errors, fit_network_model(sums, sample.latency_ms[networks]), unit)
+
+    return fit
+
+
+def _names(given: Any, sample: Sample) -> list[str]:
+    """What to call each item of the sample: as its record is called, else by its place."""
+    names = {r.graph.key: r.name for r in given if isinstance(r, LatencyRecord)} if isinstance(given, Sequence) else {}
+    return [names.get(key_of(item), f"item {index}") for index, item in enumerate(sample.items)]
+
+
+def _unsteady(records: Sequence[LatencyRecord]) -> tuple[str, ...]:
+    networks = [r for r in records if r.kind == "network"]
+    kept = {id(r) for r in steady(networks)}
+    return tuple(r.name for r in networks if id(r) not in kept)
+
+
+def _difference_of_repetitions(sample: Sample) -> float | None:
+    """Where the same was measured several times: the median difference between the two halves of its latencies."""
+    by_key: dict[str, list[float]] = {}
+    for item, latency_ms in zip(sample.items, sample.latency_ms.tolist(), strict=True):
+        by_key.setdefault(key_of(item), []).append(latency_ms)
+    halves = [(median(times[::2]), median(times[1::2])) for times in by_key.values() if len(times) > 1]
+    return median(abs(even / odd - 1) for even, odd in halves) if halves else None

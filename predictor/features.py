@@ -1,64 +1,27 @@
-"""Graphs to numbers: work terms, which latency is nearly a non-negative sum of, and log features for the residual.
-
-Everything here is read off the Graph. Bytes count 4 per value whatever the dtype: a predictor serves one setup, so that
-factor ends up in the fitted rates.
-"""
+"""Graphs and networks in pieces to numbers: work terms for the physics, sizes of the whole and of the ops for what the
+physics leaves over. Everything here is read off the Graph."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from archspace.graph import Graph
-from archspace.ops import Activation, ActivationKind, Conv2d, Op, Pool2d, Shape
-from predictor.errors import UnknownOpError
+from archspace.ops import Op, Shape
+from predictor.errors import PredictorError
+from predictor.op_work import COLUMN, LARGEST, OP_SIZES, SUMMED, launched, op_row, op_sizes
+from predictor.op_work import TERMS as TERMS
+from predictor.op_work import FlagArray as FlagArray
+from predictor.op_work import FloatArray as FloatArray
 
-FloatArray = NDArray[np.float64]
-FlagArray = NDArray[np.bool_]
-
-ITEMSIZE = 4
-DEPTHWISE_KERNELS = (3, 5, 7)
-"""Depthwise kernel sizes with a cost per MAC of their own: runtimes have hand-written kernels for some sizes and none
-for others, so that one size can cost 80 times another (XNNPACK on x86 has none above 25 taps)."""
-OTHER_KERNEL = 9
-"""The size that all other depthwise kernels are filed under."""
-CACHE_BYTES = 1 << 20
-"""What an op moves beyond this much comes from a slower memory: the size of a large core's second-level cache. More
-levels fit blocks no better and networks worse, whose ops find part of their data in the cache."""
-
-# Op class -> quantities that it is charged for. A quantity that is proportional to another of its class has no term of
-# its own: a depthwise convolution writes one value per MAC and tap, a fully connected layer reads one weight per MAC.
-_QUANTITIES: dict[str, tuple[str, ...]] = {
-    "conv": ("macs", "read", "written", "weights"),
-    "grouped_conv": ("macs", "read", "written", "weights"),
-    "pointwise": ("macs", "read", "written", "weights"),
-    "depthwise": (*(f"macs_k{k}" for k in (*DEPTHWISE_KERNELS, OTHER_KERNEL)), "read"),
-    "fully_connected": ("macs",),
-    "pool": ("taps", "moved"),
-    "global_avg_pool": ("moved",),
-    "add": ("moved",),
-    "mul": ("moved",),
-    "activation": ("moved",),
-    "smooth_activation": ("moved",),
-    "pad": ("moved",),
-    "concat": ("moved",),
-    "softmax": ("moved",),
-    "reshape": ("moved",),
-    "zeros": ("moved",),
-}
-COMMON_TERMS = ("calls", "launches", "spilled")
-"""Terms of no class. calls: 1 for every graph that does something; launches: ops that the runtime starts, so without
-the relu and relu6 that it fuses; spilled: bytes that each op moves beyond CACHE_BYTES."""
-TERMS: tuple[str, ...] = (*COMMON_TERMS, *(f"{c}.{quantity}" for c, qs in _QUANTITIES.items() for quantity in qs))
-"""Columns of work_terms: the common terms; MACs, pool taps and bytes by op class."""
-PLAIN_MOVES = ("add", "mul", "concat", "pad", "reshape", "zeros")
-"""Classes that do little but move bytes, so that their cost can be guessed before it is measured."""
-_COLUMN = {term: index for index, term in enumerate(TERMS)}
+Item = Graph | tuple[Graph, ...]
+"""A graph, or a network in pieces whose order is known and whose connections are not."""
 
 LOG_FEATURES: tuple[str, ...] = (
     "macs", "bytes", "weights", "launches", "side", "cin", "cout", "stride", "widest", "kernel",
@@ -72,136 +35,102 @@ def weight_megabytes(logs: FloatArray) -> FloatArray:
     return np.asarray(np.expm1(logs[:, LOG_FEATURES.index("weights")]) / 1e6)
 
 
-def op_class(op: Op, x: Shape) -> str:
-    """The class whose rates apply to an op with first input x. Raises UnknownOpError for an op that has none."""
-    name = op.kind
-    if isinstance(op, Conv2d):
-        if op.is_depthwise(x):
-            name = "depthwise"
-        elif op.groups > 1:
-            name = "grouped_conv"
-        elif op.kernel == (1, 1):  # on a single pixel it is the matrix-vector product of a fully connected layer
-            name = "fully_connected" if x[1] == x[2] == 1 else "pointwise"
-    elif isinstance(op, Activation) and op.function in (ActivationKind.SIGMOID, ActivationKind.SWISH):
-        name = "smooth_activation"  # exp costs more than the clamps of the hard ones
-    if name not in _QUANTITIES:
-        raise UnknownOpError(f"the op {name!r} has no work terms; known: {', '.join(_QUANTITIES)}")
-    return name
+class Ops(NamedTuple):
+    """The m different ops of some items."""
+
+    classes: NDArray[np.intp]
+    """Which of OP_CLASSES each is; shape (m,)."""
+    sizes: FloatArray
+    """In octaves, shape (m, len(OP_SIZES))."""
+    terms: FloatArray
+    """The work terms of one run of the op, shape (m, len(TERMS))."""
 
 
-def op_classes_of(terms: FloatArray) -> set[str]:
-    """The op classes that occur in work terms of shape (n, terms)."""
-    present = {TERMS[column] for column in np.flatnonzero((terms > 0).any(axis=0))}
-    return {term.partition(".")[0] for term in present if "." in term}
+class Features(NamedTuple):
+    """What is known about n items: work terms (n, terms), log features (n, features), and how often each of the `ops`
+    runs in it, a sparse matrix of shape (n, ops)."""
+
+    terms: FloatArray
+    logs: FloatArray
+    counts: csr_array
+    ops: Ops
+
+    def take(self, indices: NDArray[Any]) -> Features:
+        return Features(self.terms[indices], self.logs[indices], self.counts[indices], self.ops)
 
 
-def depthwise_columns() -> dict[int, int]:
-    """Kernel size -> column of its depthwise MACs."""
-    return {k: _COLUMN[f"depthwise.macs_k{k}"] for k in (*DEPTHWISE_KERNELS, OTHER_KERNEL)}
+class _Steps:
+    """All different ops met so far, and which of them a graph is made of."""
+
+    def __init__(self) -> None:
+        self._index: dict[tuple[Op, tuple[Shape, ...]], int] = {}
+        self._by_graph: dict[int, list[int]] = {}
+
+    def of(self, graph: Graph) -> list[int]:
+        """Known by identity, as hashing a graph takes longer than walking it: graphs must outlive this object."""
+        found = self._by_graph.get(id(graph))
+        if found is None:
+            index = self._index
+            # Op 0 is no work, so that the identity is not without any.
+            found = [index.setdefault(step, len(index) + 1) for step in launched(graph)]
+            self._by_graph[id(graph)] = found
+        return found
+
+    def tables(self) -> tuple[FloatArray, FloatArray]:
+        """op_row and op_sizes of each, op 0 first."""
+        rows = [np.zeros(len(SUMMED) + len(LARGEST)), *(op_row(*step) for step in self._index)]
+        return np.array(rows), np.array([np.zeros(1 + len(OP_SIZES)), *(op_sizes(*step) for step in self._index)])
 
 
-class _NodeWork(NamedTuple):
-    """What one op adds to a graph's features."""
-
-    terms: tuple[tuple[int, float], ...]
-    macs: int
-    moved: int
-    weights: int
-    name: str
-    kernel: int
-    aligned_macs: float
+def _pieces(item: Item) -> tuple[Graph, ...]:
+    pieces = item if isinstance(item, tuple) else (item,)
+    if not pieces:
+        raise PredictorError("a network in pieces has no pieces; leave it out")
+    return pieces
 
 
-@lru_cache(maxsize=1 << 16)
-def _node_work(op: Op, inputs: tuple[Shape, ...]) -> _NodeWork:
-    name = op_class(op, inputs[0])
-    out = op.output_shape(*inputs)
-    macs, weights = op.macs(*inputs), ITEMSIZE * op.constants(*inputs)
-    read, written = ITEMSIZE * sum(map(math.prod, inputs)), ITEMSIZE * math.prod(out)
-    kernel = max(op.kernel) if isinstance(op, (Conv2d, Pool2d)) else 1
-    bucket = kernel if kernel in DEPTHWISE_KERNELS else OTHER_KERNEL
-    amounts = {
-        "macs": macs,
-        f"macs_k{bucket}": macs,
-        "read": read,
-        "written": written,
-        "moved": read + written,
-        "weights": weights,
-        "taps": math.prod(out) * math.prod(op.kernel) if isinstance(op, Pool2d) else 0,
-    }
-    charged = {f"{name}.{quantity}": amounts.get(quantity, 0) for quantity in _QUANTITIES[name]}
-    charged |= {"launches": 1, "spilled": max(read + written - CACHE_BYTES, 0)}
-    terms = tuple((_COLUMN[term], float(amount)) for term, amount in charged.items() if amount)
-    aligned = macs * _align(inputs[0][-1]) * _align(out[-1]) if macs else 0.0
-    return _NodeWork(terms, macs, read + written, weights, name, kernel, aligned)
+def features_of(items: Sequence[Item]) -> Features:
+    """Features of each item, a graph or a network in pieces, whose work is the sum over the pieces and counts as one
+    call. Raises UnknownOpError for an op without work terms."""
+    steps = _Steps()
+    lists = [[0, *chain.from_iterable(map(steps.of, _pieces(item)))] for item in items]
+    rows, sizes = steps.tables()
+    flat = np.fromiter(chain.from_iterable(lists), dtype=np.intp)
+    ends = np.cumsum([0, *map(len, lists)])
+    counts = csr_array((np.ones(len(flat)), flat, ends), shape=(len(items), len(rows)))
+    sums = counts @ rows[:, : len(SUMMED)]
+    terms = sums[:, : len(TERMS)]
+    terms[:, COLUMN["calls"]] = terms[:, COLUMN["launches"]] > 0
+    largest = np.maximum.reduceat(rows[flat, len(SUMMED) :], ends[:-1])
+    logs = _logs(items, terms[:, COLUMN["launches"]], sums[:, len(TERMS) :], largest)
+    return Features(terms, logs, counts, Ops(sizes[:, 0].astype(np.intp), sizes[:, 1:], rows[:, : len(TERMS)]))
 
 
-def _align(channels: int) -> float:
-    """How much wider the channels get when filled up to whole vectors of 8."""
-    return math.ceil(channels / 8) * 8 / channels
+def _logs(items: Sequence[Item], launches: FloatArray, sums: FloatArray, largest: FloatArray) -> FloatArray:
+    """Log features from the sums and maxima that op_row names behind the work terms."""
+    shapes = [(pieces[0].inputs[0], pieces[-1].output_shape) for pieces in map(_pieces, items)]
+    # log side and channels where it starts and where it ends; (N, C) is an image of one pixel
+    sides = np.log([[math.prod(x[1:-1]), math.prod(y[1:-1])] for x, y in shapes]).reshape(-1, 2) / 2
+    channels = np.array([[x[-1], y[-1]] for x, y in shapes]).reshape(-1, 2)
+    all_macs, all_moved, all_weights, depthwise_macs, aligned_macs = sums.T
+    kernel, widest, gated, residual = largest.T
+    one_mac = np.maximum(all_macs, 1)
+    logs = (
+        np.log1p(all_macs), np.log1p(all_moved), np.log1p(all_weights), np.log1p(launches),
+        sides[:, 0], *np.log(channels.T), sides[:, 0] - sides[:, 1],
+        np.log(np.maximum(widest, channels.max(axis=1)) / channels[:, 0]),
+        np.log(np.maximum(kernel, 1)), depthwise_macs / one_mac, gated, residual,
+        np.log(np.maximum(aligned_macs, 1) / one_mac),
+    )  # fmt: skip
+    return np.stack(logs, axis=1)
 
 
-def _works(graph: Graph) -> list[_NodeWork]:
-    """One entry per op that the runtime starts: relu and relu6 right behind conv, fully connected or add are fused,
-    provided that nothing else needs the value in between."""
-    first = len(graph.inputs)
-    uses: dict[int, int] = {}
-    for node in graph.nodes:
-        for tensor in node.inputs:
-            uses[tensor] = uses.get(tensor, 0) + 1
-    works = []
-    for node, inputs, _ in graph.steps():
-        source = node.inputs[0]
-        if (
-            isinstance(node.op, Activation)
-            and node.op.function in (ActivationKind.RELU, ActivationKind.RELU6)
-            and source >= first
-            and graph.nodes[source - first].op.kind in ("conv", "fully_connected", "add")
-            and uses[source] == 1
-        ):
-            continue
-        works.append(_node_work(node.op, inputs))
-    return works
+def work_terms(items: Sequence[Item]) -> FloatArray:
+    """Work of each graph or network in pieces, shape (n, len(TERMS)), non-negative. A graph without nodes is a row of
+    zeros. Raises UnknownOpError for an op without work terms."""
+    return features_of(items).terms
 
 
-def _log_row(graph: Graph, works: Sequence[_NodeWork]) -> list[float]:
-    x, y = graph.inputs[0], graph.output_shape
-    side_in = math.sqrt(math.prod(x[1:-1]))
-    side_out = math.sqrt(math.prod(y[1:-1]))
-    macs = sum(w.macs for w in works)
-    names = [w.name for w in works]
-    return [
-        math.log1p(macs),
-        math.log1p(sum(w.moved for w in works)),
-        math.log1p(sum(w.weights for w in works)),
-        math.log1p(len(works)),
-        math.log(side_in),
-        math.log(x[-1]),
-        math.log(y[-1]),
-        math.log(side_in / side_out),
-        math.log(max(shape[-1] for shape in graph.shapes) / x[-1]),
-        math.log(max((w.kernel for w in works if w.macs), default=1)),
-        sum(w.macs for w in works if w.name == "depthwise") / max(macs, 1),
-        float("mul" in names),
-        float("add" in names),
-        math.log(sum(w.aligned_macs for w in works) / macs) if macs else 0.0,
-    ]
-
-
-def work_terms(graphs: Sequence[Graph]) -> FloatArray:
-    """Work of each graph, shape (n, len(TERMS)), non-negative. A graph without nodes is a row of zeros.
-
-    Raises UnknownOpError for an op without work terms."""
-    terms = np.zeros((len(graphs), len(TERMS)))
-    for row, graph in zip(terms, graphs, strict=True):
-        works = _works(graph)
-        row[_COLUMN["calls"]] = bool(works)
-        for work in works:
-            for column, amount in work.terms:
-                row[column] += amount
-    return terms
-
-
-def log_features(graphs: Sequence[Graph]) -> FloatArray:
-    """Size and shape of each graph for the residual regressor, shape (n, len(LOG_FEATURES))."""
-    return np.array([_log_row(graph, _works(graph)) for graph in graphs]).reshape(len(graphs), len(LOG_FEATURES))
+def log_features(items: Sequence[Item]) -> FloatArray:
+    """Size and shape of each item for the residual regressor, shape (n, len(LOG_FEATURES)); always finite."""
+    return features_of(items).logs

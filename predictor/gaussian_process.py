@@ -1,89 +1,135 @@
-"""A Gaussian process with a length scale per feature, small enough to be saved as numbers.
+"""A Gaussian process over ops: what each op of a block deviates from its physics, learned from the sums over blocks.
 
-Rasmussen and Williams, Gaussian Processes for Machine Learning (2006): equations 2.23 (mean), 5.8 and 5.9 (marginal
-likelihood and its gradient). Log-normal priors keep the hyper-parameters sensible with a handful of records.
+The log ratio of a block is nearly the mean of its ops' log ratios, each weighing as much as the physics says it takes
+of the block's time. If the ops' are a Gaussian process of class and size, the blocks' are one as well, and what was
+learned on an op serves every block, kernel and network that contains one like it.
+
+Rasmussen and Williams, Gaussian Processes for Machine Learning (2006): equations 2.23 (mean), 4.17 (Matern 5/2), 5.8
+and 5.9 (marginal likelihood and its gradient). Log-normal priors keep the hyper-parameters sensible with a few records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from predictor.features import FloatArray
-from predictor.numbers import read_array, read_positive
+from predictor.inputs import Inputs
+from predictor.numbers import read_array, read_indices, read_positive
+from predictor.op_work import OP_CLASSES, OP_SIZES
 
-_MOST_FOR_HYPERPARAMETERS = 250
-"""The hyper-parameters of more records are found on a random part of them: the search is cubic in their number."""
-_SEARCH_STEPS = 40
-_CHUNK = 4096
-_TYPICAL_LENGTH = 2.0
-"""Prior length scale, in standard deviations of the features, per square root of their number."""
-_NOISE_SHARE = 0.3
-"""Prior share of the log ratios' scatter that no feature explains."""
+_MOST_RECORDS, _MOST_OPS = 100, 300
+"""The hyper-parameters are found on a random part of the records with no more than this: the search is cubic."""
+_SEARCH_STEPS = 30
+_MOST_CELLS = 1 << 22
+"""Of a covariance that is made at once."""
+_TYPICAL_LENGTHS = {"kernel": 1.5, "stride": 1.5, "ragged_in": 0.4, "ragged_out": 0.4}
+_TYPICAL_LENGTH = 3.0
+"""Prior length scales in octaves: ops deviate alike that differ by less."""
+_SIGNAL_SHARE, _NOISE_SHARE = 1.5, 0.3
+"""Prior deviation of the ops' log ratios, which partly cancel, and of what no size explains, relative to the scatter of
+the blocks'."""
 
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """Mean of the process. Shapes: points (m, p) divided by lengths (p,), weights (m,)."""
+    """Mean of the process. Shapes: classes (m,), sizes (m, q), weights (m,), lengths (q,)."""
 
-    points: FloatArray
+    classes: NDArray[np.intp]
+    sizes: FloatArray
     weights: FloatArray
     lengths: FloatArray
     signal: float
-    """Variance of the log ratios that the features explain."""
+    """Variance of the ops' log ratios."""
     kind: Literal["gp"] = "gp"
+    fades: ClassVar[bool] = True
 
-    def predict(self, z: FloatArray, remoteness: FloatArray) -> FloatArray:
-        """Shape (n,) for z of shape (n, p). Fades to 0 by itself, so `remoteness` is not needed."""
-        scaled = z / self.lengths
-        parts = [
-            _kernel(scaled[i : i + _CHUNK], self.points, self.signal) @ self.weights for i in range(0, len(z), _CHUNK)
-        ]
-        return np.concatenate([np.zeros(0), *parts])
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """Log ratios, shape (n,). Fades to 0 away from the ops fitted on."""
+        used = np.unique(inputs.shares.indices)
+        wanted, known = inputs.ops.sizes / self.lengths, self.sizes / self.lengths
+        ratios = np.zeros(len(wanted))
+        for rows, columns in _by_class(inputs.ops.classes[used], self.classes):
+            step = max(1, _MOST_CELLS // max(1, len(columns)))
+            for start in range(0, len(rows), step):
+                part = used[rows[start : start + step]]
+                ratios[part] = _matern(_distances(wanted[part], known[columns])) @ (self.signal * self.weights[columns])
+        return np.asarray(inputs.shares @ ratios)
 
     def to_json(self) -> dict[str, Any]:
-        arrays = {name: getattr(self, name).tolist() for name in ("points", "weights", "lengths")}
+        arrays = {name: getattr(self, name).tolist() for name in ("classes", "sizes", "weights", "lengths")}
         return {**arrays, "signal": self.signal}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], width: int) -> GaussianProcess:
+    def from_json(cls, data: Mapping[str, Any]) -> GaussianProcess:
         """Raises ValueError, KeyError or TypeError when the arrays are not those of such a process."""
-        points, lengths = read_array(data, "points", -1, width), read_positive(data, "lengths", width)
-        return cls(points, read_array(data, "weights", len(points)), lengths, float(read_positive(data, "signal")))
+        sizes, lengths = read_array(data, "sizes", -1, len(OP_SIZES)), read_positive(data, "lengths", len(OP_SIZES))
+        classes = read_indices(data, "classes", len(OP_CLASSES), len(sizes))
+        return cls(
+            classes, sizes, read_array(data, "weights", len(sizes)), lengths, float(read_positive(data, "signal"))
+        )
 
 
-def fit_gaussian_process(z: FloatArray, log_ratio: FloatArray, seed: int) -> GaussianProcess:
-    """Fits log ratios of shape (n,) at standardised features (n, p); `seed` picks the part that sets
-    the hyper-parameters when there are many."""
-    part = np.arange(len(z))
-    if len(z) > _MOST_FOR_HYPERPARAMETERS:
-        part = np.random.default_rng(seed).choice(len(z), _MOST_FOR_HYPERPARAMETERS, replace=False)
-    signal, noise, lengths = _hyperparameters(z[part], log_ratio[part])
-    points = z / lengths
-    covariance = _kernel(points, points, signal) + noise * np.eye(len(z))
-    return GaussianProcess(points, cho_solve(cho_factor(covariance, lower=True), log_ratio), lengths, signal)
+def fit_gaussian_process(inputs: Inputs, log_ratio: FloatArray, seed: int) -> GaussianProcess:
+    """Fits log ratios of shape (n,); `seed` picks the part that sets the hyper-parameters when there are many."""
+    part = _part(inputs, seed)
+    signal, noise, lengths = _hyperparameters(inputs.take(part), log_ratio[part])
+    used = np.unique(inputs.shares.indices)
+    classes, sizes, shares = inputs.ops.classes[used], inputs.ops.sizes[used], inputs.shares[:, used]
+    covariance = noise * np.eye(len(log_ratio))
+    for rows, _ in _by_class(classes, classes):
+        places, part = sizes[rows] / lengths, shares[:, rows]
+        covariance += part @ (part @ (signal * _matern(_distances(places, places)))).T
+    weights = shares.T @ cho_solve(cho_factor(covariance, lower=True), log_ratio)
+    return GaussianProcess(classes, sizes, np.asarray(weights), lengths, signal)
 
 
-def _kernel(a: FloatArray, b: FloatArray, signal: float) -> FloatArray:
-    """Squared exponential, shape (len(a), len(b))."""
+def _part(inputs: Inputs, seed: int) -> NDArray[np.intp]:
+    """Records in random order, as many as the search for hyper-parameters takes."""
+    order = np.random.default_rng(seed).permutation(inputs.shares.shape[0])[:_MOST_RECORDS]
+    if len(np.unique(inputs.shares.indices)) <= _MOST_OPS:
+        return np.asarray(order)
+    ops: set[int] = set()
+    for count, record in enumerate(order):
+        ops.update(inputs.shares[[record]].indices.tolist())
+        if len(ops) > _MOST_OPS:
+            return np.asarray(order[: max(count, 2)])
+    return np.asarray(order)
+
+
+def _by_class(a: NDArray[np.intp], b: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Where each class is in both; ops of different classes say nothing about each other."""
+    for one in np.intersect1d(a, b):
+        yield np.flatnonzero(a == one), np.flatnonzero(b == one)
+
+
+def _distances(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Times the root of 5, shape (len(a), len(b))."""
     squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-    return np.asarray(signal * np.exp(-0.5 * np.maximum(squared, 0)))
+    return np.asarray(np.sqrt(5 * np.maximum(squared, 0)))
 
 
-def _hyperparameters(z: FloatArray, log_ratio: FloatArray) -> tuple[float, float, FloatArray]:
-    """(signal variance, noise variance, length scales (p,)) that are most probable given the log ratios."""
-    scatter = float(np.std(log_ratio)) + 1e-3
-    width = z.shape[1]
-    expected = np.log([scatter, _NOISE_SHARE * scatter, *[_TYPICAL_LENGTH * np.sqrt(width)] * width])
-    squares = (z[:, None] - z[None]) ** 2  # (n, n, p)
+def _matern(distances: FloatArray) -> FloatArray:
+    return np.asarray((1 + distances + distances**2 / 3) * np.exp(-distances))
+
+
+def _hyperparameters(inputs: Inputs, log_ratio: FloatArray) -> tuple[float, float, FloatArray]:
+    """(signal variance, noise variance, length scales (q,)) that are most probable given the log ratios."""
+    scatter = float(np.sqrt(np.mean(log_ratio**2))) + 1e-3
+    lengths = [_TYPICAL_LENGTHS.get(name, _TYPICAL_LENGTH) for name in OP_SIZES]
+    expected = np.log([_SIGNAL_SHARE * scatter, _NOISE_SHARE * scatter, *lengths])
+    used = np.unique(inputs.shares.indices)
+    shares = inputs.shares[:, used].toarray()
+    classes, sizes = inputs.ops.classes[used], inputs.ops.sizes[used]
 
     def objective(logs: FloatArray) -> tuple[float, FloatArray]:
-        value, gradient = _negative_log_likelihood(logs, squares, log_ratio)
+        value, gradient = _negative_log_likelihood(logs, shares, classes, sizes, log_ratio)
         return value + 0.5 * float(((logs - expected) ** 2).sum()), gradient + logs - expected
 
     bounds = [(x - 4, x + 4) for x in expected]
@@ -94,16 +140,27 @@ def _hyperparameters(z: FloatArray, log_ratio: FloatArray) -> tuple[float, float
     return float(np.exp(2 * logs[0])), float(np.exp(2 * logs[1])), np.exp(logs[2:])
 
 
-def _negative_log_likelihood(logs: FloatArray, squares: FloatArray, y: FloatArray) -> tuple[float, FloatArray]:
-    """And its gradient, at the logarithms of (signal deviation, noise deviation, lengths)."""
+def _negative_log_likelihood(
+    logs: FloatArray, shares: FloatArray, classes: NDArray[np.intp], sizes: FloatArray, y: FloatArray
+) -> tuple[float, FloatArray]:
+    """And its gradient, at the logarithms of (signal deviation, noise deviation, lengths (q,))."""
     signal, noise, lengths = np.exp(2 * logs[0]), np.exp(2 * logs[1]), np.exp(logs[2:])
-    covariance = signal * np.exp(-0.5 * squares @ lengths**-2)
+    scaled, blocks = sizes / lengths, [rows for rows, _ in _by_class(classes, classes)]
+    distances = [_distances(scaled[rows], scaled[rows]) for rows in blocks]
+    covariance = np.zeros((len(y), len(y)))
+    for rows, apart in zip(blocks, distances, strict=True):
+        covariance += signal * (shares[:, rows] @ _matern(apart) @ shares[:, rows].T)
     try:
         factor = cho_factor(covariance + noise * np.eye(len(y)), lower=True)
     except LinAlgError:
         return 1e10, np.zeros_like(logs)
     weights = cho_solve(factor, y)
     slope = np.outer(weights, weights) - cho_solve(factor, np.eye(len(y)))
-    by_length = np.einsum("ij,ijk->k", slope * covariance, squares) / lengths**2
+    # Derivative of the kernel by a log length: 5/3 (1 + r) exp(-r) times the squared distance along that axis, which is
+    # summed over all pairs of ops here without ever laying it out.
+    by_length = np.zeros(len(lengths))
+    for rows, apart in zip(blocks, distances, strict=True):
+        pairs = (shares[:, rows].T @ slope @ shares[:, rows]) * (5 / 3 * signal * (1 + apart) * np.exp(-apart))
+        by_length += 2 * (pairs.sum(axis=1) @ scaled[rows] ** 2 - ((pairs @ scaled[rows]) * scaled[rows]).sum(axis=0))
     gradient = [-(slope * covariance).sum(), -noise * np.trace(slope), *(-0.5 * by_length)]
     return float(0.5 * y @ weights + np.log(np.diag(factor[0])).sum()), np.array(gradient)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from predictor.errors import PredictorError
+from predictor.intervals import bounds
 
 Values = Sequence[float] | NDArray[np.float64]
+LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Nominal coverages at which intervals are checked."""
+USUAL_LEVEL = 0.9
 
 
 @dataclass(frozen=True)
@@ -59,3 +64,51 @@ def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What was predicted for n measurements before they were seen. Arrays of shape (n,), half_widths (n, levels)."""
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    """What each is: "mbconv k3", "linear", "network", ..."""
+    measured_ms: NDArray[np.float64]
+    predicted_ms: NDArray[np.float64]
+    half_widths: NDArray[np.float64]
+    """Of the intervals in logarithms, one column per coverage in LEVELS."""
+
+    @property
+    def metrics(self) -> Metrics:
+        return measure(self.measured_ms, self.predicted_ms, *self.interval_ms())
+
+    def interval_ms(self, level: float = USUAL_LEVEL) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(low, high), each of shape (n,), of the intervals of one of LEVELS."""
+        return bounds(self.predicted_ms, self.half_widths[:, LEVELS.index(level)])
+
+    def coverages(self) -> NDArray[np.float64]:
+        """Share of measurements inside their intervals for each of LEVELS."""
+        off = np.abs(np.log(self.measured_ms / self.predicted_ms))
+        return np.asarray((off[:, None] <= self.half_widths).mean(axis=0))
+
+    def take(self, indices: NDArray[Any]) -> Predictions:
+        def chosen(words: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(words[i] for i in indices)
+
+        arrays = (self.measured_ms[indices], self.predicted_ms[indices], self.half_widths[indices])
+        return Predictions(chosen(self.names), chosen(self.kinds), *arrays)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Predictions]) -> Predictions:
+        """One after the other."""
+        names, kinds = (tuple(word for part in parts for word in getattr(part, name)) for name in ("names", "kinds"))
+        arrays = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("measured_ms", "predicted_ms", "half_widths")
+        )
+        return cls(names, kinds, *arrays)
+
+    def by_kind(self) -> dict[str, Predictions]:
+        """The same, apart by kind, in alphabetical order."""
+        kinds = np.array(self.kinds)
+        return {kind: self.take(np.flatnonzero(kinds == kind)) for kind in sorted(set(self.kinds))}

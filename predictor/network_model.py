@@ -143,7 +143,7 @@ def _fit(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
         target = np.concatenate([scale, _PRIOR / deviations])
         # In units of the prior deviations: otherwise ms and ratios differ by orders of magnitude.
         bounds = (least / deviations, most / deviations)
-        found = deviations * lsq_linear(system * deviations, target, bounds=bounds).x
+        found = deviations * lsq_linear(system * deviations, target, bounds=bounds, method="bvls").x
         residuals = relative @ found - 1
         if len(latency_ms) >= ENOUGH_NETWORKS:
             weights = huber_weights(residuals)

@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 
 from predictor.features import FloatArray
 
+_MOST = 1e30
+"""Larger numbers only serve to overflow."""
+
 
 def read_array(data: Mapping[str, Any], name: str, *shape: int) -> FloatArray:
-    """The finite array under that name; -1 in `shape` stands for any length."""
+    """The array under that name, finite; -1 in `shape` stands for any length."""
     values = np.array(data[name], dtype=float)
     if len(values.shape) != len(shape) or any(n not in (-1, m) for n, m in zip(shape, values.shape, strict=True)):
         raise ValueError(f"{name} has shape {values.shape}, expected {shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name} holds a value that is not finite")
+    if not (np.abs(values) <= _MOST).all():
+        raise ValueError(f"{name} holds a value that is not finite, or beyond anything measured")
     return values
 
 

@@ -1,209 +1,153 @@
-"""LatencyPredictor: latency records in, milliseconds with an interval out."""
+"""LatencyPredictor: measurements in, milliseconds with an interval out."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, RegressorMixin
 
-from archspace.errors import FormatError, RecordError
-from archspace.graph import Graph
-from archspace.jsonfile import read_json, write_json
-from archspace.records import LatencyRecord, Setup, Status, single_setup
-from predictor.block_model import BlockModel, ResidualChoice, choose_block_model, features_of
-from predictor.errors import NotFittedError, PredictorError, TooFewRecordsError
-from predictor.features import FlagArray, FloatArray
-from predictor.intervals import Conformal, bounds, check_coverage
-from predictor.network_model import NetworkModel, fit_network_model
-from predictor.segments import BlockSums, block_sums, block_totals, segments_of
+from archspace.records import Setup
+from predictor.assembled import Assembled, Model, Predicted
+from predictor.block_model import ResidualChoice
+from predictor.catalogue import predictor_path
+from predictor.errors import NotFittedError
+from predictor.features import FlagArray, FloatArray, Item
+from predictor.few_shot import Adapted
+from predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
+from predictor.fitting import fit_model
+from predictor.intervals import check_coverage
+from predictor.prior import Prior, find_prior
+from predictor.samples import items_of, sample_of
 
-FILE_KIND = "predictor"
-FILE_VERSION = 1
-FEWEST_BLOCKS = 3
-_DAMAGE = (
-    ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError, RecordError,
-)  # fmt: skip
-"""What reading a file with any content may raise."""
-
-
-class Lowerable(Protocol):
-    """A block or an architecture: whatever lowers itself to a Graph."""
-
-    def graph(self, batch: int = 1) -> Graph:
-        """The graph for inputs of that batch."""
-        ...
+_MODELS: dict[str, Callable[[Mapping[str, Any]], Model]] = {
+    "assembled": Assembled.from_json,
+    "adapted": Adapted.from_json,
+}
 
 
-Item = Graph | Lowerable
-
-
-class LatencyPredictor(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Predicts the latency of blocks and networks on the one setup that its records come from.
+class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Predicts the latency of blocks and networks on the one setup that its measurements come from.
 
     A block's latency is a non-negative sum of work terms times exp(residual); a network's is offset + slope * sum of
-    its blocks. `residual` is the regressor on top of the physics: "none", "gp", "xgboost", or "auto", which takes the
-    best of them in cross-validation by configuration. Equal records and `random_state` give equal predictors.
+    its blocks. Where whole networks alone were measured, they take the blocks' place: a network's latency is the sum
+    of its work. `residual` is the regressor on top of the physics: "none", "gp", "xgboost", "forest", or "auto", which
+    takes the best of them in cross-validation. With a `prior`, what is known of other devices is adapted to this one,
+    and a handful of measurements is enough. Equal measurements and `random_state` give equal predictors.
 
-    After fit: `setup_`, `residual_` (the regressor taken), `blocks_` and `networks_` (the fitted models), `errors_`
-    (scores of blocks in cross-validation), `network_slope_`, `network_offset_ms_`, `n_blocks_`, `n_networks_`.
+    After fit: `setup_`, `n_blocks_`, `n_networks_`, `model_` (what was fitted), `residual_` (the regressor taken).
     """
 
-    def __init__(self, residual: ResidualChoice = "auto", random_state: int = 0) -> None:
+    def __init__(
+        self, residual: ResidualChoice = "auto", random_state: int = 0, prior: Prior | str | None = None
+    ) -> None:
         self.residual = residual
         self.random_state = random_state
+        self.prior = prior
 
-    def fit(self, records: Sequence[LatencyRecord]) -> Self:
-        """Fits on the records whose status is ok: blocks give the block model, networks slope and offset.
+    def fit(self, X: Any, y: Iterable[float] | None = None, *, setup: Setup | None = None) -> Self:  # noqa: N803
+        """Fits on latency records (failed ones are left out), or on items X with their latencies y in ms.
 
-        Raises RecordError when setups mix, TooFewRecordsError below 3 different measured blocks, UnknownOpError when a
-        network holds an op that no block has, PredictorError when a network's graph does not name its blocks.
+        An item is a graph, a block, an architecture, or a tuple of graphs: a network in pieces. X may also be a
+        DataFrame with a row a configuration (archspace.configurations). `setup` says what y was measured on.
+
+        Raises RecordError when setups mix, TooFewRecordsError below 3 different blocks or networks (without a prior),
+        UnknownOpError when a network holds an op that no block has, PredictorError for latencies that are none.
         """
-        blocks = [r for r in records if r.status is Status.OK and r.kind == "block" and r.graph.nodes]
-        networks = steady([r for r in records if r.status is Status.OK and r.kind == "network" and r.graph.nodes])
-        configurations = [r.graph.key for r in blocks]
-        if len(set(configurations)) < FEWEST_BLOCKS:
-            raise TooFewRecordsError(
-                f"{len(set(configurations))} different blocks are measured, at least {FEWEST_BLOCKS} are needed and "
-                "about 100 make a good predictor; profile more blocks"
-            )
-        setup = single_setup(records)
-        features, latency_ms = features_of([r.graph for r in blocks]), np.array([r.latency_ms for r in blocks])
-        model, errors = choose_block_model(features, latency_ms, configurations, self.residual, self.random_state)
-        sums = network_sums(networks, model, errors)
-        network_model = fit_network_model(sums, np.array([r.latency_ms for r in networks]))
-        self.n_blocks_, self.n_networks_ = len(blocks), len(networks)
-        return self._set(setup, model, errors, network_model)
-
-    def _set(self, setup: Setup, blocks: BlockModel, errors: Conformal, networks: NetworkModel) -> Self:
-        self.setup_, self.blocks_, self.errors_, self.networks_ = setup, blocks, errors, networks
-        self.residual_ = blocks.residual.kind
-        self.network_slope_, self.network_offset_ms_ = networks.slope, networks.offset_ms
+        sample = sample_of(X, y, setup)
+        prior = None if self.prior is None else find_prior(self.prior)
+        model = fit_model(sample, prior, self.residual, self.random_state)
+        networks = int(sample.is_network.sum())
+        self.setup_, self.n_networks_, self.n_blocks_ = sample.setup, networks, len(sample.items) - networks
+        self.model_: Model = model
         return self
 
-    def predict(self, items: Sequence[Item]) -> FloatArray:
-        """ms, shape (n,), of blocks, architectures or graphs. A graph whose nodes have scopes is a network, any other
-        is a block; one without nodes takes exactly 0. Raises NotFittedError, and UnknownOpError for an op that no
-        record had."""
-        segments = segments_of(self._graphs(items))
-        sums = block_totals(segments, self.blocks_)
-        return np.where(segments.is_network, self.networks_.predict(sums), sums.latency_ms)
+    def predict(self, X: Any) -> FloatArray:  # noqa: N803
+        """ms, shape (n,), of items as fit takes them. A graph whose nodes have scopes is a network, and so is a tuple
+        of graphs; any other is a block; one without nodes takes exactly 0. Raises NotFittedError, and UnknownOpError
+        for an op that nothing measured had."""
+        items = self._items(X)
+        return self.model_.predict(items)
 
-    def predict_interval(self, items: Sequence[Item], coverage: float = 0.9) -> tuple[FloatArray, FloatArray]:
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> tuple[FloatArray, FloatArray]:  # noqa: N803
         """(low, high) in ms, each of shape (n,): where a measurement lies with probability `coverage`, if the items are
-        like the records; wider for those that are not. Raises as predict does, and PredictorError for a coverage
+        like the measured ones; wider for those that are not. Raises as predict does, and PredictorError for a coverage
         outside (0, 1)."""
         check_coverage(coverage)
-        segments = segments_of(self._graphs(items))
-        sums = block_sums(segments, self.blocks_, self.errors_, coverage)
-        networks = segments.is_network
-        latency_ms, half_widths = sums.latency_ms.copy(), sums.scale * self.errors_.quantile(coverage) + sums.doubt
-        latency_ms[networks] = self.networks_.predict(sums.take(networks))
-        half_widths[networks] = self.networks_.half_widths(sums.take(networks), coverage)
-        return bounds(latency_ms, half_widths)
+        items = self._items(X)
+        predicted = self.model_.predict_interval(items, coverage)
+        return predicted.low_ms, predicted.high_ms
 
-    def knows(self, items: Sequence[Item]) -> FlagArray:
-        """Whether the records had all ops of each item, so that predict does not raise UnknownOpError. Shape (n,)."""
-        graphs = self._graphs(items)
-        return self.blocks_.physics.knows(features_of(graphs).terms)
+    def knows(self, X: Any) -> FlagArray:  # noqa: N803
+        """Whether all ops of each item were measured, so that predict does not raise UnknownOpError. Shape (n,)."""
+        items = self._items(X)
+        return self.model_.knows(items)
 
-    def tabulate(self, blocks_per_position: Sequence[Sequence[Item]]) -> FloatArray:
-        """What each candidate block adds to a network's latency in ms; an identity adds 0.
+    def tabulate(self, space: Any, coverage: float = 0.9) -> Predicted:
+        """What each candidate block of a search space, or of a sequence of candidates per position, adds to a network's
+        latency in ms, with the interval beside it; an identity adds 0.
 
-        Shape (positions, most candidates), NaN where a position has fewer. The latency of a network with one candidate
-        per position is network_offset_ms_ + the sum of its entries.
+        Arrays of shape (positions, most candidates), NaN where a position has fewer. The latency of a network with one
+        candidate per position is network_offset_ms_ + the sum of its entries.
         """
-        items = [item for position in blocks_per_position for item in position]
-        sums = block_totals(segments_of(self._graphs(items)), self.blocks_)
-        lengths = [len(position) for position in blocks_per_position]
-        table = np.full((len(lengths), max(lengths, default=0)), np.nan)
-        table[np.arange(table.shape[1]) < np.array(lengths, dtype=int)[:, None]] = self.networks_.contributions(sums)
-        return table
+        check_coverage(coverage)
+        positions: Sequence[Sequence[Any]] = getattr(space, "positions", space)
+        items = self._items([item for position in positions for item in position])
+        added = self.model_.added(items, coverage)
+        lengths = np.array([len(position) for position in positions], dtype=int)
+        taken = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        tables = []
+        for values in added:
+            table = np.full(taken.shape, np.nan)
+            table[taken] = values
+            tables.append(table)
+        return Predicted(*tables)
 
-    def _graphs(self, items: Sequence[Item]) -> list[Graph]:
-        if not hasattr(self, "blocks_"):
-            raise NotFittedError("this predictor has seen no records; call fit, or load a saved one")
-        if not isinstance(items, Sequence):
-            raise PredictorError(f"a sequence of blocks, architectures or graphs is needed, got {items!s:.60}")
-        return [_lower(item, self.setup_.batch) for item in items]
+    def _items(self, given: Any) -> list[Item]:
+        if not hasattr(self, "model_"):
+            raise NotFittedError(
+                "this predictor has seen no measurements; call fit(records), or LatencyPredictor.load(path or name)"
+            )
+        return items_of(given, self.setup_.batch)
+
+    @property
+    def residual_(self) -> str:
+        """The regressor that was taken."""
+        return self.model_.residual
+
+    @property
+    def network_offset_ms_(self) -> float:
+        """What a network takes beside what its blocks add."""
+        return self.model_.offset_ms
 
     def save(self, path: str | Path) -> None:
         """Writes one JSON file with a checksum. Raises NotFittedError."""
-        self._graphs([])
-        content = {
+        self._items([])
+        write_model(path, FILE_KIND, FILE_VERSION, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """What save writes. A prior is part of what was fitted, and is not kept apart."""
+        return {
             "setup": self.setup_.to_json(),
             "parameters": {"residual": self.residual, "random_state": self.random_state},
             "counts": {"blocks": self.n_blocks_, "networks": self.n_networks_},
-            "blocks": self.blocks_.to_json(),
-            "errors": self.errors_.to_json(),
-            "networks": self.networks_.to_json(),
+            "kind": self.model_.kind,
+            "model": self.model_.to_json(),
         }
-        write_json(path, FILE_KIND, FILE_VERSION, {"sha256": _checksum(content), "content": content})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """The predictor that save wrote: it predicts exactly the same. Raises FormatError for a file that is missing,
-        damaged, changed, of another kind, or newer."""
-        try:
-            file = read_json(path, FILE_KIND, FILE_VERSION)
-            content = file["content"]
-            if file["sha256"] != _checksum(content):
-                raise ValueError("its checksum does not match its content")
-            return cls._from_json(content)
-        except FormatError:
-            raise
-        except _DAMAGE as error:
-            raise FormatError(f"{path}: this predictor is damaged ({error!r:.200}); fit and save it again") from error
+        """The predictor that save wrote, which predicts exactly the same, or a shipped one by name, such as
+        "pixel4-cpu". Raises FormatError for a file that is missing, damaged, changed, of another kind or version."""
+        return read_model(predictor_path(path), FILE_KIND, FILE_VERSION, lambda file: cls._from_json(file.content))
 
     @classmethod
     def _from_json(cls, content: dict[str, Any]) -> Self:
         parameters, counts = content["parameters"], content["counts"]
         predictor = cls(residual=parameters["residual"], random_state=int(parameters["random_state"]))
         predictor.n_blocks_, predictor.n_networks_ = int(counts["blocks"]), int(counts["networks"])
-        return predictor._set(
-            Setup.from_json(content["setup"]),
-            BlockModel.from_json(content["blocks"]),
-            Conformal.from_json(content["errors"]),
-            NetworkModel.from_json(content["networks"]),
-        )
-
-
-def steady(records: Sequence[LatencyRecord]) -> list[LatencyRecord]:
-    """Without measurements that call themselves unstable, unless those are most: a handful of networks has no room for
-    one that a busy machine made five times slower."""
-    stable = [r for r in records if r.measurement and r.measurement.is_stable]
-    return stable if 2 * len(stable) >= len(records) else list(records)
-
-
-def network_sums(
-    records: Sequence[LatencyRecord], model: BlockModel, errors: Conformal, coverage: float = 0.9
-) -> BlockSums:
-    """What the block model says about measured networks. Raises PredictorError when a graph names no blocks."""
-    for record in records:
-        if not record.graph.is_network:
-            raise PredictorError(
-                f"the network {record.name} does not name its blocks; use graph.scoped() or archspace.graph.chain"
-            )
-    return block_sums(segments_of([r.graph for r in records]), model, errors, coverage)
-
-
-def _lower(item: Item, batch: int) -> Graph:
-    if isinstance(item, Graph):
-        if item.inputs[0][0] != batch:
-            raise PredictorError(
-                f"the graph takes batches of {item.inputs[0][0]}, but the predictor was fitted on batches of {batch}; "
-                f"build it with graph(batch={batch})"
-            )
-        return item
-    if not callable(getattr(item, "graph", None)):
-        raise PredictorError(f"a block, an architecture or a graph is needed, got {item!r:.60}")
-    return item.graph(batch)
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+        predictor.setup_ = Setup.from_json(content["setup"])
+        predictor.model_ = _MODELS[content["kind"]](content["model"])
+        return predictor

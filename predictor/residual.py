@@ -1,23 +1,26 @@
 """Regressors for what the physics leaves over: log(measured / physics) from standardised log features.
 
-Each fades to 0, the pure physics, away from the records, and is saved as plain numbers.
+Away from the records each is made to fade to 0, the pure physics. Each is saved as plain numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from predictor.boosted_trees import BoostedTrees, fit_boosted_trees
+from predictor.boosted_trees import fit_boosted_trees
 from predictor.features import FloatArray
 from predictor.gaussian_process import GaussianProcess, fit_gaussian_process
+from predictor.inputs import Inputs
 from predictor.physics import robust_deviation
+from predictor.random_forest import fit_random_forest
+from predictor.trees import Trees
 
-ResidualKind = Literal["none", "gp", "xgboost"]
+ResidualKind = Literal["none", "gp", "xgboost", "forest"]
 _NEIGHBOURS = 5
 _OUTLIER = 4.0
 _LEAST_OUTLIER = 0.02
@@ -29,8 +32,13 @@ class Residual(Protocol):
     @property
     def kind(self) -> ResidualKind: ...
 
-    def predict(self, z: FloatArray, remoteness: FloatArray) -> FloatArray:
-        """log(latency / physics), shape (n,), of standardised features (n, p), `remoteness` (n,) from the records."""
+    @property
+    def fades(self) -> bool:
+        """Whether it goes to 0 by itself away from the records; if not, the caller has to see to it."""
+        ...
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """log(latency / physics), shape (n,)."""
         ...
 
     def to_json(self) -> dict[str, Any]: ...
@@ -41,28 +49,28 @@ class NoResidual:
     """The physics alone."""
 
     kind: ResidualKind = "none"
+    fades: ClassVar[bool] = True
 
-    def predict(self, z: FloatArray, remoteness: FloatArray) -> FloatArray:
-        return np.zeros(len(z))
+    def predict(self, inputs: Inputs) -> FloatArray:
+        return np.zeros(len(inputs.z))
 
     def to_json(self) -> dict[str, Any]:
         return {}
 
 
-def fit_residual(kind: ResidualKind, z: FloatArray, log_ratio: FloatArray, seed: int) -> Residual:
-    """Fits log(measured / physics) of shape (n,) on standardised features (n, p); isolated outliers count little."""
-    calm = _without_outliers(z, log_ratio)
-    return _FITS[kind](z, calm, seed)
+def fit_residual(kind: ResidualKind, inputs: Inputs, log_ratio: FloatArray, seed: int) -> Residual:
+    """Fits log(measured / physics) of shape (n,); isolated outliers count little."""
+    return _FITS[kind](inputs, _without_outliers(inputs.z, log_ratio), seed)
 
 
-def residual_from_json(kind: object, data: Mapping[str, Any], width: int) -> Residual:
-    """Raises ValueError, KeyError or TypeError when the data is not such a residual for `width` features."""
+def residual_from_json(kind: object, data: Mapping[str, Any]) -> Residual:
+    """Raises ValueError, KeyError or TypeError when the data is not such a residual."""
     if kind == "none":
         return NoResidual()
     if kind == "gp":
-        return GaussianProcess.from_json(data, width)
-    if kind == "xgboost":
-        return BoostedTrees.from_json(data, width)
+        return GaussianProcess.from_json(data)
+    if kind == "xgboost" or kind == "forest":
+        return Trees.from_json(kind, data)
     raise ValueError(f"unknown residual {kind!r}")
 
 
@@ -77,12 +85,13 @@ def _without_outliers(z: FloatArray, log_ratio: FloatArray) -> FloatArray:
     return np.clip(log_ratio, around - limit, around + limit)
 
 
-def _fit_none(z: FloatArray, log_ratio: FloatArray, seed: int) -> Residual:
+def _fit_none(inputs: Inputs, log_ratio: FloatArray, seed: int) -> Residual:
     return NoResidual()
 
 
-_FITS: dict[ResidualKind, Callable[[FloatArray, FloatArray, int], Residual]] = {
+_FITS: dict[ResidualKind, Callable[[Inputs, FloatArray, int], Residual]] = {
     "none": _fit_none,
     "gp": fit_gaussian_process,
     "xgboost": fit_boosted_trees,
+    "forest": fit_random_forest,
 }

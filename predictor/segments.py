@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archspace.graph import Graph
 from predictor.block_model import BlockModel, Features, features_of
-from predictor.features import FlagArray, FloatArray, weight_megabytes
+from predictor.features import FlagArray, FloatArray, Item, weight_megabytes
 from predictor.intervals import Conformal
+from predictor.kernels import Fusion, is_kernel, kernels_of
+from predictor.samples import is_network
+
+Unit = Literal["block", "cpu_kernel", "gpu_kernel", "network"]
+"""What a model was fitted on, and so what a network is cut into before it is predicted: its blocks; its kernels, into
+which blocks are cut as well; or nothing."""
+_FUSIONS: dict[Unit, Fusion] = {"cpu_kernel": "cpu", "gpu_kernel": "gpu"}
 
 
 class Segments(NamedTuple):
-    """The blocks of n graphs; a graph whose nodes have no scopes is one block, one without nodes has none."""
+    """The blocks of n items; a graph whose nodes have no scopes is one block, one without nodes has none."""
 
     features: Features
     owner: NDArray[np.intp]
-    """Which graph each block belongs to."""
+    """Which item each block belongs to."""
     is_network: FlagArray
-    """Per graph: whether its nodes have scopes, so that slope and offset apply."""
+    """Per item: whether it was cut, so that slope and offset apply."""
 
     def total(self, values: FloatArray) -> FloatArray:
-        """Sum over each graph's blocks, shape (n,), of a value per block."""
+        """Sum over each item's blocks, shape (n,), of a value per block."""
         return np.asarray(np.bincount(self.owner, values, len(self.is_network)), dtype=float)
 
 
 class BlockSums(NamedTuple):
-    """What the block model says about n graphs; each of shape (n,)."""
+    """What the block model says about n items; each of shape (n,)."""
 
     latency_ms: FloatArray
     """Sum of the blocks' latencies."""
@@ -50,12 +57,31 @@ class BlockSums(NamedTuple):
         return BlockSums(*(values[indices] for values in self))
 
 
-def segments_of(graphs: Sequence[Graph]) -> Segments:
-    """Cuts each network where its scopes change."""
-    parts = [(g.segments() if g.is_network else [g]) if g.nodes else [] for g in graphs]
-    owner = np.repeat(np.arange(len(graphs)), np.array([len(part) for part in parts], dtype=int))
-    is_network = np.array([g.is_network for g in graphs], dtype=bool)
-    return Segments(features_of([segment for part in parts for segment in part]), owner, is_network)
+def segments_of(items: Sequence[Item], unit: Unit = "block") -> Segments:
+    """Cuts each item into what the unit says."""
+    cut = [is_network(item) and unit != "network" for item in items]
+    parts = [_parts(item, unit) for item in items]
+    parts = [[piece for piece in part if isinstance(piece, tuple) or piece.nodes] for part in parts]
+    owner = np.repeat(np.arange(len(items)), np.array([len(part) for part in parts], dtype=int))
+    features = features_of([piece for part in parts for piece in part])
+    return Segments(features, owner, np.array(cut, dtype=bool))
+
+
+def _parts(item: Item, unit: Unit) -> Sequence[Item]:
+    if unit in _FUSIONS:
+        pieces = item if isinstance(item, tuple) else (item,)
+        return [kernel for piece in pieces for kernel in kernels_of(piece, _FUSIONS[unit])]
+    if unit == "network" or not is_network(item):
+        return [item]
+    return item if isinstance(item, tuple) else item.segments()
+
+
+def unit_of_blocks(blocks: Sequence[Item]) -> Unit:
+    """Kernels, where each measured block is a single one; else blocks."""
+    for unit, fusion in _FUSIONS.items():
+        if all(isinstance(block, Graph) and is_kernel(block, fusion) for block in blocks):
+            return unit
+    return "block"
 
 
 def block_sums(segments: Segments, model: BlockModel, errors: Conformal, coverage: float) -> BlockSums:

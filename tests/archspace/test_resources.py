@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from archspace.errors import FormatError
-from archspace.resources import data_path, device_script_path
+from archspace.resources import data_files, data_path, device_script_path
 
 
 def test_data_and_scripts_of_the_checkout_are_found() -> None:
@@ -16,3 +16,10 @@ def test_data_and_scripts_of_the_checkout_are_found() -> None:
 def test_a_missing_file_lists_what_there_is() -> None:
     with pytest.raises(FormatError, match=r"has no 'describe\.bat'; it has .*describe\.sh"):
         device_script_path("describe.bat")
+
+
+def test_the_files_of_a_folder_come_by_name() -> None:
+    names = [path.name for path in data_files("latency", ".parquet")]
+    assert names == sorted(names)
+    assert "pixel4_networks.parquet" in names
+    assert data_files("no such folder", ".json") == []

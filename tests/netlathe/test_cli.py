@@ -247,7 +247,7 @@ def test_too_few_records_to_fit_say_how_many_are_needed(profiled: dict[str, Any]
     blocks = [r for r in read_records(folder / "p.sqlite") if r.kind == "block"]
     write_table(blocks[:2], tmp_path / "two.csv")
     message = refusal("fit", tmp_path / "two.csv", "--output", tmp_path / "m.json")
-    assert "2 blocks are measured; to fit and to check takes at least 4" in message
+    assert "2 different blocks are measured, at least 3 are needed" in message
 
 
 def test_profiles_of_unlike_setups_do_not_mix(profiled: dict[str, Any], folder: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from test_cli import answer, netlathe, refusal
 from archspace.blocks import ConvBlock, LinearHead, MBConv
 from archspace.profile_file import ProfileFile
 from archspace.spaces import SearchSpace
+from predictor import kernel_records
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
@@ -65,6 +66,14 @@ def test_a_phone_is_profiled_into_a_file_and_told_as_json(daemon, space, tmp_pat
         assert all(
             dict(r.details)["peak_memory_mb"] > 0 for r in file.records() if r.graph.key in {x["graph"] for x in rows}
         )
+        kernels = kernel_records(file, file.setups()[0])
+    assert kernels.unmatched == []
+    assert {"add 8x8x8 -> 8x8x8", "fully_connected 8 -> 10"} < {record.name for record in kernels.records}
+    fitted = answer(
+        "fit", tmp_path / "p.sqlite", "--output", tmp_path / "m.json", "--kernels", "--residual", "none",
+        "--splits", "configuration",
+    )  # fmt: skip
+    assert fitted["splits"]["configuration"]["n"] > 5
 
 
 def test_int8_and_float32_stand_side_by_side_in_one_file(daemon, space, tmp_path):
@@ -103,11 +112,23 @@ def test_the_same_phone_twice_is_refused(daemon, space, tmp_path):
 
 
 def test_a_budget_that_is_out_before_every_block_has_a_record_is_no_success(daemon, tmp_path):
-    result = netlathe(*profile(daemon, "tiny", tmp_path / "p.sqlite", "--budget", 1, "--json"))
+    result = netlathe(*profile(daemon, "tiny", tmp_path / "p.sqlite", "--budget-s", 1, "--json"))
     found = json.loads(result.stdout.splitlines()[-1])
     assert result.exit_code == 1
     assert found["unfinished"] > 0
     assert any("continues" in warning for warning in found["warnings"])
+
+
+def test_two_phones_get_a_choice_each_according_to_what_the_file_holds_of_them(daemon, space, tmp_path):
+    first = answer(*profile(daemon, space, tmp_path / "p.sqlite", "--budget", 3))
+    assert (first["blocks"], len(first["chosen"])) == (3, 3)
+    other = {**PIXEL_8, "ro.serialno": "OTHER", "ro.product.model": "Pixel 9"}
+    with LoopbackPhone(tmp_path / "other", properties=other) as phone, AdbDaemon(phone) as second:
+        found = answer(*profile(daemon, space, tmp_path / "p.sqlite", "--budget", 3, "--device", second.address))
+    old, new = found["devices"]
+    assert (old["reused"], old["blocks"], new["reused"], new["blocks"]) == (3, 6, 0, 3)
+    assert not set(old["chosen"]) & set(first["chosen"])
+    assert new["chosen"] == first["chosen"]
 
 
 def test_a_dry_run_on_a_phone_measures_nothing(daemon, space, tmp_path):

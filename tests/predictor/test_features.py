@@ -24,8 +24,8 @@ from archspace.ops import (
     Softmax,
     Zeros,
 )
-from predictor.errors import UnknownOpError
-from predictor.features import LOG_FEATURES, TERMS, log_features, work_terms
+from predictor.errors import PredictorError, UnknownOpError
+from predictor.features import LOG_FEATURES, TERMS, features_of, log_features, work_terms
 
 
 def terms_of(graph: Graph) -> dict[str, float]:
@@ -46,6 +46,8 @@ def test_a_pointwise_convolution_is_charged_for_its_macs_and_bytes():
         "calls": 1,
         "launches": 1,
         "pointwise.macs": 2048,
+        "pointwise.aligned": 2048,
+        "pointwise.depth": 8,
         "pointwise.read": 512,
         "pointwise.written": 1024,
         "pointwise.weights": 576,
@@ -63,8 +65,28 @@ def test_depthwise_macs_are_filed_by_kernel_size(kernel, term):
 def test_a_pointwise_convolution_on_one_pixel_counts_as_fully_connected():
     convolution = terms_of(single(Conv2d(16, batch_norm=False), (1, 1, 1, 8)))
     assert convolution == terms_of(single(FullyConnected(16), (1, 8))) == {
-        "calls": 1, "launches": 1, "fully_connected.macs": 128,
+        "calls": 1, "launches": 1, "fully_connected.macs": 128, "fully_connected.depth": 8,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("groups", "depth", "patches"), [(1, 72, 16 * 72), (2, 36, 2 * 16 * 36)])
+def test_a_convolution_lays_out_its_patches_once_per_group_and_is_as_deep_as_one_window(groups, depth, patches):
+    # 4x4 pixels, 8 -> 16 channels, windows of 3x3: 9 * 8 / groups values each.
+    terms = terms_of(single(Conv2d(16, (3, 3), groups=groups), (1, 4, 4, 8)))
+    name = "conv" if groups == 1 else "grouped_conv"
+    assert (terms[f"{name}.depth"], terms[f"{name}.patches"]) == (depth, 4 * patches)
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "term", "depth"),
+    [
+        (Pool2d("max", (3, 3)), [(1, 8, 8, 4)], "pool", 9),
+        (GlobalAvgPool(), [(1, 8, 8, 4)], "global_avg_pool", 64),
+        (Concat(), [(1, 8, 8, 4), (1, 8, 8, 12)], "concat", 16),
+    ],
+)
+def test_the_depth_of_an_op_without_macs_is_what_one_thread_visits(op, shapes, term, depth):
+    assert terms_of(single(op, *shapes))[f"{term}.depth"] == depth
 
 
 def test_relu_behind_a_convolution_is_fused_and_hard_swish_is_not():
@@ -158,3 +180,28 @@ def test_log_features_read_sizes_off_the_graph():
     expected = {"side": 20, "cin": 16, "cout": 24, "stride": 2, "widest": 6, "kernel": 5}
     assert {name: round(float(np.exp(values[name]))) for name in expected} == expected
     assert (values["gated"], values["residual"], values["ragged"]) == (1, 0, 0)
+
+
+def test_a_network_in_pieces_has_the_work_and_the_size_of_the_network():
+    network = random_network(0)
+    whole, pieces = features_of([network]), features_of([tuple(network.segments())])
+    assert np.array_equal(pieces.terms, whole.terms)
+    assert pieces.logs == pytest.approx(whole.logs, abs=1e-12)
+
+
+def test_a_piece_that_occurs_five_times_works_five_times_and_is_called_once():
+    piece = MBConv(16, 16, 20, 20).graph()
+    five, one = work_terms([(piece,) * 5, piece])
+    assert five.tolist() == [5 * value if term != "calls" else 1 for term, value in zip(TERMS, one, strict=True)]
+
+
+def test_pieces_with_and_without_an_image_have_finite_features():
+    head = single(FullyConnected(10), (1, 8))
+    pool = single(GlobalAvgPool(), (1, 4, 4, 8))
+    for item in (head, (head,), (pool, head), (Skip(8, 8, 4, 4).graph(), pool)):
+        assert np.isfinite(log_features([item])).all()
+
+
+def test_a_network_of_no_pieces_is_refused():
+    with pytest.raises(PredictorError, match="no pieces"):
+        work_terms([()])

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from predictor.block_model import HeldOut, Trial
+from predictor.domain import fit_domain
 from predictor.errors import PredictorError
+from predictor.features import LOG_FEATURES
 from predictor.intervals import WIDEST, Conformal, bounds, check_coverage
 
 
@@ -48,3 +51,38 @@ def test_bounds_are_factors_around_the_prediction_and_end_somewhere():
 def test_impossible_coverages_are_refused(coverage):
     with pytest.raises(PredictorError, match="between 0 and 1"):
         check_coverage(coverage)
+
+
+HELD_OUT = HeldOut(np.full(40, 0.02), np.zeros(40), np.zeros(40))
+
+
+def test_an_interval_grows_just_enough_to_cover_what_is_far_away():
+    far = HeldOut(np.full(40, 0.12), np.zeros(40), np.full(40, 2.0))  # six times the error, two units away
+    growth, errors = Trial(HELD_OUT, (far,)).calibrated()
+    assert errors.quantile(0.9) == pytest.approx(0.02)
+    assert 2.5 <= growth < 2.5 * 1.1  # 1 + 2.5 * 2 = 6
+
+
+def test_the_hardest_of_several_ways_to_be_far_sets_the_growth():
+    mild, hard = (HeldOut(np.full(40, error), np.zeros(40), np.ones(40)) for error in (0.03, 0.2))
+    assert Trial(HELD_OUT, (mild, hard)).calibrated()[0] == Trial(HELD_OUT, (hard,)).calibrated()[0]
+
+
+def test_a_few_records_that_agree_by_chance_do_not_make_a_narrow_interval():
+    few = Trial(HELD_OUT.take(np.arange(8)), ()).calibrated()[1].quantile(0.9)
+    assert few > 3 * Trial(HELD_OUT, ()).calibrated()[1].quantile(0.9)
+
+
+def test_without_any_record_held_out_nothing_is_known():
+    assert Trial(HELD_OUT.take(np.arange(0)), ()).calibrated()[1].quantile(0.9) == WIDEST
+
+
+def test_distance_counts_from_the_usual_gap_on_and_more_outside_the_range():
+    domain = fit_domain(np.linspace(0, 1, 11)[:, None] * np.ones(len(LOG_FEATURES)))
+    inside, gap, outside = (np.full((1, len(LOG_FEATURES)), x) for x in (0.5, 0.55, 1.4))
+    assert domain.excess(inside) == domain.excess(gap) == [0]
+    assert domain.stretch(inside) == [1]
+    assert domain.remoteness(outside) == pytest.approx([4], rel=1e-6)
+    assert domain.excess(outside)[0] > 3
+    assert domain.trust(inside) == [1]
+    assert domain.trust(outside) == pytest.approx([1 / (1 + 3**2)], rel=1e-6)

@@ -60,7 +60,7 @@ def test_a_residual_learns_what_the_physics_cannot_say():
     assert errors["auto"] < 0.5 * errors["none"]
 
 
-@pytest.mark.parametrize("residual", ["none", "gp", "xgboost", "auto"])
+@pytest.mark.parametrize("residual", ["none", "gp", "xgboost", "forest", "auto"])
 def test_outliers_among_the_records_do_not_spoil_the_rest(residual):
     records = block_records(BLOCKS, noise=0.01)
     records = [record(r.name, r.graph, r.latency_ms * (3 if i % 20 == 0 else 1)) for i, r in enumerate(records)]
@@ -109,7 +109,7 @@ def test_the_identity_takes_exactly_nothing(fitted):
 
 
 def test_networks_take_offset_plus_slope_times_their_blocks(fitted):
-    assert fitted.network_slope_ == pytest.approx(1.1, rel=0.03)
+    assert fitted.model_.networks.slope == pytest.approx(1.1, rel=0.03)
     assert fitted.network_offset_ms_ == pytest.approx(0.4, abs=0.1)
     networks = [random_network(seed) for seed in range(50, 60)]
     truth = [0.4 + 1.1 * sum(map(true_latency_ms, n.segments())) for n in networks]
@@ -123,7 +123,7 @@ def test_without_measured_networks_a_network_is_the_sum_of_its_blocks():
     predictor = LatencyPredictor("none").fit(block_records(BLOCKS) + head_and_stem_records())
     network = random_network(3)
     parts = predictor.predict([unscoped(s) for s in network.segments()])
-    assert (predictor.network_slope_, predictor.network_offset_ms_) == (1, 0)
+    assert (predictor.model_.networks.slope, predictor.network_offset_ms_) == (1, 0)
     assert predictor.predict([network])[0] == pytest.approx(parts.sum())
 
 
@@ -140,10 +140,13 @@ def test_the_table_adds_up_to_the_network(fitted):
         [MBConv(16, 16, 40, 40), MBConv(16, 16, 40, 40, kernel=5), Skip(16, 16, 40, 40)],
         [MBConv(16, 24, 40, 40, 2), MBConv(16, 24, 40, 40, 2, expand=3)],
     ]
-    table = fitted.tabulate(positions)
+    table, low, high = fitted.tabulate(positions)
     assert table.shape == (2, 3)
     assert np.isnan(table).tolist() == [[False] * 3, [False, False, True]]
-    assert table[0, 2] == 0
+    assert table[0, 2] == low[0, 2] == high[0, 2] == 0
+    known = ~np.isnan(table)
+    assert (low[known] <= table[known]).all()
+    assert (table[known] <= high[known]).all()
     for choice in ((0, 0), (1, 1), (2, 0)):
         blocks = [position[c] for position, c in zip(positions, choice, strict=True)]
         network = chain((f"b{i}", b.graph()) for i, b in enumerate(blocks))
@@ -152,8 +155,8 @@ def test_the_table_adds_up_to_the_network(fitted):
 
 
 def test_an_empty_table_and_no_items_are_fine(fitted):
-    assert fitted.tabulate([]).shape == (0, 0)
-    assert fitted.tabulate([[], []]).shape == (2, 0)
+    assert fitted.tabulate([]).latency_ms.shape == (0, 0)
+    assert fitted.tabulate([[], []]).latency_ms.shape == (2, 0)
     assert fitted.predict([]).shape == (0,)
     assert fitted.predict_interval([])[0].shape == (0,)
 
@@ -196,7 +199,7 @@ def test_too_few_blocks_say_what_to_do(n):
         LatencyPredictor().fit(records)
 
 
-@pytest.mark.parametrize("residual", ["none", "gp", "xgboost", "auto"])
+@pytest.mark.parametrize("residual", ["none", "gp", "xgboost", "forest", "auto"])
 def test_three_blocks_are_enough_to_start(residual):
     blocks = [MBConv(32, 32, 14, 14), MBConv(32, 32, 28, 28, kernel=5), MBConv(32, 32, 56, 56)]
     predictor = LatencyPredictor(residual).fit(block_records(blocks))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from predictor.errors import PredictorError
-from predictor.metrics import measure
+from predictor.metrics import LEVELS, Predictions, measure
 
 
 def test_closed_form_figures():
@@ -40,3 +40,35 @@ def test_the_text_reads_in_percent():
     assert str(measure([1, 2], [1, 2.2], [0, 0], [9, 9])) == (
         "n = 2: mean error 5.0 %, 50 % within ±5 %, 100 % within ±10 %, Spearman 1.000, 100 % inside their intervals"
     )
+
+
+def two_kinds():
+    half_widths = np.log([[1.01, 1.02, 1.03, 1.04, 1.05, 1.06]] * 2 + [[1.1] * 6])
+    return Predictions(
+        ("a", "b", "c"), ("mbconv k3", "linear", "mbconv k3"), np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.06, 4.2]),
+        half_widths,
+    )  # fmt: skip
+
+
+def test_intervals_are_factors_around_the_prediction():
+    low, high = two_kinds().interval_ms(0.9)
+    assert low == pytest.approx([1 / 1.05, 2.06 / 1.05, 4.2 / 1.1])
+    assert high == pytest.approx([1.05, 2.06 * 1.05, 4.2 * 1.1])
+
+
+def test_coverages_are_shares_inside_the_intervals_of_each_level():
+    assert LEVELS == (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+    # a is inside all, b is 3 % off (just inside from the third level on), c is 5 % off within 10 %
+    assert two_kinds().coverages() == pytest.approx([2 / 3, 2 / 3, 1, 1, 1, 1])
+    assert two_kinds().metrics.coverage == 1
+
+
+def test_predictions_come_apart_by_kind_and_together_again():
+    by_kind = two_kinds().by_kind()
+    assert list(by_kind) == ["linear", "mbconv k3"]
+    assert by_kind["mbconv k3"].names == ("a", "c")
+    assert by_kind["linear"].predicted_ms.tolist() == [2.06]
+    together = Predictions.joined([by_kind["mbconv k3"], by_kind["linear"]])
+    assert together.names == ("a", "c", "b")
+    assert together.half_widths.shape == (3, 6)
+    assert together.metrics.mape == pytest.approx(two_kinds().metrics.mape)

@@ -5,7 +5,7 @@ from synthetic_latency import block_records, random_blocks, true_latency_ms
 from archspace.blocks import ConvBlock, MBConv
 from predictor.errors import UnknownOpError
 from predictor.features import TERMS, work_terms
-from predictor.physics import _KERNEL_DOUBT, Physics, fit_physics
+from predictor.physics import _CLIFF_DOUBT, _KERNEL_DOUBT, _RESOURCES, Physics, fit_physics, prior_rates
 
 COLUMN = {term: i for i, term in enumerate(TERMS)}
 
@@ -23,7 +23,9 @@ def test_a_known_law_is_recovered_within_two_percent():
 
 def test_the_rates_of_the_big_terms_are_the_law_s_own():
     physics = fit_physics(*terms_and_ms(random_blocks(200)))
-    assert physics.rates[COLUMN["pointwise.macs"]] == pytest.approx(5e-8, rel=0.1)
+    # On whole vectors of channels, as here, a MAC counts under both terms.
+    rates = {kind: physics.rates[COLUMN[kind]] for kind in ("pointwise.macs", "pointwise.aligned")}
+    assert sum(rates.values()) == pytest.approx(5e-8, rel=0.1)
     # The written byte per MAC is part of a depthwise kernel's rate: 4 bytes per 49 MACs.
     assert physics.rates[COLUMN["depthwise.macs_k7"]] == pytest.approx(40 * 1.5e-7 + 1.2e-7 * 4 / 49, rel=0.02)
 
@@ -49,6 +51,13 @@ def test_five_percent_of_outliers_do_not_move_the_fit():
     assert np.abs(fit_physics(terms, spoiled).predict(terms) / truth - 1).max() < 0.03
 
 
+@pytest.mark.parametrize("costs", [(30, 1, 1), (1, 30, 1), (1, 1, 100), (1, 30, 30)], ids=str)
+def test_records_tell_how_far_computing_moving_and_starting_are_from_what_is_typical(costs):
+    law = 1e-7 * prior_rates() * np.array(costs)[_RESOURCES]
+    terms, unseen = (work_terms([b.graph() for b in random_blocks(n, seed=n)]) for n in (25, 200))
+    assert fit_physics(terms, terms @ law).predict(unseen) == pytest.approx(unseen @ law, rel=1e-3)
+
+
 def test_an_op_class_that_no_record_had_is_named():
     physics = fit_physics(*terms_and_ms(random_blocks(20)))
     terms = work_terms([ConvBlock(3, 16, 32, 32, 2).graph(), MBConv(16, 16, 14, 14).graph()])
@@ -63,7 +72,20 @@ def test_an_unmeasured_depthwise_kernel_costs_what_its_neighbour_costs_and_is_do
     assert physics.rates[COLUMN["depthwise.macs_k9"]] == physics.rates[COLUMN["depthwise.macs_k5"]]
     known, unknown = work_terms([MBConv(16, 16, 28, 28, kernel=k).graph() for k in (5, 7)])
     assert physics.doubt(known[None]) == [0]
-    assert 1 < np.exp(physics.doubt(unknown[None])[0]) < _KERNEL_DOUBT
+    assert _KERNEL_DOUBT < np.exp(physics.doubt(unknown[None])[0]) < _CLIFF_DOUBT
+
+
+def test_a_kernel_size_that_all_runtimes_have_is_doubted_less():
+    for measured, unknown in (((5, 7), 3), ((3,), 5)):
+        physics = fit_physics(*terms_and_ms(random_blocks(40, kernels=measured)))
+        graph = MBConv(16, 16, 28, 28, kernel=unknown).graph()
+        assert 1 < np.exp(physics.doubt(work_terms([graph]))[0]) < _KERNEL_DOUBT
+
+
+def test_between_two_kernel_sizes_the_doubt_is_what_they_differ_by():
+    physics = fit_physics(*terms_and_ms(random_blocks(40, kernels=(3, 7))))  # 7x7 costs 40 times as much per MAC
+    graph = MBConv(16, 16, 28, 28, kernel=5).graph()
+    assert 10 < np.exp(physics.doubt(work_terms([graph]))[0]) < 60
 
 
 def test_of_two_neighbours_the_larger_kernel_lends_its_cost():
@@ -110,3 +132,53 @@ def test_work_that_does_not_fit_a_cache_may_cost_more():
     spilled = terms[:, COLUMN["spilled"]] * 3e-7
     physics = fit_physics(terms, truth + spilled)
     assert physics.rates[COLUMN["spilled"]] == pytest.approx(3e-7, rel=0.1)
+
+
+def scaled(factor: int, **changes: int) -> np.ndarray:
+    """Work of a block whose named sizes are `factor` times as large."""
+    sizes = {"cin": 16, "cout": 24, "height": 14, "width": 14}
+    return work_terms([MBConv(**{**sizes, **{n: factor * sizes[n] for n in changes}}, kernel=3).graph()])
+
+
+@pytest.mark.parametrize("measured", [3, 12, 80])
+@pytest.mark.parametrize("grown", ["cin", "cout", "height"])
+def test_more_work_of_a_kind_is_never_cheaper(measured, grown):
+    physics = fit_physics(*terms_and_ms(random_blocks(measured)))
+    latency_ms = np.concatenate([physics.predict(scaled(factor, **{grown: 1})) for factor in (1, 2, 4, 8, 64)])
+    assert latency_ms[0] > 0
+    assert (np.diff(latency_ms) > 0).all()
+
+
+def test_a_channel_more_is_never_cheaper_where_odd_numbers_of_channels_are_slow():
+    blocks = [MBConv(c, 24, 14, 14) for c in range(16, 80)]
+    terms = work_terms([b.graph() for b in blocks])
+    slow_when_odd = terms[:, COLUMN["pointwise.macs"]] * np.where(np.arange(16, 80) % 8, 2.0, 1.0)
+    latency_ms = fit_physics(terms, slow_when_odd).predict(terms)
+    assert (np.diff(latency_ms) > -1e-9).all()
+
+
+def test_a_larger_kernel_is_never_cheaper():
+    physics = fit_physics(*terms_and_ms(random_blocks(80)))
+    blocks = [MBConv(16, 24, 28, 28, kernel=kernel) for kernel in (3, 5, 7, 9, 11)]
+    assert (np.diff(physics.predict(work_terms([b.graph() for b in blocks]))) > 0).all()
+
+
+def test_a_thousand_times_the_pixels_take_about_a_thousand_times_as_long():
+    physics = fit_physics(*terms_and_ms(random_blocks(80)))
+    small, large = (MBConv(32, 32, side, side).graph() for side in (100, 3200))
+    ratio = physics.predict(work_terms([large]))[0] / physics.predict(work_terms([small]))[0]
+    assert 900 < ratio < 1200
+
+
+def test_the_order_of_the_records_does_not_matter():
+    terms, latency_ms = terms_and_ms(random_blocks(40))
+    order = np.random.default_rng(0).permutation(40)
+    shuffled = fit_physics(terms[order], latency_ms[order])
+    assert shuffled.predict(terms) == pytest.approx(fit_physics(terms, latency_ms).predict(terms), rel=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 7.0, 1e3])
+def test_a_device_that_is_slower_by_a_factor_is_predicted_slower_by_that_factor(factor):
+    terms, latency_ms = terms_and_ms(random_blocks(40))
+    slower = fit_physics(terms, factor * latency_ms)
+    assert slower.predict(terms) == pytest.approx(factor * fit_physics(terms, latency_ms).predict(terms), rel=1e-6)

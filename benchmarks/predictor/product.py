@@ -1,0 +1,35 @@
+"""The predictor that is judged, as a user would call it: fit, then predict."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from benchmarks.predictor.splits import FloatArray, Known, Split
+from predictor.errors import UnknownOpError
+from predictor.predictor import LatencyPredictor
+from predictor.prior import Prior
+
+PRODUCT = "netlathe"
+
+
+def fit_product(split: Split, seed: int) -> FloatArray:
+    """ms of the split's test items, NaN for those with an op that no training item has. Where other devices are known,
+    they are the prior."""
+    prior = prior_of(split.known) if split.known else None
+    predictor = LatencyPredictor(random_state=seed, prior=prior).fit(split.train, split.train_ms)
+    try:
+        return predictor.predict(split.test)
+    except UnknownOpError:
+        known = predictor.knows(split.test)
+        latency_ms = np.full(len(split.test), np.nan)
+        latency_ms[known] = predictor.predict([split.test[i] for i in np.flatnonzero(known)])
+        return latency_ms
+
+
+@lru_cache(maxsize=32)
+def prior_of(known: Known) -> Prior:
+    """What all known devices teach; the same for every seed and every new device."""
+    columns = zip(known.devices, known.latency_ms.T, strict=True)
+    return Prior.learn({device: (known.items, latency_ms) for device, latency_ms in columns})

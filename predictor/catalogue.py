@@ -1,0 +1,78 @@
+"""The predictors that ship in data/predictors, by name, each with a card: its source, and how far to trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from archspace.errors import FormatError
+from archspace.records import Setup
+from archspace.resources import data_files
+from predictor.files import FILE_KIND, FILE_VERSION, ModelFile, find_file, read_model
+from predictor.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a shipped predictor is good for. Its texts are plain sentences."""
+
+    name: str
+    summary: str
+    source: str
+    """Address of the measurements."""
+    license: str
+    """Of the measurements."""
+    setup: Setup
+    counts: Mapping[str, int]
+    """What it was fitted on, such as {"blocks": 1788, "networks": 0}."""
+    accuracy: Mapping[str, Metrics]
+    """In cross-validation, by what was held out; the first is the one to quote."""
+    limits: tuple[str, ...]
+    """What it cannot know."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "setup": self.setup.to_json(), "limits": list(self.limits)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """Raises ValueError, KeyError, TypeError, AttributeError or RecordError on anything that is not a card."""
+        texts = {name: data[name] for name in ("name", "summary", "source", "license")}
+        if not all(type(text) is str and text.isprintable() for text in (*texts.values(), *data["limits"])):
+            raise ValueError("a card's texts must be printable")
+        if not data["accuracy"]:
+            raise ValueError("a card must tell how accurate its predictor is")
+        return cls(
+            **texts,
+            setup=Setup.from_json(data["setup"]),
+            counts={kind: int(count) for kind, count in data["counts"].items()},
+            accuracy={split: _metrics(metrics) for split, metrics in data["accuracy"].items()},
+            limits=tuple(data["limits"]),
+        )
+
+
+def _metrics(data: Mapping[str, Any]) -> Metrics:
+    return Metrics(n=int(data["n"]), **{name: float(value) for name, value in data.items() if name != "n"})
+
+
+def shipped_names() -> list[str]:
+    """What LatencyPredictor.load takes beside paths."""
+    return [path.stem for path in data_files("predictors", ".json")]
+
+
+def predictor_path(path: str | Path) -> Path:
+    """The file, or the shipped one of that name. Raises FormatError, listing the names, when there is neither."""
+    return find_file(path, "predictors")
+
+
+def read_card(path: str | Path) -> Card:
+    """The card of a shipped predictor, by name or path. Raises FormatError for a file that is damaged or has none."""
+
+    def build(file: ModelFile) -> Card | None:
+        return None if file.card is None else Card.from_json(file.card)
+
+    card = read_model(predictor_path(path), FILE_KIND, FILE_VERSION, build)
+    if card is None:
+        raise FormatError(f"{path}: this predictor has no card; its profile and `netlathe fit` tell what it is")
+    return card

@@ -1,0 +1,170 @@
+"""A new device from a handful of measurements: what is known of others, adapted.
+
+log latency on the new device = its speed + what is typical of the known devices + how it deviates: partly as they do
+among themselves (their empirical covariance), partly in rates of its own (linear and smooth in the shares of the kinds
+of work). A Gaussian process with Student's t noise: Rasmussen and Williams, Gaussian Processes for Machine Learning
+(2006), equations 2.23, 2.24 and 5.12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+from scipy.stats import t
+
+from predictor.assembled import Predicted
+from predictor.errors import TooFewRecordsError
+from predictor.features import FlagArray, FloatArray, Item
+from predictor.intervals import bounds
+from predictor.numbers import read_array, read_number, read_positive
+from predictor.prior import USUAL, Known, Prior, Scatter
+from predictor.robust import robust_process
+
+_SPEED = 0.15
+"""Uncertainty of the speed that the median measurement tells, in log latency."""
+_EXPECTED = 10
+"""How many measurements the expected size of errors is worth against those that were made."""
+_SCATTER_FREEDOM = np.array([0.7, 1.0, 1.0, 0.5, 0.5])
+"""Standard deviations of the logarithms of Scatter's numbers around the usual ones."""
+_MOST_FOR_SCATTER, _SCATTER_ROUNDS = 200, 2
+_FARTHEST = 3.0
+"""Standardised errors count up to this much in saying how wrong predictions are."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A prior and n measurements. `kind` names it in files."""
+
+    prior: Prior
+    measured: Known
+    speed: float
+    """Log latency in ms of what is typical."""
+    weights: FloatArray
+    precision: FloatArray
+    scatter: Scatter
+    inflation: float
+    """How much wider than the process says its errors are on measurements left out."""
+    left_out: FloatArray
+    """Log error on each measurement from all others, shape (n,)."""
+    kind = "adapted"
+    offset_ms = 0.0
+    residual = "few-shot"
+
+    def predict(self, items: Sequence[Item]) -> FloatArray:
+        known = self.prior.known(items)
+        shift = covariance(self.prior, known, self.measured, self.scatter) @ self.weights
+        latency_ms = np.exp(self.speed + known.log_ms + shift)
+        return np.where([_is_work(item) for item in items], latency_ms, 0.0)
+
+    def predict_interval(self, items: Sequence[Item], coverage: float) -> Predicted:
+        known = self.prior.known(items)
+        towards = covariance(self.prior, known, self.measured, self.scatter)
+        explained = np.einsum("ij,jk,ik->i", towards, self.precision, towards)
+        variance = np.maximum(variances(self.prior, known, self.scatter) - explained, 0) + self.scatter.noise**2
+        quantile = float(t.ppf((1 + coverage) / 2, _EXPECTED + len(self.weights)))
+        half_widths = quantile * self.inflation * np.sqrt(variance) + self.prior.doubt(items)
+        latency_ms = self.predict(items)
+        return Predicted(latency_ms, *bounds(latency_ms, half_widths))
+
+    def added(self, blocks: Sequence[Item], coverage: float) -> Predicted:
+        """Alone and in a network, a block is taken to cost the same."""
+        return self.predict_interval(blocks, coverage)
+
+    def knows(self, items: Sequence[Item]) -> FlagArray:
+        return self.prior.knows(items)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "prior": self.prior.to_json(),
+            "log_ms": self.measured.log_ms,
+            "deviations": self.measured.deviations,
+            "places": self.measured.places,
+            "speed": self.speed,
+            "weights": self.weights,
+            "precision": self.precision,
+            "scatter": self.scatter._asdict(),
+            "inflation": self.inflation,
+            "left_out": self.left_out,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Adapted:
+        """Raises ValueError, KeyError, TypeError or AttributeError on anything that is not such a model."""
+        prior, weights = Prior.from_json(data["prior"]), read_array(data, "weights", -1)
+        n = len(weights)
+        measured = Known(
+            read_array(data, "log_ms", n),
+            read_array(data, "deviations", n, len(prior.devices)),
+            read_array(data, "places", n, len(prior.space.centre)),
+        )
+        scatter = Scatter(*(float(read_positive(data["scatter"], name)) for name in Scatter._fields))
+        precision, inflation = read_array(data, "precision", n, n), float(read_positive(data, "inflation"))
+        left_out = read_array(data, "left_out", n)
+        return cls(prior, measured, read_number(data, "speed"), weights, precision, scatter, inflation, left_out)
+
+
+def adapt(prior: Prior, items: Sequence[Item], latency_ms: FloatArray) -> Adapted:
+    """From n >= 1 measured items. Raises TooFewRecordsError without any, UnknownOpError for an op that no known device
+    was measured with."""
+    if not len(items):
+        raise TooFewRecordsError("nothing is measured on the new device; 3 items are a start, 10 are good")
+    known = prior.known(items)
+    excess = np.log(latency_ms) - known.log_ms
+    speed = float(np.median(excess))
+    scatter = _likely_scatter(prior, known, excess - speed)
+    process = robust_process(covariance(prior, known, known, scatter), excess - speed, scatter.noise)
+    # Each measurement from all others: Rasmussen and Williams, 5.12
+    sharpness = np.diag(process.precision)
+    left_out = process.weights / sharpness
+    squares = np.minimum(left_out**2 * sharpness, _FARTHEST**2)
+    inflation = float(np.sqrt((_EXPECTED + squares.sum()) / (_EXPECTED + len(items))))
+    return Adapted(prior, known, speed, process.weights, process.precision, scatter, inflation, left_out)
+
+
+def covariance(prior: Prior, a: Known, b: Known, scatter: Scatter = USUAL) -> FloatArray:
+    """Prior covariance of the new device's deviations at a and b, shape (n, m)."""
+    among_known = scatter.among**2 * (a.deviations @ b.deviations.T) / len(prior.devices)
+    return np.asarray(among_known + prior.space.covariance(a.places, b.places, scatter) + _SPEED**2)
+
+
+def variances(prior: Prior, known: Known, scatter: Scatter = USUAL) -> FloatArray:
+    """Its diagonal, shape (n,)."""
+    among_known = scatter.among**2 * (known.deviations**2).mean(axis=1)
+    return np.asarray(among_known + prior.space.variances(known.places, scatter) + _SPEED**2)
+
+
+def _likely_scatter(prior: Prior, known: Known, values: FloatArray) -> Scatter:
+    """The most probable one given the values (n,): close to what is usual for a few, free for many."""
+    n = min(len(values), _MOST_FOR_SCATTER)
+    part = np.linspace(0, len(values) - 1, n).astype(int)
+    known = Known(*(array[part] for array in known))
+    values = values[part]
+    scatter = USUAL
+    for _ in range(_SCATTER_ROUNDS):
+        trust = robust_process(covariance(prior, known, known, scatter), values, scatter.noise).trust
+
+        def improbability(logs: FloatArray, trust: FloatArray = trust) -> float:
+            likely = Scatter(*(np.asarray(USUAL) * np.exp(logs)))
+            total = covariance(prior, known, known, likely) + np.diag(likely.noise**2 / trust)
+            factor = cho_factor(total, lower=True)
+            evidence = 0.5 * values @ cho_solve(factor, values) + np.log(np.diag(factor[0])).sum()
+            return float(evidence + 0.5 * ((logs / _SCATTER_FREEDOM) ** 2).sum())
+
+        found = minimize(
+            improbability,
+            np.log(np.asarray(scatter) / np.asarray(USUAL)),
+            method="L-BFGS-B",
+            bounds=[(-3.0, 3.0)] * len(USUAL),
+            options={"maxiter": 20},
+        )
+        scatter = Scatter(*(float(value) for value in np.asarray(USUAL) * np.exp(found.x)))
+    return scatter
+
+
+def _is_work(item: Item) -> bool:
+    return isinstance(item, tuple) or bool(item.nodes)

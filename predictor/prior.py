@@ -1,0 +1,292 @@
+"""What is known of latencies before a device is measured: how fast other devices were, and in what they differed.
+
+Each known device is a non-negative sum of work terms of its own, and what that left over on the items it was measured
+on. So every graph has a latency on every known device: measured, where it was one of those items, else predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.spatial.distance import cdist
+
+from predictor.errors import PredictorError
+from predictor.features import TERMS, FlagArray, FloatArray, Item, features_of
+from predictor.files import find_file, read_model, write_model
+from predictor.numbers import read_array, read_positive
+from predictor.physics import Physics, fit_physics
+from predictor.robust import NOISE, robust_process
+from predictor.samples import key_of
+
+FILE_KIND, FILE_VERSION = "prior", 1
+_SIZE_WEIGHT = 0.2
+"""Of the logarithm of the whole work, beside the shares that kinds of work have in it."""
+_OWN = 0.02
+"""Standard deviation of what is peculiar to one graph on one device."""
+_FEWEST_TO_CLEAN = 5
+"""From this many devices on, a measurement that no other device explains is taken for a disturbed one."""
+_MOST_TO_CLEAN_BY = 200
+"""So many items tell what a device's others should be: the cost is cubic in their number."""
+_DISTURBED = 0.12
+"""Log errors below this are never taken for a disturbance."""
+
+
+class Scatter(NamedTuple):
+    """How unlike two devices are: standard deviations in log latency."""
+
+    among: float = 1.0
+    """Of the new device's deviations, relative to the known devices' among themselves."""
+    slope: float = 0.3
+    """Of the change that a unit of a share of the work makes."""
+    bend: float = 0.05
+    """Of what changes otherwise, smoothly."""
+    reach: float = 1.0
+    """How far such a change reaches, in usual distances of two items."""
+    noise: float = NOISE
+    """Of two measurements in different sessions."""
+
+
+USUAL = Scatter()
+"""What phones were seen to differ by."""
+
+
+class Known(NamedTuple):
+    """Items on all D known devices."""
+
+    log_ms: FloatArray
+    """Typical log latency over the devices, each relative to its own speed. Shape (n,)."""
+    deviations: FloatArray
+    """Of each device from that, shape (n, D)."""
+    places: FloatArray
+    """Where the items are in the space of work, shape (n, p)."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Coordinates of work: which share each kind of work has in a typical device's time, and how much it is in all."""
+
+    typical: Physics
+    """Rates, up to a factor, of a device in the middle of the known ones."""
+    centre: FloatArray
+    unit: float
+    """A usual distance between two items."""
+
+    def places(self, terms: FloatArray) -> FloatArray:
+        """Shape (n, terms + 1) for work terms (n, terms)."""
+        work = terms * self.typical.rates
+        total = np.maximum(work.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+        return np.asarray(np.hstack([work / total, _SIZE_WEIGHT * np.log(total)]) - self.centre)
+
+    def covariance(self, a: FloatArray, b: FloatArray, scatter: Scatter = USUAL) -> FloatArray:
+        """Of the relation of two devices at places (n, p) and (m, p): shape (n, m), in squared log units."""
+        bend = np.exp(-0.5 * cdist(a, b, "sqeuclidean") / (scatter.reach * self.unit) ** 2)
+        return np.asarray(scatter.slope**2 * (a @ b.T) + scatter.bend**2 * bend)
+
+    def variances(self, places: FloatArray, scatter: Scatter = USUAL) -> FloatArray:
+        """Its diagonal, shape (n,)."""
+        return np.asarray(scatter.slope**2 * (places**2).sum(axis=1) + scatter.bend**2)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """J items on D known devices. Made by learn, read by load."""
+
+    devices: tuple[str, ...]
+    rates: FloatArray
+    """ms per unit of each work term, shape (D, terms)."""
+    space: Space
+    keys: tuple[str, ...]
+    terms: FloatArray
+    """Work of the known items, shape (J, terms)."""
+    residuals: FloatArray
+    """log(measured / sum of work), shape (J, D); where a device was not measured, what its other residuals say."""
+
+    @classmethod
+    def learn(cls, devices: Mapping[str, tuple[Sequence[Item], Sequence[float] | FloatArray]]) -> Prior:
+        """From the items measured on each device and their latencies in ms. Raises PredictorError without any."""
+        if not devices or any(not len(items) for items, _ in devices.values()):
+            raise PredictorError("a prior is learned from at least one device, and a measured item on each")
+        places = {key_of(item): item for items, _ in devices.values() for item in items}
+        keys = tuple(places)
+        terms = features_of(list(places.values())).terms
+        log_ms = np.full((len(keys), len(devices)), np.nan)
+        for column, (items, latency_ms) in enumerate(devices.values()):
+            rows: dict[str, list[float]] = {}
+            for item, value in zip(items, latency_ms, strict=True):
+                rows.setdefault(key_of(item), []).append(float(value))
+            for key, values in rows.items():
+                log_ms[keys.index(key), column] = np.log(np.median(values))
+        rates, seen = _rates(terms, log_ms)
+        space = _space(terms, rates, seen)
+        physics = np.log(terms @ rates.T)
+        residuals = _filled(log_ms - physics, space.places(terms), space)
+        if len(devices) >= _FEWEST_TO_CLEAN:
+            residuals = _cleaned(physics + residuals, space.places(terms), space) - physics
+        return cls(tuple(devices), rates, space, keys, terms, residuals)
+
+    def known(self, items: Sequence[Item]) -> Known:
+        """Raises UnknownOpError for an op that no known device was measured with."""
+        terms = features_of(items).terms
+        self.space.typical.predict(terms)  # raises for what it does not know
+        places = self.space.places(terms)
+        log_ms = np.log(np.maximum(terms @ self.rates.T, np.finfo(float).tiny))
+        rows = [self._row.get(key_of(item), -1) for item in items]
+        measured = np.array(rows, dtype=int) >= 0
+        log_ms[measured] += self.residuals[np.array(rows, dtype=int)[measured]]
+        if not measured.all():
+            log_ms[~measured] += self.space.covariance(places[~measured], self._places) @ self._weights
+        relative = log_ms - self._speeds
+        middle = np.median(relative, axis=1)
+        return Known(middle, relative - middle[:, None], places)
+
+    def knows(self, items: Sequence[Item]) -> FlagArray:
+        """Whether known devices were measured with all ops of each item, shape (n,)."""
+        return self.space.typical.knows(features_of(items).terms)
+
+    def doubt(self, items: Sequence[Item]) -> FloatArray:
+        """What log error to allow for work that no known device was measured with, shape (n,)."""
+        return self.space.typical.doubt(features_of(items).terms)
+
+    @cached_property
+    def _row(self) -> dict[str, int]:
+        return {key: row for row, key in enumerate(self.keys)}
+
+    @cached_property
+    def _places(self) -> FloatArray:
+        return self.space.places(self.terms)
+
+    @cached_property
+    def _weights(self) -> FloatArray:
+        """What carries the residuals over to other items, shape (J, D)."""
+        return _smoothing(self._places, self.residuals, self.space)
+
+    @cached_property
+    def _speeds(self) -> FloatArray:
+        """Of each device: its median log latency over the known items, shape (D,)."""
+        return np.asarray(np.median(np.log(self.terms @ self.rates.T) + self.residuals, axis=0))
+
+    def save(self, path: str | Path, card: Mapping[str, Any] | None = None) -> None:
+        """Writes one JSON file with a checksum."""
+        write_model(path, FILE_KIND, FILE_VERSION, self.to_json(), card)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Prior:
+        """What save wrote, or a shipped one by name, such as "phones49". Raises FormatError for a file that is missing,
+        damaged, changed, of another kind or version."""
+        return read_model(find_file(path, "priors"), FILE_KIND, FILE_VERSION, lambda file: cls.from_json(file.content))
+
+    def to_json(self) -> dict[str, Any]:
+        used = np.flatnonzero(self.space.typical.rates > 0)
+        return {
+            "devices": list(self.devices),
+            "terms": [TERMS[column] for column in used],
+            "typical": self.space.typical.to_json(),
+            "centre": self.space.centre[[*used, -1]],
+            "unit": self.space.unit,
+            "rates": self.rates[:, used],
+            "keys": list(self.keys),
+            "work": self.terms[:, used],
+            "residuals": self.residuals,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Prior:
+        """Raises ValueError, KeyError, TypeError or AttributeError on anything that is not a prior."""
+        devices, keys = (tuple(str(name) for name in data[name_of]) for name_of in ("devices", "keys"))
+        columns = [TERMS.index(term) for term in data["terms"]]
+        if not devices or not keys or len(set(columns)) < len(columns) or len(set(keys)) < len(keys):
+            raise ValueError("a prior needs devices and items, each once")
+        rates, terms = np.zeros((len(devices), len(TERMS))), np.zeros((len(keys), len(TERMS)))
+        rates[:, columns] = read_positive(data, "rates", len(devices), len(columns))
+        terms[:, columns] = read_array(data, "work", len(keys), len(columns))
+        if (terms < 0).any() or not (terms > 0).any(axis=1).all():
+            raise ValueError("work must be above zero")
+        typical = Physics.from_json(data["typical"])
+        if not np.array_equal(np.flatnonzero(typical.rates > 0), np.sort(columns)):
+            raise ValueError("the typical rates are not those of the devices")
+        centre = np.zeros(len(TERMS) + 1)
+        centre[[*columns, -1]] = read_array(data, "centre", len(columns) + 1)
+        space = Space(typical, centre, float(read_positive(data, "unit")))
+        return cls(devices, rates, space, keys, terms, read_array(data, "residuals", len(keys), len(devices)))
+
+
+def find_prior(prior: Prior | str | Path) -> Prior:
+    """The prior itself, or the one of that name or file."""
+    return prior if isinstance(prior, Prior) else Prior.load(prior)
+
+
+def _rates(terms: FloatArray, log_ms: FloatArray) -> tuple[FloatArray, FlagArray]:
+    """Rates (D, terms) of each device, and which terms any of them was measured with. What a device was not measured
+    with costs in proportion to what it costs on the others."""
+    fitted = []
+    for column in log_ms.T:
+        measured = np.isfinite(column)
+        fitted.append(fit_physics(terms[measured], np.exp(column[measured])))
+    rates, seen = np.array([physics.rates for physics in fitted]), np.array([physics.seen for physics in fitted])
+    speeds = np.nanmedian(log_ms - np.log(terms @ _typical(rates, seen)[:, None]), axis=0)
+    typical = _typical(rates / np.exp(speeds)[:, None], seen)
+    rates = np.asarray(np.where(rates > 0, rates, typical * np.exp(speeds)[:, None]), dtype=float)
+    measured_with: FlagArray = np.any(seen, axis=0)
+    return rates, measured_with
+
+
+def _typical(rates: FloatArray, seen: FlagArray) -> FloatArray:
+    """Median of the devices that have a rate, preferring those that were measured with such work. Shape (terms,)."""
+    result = np.zeros(rates.shape[1])
+    for column in np.flatnonzero((rates > 0).any(axis=0)):
+        chosen = seen[:, column] if seen[:, column].any() else rates[:, column] > 0
+        result[column] = np.median(rates[chosen, column])
+    return result
+
+
+def _space(terms: FloatArray, rates: FloatArray, seen: FlagArray) -> Space:
+    relative = rates / np.exp(np.median(np.log(terms @ rates.T), axis=0))[:, None]
+    typical = Physics(np.median(relative, axis=0), seen)
+    places = Space(typical, np.zeros(len(TERMS) + 1), 1.0).places(terms)
+    unit = float(np.median(cdist(places, places))) if len(places) > 1 else 1.0
+    return Space(typical, places.mean(axis=0), max(unit, 1e-3))
+
+
+def _smoothing(places: FloatArray, residuals: FloatArray, space: Space) -> FloatArray:
+    covariance = space.covariance(places, places) + _OWN**2 * np.eye(len(places))
+    return np.asarray(cho_solve(cho_factor(covariance, lower=True), residuals))
+
+
+def _filled(residuals: FloatArray, places: FloatArray, space: Space) -> FloatArray:
+    """With every NaN replaced by what the device's other residuals say."""
+    result = residuals.copy()
+    for column in result.T:
+        missing = np.isnan(column)
+        if missing.any():
+            weights = _smoothing(places[~missing], column[~missing], space)
+            column[missing] = space.covariance(places[missing], places[~missing]) @ weights
+    return result
+
+
+def _cleaned(log_ms: FloatArray, places: FloatArray, space: Space) -> FloatArray:
+    """Log latencies (J, D) with the disturbed ones replaced by what the device's others say: a phone whose work is
+    moved to its little cores, or that is hot, takes several times as long for a while."""
+    result = log_ms.copy()
+    relation = space.covariance(places, places)
+    part = np.linspace(0, len(places) - 1, min(len(places), _MOST_TO_CLEAN_BY)).astype(int)
+    for _ in range(3):
+        relative = result - np.median(result, axis=0)
+        middle = np.median(relative, axis=1, keepdims=True)
+        deviations = relative - middle
+        spread = 1.4826 * np.median(np.abs(deviations), axis=0)
+        usual = np.clip(deviations, -3 * spread, 3 * spread)
+        for device in range(log_ms.shape[1]):
+            others = np.delete(usual, device, axis=1)
+            covariance = others @ others.T / others.shape[1] + relation
+            process = robust_process(covariance[np.ix_(part, part)], deviations[part, device])
+            errors = deviations[:, device] - covariance[:, part] @ process.weights
+            limit = max(4 * 1.4826 * float(np.median(np.abs(errors))), _DISTURBED)
+            disturbed = np.abs(errors) > limit
+            result[disturbed, device] -= errors[disturbed]
+    return result

@@ -1,0 +1,137 @@
+"""What a predictor takes: records, tables of configurations, or anything that lowers itself to a graph."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from archspace.configurations import graphs_of
+from archspace.graph import Graph
+from archspace.records import LatencyRecord, Setup, Status, single_setup
+from predictor.errors import PredictorError
+from predictor.features import FlagArray, FloatArray, Item
+
+
+class Lowerable(Protocol):
+    """A block or an architecture: whatever lowers itself to a Graph."""
+
+    def graph(self, batch: int = 1) -> Graph:
+        """The graph for inputs of that batch."""
+        ...
+
+
+class Sample(NamedTuple):
+    """n measured items of one setup."""
+
+    items: list[Item]
+    latency_ms: FloatArray
+    setup: Setup
+
+    @property
+    def is_network(self) -> FlagArray:
+        return np.array([is_network(item) for item in self.items], dtype=bool)
+
+    def take(self, chosen: FlagArray) -> Sample:
+        """The part where `chosen`, shape (n,), is true."""
+        items = [item for item, wanted in zip(self.items, chosen, strict=True) if wanted]
+        return Sample(items, self.latency_ms[chosen], self.setup)
+
+
+def is_network(item: Item) -> bool:
+    """Whether it is made of blocks: a graph whose nodes have scopes, or a network in pieces."""
+    return isinstance(item, tuple) or item.is_network
+
+
+def key_of(item: Item) -> str:
+    """Equal for equal computations; a network in pieces is known by its pieces in their order."""
+    if isinstance(item, Graph):
+        return item.key
+    return hashlib.sha256("".join(piece.key for piece in item).encode()).hexdigest()[:32]
+
+
+def items_of(given: Any, batch: int = 1) -> list[Item]:
+    """Graphs, and networks in pieces, of whatever `given` holds: records, graphs, tuples of graphs, blocks or
+    architectures, or the rows of a table (archspace.configurations). Raises PredictorError, RecordError for a bad
+    row."""
+    if hasattr(given, "columns"):
+        return list(graphs_of(given, batch))
+    if not isinstance(given, Sequence | np.ndarray) or isinstance(given, str):
+        raise PredictorError(f"a sequence of blocks, architectures or graphs is needed, got {given!s:.60}")
+    return [_lower(item, batch) for item in given]
+
+
+def sample_of(given: Any, latency_ms: Iterable[float] | None, setup: Setup | None) -> Sample:
+    """Measured records, or items with their latencies in ms. Raises RecordError when records' setups mix,
+    PredictorError when latencies are missing, too many, or no finite numbers above zero."""
+    if latency_ms is None:
+        return _sample_of_records(given)
+    setup = setup or unknown_setup(_batch_of(given))
+    items = items_of(given, setup.batch)
+    try:
+        values = np.asarray(list(latency_ms), dtype=float)
+    except (TypeError, ValueError) as error:
+        raise PredictorError(f"the latencies in ms are not numbers: {error}") from error
+    if values.shape != (len(items),):
+        raise PredictorError(f"{len(items)} items need as many latencies in ms, got an array of shape {values.shape}")
+    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+    if len(bad):
+        raise PredictorError(f"latency {bad[0]} is {values[bad[0]]:g} ms: leave out what could not be measured")
+    return Sample(items, values, setup)
+
+
+def unknown_setup(batch: int = 1) -> Setup:
+    """Stands where latencies come without a word on what they were measured on."""
+    return Setup("unknown device", "unknown processor", "unknown", "unknown runtime", "", batch=batch)
+
+
+def _sample_of_records(records: Any) -> Sample:
+    records = list(records)
+    strange = next((r for r in records if not isinstance(r, LatencyRecord)), None)
+    if strange is not None:
+        raise PredictorError(f"{strange!r:.60} is no latency record; give the latencies in ms as the second argument")
+    setup = single_setup(records)
+    usable = [r for r in records if r.status is Status.OK and r.graph.nodes]
+    for record in usable:
+        if record.kind == "network" and not record.graph.is_network:
+            raise PredictorError(
+                f"the network {record.name} does not name its blocks; use graph.scoped() or archspace.graph.chain"
+            )
+    kept = [r for r in usable if r.kind == "block"] + steady([r for r in usable if r.kind == "network"])
+    return Sample([r.graph for r in kept], np.array([r.latency_ms for r in kept], dtype=float), setup)
+
+
+def steady(records: Sequence[LatencyRecord]) -> list[LatencyRecord]:
+    """Without measurements that call themselves unstable, unless those are most: a handful of networks has no room for
+    one that a busy machine made five times slower."""
+    stable = [r for r in records if r.measurement and r.measurement.is_stable]
+    return stable if 2 * len(stable) >= len(records) else list(records)
+
+
+def _batch_of(given: Any) -> int:
+    first = given[0] if isinstance(given, Sequence) and len(given) else None
+    while isinstance(first, tuple) and first:
+        first = first[0]
+    return first.inputs[0][0] if isinstance(first, Graph) else 1
+
+
+def _lower(item: Any, batch: int) -> Item:
+    if isinstance(item, tuple) and item and all(isinstance(piece, Graph) for piece in item):
+        for piece in item:
+            _lower(piece, batch)
+        return item
+    if isinstance(item, LatencyRecord):
+        item = item.graph
+    if isinstance(item, Graph):
+        if item.inputs[0][0] != batch:
+            raise PredictorError(
+                f"the graph takes batches of {item.inputs[0][0]}, but the predictor was fitted on batches of {batch}; "
+                f"build it with graph(batch={batch})"
+            )
+        return item
+    if not callable(getattr(item, "graph", None)):
+        raise PredictorError(f"a block, an architecture or a graph is needed, got {item!r:.60}")
+    lowered: Graph = item.graph(batch)
+    return lowered

@@ -1,0 +1,154 @@
+import pytest
+
+from archspace.blocks import ConvBlock, MBConv
+from archspace.forms.structure import clamped_nodes
+from archspace.graph import Graph, GraphBuilder, chain
+from archspace.ops import Activation, ActivationKind, Add, Conv2d, FullyConnected, GlobalAvgPool, Mul, Pool2d
+from predictor.errors import PredictorError, UnknownOpError
+from predictor.features import TERMS, work_terms
+from predictor.kernel_times import describe
+from predictor.kernels import is_kernel, kernels_of
+from predictor.predictor import LatencyPredictor
+
+RELU, RELU6, HARD_SWISH = ActivationKind.RELU, ActivationKind.RELU6, ActivationKind.HARD_SWISH
+
+
+def names(graph: Graph, fusion="cpu") -> list[str]:
+    """The ops of each kernel."""
+    return ["+".join(node.op.kind for node in kernel.nodes) for kernel in kernels_of(graph, fusion)]
+
+
+def test_relu6_is_fused_into_the_convolution_before_it():
+    assert names(MBConv(16, 24, 28, 28, activation=RELU6).graph()) == ["conv+activation", "conv+activation", "conv"]
+
+
+def test_on_a_cpu_hard_swish_and_the_gate_of_squeeze_excite_are_kernels_of_their_own():
+    block = MBConv(16, 24, 28, 28, activation=HARD_SWISH, se=0.25)
+    assert names(block.graph()) == [
+        "conv", "activation", "conv", "activation", "global_avg_pool", "conv+activation", "conv", "activation", "mul",
+        "conv",
+    ]  # fmt: skip
+
+
+def test_on_a_gpu_activations_are_linked_and_the_gate_waits_for_its_factors():
+    block = MBConv(16, 24, 28, 28, activation=HARD_SWISH, se=0.25)
+    assert names(block.graph(), "gpu") == [
+        "conv+activation", "conv+activation", "global_avg_pool", "conv+activation", "conv+activation", "mul", "conv",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fusion", "last"), [("cpu", ["conv", "add"]), ("gpu", ["conv+add"])])
+def test_a_gpu_links_the_residual_sum_to_the_convolution_that_ends_last(fusion, last):
+    assert names(MBConv(16, 16, 28, 28).graph(), fusion)[2:] == last
+
+
+def test_a_sum_is_not_linked_to_what_runs_before_its_other_side():
+    builder = GraphBuilder((1, 8, 8, 4))
+    left = builder.add("left", Conv2d(4), 0)
+    right = builder.add("right", Pool2d("max", (3, 3)), 0)
+    builder.add("sum", Add(), left, right)
+    assert names(builder.build(), "gpu") == ["conv", "pool+add"]
+
+
+def test_a_product_that_repeats_its_first_factor_is_not_linked():
+    builder = GraphBuilder((1, 8, 8, 4))
+    pooled = builder.add("pool", GlobalAvgPool(keep_dims=True), 0)
+    builder.add("scale", Mul(), pooled, 0)
+    assert names(builder.build(), "gpu") == ["global_avg_pool", "mul"]
+
+
+@pytest.mark.parametrize("fusion", ["cpu", "gpu"])
+def test_what_is_needed_elsewhere_is_not_fused_away(fusion):
+    builder = GraphBuilder((1, 8, 8, 4))
+    x = builder.add("conv", Conv2d(4), 0)
+    builder.add("sum", Add(), builder.add("relu", Activation(RELU), x), x)
+    assert names(builder.build(), fusion) == (
+        ["conv", "activation", "add"] if fusion == "cpu" else ["conv", "activation+add"]
+    )
+
+
+def test_inputs_of_a_kernel_are_those_of_its_op_first():
+    (*_, last) = kernels_of(MBConv(16, 16, 28, 28, expand=6).graph(), "gpu")
+    assert last.inputs == ((1, 28, 28, 96), (1, 28, 28, 16))
+    assert describe(last) == "conv+add 28x28x96 -> 28x28x16"
+
+
+def test_a_network_falls_into_the_kernels_of_its_blocks():
+    blocks = [ConvBlock(3, 16, 32, 32, stride=2), MBConv(16, 16, 16, 16), MBConv(16, 16, 16, 16)]
+    network = chain([(f"b{i}", block.graph()) for i, block in enumerate(blocks)])
+    apart = [kernel.key for block in blocks for kernel in kernels_of(block.graph())]
+    together = kernels_of(network)
+    assert [kernel.key for kernel in together] == apart
+    assert len(set(apart)) == len(apart) - 4  # the second MBConv is the first once more
+    assert not any(kernel.is_network for kernel in together)
+
+
+@pytest.mark.parametrize("activation", [RELU6, HARD_SWISH])
+def test_kernels_do_the_work_of_the_whole(activation):
+    graph = MBConv(16, 16, 28, 28, activation=activation, se=0.25).graph()
+    per_call = TERMS.index("calls")
+    parts, whole = work_terms(kernels_of(graph)), work_terms([graph])[0]
+    whole[per_call] = len(parts)
+    assert parts.sum(axis=0) == pytest.approx(whole)
+
+
+def test_features_and_files_agree_on_what_is_fused():
+    graph = MBConv(16, 16, 28, 28, activation=RELU6, se=0.25).graph()
+    (row,) = work_terms([graph])
+    assert row[TERMS.index("launches")] == len(kernels_of(graph)) == len(graph.nodes) - len(clamped_nodes(graph))
+
+
+def test_an_identity_has_no_kernels_and_one_op_is_one():
+    builder = GraphBuilder((1, 4))
+    builder.add("linear", FullyConnected(2), 0)
+    assert kernels_of(Graph(((1, 8, 8, 3),), ())) == []
+    assert is_kernel(builder.build())
+    assert not is_kernel(MBConv(16, 16, 28, 28).graph(), "gpu")
+
+
+def test_an_unknown_fusion_is_refused():
+    with pytest.raises(PredictorError, match=r"unknown fusion 'npu'; known: cpu, gpu"):
+        kernels_of(MBConv(16, 16, 28, 28).graph(), "npu")
+
+
+def measured_kernels(fusion):
+    """Kernels of several blocks, in ms: 0.01 to start and 1e-6 per MAC, the same on every such device."""
+    blocks = [
+        MBConv(cin, cout, size, size, kernel=kernel, activation=HARD_SWISH)
+        for cin, cout, size in ((16, 16, 28), (16, 24, 14), (24, 32, 14), (32, 32, 7), (48, 48, 28), (64, 64, 14))
+        for kernel in (3, 5)
+    ]
+    kernels = {kernel.key: kernel for block in blocks for kernel in kernels_of(block.graph(), fusion)}
+    return list(kernels.values()), [0.01 + 1e-6 * kernel.macs for kernel in kernels.values()]
+
+
+@pytest.mark.parametrize("fusion", ["cpu", "gpu"])
+def test_a_network_is_predicted_from_its_kernels_alone(fusion):
+    predictor = LatencyPredictor(residual="none").fit(*measured_kernels(fusion))
+    blocks = [MBConv(16, 24, 28, 28, stride=2, activation=HARD_SWISH), MBConv(24, 24, 14, 14, activation=HARD_SWISH)]
+    network = chain([(f"b{i}", block.graph()) for i, block in enumerate(blocks)])
+    kernels = kernels_of(network, fusion)
+    assert predictor.predict([network])[0] == pytest.approx(predictor.predict(kernels).sum())
+    assert predictor.predict([network])[0] == pytest.approx(0.01 * len(kernels) + 1e-6 * network.macs, rel=0.05)
+    assert predictor.predict(blocks).sum() == pytest.approx(predictor.predict([network])[0])
+    assert predictor.predict([tuple(kernels)]) == pytest.approx(predictor.predict([network]))
+
+
+def test_whole_networks_beside_the_kernels_give_slope_and_offset(tmp_path):
+    kernels, latency_ms = measured_kernels("cpu")
+    networks = [
+        chain([(f"b{cin}", MBConv(cin, 24, side, side, kernel=kernel).graph()) for cin in (16, 24)])
+        for side in (7, 14, 28)
+        for kernel in (3, 5)
+    ]
+    whole_ms = [1 + 1.2 * (0.01 * len(kernels_of(network)) + 1e-6 * network.macs) for network in networks]
+    predictor = LatencyPredictor(residual="none").fit([*kernels, *networks], [*latency_ms, *whole_ms])
+    assert predictor.predict(networks) == pytest.approx(whole_ms, rel=0.02)
+    predictor.save(tmp_path / "p.json")
+    assert (LatencyPredictor.load(tmp_path / "p.json").predict(networks) == predictor.predict(networks)).all()
+
+
+def test_an_op_that_no_kernel_had_is_refused():
+    predictor = LatencyPredictor(residual="none").fit(*measured_kernels("cpu"))
+    with pytest.raises(UnknownOpError, match="pool"):
+        predictor.predict([MBConv(16, 16, 28, 28, se=0.25).graph()])
