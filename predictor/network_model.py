@@ -29,8 +29,8 @@ _PRIOR_DEVIATION = 0.2
 and 20 % below the whole."""
 _NOISE = 0.02
 """Relative error left over when slope and offset are right."""
-_LEAST_SHARE = 0.1
-"""A negative offset never takes more than the rest from a network smaller than those it was fitted on."""
+_LEAST_SHARE = 0.5
+"""Of slope x its blocks that a network keeps, however much a negative offset, fitted on larger ones, would take."""
 _ITERATIONS = 10
 
 

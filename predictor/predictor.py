@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from archspace.records import Setup
@@ -20,8 +21,9 @@ from predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
 from predictor.fitting import fit_model
 from predictor.intervals import check_coverage
 from predictor.prior import Prior, find_prior
-from predictor.samples import items_of, sample_of
+from predictor.samples import distinct, items_of, sample_of
 
+_PART = 1 << 16
 _MODELS: dict[str, Callable[[Mapping[str, Any]], Model]] = {
     "assembled": Assembled.from_json,
     "adapted": Adapted.from_json,
@@ -68,17 +70,20 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         """ms, shape (n,), of items as fit takes them. A graph whose nodes have scopes is a network, and so is a tuple
         of graphs; any other is a block; one without nodes takes exactly 0. Raises NotFittedError, and UnknownOpError
         for an op that nothing measured had."""
-        items = self._items(X)
-        return self.model_.predict(items)
+        parts = [self.model_.predict(items)[numbers] for items, numbers in self._parts(X)]
+        return np.concatenate([np.zeros(0), *parts])
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> tuple[FloatArray, FloatArray]:  # noqa: N803
         """(low, high) in ms, each of shape (n,): where a measurement lies with probability `coverage`, if the items are
         like the measured ones; wider for those that are not. Raises as predict does, and PredictorError for a coverage
         outside (0, 1)."""
         check_coverage(coverage)
-        items = self._items(X)
-        predicted = self.model_.predict_interval(items, coverage)
-        return predicted.low_ms, predicted.high_ms
+        nothing = np.zeros((2, 0))
+        parts = [
+            np.array(self.model_.predict_interval(items, coverage)[1:])[:, numbers] for items, numbers in self._parts(X)
+        ]
+        low_ms, high_ms = np.concatenate([nothing, *parts], axis=1)
+        return low_ms, high_ms
 
     def knows(self, X: Any) -> FlagArray:  # noqa: N803
         """Whether all ops of each item were measured, so that predict does not raise UnknownOpError. Shape (n,)."""
@@ -104,6 +109,14 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
             table[taken] = values
             tables.append(table)
         return Predicted(*tables)
+
+    def _parts(self, given: Any) -> Iterator[tuple[list[Item], NDArray[np.intp]]]:
+        """A million graphs take gigabytes, so they are lowered in parts; equal ones within a part count once."""
+        count = len(given) if hasattr(given, "__len__") else 0
+        for start in range(0, max(count, 1), _PART):
+            part = given.iloc[start : start + _PART] if hasattr(given, "iloc") else given
+            part = given[start : start + _PART] if isinstance(part, (list, tuple, np.ndarray)) else part
+            yield distinct(self._items(part))
 
     def _items(self, given: Any) -> list[Item]:
         if not hasattr(self, "model_"):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archspace.configurations import graphs_of
 from archspace.graph import Graph
@@ -60,7 +61,29 @@ def items_of(given: Any, batch: int = 1) -> list[Item]:
         return list(graphs_of(given, batch))
     if not isinstance(given, Sequence | np.ndarray) or isinstance(given, str):
         raise PredictorError(f"a sequence of blocks, architectures or graphs is needed, got {given!s:.60}")
-    return [_lower(item, batch) for item in given]
+    # Networks are made of the same blocks again and again: each is lowered once.
+    lowered: dict[Any, Item] = {}
+    return [_lower_once(item, batch, lowered) for item in given]
+
+
+def _lower_once(item: Any, batch: int, lowered: dict[Any, Item]) -> Item:
+    if isinstance(item, (Graph, tuple, LatencyRecord)):
+        return _lower(item, batch)
+    try:
+        found = lowered.get(item)
+    except TypeError:  # not hashable
+        return _lower(item, batch)
+    if found is None:
+        found = lowered[item] = _lower(item, batch)
+    return found
+
+
+def distinct(items: Sequence[Item]) -> tuple[list[Item], NDArray[np.intp]]:
+    """The different objects among n items, and the number of each item's among them, shape (n,)."""
+    places: dict[int, int] = {}
+    numbers = np.array([places.setdefault(id(item), len(places)) for item in items], dtype=np.intp)
+    _, first = np.unique(numbers, return_index=True)
+    return [items[index] for index in first], numbers
 
 
 def sample_of(given: Any, latency_ms: Iterable[float] | None, setup: Setup | None) -> Sample:
@@ -92,7 +115,7 @@ def _sample_of_records(records: Any) -> Sample:
     strange = next((r for r in records if not isinstance(r, LatencyRecord)), None)
     if strange is not None:
         raise PredictorError(f"{strange!r:.60} is no latency record; give the latencies in ms as the second argument")
-    setup = single_setup(records)
+    setup = single_setup(records) if records else unknown_setup()
     usable = [r for r in records if r.status is Status.OK and r.graph.nodes]
     for record in usable:
         if record.kind == "network" and not record.graph.is_network:

@@ -115,7 +115,7 @@ def test_networks_take_offset_plus_slope_times_their_blocks(fitted):
     truth = [0.4 + 1.1 * sum(map(true_latency_ms, n.segments())) for n in networks]
     assert fitted.predict(networks) == pytest.approx(truth, rel=0.04)
     sums = [fitted.predict([unscoped(s) for s in n.segments()]).sum() for n in networks]
-    by_hand = fitted.network_offset_ms_ + fitted.network_slope_ * np.array(sums)
+    by_hand = fitted.network_offset_ms_ + fitted.model_.networks.slope * np.array(sums)
     assert fitted.predict(networks) == pytest.approx(by_hand)
 
 
@@ -253,14 +253,14 @@ def test_what_is_not_a_list_of_blocks_is_refused(fitted, items):
 
 
 def test_an_unknown_residual_is_refused():
-    with pytest.raises(PredictorError, match="'forest'"):
-        LatencyPredictor("forest").fit(block_records(BLOCKS[:10]))
+    with pytest.raises(PredictorError, match="'magic'"):
+        LatencyPredictor("magic").fit(block_records(BLOCKS[:10]))
 
 
 def test_scikit_learn_can_clone_it(fitted):
     copy = sklearn.base.clone(LatencyPredictor("gp", random_state=3))
-    assert copy.get_params() == {"residual": "gp", "random_state": 3}
-    assert not hasattr(sklearn.base.clone(fitted), "blocks_")
+    assert copy.get_params() == {"residual": "gp", "random_state": 3, "prior": None}
+    assert not hasattr(sklearn.base.clone(fitted), "model_")
 
 
 def test_importing_the_package_imports_nothing_heavy():
