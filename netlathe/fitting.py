@@ -97,11 +97,9 @@ def known_devices(profiles: Sequence[Path] | None, *, few_shot: bool) -> Prior |
     """The prior to adapt: what these profiles of similar devices say, else the shipped one of phones, else none."""
     if not profiles:
         return "phones49" if few_shot else None
-    from predictor.prior import Prior
-    from predictor.samples import sample_of
+    from predictor import Prior
 
-    samples = {str(path): sample_of(records_of_one_setup(path, ""), None, None) for path in profiles}
-    return Prior.learn({path: (sample.items, sample.latency_ms) for path, sample in samples.items()})
+    return Prior.learn({str(path): (records_of_one_setup(path, ""), None) for path in profiles})
 
 
 def records_of_one_setup(path: Path, setup_key: str, latency_column: str = "latency_ms") -> list[LatencyRecord]:

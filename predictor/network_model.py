@@ -133,8 +133,10 @@ def _fit(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
     deviations = _PRIOR_DEVIATION * np.median(latency_ms) / np.maximum(np.median(rows, axis=0), 1e-12)
     deviations[0] = _PRIOR_DEVIATION
     relative = rows / latency_ms[:, None]
-    # Weights cost time to fetch. A call that is not made saves time, but less than the fastest block took with it.
-    least = np.array([0.0, -np.inf, 0.0, -float(sums.least_ms.min())])
+    # Weights cost time to fetch. A call that is not made saves time, but less than the fastest block took with it, and
+    # no saving leaves less than that share of the smallest network.
+    most_saved = (1 - _LEAST_SHARE) * float(sums.latency_ms.min())
+    least = np.array([0.0, -most_saved, 0.0, -float(sums.least_ms.min())])
     most = np.array([np.inf, np.inf, np.inf, 0.0])
     weights, noise, found = np.ones(len(latency_ms)), _NOISE, _PRIOR
     for _ in range(_ITERATIONS):

@@ -112,7 +112,7 @@ def _draw_coverage(axes: Axes, splits: Mapping[str, Predictions]) -> None:
         axes.plot(nominal, 100 * points.coverages(), "o-", color=_COLOURS[split], markersize=4, label=label)
     axes.set(title="coverage of the intervals", xlabel="nominal coverage (%)", ylabel="measurements inside (%)")
     axes.set(xlim=(48, 97), ylim=(min(40, *axes.get_ylim()), 102), xticks=nominal)
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    axes.legend(frameon=False, fontsize=9, loc="best")
 
 
 def _scatter(axes: Axes, split: str, x: NDArray[np.float64], y: NDArray[np.float64], label: str | None) -> None:

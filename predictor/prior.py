@@ -22,7 +22,7 @@ from predictor.files import find_file, read_model, write_model
 from predictor.numbers import read_array, read_positive
 from predictor.physics import Physics, fit_physics
 from predictor.robust import NOISE, robust_process
-from predictor.samples import key_of
+from predictor.samples import key_of, sample_of
 
 FILE_KIND, FILE_VERSION = "prior", 1
 _SIZE_WEIGHT = 0.2
@@ -108,27 +108,29 @@ class Prior:
     """log(measured / sum of work), shape (J, D); where a device was not measured, what its other residuals say."""
 
     @classmethod
-    def learn(cls, devices: Mapping[str, tuple[Sequence[Item], Sequence[float] | FloatArray]]) -> Prior:
-        """From the items measured on each device and their latencies in ms. Raises PredictorError without any."""
-        if not devices or any(not len(items) for items, _ in devices.values()):
+    def learn(cls, devices: Mapping[str, tuple[Any, Any]]) -> Prior:
+        """From what was measured on each device: (X, y) as LatencyPredictor.fit takes them, y in ms, or (records,
+        None). Raises PredictorError without any, and as fit does."""
+        samples = {name: sample_of(given, latency_ms, None) for name, (given, latency_ms) in devices.items()}
+        if not samples or any(not sample.items for sample in samples.values()):
             raise PredictorError("a prior is learned from at least one device, and a measured item on each")
-        places = {key_of(item): item for items, _ in devices.values() for item in items}
-        keys = tuple(places)
-        terms = features_of(list(places.values())).terms
-        log_ms = np.full((len(keys), len(devices)), np.nan)
-        for column, (items, latency_ms) in enumerate(devices.values()):
-            rows: dict[str, list[float]] = {}
-            for item, value in zip(items, latency_ms, strict=True):
-                rows.setdefault(key_of(item), []).append(float(value))
-            for key, values in rows.items():
-                log_ms[keys.index(key), column] = np.log(np.median(values))
+        items = {key_of(item): item for sample in samples.values() for item in sample.items}
+        rows = {key: row for row, key in enumerate(items)}
+        terms = features_of(list(items.values())).terms
+        log_ms = np.full((len(items), len(devices)), np.nan)
+        for column, sample in enumerate(samples.values()):
+            repeated: dict[int, list[float]] = {}
+            for item, value in zip(sample.items, sample.latency_ms, strict=True):
+                repeated.setdefault(rows[key_of(item)], []).append(float(value))
+            for row, values in repeated.items():
+                log_ms[row, column] = np.log(np.median(values))
         rates, seen = _rates(terms, log_ms)
         space = _space(terms, rates, seen)
         physics = np.log(terms @ rates.T)
         residuals = _filled(log_ms - physics, space.places(terms), space)
         if len(devices) >= _FEWEST_TO_CLEAN:
             residuals = _cleaned(physics + residuals, space.places(terms), space) - physics
-        return cls(tuple(devices), rates, space, keys, terms, residuals)
+        return cls(tuple(devices), rates, space, tuple(items), terms, residuals)
 
     def known(self, items: Sequence[Item]) -> Known:
         """Raises UnknownOpError for an op that no known device was measured with."""
