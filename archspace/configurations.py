@@ -7,14 +7,15 @@ sizes; what an op does not need may be missing or empty:
   shapes allow it), shortcut ("conv": a 1x1 convolution beside the block where the shapes differ, behind an average pool
   where it has a stride)
 - sepconv: height, cin, cout, kernel, stride, activation
-- conv, depthwise: height, cin, cout, kernel, stride, groups, activation
+- conv, depthwise: height, cin, cout, kernel, stride, groups, activation; conv1x1 and pointwise need no kernel
 - fully_connected: cin, cout, activation
 - avg_pool, max_pool: height, cin, kernel, stride
-- global_pool, relu and the other activations, softmax, add, mul: height, cin
-- concat: height, cin (of the first part), cout (of all parts)
+- global_pool, softmax, add, mul: height, cin, activation
+- relu and the other activations: height, cin
+- concat: height, cin (of the first part), cout (of all parts), activation
 
-`fused` names what a runtime does in the same kernel behind it, joined by "+": relu, hard_swish, add, mul, ... A column
-`block` with canonical block names takes the place of all others where there is no `op`.
+`fused` names what a runtime does in the same kernel behind any of them, joined by "+": relu, hard_swish, add, mul, ...
+A column `block` with canonical block names takes the place of all others where there is no `op`.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ _OPS = {
     "max_pool": ("max_pool_2d", "maxpool"),
     "concat": ("concatenation",),
 }
+_POINTWISE = ("conv1x1", "pointwise")
 _OP_BY_ALIAS = {alias: op for op, aliases in _OPS.items() for alias in aliases}
 _CANONICAL = {alias: name for name, aliases in _COLUMNS.items() for alias in aliases}
 _ACTIVATIONS = {**{str(kind): kind for kind in ActivationKind}, "hswish": ActivationKind.HARD_SWISH}
@@ -76,25 +78,43 @@ CONFIGURATION_COLUMNS = (
 
 
 def graphs_of(table: pd.DataFrame, batch: int = 1) -> list[Graph]:
-    """The graph of each row, in the table's order; equal rows share one. Raises RecordError that names the row."""
-    if "block" in table and "op" not in table:
-        return _by_row(table["block"].tolist(), lambda name: parse_block(name).graph(batch))
-    renamed = table.rename(columns=str).rename(columns=_CANONICAL)
-    columns = [name for name in CONFIGURATION_COLUMNS if name in renamed]
-    if "op" not in columns:
+    """The graph of each row, in the table's order; equal rows share one. RecordErrors name the row."""
+    cells = _cells(table)
+    if not cells:
         raise RecordError(f"the table has neither a column `op` nor `block`; it has {', '.join(map(str, table))}")
-    rows = list(zip(*(renamed[name].tolist() for name in columns), strict=True))
-    return _by_row(rows, lambda row: graph_of(dict(zip(columns, row, strict=True)), batch))
+    if "block" in cells:
+        return _by_row(cells["block"], lambda name: parse_block(str(name or "")).graph(batch))
+    rows = list(zip(*cells.values(), strict=True))
+    return _by_row(rows, lambda row: graph_of(dict(zip(cells, row, strict=True)), batch))
+
+
+def _cells(table: pd.DataFrame) -> dict[str, list[Any]]:
+    """The cells of each column that is read, by its canonical name. An empty cell is None, since a NaN equals no other.
+    Raises RecordError where several columns mean the same."""
+    cells: dict[str, list[Any]] = {}
+    names = [_CANONICAL.get(str(column), str(column)) for column in table]
+    read = CONFIGURATION_COLUMNS if "op" in names else ("block",)
+    for index, name in enumerate(names):
+        if name in cells:
+            same = ", ".join(str(column) for column, other in zip(table, names, strict=True) if other == name)
+            raise RecordError(f"several columns of the table mean {name!r}: {same}; keep one")
+        if name in read:
+            column = table.iloc[:, index]
+            pairs = zip(column.tolist(), column.isna().tolist(), strict=True)
+            cells[name] = [None if empty else cell for cell, empty in pairs]
+    return cells
 
 
 def _by_row(rows: list[Any], lower: Callable[[Any], Graph]) -> list[Graph]:
     graphs: dict[Hashable, Graph] = {}
     for index, row in enumerate(rows):
-        if row not in graphs:
-            try:
+        try:
+            if row not in graphs:
                 graphs[row] = lower(row)
-            except (NetlatheError, ValueError, TypeError) as error:
-                raise RecordError(f"row {index}: {error}") from error
+        except TypeError as error:
+            raise RecordError(f"row {index}: every cell must be one number or word, got {row!r}") from error
+        except (NetlatheError, ValueError, ArithmeticError) as error:
+            raise RecordError(f"row {index}: {error}") from error
     return [graphs[row] for row in rows]
 
 
@@ -103,11 +123,13 @@ def graph_of(row: Mapping[str, Any], batch: int = 1) -> Graph:
     given = {name: value for name, value in row.items() if value is not None and value == value and value != ""}
     op = str(given.get("op", "")).lower()
     configuration = _Configuration(_OP_BY_ALIAS.get(op, op), given, batch)
-    lower = _LOWERINGS.get(configuration.op)
-    if lower is None:
-        known = ", ".join([*_LOWERINGS])
-        raise RecordError(f"unknown op {op!r}; known: {known}")
-    return lower(configuration)
+    if op in _POINTWISE:
+        given.setdefault("kernel", 1)
+        if configuration.integer("kernel") != 1:
+            raise RecordError(f"{op} has kernel 1, got {given['kernel']!r}; call it conv")
+    if configuration.op not in _LOWERINGS:
+        raise RecordError(f"unknown op {op!r}; known: {', '.join(_LOWERINGS)}")
+    return _LOWERINGS[configuration.op](configuration)
 
 
 class _Configuration:
@@ -116,13 +138,21 @@ class _Configuration:
     def __init__(self, op: str, cells: Mapping[str, Any], batch: int) -> None:
         self.op, self.cells, self.batch = op, cells, batch
 
-    def integer(self, name: str, default: int | None = None) -> int:
+    def number(self, name: str, default: float | None = None) -> float:
         value = self.cells.get(name, default)
         if value is None:
             raise RecordError(f"{self.op} needs a value in the column {name!r}")
-        if float(value) != int(value):
-            raise RecordError(f"{self.op}: {name} must be a whole number, got {value!r}")
-        return int(value)
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise RecordError(f"{self.op}: {name} must be a number, got {value!r}") from None
+
+    def integer(self, name: str, default: int | None = None, least: int = 1) -> int:
+        number = self.number(name, default)
+        if not number.is_integer() or number < least:
+            wanted = f"at least {least}" if number.is_integer() else "a whole number"
+            raise RecordError(f"{self.op}: {name} must be {wanted}, got {self.cells[name]!r}")
+        return int(number)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -142,17 +172,25 @@ class _Configuration:
             return Padding.VALID
         raise RecordError(f"{self.op}: {size} pixels, kernel {kernel} and stride {stride} do not give {out} pixels")
 
-    def activation(self, default: str = "") -> ActivationKind | None:
-        name = str(self.cells.get("activation", default)).lower()
-        return None if name in ("", "none", "0") else activation_kind(name)
+    def activation(self) -> ActivationKind | None:
+        name = str(self.cells.get("activation", "none")).lower()
+        return None if name in ("none", "0") else activation_kind(name)
+
+    def block_activation(self) -> ActivationKind:
+        """Blocks have one in their middle: relu6 where the cell is empty."""
+        kind = self.activation() if "activation" in self.cells else ActivationKind.RELU6
+        if kind is None:
+            raise RecordError(f"{self.op} cannot be without an activation; name one, or leave the cell empty for relu6")
+        return kind
 
     def finish(self, builder: GraphBuilder, x: int) -> Graph:
         """Behind the op itself: its activation, then what is fused."""
         kind = self.activation()
-        if kind:
-            x = builder.add("activation", Activation(kind), x)
-        fused = str(self.cells.get("fused", ""))
-        for index, name in enumerate(filter(None, fused.split("+"))):
+        return self.fuse(builder, builder.add("activation", Activation(kind), x) if kind else x)
+
+    def fuse(self, builder: GraphBuilder, x: int) -> Graph:
+        """Behind an op or block: what the row says is fused."""
+        for index, name in enumerate(filter(None, str(self.cells.get("fused", "")).split("+"))):
             if name in ("add", "mul"):
                 # The other side of the sum is as large as this one, and counts as one more input.
                 x = builder.add(f"fused_{index}", Add() if name == "add" else Mul(), x, x)
@@ -170,21 +208,21 @@ def activation_kind(name: str) -> ActivationKind:
 
 def _mbconv(c: _Configuration) -> Graph:
     cin, cout, stride = c.integer("cin"), c.integer("cout"), c.integer("stride", 1)
-    expand = c.integer("mid") / cin if "mid" in c.cells else float(c.cells.get("expand", 1))
-    residual = bool(c.integer("skip", 1)) and "shortcut" not in c.cells
+    expand = c.integer("mid") / cin if "mid" in c.cells else c.number("expand", 1)
+    if c.cells.get("shortcut", "conv") != "conv":
+        raise RecordError(f"mbconv: shortcut must be 'conv' or empty, got {c.cells['shortcut']!r}")
+    residual = bool(c.integer("skip", 1, least=0)) and "shortcut" not in c.cells
     block = MBConv(
-        cin, cout, *c.size, stride, c.integer("kernel"), expand,
-        c.activation("relu6") or ActivationKind.RELU6, float(c.cells.get("se", 0)), residual,
-    )  # fmt: skip
-    if c.cells.get("shortcut") != "conv":
-        return block.graph(c.batch)
+        cin, cout, *c.size, stride, c.integer("kernel"), expand, c.block_activation(), c.number("se", 0), residual
+    )
     builder = GraphBuilder(c.image)
     y = _append(builder, block.graph(c.batch))
-    x = builder.add("shortcut_pool", Pool2d("avg", (stride, stride), (stride, stride)), 0) if stride > 1 else 0
-    if cin != cout:
-        x = builder.add("shortcut", Conv2d(cout), x)
-    builder.add("residual", Add(), x, y)
-    return builder.build()
+    if "shortcut" in c.cells:
+        x = builder.add("shortcut_pool", Pool2d("avg", (stride, stride), (stride, stride)), 0) if stride > 1 else 0
+        if cin != cout:
+            x = builder.add("shortcut", Conv2d(cout), x)
+        y = builder.add("residual", Add(), x, y)
+    return c.fuse(builder, y)
 
 
 def _append(builder: GraphBuilder, graph: Graph) -> int:
@@ -196,14 +234,15 @@ def _append(builder: GraphBuilder, graph: Graph) -> int:
 
 
 def _sepconv(c: _Configuration) -> Graph:
-    kind = c.activation("relu6") or ActivationKind.RELU6
-    return SeparableConv(
-        c.integer("cin"), c.integer("cout"), *c.size, c.integer("stride", 1), c.integer("kernel"), kind
-    ).graph(c.batch)  # fmt: skip
+    block = SeparableConv(
+        c.integer("cin"), c.integer("cout"), *c.size, c.integer("stride", 1), c.integer("kernel"), c.block_activation()
+    )
+    builder = GraphBuilder(c.image)
+    return c.fuse(builder, _append(builder, block.graph(c.batch)))
 
 
 def _conv(c: _Configuration) -> Graph:
-    kernel, stride, cin = c.integer("kernel", 1), c.integer("stride", 1), c.integer("cin")
+    kernel, stride, cin = c.integer("kernel"), c.integer("stride", 1), c.integer("cin")
     depthwise = c.op == "depthwise"
     groups, cout = (cin, c.integer("cout", cin)) if depthwise else (c.integer("groups", 1), c.integer("cout"))
     builder = GraphBuilder(c.image)
@@ -211,45 +250,36 @@ def _conv(c: _Configuration) -> Graph:
     return c.finish(builder, builder.add("conv", op, 0))
 
 
-def _fully_connected(c: _Configuration) -> Graph:
+def _features(c: _Configuration) -> Graph:
     builder = GraphBuilder((c.batch, c.integer("cin")))
+    if c.op == "softmax":
+        return c.finish(builder, builder.add("softmax", Softmax(), 0))
     return c.finish(builder, builder.add("linear", FullyConnected(c.integer("cout")), 0))
 
 
 def _pool(c: _Configuration) -> Graph:
-    kernel, stride = c.integer("kernel"), c.integer("stride", 1)
     builder = GraphBuilder(c.image)
+    if c.op == "global_pool":
+        return c.finish(builder, builder.add("pool", GlobalAvgPool(), 0))
+    kernel, stride = c.integer("kernel"), c.integer("stride", 1)
     padding = c.padding(c.size[0], kernel, stride)
     op = Pool2d("avg" if c.op == "avg_pool" else "max", (kernel, kernel), (stride, stride), padding)
     return c.finish(builder, builder.add("pool", op, 0))
 
 
-def _global_pool(c: _Configuration) -> Graph:
-    builder = GraphBuilder(c.image)
-    return c.finish(builder, builder.add("pool", GlobalAvgPool(), 0))
-
-
 def _pair(c: _Configuration) -> Graph:
-    builder = GraphBuilder(c.image, c.image)
-    return c.finish(builder, builder.add(c.op, Add() if c.op == "add" else Mul(), 0, 1))
-
-
-def _concat(c: _Configuration) -> Graph:
-    image, rest = c.image, c.integer("cout") - c.integer("cin")
-    builder = GraphBuilder(image, (*image[:3], rest))
-    return c.finish(builder, builder.add("concat", Concat(), 0, 1))
-
-
-def _softmax(c: _Configuration) -> Graph:
-    builder = GraphBuilder((c.batch, c.integer("cin")))
-    builder.add("softmax", Softmax(), 0)
-    return builder.build()
+    image, op = c.image, Add() if c.op == "add" else Mul() if c.op == "mul" else Concat()
+    second = (*image[:3], c.integer("cout") - c.integer("cin")) if c.op == "concat" else image
+    builder = GraphBuilder(image, second)
+    return c.finish(builder, builder.add(c.op, op, 0, 1))
 
 
 def _element_wise(c: _Configuration) -> Graph:
+    kind, given = activation_kind(c.op), c.activation()
+    if given not in (None, kind):
+        raise RecordError(f"{c.op}: the column 'activation' says {given}; leave it empty, or fuse that behind it")
     builder = GraphBuilder(c.image)
-    builder.add("activation", Activation(activation_kind(c.op)), 0)
-    return builder.build()
+    return c.fuse(builder, builder.add("activation", Activation(kind), 0))
 
 
 _LOWERINGS: dict[str, Callable[[_Configuration], Graph]] = {
@@ -257,13 +287,13 @@ _LOWERINGS: dict[str, Callable[[_Configuration], Graph]] = {
     "sepconv": _sepconv,
     "conv": _conv,
     "depthwise": _conv,
-    "fully_connected": _fully_connected,
+    "fully_connected": _features,
     "avg_pool": _pool,
     "max_pool": _pool,
-    "global_pool": _global_pool,
+    "global_pool": _pool,
     "add": _pair,
     "mul": _pair,
-    "concat": _concat,
-    "softmax": _softmax,
+    "concat": _pair,
+    "softmax": _features,
     **dict.fromkeys(_ACTIVATIONS, _element_wise),
 }

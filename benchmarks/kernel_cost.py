@@ -1,6 +1,6 @@
 """What a depthwise kernel size costs in MACs, and in milliseconds through two runtimes on this CPU.
 
-    python benchmarks/kernel_cost.py [--rounds 30]
+    python -m benchmarks.kernel_cost [--rounds 30]
 
 One MBConv (28x28, 40 channels, expansion 6, stride 1) with kernel 3, 5 and 7, in the same rounds per runtime; the
 ratio is to kernel 3, the spread the interquartile range of the rounds over their median.

@@ -1,6 +1,6 @@
 """Predicts published networks that were never profiled, then times them: how far does a block profile carry?
 
-    python benchmarks/published_networks.py [--device local] [--output FOLDER]
+    python -m benchmarks.published_networks [--device local] [--output FOLDER]
 
 Profiles the space `proxyless` (its 70 distinct blocks and 12 of its networks) on this machine, fits, predicts six
 published networks at 224x224, and times those in the same profile file. Beside it, what FLOPs alone would say: MACs

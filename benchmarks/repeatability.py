@@ -1,7 +1,7 @@
 """How well latencies repeat: two passes over the same blocks, some minutes apart, by several ways of measuring.
 
-    python benchmarks/repeatability.py                   # 5 minutes apart
-    python benchmarks/repeatability.py --busy            # another program computes during the second pass
+    python -m benchmarks.repeatability                   # 5 minutes apart
+    python -m benchmarks.repeatability --busy            # another program computes during the second pass
 
 Prints the median and the 90th percentile of |difference| between the passes, and what a block costs in inference time.
 """

@@ -1,6 +1,6 @@
 """How long writing a block as .tflite and .onnx takes, beside PyTorch's own ONNX export of the same block.
 
-    python benchmarks/write_block.py [--rounds 7]
+    python -m benchmarks.write_block [--rounds 7]
 
 All writers run in turn in every round, on one thread, with random weights drawn before; the table gives the median
 and the spread (25th to 75th percentile) over the rounds, and the median of the ratios to write_tflite within a round.

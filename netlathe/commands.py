@@ -12,7 +12,7 @@ from netlathe.console import Terminal, milliseconds
 from netlathe.options import Data, Device, Json, LimitImages, Predictor, Resolution, Seed, Space, What, Width
 
 if TYPE_CHECKING:
-    from predictor import LatencyPredictor
+    from predictor import CrossValidation, LatencyPredictor
 
 
 def devices(
@@ -79,19 +79,31 @@ def fit(
 
     terminal = Terminal(as_json=as_json)
     with terminal.working("fitting and cross-validating"):
+        prior = known_devices(like, latency_column, few_shot=few_shot, fitted=(profile_file, setup))
         fitted = fit_and_check(
-            profile_file, output, residual=residual, prior=known_devices(like, few_shot=few_shot), seed=seed,
-            setup_key=setup, latency_column=latency_column, splits=() if splits == "all" else (splits, "network"),
-            kernels=kernels,
+            profile_file, output, residual=residual, prior=prior, seed=seed, setup_key=setup, kernels=kernels,
+            latency_column=latency_column, splits=() if splits == "all" else (splits, "network"),
         )  # fmt: skip
     print_fit(fitted, terminal)
-    if plot:
-        from predictor import plot_validation
+    not_drawn = _draw(fitted.validation, plot) if plot else []
+    terminal.warn(not_drawn)
+    terminal.say(f"  Wrote {output}" + (f" and {plot}" if plot and not not_drawn else ""))
+    found = fit_json(fitted)
+    terminal.result({"output": str(output), **found, "warnings": [*found["warnings"], *not_drawn]})
 
+
+def _draw(validation: CrossValidation, plot: Path) -> list[str]:
+    """Warnings where there is nothing to draw, or nowhere to: the predictor is written and stays good."""
+    from predictor import TooFewRecordsError, plot_validation
+
+    try:
         plot.parent.mkdir(parents=True, exist_ok=True)
-        plot_validation(fitted.validation, plot)
-    terminal.say(f"  Wrote {output}" + (f" and {plot}" if plot else ""))
-    terminal.result({"output": str(output), **fit_json(fitted)})
+        plot_validation(validation, plot)
+    except TooFewRecordsError as error:
+        return [f"{plot} was not drawn: {error}"]
+    except OSError as error:
+        return [f"{plot} was not drawn: it cannot be written ({error}); fit again with another --plot"]
+    return []
 
 
 def predict(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from archspace.tables import read_records
 from netlathe.console import METRIC_COLUMNS, Terminal, metric_cells, percent
 
 if TYPE_CHECKING:
-    from predictor import CrossValidation, LatencyPredictor, Metrics
+    from predictor import CrossValidation, KernelTimes, LatencyPredictor, Metrics
     from predictor.prior import Prior
 
 FEW_BLOCKS = 30
@@ -30,6 +30,7 @@ _HELD_OUT = {
     "larger": "blocks on larger inputs than fitted on",
     "network": "networks",
 }
+_TIMED_INSIDE = "kernels were timed inside the networks, so none is held out, and errors on networks are unknown"
 _EXTRAPOLATIONS = ("kernel", "stage", "larger")
 
 
@@ -40,8 +41,8 @@ class Fit:
     predictor: LatencyPredictor
     records: list[LatencyRecord]
     validation: CrossValidation
-    unmatched: tuple[str, ...] = ()
-    """What tables of kernels hold that no kernel could be told for."""
+    kernels: KernelTimes | None = None
+    """What it was fitted on in place of blocks."""
 
 
 def fit(
@@ -59,8 +60,7 @@ def fit(
     """Fits on a profile file or table, cross-validates by `splits` (by default all that the records admit), and saves.
 
     `setup_key`, or the beginning of one, chooses among several setups. With `kernels`, the runtime's own times of
-    single kernels take the place of the blocks. Raises RecordError when no setup has that key, or there are no such
-    times.
+    single kernels take the place of the blocks. Raises RecordError where there is no such setup, or time.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
@@ -68,21 +68,23 @@ def fit(
     from predictor.crossval import SPLITS
 
     chosen = records_of_one_setup(profile_path, setup_key, latency_column)
-    unmatched: tuple[str, ...] = ()
-    if kernels:
-        chosen, unmatched = kernels_of_profile(profile_path, chosen)
+    times = kernels_of_profile(profile_path, chosen) if kernels else None
+    if times:
+        chosen = [*times.records, *(r for r in chosen if r.kind == "network")]
+    held_out = [split for split in splits or SPLITS if not (times and times.of_networks and split == "network")]
     with threadpool_limits(1):  # threads cost more than they save on matrices of a few hundred rows
         model = LatencyPredictor(residual, seed, prior).fit(chosen)  # type: ignore[arg-type]
         kind: Any = residual if prior else model.residual_
-        validation = cross_validate(chosen, residual=kind, prior=prior, splits=splits or SPLITS, seed=seed)
+        validation = cross_validate(chosen, residual=kind, prior=prior, splits=held_out, seed=seed)
+    if times and times.of_networks:
+        validation = replace(validation, impossible={**validation.impossible, "network": _TIMED_INSIDE})
     output.parent.mkdir(parents=True, exist_ok=True)
     model.save(output)
-    return Fit(model, chosen, validation, unmatched)
+    return Fit(model, chosen, validation, times)
 
 
-def kernels_of_profile(path: Path, records: Sequence[LatencyRecord]) -> tuple[list[LatencyRecord], tuple[str, ...]]:
-    """Records of the kernels that a profile of one setup has times of, and of its networks; and what in those times
-    could not be told. Raises RecordError without any."""
+def kernels_of_profile(path: Path, records: Sequence[LatencyRecord]) -> KernelTimes:
+    """The kernels that a profile has times of, on the setup of these records. Raises RecordError without any."""
     from archspace.profile_file import ProfileFile
     from predictor import kernel_records
 
@@ -90,16 +92,31 @@ def kernels_of_profile(path: Path, records: Sequence[LatencyRecord]) -> tuple[li
         found = kernel_records(file, records[0].setup) if records else None
     if not found or not found.records:
         raise RecordError(f"{path}: holds no times of single kernels; profile a phone with --op-profile")
-    return [*found.records, *(r for r in records if r.kind == "network")], tuple(found.unmatched)
+    return found
 
 
-def known_devices(profiles: Sequence[Path] | None, *, few_shot: bool) -> Prior | str | None:
-    """The prior to adapt: what these profiles of similar devices say, else the shipped one of phones, else none."""
+def known_devices(
+    profiles: Sequence[Path] | None, latency_column: str, *, few_shot: bool, fitted: tuple[Path, str]
+) -> Prior | str | None:
+    """The prior to adapt: what these profiles of similar devices say, each setup as a device, else the shipped one of
+    phones, else none. What is `fitted` (path, setup's key) is no known device: nothing could be held out from it.
+    Raises RecordError for a profile without other measurements."""
     if not profiles:
         return "phones49" if few_shot else None
     from predictor import Prior
 
-    return Prior.learn({str(path): (records_of_one_setup(path, ""), None) for path in profiles})
+    devices = {}
+    for path in profiles:
+        records = [r for r in read_records(path, latency_column) if r.measurement and r.graph.nodes]
+        if path.resolve() == fitted[0].resolve():
+            records = [r for r in records if not r.setup.key.startswith(fitted[1])]
+        if not records:
+            raise RecordError(
+                f"{path}: holds nothing beside what is fitted; choose that by --setup, or others by --like"
+            )
+        for setup in dict.fromkeys(record.setup for record in records):
+            devices[f"{path} {setup.key[:8]}"] = [record for record in records if record.setup == setup], None
+    return Prior.learn(devices)
 
 
 def records_of_one_setup(path: Path, setup_key: str, latency_column: str = "latency_ms") -> list[LatencyRecord]:
@@ -179,12 +196,18 @@ def _what_was_fitted(model: LatencyPredictor) -> str:
 def fit_warnings(fitted: Fit) -> list[str]:
     """What a user should know before trusting the predictor, each with its remedy."""
     validation, model = fitted.validation, fitted.predictor
+    adapted = model.residual_ == "few-shot"
     warnings = []
+    if model.prior is not None and not adapted:
+        warnings.append(
+            "the known devices do not serve here (they lack some of its ops, or are too unlike): fitted on these "
+            "measurements alone; profile about 100 blocks"
+        )
     if not validation.splits:
         warnings.append("too little is measured to hold anything out, so its errors are unknown: profile more blocks")
-    elif 0 < model.n_blocks_ < FEW_BLOCKS and model.prior is None:
+    elif 0 < model.n_blocks_ < FEW_BLOCKS and not adapted:
         warnings.append(f"only {model.n_blocks_} blocks; about 100 make a good predictor: profile a larger space")
-    if not model.n_networks_ and model.prior is None:
+    if not model.n_networks_ and not adapted:
         warnings.append(
             "no whole networks were measured, so a network is taken as the plain sum of its blocks, which may be off "
             "by 10 % and more: profile with --networks 12"
@@ -194,19 +217,20 @@ def fit_warnings(fitted: Fit) -> list[str]:
             f"the measurements of {some_of(validation.unsteady)} disagree with themselves and were left out: profile "
             "again on a quiet machine"
         )
-    if fitted.unmatched:
+    warnings += _kernel_warnings(fitted.kernels) if fitted.kernels else []
+    if (noise := validation.noise_floor or 0.0) > NOISY:
+        warnings.append(f"measurements differ by {percent(noise)} between their own halves: profile on a quiet machine")
+    return warnings + _coverage_warnings(validation) + _setup_warnings(fitted)
+
+
+def _kernel_warnings(times: KernelTimes) -> list[str]:
+    warnings = [f"{_TIMED_INSIDE}: profile blocks too, with --op-profile"] if times.of_networks else []
+    if times.unmatched:
         warnings.append(
-            f"{len(fitted.unmatched)} times of the runtime's table belong to no kernel for certain and were left out: "
-            f"{some_of(fitted.unmatched)}"
+            f"{len(times.unmatched)} times of the runtime's table belong to no kernel for certain and were left out "
+            f"({some_of(times.unmatched)}): if they matter, fit without --kernels"
         )
-    return warnings + _noise_warnings(validation) + _coverage_warnings(validation) + _setup_warnings(fitted)
-
-
-def _noise_warnings(validation: CrossValidation) -> list[str]:
-    noise = validation.noise_floor
-    if noise is None or noise <= NOISY:
-        return []
-    return [f"measurements differ by {percent(noise)} between their own halves: profile again on a quiet machine"]
+    return warnings
 
 
 def _coverage_warnings(validation: CrossValidation) -> list[str]:
@@ -217,12 +241,11 @@ def _coverage_warnings(validation: CrossValidation) -> list[str]:
         metrics = predictions.metrics
         share = metrics.coverage or 0.0
         chance = 2 * math.sqrt(0.9 * 0.1 / metrics.n)
-        if HONEST[0] <= share <= HONEST[1] or abs(share - 0.9) <= chance:
+        honest = HONEST[0] <= share <= HONEST[1] or abs(share - 0.9) <= chance
+        if honest or (share > 0.9 and split in _EXTRAPOLATIONS):
             continue
-        if share > 0.9 and split in _EXTRAPOLATIONS:
-            continue
-        hint = "too narrow there: ask for a higher --coverage" if share < 0.9 else "wider than they need to be"
-        warnings.append(f"90 % intervals hold {percent(share, 0)} of {_HELD_OUT[split]}; they are {hint}")
+        hint = "too narrow there: ask for a higher" if share < 0.9 else "wider than they need to be: ask for a lower"
+        warnings.append(f"90 % intervals hold {percent(share, 0)} of {_HELD_OUT[split]}; they are {hint} --coverage")
     return warnings
 
 

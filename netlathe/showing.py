@@ -29,11 +29,13 @@ def show_subject(subject: Subject, model: LatencyPredictor | None, terminal: Ter
         rows[-1].append(milliseconds(total_ms))
     terminal.table(columns, rows, last=True)
     if model and subject.graph.is_network:
-        terminal.say(
-            f"  What each layer adds to the network; the total includes {model.network_offset_ms_:.3g} ms for the "
-            f"network as such. On {model.setup_}.",
-            style="dim",
+        what = (
+            f"What each layer adds to the network; the total includes {model.network_offset_ms_:.3g} ms for the network "
+            "as such"
+            if model.adds_up_
+            else "What each layer takes by itself; together they take what the last line says"
         )
+        terminal.say(f"  {what}. On {model.setup_}.", style="dim")
     terminal.result(
         {
             "name": subject.name,

@@ -38,6 +38,11 @@ class Model(Protocol):
         ...
 
     @property
+    def adds_up(self) -> bool:
+        """Whether a network is offset_ms + what its blocks add."""
+        ...
+
+    @property
     def residual(self) -> str:
         """The regressor on top of the physics."""
         ...
@@ -75,6 +80,10 @@ class Assembled:
     @property
     def offset_ms(self) -> float:
         return self.networks.offset_ms
+
+    @property
+    def adds_up(self) -> bool:
+        return self.unit != "network"
 
     @property
     def residual(self) -> str:
@@ -129,12 +138,12 @@ def unit_of(sample: Sample) -> tuple[Unit, FlagArray]:
     networks = sample.is_network
     blocks = {key_of(item): item for item, whole in zip(sample.items, networks, strict=True) if not whole}
     if len(blocks) >= FEWEST_BLOCKS:
-        return unit_of_blocks(list(blocks.values())), networks
+        return unit_of_blocks(list(blocks.values()), sample.setup.delegate), networks
     if len({key_of(item) for item in sample.items}) - len(blocks) >= FEWEST_BLOCKS:
         return "network", np.zeros_like(networks)
     raise TooFewRecordsError(
         f"{len(blocks)} different blocks are measured, at least {FEWEST_BLOCKS} are needed and about 100 make a good "
-        "predictor; profile more blocks, or fit with a prior (few-shot)"
+        "predictor; profile more blocks"
     )
 
 

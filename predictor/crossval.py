@@ -21,7 +21,7 @@ from predictor.block_model import (
     try_residuals,
 )
 from predictor.errors import PredictorError, TooFewRecordsError
-from predictor.few_shot import Adapted, adapt
+from predictor.few_shot import adapt
 from predictor.fitting import fit_model
 from predictor.folds import BLOCK_SPLITS, Fold, block_folds, configuration_folds, op_kind
 from predictor.intervals import Conformal
@@ -79,8 +79,9 @@ def cross_validate(
 
     `splits`: what to hold out (folds.py), as far as the measurements admit it. `folds`: at most so many per split; by
     default 10, or 5 where there are more than 200 items. Whether the prior serves, and which residual, is chosen once,
-    on all items; rates, residual and intervals are fitted anew for each fold. Raises RecordError when setups mix,
-    TooFewRecordsError where the fit does, PredictorError for an unknown split.
+    on all items; rates and residual are fitted anew for each fold. A fold that keeps most of the blocks makes its
+    intervals of errors found once, among all items, on the blocks that it keeps; any other finds them anew. Raises
+    RecordError when setups mix, TooFewRecordsError where the fit does, PredictorError for an unknown split.
     """
     if not set(splits) <= set(SPLITS):
         raise PredictorError(f"splits must be some of {', '.join(SPLITS)}, got {', '.join(splits)}")
@@ -157,8 +158,11 @@ def _predictions(model: Model, sample: Sample, names: Sequence[str], test: Fold)
 def _fit_on(sample: Sample, residual: ResidualChoice, prior: Prior | str | None, seed: int) -> Fit:
     """How each fold is fitted: as all items together are."""
     known = None if prior is None else find_prior(prior)
-    if known is None or not isinstance(fit_model(sample, known, residual, seed), Adapted):
+    if known is None:
         return _fit_without_prior(sample, residual, seed)
+    fitted = fit_model(sample, known, residual, seed)
+    if isinstance(fitted, Assembled):
+        return _fit_without_prior(sample, fitted.blocks.residual.kind, seed)
     return lambda train: adapt(known, [sample.items[i] for i in train], sample.latency_ms[train])
 
 

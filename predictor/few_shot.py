@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from predictor.features import FlagArray, FloatArray, Item
 from predictor.intervals import bounds
 from predictor.numbers import read_array, read_number, read_positive
 from predictor.prior import USUAL, Known, Prior, Scatter
-from predictor.robust import robust_process
+from predictor.robust import RobustProcess, robust_process
+from predictor.samples import key_of
 
 _SPEED = 0.15
 """Uncertainty of the speed that the median measurement tells, in log latency."""
@@ -45,15 +47,24 @@ class Adapted:
     speed: float
     """Log latency in ms of what is typical."""
     weights: FloatArray
-    precision: FloatArray
+    trust: FloatArray
+    """As of RobustProcess."""
     scatter: Scatter
     inflation: float
     """How much wider than the process says its errors are on measurements left out."""
     left_out: FloatArray
-    """Log error on each measurement from all others, shape (n,)."""
+    """Log error on each measurement from those of all other items, shape (n,)."""
     kind = "adapted"
     offset_ms = 0.0
+    adds_up = False
     residual = "few-shot"
+
+    @cached_property
+    def _precision(self) -> FloatArray:
+        """Inverse of covariance + noise of the measurements, shape (n, n)."""
+        among = covariance(self.prior, self.measured, self.measured, self.scatter)
+        total = among + np.diag(self.scatter.noise**2 / self.trust)
+        return np.asarray(cho_solve(cho_factor(total, lower=True), np.eye(len(self.weights))))
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
         known = self.prior.known(items)
@@ -64,7 +75,7 @@ class Adapted:
     def predict_interval(self, items: Sequence[Item], coverage: float) -> Predicted:
         known = self.prior.known(items)
         towards = covariance(self.prior, known, self.measured, self.scatter)
-        explained = np.einsum("ij,jk,ik->i", towards, self.precision, towards)
+        explained = np.einsum("ij,jk,ik->i", towards, self._precision, towards)
         variance = np.maximum(variances(self.prior, known, self.scatter) - explained, 0) + self.scatter.noise**2
         quantile = float(t.ppf((1 + coverage) / 2, _EXPECTED + len(self.weights)))
         half_widths = quantile * self.inflation * np.sqrt(variance) + self.prior.doubt(items)
@@ -86,7 +97,7 @@ class Adapted:
             "places": self.measured.places,
             "speed": self.speed,
             "weights": self.weights,
-            "precision": self.precision,
+            "trust": self.trust,
             "scatter": self.scatter._asdict(),
             "inflation": self.inflation,
             "left_out": self.left_out,
@@ -103,9 +114,9 @@ class Adapted:
             read_array(data, "places", n, len(prior.space.centre)),
         )
         scatter = Scatter(*(float(read_positive(data["scatter"], name)) for name in Scatter._fields))
-        precision, inflation = read_array(data, "precision", n, n), float(read_positive(data, "inflation"))
+        trust, inflation = read_positive(data, "trust", n), float(read_positive(data, "inflation"))
         left_out = read_array(data, "left_out", n)
-        return cls(prior, measured, read_number(data, "speed"), weights, precision, scatter, inflation, left_out)
+        return cls(prior, measured, read_number(data, "speed"), weights, trust, scatter, inflation, left_out)
 
 
 def adapt(prior: Prior, items: Sequence[Item], latency_ms: FloatArray) -> Adapted:
@@ -118,12 +129,20 @@ def adapt(prior: Prior, items: Sequence[Item], latency_ms: FloatArray) -> Adapte
     speed = float(np.median(excess))
     scatter = _likely_scatter(prior, known, excess - speed)
     process = robust_process(covariance(prior, known, known, scatter), excess - speed, scatter.noise)
-    # Each measurement from all others: Rasmussen and Williams, 5.12
-    sharpness = np.diag(process.precision)
-    left_out = process.weights / sharpness
-    squares = np.minimum(left_out**2 * sharpness, _FARTHEST**2)
+    left_out, standardised = left_out_errors(process, [key_of(item) for item in items])
+    squares = np.minimum(standardised**2, _FARTHEST**2)
     inflation = float(np.sqrt((_EXPECTED + squares.sum()) / (_EXPECTED + len(items))))
-    return Adapted(prior, known, speed, process.weights, process.precision, scatter, inflation, left_out)
+    return Adapted(prior, known, speed, process.weights, process.trust, scatter, inflation, left_out)
+
+
+def left_out_errors(process: RobustProcess, keys: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+    """(log errors, the same over their expected size) on each item, both (n,), from all measurements of other items:
+    Rasmussen and Williams, 5.12, for groups."""
+    errors = np.empty(len(keys))
+    for key in dict.fromkeys(keys):
+        group = np.array([other == key for other in keys])
+        errors[group] = np.linalg.solve(process.precision[np.ix_(group, group)], process.weights[group])
+    return errors, errors * np.sqrt(np.diag(process.precision))
 
 
 def covariance(prior: Prior, a: Known, b: Known, scatter: Scatter = USUAL) -> FloatArray:

@@ -64,8 +64,10 @@ def find_file(path: str | Path, folder: str) -> Path:
 def write_model(
     path: str | Path, kind: str, version: int, content: Mapping[str, Any], card: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes the file whole or not at all. The content's numbers must be finite."""
+    """Writes the file whole or not at all. The content's numbers must be finite, and no more than read_model takes:
+    ValueError."""
     body = {"content": pack(content), "card": card}
+    _unpack(body["content"], _Budget())
     write_json(path, kind, version, {"sha256": _checksum(body), **body})
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from predictor.assembled import Assembled, Model, assemble
 from predictor.block_model import ResidualChoice, features_of, fit_block_model
+from predictor.errors import TooFewRecordsError, UnknownOpError
 from predictor.features import FloatArray
 from predictor.few_shot import adapt
 from predictor.folds import configuration_folds
@@ -19,21 +20,22 @@ _MANY = 60
 more."""
 _FOLDS = 10
 _WORST = 0.5
-"""No log error counts for more: a few disturbed measurements must not decide."""
+"""No log error counts for more: a few disturbed measurements must not decide. An op that nothing else has counts so."""
 
 
 def fit_model(sample: Sample, prior: Prior | None, residual: ResidualChoice, seed: int) -> Model:
     """Without a prior, physics and residual. With one, the known devices adapted to this one; unless it is so unlike
     them that its measurements alone predict each other better. Raises what assemble and adapt raise."""
-    if prior is None:
-        return assemble(sample, residual, seed)
-    different = len({key_of(item) for item in sample.items})
-    if not prior.knows(sample.items).all():
+    if prior is None or not prior.knows(sample.items).all():
         return assemble(sample, residual, seed)
     adapted = adapt(prior, sample.items, sample.latency_ms)
+    different = len({key_of(item) for item in sample.items})
     if different < _FEWEST_TO_COMPARE:
         return adapted
-    alone = assemble(sample, residual if different >= _MANY else "none", seed)
+    try:
+        alone = assemble(sample, "none" if residual == "auto" and different < _MANY else residual, seed)
+    except (UnknownOpError, TooFewRecordsError):  # networks with ops that no measured block has
+        return adapted
     compared = sample.is_network if alone.unit == "network" else ~sample.is_network
     on_top = _typical(adapted.left_out[compared])
     return adapted if on_top <= _typical(_errors(alone, sample.take(compared), seed)) else alone
@@ -52,4 +54,4 @@ def _errors(model: Assembled, sample: Sample, seed: int) -> FloatArray:
 
 
 def _typical(errors: FloatArray) -> float:
-    return float(np.nanmean(np.minimum(np.abs(errors), _WORST)))
+    return float(np.mean(np.minimum(np.nan_to_num(np.abs(errors), nan=_WORST), _WORST)))

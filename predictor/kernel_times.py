@@ -47,11 +47,13 @@ _ALONE = {
 
 
 class KernelTimes(NamedTuple):
-    """Records of kernels, equal kernels as one with a round for each of their times; and, in words, what the tables
-    hold beside them."""
+    """Records of kernels, equal kernels as one with a round for each of their times."""
 
     records: list[LatencyRecord]
     unmatched: list[str]
+    """In words, what the tables hold beside them."""
+    of_networks: bool = False
+    """Whether they are parts of whole networks' latencies, so that no network can be held out from them."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,26 @@ class _Step:
 
 
 def kernel_records(file: ProfileFile, setup: Setup) -> KernelTimes:
-    """The kernels that a profile file has times of, for LatencyPredictor.fit, beside records of whole networks."""
+    """The kernels that a profile file has times of, for LatencyPredictor.fit, beside records of whole networks: those
+    of its blocks. Only where blocks tell none, those of its networks, which are shares of the networks' latencies."""
     records = {record.graph.key: record for record in file.records(setup) if record.status is Status.OK}
-    tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    of_blocks: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    of_networks: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in file.op_times(setup):
-        tables[row["graph"]].append(row)
+        key = row["graph"]
+        is_network = key in records and records[key].kind == "network"
+        (of_networks if is_network else of_blocks)[key].append(row)
+    blocks = _kernel_times(of_blocks, records, setup)
+    if blocks.records or not of_networks:
+        return blocks
+    networks = _kernel_times(of_networks, records, setup)
+    return KernelTimes(networks.records, blocks.unmatched + networks.unmatched, of_networks=bool(networks.records))
+
+
+def _kernel_times(
+    tables: Mapping[str, list[dict[str, Any]]], records: Mapping[str, LatencyRecord], setup: Setup
+) -> KernelTimes:
+    """What the tables of some graphs, by key, tell."""
     fusion: Fusion = "gpu" if "gpu" in setup.delegate.lower() else "cpu"
     times: dict[str, list[float]] = defaultdict(list)
     kernels: dict[str, Graph] = {}

@@ -86,7 +86,7 @@ def prior_rates() -> FloatArray:
     return np.array([rate(term) for term in TERMS])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Physics:
     """Rates in ms per unit of each term, 0 where nothing is known, and which terms were fitted. Both (terms,)."""
 

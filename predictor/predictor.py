@@ -94,8 +94,10 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         """What each candidate block of a search space, or of a sequence of candidates per position, adds to a network's
         latency in ms, with the interval beside it; an identity adds 0.
 
-        Arrays of shape (positions, most candidates), NaN where a position has fewer. The latency of a network with one
-        candidate per position is network_offset_ms_ + the sum of its entries.
+        Arrays of shape (positions, most candidates), NaN where a position has fewer. Where blocks were measured, the
+        latency of a network with one candidate per position is network_offset_ms_ + the sum of its entries. A predictor
+        of whole networks, or with a prior, is not additive (adds_up_): there, entries are what blocks take by
+        themselves.
         """
         check_coverage(coverage)
         positions: Sequence[Sequence[Any]] = getattr(space, "positions", space)
@@ -131,9 +133,18 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         return self.model_.residual
 
     @property
+    def adds_up_(self) -> bool:
+        """Whether a network is network_offset_ms_ + what tabulate says of its blocks."""
+        return self.model_.adds_up
+
+    @property
     def network_offset_ms_(self) -> float:
         """What a network takes beside what its blocks add."""
         return self.model_.offset_ms
+
+    @property
+    def _prior_name(self) -> str | None:
+        return self.prior if isinstance(self.prior, str) else None
 
     def save(self, path: str | Path) -> None:
         """Writes one JSON file with a checksum. Raises NotFittedError."""
@@ -141,10 +152,10 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         write_model(path, FILE_KIND, FILE_VERSION, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """What save writes. A prior is part of what was fitted, and is not kept apart."""
+        """What save writes. A prior is part of what was fitted; only its name, where it has one, is kept apart."""
         return {
             "setup": self.setup_.to_json(),
-            "parameters": {"residual": self.residual, "random_state": self.random_state},
+            "parameters": {"residual": self.residual, "random_state": self.random_state, "prior": self._prior_name},
             "counts": {"blocks": self.n_blocks_, "networks": self.n_networks_},
             "kind": self.model_.kind,
             "model": self.model_.to_json(),
@@ -159,7 +170,10 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
     @classmethod
     def _from_json(cls, content: dict[str, Any]) -> Self:
         parameters, counts = content["parameters"], content["counts"]
-        predictor = cls(residual=parameters["residual"], random_state=int(parameters["random_state"]))
+        prior = parameters.get("prior")
+        if prior is not None and not isinstance(prior, str):
+            raise ValueError("a prior goes by its name")
+        predictor = cls(parameters["residual"], int(parameters["random_state"]), prior)
         predictor.n_blocks_, predictor.n_networks_ = int(counts["blocks"]), int(counts["networks"])
         predictor.setup_ = Setup.from_json(content["setup"])
         predictor.model_ = _MODELS[content["kind"]](content["model"])

@@ -67,7 +67,7 @@ class Known(NamedTuple):
     """Where the items are in the space of work, shape (n, p)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Space:
     """Coordinates of work: which share each kind of work has in a typical device's time, and how much it is in all."""
 
@@ -93,7 +93,7 @@ class Space:
         return np.asarray(scatter.slope**2 * (places**2).sum(axis=1) + scatter.bend**2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prior:
     """J items on D known devices. Made by learn, read by load."""
 

@@ -59,6 +59,8 @@ def items_of(given: Any, batch: int = 1) -> list[Item]:
     row."""
     if hasattr(given, "columns"):
         return list(graphs_of(given, batch))
+    if hasattr(given, "iloc"):
+        given = given.tolist()
     if not isinstance(given, Sequence | np.ndarray) or isinstance(given, str):
         raise PredictorError(f"a sequence of blocks, architectures or graphs is needed, got {given!s:.60}")
     # Networks are made of the same blocks again and again: each is lowered once.
@@ -87,8 +89,8 @@ def distinct(items: Sequence[Item]) -> tuple[list[Item], NDArray[np.intp]]:
 
 
 def sample_of(given: Any, latency_ms: Iterable[float] | None, setup: Setup | None) -> Sample:
-    """Measured records, or items with their latencies in ms. Raises RecordError when records' setups mix,
-    PredictorError when latencies are missing, too many, or no finite numbers above zero."""
+    """Measured records, or items with their latencies in ms; without identities, which do no work. Raises RecordError
+    when records' setups mix, PredictorError when latencies are missing, too many, or no finite numbers above zero."""
     if latency_ms is None:
         return _sample_of_records(given)
     setup = setup or unknown_setup(_batch_of(given))
@@ -102,7 +104,8 @@ def sample_of(given: Any, latency_ms: Iterable[float] | None, setup: Setup | Non
     bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
     if len(bad):
         raise PredictorError(f"latency {bad[0]} is {values[bad[0]]:g} ms: leave out what could not be measured")
-    return Sample(items, values, setup)
+    kept = [index for index, item in enumerate(items) if isinstance(item, tuple) or item.nodes]
+    return Sample([items[index] for index in kept], values[kept], setup)
 
 
 def unknown_setup(batch: int = 1) -> Setup:
@@ -134,9 +137,11 @@ def steady(records: Sequence[LatencyRecord]) -> list[LatencyRecord]:
 
 
 def _batch_of(given: Any) -> int:
-    first = given[0] if isinstance(given, Sequence) and len(given) else None
+    first = next(iter(given), None) if hasattr(given, "__iter__") else None  # a table's first column's name is no graph
     while isinstance(first, tuple) and first:
         first = first[0]
+    if isinstance(first, LatencyRecord):
+        first = first.graph
     return first.inputs[0][0] if isinstance(first, Graph) else 1
 
 

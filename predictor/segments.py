@@ -76,9 +76,10 @@ def _parts(item: Item, unit: Unit) -> Sequence[Item]:
     return item if isinstance(item, tuple) else item.segments()
 
 
-def unit_of_blocks(blocks: Sequence[Item]) -> Unit:
-    """Kernels, where each measured block is a single one; else blocks."""
-    for unit, fusion in _FUSIONS.items():
+def unit_of_blocks(blocks: Sequence[Item], delegate: str = "none") -> Unit:
+    """Kernels, where each measured block is a single one, by the rule of what ran them; else blocks."""
+    on_gpu = "gpu" in delegate.lower()
+    for unit, fusion in sorted(_FUSIONS.items(), key=lambda rule: (rule[1] == "gpu") != on_gpu):
         if all(isinstance(block, Graph) and is_kernel(block, fusion) for block in blocks):
             return unit
     return "block"

@@ -163,6 +163,10 @@ def phone_model(device: str) -> str:
     return re.sub(r"_\d+$", "", device)
 
 
+NB201_PRUNING = ("pixel3",)
+"""Devices of nb201 whose runtime drops what the output does not depend on: their disconnected cells take nothing."""
+
+
 def nb201(folder: Path = SHIPPED, pruned: bool = False) -> Networks:
     """NAS-Bench-201's cells as whole networks (CIFAR-10: 32 pixels, 16 / 32 / 64 channels, five cells a stage).
 
@@ -182,7 +186,7 @@ def nb201_pieces(cell: str, pruned: bool = False) -> Pieces:
 
 @lru_cache(maxsize=1 << 17)
 def _nb201_stage(cell: str, stage: int, pruned: bool) -> Pieces:
-    ops = [[edge.partition("~") for edge in node.strip("|").split("|")] for node in cell.split("+")]
+    ops = _edges(cell)
     live = _live_edges(ops)
     pieces: list[Graph] = []
     for target, edges in enumerate(ops, start=1):
@@ -191,6 +195,16 @@ def _nb201_stage(cell: str, stage: int, pruned: bool) -> Pieces:
         kernels = [_nb201_kernel(op, stage) for op in (*run, *["add"] * (len(run) - 1))]
         pieces += [kernel for kernel in kernels if kernel]
     return tuple(pieces * 5)
+
+
+def nb201_is_constant(cell: str) -> bool:
+    """Whether there is no way from the cell's input to its output."""
+    return not _live_edges(_edges(cell))
+
+
+def _edges(cell: str) -> list[list[tuple[str, str, str]]]:
+    """(op, "~", source) of each node's edges."""
+    return [[edge.partition("~") for edge in node.strip("|").split("|")] for node in cell.split("+")]
 
 
 def _live_edges(ops: Sequence[Sequence[tuple[str, str, str]]]) -> set[tuple[int, int]]:
@@ -234,6 +248,6 @@ def _nb201_fixed(stage: int) -> Pieces:
         graph_of({**conv, "height": h, "cin": c, "kernel": 3, "stride": 2, "activation": "relu"}),
         graph_of({**conv, "height": h // 2, "cin": 2 * c, "kernel": 3}),
         graph_of({"op": "avg_pool", "height": h, "cin": c, "kernel": 2, "stride": 2}),
-        graph_of({**conv, "height": h // 2, "cin": c}),
+        graph_of({**conv, "height": h // 2, "cin": c, "kernel": 1}),
         graph_of({"op": "add", "height": h // 2, "cin": 2 * c}),
     )

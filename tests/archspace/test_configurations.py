@@ -6,7 +6,9 @@ import pytest
 from archspace.blocks import MBConv, SeparableConv
 from archspace.configurations import graph_of, graphs_of
 from archspace.errors import RecordError
-from archspace.ops import ActivationKind
+from archspace.ops import Activation, ActivationKind
+
+MBCONV = {"op": "mbconv", "height": 8, "cin": 4, "cout": 4, "kernel": 3, "stride": 1, "expand": 6}
 
 
 def row(**cells):
@@ -51,9 +53,11 @@ def test_names_of_published_tables_are_understood():
     ("cells", "macs", "shape"),
     [
         ({"op": "conv", "height": 8, "cin": 4, "cout": 6, "kernel": 3, "stride": 2}, 4 * 4 * 4 * 6 * 9, (1, 4, 4, 6)),
-        ({"op": "conv", "height": 8, "cin": 4, "cout": 6, "groups": 2}, 8 * 8 * 2 * 6, (1, 8, 8, 6)),
+        ({"op": "conv", "height": 8, "cin": 4, "cout": 6, "kernel": 1, "groups": 2}, 8 * 8 * 2 * 6, (1, 8, 8, 6)),
         ({"op": "conv", "height": 9, "cin": 4, "cout": 6, "kernel": 3, "stride": 2, "out_height": 4}, 16 * 4 * 6 * 9,
          (1, 4, 4, 6)),
+        ({"op": "conv1x1", "height": 8, "cin": 4, "cout": 6}, 8 * 8 * 4 * 6, (1, 8, 8, 6)),
+        ({"op": "pointwise", "height": 8, "cin": 4, "cout": 6, "kernel": 1.0}, 8 * 8 * 4 * 6, (1, 8, 8, 6)),
         ({"op": "fc", "cin": 10, "cout": 7}, 70, (1, 7)),
         ({"op": "maxpool", "height": 8, "cin": 4, "kernel": 2, "stride": 2}, 0, (1, 4, 4, 4)),
         ({"op": "mean", "height": 7, "cin": 4}, 0, (1, 4)),
@@ -68,9 +72,33 @@ def test_kernels_have_their_work_and_their_shape(cells, macs, shape):
     assert (graph.macs, graph.output_shape) == (macs, shape)
 
 
-def test_fused_ops_follow_the_kernel():
-    graph = row(op="conv", height=8, cin=4, cout=4, fused="add+hard_swish")
-    assert [n.op.kind for n in graph.nodes] == ["conv", "add", "activation"]
+@pytest.mark.parametrize(
+    ("cells", "kinds"),
+    [
+        ({"op": "conv", "cout": 4, "kernel": 1}, ["conv"]),
+        ({"op": "mbconv", "cout": 8, "kernel": 3}, ["conv", "activation", "conv"]),
+        ({"op": "sepconv", "cout": 4, "kernel": 3}, ["conv", "activation", "conv", "activation"]),
+        ({"op": "mbconv", "cout": 8, "kernel": 3, "shortcut": "conv"}, ["conv", "activation", "conv", "conv", "add"]),
+        ({"op": "softmax"}, ["softmax"]),
+        ({"op": "sigmoid"}, ["activation"]),
+        ({"op": "mul"}, ["mul"]),
+    ],
+)
+def test_fused_ops_follow_whatever_the_row_is(cells, kinds):
+    graph = row(**cells, height=8, cin=4, fused="add+hard_swish")
+    assert [n.op.kind for n in graph.nodes] == [*kinds, "add", "activation"]
+
+
+@pytest.mark.parametrize("op", ["softmax", "add", "mean"])
+def test_an_activation_follows_ops_without_weights(op):
+    graph = row(op=op, height=8, cin=4, activation="relu")
+    assert graph.nodes[-1].op == Activation(ActivationKind.RELU)
+    assert len(graph.nodes) == 2
+
+
+@pytest.mark.parametrize("activation", ["hswish", "none", None])
+def test_an_activation_may_name_itself_in_its_own_column(activation):
+    assert len(row(op="hard_swish", height=8, cin=4, activation=activation).nodes) == 1
 
 
 def test_sepconv_is_depthwise_then_pointwise():
@@ -85,30 +113,70 @@ def test_block_names_are_a_table_of_their_own():
     assert graphs_of(pd.DataFrame({"block": [block.name, block.name]}), batch=4)[1].key == block.graph(4).key
 
 
-def test_equal_rows_share_one_graph():
-    table = pd.DataFrame([{"op": "conv", "h": 8, "cin": 4, "cout": 6}] * 3)
-    first, *others = graphs_of(table)
+@pytest.mark.parametrize("empty", [None, float("nan"), pd.NA])
+def test_equal_rows_share_one_graph_with_empty_cells_too(empty):
+    cells = {"op": "conv", "h": 8, "cin": 4, "cout": 6, "kernel": 1, "fused": empty, "groups": empty, "expand": empty}
+    first, *others = graphs_of(pd.DataFrame([cells] * 3))
     assert all(other is first for other in others)
+
+
+@pytest.mark.parametrize("missing", [float("nan"), None, pd.NA])
+def test_an_integer_column_may_have_empty_cells(missing):
+    cells = [{"op": "conv1x1", "h": 8, "cin": 4, "cout": 6}, {"op": "add", "h": 8, "cin": 4, "cout": missing}]
+    conv, add = graphs_of(pd.DataFrame(cells).astype({"cout": "Int64"}))
+    assert (conv.output_shape, add.output_shape) == ((1, 8, 8, 6), (1, 8, 8, 4))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["op", "h", "cin", "hw_in"], "several columns of the table mean 'height': h, hw_in; keep one"),
+        (["op", "height", "cin", "cin"], "several columns of the table mean 'cin': cin, cin; keep one"),
+        (["block", "block"], "several columns of the table mean 'block': block, block; keep one"),
+    ],
+)
+def test_columns_of_one_meaning_are_named(columns, message):
+    with pytest.raises(RecordError, match=message):
+        graphs_of(pd.DataFrame([["add", 8, 4, 8][: len(columns)]], columns=columns))
+
+
+def test_other_columns_beside_block_names_may_mean_the_same():
+    name = MBConv(24, 24, 56, 56).name
+    assert len(graphs_of(pd.DataFrame({"block": [name], "h": [56], "hw_in": [56]}))) == 1
 
 
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
         ({"op": "warp"}, "unknown op 'warp'; known: mbconv"),
-        ({"op": "conv", "height": 8, "cin": 4}, "conv needs a value in the column 'cout'"),
-        ({"op": "conv", "height": 8.5, "cin": 4, "cout": 4}, "height must be a whole number, got 8.5"),
-        ({"op": "conv", "height": 8, "cin": 4, "cout": 4, "activation": "spline"}, "unknown activation 'spline'"),
+        ({"op": "conv", "height": 8, "cin": 4, "kernel": 1}, "conv needs a value in the column 'cout'"),
+        ({"op": "conv1x1", "height": 8.5, "cin": 4, "cout": 4}, "height must be a whole number, got 8.5"),
+        ({"op": "conv1x1", "height": 8, "cin": 4, "cout": 4, "activation": "spline"}, "unknown activation 'spline'"),
         ({"op": "conv", "height": 8, "cin": 4, "cout": 4, "kernel": 3, "out_height": 3}, "do not give 3 pixels"),
-        (
-            {"op": "mbconv", "height": 8, "cin": 4, "cout": 4, "kernel": 4, "stride": 1, "expand": 6},
-            "kernel must be odd",
-        ),
+        ({**MBCONV, "kernel": 4}, "kernel must be odd"),
+        ({**MBCONV, "activation": "none"}, "mbconv cannot be without an activation"),
+        ({**MBCONV, "op": "sepconv", "activation": "none"}, "sepconv cannot be without an activation"),
+        ({**MBCONV, "shortcut": "pool"}, "shortcut must be 'conv' or empty, got 'pool'"),
+        ({**MBCONV, "expand": "six"}, "expand must be a number, got 'six'"),
+        ({"op": "conv", "height": 8, "cin": 4, "cout": 4}, "conv needs a value in the column 'kernel'"),
+        ({"op": "dwconv", "height": 8, "cin": 4}, "depthwise needs a value in the column 'kernel'"),
+        ({"op": "conv1x1", "height": 8, "cin": 4, "cout": 4, "kernel": 3}, "conv1x1 has kernel 1, got 3"),
+        ({"op": "relu", "height": 8, "cin": 4, "activation": "sigmoid"}, "relu: the column 'activation' says sigmoid"),
+        ({"op": "add", "height": float("inf"), "cin": 4}, "height must be a whole number, got inf"),
+        ({"op": "maxpool", "height": 8, "cin": 4, "kernel": 2, "stride": 0}, "stride must be at least 1, got 0"),
+        ({"op": "add", "height": 8, "cin": [4, 4]}, "every cell must be one number or word, got .*\\[4, 4\\]"),
     ],
-)
+)  # fmt: skip
 def test_a_bad_row_says_which_and_why(cells, message):
-    table = pd.DataFrame([{"op": "conv", "height": 8, "cin": 4, "cout": 6}, cells])
+    table = pd.DataFrame([{"op": "conv", "height": 8, "cin": 4, "cout": 6, "kernel": 1}, cells])
     with pytest.raises(RecordError, match=f"row 1: .*{message}"):
         graphs_of(table)
+
+
+@pytest.mark.parametrize("name", [None, 5, ["a"], "mbconv"])
+def test_a_bad_block_name_says_which_row(name):
+    with pytest.raises(RecordError, match="row 1: "):
+        graphs_of(pd.DataFrame({"block": [MBConv(24, 24, 56, 56).name, name]}))
 
 
 def test_a_table_without_ops_says_what_it_has():

@@ -16,13 +16,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from archspace.graph import Graph
+from archspace.ops import Conv2d
 from archspace.presets import tiny
+from archspace.profile_file import ProfileFile
 from archspace.records import LatencyRecord, Measurement, Round, Setup, Status
 from archspace.tables import write_table
 from netlathe.cli import make_app
-from netlathe.fitting import Fit, fit_warnings, some_of
+from netlathe.fitting import Fit, fit_warnings, known_devices, some_of
 from netlathe.stages import sample_networks
-from predictor import CrossValidation, LatencyPredictor
+from predictor import CrossValidation, KernelTimes, LatencyPredictor, Prior, kernels_of
 from predictor.metrics import LEVELS, Predictions
 
 SETUP = Setup("bench", "soc", "linux", "litert", "2.3.0", "xnnpack")
@@ -110,6 +112,17 @@ def test_the_plot_is_written_where_asked(table: Path, tmp_path: Path) -> None:
     assert (tmp_path / "new" / "p.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.parametrize(("count", "plot", "reason"), [(3, "p.png", "nothing to draw"), (20, "", "--plot")])
+def test_where_nothing_can_be_drawn_the_predictor_is_written_all_the_same(
+    tmp_path: Path, count: int, plot: str, reason: str
+) -> None:
+    write_table(blocks(count), tmp_path / "few.csv")
+    found = answer(tmp_path / "few.csv", "--splits", "configuration", "--plot", tmp_path / plot)
+    assert reason in found["warnings"][-1]
+    assert LatencyPredictor.load(tmp_path / "m.json").n_blocks_ == count
+    assert not (tmp_path / "p.png").exists()
+
+
 def test_int8_setups_fit_as_others_do(tmp_path: Path) -> None:
     int8 = replace(SETUP, dtype="int8")
     write_table([replace(r, setup=int8) for r in blocks(40)] + blocks(20), tmp_path / "both.parquet")
@@ -156,6 +169,44 @@ def test_a_profile_of_a_similar_device_helps_where_little_is_measured(table: Pat
     assert LatencyPredictor.load(tmp_path / "m.json").setup_.device == "new"
 
 
+def test_each_setup_of_a_similar_devices_profile_is_a_known_device(tmp_path: Path) -> None:
+    path, other = tmp_path / "two.parquet", replace(SETUP, threads=4)
+    write_table([*blocks(20), *(replace(r, setup=other) for r in blocks(30))], path)
+    prior = known_devices([path], "latency_ms", few_shot=False, fitted=(tmp_path / "new.csv", ""))
+    assert isinstance(prior, Prior)
+    assert prior.devices == (f"{path} {SETUP.key[:8]}", f"{path} {other.key[:8]}")
+    assert len(prior.keys) == 30
+
+
+def test_what_is_fitted_is_no_known_device_of_its_own(tmp_path: Path) -> None:
+    path, other = tmp_path / "two.parquet", replace(SETUP, threads=4)
+    write_table([*blocks(20), *(replace(r, setup=other) for r in blocks(20))], path)
+    prior = known_devices([path], "latency_ms", few_shot=False, fitted=(path, SETUP.key[:6]))
+    assert isinstance(prior, Prior)
+    assert prior.devices == (f"{path} {other.key[:8]}",)
+    assert "holds nothing beside what is fitted" in refusal(path, "--like", path)
+
+
+def test_a_similar_devices_table_is_read_by_the_column_that_is_named(tmp_path: Path) -> None:
+    for device, count in (("old", 40), ("new", 10)):
+        found = blocks(count)
+        rows = pd.DataFrame({"block": [r.name for r in found], "p_ms": [r.latency_ms for r in found], "device": device})
+        rows.to_csv(tmp_path / f"{device}.csv", index=False)
+    words = ("--like", tmp_path / "old.csv", "--latency-column", "p_ms", "--splits", "configuration")
+    assert answer(tmp_path / "new.csv", *words)["residual"] == "few-shot"
+
+
+def test_known_devices_that_do_not_serve_are_told(tmp_path: Path) -> None:
+    convs = [record(name, graph) for name, graph in BLOCKS if name.startswith("conv")]
+    write_table(convs, tmp_path / "convs.parquet")
+    write_table(blocks(20), tmp_path / "few.parquet")
+    found = answer(tmp_path / "few.parquet", "--like", tmp_path / "convs.parquet", "--splits", "configuration")
+    assert found["residual"] == "none"
+    assert any(warning.startswith("the known devices do not serve here") for warning in found["warnings"])
+    assert any(warning.startswith("only 20 blocks") for warning in found["warnings"])
+    assert any(warning.startswith("no whole networks were measured") for warning in found["warnings"])
+
+
 @cache
 def usual_model() -> LatencyPredictor:
     return LatencyPredictor("none").fit([*blocks(93), *networks(3)])
@@ -191,12 +242,23 @@ def test_a_good_fit_warns_of_nothing() -> None:
         (GOOD, {"noise_floor": 0.08}, "measurements differ by 8.0 % between their own halves"),
         (GOOD, {"unsteady": ("a", "b")}, "the measurements of a, b disagree with themselves"),
         ([1.05] * 70 + [1.2] * 30, {}, "90 % intervals hold 70 % of blocks, by configuration; they are too narrow"),
-        ([1.05] * 100, {}, "90 % intervals hold 100 % of blocks, by configuration; they are wider than"),
+        (
+            [1.05] * 100,
+            {},
+            "90 % intervals hold 100 % of blocks, by configuration; they are wider than they need to be: ask for",
+        ),
     ],
 )
 def test_a_poor_fit_is_warned_of_in_words(ratios: list[float], changes: dict[str, Any], warning: str) -> None:
     (found,) = judged(ratios, **changes)
     assert found.startswith(warning)
+
+
+def test_times_that_belong_to_no_kernel_are_told_with_a_remedy() -> None:
+    validation = CrossValidation(SETUP, {}, {}, (), (), 0.01)
+    found = fit_warnings(Fit(usual_model(), [], validation, KernelTimes([], ["a: b", "c: d"])))
+    assert found[-1].startswith("2 times of the runtime's table belong to no kernel")
+    assert found[-1].endswith("(a: b, c: d): if they matter, fit without --kernels")
 
 
 def test_chance_is_no_reason_to_warn_of_intervals() -> None:
@@ -214,8 +276,36 @@ def test_a_long_list_of_names_is_cut() -> None:
 
 
 def test_a_profile_without_times_of_kernels_says_how_to_get_them(tmp_path: Path) -> None:
-    from archspace.profile_file import ProfileFile
-
     path = tmp_path / "p.sqlite"
     ProfileFile(path, create=True).close()
     assert "--op-profile" in refusal(path, "--kernels")
+
+
+def op_rows(graph: Graph) -> list[dict[str, Any]]:
+    """What a delegate prints of a graph's kernels, each with its share of the whole."""
+    types = {"conv": "CONV_2D", "fully_connected": "FULLY_CONNECTED", "global_avg_pool": "MEAN", "add": "ADD"}
+    kernels = kernels_of(graph)
+    total_ms = sum(latency_ms(kernel) for kernel in kernels)
+    rows = []
+    for kernel in kernels:
+        op = kernel.nodes[0].op
+        depthwise = isinstance(op, Conv2d) and op.is_depthwise(kernel.inputs[0])
+        node_type = "DEPTHWISE_CONV_2D" if depthwise else types[op.kind]
+        share = latency_ms(kernel) / total_ms
+        rows.append({"node_type": node_type, "name": f"Delegate/{node_type}:0", "share": share, "times_called": 1})
+    return rows
+
+
+@pytest.mark.parametrize("with_blocks", [True, False])
+def test_no_network_is_held_out_from_kernels_timed_inside_it(tmp_path: Path, with_blocks: bool) -> None:
+    path, measured = tmp_path / "p.sqlite", [*blocks(93), *networks(6)]
+    with ProfileFile(path, create=True) as file:
+        file.add_records(measured)
+        for one in measured:
+            if with_blocks or one.kind == "network":
+                file.set_op_times(SETUP, one.graph.key, op_rows(one.graph))
+    found = answer(path, "--kernels")
+    inside = [warning for warning in found["warnings"] if warning.startswith("kernels were timed inside")]
+    assert ("network" in found["splits"]) is with_blocks
+    assert ("network" in found["not_held_out"]) is not with_blocks
+    assert len(inside) == (0 if with_blocks else 1)

@@ -176,7 +176,7 @@ def test_impossible_requests_say_why():
         cross_validate(RECORDS[:2])
     with pytest.raises(TooFewRecordsError):
         cross_validate(network_records(range(2), 1, 0))
-    with pytest.raises(RecordError):
+    with pytest.raises(TooFewRecordsError):
         cross_validate([])
     with pytest.raises(RecordError, match="do not mix"):
         cross_validate([*RECORDS, dataclasses.replace(RECORDS[0], setup=dataclasses.replace(SETUP, dtype="int8"))])

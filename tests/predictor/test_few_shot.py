@@ -8,9 +8,10 @@ from synthetic_latency import random_blocks, random_network, true_latency_ms
 
 from archspace.blocks import ConvBlock, MBConv, Skip
 from archspace.errors import FormatError
+from archspace.graph import chain
 from predictor import LatencyPredictor, Prior
 from predictor.errors import PredictorError, TooFewRecordsError, UnknownOpError
-from predictor.few_shot import Adapted
+from predictor.few_shot import Adapted, left_out_errors
 from predictor.robust import robust_process
 
 BLOCKS = [block.graph() for block in random_blocks(60, seed=1, kernels=(3, 5))]
@@ -152,6 +153,43 @@ def test_a_prior_that_does_not_know_an_op_leaves_the_measurements_to_themselves(
     assert predictor.residual_ == "none"
 
 
+def test_blocks_and_networks_with_more_kinds_of_ops_are_adapted_together(prior):
+    """What a network has beside its measured blocks, the prior knows."""
+    stem = ConvBlock(3, 16, 96, 96, 2)
+    everything = [*BLOCKS, stem.graph(), ConvBlock(3, 32, 64, 64, 2).graph()]
+    richer = Prior.learn({str(s): (everything, device_ms(everything, speed=s)) for s in (1, 2)})
+    first = MBConv(16, 16, 48, 48, expand=3)
+    networks = [chain([("b0", stem.graph()), ("b1", first.graph())])] * 2
+    items = [*NEW[:10], *networks]
+    truth = [*device_ms(NEW[:10]), *[sum(map(true_latency_ms, network.segments())) for network in networks]]
+    predictor = LatencyPredictor(prior=richer).fit(items, truth)
+    assert predictor.residual_ == "few-shot"
+    assert not predictor.adds_up_
+
+
+def test_an_item_is_left_out_with_all_its_repetitions():
+    """As fitting again without them, at the same trust in the others."""
+    rng = np.random.default_rng(0)
+    keys, x = ["a", "b", "a", "c", "d"], rng.random(5)
+    covariance, values = np.exp(-((x[:, None] - x) ** 2)), rng.standard_normal(5)
+    process = robust_process(covariance, values, 0.1)
+    errors, _ = left_out_errors(process, keys)
+    total = covariance + np.diag(0.1**2 / process.trust)
+    for key in keys:
+        group = np.array([k == key for k in keys])
+        others = np.linalg.solve(total[np.ix_(~group, ~group)], values[~group])
+        assert errors[group] == pytest.approx(values[group] - covariance[np.ix_(group, ~group)] @ others)
+
+
+def test_an_adapted_predictor_of_many_items_is_small(prior, tmp_path):
+    many = [block.graph() for block in random_blocks(300, seed=9, kernels=(3, 5))]
+    predictor = LatencyPredictor("none", prior=prior).fit(many, device_ms(many, speed=2, overhead_ms=0.01))
+    assert predictor.residual_ in ("few-shot", "none")
+    predictor.save(tmp_path / "many.json")
+    assert (tmp_path / "many.json").stat().st_size < 1e6
+    assert np.allclose(LatencyPredictor.load(tmp_path / "many.json").predict(NEW), predictor.predict(NEW))
+
+
 def test_no_measurements_and_no_devices_say_what_to_do(prior):
     with pytest.raises(TooFewRecordsError, match="3 items are a start"):
         LatencyPredictor(prior=prior).fit([], [])
@@ -201,8 +239,8 @@ def test_an_adapted_model_with_nonsense_in_it_is_none(prior):
     assert isinstance(model, Adapted)
     with pytest.raises(ValueError, match="inflation"):
         Adapted.from_json({**model.to_json(), "inflation": -1.0})
-    with pytest.raises(ValueError, match="precision"):
-        Adapted.from_json({**model.to_json(), "precision": [[1.0]]})
+    with pytest.raises(ValueError, match="trust"):
+        Adapted.from_json({**model.to_json(), "trust": [1.0]})
 
 
 def test_the_robust_process_is_the_plain_one_on_clean_values_and_drops_an_outlier():

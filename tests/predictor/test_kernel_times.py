@@ -122,25 +122,54 @@ def test_an_op_whose_share_is_printed_as_zero_has_no_time():
     assert unmatched == ["no time of add 28x28x16 -> 28x28x16"]
 
 
-def test_a_profile_file_gives_one_record_per_kernel_with_a_round_for_each_time(tmp_path):
-    network = chain([("b00", BLOCK), ("b01", BLOCK)])
+NETWORK = chain([("b00", BLOCK), ("b01", BLOCK)])
+EACH = {key: [ms] for ms, key in enumerate(KEYS, 1)} | {KEYS[1]: [2, 4]}  # both hard swishes are one kernel
+
+
+def times_of(tmp_path, tables):
+    """What a file tells of BLOCK, and of NETWORK, which takes 3 times as long, with these rows by kind of graph."""
+    graphs = {"block": (BLOCK, TOTAL_MS), "network": (NETWORK, 3 * TOTAL_MS)}
     records = [
         LatencyRecord(kind, kind, graph, SETUP, Status.OK, Measurement((Round((latency_ms,)),)))
-        for kind, graph, latency_ms in (("block", BLOCK, TOTAL_MS), ("network", network, 3 * TOTAL_MS))
+        for kind, (graph, latency_ms) in graphs.items()
     ]
-    rows = [*builtin_rows("b00/"), *builtin_rows("b01/")]
     with ProfileFile(tmp_path / "p.sqlite", create=True) as file:
         file.add_records(records)
-        file.set_op_times(SETUP, BLOCK.key, builtin_rows())
-        file.set_op_times(SETUP, network.key, [{**r, "share": r["share"] / 2} for r in rows])
-        found = kernel_records(file, SETUP)
+        for kind, rows in tables.items():
+            file.set_op_times(SETUP, graphs[kind][0].key, rows)
+        return kernel_records(file, SETUP)
+
+
+def network_rows():
+    return [{**r, "share": r["share"] / 2} for r in [*builtin_rows("b00/"), *builtin_rows("b01/")]]
+
+
+def rounds_ms(found):
+    return {r.graph.key: sorted(one.latency_ms for one in r.measurement.rounds) for r in found.records}
+
+
+def test_a_profile_file_gives_one_record_per_kernel_with_a_round_for_each_time(tmp_path):
+    found = times_of(tmp_path, {"block": builtin_rows()})
     assert found.unmatched == []
-    # The kernels of the network are 1.5 times as slow; both hard swishes are one kernel, of 2 and of 4 ms.
-    expected = {key: [ms, 1.5 * ms, 1.5 * ms] for ms, key in enumerate(KEYS, 1)} | {KEYS[1]: [2, 3, 3, 4, 6, 6]}
-    times = {r.graph.key: sorted(one.latency_ms for one in r.measurement.rounds) for r in found.records}
-    assert times == {key: pytest.approx(values) for key, values in expected.items()}
+    assert rounds_ms(found) == {key: pytest.approx(values) for key, values in EACH.items()}
     assert {(r.kind, r.setup) for r in found.records} == {("block", SETUP)}
     assert found.records[0].name == describe(found.records[0].graph)
+
+
+def test_where_blocks_give_kernels_no_time_is_a_share_of_a_network_that_may_be_held_out(tmp_path):
+    found = times_of(tmp_path, {"block": builtin_rows(), "network": network_rows()})
+    assert not found.of_networks
+    assert rounds_ms(found) == {key: pytest.approx(values) for key, values in EACH.items()}
+
+
+@pytest.mark.parametrize("of_block", [[], [row("TfLiteGpuDelegateV2", "[residual]:11", TOTAL_MS)]])
+def test_where_blocks_give_no_kernels_those_of_networks_are_taken_and_say_so(tmp_path, of_block):
+    found = times_of(tmp_path, {"block": of_block, "network": network_rows()})
+    assert found.of_networks
+    assert rounds_ms(found) == {
+        key: pytest.approx(sorted(1.5 * value for value in values * 2)) for key, values in EACH.items()
+    }
+    assert all(text.startswith("block: ") for text in found.unmatched)
 
 
 def test_op_times_of_a_graph_that_was_never_finished_are_told(tmp_path):
@@ -148,4 +177,4 @@ def test_op_times_of_a_graph_that_was_never_finished_are_told(tmp_path):
         file.add_setup(SETUP)
         file.add_graph("block", "block", BLOCK)
         file.set_op_times(SETUP, BLOCK.key, builtin_rows())
-        assert kernel_records(file, SETUP) == ([], ["block: has no finished record"])
+        assert kernel_records(file, SETUP) == ([], ["block: has no finished record"], False)

@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from synthetic_latency import SETUP, random_blocks, true_latency_ms
 
+from archspace.blocks import ConvBlock, Skip
 from archspace.errors import RecordError
 from predictor import LatencyPredictor, PredictorError
 
@@ -85,6 +86,27 @@ def test_the_batch_of_graphs_is_that_of_the_predictor():
 def test_latencies_that_are_none_are_refused(latency_ms, message):
     with pytest.raises(PredictorError, match=message):
         LatencyPredictor("none").fit(BLOCKS, latency_ms)
+
+
+def test_arrays_and_series_of_graphs_are_lists_too():
+    graphs = [b.graph(8) for b in BLOCKS]
+    array = np.empty(len(graphs), dtype=object)
+    array[:] = graphs
+    expected = LatencyPredictor("none").fit(graphs, LATENCY_MS).predict(graphs)
+    for given in (array, pd.Series(graphs)):
+        assert np.array_equal(LatencyPredictor("none").fit(given, LATENCY_MS).predict(given), expected)
+
+
+def test_an_identity_is_no_measurement():
+    with_identity = [Skip(24, 24, 56, 56), *BLOCKS]
+    predictor = LatencyPredictor("none").fit(with_identity, [0.001, *LATENCY_MS])
+    assert predictor.n_blocks_ == len(BLOCKS)
+
+
+def test_a_loaded_predictor_still_names_its_prior(tmp_path):
+    items = [ConvBlock(32, 64, s, s, kernel=1) for s in (7, 14, 28)]
+    LatencyPredictor(prior="phones49").fit(items, [0.1, 0.3, 1.0]).save(tmp_path / "p.json")
+    assert LatencyPredictor.load(tmp_path / "p.json").get_params()["prior"] == "phones49"
 
 
 def test_items_without_latencies_are_refused():
