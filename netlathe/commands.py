@@ -93,7 +93,7 @@ def fit(
 
 
 def _draw(validation: CrossValidation, plot: Path) -> list[str]:
-    """Warnings where there is nothing to draw, or nowhere to: the predictor is written and stays good."""
+    """A warning where there is nothing to draw. The predictor is written by then, whatever comes of the picture."""
     from predictor import TooFewRecordsError, plot_validation
 
     try:
@@ -101,8 +101,6 @@ def _draw(validation: CrossValidation, plot: Path) -> list[str]:
         plot_validation(validation, plot)
     except TooFewRecordsError as error:
         return [f"{plot} was not drawn: {error}"]
-    except OSError as error:
-        return [f"{plot} was not drawn: it cannot be written ({error}); fit again with another --plot"]
     return []
 
 

@@ -29,12 +29,10 @@ def show_subject(subject: Subject, model: LatencyPredictor | None, terminal: Ter
         rows[-1].append(milliseconds(total_ms))
     terminal.table(columns, rows, last=True)
     if model and subject.graph.is_network:
-        what = (
-            f"What each layer adds to the network; the total includes {model.network_offset_ms_:.3g} ms for the network "
-            "as such"
-            if model.adds_up_
-            else "What each layer takes by itself; together they take what the last line says"
-        )
+        what = "What each layer takes by itself; together they take what the last line says"
+        if model.adds_up_:
+            offset = f"the total includes {model.network_offset_ms_:.3g} ms for the network as such"
+            what = f"What each layer adds to the network; {offset}"
         terminal.say(f"  {what}. On {model.setup_}.", style="dim")
     terminal.result(
         {

@@ -112,14 +112,11 @@ def test_the_plot_is_written_where_asked(table: Path, tmp_path: Path) -> None:
     assert (tmp_path / "new" / "p.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.parametrize(("count", "plot", "reason"), [(3, "p.png", "nothing to draw"), (20, "", "--plot")])
-def test_where_nothing_can_be_drawn_the_predictor_is_written_all_the_same(
-    tmp_path: Path, count: int, plot: str, reason: str
-) -> None:
-    write_table(blocks(count), tmp_path / "few.csv")
-    found = answer(tmp_path / "few.csv", "--splits", "configuration", "--plot", tmp_path / plot)
-    assert reason in found["warnings"][-1]
-    assert LatencyPredictor.load(tmp_path / "m.json").n_blocks_ == count
+def test_where_nothing_can_be_drawn_the_predictor_is_written_all_the_same(tmp_path: Path) -> None:
+    write_table(blocks(3), tmp_path / "few.csv")
+    found = answer(tmp_path / "few.csv", "--splits", "configuration", "--plot", tmp_path / "p.png")
+    assert "nothing to draw" in found["warnings"][-1]
+    assert LatencyPredictor.load(tmp_path / "m.json").n_blocks_ == 3
     assert not (tmp_path / "p.png").exists()
 
 

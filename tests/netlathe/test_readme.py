@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from archspace.block_names import parse_block
 from archspace.presets import PRESETS, tiny
 from archspace.profile_file import ProfileFile
+from archspace.tables import read_records
 from netlathe.stages import work_items
 from profiler import Plan, open_device, run_campaign
 from search import SearchConfig
@@ -35,11 +38,19 @@ def test_the_python_of_the_readme_runs(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workplace)
-    query, search = python_blocks()
+    query, adapt, search = python_blocks()
     scope: dict[str, object] = {}
     exec(query, scope)
     scope["model"].save("tiny.json")  # type: ignore[attr-defined]
     assert float(capsys.readouterr().out.strip("[] \n")) > 0
+    measured = [r for r in read_records("my_cpu.sqlite") if r.kind == "block" and r.name.startswith("mbconv")]
+    blocks = [parse_block(record.name) for record in measured]
+    columns = ("height", "cin", "cout", "kernel", "stride", "expand")
+    table = pd.DataFrame([{"op": "mbconv", **{name: getattr(b, name) for name in columns}} for b in blocks])
+    times_ms = [record.latency_ms for record in measured]
+    table.assign(old_ms=times_ms, new_ms=[2 * ms for ms in times_ms]).to_csv("blocks.csv", index=False)
+    exec(adapt, {})
+    assert "array" in capsys.readouterr().out
     short = search.replace("target_ms=0.6 * table.slowest_ms)", "0.6 * table.slowest_ms, SHORT)")
     short = short.replace("(32, 32))", "(32, 32), limit=64)")
     assert "SHORT" in short
