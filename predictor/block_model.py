@@ -154,17 +154,11 @@ def _held_out(
 
 
 def cross_validated_errors(
-    features: Features,
-    latency_ms: FloatArray,
-    configurations: Sequence[str],
-    kind: ResidualKind,
-    seed: int,
-    growth: float = USUAL_GROWTH,
-) -> tuple[FloatArray, FloatArray]:
-    """(log errors, scores) of each record, both (n,), from models that have not seen its configuration: the error is
-    log(measured / predicted), the score what Conformal takes. NaN for a record with an op that no other has."""
-    found = _held_out(features, latency_ms, _near_folds(configurations, seed), [kind], seed)[kind]
-    return found.errors, found.scores(growth)
+    features: Features, latency_ms: FloatArray, configurations: Sequence[str], kind: ResidualKind, seed: int
+) -> FloatArray:
+    """log(measured / predicted) of each record, shape (n,), by models that have not seen its configuration. NaN for a
+    record with an op that no other has."""
+    return _held_out(features, latency_ms, _near_folds(configurations, seed), [kind], seed)[kind].errors
 
 
 class Trial(NamedTuple):

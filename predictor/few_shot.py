@@ -68,8 +68,11 @@ class Adapted:
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
         known = self.prior.known(items)
-        shift = covariance(self.prior, known, self.measured, self.scatter) @ self.weights
-        latency_ms = np.exp(self.speed + known.log_ms + shift)
+        return self._latency_ms(items, known, covariance(self.prior, known, self.measured, self.scatter))
+
+    def _latency_ms(self, items: Sequence[Item], known: Known, towards: FloatArray) -> FloatArray:
+        """`towards`: covariance of the items with the measurements, shape (n, m)."""
+        latency_ms = np.exp(self.speed + known.log_ms + towards @ self.weights)
         return np.where([_is_work(item) for item in items], latency_ms, 0.0)
 
     def predict_interval(self, items: Sequence[Item], coverage: float) -> Predicted:
@@ -79,7 +82,7 @@ class Adapted:
         variance = np.maximum(variances(self.prior, known, self.scatter) - explained, 0) + self.scatter.noise**2
         quantile = float(t.ppf((1 + coverage) / 2, _EXPECTED + len(self.weights)))
         half_widths = quantile * self.inflation * np.sqrt(variance) + self.prior.doubt(items)
-        latency_ms = self.predict(items)
+        latency_ms = self._latency_ms(items, known, towards)
         return Predicted(latency_ms, *bounds(latency_ms, half_widths))
 
     def added(self, blocks: Sequence[Item], coverage: float) -> Predicted:

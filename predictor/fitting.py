@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from predictor.assembled import Assembled, Model, assemble
-from predictor.block_model import ResidualChoice, features_of, fit_block_model
+from predictor.assembled import Model, assemble
+from predictor.block_model import ResidualChoice, cross_validated_errors, features_of
 from predictor.errors import TooFewRecordsError, UnknownOpError
 from predictor.features import FloatArray
 from predictor.few_shot import adapt
-from predictor.folds import configuration_folds
 from predictor.prior import Prior
 from predictor.samples import Sample, key_of
 
@@ -18,7 +17,6 @@ _FEWEST_TO_COMPARE = 8
 _MANY = 60
 """Below so many, a prior competes with the physics alone, which takes a fraction of the time: regressors on top need
 more."""
-_FOLDS = 10
 _WORST = 0.5
 """No log error counts for more: a few disturbed measurements must not decide. An op that nothing else has counts so."""
 
@@ -37,20 +35,10 @@ def fit_model(sample: Sample, prior: Prior | None, residual: ResidualChoice, see
     except (UnknownOpError, TooFewRecordsError):  # networks with ops that no measured block has
         return adapted
     compared = sample.is_network if alone.unit == "network" else ~sample.is_network
-    on_top = _typical(adapted.left_out[compared])
-    return adapted if on_top <= _typical(_errors(alone, sample.take(compared), seed)) else alone
-
-
-def _errors(model: Assembled, sample: Sample, seed: int) -> FloatArray:
-    """Log errors of such a model on each item, shape (n,), fitted without it. NaN for an op that no other item has."""
-    features, kind = features_of(sample.items), model.blocks.residual.kind
-    errors = np.full(len(sample.items), np.nan)
-    for test in configuration_folds([key_of(item) for item in sample.items], _FOLDS, seed):
-        train = np.setdiff1d(np.arange(len(errors)), test)
-        without = fit_block_model(features.take(train), sample.latency_ms[train], kind, seed)
-        test = test[without.physics.knows(features.terms[test])]
-        errors[test] = np.log(sample.latency_ms[test] / without.predict(features.take(test)))
-    return errors
+    part = sample.take(compared)
+    keys, kind = [key_of(item) for item in part.items], alone.blocks.residual.kind
+    errors_alone = cross_validated_errors(features_of(part.items), part.latency_ms, keys, kind, seed)
+    return adapted if _typical(adapted.left_out[compared]) <= _typical(errors_alone) else alone
 
 
 def _typical(errors: FloatArray) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,6 @@ from archspace.graph import Graph
 from archspace.records import LatencyRecord, Setup, Status, single_setup
 from predictor.errors import PredictorError
 from predictor.features import FlagArray, FloatArray, Item
-
-
-class Lowerable(Protocol):
-    """A block or an architecture: whatever lowers itself to a Graph."""
-
-    def graph(self, batch: int = 1) -> Graph:
-        """The graph for inputs of that batch."""
-        ...
 
 
 class Sample(NamedTuple):
