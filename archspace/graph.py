@@ -123,6 +123,19 @@ class Graph:
     def bytes_written(self, itemsize: int = 4) -> int:
         return sum(cost.bytes_written for cost in self.costs(itemsize))
 
+    def peak_activation_bytes(self, itemsize: int = 4) -> int:
+        """Most bytes of values alive at once when the nodes run in this order; an activation overwrites an input that
+        nobody else needs. A chain's peak is that of its worst block, as one tensor crosses between blocks."""
+        last_use = {tensor: index for index, node in enumerate(self.nodes) for tensor in node.inputs}
+        sizes = [itemsize * math.prod(shape) for shape in self.shapes]
+        live = peak = sum(sizes[: len(self.inputs)])
+        for index, node in enumerate(self.nodes):
+            freed = sum(sizes[t] for t in set(node.inputs) if last_use[t] == index)
+            in_place = isinstance(node.op, Activation) and freed > 0
+            peak = max(peak, live if in_place else live + sizes[len(self.inputs) + index])
+            live += sizes[len(self.inputs) + index] - freed
+        return peak
+
     @cached_property
     def key(self) -> str:
         """32 hex digits that name the computation: equal for equal ops and shapes, whatever the nodes are called."""

@@ -16,13 +16,14 @@ from netlathe import commands
 from netlathe.catalogue import predictors
 from netlathe.console import fail
 from netlathe.profile_command import profile
+from netlathe.search_command import search
 
 Command = Callable[..., None]
 
 KEPT = {
     "profile": "what was measured is kept, and the same command goes on from there",
-    "demo": "what was measured is kept; the same command goes on from there and trains again",
-    "search": "a search starts from the beginning; an earlier run in the folder is untouched until a new one is found",
+    "demo": "what was measured and searched is kept; the same command goes on from there",
+    "search": "what was searched and trained up to the last checkpoint is kept; the same command goes on from there",
 }
 """What an interrupted command leaves."""
 
@@ -40,8 +41,8 @@ def make_app(*, debug: bool = False) -> typer.Typer:
     app.callback()(_options)
     for command in (
         commands.demo, commands.devices, profile, commands.fit,
-        commands.predict, commands.search, commands.export, commands.time, commands.show,
-        predictors,
+        commands.predict, search, commands.export, commands.time, commands.show,
+        commands.pareto, commands.compare, predictors,
     ):  # fmt: skip
         app.command()(command if debug else _guarded(command))
     device = typer.Typer(help="What concerns a phone itself: clean.", no_args_is_help=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from netlathe.console import Terminal, milliseconds
-from netlathe.options import Data, Device, Json, LimitImages, Predictor, Resolution, Seed, Space, What, Width
+from netlathe.options import Data, Device, Json, LimitImages, Predictor, Seed, What
 
 if TYPE_CHECKING:
     from predictor import CrossValidation, LatencyPredictor
@@ -177,40 +177,48 @@ def show(
     show_subject(subject, model, Terminal(as_json=as_json))
 
 
-def search(
-    predictor: Predictor,
-    target_ms: Annotated[float, typer.Option(help="Latency that the network must meet on the predictor's device.")],
-    data: Data,
-    output: Annotated[Path, typer.Option(help="Folder of the run: architecture, weights, .tflite, pictures.")],
-    space: Space = "tiny",
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs in which the architecture moves.")] = 20,
-    warmup_epochs: Annotated[int, typer.Option(min=0, help="Epochs of weights on random paths before that.")] = 6,
-    start_epochs: Annotated[int, typer.Option(min=1, help="Epochs of the widest network alone, before all.")] = 4,
-    train_epochs: Annotated[int, typer.Option(min=1, help="Epochs of the found network's training.")] = 30,
-    batch_size: Annotated[int, typer.Option(min=2, help="Images per step of the search.")] = 32,
-    limit_images: LimitImages = None,
-    resolution: Resolution = None,
-    width: Width = None,
-    seed: Seed = 0,
+def pareto(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, or folders that hold some.")],
+    predictor: Annotated[
+        str | None, typer.Option(help="Price them anew with this predictor, a file or a shipped name.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for pareto.png and pareto.json.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Search the network that classifies best within a latency target; train and export it."""
-    from netlathe.searching import prepare, search_run
-    from search import SearchConfig, TrainConfig
+    """Compare finished runs: latency against accuracy, and which no other beats."""
+    from netlathe.pareto import CURVE, PICTURE, points_json, read_points, show_points, write_points
 
     terminal = Terminal(as_json=as_json)
-    model = _load(predictor)
-    chosen, images = prepare(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
-    terminal.step(
-        f"Searching {chosen.size:.2g} networks of space {chosen.name} for {target_ms:.3g} ms on {model.setup_}"
-    )
-    found = search_run(
-        chosen, model, images, target_ms, output,
-        SearchConfig(start_epochs, warmup_epochs, epochs, batch_size, seed=seed),
-        TrainConfig(epochs=train_epochs, seed=seed),
-        terminal,
-    )  # fmt: skip
-    terminal.result({"target_ms": target_ms, **found.to_json()})
+    points, setup = read_points(runs, _load(predictor) if predictor else None)
+    show_points(points, setup, terminal)
+    if output:
+        write_points(points, setup, output)
+        terminal.say(f"  Wrote {PICTURE}, {CURVE} to {output}")
+    terminal.result(points_json(points, setup))
+
+
+def compare(
+    networks: Annotated[
+        list[str], typer.Argument(help="Network names, architecture files, run folders, .tflite or .onnx files.")
+    ],
+    predictor: Annotated[
+        list[str], typer.Option(help="A predictor file, or a name from `netlathe predictors`; once per device.")
+    ],
+    output: Annotated[Path | None, typer.Option(help="CSV to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Price each network on each device: which is made for which."""
+    from netlathe.hardware import price_networks, show_table, table_json, write_table
+
+    terminal = Terminal(as_json=as_json)
+    names = [Path(one).stem if Path(one).is_file() else one for one in predictor]
+    models = {name if names.count(name) == 1 else one: _load(one) for name, one in zip(names, predictor, strict=True)}
+    table = price_networks(networks, models)
+    warnings = show_table(table, models, terminal)
+    if output:
+        write_table(table, output)
+        terminal.say(f"  Wrote {output}")
+    terminal.result({**table_json(table, models), "warnings": warnings})
 
 
 def export(
@@ -251,7 +259,7 @@ def demo(
     run_demo(Demo(output, data, fraction, resolution, limit_images, seed, Terminal(as_json=as_json)))
 
 
-def _load(path: Path) -> LatencyPredictor:
+def _load(path: Path | str) -> LatencyPredictor:
     """Imported only where a predictor is wanted: scikit-learn takes a second."""
     from predictor import LatencyPredictor
 

@@ -62,13 +62,19 @@ class Terminal:
             self.err.print(Padding(Text(f"Warning: {warning}", style="yellow"), (0, 0, 0, 2), expand=False))
 
     def table(
-        self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True, last: bool = False
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[object]],
+        *,
+        numbers: bool = True,
+        text: int = 1,
+        last: bool = False,
     ) -> None:
-        """`numbers`: all but the first column stand to the right. `last`: the last row sums up the others."""
+        """`numbers`: all but the first `text` columns stand to the right. `last`: the last row sums up the others."""
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
         for index, column in enumerate(columns):
             table.add_column(
-                column, justify="right" if numbers and index else "left", header_style="dim", overflow="fold"
+                column, justify="right" if numbers and index >= text else "left", header_style="dim", overflow="fold"
             )
         for row in rows:
             table.add_row(*(Text(str(cell)) for cell in row))
@@ -187,6 +193,6 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
-def millions(value: int) -> str:
+def millions(value: float) -> str:
     """1234567 -> '1.23 M', 1234 -> '1.2 K'."""
     return f"{value / 1e6:.2f} M" if value >= 1e5 else f"{value / 1e3:.1f} K"

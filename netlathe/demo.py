@@ -9,19 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from archspace.errors import FormatError
 from archspace.jsonfile import write_json
 from archspace.spaces import Architecture, SearchSpace
 from netlathe import fitting, stages
 from netlathe.console import Terminal, millions, milliseconds, percent
+from netlathe.job import Job, prepare
+from netlathe.judging import DeviceAtHand
 from netlathe.pictures import draw_architectures
+from netlathe.products import train_and_export
 from netlathe.profiling import print_summary, summary_json
-from netlathe.run import NETWORK
-from netlathe.searching import Trained, prepare, search_run, train_and_export
+from netlathe.run import ARCHITECTURE, NETWORK
+from netlathe.run_search import search_one
+from netlathe.targets import Goal, Target
 from netlathe.timing import Timed, explain_drift, time_networks
 from predictor import LatencyPredictor, plot_validation
 from profiler.devices.local import LocalDevice
 from profiler.protocol import Plan
-from search import ImageData, SearchConfig, TrainConfig
+from search import Compute, ImageData, SearchConfig, TrainConfig
 
 PROFILE, PREDICTOR, BASELINE, FOUND = "profile.sqlite", "predictor.json", "baseline", "found"
 PROFILE_PLAN = Plan(min_rounds=20, max_rounds=60, target_error=0.005, budget_s=90)
@@ -42,6 +47,25 @@ class Demo:
     limit: int | None
     seed: int
     terminal: Terminal
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network of the demo, trained and exported."""
+
+    architecture: Architecture
+    predicted_ms: float
+    accuracy: Mapping[str, float]
+    """By form: torch, tflite, ..."""
+    folder: Path
+
+    def to_json(self) -> dict[str, Any]:
+        a = self.architecture
+        return {
+            "name": a.name, "macs": a.macs, "parameters": a.parameters, "predicted_ms": self.predicted_ms,
+            "test_accuracy": self.accuracy["torch"], "tflite_accuracy": self.accuracy["tflite"],
+            "accuracy": dict(self.accuracy), "folder": str(self.folder),
+        }  # fmt: skip
 
 
 def run_demo(demo: Demo) -> None:
@@ -105,11 +129,12 @@ def _fit(demo: Demo) -> fitting.Fit:
 
 def _train_baseline(demo: Demo, baseline: Architecture, model: LatencyPredictor, data: ImageData) -> Trained:
     demo.terminal.step("3  Train the baseline: MobileNetV2's choice, 3x3 with expansion 6 everywhere")
-    config = TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed)
-    trained = train_and_export(baseline, model, data, demo.folder / BASELINE, config, demo.terminal)
+    folder, config = demo.folder / BASELINE, TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed)
+    product = train_and_export(baseline, data, folder, config, Compute(), demo.terminal)
+    trained = Trained(baseline, float(model.predict([baseline])[0]), product.accuracy, folder)
     demo.terminal.say(
         f"  {millions(baseline.macs)} MACs, {milliseconds(trained.predicted_ms)} ms predicted, "
-        f"{percent(trained.test_accuracy)} of {len(data.test)} test images right"
+        f"{percent(trained.accuracy['torch'])} of {len(data.test)} test images right"
     )
     return trained
 
@@ -118,10 +143,19 @@ def _search(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: Image
     demo.terminal.step(
         f"4  Search {space.size:.2g} networks for {target_ms:.3g} ms, {demo.fraction:.0%} of the baseline's latency"
     )
-    return search_run(
-        space, model, data, target_ms, demo.folder / FOUND,
-        SearchConfig(**SEARCH, seed=demo.seed), TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed), demo.terminal,
+    job = Job(
+        space, data, Goal((Target("predictor", model, target_ms),)), demo.folder / FOUND,
+        SearchConfig(**SEARCH, seed=demo.seed), TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed), Compute(),
+        demo.terminal, device=DeviceAtHand("local", demo.folder / PROFILE, seed=demo.seed),
     )  # fmt: skip
+    try:
+        job.checkpointer().load()
+        job.training_checkpointer().load()
+    except FormatError:  # of an earlier demo, with other options or a longer profile
+        job.forget()
+    report = search_one(job)
+    architecture = Architecture.load(job.folder / ARCHITECTURE)
+    return Trained(architecture, report["predicted_ms"], report["accuracy"], job.folder)
 
 
 def _time(demo: Demo, trained: Mapping[str, Trained]) -> dict[str, Timed]:
@@ -154,8 +188,8 @@ def _report(
                 milliseconds(t.predicted_ms),
                 milliseconds(measured),
                 f"{100 * (t.predicted_ms / measured - 1):+.1f} %",
-                percent(t.test_accuracy),
-                percent(t.tflite_accuracy),
+                percent(t.accuracy["torch"]),
+                percent(t.accuracy["tflite"]),
                 millions(t.architecture.macs),
             )
         )
@@ -165,7 +199,7 @@ def _report(
     pictures = [
         (
             f"{name}: {t.predicted_ms:.3g} ms predicted, {timed[name].latency_ms:.3g} ms measured, "
-            f"{t.test_accuracy:.1%} accurate",
+            f"{t.accuracy['torch']:.1%} accurate",
             t.architecture,
             stages.part_latencies_ms(model, t.architecture),
         )
@@ -187,7 +221,8 @@ def commands(demo: Demo, classes: int, target_ms: float) -> list[list[str]]:
          "--rounds", str(PROFILE_PLAN.max_rounds), *seed, "--output", profile],
         ["netlathe", "fit", profile, *seed, "--output", predictor],
         ["netlathe", "search", "--space", "tiny", *size, "--predictor", predictor, "--target-ms", f"{target_ms:.4g}",
-         "--data", demo.source, *limit, *search, "--train-epochs", str(TRAIN_EPOCHS), *seed, "--output", str(found)],
+         "--data", demo.source, *limit, *search, "--train-epochs", str(TRAIN_EPOCHS),
+         "--device", "local", "--profile", profile, *seed, "--output", str(found)],
         ["netlathe", "time", str(found / NETWORK), "--profile", profile, "--predictor", predictor],
         ["netlathe", "show", str(found), "--predictor", predictor],
         ["netlathe", "export", str(found), "--output", str(found / "network.onnx")],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -12,7 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from archspace.errors import FormatError
-from archspace.jsonfile import write_json
+from archspace.jsonfile import read_json, write_json
 from archspace.spaces import Architecture
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ WEIGHTS = "weights.npz"
 NETWORK = "network.tflite"
 SEARCH = "search.json"
 HISTORY = "history.csv"
+TRAINING = "train.csv"
+REPORT = "report.json"
 SCHEMA_VERSION = 1
 
 
@@ -61,7 +62,7 @@ def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
 
 def forget_network(folder: Path) -> None:
     """Removes an earlier run's network: what a new search found must not stand beside it."""
-    for name in (ARCHITECTURE, WEIGHTS, NETWORK):
+    for name in (ARCHITECTURE, WEIGHTS, NETWORK, REPORT, TRAINING):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -70,9 +71,45 @@ def save_search(folder: Path, content: dict[str, Any]) -> None:
     write_json(folder / SEARCH, "search", SCHEMA_VERSION, content)
 
 
-def write_csv(path: Path, rows: Sequence[Any]) -> None:
-    """Dataclass instances of one kind, a line each."""
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, [f.name for f in fields(rows[0])])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+def load_search(folder: Path) -> dict[str, Any]:
+    """What save_search wrote. Raises FormatError."""
+    return read_json(folder / SEARCH, "search", SCHEMA_VERSION)
+
+
+def save_report(folder: Path, content: dict[str, Any]) -> None:
+    """The last file of a run: where it stands, the run is finished."""
+    write_json(folder / REPORT, "run", SCHEMA_VERSION, content)
+
+
+def load_report(folder: Path) -> dict[str, Any]:
+    """What save_report wrote. Raises FormatError where the run is not finished, or its report is damaged."""
+    if not (folder / REPORT).is_file():
+        raise FormatError(
+            f"{folder}: holds no finished run, as there is no {REPORT}; `netlathe search --output` makes one"
+        )
+    report = read_json(folder / REPORT, "run", SCHEMA_VERSION)
+    del report["schema"]
+    return report
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The finished runs in a folder: itself, or those right below it, by name. Raises FormatError for none."""
+    if (folder / REPORT).is_file():
+        return [folder]
+    below = sorted(path.parent for path in folder.glob(f"*/{REPORT}")) if folder.is_dir() else []
+    if not below:
+        raise FormatError(
+            f"{folder}: neither this folder nor one right below it holds a finished run (with a {REPORT}); "
+            "`netlathe search --output` makes one"
+        )
+    return below
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Whole or not at all, as all files of a run."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(rows)
+    part.replace(path)

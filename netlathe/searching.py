@@ -1,176 +1,172 @@
-"""Searching, training and exporting: a run's folder from a space, a predictor and images."""
+"""The search stage of a run: from a job to the architecture that was found, through any number of interruptions."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from archspace.presets import PRESETS, load_space
-from archspace.spaces import Architecture, SearchSpace
-from netlathe.console import Terminal, Update, millions, milliseconds, percent
-from netlathe.exporting import export, file_accuracy
-from netlathe.pictures import draw_architectures, draw_search
-from netlathe.run import HISTORY, NETWORK, forget_network, save_network, save_search, write_csv
-from netlathe.stages import doubts, part_latencies_ms
+from archspace.spaces import Architecture
+from netlathe.console import millions, milliseconds
+from netlathe.job import CHECKPOINT, Job
+from netlathe.judging import Judged, choose_network
+from netlathe.logs import SearchLog, scalars, write_history
+from netlathe.pictures import draw_architectures, draw_judged, draw_search
+from netlathe.run import HISTORY, forget_network, save_search
+from netlathe.stages import part_latencies_ms
+from netlathe.stopping import stopping
 
 if TYPE_CHECKING:
-    from predictor import LatencyPredictor
-    from search import ImageData, SearchConfig, SearchResult, StepProgress, TrainConfig
+    from torch import Tensor
+
+    from search import Checkpointer, Searcher, SearchResult
+    from search.costs import Constraint
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A network at the end of its training, and what it is worth."""
+class Found:
+    """What a search leaves for the training, and for the report."""
 
     architecture: Architecture
-    predicted_ms: float
-    low_ms: float
-    high_ms: float
-    test_accuracy: float
-    """Of the torch module, 0..1."""
-    tflite_accuracy: float
-    """Of the exported file through LiteRT, on the same images."""
+    judged: Judged
+    expected: tuple[float, ...]
+    """E[cost] at the end of the search, one per constraint, as `costs` and `limits`."""
+    costs: tuple[float, ...]
+    """Of the architecture, by the tables."""
+    constraints: tuple[Constraint, ...]
+    weights: Mapping[str, Tensor]
+    """The supernet's, on the architecture."""
     warnings: tuple[str, ...]
-    folder: Path
+    seconds: float
 
-    def to_json(self) -> dict[str, Any]:
-        a = self.architecture
-        numbers = {k: v for k, v in asdict(self).items() if k not in ("architecture", "folder")}
-        return {"name": a.name, "macs": a.macs, "parameters": a.parameters, **numbers, "folder": str(self.folder)}
+    def to_state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        own = {**asdict(replace(self, constraints=(), weights={})), "judged": asdict(self.judged)}
+        return {**own, "architecture": self.architecture.to_json(), "weights": dict(self.weights)}
 
-
-def prepare(
-    space_name: str, source: str, *, resolution: int | None, width: float | None, limit: int | None, seed: int
-) -> tuple[SearchSpace, ImageData]:
-    """The space, and the images at its resolution; a preset's head gets as many classes as the images have."""
-    from search import load_images
-    from search.loop import check_data
-
-    space = load_space(space_name, resolution=resolution, width=width)
-    height, wide, channels = space.input_shape
-    data = load_images(source, (height, wide), channels=channels, seed=seed, limit=limit)
-    if space_name in PRESETS:
-        space = load_space(space_name, resolution=resolution, width=width, classes=len(data.classes))
-    check_data(space, data)
-    return space, data
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], constraints: list[Constraint]) -> Found:
+        return cls(
+            **{
+                **state,
+                "architecture": Architecture.from_json(state["architecture"]),
+                "judged": Judged(**state["judged"]),
+                "constraints": tuple(constraints),
+            }
+        )
 
 
-def search_run(
-    space: SearchSpace,
-    model: LatencyPredictor,
-    data: ImageData,
-    target_ms: float,
-    folder: Path,
-    search_config: SearchConfig,
-    train_config: TrainConfig,
-    terminal: Terminal,
-) -> Trained:
-    """Search, training and export: everything that `netlathe search` does."""
-    found = find_architecture(space, model, data, target_ms, folder, search_config, terminal).architecture
-    terminal.say(f"  Found {found.name}: {millions(found.macs)} MACs")
-    trained = train_and_export(found, model, data, folder, train_config, terminal)
-    interval = f"{milliseconds(trained.low_ms)} to {milliseconds(trained.high_ms)}"
-    terminal.table(
-        ("network", "target ms", "predicted ms", "90 % interval", "accuracy", "accuracy of .tflite", "MACs"),
-        [
-            (
-                found.name,
-                milliseconds(target_ms),
-                milliseconds(trained.predicted_ms),
-                interval,
-                percent(trained.test_accuracy),
-                percent(trained.tflite_accuracy),
-                millions(found.macs),
-            )
-        ],
-    )
-    terminal.warn(trained.warnings)
-    terminal.say(f"  Wrote {', '.join(sorted(p.name for p in folder.iterdir() if p.is_file()))} to {folder}")
-    return trained
+def find_architecture(job: Job, warm: Callable[[], Searcher] | None = None) -> Found:
+    """Searches, chooses the network by its judge, and leaves search.json, history.csv and pictures in the folder. A
+    search that was cut off goes on from its checkpoint; one that ended is not repeated. `warm` gives a searcher whose
+    warm weights several targets share.
 
-
-def find_architecture(
-    space: SearchSpace,
-    model: LatencyPredictor,
-    data: ImageData,
-    target_ms: float,
-    folder: Path,
-    config: SearchConfig,
-    terminal: Terminal,
-) -> SearchResult:
-    """Searches, and leaves search.json, history.csv and pictures in the folder."""
-    from search import LatencyTable, search
-
-    table = LatencyTable.tabulate(space, model, batch=model.setup_.batch)
-    table.check_target(target_ms)
-    folder.mkdir(parents=True, exist_ok=True)  # what cannot be written should show before hours of work
+    Raises TargetError when no network keeps the limits, TrainingError when the loss diverges, and FormatError for a
+    checkpoint of another search in the folder.
+    """
+    constraints = job.goal.constraints(job.space)
+    job.folder.mkdir(parents=True, exist_ok=True)  # what cannot be written should show before hours of work
+    checkpointer = job.checkpointer()
+    state = checkpointer.load()
+    if state is not None and "found" in state:
+        found = Found.from_state(state["found"], constraints)
+        job.terminal.say(f"  {found.architecture.name} was found before; {job.folder / CHECKPOINT} tells so")
+        return found
+    begun = warm().retarget(constraints) if warm and state is None else None
+    searcher = begun or job.searcher(constraints)
+    if state is not None:
+        searcher.load_state_dict(state)
+        job.terminal.say(f"  Goes on from step {searcher.step} of {searcher.steps}")
     started = time.monotonic()
-    with terminal.progress("searching", "steps") as update:
-        result = search(space, data, table, target_ms, config, lambda step: _show(step, update))
-    forget_network(folder)
+    run_searcher(searcher, job, checkpointer)
+    found = _conclude(job, searcher.result(), time.monotonic() - started)
+    checkpointer.save({"found": found.to_state()})
+    return found
+
+
+def run_searcher(searcher: Searcher, job: Job, checkpointer: Checkpointer, *, warm_only: bool = False) -> None:
+    """With its progress on the terminal, and its log in the folder."""
+    folder = job.folder / "tensorboard" / "search" if job.tensorboard else None
+    label = "warming up" if warm_only else "searching"
+    with (
+        job.terminal.progress(label, "steps") as update,
+        scalars(folder, first_step=searcher.step) as scalar,
+        stopping(checkpointer) as between,
+    ):
+        log = SearchLog(searcher, job.folder / HISTORY, update, scalar, between)
+        searcher.run(log, until="warm" if warm_only else "end", checkpointer=checkpointer)
+
+
+def _conclude(job: Job, result: SearchResult, seconds: float) -> Found:
+    """From the probabilities to the network, and the files that tell of it."""
+    terminal, goal = job.terminal, job.goal
+    log_probabilities = result.scores
+    judged, warnings = choose_network(job.space, goal, log_probabilities, result.constraints, job.device, terminal)
+    architecture = job.space.architecture(judged.path)
+    terminal.say(
+        f"  Found {architecture.name}: {millions(architecture.macs)} MACs, judged by the {judged.by} "
+        f"({judged.judgements} looked at)"
+    )
+    found = Found(
+        architecture=architecture,
+        judged=judged,
+        expected=result.history[-1].expected,
+        costs=tuple(c.table.cost(judged.path) for c in result.constraints),
+        constraints=result.constraints,
+        weights=result.supernet.extract(judged.path).state_dict(),
+        warnings=tuple(warnings),
+        seconds=seconds,
+    )
+    forget_network(job.folder)
+    _write(job, result, found)
+    return found
+
+
+def _write(job: Job, result: SearchResult, found: Found) -> None:
+    folder, architecture, main = job.folder, found.architecture, job.goal.main
     save_search(
         folder,
         {
-            "space": space.to_json(),
-            "data": data.name,
-            "config": asdict(config),
-            "setup": model.setup_.to_json(),
-            "architecture": result.architecture.to_json(),
-            "seconds": round(time.monotonic() - started, 1),
+            "space": job.space.to_json(),
+            "run": job.description(),
+            "setup": main.model.setup_.to_json(),
+            "architecture": architecture.to_json(),
+            "judged": found.judged.to_json(),
+            "seconds": round(found.seconds, 1),
             **result.summary(),
+            "decoded": list(result.path),
+            "choices": list(found.judged.path),
+            "costs": list(found.costs),
         },
     )
-    write_csv(folder / HISTORY, result.history)
-    draw_search(result.history, target_ms, result.predicted_ms, folder / "search.png")
-    title = f"{result.architecture.name}: {result.predicted_ms:.3g} ms predicted, target {target_ms:.3g} ms"
-    parts = part_latencies_ms(model, result.architecture)
-    draw_architectures([(title, result.architecture, parts)], folder / "architecture.png")
-    return result
-
-
-def train_and_export(
-    architecture: Architecture,
-    model: LatencyPredictor,
-    data: ImageData,
-    folder: Path,
-    config: TrainConfig,
-    terminal: Terminal,
-) -> Trained:
-    """Trains from scratch, sets BatchNorm's statistics, saves the weights, exports network.tflite, and checks that file
-    on the test images."""
-    import torch
-
-    from archspace.forms.torch import TorchGraph
-    from search import evaluate, recalibrate_batch_norm, train
-
-    network = TorchGraph(architecture.graph(), generator=torch.Generator().manual_seed(config.seed))
-    with terminal.progress(f"training {architecture.name}", "steps") as update:
-        train(network, data, config, lambda step: _show(step, update))
-    recalibrate_batch_norm(network, data.train)
-    save_network(folder, architecture, network)
-    export(network, folder / NETWORK, "tflite")
-    graph = architecture.graph(model.setup_.batch)
-    low, high = model.predict_interval([graph])
-    warnings = doubts(model, architecture.name, graph)
-    accuracy, of_file = evaluate(network, data.test), file_accuracy(folder / NETWORK, data.test)
-    if abs(accuracy - of_file) > 0.005:
-        warnings.append(
-            f"{folder / NETWORK} classifies {of_file:.1%} right where PyTorch does {accuracy:.1%}; report this"
-        )
-    return Trained(
-        architecture=architecture,
-        predicted_ms=float(model.predict([graph])[0]),
-        low_ms=float(low[0]),
-        high_ms=float(high[0]),
-        test_accuracy=accuracy,
-        tflite_accuracy=of_file,
-        warnings=tuple(warnings),
-        folder=folder,
+    write_history(folder / HISTORY, result.history, result.constraints)
+    draw_search(result.history, result.constraints, found.costs, folder / "search.png")
+    predicted_ms = float(main.model.predict([architecture])[0])
+    title = (
+        f"{architecture.name}: {milliseconds(predicted_ms)} ms predicted, target {milliseconds(main.limit_ms)} ms on "
+        f"{main.name}"
     )
+    parts = part_latencies_ms(main.model, architecture)
+    draw_architectures([(title, architecture, parts)], folder / "architecture.png")
+    if found.judged.timed:
+        draw_judged(found.judged.timed, main.limit_ms, folder / "measured.png")
 
 
-def _show(step: StepProgress, update: Update) -> None:
-    expected = "" if step.expected_ms is None else f", expected {step.expected_ms:.3g} ms"
-    update(step.step, step.steps, f"{step.phase}: loss {step.loss:.2f}{expected}")
+def warm_searcher(job: Job) -> Callable[[], Searcher]:
+    """The warm-up that several targets share: run at the first call, kept for the others, checkpointed in the job's
+    folder. Unneeded, and so not run, where every target's search has begun."""
+    kept: list[Searcher] = []
+
+    def warm() -> Searcher:
+        if not kept:
+            checkpointer = job.checkpointer()
+            searcher = job.searcher(job.goal.constraints(job.space))
+            state = checkpointer.load()
+            if state is not None:
+                searcher.load_state_dict(state)
+            run_searcher(searcher, job, checkpointer, warm_only=True)
+            kept.append(searcher)
+        return kept[0]
+
+    return warm

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from archspace.errors import NetlatheError, RecordError
 from archspace.graph import Graph
@@ -16,6 +18,8 @@ from netlathe import stages
 from netlathe.console import Terminal, milliseconds
 from predictor import LatencyPredictor
 from profiler.campaign import WorkItem
+from profiler.devices import DeviceOptions, default_plan, open_device
+from profiler.devices.base import Device
 from profiler.devices.local import LocalDevice
 from profiler.protocol import Plan
 
@@ -32,12 +36,83 @@ class Timed:
     """How many times as long the machine took just now; latency_ms * drift is what the clock showed."""
 
 
+@dataclass(frozen=True)
+class Stopwatch:
+    """Times networks on an open device, each once, all beside the same anchors."""
+
+    device: Device
+    notes: Path
+    """A profile of its own, where what was timed is kept: to judge a predictor, it must neither be taken from the
+    records that it was fitted on nor be added to them."""
+    plan: Plan
+    seed: int
+    terminal: Terminal
+    warnings: list[str] = field(default_factory=list)
+    """Of the last timing."""
+
+    def time(self, graphs: Mapping[str, Graph]) -> dict[str, Timed]:
+        """By name, all in the same rounds. Raises NetlatheError for a network that could not be timed."""
+        items = [WorkItem(name, "network" if g.is_network else "block", g) for name, g in graphs.items()]
+        label = f"timing {next(iter(graphs))}" if len(graphs) == 1 else f"timing {len(graphs)} networks"
+        with self.terminal.working(label):
+            summary = stages.measure(
+                self.device, items, self.notes, self.plan, seed=self.seed, watch=lambda share, left_s, note: None
+            )
+        for record in (*summary.unsupported, *summary.failed):
+            raise NetlatheError(f"{record.name} could not be timed: {record.message}")
+        self.warnings[:] = summary.warnings
+        measured = {r.graph.key: r.measurement for r in summary.records if r.measurement}
+        return {
+            name: Timed(measured[graph.key].latency_ms, statistics.median(r.drift for r in measured[graph.key].rounds))
+            for name, graph in graphs.items()
+        }
+
+
+@contextmanager
+def stopwatch(
+    device: Device, profile: Path | None, *, plan: Plan, seed: int = 0, terminal: Terminal
+) -> Iterator[Stopwatch]:
+    """With a `profile`, its anchors tell how fast the device is now; nothing is added to it."""
+    with tempfile.TemporaryDirectory() as folder:
+        notes = Path(folder) / "timed.sqlite"
+        if profile is not None:
+            _copy_anchors(profile, notes, device.setup)
+        yield Stopwatch(device, notes, plan, seed, terminal)
+
+
+@contextmanager
+def device_of(
+    address: str, model: LatencyPredictor, *, benchmark_binary: Path | None = None, terminal: Terminal
+) -> Iterator[Device]:
+    """The device at `address`, opened as the predictor's measurements were taken. Raises RecordError when that is not
+    the device that they were taken on."""
+    setup = model.setup_
+    options = DeviceOptions(
+        threads=setup.threads, batch=setup.batch, cores=setup.core_mask, dtype=setup.dtype,
+        benchmark_binary=benchmark_binary,
+    )  # fmt: skip
+    if setup.runtime == "tflite":  # a phone's
+        delegates: dict[str, Literal["gpu", "nnapi"]] = {"gpu": "gpu", "nnapi": "nnapi"}
+        options = replace(options, delegate=delegates.get(setup.delegate, "cpu"), xnnpack=setup.delegate != "none")
+    with terminal.working(f"opening {address}"):
+        device = open_device(address, options, report=terminal.say)
+    with device:
+        check_same_setup(model, device.setup)
+        yield device
+
+
+def plan_for(device: Device) -> Plan:
+    """A judge's effort: more than a profile's on this computer, where rounds cost little."""
+    return default_plan(device) if device.setup.runtime == "tflite" else PLAN
+
+
 def time_networks(
     graphs: Mapping[str, Graph],
     models: Mapping[str, bytes],
     profile: Path | None,
     *,
     threads: int = 1,
+    dtype: str = "float32",
     seed: int = 0,
     terminal: Terminal,
 ) -> dict[str, Timed]:
@@ -47,25 +122,17 @@ def time_networks(
     `models` are .tflite files by graph key, run instead of ones with random weights. Raises NetlatheError for a network
     that could not be timed.
     """
-    items = [WorkItem(name, "network" if graph.is_network else "block", graph) for name, graph in graphs.items()]
-    with tempfile.TemporaryDirectory() as folder, LocalDevice(threads=threads, models=models) as device:
-        path = Path(folder) / "timed.sqlite"
-        if profile is not None:
-            _copy_anchors(profile, path, device.setup)
-        summary = stages.profile(device, items, path, PLAN, seed=seed, terminal=terminal)
-    for record in (*summary.unsupported, *summary.failed):
-        raise NetlatheError(f"{record.name} could not be timed: {record.message}")
-    terminal.warn(summary.warnings)
-    measured = {r.graph.key: r.measurement for r in summary.records if r.measurement}
-    return {
-        name: Timed(measured[graph.key].latency_ms, statistics.median(r.drift for r in measured[graph.key].rounds))
-        for name, graph in graphs.items()
-    }
+    with (
+        LocalDevice(threads=threads, models=models, dtype=dtype) as device,
+        stopwatch(device, profile, plan=PLAN, seed=seed, terminal=terminal) as watch,
+    ):
+        timed = watch.time(graphs)
+        terminal.warn(watch.warnings)
+        return timed
 
 
 def _copy_anchors(source: Path, target: Path, setup: Setup) -> None:
-    """A file that has the profile's anchors and their times, hence its level, and nothing else: what is timed to judge
-    a predictor must neither be taken from the records it was fitted on nor be added to them."""
+    """A file that has the profile's anchors and their times, hence its level, and nothing else."""
     with ProfileFile(source) as old, ProfileFile(target, create=True) as new:
         anchors, rounds = old.anchors(setup), old.rounds(setup)
         if not anchors:
@@ -82,7 +149,12 @@ def _copy_anchors(source: Path, target: Path, setup: Setup) -> None:
 def check_setup(model: LatencyPredictor, threads: int) -> None:
     """Raises RecordError when this machine's CPU is not what the predictor was fitted on."""
     with LocalDevice(threads=threads) as device:
-        differing = device.setup.differences(model.setup_)
+        check_same_setup(model, device.setup)
+
+
+def check_same_setup(model: LatencyPredictor, setup: Setup) -> None:
+    """Raises RecordError when the predictor was fitted on another setup than this one."""
+    differing = setup.differences(model.setup_)
     if differing:
         raise RecordError(
             f"the predictor was fitted on another setup, so times do not compare ({'; '.join(differing)})"

@@ -1,8 +1,8 @@
-"""Image classification data in memory: what the searches train on."""
+"""Image classification data: what the searches train on. Splits kept encoded are in search/encoded.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,21 +17,102 @@ Pixels = tuple[int, int]
 """(height, width)."""
 
 
-@dataclass(frozen=True)
-class ImageSplit:
-    """uint8 images (N, C, H, W) and int64 labels (N,)."""
+class ImageSplit(ABC):
+    """Images of one shape with int64 labels (N,), wherever the pixels are kept. An index is an int64 tensor (n,)."""
 
-    images: Tensor
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def joined(self, other: ImageSplit) -> ImageSplit:
-        return ImageSplit(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
 
+    @abstractmethod
     def take(self, index: Tensor) -> ImageSplit:
-        return ImageSplit(self.images[index], self.labels[index])
+        """The split of these images, in this order; reads no pixels that are not in memory."""
+
+    @abstractmethod
+    def load(self, index: Tensor) -> Tensor:
+        """uint8 (n, C, H, W). Raises DataError, with the image's name, for one that cannot be read."""
+
+    def augmented(self, index: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
+        """Like `load`, each image changed at random as suits training: shifted and, if `mirror`, mirrored."""
+        return augment(self.load(index), generator, mirror=mirror)
+
+    def joined(self, other: ImageSplit) -> ImageSplit:
+        """These images, then those of `other`. Raises DataError when their shapes differ."""
+        if self.shape != other.shape:
+            raise DataError(f"images of {self.shape} and of {other.shape} (channels, height, width) cannot be joined")
+        return self._joined(other)
+
+    def _joined(self, other: ImageSplit) -> ImageSplit:
+        return JoinedSplit(self, other, torch.arange(len(self) + len(other)), torch.cat([self.labels, other.labels]))
+
+
+@dataclass(frozen=True, eq=False)
+class MemorySplit(ImageSplit):
+    """uint8 images (N, C, H, W) and int64 labels (N,), in memory."""
+
+    images: Tensor
+    labels: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def take(self, index: Tensor) -> MemorySplit:
+        return MemorySplit(self.images[index], self.labels[index])
+
+    def load(self, index: Tensor) -> Tensor:
+        return self.images[index]
+
+    def _joined(self, other: ImageSplit) -> ImageSplit:
+        if not isinstance(other, MemorySplit):
+            return super()._joined(other)
+        return MemorySplit(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedSplit(ImageSplit):
+    """Images of two splits that are kept in different ways; `rows` counts through the first, then the second."""
+
+    first: ImageSplit
+    second: ImageSplit
+    rows: Tensor
+    labels: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.first.shape
+
+    def take(self, index: Tensor) -> JoinedSplit:
+        return JoinedSplit(self.first, self.second, self.rows[index], self.labels[index])
+
+    def load(self, index: Tensor) -> Tensor:
+        one, two, of_first = self._indices(index)
+        return _merged(self.first.load(one), self.second.load(two), of_first)
+
+    def augmented(self, index: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
+        one, two, of_first = self._indices(index)
+        first = self.first.augmented(one, generator, mirror=mirror)
+        return _merged(first, self.second.augmented(two, generator, mirror=mirror), of_first)
+
+    def _indices(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The index into the first split, that into the second, and which of the rows are in the first."""
+        rows = self.rows[index]
+        of_first = rows < len(self.first)
+        return rows[of_first], rows[~of_first] - len(self.first), of_first
+
+
+def _merged(first: Tensor, second: Tensor, of_first: Tensor) -> Tensor:
+    images = torch.empty((len(of_first), *first.shape[1:]), dtype=first.dtype)
+    images[of_first] = first
+    images[~of_first] = second
+    return images
 
 
 @dataclass(frozen=True)
@@ -49,7 +130,7 @@ class ImageData:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(height, width, channels)."""
-        _, channels, height, width = self.train.images.shape
+        channels, height, width = self.train.shape
         return height, width, channels
 
 
@@ -59,27 +140,17 @@ def to_input(images: Tensor) -> Tensor:
     return images.float().div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
 
 
-def batches(split: ImageSplit, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """One pass in random order, in full batches (a batch of few images would spoil BatchNorm's statistics)."""
-    order = torch.randperm(len(split), generator=generator)
-    size = min(size, len(split))
-    for start in range(0, len(split) - size + 1, size):
-        index = order[start : start + size]
-        yield to_input(split.images[index]), split.labels[index]
+def augment(x: Tensor, generator: torch.Generator, *, mirror: bool, still: Tensor | None = None) -> Tensor:
+    """Shifts each image by up to an eighth of its size, border repeated; mirrors half of them when allowed.
 
-
-def endless(split: ImageSplit, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches, pass after pass."""
-    while True:
-        yield from batches(split, size, generator)
-
-
-def augment(x: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
-    """Shifts each image by up to an eighth of its size, border repeated; mirrors half of them when allowed."""
+    x: (N, C, H, W) of any type. still: bool (N,), the images that are not to be shifted.
+    """
     n, _, height, width = x.shape
     reach_y, reach_x = max(1, height // 8), max(1, width // 8)
     dy = torch.randint(-reach_y, reach_y + 1, (n, 1), generator=generator)
     dx = torch.randint(-reach_x, reach_x + 1, (n, 1), generator=generator)
+    if still is not None:
+        dy, dx = (shift.masked_fill(still[:, None], 0) for shift in (dy, dx))
     rows = (torch.arange(height) + dy).clamp_(0, height - 1)
     columns = (torch.arange(width) + dx).clamp_(0, width - 1)
     if mirror:

@@ -1,265 +1,320 @@
-"""The search: path-binarized, differentiable, with a latency target (ProxylessNAS, arXiv:1812.00332)."""
+"""The search: path-binarized, differentiable, under hard limits (ProxylessNAS, arXiv:1812.00332)."""
 
 from __future__ import annotations
 
-import math
-import statistics
-from dataclasses import asdict, dataclass
-from typing import Literal
+import copy
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, replace
+from statistics import fmean
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from archspace.spaces import Architecture, SearchSpace
-from search.errors import DataError
-from search.images import ImageData, augment, batches, endless
-from search.latency import LatencyTable, decode
-from search.parameters import ArchitectureParameters, Gate, Path, plain_gates, rescale_pairs
+from archspace.spaces import SearchSpace
+from search.checkpoint import Checkpointer
+from search.compute import Compute
+from search.costs import Constraint, decode, dispensable
+from search.errors import TargetError, TrainingError
+from search.images import ImageData
+from search.objectives import Objective, PIObjective
+from search.outcome import EpochRow, Phase, Schedule, SearchConfig, SearchResult, check_data
+from search.parameters import ArchitectureParameters, Gate, Path, plain_gates
+from search.quality import look, quality, validation_judge
+from search.stream import batches_per_pass, stream
 from search.supernet import SuperNet, main_path
 from search.training import OnStep, StepProgress, batch_accuracy, check_finite, make_optimizer
+from search.updates import GradientUpdate, UpdateRule
 
-Phase = Literal["start", "warm-up", "search"]
+Batches = Generator[tuple[Tensor, Tensor], None, None]
 
 
-@dataclass(frozen=True)
-class SearchConfig:
-    """Three phases: the widest network alone, whose weights the other candidates then start from; weights along random
-    paths; and weights and architecture in turn, the one on a sampled path, the other on two, from the validation split.
+class Searcher:
+    """One search, step by step; nothing of it lives outside this object and what it was given.
+
+    Equal arguments give equal results on equal machines, however often the search was interrupted in between.
+    Raises TargetError when no network keeps the limits, DataError when images and space do not fit.
     """
-
-    start_epochs: int = 4
-    """Before the others."""
-    warmup_epochs: int = 6
-    epochs: int = 20
-    """Of the third phase."""
-    batch_size: int = 32
-    learning_rate: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 4e-5
-    label_smoothing: float = 0.1
-    alpha_learning_rate: float = 0.02
-    multiplier_gain: float = 1.0
-    """Proportional gain: weight of log(E / target) in the loss per unit of excess."""
-    multiplier_rate: float = 0.03
-    """Integral gain per architecture step."""
-    seed: int = 0
-
-
-class Multiplier:
-    """The price of latency: a PI controller on h = log(latency / target), never below zero.
-
-    The loss is cross-entropy + value * h. The integral part is dual ascent on the constraint h <= 0; the
-    proportional part damps it (Stooke et al., arXiv:2007.03964).
-    """
-
-    def __init__(self, gain: float, rate: float) -> None:
-        self.gain = gain
-        self.rate = rate
-        self.integral = 0.0
-        self.value = 0.0
-
-    def update(self, h: float) -> float:
-        self.integral = max(0.0, self.integral + self.rate * h)
-        self.value = max(0.0, self.integral + self.gain * h)
-        return self.value
-
-
-@dataclass(frozen=True)
-class EpochRow:
-    """One line of the search's log."""
-
-    epoch: int
-    phase: Phase
-    loss: float
-    accuracy: float
-    """Of the sampled paths on their training batches."""
-    expected_ms: float
-    likeliest_ms: float
-    """Predicted latency of the most probable network."""
-    multiplier: float
-    entropy: float
-    """Mean over positions, in nats; log(candidates) at the start, 0 when decided."""
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search found; `supernet` still holds the weights of every candidate."""
-
-    architecture: Architecture
-    path: Path
-    target_ms: float
-    predicted_ms: float
-    history: list[EpochRow]
-    supernet: SuperNet
-    probabilities: Tensor
-    """(positions, candidates)."""
-
-    def summary(self) -> dict[str, object]:
-        """All but the weights, for JSON."""
-        return {
-            "target_ms": self.target_ms,
-            "predicted_ms": self.predicted_ms,
-            "choices": list(self.path),
-            "probabilities": [[round(p, 6) for p in row] for row in self.probabilities.tolist()],
-            "history": [asdict(row) for row in self.history],
-        }
-
-
-class _Search:
-    """The state of one search and its two kinds of steps."""
 
     def __init__(
         self,
         space: SearchSpace,
         data: ImageData,
-        table: LatencyTable,
-        target_ms: float,
-        config: SearchConfig,
-        on_step: OnStep | None,
+        constraints: Sequence[Constraint],
+        config: SearchConfig | None = None,
+        *,
+        compute: Compute | None = None,
+        rule: UpdateRule | None = None,
+        objective: Objective | None = None,
     ) -> None:
-        self.data, self.table, self.target_ms, self.config, self.on_step = data, table, target_ms, config, on_step
+        config, compute = config or SearchConfig(), compute or Compute()
+        check_data(space, data)
+        for constraint in constraints:
+            constraint.check(space)
+        self.space, self.data, self.constraints = space, data, tuple(constraints)
+        self.config, self.compute = config, compute
+        self.rule = rule or GradientUpdate()
+        self.objective = objective or PIObjective(len(constraints), config.multiplier_gain, config.multiplier_rate)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.supernet = SuperNet(space, generator=self.generator)
-        self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.main = main_path(space)
+        self.supernet = compute.place(SuperNet(space, generator=self.generator))
+        for candidates in self.supernet.positions:
+            for candidate in candidates.children():
+                compute.maybe_compile(candidate)
+        # On the CPU and in float32 whatever computes the networks: they are few, and decide everything.
         self.parameters = ArchitectureParameters([len(space.positions[i]) for i in space.searchable])
-        self.multiplier = Multiplier(config.multiplier_gain, config.multiplier_rate)
-        self.epochs = config.start_epochs + config.warmup_epochs + config.epochs
-        self.step = 0
-        self.steps = self.epochs * max(1, len(data.train) // config.batch_size)
         self.weight_optimizer = make_optimizer(
             self.supernet, config.learning_rate, config.momentum, config.weight_decay
         )
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.weight_optimizer, self.steps)
         # beta1 = 0: a pair that was not sampled must not move on momentum (ProxylessNAS's setting).
         self.alpha_optimizer = torch.optim.Adam(
             self.parameters.parameters(), lr=config.alpha_learning_rate, betas=(0.0, 0.999)
         )
-        self.validation = endless(data.validation, config.batch_size, self.generator)
+        self.step = 0
+        self.schedule = Schedule(config, batches_per_pass(data.train, config.batch_size))
+        self.history: list[EpochRow] = []
+        self._epoch: list[tuple[float, float]] = []
 
-    def weight_step(self, x: Tensor, labels: Tensor, path: Path, where: str) -> tuple[float, float]:
-        """Returns loss and batch accuracy."""
-        logits = self.supernet(augment(x, self.generator, mirror=self.data.mirror), plain_gates(path))
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
-        value = check_finite(loss, where)
-        # Weights off the path get no gradient at all, so neither momentum nor decay moves them.
-        self.weight_optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.weight_optimizer.step()
-        return value, batch_accuracy(logits, labels)
+    @property
+    def steps(self) -> int:
+        """Of all three phases."""
+        return self.schedule.steps
 
-    def architecture_step(self, where: str) -> None:
-        x, labels = next(self.validation)
-        gates: list[Gate] = self.parameters.sample_pairs(self.generator)
-        before = self.parameters.alpha.detach().clone()
-        h = torch.log(self.table.expected_ms(self.parameters.probabilities()) / self.target_ms)
-        loss = F.cross_entropy(self.supernet(x, gates), labels) + self.multiplier.value * h
-        check_finite(loss, where)
-        self.alpha_optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.alpha_optimizer.step()
-        rescale_pairs(self.parameters, before, gates)
-        # The dual step looks at the network that would be taken, not at the mixture, which can meet the target alone.
-        self.multiplier.update(math.log(self.table.latency_ms(self._likeliest()) / self.target_ms))
+    def run(
+        self,
+        on_step: OnStep | None = None,
+        *,
+        until: Literal["warm", "end"] = "end",
+        checkpointer: Checkpointer | None = None,
+    ) -> Searcher:
+        """Goes on from the step where it stands, to the end or to where the architecture would start to move. Raises
+        TrainingError when the loss is no longer a number."""
+        last = self.schedule.warm_steps if until == "warm" else self.steps
+        try:
+            with ExitStack() as stack:
+                training, validation = self._streams(stack)
+                while self.step < last:
+                    progress = self._one_step(training, validation)
+                    if on_step:
+                        on_step(progress)
+                    if checkpointer and (checkpointer.due() or self.step == last):
+                        checkpointer.save(self.state_dict())
+        except TrainingError as error:
+            if checkpointer and checkpointer.path.exists():
+                raise TrainingError(f"{error} (the last good state is in {checkpointer.path})") from error
+            raise
+        return self
 
-    def _likeliest(self) -> Path:
-        return tuple(self.parameters.log_probabilities().argmax(1).tolist())
+    def _streams(self, stack: ExitStack) -> tuple[Batches, Batches]:
+        """Batches for weights and for the architecture, from where they were left."""
+        seed, size, workers = self.config.seed, self.config.batch_size, self.compute.workers
+        mirror, asked = self.data.mirror, max(0, self.step - self.schedule.warm_steps)
+        training = stream(
+            self.data.train, size, seed=2 * seed, start=self.step, augment=True, mirror=mirror, workers=workers
+        )
+        validation = stream(self.data.validation, size, seed=2 * seed + 1, start=asked, workers=workers)
+        return stack.enter_context(closing(training)), stack.enter_context(closing(validation))
 
-    def epoch(self, index: int) -> EpochRow:
-        """One pass over the training split, in the phase that is on."""
-        config = self.config
-        phase = self.phase(index)
-        if index == config.start_epochs:
-            self.supernet.spread(self.main)
+    def _one_step(self, training: Batches, validation: Batches) -> StepProgress:
+        phase = self.schedule.phase(self.step)
+        if self.step == self.schedule.start_steps > 0:
+            self.supernet.spread(main_path(self.space))
             self.weight_optimizer.state.clear()  # momentum of before does not fit the new weights
-        losses, accuracies = [], []
-        for x, labels in batches(self.data.train, config.batch_size, self.generator):
-            self.step += 1
-            loss, accuracy = self.weight_step(x, labels, self.draw(phase), f"step {self.step} ({phase})")
-            if phase == "search":
-                self.architecture_step(f"architecture step {self.step}")
-            self.schedule.step()
-            losses.append(loss)
-            accuracies.append(accuracy)
-            if self.on_step:
-                expected = float(self.table.expected_ms(self.parameters.probabilities().detach()))
-                self.on_step(StepProgress(phase, self.step, self.steps, loss, accuracy, expected))
-        return self.row(index, phase, statistics.fmean(losses), statistics.fmean(accuracies))
+        where = f"step {self.step + 1} ({phase})"
+        seen = self._weight_step(next(training), self._draw(phase), where)
+        if phase == "search":
+            self._architecture_step(next(validation), f"architecture {where}")
+        self._epoch.append(seen)
+        self.step += 1
+        if self.step % self.schedule.per_epoch == 0:
+            self._end_epoch(phase)
+        expected = float(self._expected()[0].detach()) if self.constraints else None
+        return StepProgress(phase, self.step, self.steps, *seen, expected)
 
-    def phase(self, epoch: int) -> Phase:
-        if epoch < self.config.start_epochs:
-            return "start"
-        return "warm-up" if epoch < self.config.start_epochs + self.config.warmup_epochs else "search"
-
-    def draw(self, phase: Phase) -> Path:
+    def _draw(self, phase: Phase) -> Path:
         """The path of a weight step."""
         match phase:
             case "start":
-                return self.main
+                return main_path(self.space)
             case "warm-up":
                 return self.parameters.uniform_path(self.generator)
             case "search":
                 return self.parameters.sample_path(self.generator)
 
-    def row(self, epoch: int, phase: Phase, loss: float, accuracy: float) -> EpochRow:
-        with torch.no_grad():
-            p = self.parameters.probabilities()
-            entropy = -torch.xlogy(p, p).sum(1).mean()
-            expected = self.table.expected_ms(p)
-        return EpochRow(
-            epoch=epoch,
-            phase=phase,
-            loss=loss,
-            accuracy=accuracy,
-            expected_ms=float(expected),
-            likeliest_ms=self.table.latency_ms(self._likeliest()),
-            multiplier=self.multiplier.value,
-            entropy=float(entropy),
+    def _weight_step(self, batch: tuple[Tensor, Tensor], path: Path, where: str) -> tuple[float, float]:
+        """Returns loss and batch accuracy."""
+        for group in self.weight_optimizer.param_groups:
+            group["lr"] = self.schedule.learning_rate(self.step)
+        # Weights off the path get no gradient at all, so neither momentum nor decay moves them.
+        self.weight_optimizer.zero_grad(set_to_none=True)
+        total, right = 0.0, 0.0
+        for logits, labels, share in self._forward(batch, plain_gates(path)):
+            loss = share * F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+            total += check_finite(loss, where)
+            right += share * batch_accuracy(logits, labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+        self.weight_optimizer.step()
+        return total, right
+
+    def _architecture_step(self, batch: tuple[Tensor, Tensor], where: str) -> None:
+        def run(gates: Sequence[Gate]) -> Iterator[Tensor]:
+            for logits, labels, share in self._forward(batch, gates):
+                yield share * F.cross_entropy(logits, labels)
+
+        before = self.parameters.alpha.detach().clone()
+        value, slope, gates = self.rule.estimate(self.parameters, run, self.generator)
+        # The loss as a function of the task's value and of alpha: its slopes join the task's with the costs'.
+        task = torch.tensor(value, requires_grad=True)
+        loss = self.objective.loss(task, self._expected(), [c.limit for c in self.constraints])
+        check_finite(loss, where)
+        by_task, by_costs = torch.autograd.grad(loss, [task, self.parameters.alpha], allow_unused=True)
+        gradient = by_task * slope + (0 if by_costs is None else by_costs)
+        check_finite(gradient.abs().max(), where)
+        self.parameters.alpha.grad = gradient
+        self.alpha_optimizer.step()
+        self.rule.finish(self.parameters, before, gates)
+        # The dual step looks at the network that would be taken, not at the mixture, which can meet the limit alone.
+        likeliest = self.parameters.likeliest()
+        self.objective.observe([c.excess(likeliest) for c in self.constraints])
+
+    def _forward(self, batch: tuple[Tensor, Tensor], gates: Sequence[Gate]) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """Logits, labels and share of the batch, part by part."""
+        x, labels = self.compute.put(*batch)
+        parts = zip(x.chunk(self.config.accumulate), labels.chunk(self.config.accumulate), strict=True)
+        for images, wanted in parts:
+            with self.compute.autocast():
+                logits = self.supernet(images, gates)
+            yield logits.float(), wanted, len(wanted) / len(labels)
+
+    def _expected(self) -> list[Tensor]:
+        probabilities = self.parameters.probabilities()
+        return [c.table.expected(probabilities) for c in self.constraints]
+
+    def _end_epoch(self, phase: Phase) -> None:
+        if phase == "search" and self.config.prune_below > 0:
+            log_p = self._log_probabilities().numpy()
+            for position, candidate in dispensable(log_p, self.config.prune_below, self.constraints):
+                self._drop(position, candidate)
+        losses, accuracies = zip(*self._epoch, strict=True)
+        self._epoch.clear()
+        epoch = self.step // self.schedule.per_epoch - 1
+        self.history.append(
+            EpochRow(epoch=epoch, phase=phase, loss=fmean(losses), accuracy=fmean(accuracies), **self._standing())
         )
+
+    @torch.no_grad()
+    def _standing(self) -> dict[str, Any]:
+        """What an EpochRow says of the architecture as it is now."""
+        p, likeliest = self.parameters.probabilities(), self.parameters.likeliest()
+        return {
+            "expected": tuple(float(e) for e in self._expected()),
+            "likeliest": tuple(c.table.cost(likeliest) for c in self.constraints),
+            "multipliers": self.objective.multipliers,
+            "entropy": float(-torch.xlogy(p, p).sum(1).mean()),
+            "candidates": int(self.parameters.mask.sum()),
+        }
+
+    def _log_probabilities(self) -> Tensor:
+        return self.parameters.log_probabilities().detach().double()
+
+    def _drop(self, position: int, candidate: int) -> None:
+        self.parameters.drop(position, candidate)
+        gone = {id(p) for p in self.supernet.drop(self.space.searchable[position], candidate)}
+        for group in self.weight_optimizer.param_groups:
+            for parameter in group["params"]:
+                if id(parameter) in gone:
+                    self.weight_optimizer.state.pop(parameter, None)
+            group["params"] = [p for p in group["params"] if id(p) not in gone]
+
+    def retarget(self, constraints: Sequence[Constraint], *, objective: Objective | None = None) -> Searcher:
+        """A search for other limits that goes on from the warm weights of this one, which stays as it is. Raises
+        TargetError once this one's architecture has moved."""
+        if self.step > self.schedule.warm_steps:
+            raise TargetError("only a search whose architecture has not moved yet can change its limits")
+        other = Searcher(
+            self.space, self.data, constraints, self.config,
+            compute=self.compute, rule=copy.deepcopy(self.rule), objective=objective,
+        )  # fmt: skip
+        state = copy.deepcopy(self.state_dict())
+        other.load_state_dict({**state, "objective": other.objective.state_dict()})
+        other.history = [replace(row, **other._standing()) for row in self.history]
+        return other
+
+    def result(self) -> SearchResult:
+        """The best network within the limits, as things stand."""
+        log_probabilities = self._log_probabilities()
+        scores = self._scores(log_probabilities.numpy())
+        path = decode(scores, self.constraints)
+        return SearchResult(
+            architecture=self.space.architecture(path),
+            path=path,
+            constraints=self.constraints,
+            costs=tuple(c.table.cost(path) for c in self.constraints),
+            history=list(self.history),
+            supernet=self.supernet,
+            log_probabilities=log_probabilities,
+            scores=scores,
+        )
+
+    def _scores(self, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What to decode by: the measured quality of candidates, or their probabilities where nothing is looked at."""
+        if self.config.looks == 0:
+            return log_p
+        rng = np.random.default_rng(self.config.seed)
+        judge = validation_judge(self.supernet, self.data.validation, self.config.look_images, self.compute, rng)
+        return quality(log_p, self.constraints, look(log_p, self.constraints, judge, looks=self.config.looks, rng=rng))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes from step to step."""
+        return {
+            "step": self.step,
+            "mask": self.parameters.mask,
+            "alpha": self.parameters.alpha.detach(),
+            "supernet": self.supernet.state_dict(),
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "alpha_optimizer": self.alpha_optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "objective": self.objective.state_dict(),
+            "rule": self.rule.state_dict(),
+            "history": [asdict(row) for row in self.history],
+            "epoch": [list(seen) for seen in self._epoch],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Stands where `state` was taken. Both searches must be of the same arguments."""
+        for position, candidate in (self.parameters.mask & ~state["mask"]).nonzero().tolist():
+            self._drop(position, candidate)
+        with torch.no_grad():
+            self.parameters.alpha.copy_(state["alpha"])
+        self.supernet.load_state_dict(state["supernet"])
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
+        self.generator.set_state(state["generator"])
+        self.objective.load_state_dict(state["objective"])
+        self.rule.load_state_dict(state["rule"])
+        self.step = state["step"]
+        self.history = [EpochRow.from_json(row) for row in state["history"]]
+        self._epoch = [(loss, accuracy) for loss, accuracy in state["epoch"]]
 
 
 def search(
     space: SearchSpace,
     data: ImageData,
-    table: LatencyTable,
-    target_ms: float,
+    constraints: Sequence[Constraint],
     config: SearchConfig | None = None,
     on_step: OnStep | None = None,
+    *,
+    compute: Compute | None = None,
+    rule: UpdateRule | None = None,
+    objective: Objective | None = None,
 ) -> SearchResult:
-    """Finds the architecture of `space` that classifies `data` best with a predicted latency of at most target_ms.
+    """Finds the architecture of `space` that classifies `data` best within all limits, in one run.
 
-    Raises TargetError when no network is that fast, DataError when images and space do not fit, TrainingError when
-    the loss diverges. Equal seeds give equal results on equal machines.
+    Raises TargetError when no network keeps them, DataError when images and space do not fit, TrainingError when the
+    loss diverges. Equal seeds give equal results on equal machines.
     """
-    config = config or SearchConfig()
-    table.check_target(target_ms)
-    check_data(space, data)
-    run = _Search(space, data, table, target_ms, config, on_step)
-    history = [run.epoch(index) for index in range(run.epochs)]
-    log_probabilities = run.parameters.log_probabilities().detach()
-    path = decode(log_probabilities.double().numpy(), table, target_ms)
-    return SearchResult(
-        architecture=space.architecture(path),
-        path=path,
-        target_ms=target_ms,
-        predicted_ms=table.latency_ms(path),
-        history=history,
-        supernet=run.supernet,
-        probabilities=log_probabilities.exp(),
-    )
-
-
-def check_data(space: SearchSpace, data: ImageData) -> None:
-    """Raises DataError when the space leaves no choice or has no head, or when the images are not of its size or have
-    more classes than its head."""
-    if not space.searchable:
-        raise DataError(f"space {space.name!r} has one candidate at every position: there is nothing to search")
-    if len(space.positions[-1][0].output_shape) != 1:
-        raise DataError(f"space {space.name!r} must end in a linear head, not in {space.positions[-1][0]}")
-    if data.input_shape != space.input_shape:
-        raise DataError(f"images are {data.input_shape}, space {space.name!r} takes {space.input_shape}")
-    if len(data.classes) > space.classes:
-        raise DataError(
-            f"{data.name} has {len(data.classes)} classes, the head of space {space.name!r} {space.classes}"
-        )
+    searcher = Searcher(space, data, constraints, config, compute=compute, rule=rule, objective=objective)
+    return searcher.run(on_step).result()

@@ -1,4 +1,4 @@
-"""Architecture parameters: one masked tensor (positions, candidates), the paths drawn from it, the step taken on it."""
+"""Architecture parameters: one masked tensor (positions, candidates), and the paths and gates drawn from it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ Path = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Gate:
-    """What one position executes: `active` alone, or also `inactive`, both through gate values (2,) = [1, 0] that carry
-    the gradient."""
+    """What one position executes: `active` alone; or, with `values`, also `inactive`, all through gate values
+    (1 + inactive,) = [1, 0, ...] that carry the gradient."""
 
     active: int
-    inactive: int | None = None
+    inactive: tuple[int, ...] = ()
     values: Tensor | None = None
+    recompute: bool = False
+    """Run the inactive ones only when gradients are taken, one at a time: saves their outputs."""
 
 
 def plain_gates(path: Sequence[int]) -> list[Gate]:
@@ -30,7 +32,7 @@ def plain_gates(path: Sequence[int]) -> list[Gate]:
 
 
 class ArchitectureParameters(nn.Module):
-    """alpha (positions, candidates); entries beyond a position's candidates are masked out."""
+    """alpha (positions, candidates); entries beyond a position's candidates, and dropped ones, are masked out."""
 
     mask: Tensor
 
@@ -48,6 +50,9 @@ class ArchitectureParameters(nn.Module):
         """softmax(alpha) over each position's candidates; 0 where there is none."""
         return self.log_probabilities().exp()
 
+    def likeliest(self) -> Path:
+        return tuple(self.log_probabilities().argmax(1).tolist())
+
     def sample_path(self, generator: torch.Generator) -> Path:
         """One path, each position by its probabilities."""
         with torch.no_grad():
@@ -60,31 +65,61 @@ class ArchitectureParameters(nn.Module):
         return tuple(drawn[:, 0].tolist())
 
     def sample_pairs(self, generator: torch.Generator) -> list[Gate]:
-        """Two candidates per position by their probabilities, one of them active (ProxylessNAS, section 3.2.1).
+        """Two candidates per position by their probabilities, one of them active (ProxylessNAS, section 3.2.1); one
+        alone where only one is left.
 
         The gate values are binary going forward; going backward they pass the gradient to the pair's softmax.
         """
         with torch.no_grad():
             # A probability may underflow to zero; a pair still needs two candidates that exist.
             likely = (self.probabilities() + TINY) * self.mask
+            single = self.mask.sum(1) == 1
+            likely[single] += TINY  # a draw of two needs two; the second is not used
             pairs = torch.multinomial(likely, 2, generator=generator)
         p = self.alpha.gather(1, pairs).softmax(1)
         active = torch.multinomial(p.detach(), 1, generator=generator)
-        one_hot = torch.zeros_like(p).scatter(1, active, 1.0)
-        values = one_hot + p - p.detach()
+        values = _straight_through(p, active)
         gates = []
         for row, (pair, first) in enumerate(zip(pairs.tolist(), active[:, 0].tolist(), strict=True)):
-            order = [first, 1 - first]
-            gates.append(Gate(pair[first], pair[1 - first], values[row, order]))
+            if single[row]:
+                gates.append(Gate(int(self.mask[row].float().argmax())))
+            else:
+                gates.append(Gate(pair[first], (pair[1 - first],), values[row, [first, 1 - first]]))
         return gates
+
+    def sample_all(self, generator: torch.Generator, *, recompute: bool = False) -> list[Gate]:
+        """One active candidate per position by its probabilities, with all others for the gradient (ibid., section
+        3.2)."""
+        p = self.probabilities()
+        active = torch.multinomial(p.detach(), 1, generator=generator)
+        values = _straight_through(p, active)
+        gates = []
+        for row, first in enumerate(active[:, 0].tolist()):
+            others = [k for k in self.mask[row].nonzero()[:, 0].tolist() if k != first]
+            if others:
+                gates.append(Gate(first, tuple(others), values[row, [first, *others]], recompute))
+            else:
+                gates.append(Gate(first))
+        return gates
+
+    @torch.no_grad()
+    def drop(self, position: int, candidate: int) -> None:
+        """Masks a candidate out for good; the others keep their proportions."""
+        self.mask[position, candidate] = False
+
+
+def _straight_through(p: Tensor, active: Tensor) -> Tensor:
+    """One-hot going forward, p going backward."""
+    return torch.zeros_like(p).scatter(1, active, 1.0) + p - p.detach()
 
 
 @torch.no_grad()
 def rescale_pairs(parameters: ArchitectureParameters, before: Tensor, gates: Sequence[Gate]) -> None:
     """After a step on pairs: shifts each pair so that its unnormalised mass is what it was in `before` (alpha before
     the step), so that the task's gradient only trades within the pairs that were sampled (ibid.)."""
+    paired = [(row, gate) for row, gate in enumerate(gates) if gate.inactive]
     after = parameters.alpha
-    rows = torch.arange(len(gates))[:, None]
-    pairs = torch.tensor([[g.active, g.inactive] for g in gates])
+    rows = torch.tensor([row for row, _ in paired], dtype=torch.long)[:, None]
+    pairs = torch.tensor([[g.active, *g.inactive] for _, g in paired], dtype=torch.long).reshape(len(paired), -1)
     old, new = before[rows, pairs], after[rows, pairs]
     after[rows, pairs] = new + torch.logsumexp(old, 1, keepdim=True) - torch.logsumexp(new, 1, keepdim=True)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import io
+import math
+import multiprocessing
+import os
+import sys
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from search.encoded import Cells, EncodedSplit, Files
 from search.errors import DataError
-from search.images import ImageData, ImageSplit, Pixels, make_data, spread_over_classes
+from search.images import ImageData, ImageSplit, MemorySplit, Pixels, make_data
+from search.stream import chunks, fetch
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".gif")
 _SPLIT_NAMES = {
@@ -26,14 +32,30 @@ _SPLIT_NAMES = {
 _LABEL_COLUMNS = ("label", "labels", "class", "target", "y", "fine_label")
 
 
-def load_images(source: str, size: Pixels, *, channels: int = 3, seed: int = 0, limit: int | None = None) -> ImageData:
+_CHUNK = 256
+_WORTH_WORKERS = 5000  # Starting processes costs about as much as decoding a thousand small images.
+
+
+def load_images(
+    source: str,
+    size: Pixels,
+    *,
+    channels: int = 3,
+    seed: int = 0,
+    limit: int | None = None,
+    in_memory_bytes: int = 2 << 30,
+) -> ImageData:
     """Images of `source`, resized to `size` and turned into `channels` (1: grey, 3: RGB).
 
     source: 'digits' (scikit-learn's 1,797 handwritten digits of 8x8), a folder with one folder per class (or
     train/ and test/ or val/ with such folders), an .npz with x_train, y_train (x_test, y_test) or x, y, or a .parquet
     with a column of encoded images, a label column and perhaps a `split` column. `limit`: at most so many per split.
+    in_memory_bytes: a folder or a .parquet is decoded at once if its pixels take no more than this; else its images
+    are only opened here, and decoded whenever they are used (the .parquet's encoded bytes stay in memory).
     Raises DataError.
     """
+    if channels not in (1, 3):
+        raise DataError(f"images are read in grey (1 channel) or RGB (3 channels), not with {channels} channels")
     if source == "digits":
         return _digits(size, channels, seed, limit)
     path = Path(source)
@@ -44,10 +66,49 @@ def load_images(source: str, size: Pixels, *, channels: int = 3, seed: int = 0, 
     elif path.suffix == ".npz":
         classes, splits = _from_npz(path, size, channels)
     elif path.suffix == ".parquet":
-        classes, splits = _from_parquet(path, size, channels, limit, seed)
+        classes, splits = _from_parquet(path, size, channels)
     else:
         raise DataError(f"{source}: images are read from a folder, an .npz or a .parquet, not from {path.suffix!r}")
-    return make_data(path.stem, classes, _test_from_validation(splits), seed=seed, limit=limit)
+    data = make_data(path.stem, classes, _test_from_validation(splits), seed=seed, limit=limit)
+    return _decoded_or_checked(data, in_memory_bytes)
+
+
+def _decoded_or_checked(data: ImageData, in_memory_bytes: int) -> ImageData:
+    splits = (data.train, data.validation, data.test)
+    encoded = [split for split in splits if isinstance(split, EncodedSplit)]
+    if sum(len(split) * math.prod(split.shape) for split in encoded) <= in_memory_bytes:
+        train, validation, test = map(_decoded, splits)
+        return replace(data, train=train, validation=validation, test=test)
+    for split in encoded:
+        for _ in fetch(_Checks(split).check, range(0, len(split), _CHUNK), _workers(split)):
+            pass
+    return data
+
+
+def _decoded(split: ImageSplit) -> ImageSplit:
+    if not isinstance(split, EncodedSplit):
+        return split
+    images = torch.empty((len(split), *split.shape), dtype=torch.uint8)
+    start = 0
+    for part, _ in chunks(split, _CHUNK, workers=_workers(split)):
+        images[start : start + len(part)] = part
+        start += len(part)
+    return MemorySplit(images, split.labels)
+
+
+@dataclass(frozen=True)
+class _Checks:
+    split: EncodedSplit
+
+    def check(self, start: int) -> None:
+        self.split.check(torch.arange(start, min(start + _CHUNK, len(self.split))))
+
+
+def _workers(split: ImageSplit) -> int:
+    """As many processes as there are cores, where starting them is safe and worth it."""
+    if sys.platform != "linux" or len(split) < _WORTH_WORKERS or multiprocessing.current_process().daemon:
+        return 0
+    return min(16, len(os.sched_getaffinity(0)))
 
 
 def _digits(size: Pixels, channels: int, seed: int, limit: int | None) -> ImageData:
@@ -55,7 +116,7 @@ def _digits(size: Pixels, channels: int, seed: int, limit: int | None) -> ImageD
 
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # stored as 0..16
-    split = ImageSplit(_fit(images, size, channels, "digits"), torch.from_numpy(digits.target.astype(np.int64)))
+    split = MemorySplit(_fit(images, size, channels, "digits"), torch.from_numpy(digits.target.astype(np.int64)))
     classes = tuple(str(name) for name in digits.target_names)
     # A mirrored digit is another sign.
     return make_data("digits", classes, {"train": split}, seed=seed, mirror=False, limit=limit)
@@ -73,7 +134,7 @@ def _from_folder(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ..
     if not folders:
         folders = {"train": path}
     classes = tuple(p.name for p in _subfolders(folders.get("train", path)))
-    splits = {}
+    splits: dict[str, ImageSplit] = {}
     for split, folder in folders.items():
         found = tuple(p.name for p in _subfolders(folder))
         if found != classes:
@@ -84,8 +145,9 @@ def _from_folder(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ..
             raise DataError(
                 f"{folder}: no images found; expected one folder per class with files of {', '.join(IMAGE_SUFFIXES)}"
             )
-        images = _decode(((str(f), f) for _, f in files), size, channels)
-        splits[split] = ImageSplit(images, torch.tensor([label for label, _ in files]))
+        paths = Files(np.array([os.fsencode(f) for _, f in files]))
+        labels = torch.tensor([label for label, _ in files])
+        splits[split] = EncodedSplit(paths, torch.arange(len(files)), labels, size, channels)
     return classes, splits
 
 
@@ -113,47 +175,66 @@ def _from_npz(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...],
     if "train" not in found:
         raise DataError(f"{path}: holds {names or 'nothing'}; expected x_train and y_train, or x and y")
     values = _classes(np.concatenate([y.ravel() for _, y in found.values()]), path)
-    splits = {
-        split: ImageSplit(_fit(x, size, channels, f"{path} ({split})"), _encode(y, values, len(x), f"{path} ({split})"))
-        for split, (x, y) in found.items()
-    }
+    splits: dict[str, ImageSplit] = {}
+    for split, (x, y) in found.items():
+        where = f"{path} ({split})"
+        splits[split] = MemorySplit(_fit(x, size, channels, where), _encode(y, values, len(x), where))
     return tuple(str(v) for v in values), splits
 
 
-def _from_parquet(
-    path: Path, size: Pixels, channels: int, limit: int | None, seed: int
-) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
+def _from_parquet(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
+    import pyarrow.parquet
+
     try:
-        frame = pd.read_parquet(path)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            columns = file.schema_arrow.names
+            image_column = next((c for c in columns if _holds_bytes(file.schema_arrow.field(c).type)), None)
+            label_column = next((c for c in _LABEL_COLUMNS if c in columns), None)
+            if image_column is None or label_column is None:
+                raise DataError(
+                    f"{path}: needs a column of encoded images (bytes) and one of labels "
+                    f"({', '.join(_LABEL_COLUMNS)}); it has {', '.join(columns) or 'no columns'}"
+                )
+            wanted = [c for c in (image_column, label_column, "split") if c in columns]
+            table = file.read(wanted)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({error})") from error
-    image_column = next((c for c in frame.columns if len(frame) and _encoded(frame[c].iloc[0]) is not None), None)
-    label_column = next((c for c in _LABEL_COLUMNS if c in frame.columns), None)
-    if image_column is None or label_column is None:
-        raise DataError(
-            f"{path}: needs a column of encoded images (bytes) and one of labels ({', '.join(_LABEL_COLUMNS)}); "
-            f"it has {', '.join(map(str, frame.columns)) or 'no columns'}"
-        )
-    values = _classes(frame[label_column].to_numpy(), path)
-    names = frame["split"].astype(str).str.lower() if "split" in frame.columns else pd.Series("train", frame.index)
+    labels = table.column(label_column).to_pandas().to_numpy()
+    values = _classes(labels, path)
+    classes = _encode(labels, values, len(table), str(path))
+    cells = Cells(str(path), _bytes_of(table.column(image_column)))
+    splits: dict[str, ImageSplit] = {}
+    for split, rows in _rows_of_splits(table, path):
+        splits[split] = EncodedSplit(cells, rows, classes[rows], size, channels)
+    return tuple(str(v) for v in values), splits
+
+
+def _holds_bytes(kind: Any) -> bool:
+    """Whether a column type is that of encoded images: plain, or the {'bytes', 'path'} struct of some data sets."""
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _bytes_of(column: Any) -> Any:
+    import pyarrow.compute
+
+    return pyarrow.compute.struct_field(column, "bytes") if pyarrow.types.is_struct(column.type) else column
+
+
+def _rows_of_splits(table: Any, path: Path) -> Iterator[tuple[str, Tensor]]:
+    if "split" not in table.column_names:
+        yield "train", torch.arange(len(table))
+        return
+    names = table.column("split").to_pandas().astype(str).str.lower()
     unknown = set(names) - set(_SPLIT_NAMES)
     if unknown:
         raise DataError(f"{path}: unknown split {sorted(unknown)[0]!r}; known: {', '.join(_SPLIT_NAMES)}")
-    splits = {}
-    for split, rows in frame.groupby(names.map(_SPLIT_NAMES)):
-        labels = _encode(rows[label_column].to_numpy(), values, len(rows), str(path))
-        if limit is not None:  # decode no more than needed; two splits may yet be held out of this one
-            kept = spread_over_classes(labels.numpy(), 3 * limit, seed)
-            rows, labels = rows.iloc[kept], labels[kept]
-        encoded = ((f"{path} row {i}", io.BytesIO(_encoded(value) or b"")) for i, value in rows[image_column].items())
-        splits[str(split)] = ImageSplit(_decode(encoded, size, channels), labels)
-    return tuple(str(v) for v in values), splits
-
-
-def _encoded(value: object) -> bytes | None:
-    """The bytes of an image cell: plain, or the {'bytes', 'path'} struct that some data sets use."""
-    content = value.get("bytes") if isinstance(value, dict) else value
-    return content if isinstance(content, bytes) else None
+    splits = names.map(_SPLIT_NAMES).to_numpy()
+    for split in np.unique(splits):
+        yield str(split), torch.from_numpy(np.flatnonzero(splits == split))
 
 
 def _classes(labels: NDArray[np.generic], path: Path) -> NDArray[np.generic]:
@@ -169,26 +250,6 @@ def _encode(labels: NDArray[np.generic], values: NDArray[np.generic], count: int
     if labels.size != count:
         raise DataError(f"{where}: {count} images but {labels.size} labels")
     return torch.from_numpy(np.searchsorted(values, labels.ravel()).astype(np.int64))
-
-
-def _decode(files: Iterable[tuple[str, Path | io.BytesIO]], size: Pixels, channels: int) -> Tensor:
-    """Encoded images, each with the name to blame -> uint8 (N, C, H, W)."""
-    height, width = size
-    arrays = []
-    for name, file in files:
-        try:
-            with Image.open(file) as image:
-                if image.mode.startswith(("I", "F")):
-                    raise DataError(
-                        f"{name}: holds more than 8 bits a channel (mode {image.mode}); convert it to 8 bits"
-                    )
-                picture = image.convert("RGB" if channels == 3 else "L")
-                if picture.size != (width, height):
-                    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-                arrays.append(np.asarray(picture).reshape(height, width, channels))
-        except (UnidentifiedImageError, OSError) as error:
-            raise DataError(f"{name}: not a readable image ({error}); remove or replace it") from error
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
 
 
 def _fit(images: NDArray[np.generic], size: Pixels, channels: int, where: str) -> Tensor:

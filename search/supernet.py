@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class SuperNet(nn.Module):
         super().__init__()
         self.space = space
         self.positions = nn.ModuleList(
-            nn.ModuleList(TorchGraph(block.graph(), generator=generator) for block in candidates)
+            nn.ModuleDict({str(k): TorchGraph(b.graph(), generator=generator) for k, b in enumerate(candidates)})
             for candidates in space.positions
         )
 
@@ -34,8 +35,21 @@ class SuperNet(nn.Module):
             raise TrainingError(f"{len(self.space.searchable)} positions are searchable, but {len(gates)} gates given")
         gate_of = dict(zip(self.space.searchable, gates, strict=True))
         for index, candidates in enumerate(self.positions):
-            x = _run(cast(nn.ModuleList, candidates), x, gate_of.get(index, Gate(0)))
+            x = _run(cast(nn.ModuleDict, candidates), x, gate_of.get(index, Gate(0)))
         return x
+
+    def candidate(self, position: int, choice: int) -> nn.Module:
+        """A candidate of the position `space.positions[position]`. Raises TrainingError when it was dropped."""
+        candidates = cast(nn.ModuleDict, self.positions[position])
+        if str(choice) not in candidates:
+            raise TrainingError(f"candidate {choice} of position {position} was dropped from the supernet")
+        return candidates[str(choice)]
+
+    def drop(self, position: int, choice: int) -> list[nn.Parameter]:
+        """Removes a candidate with its weights, and returns these for an optimizer to forget."""
+        gone = list(self.candidate(position, choice).parameters())
+        del cast(nn.ModuleDict, self.positions[position])[str(choice)]
+        return gone
 
     @torch.no_grad()
     def spread(self, path: Path) -> None:
@@ -47,21 +61,31 @@ class SuperNet(nn.Module):
         shrinking, arXiv:1908.09791).
         """
         for position, choice in zip(self.space.searchable, path, strict=True):
-            candidates = cast(nn.ModuleList, self.positions[position])
-            source = candidates[choice].state_dict()
-            for index, candidate in enumerate(candidates):
+            source = self.candidate(position, choice).state_dict()
+            for index, candidate in cast(nn.ModuleDict, self.positions[position]).items():
                 for name, target in candidate.state_dict().items():
-                    if index != choice and name in source:
+                    if index != str(choice) and name in source:
                         target.copy_(_fitted(source[name], target.shape))
+
+    @contextmanager
+    def statistics_kept(self) -> Iterator[None]:
+        """Within it, BatchNorm normalizes by the batch, as in training, but learns nothing from it."""
+        norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.track_running_stats = False
+        try:
+            yield
+        finally:
+            for norm in norms:
+                norm.track_running_stats = True
 
     def extract(self, path: Path) -> TorchGraph:
         """The network along a path, with a copy of the supernet's weights."""
         network = TorchGraph(self.space.architecture(path).graph())
         chosen = dict(zip(self.space.searchable, path, strict=True))
         weights = {}
-        for index, candidates in enumerate(self.positions):
-            block = cast(nn.ModuleList, candidates)[chosen.get(index, 0)]
-            for name, value in block.state_dict().items():
+        for index in range(len(self.positions)):
+            for name, value in self.candidate(index, chosen.get(index, 0)).state_dict().items():
                 # layers.expand.0.weight of the block is layers.b03/expand.0.weight of the network
                 head, _, tail = name.partition(".")
                 weights[f"{head}.{block_scope(index)}{SCOPE_SEPARATOR}{tail}"] = value
@@ -95,11 +119,39 @@ def _fitted(source: Tensor, shape: torch.Size) -> Tensor:
     return value
 
 
-def _run(candidates: nn.ModuleList, x: Tensor, gate: Gate) -> Tensor:
-    """The active candidate with its graph; the inactive one for its output only, which the gate's gradient needs."""
-    y: Tensor = candidates[gate.active](x)
-    if gate.values is None or gate.inactive is None:
+def _run(candidates: nn.ModuleDict, x: Tensor, gate: Gate) -> Tensor:
+    """The active candidate with its graph; inactive ones for their output only, which the gate's gradient needs."""
+    y: Tensor = candidates[str(gate.active)](x)
+    if gate.values is None:
         return y
-    with torch.no_grad():
-        other: Tensor = candidates[gate.inactive](x)
-    return gate.values[0] * y + gate.values[1] * other
+    values = gate.values.to(y.device)
+    inactive = [candidates[str(k)] for k in gate.inactive]
+    if gate.recompute:
+        return cast(Tensor, _Recompute.apply(y, values, x, inactive))  # type: ignore[no-untyped-call]
+    mixed = values[0] * y
+    for index, candidate in enumerate(inactive, 1):
+        with torch.no_grad():
+            other: Tensor = candidate(x)
+        mixed = mixed + values[index] * other
+    return mixed
+
+
+class _Recompute(torch.autograd.Function):
+    """y, whose gates' gradients <dL/dy, o_k> are found in the backward pass by running each inactive candidate again:
+    no output of theirs is kept, nor ever two at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, values: Tensor, x: Tensor, inactive: list[nn.Module]) -> Tensor:
+        ctx.save_for_backward(y, x)
+        ctx.inactive = inactive
+        ctx.autocast = torch.get_autocast_dtype(y.device.type) if torch.is_autocast_enabled(y.device.type) else None
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        y, x = ctx.saved_tensors
+        inner = [(slope * y).sum(dtype=torch.promote_types(slope.dtype, torch.float32))]
+        with torch.no_grad(), torch.autocast(y.device.type, ctx.autocast, enabled=ctx.autocast is not None):
+            for candidate in ctx.inactive:
+                inner.append((slope * candidate(x)).sum(dtype=inner[0].dtype))
+        return slope, torch.stack(inner), None, None

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from archspace.errors import FormatError
+from search.checkpoint import Checkpointer
+from search.compute import Compute
 from search.errors import TrainingError
-from search.images import ImageData, ImageSplit, augment, batches, to_input
+from search.images import ImageData, ImageSplit, to_input
+from search.stream import batches_per_pass, chunks, stream
 
 
 @dataclass(frozen=True)
@@ -33,15 +42,41 @@ OnStep = Callable[[StepProgress], None]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """SGD with Nesterov momentum, cosine schedule, label smoothing: the recipe of mobile networks."""
+    """SGD with Nesterov momentum, cosine schedule, label smoothing: the recipe of mobile networks.
+
+    Raises TrainingError for values that no training can have.
+    """
 
     epochs: int = 30
     batch_size: int = 64
     learning_rate: float = 0.1
+    """The highest: after the warm-up, from where it falls towards 0 along a cosine."""
     momentum: float = 0.9
     weight_decay: float = 4e-5
     label_smoothing: float = 0.1
+    warmup_epochs: float = 0.0
+    """Of `epochs`; the learning rate grows linearly meanwhile. May be a fraction."""
+    ema_decay: float = 0.0
+    """Above 0, the trained weights are an exponential moving average, over about 1 / (1 - ema_decay) steps."""
+    accumulate: int = 1
+    """Parts that a batch is computed in: as much less memory, the same gradients except for BatchNorm's statistics."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        wrong = {
+            "epochs": self.epochs < 0,
+            "batch_size": self.batch_size < 1,
+            "learning_rate": not 0 < self.learning_rate < math.inf,
+            "momentum": not 0 <= self.momentum < 1,
+            "weight_decay": not 0 <= self.weight_decay < math.inf,
+            "label_smoothing": not 0 <= self.label_smoothing < 1,
+            "warmup_epochs": not 0 <= self.warmup_epochs <= self.epochs,
+            "ema_decay": not 0 <= self.ema_decay < 1,
+            "accumulate": not 1 <= self.accumulate <= self.batch_size,
+        }
+        for name, is_wrong in wrong.items():
+            if is_wrong:
+                raise TrainingError(f"{name} = {getattr(self, name)} makes no training ({self}); choose another")
 
 
 def make_optimizer(module: nn.Module, learning_rate: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
@@ -52,9 +87,9 @@ def make_optimizer(module: nn.Module, learning_rate: float, momentum: float, wei
     return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0)
 
 
-def check_finite(loss: Tensor, where: str) -> float:
+def check_finite(loss: Tensor | float, where: str) -> float:
     """The loss as a number. Raises TrainingError when it is none."""
-    value = float(loss.detach())
+    value = float(loss.detach()) if isinstance(loss, Tensor) else loss
     if not math.isfinite(value):
         raise TrainingError(f"{where}: the loss became {value}; lower the learning rate")
     return value
@@ -65,57 +100,178 @@ def batch_accuracy(logits: Tensor, labels: Tensor) -> float:
     return float((logits.detach().argmax(1) == labels).float().mean())
 
 
-def train(network: nn.Module, data: ImageData, config: TrainConfig, on_step: OnStep | None = None) -> None:
-    """Trains in place on the train and validation splits together. Raises TrainingError when the loss diverges."""
+def learning_rate_at(step: int, steps: int, warmup_steps: float, highest: float) -> float:
+    """Of step 0, 1, ..., `steps` - 1: a linear warm-up to `highest`, then a cosine towards 0. A function of the step
+    alone, so that a resumed training has nothing to restore."""
+    if step + 1 < warmup_steps:
+        return highest * (step + 1) / warmup_steps
+    first = max(0, math.ceil(warmup_steps) - 1)
+    return 0.5 * highest * (1 + math.cos(math.pi * (step - first) / max(1, steps - first)))
+
+
+def train(
+    network: nn.Module,
+    data: ImageData,
+    config: TrainConfig,
+    on_step: OnStep | None = None,
+    *,
+    compute: Compute | None = None,
+    checkpointer: Checkpointer | None = None,
+) -> None:
+    """Trains in place, from the weights that `network` has, on the train and validation splits together.
+
+    With a checkpointer, it goes on from the saved step, if any, and saves when due and at the end; on the CPU, the
+    weights are bit for bit those of an undisturbed training. The network is left in eval mode, on the device it came
+    on. Raises TrainingError when the loss diverges (what was saved last stays), FormatError when the saved file cannot
+    be used, DataError for an image that cannot be read.
+    """
+    compute = compute or Compute()
     split = data.train.joined(data.validation)
-    generator = torch.Generator().manual_seed(config.seed)
-    optimizer = make_optimizer(network, config.learning_rate, config.momentum, config.weight_decay)
-    steps = config.epochs * max(1, len(split) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
-    network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    step = 0
-    for _ in range(config.epochs):
-        for x, labels in batches(split, config.batch_size, generator):
-            logits = network(augment(x, generator, mirror=data.mirror))
-            loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-            value = check_finite(loss, f"training step {step}")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            step += 1
+    with compute.visiting(network):
+        training = _Training(network, config, compute, batches_per_pass(split, config.batch_size))
+        state = checkpointer.load() if checkpointer else None
+        if checkpointer and state is not None:
+            _resume(training, state, checkpointer.path)
+        try:
+            _run(training, split, data.mirror, on_step, checkpointer)
+            training.finish()
+        except TrainingError as error:
+            if checkpointer and checkpointer.path.exists():
+                raise TrainingError(f"{error} (the last good state is in {checkpointer.path})") from error
+            raise
+        finally:
+            network.eval()
+
+
+def _resume(training: _Training, state: Mapping[str, Any], path: Path) -> None:
+    try:
+        training.load_state_dict(state)
+    except (KeyError, ValueError, RuntimeError) as error:  # of another version's network, say
+        reason = f"{(str(error) or repr(error)).splitlines()[0]:.120}"
+        raise FormatError(f"{path}: does not fit this training ({reason}); remove it to start anew") from error
+
+
+def _run(
+    training: _Training, split: ImageSplit, mirror: bool, on_step: OnStep | None, checkpointer: Checkpointer | None
+) -> None:
+    config, workers, steps = training.config, training.compute.workers, training.steps
+    batches = stream(
+        split, config.batch_size, seed=config.seed, start=training.step, augment=True, mirror=mirror, workers=workers
+    )
+    with closing(batches):
+        for x, labels in itertools.islice(batches, steps - training.step):
+            loss, accuracy = training.learn(x, labels)
+            if checkpointer and (checkpointer.due() or training.step == steps):
+                checkpointer.save(training.state_dict())
             if on_step:
-                on_step(StepProgress("train", step, steps, value, batch_accuracy(logits, labels)))
-    network.eval()
+                on_step(StepProgress("train", training.step, steps, loss, accuracy))
+
+
+class _Training:
+    """A network being trained: all that changes from step to step."""
+
+    def __init__(self, network: nn.Module, config: TrainConfig, compute: Compute, per_epoch: int) -> None:
+        self.network, self.config, self.compute = network, config, compute
+        self.optimizer = make_optimizer(network, config.learning_rate, config.momentum, config.weight_decay)
+        # BatchNorm's statistics are averaged like the weights that they belong to.
+        average = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
+        self.ema = AveragedModel(network, multi_avg_fn=average, use_buffers=True) if config.ema_decay else None
+        self.steps, self.warmup_steps = config.epochs * per_epoch, config.warmup_epochs * per_epoch
+        self.step = 0
+        network.train()
+        # Beside the network, not in place: judging and exporting it afterwards need no compiled form.
+        self.forward: Callable[[Tensor], Tensor] = torch.compile(network) if compute.compile else network
+
+    def learn(self, x: Tensor, labels: Tensor) -> tuple[float, float]:
+        """One step; returns the batch's loss and accuracy."""
+        config = self.config
+        rate = learning_rate_at(self.step, self.steps, self.warmup_steps, config.learning_rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        x, labels = self.compute.put(x, labels)
+        totals = torch.zeros(2, device=labels.device)
+        for part, wanted in zip(x.chunk(config.accumulate), labels.chunk(config.accumulate), strict=True):
+            with self.compute.autocast():
+                logits = self.forward(part)
+            loss = F.cross_entropy(logits.float(), wanted, label_smoothing=config.label_smoothing)
+            loss = loss * (len(wanted) / len(labels))
+            loss.backward()  # type: ignore[no-untyped-call]
+            totals += torch.stack([loss.detach(), (logits.detach().argmax(1) == wanted).sum() / len(labels)])
+        value, accuracy = totals.tolist()  # the one moment that waits for a GPU
+        check_finite(value, f"training step {self.step + 1} of {self.steps}")
+        self.optimizer.step()
+        if self.ema:
+            self.ema.update_parameters(self.network)
+        self.step += 1
+        return value, accuracy
+
+    def finish(self) -> None:
+        """Gives the network its final weights. Raises TrainingError when they are no numbers."""
+        if self.ema and self.step:
+            self.network.load_state_dict(self.ema.module.state_dict())
+        for name, value in self.network.state_dict().items():
+            if not bool(torch.isfinite(value).all()):
+                raise TrainingError(f"after {self.step} steps {name} holds NaN or infinity; lower the learning rate")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.step = state["step"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
 
 
 @torch.no_grad()
 def recalibrate_batch_norm(
-    network: nn.Module, split: ImageSplit, *, batch_size: int = 256, batch_limit: int = 32
+    network: nn.Module,
+    split: ImageSplit,
+    *,
+    batch_size: int = 256,
+    batch_limit: int = 32,
+    compute: Compute | None = None,
 ) -> None:
-    """Sets BatchNorm's running statistics to those of clean (not augmented) images, averaged over batches."""
+    """Sets BatchNorm's running statistics to those of clean (not augmented) images, averaged over batches, in float32.
+    The network is left in eval mode, on the device it came on."""
+    compute = compute or Compute()
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch's word for a cumulative average
-    network.train()
-    for index, (x, _) in enumerate(batches(split, batch_size, torch.Generator().manual_seed(0))):
-        if index == batch_limit:
-            break
-        network(x)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.eval()
+    count = min(batch_limit, batches_per_pass(split, batch_size))
+    batches = stream(split, batch_size, seed=0, workers=compute.workers)
+    with compute.visiting(network), closing(batches):
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # torch's word for a cumulative average
+            network.train()
+            for x, labels in itertools.islice(batches, count):
+                network(compute.put(x, labels)[0])
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+            network.eval()
 
 
 @torch.no_grad()
-def evaluate(network: Callable[[Tensor], Tensor], split: ImageSplit, *, batch_size: int = 256) -> float:
-    """Share of images classified right, in 0..1."""
-    if isinstance(network, nn.Module):
-        network.eval()
-    right = 0
-    parts = zip(torch.split(split.images, batch_size), torch.split(split.labels, batch_size), strict=True)
-    for images, labels in parts:
-        right += int((network(to_input(images)).argmax(1) == labels).sum())
-    return right / len(split)
+def evaluate(
+    network: Callable[[Tensor], Tensor], split: ImageSplit, *, batch_size: int = 256, compute: Compute | None = None
+) -> float:
+    """Share of images classified right, in 0..1; computed in float32. A module is put into eval mode and left on the
+    device it came on; another callable gets images on the device of `compute`."""
+    compute = compute or Compute()
+    right = torch.zeros((), dtype=torch.int64, device=compute.torch_device)
+    parts = chunks(split, batch_size, workers=compute.workers)
+    visit = compute.visiting(network.eval()) if isinstance(network, nn.Module) else nullcontext()
+    with visit, closing(parts):
+        for images, labels in parts:
+            x, wanted = compute.put(to_input(images), labels)
+            right += (network(x).argmax(1) == wanted).sum()
+    return int(right) / len(split)

@@ -51,7 +51,7 @@ def test_the_python_of_the_readme_runs(
     table.assign(old_ms=times_ms, new_ms=[2 * ms for ms in times_ms]).to_csv("blocks.csv", index=False)
     exec(adapt, {})
     assert "array" in capsys.readouterr().out
-    short = search.replace("target_ms=0.6 * table.slowest_ms)", "0.6 * table.slowest_ms, SHORT)")
+    short = search.replace("0.6 * table.dearest)])", "0.6 * table.dearest)], SHORT)")
     short = short.replace("(32, 32))", "(32, 32), limit=64)")
     assert "SHORT" in short
     assert "limit" in short

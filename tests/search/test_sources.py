@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from search import sources
+from search.encoded import EncodedSplit
 from search.errors import DataError
-from search.images import augment, batches, to_input
+from search.images import MemorySplit, augment, to_input
 from search.sources import load_images
 
 COLORS = {"blue": (0, 0, 255), "red": (255, 0, 0)}
@@ -230,12 +232,6 @@ def test_input_pixels_lie_between_minus_one_and_one() -> None:
     assert to_input(pixels).flatten().tolist() == [-1.0, 1.0]
 
 
-def test_a_pass_shows_every_image_once_in_full_batches() -> None:
-    data = load_images("digits", (8, 8), limit=100)
-    seen = torch.cat([labels for _, labels in batches(data.train, 25, torch.Generator().manual_seed(0))])
-    assert torch.equal(seen.sort().values, data.train.labels.sort().values)
-
-
 def test_augmenting_shifts_and_mirrors_but_invents_no_pixels() -> None:
     x = torch.arange(64.0).reshape(1, 1, 8, 8).expand(200, 3, 8, 8)
     y = augment(x, torch.Generator().manual_seed(0), mirror=False)
@@ -247,3 +243,72 @@ def test_augmenting_shifts_and_mirrors_but_invents_no_pixels() -> None:
     mirrored = augment(x, torch.Generator().manual_seed(0), mirror=True)
     flipped = (mirrored[:, 0, 4, 0] > mirrored[:, 0, 4, 7]).float().mean()
     assert 0.35 < float(flipped) < 0.65
+
+
+def test_augmenting_leaves_still_images_where_they_are() -> None:
+    x = torch.arange(64.0).reshape(1, 1, 8, 8).expand(20, 3, 8, 8)
+    still = torch.arange(20) % 2 == 0
+    y = augment(x, torch.Generator().manual_seed(0), mirror=False, still=still)
+    assert torch.equal(y[still], x[still])
+    assert not torch.equal(y[~still], x[~still])
+
+
+def colorful(folder: Path, count: int) -> None:
+    """`count` images a class of 12 x 10 random pixels."""
+    rng = np.random.default_rng(0)
+    for name in ("blue", "red"):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 256, (10, 12, 3), dtype=np.uint8)).save(folder / name / f"{i:02}.png")
+
+
+def test_images_that_do_not_fit_in_memory_stay_encoded_and_decode_to_the_same_pixels(tmp_path: Path) -> None:
+    colorful(tmp_path, 10)
+    pixels = 20 * 3 * 8 * 6
+    inside, outside = (load_images(str(tmp_path), (6, 8), in_memory_bytes=pixels - less) for less in (0, 1))
+    for held, kept in zip(*((data.train, data.validation, data.test) for data in (inside, outside)), strict=True):
+        assert isinstance(held, MemorySplit)
+        assert isinstance(kept, EncodedSplit)
+        assert torch.equal(held.labels, kept.labels)
+        assert torch.equal(held.images, kept.load(torch.arange(len(kept))))
+    assert outside.input_shape == inside.input_shape == (6, 8, 3)
+
+
+@pytest.mark.parametrize("case", ["broken image", "16-bit image"])
+def test_images_that_stay_encoded_are_opened_at_the_start(tmp_path: Path, case: str) -> None:
+    with pytest.raises(DataError, match=r"not a readable image|more than 8 bits"):
+        load_images(write_bad(tmp_path, case), (8, 8), in_memory_bytes=0)
+
+
+def test_a_row_without_an_image_is_named(tmp_path: Path) -> None:
+    cells = [encoded(COLORS["red"])] * 9 + [None]
+    pd.DataFrame({"image": cells, "label": [0, 1] * 5, "split": "train"}).to_parquet(tmp_path / "d.parquet")
+    with pytest.raises(DataError, match=r"d\.parquet row 9: not a readable image"):
+        load_images(str(tmp_path / "d.parquet"), (8, 8))
+
+
+def test_a_limit_is_met_by_splits_that_are_held_out_of_a_parquet_too(tmp_path: Path) -> None:
+    cells = [encoded(COLORS["red"]), encoded(COLORS["blue"])] * 40
+    pd.DataFrame({"image": cells, "label": ["red", "blue"] * 40}).to_parquet(tmp_path / "d.parquet")
+    data = load_images(str(tmp_path / "d.parquet"), (8, 8), limit=10)
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [10, 10, 10]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_many_images_are_decoded_by_processes_to_the_same_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    colorful(tmp_path, 10)
+    alone = load_images(str(tmp_path), (6, 8))
+    monkeypatch.setattr(sources, "_workers", lambda split: 2)
+    monkeypatch.setattr(sources, "_CHUNK", 3)
+    assert torch.equal(load_images(str(tmp_path), (6, 8)).train.images, alone.train.images)
+    (tmp_path / "red" / "03.png").write_bytes(b"not a picture")
+    for room in (1 << 20, 0):
+        with pytest.raises(DataError, match=r"03\.png: not a readable image"):
+            load_images(str(tmp_path), (6, 8), in_memory_bytes=room)
+
+
+def test_two_channels_are_refused() -> None:
+    with pytest.raises(DataError, match="not with 2 channels"):
+        load_images("digits", (8, 8), channels=2)

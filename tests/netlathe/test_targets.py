@@ -1,0 +1,175 @@
+"""What a search is told to meet: parsing, limits from tables, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
+from archspace.errors import FormatError, NetlatheError
+from archspace.records import Setup
+from archspace.spaces import SearchSpace
+from netlathe.targets import check_names, load_goal, parse_milliseconds
+from predictor import LatencyPredictor, UnknownOpError
+from search import TargetError
+
+CHOICES = (*(MBConv(8, 8, 8, 8, kernel=kernel, expand=3) for kernel in (3, 5)), Skip(8, 8, 8, 8))
+SPACE = SearchSpace("small", ((ConvBlock(3, 8, 16, 16, 2),), CHOICES, CHOICES, (LinearHead(8, 10, 8, 8),)))
+SETUP = Setup("bench", "cpu", "os", "litert", "2")
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A predictor of a machine that does a million MACs in a millisecond."""
+    path = tmp_path_factory.mktemp("model") / "bench.json"
+    blocks = SPACE.distinct_blocks()
+    LatencyPredictor("none").fit(blocks, [1e-6 * b.graph().macs for b in blocks], setup=SETUP).save(path)
+    return path
+
+
+def table(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_the_short_form_and_the_long_one_give_targets_in_their_order(model_file: Path) -> None:
+    goal = load_goal(str(model_file), 3.0, ["pixel4-cpu=40", "pixel4-gpu=1.5"], [])
+    assert [(t.name, t.limit_ms) for t in goal.targets] == [("bench", 3.0), ("pixel4-cpu", 40.0), ("pixel4-gpu", 1.5)]
+    assert goal.main.name == "bench"
+    assert goal.at(2.0).main.limit_ms == 2.0
+    assert goal.at(2.0).targets[1:] == goal.targets[1:]
+
+
+def test_macs_and_parameters_are_limited_by_what_the_network_counts(model_file: Path) -> None:
+    goal = load_goal(str(model_file), 3.0, [], ["macs=1e6", "parameters=1e5"])
+    _, macs, parameters = goal.constraints(SPACE)
+    for path in ((0, 0), (1, 2), (2, 2)):
+        network = SPACE.architecture(path)
+        assert macs.table.cost(path) == pytest.approx(network.macs)
+        assert parameters.table.cost(path) == pytest.approx(network.parameters)
+
+
+def test_a_cost_per_block_comes_from_the_csv_and_the_identity_is_free(model_file: Path, tmp_path: Path) -> None:
+    names = [block.name for block in SPACE.distinct_blocks()]
+    lines = "".join(f"{name},{value}\n" for value, name in enumerate(names, start=1))
+    energy = table(tmp_path / "energy.csv", "block,mj\n" + lines)
+    (_, constraint) = load_goal(str(model_file), 3.0, [], [f"{energy}:mj=20"]).constraints(SPACE)
+    assert constraint.table.name == "mj"
+    assert constraint.limit == 20.0
+    assert constraint.table.cost((2, 2)) == 1 + 4  # the stem and the head are its first and last
+    assert constraint.table.cost((0, 1)) == 1 + 2 + 3 + 4
+
+
+def test_a_block_that_the_csv_lacks_is_named(model_file: Path, tmp_path: Path) -> None:
+    energy = table(tmp_path / "energy.csv", f"block,mj\n{SPACE.positions[0][0].name},1\n")
+    with pytest.raises(FormatError, match=r"energy\.csv: has no line for block linear_c8-10_8x8"):
+        load_goal(str(model_file), 3.0, [], [f"{energy}:mj=20"]).constraints(SPACE)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("block,uj\na,1\n", "no column 'mj', only block, uj"),
+        ("name,mj\na,1\n", "no column 'block'"),
+        ("", "no lines"),
+        ("block,mj\na,1\na,2\n", "line 3 tells of block a again"),
+        ("block,mj\na,\n", "line 2 has ''"),
+        ("block,mj\na\n", "line 2 has None"),
+        ("block,mj\na,nan\n", "line 2 has 'nan'"),
+        ("block,mj\na,-1\n", "at least zero"),
+    ],
+)
+def test_a_table_that_is_none_is_refused(model_file: Path, tmp_path: Path, text: str, message: str) -> None:
+    energy = table(tmp_path / "energy.csv", text)
+    with pytest.raises(FormatError, match=message):
+        load_goal(str(model_file), 3.0, [], [f"{energy}:mj=20"])
+
+
+def test_a_table_that_is_not_there_is_refused(model_file: Path) -> None:
+    with pytest.raises(FormatError, match="cannot be read as CSV"):
+        load_goal(str(model_file), 3.0, [], ["none.csv:mj=20"])
+
+
+@pytest.mark.parametrize(
+    ("targets", "limits", "message"),
+    [
+        (["pixel4-cpu"], [], "--target pixel4-cpu: expected PREDICTOR=MS"),
+        (["=3"], [], "expected PREDICTOR=MS"),
+        (["pixel4-cpu=fast"], [], "fast is not a number above zero"),
+        (["pixel4-cpu=0"], [], "0 is not a number above zero"),
+        (["pixel4-cpu=inf"], [], "inf is not a number above zero"),
+        (["pixel4-cpu=1", "pixel4-cpu=2"], [], "pixel4-cpu is named twice"),
+        ([], ["macs"], "--limit macs: expected macs=300e6"),
+        ([], ["flops=1"], "--limit flops: unknown"),
+        ([], ["energy.txt:mj=1"], "unknown"),
+        ([], ["macs=-1"], "-1 is not a number above zero"),
+    ],
+)
+def test_what_does_not_parse_is_refused(model_file: Path, targets: list[str], limits: list[str], message: str) -> None:
+    with pytest.raises(NetlatheError, match=message):
+        load_goal(str(model_file), 3.0, targets, limits)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((None, None, None, []), "say what to meet"),
+        (("m.json", None, None, []), "say in --target-ms"),
+        ((None, 3.0, None, []), "need the --predictor"),
+        ((None, None, "3,4", ["m.json=3"]), "need the --predictor"),
+        (("m.json", 3.0, "3,4", []), "say the same thing"),
+    ],
+)
+def test_options_that_leave_open_what_to_meet_are_refused(
+    given: tuple[str | None, float | None, str | None, list[str]], message: str
+) -> None:
+    with pytest.raises(NetlatheError, match=message):
+        check_names(*given)
+
+
+def test_several_targets_are_sorted_and_must_differ() -> None:
+    assert parse_milliseconds("30, 20,40") == [20.0, 30.0, 40.0]
+    with pytest.raises(NetlatheError, match="at least two"):
+        parse_milliseconds("20,20")
+    with pytest.raises(NetlatheError, match="nothing is not a number"):
+        parse_milliseconds("20,")
+
+
+def test_a_limit_below_every_network_says_the_least_and_whose_it_is(model_file: Path) -> None:
+    with pytest.raises(TargetError, match=r"meets 1 of parameters: the least is .* of small-22"):
+        load_goal(str(model_file), 30.0, [], ["parameters=1"]).constraints(SPACE)
+
+
+def test_memory_narrows_the_space_to_the_networks_that_fit(model_file: Path) -> None:
+    peaks = {b: b.graph().peak_activation_bytes() for b in CHOICES}
+    enough = max(peaks.values()) / 1024
+    assert load_goal(str(model_file), 3.0, [], [f"memory-kb={enough}"]).narrowed(SPACE) == SPACE
+    with pytest.raises(TargetError, match=r"runs in 0\.5 KiB of activations"):
+        load_goal(str(model_file), 3.0, [], ["memory-kb=0.5"]).narrowed(SPACE)
+
+
+def test_a_predictor_that_knows_a_block_nothing_of_names_it() -> None:
+    goal = load_goal(None, None, ["pixel4-cpu=40"], [])  # fitted on MBConv blocks alone
+    with pytest.raises(
+        UnknownOpError, match=r"pixel4-cpu cannot price 1 of the 4 blocks .* such as conv_k3_s2_c3-8_16"
+    ):
+        goal.constraints(SPACE)
+
+
+def test_goals_are_told_apart_by_predictor_target_and_limit(model_file: Path) -> None:
+    goal = load_goal(str(model_file), 3.0, [], ["macs=1e6"])
+    same = load_goal(str(model_file), 3.0, [], ["macs=1e6"])
+    assert goal.to_json() == same.to_json()
+    assert goal.to_json() != goal.at(2.0).to_json()
+    assert goal.to_json() != load_goal("pixel4-cpu", 3.0, [], ["macs=1e6"]).to_json()
+    assert goal.to_json() != load_goal(str(model_file), 3.0, [], ["macs=2e6"]).to_json()
+
+
+def test_tables_agree_with_the_predictor(model_file: Path) -> None:
+    goal = load_goal(str(model_file), 3.0, [], [])
+    (constraint,) = goal.constraints(SPACE)
+    for path in ((0, 1), (2, 0)):
+        expected = goal.model.predict([SPACE.architecture(path)])
+        np.testing.assert_allclose(constraint.table.cost(path), expected, rtol=1e-9)

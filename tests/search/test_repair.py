@@ -1,0 +1,81 @@
+"""Repair: from table to judge, with judges that disagree with the table in known ways."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from search.costs import Constraint, CostTable
+from search.errors import TargetError
+from search.parameters import Path
+from search.repair import repair
+
+TABLE = CostTable("latency", "ms", 10.0, np.array([[0.0, 1.0, 2.0, 3.0]] * 4))
+SCORES = np.log(np.array([[0.1, 0.2, 0.3, 0.4]] * 4))  # the slower, the better
+
+
+def test_without_a_judge_it_is_the_decode() -> None:
+    found = repair(SCORES, [Constraint(TABLE, 17.0)], [None])
+    assert found.costs == found.judged == (17.0,)
+    assert found.is_met
+    assert found.judgements == 1
+
+
+@pytest.mark.parametrize("factor", [1.05, 1.2, 1.35])
+def test_a_judge_that_finds_all_slower_gets_the_largest_network_that_it_accepts(factor: float) -> None:
+    found = repair(SCORES, [Constraint(TABLE, 17.0)], [lambda path: factor * TABLE.cost(path)])
+    assert found.is_met
+    assert found.costs[0] == np.floor(17.0 / factor)
+
+
+def test_a_judge_that_finds_all_faster_does_not_lift_the_tables_limit() -> None:
+    found = repair(SCORES, [Constraint(TABLE, 17.0)], [lambda path: 0.8 * TABLE.cost(path)])
+    assert found.costs == (17.0,)
+    assert found.judgements == 1
+
+
+def test_a_stopwatch_that_scatters_still_ends_in_a_network_that_it_accepted() -> None:
+    rng = np.random.default_rng(0)
+    seen: dict[Path, float] = {}
+
+    def stopwatch(path: Path) -> float:
+        seen[path] = TABLE.cost(path) * float(rng.normal(1.02, 0.03))
+        return seen[path]
+
+    for _ in range(20):
+        seen.clear()
+        found = repair(SCORES, [Constraint(TABLE, 17.0)], [stopwatch])
+        assert found.is_met
+        assert seen[found.path] <= 17.0
+        assert found.judgements <= 8
+
+
+def test_each_network_is_judged_once() -> None:
+    asked: list[Path] = []
+
+    def judge(path: Path) -> float:
+        asked.append(path)
+        return 1.1 * TABLE.cost(path)
+
+    found = repair(SCORES, [Constraint(TABLE, 17.0)], [judge])
+    assert len(asked) == len(set(asked)) == found.judgements
+
+
+def test_where_no_network_satisfies_the_judge_the_nearest_is_given_and_said_so() -> None:
+    found = repair(SCORES, [Constraint(TABLE, 11.0)], [lambda path: 2 * TABLE.cost(path)])
+    assert not found.is_met
+    assert found.path == (0, 0, 0, 0)
+    assert found.judged == (20.0,)
+
+
+def test_each_of_several_limits_is_repaired_by_its_own_judge() -> None:
+    other = CostTable("MACs", "", 1.0, np.array([[0.0, 1.0, 2.0, 3.0]] * 4))
+    limits = [Constraint(TABLE, 17.0), Constraint(other, 6.0)]
+    found = repair(SCORES, limits, [lambda path: 1.2 * TABLE.cost(path), None])
+    assert found.is_met
+    assert found.costs == (14.0, 5.0)
+
+
+def test_what_no_network_meets_by_the_table_is_refused() -> None:
+    with pytest.raises(TargetError, match=r"no network meets all of these limits: 9 ms of latency"):
+        repair(SCORES, [Constraint(TABLE, 9.0)], [None])
