@@ -95,6 +95,15 @@ def load_checkpoint(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         ) from error
 
 
+class ForeignCheckpointError(FormatError):
+    """A checkpoint of another run; `differences` are the names of the settings that differ, as config.epochs."""
+
+    def __init__(self, message: str, path: Path, differences: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.path = path
+        self.differences = differences
+
+
 @dataclass
 class Checkpointer:
     """One run's checkpoint file, and when to write it.
@@ -106,20 +115,35 @@ class Checkpointer:
     run: Mapping[str, Any]
     every_s: float = 60.0
     clock: Callable[[], float] = time.monotonic
+    is_asked: bool = field(default=False, init=False)
+    """Whether a save was asked for that has not been made yet."""
     _last_s: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.path = Path(self.path)
         self._last_s = self.clock()
 
+    def ask(self) -> None:
+        """Makes the next save due at once; safe to call in a signal handler."""
+        self.is_asked = True
+
     def due(self) -> bool:
-        """Whether `every_s` seconds have gone by since the last save (or since the start)."""
-        return self.clock() - self._last_s >= self.every_s
+        """Whether a save was asked for, or `every_s` seconds have gone by since the last one (or since the start)."""
+        return self.is_asked or self.clock() - self._last_s >= self.every_s
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Writes the file. Raises TrainingError as `save_checkpoint` does."""
         save_checkpoint(self.path, state, self.run)
         self._last_s = self.clock()
+        self.is_asked = False
+
+    def resume(self, load: Callable[[Mapping[str, Any]], None], state: Mapping[str, Any]) -> None:
+        """Hands the state to `load`. Raises FormatError where it does not fit, as that of another version's network."""
+        try:
+            load(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = f"{(str(error) or repr(error)).splitlines()[0]:.120}"
+            raise FormatError(f"{self.path}: does not fit this run ({reason}); remove it to start anew") from error
 
     def load(self) -> dict[str, Any] | None:
         """The saved state, None when there is no file. Raises FormatError as `load_checkpoint` does."""
@@ -243,9 +267,11 @@ def _check_run(path: Path, here: Any, there: Any) -> None:
         for name in names[:_NAMED_DIFFERENCES]
     ]
     more = f"; and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    raise FormatError(
+    raise ForeignCheckpointError(
         f"{path}: a checkpoint of another run ({'; '.join(shown)}{more}); go on with its settings, or remove it to "
-        "start anew"
+        "start anew",
+        path,
+        tuple(names),
     )
 
 

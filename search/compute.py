@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Compute:
     """A device and a precision, by name.
 
     `device` "auto" takes the GPU when there is one. `precision` "auto" is bfloat16 on a GPU that has it and float32
-    elsewhere; bfloat16 is torch's autocast, weights and optimizers stay float32. `compile` compiles networks in place.
+    elsewhere; bfloat16 is torch's autocast, weights and optimizers stay float32. `compile` compiles what is trained.
     `workers` processes decode and augment images (0: this process does).
     Raises TrainingError for a device that is not there, an unknown precision, or fewer than 0 workers.
     """
@@ -85,7 +86,9 @@ class Compute:
     def maybe_compile(self, module: AnyModule) -> AnyModule:
         """Compiles the module in place (the names of its weights stay) when `compile` is set."""
         if self.compile:
-            module.compile()
+            # Modules share their forward's code, and torch stops compiling one code after 8 variants of it.
+            own = "isolate_recompiles" in inspect.signature(torch.compile).parameters
+            module.compile(**({"isolate_recompiles": True} if own else {}))
         return module
 
 

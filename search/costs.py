@@ -16,8 +16,11 @@ from torch import Tensor
 from archspace.blocks import Block
 from archspace.graph import Graph
 from archspace.spaces import SearchSpace
-from search.errors import TargetError
+from search.errors import SearchError, TargetError
 from search.parameters import Path
+
+INFEASIBLE = 2
+"""scipy.optimize.milp's status."""
 
 ROUNDING = 1e-9
 """Relative excess of a limit that is only the order of a sum."""
@@ -146,6 +149,9 @@ class Constraint:
     def check(self, space: SearchSpace) -> None:
         """Raises TargetError when the limit is no number above zero, or not even the cheapest network keeps it."""
         table = self.table
+        counts = [len(space.positions[i]) for i in space.searchable]
+        if np.isfinite(table.values).sum(axis=1).tolist() != counts:
+            raise TargetError(f"the table of {table.name} is not of space {space.name}, which has {counts} candidates")
         if not (math.isfinite(self.limit) and self.limit > 0):
             raise TargetError(f"the limit of {table.name} must be a number above zero, got {self.limit}")
         if table.base > self.limit * (1 + ROUNDING):
@@ -157,24 +163,36 @@ class Constraint:
             )
 
 
-def decode(log_probabilities: NDArray[np.float64], constraints: Sequence[Constraint]) -> Path:
-    """The most probable path that keeps all limits: max sum of log p subject to cost <= limit for each.
+def check_limits(space: SearchSpace, constraints: Sequence[Constraint]) -> None:
+    """Raises TargetError when a limit is no limit, when no network keeps one of them, or none all of them together."""
+    for constraint in constraints:
+        constraint.check(space)
+    if constraints:
+        decode(np.where(np.isfinite(constraints[0].table.values), 0.0, -np.inf), constraints)
+
+
+def decode(scores: NDArray[np.float64], constraints: Sequence[Constraint]) -> Path:
+    """The best path that keeps all limits: max sum of scores (as log probabilities), subject to cost <= limit for each.
 
     A multiple-choice knapsack with one or more resources, solved to optimality as an integer program (HiGHS).
-    log_probabilities (positions, candidates); -inf where there is no candidate, or no longer one. Raises TargetError
-    when no path keeps the limits.
+    scores (positions, candidates); -inf where there is no candidate, or no longer one. Raises TargetError when no path
+    keeps the limits.
     """
-    alive = np.isfinite(log_probabilities)
+    alive = np.isfinite(scores)
+    # The solver's tolerance is absolute, so scores are given in units of their spread.
+    gains = scores[alive] / (float(np.ptp(scores[alive])) or 1.0)
     rows, _ = np.nonzero(alive)
     one_each = LinearConstraint((rows == np.arange(len(alive))[:, None]).astype(float), 1, 1)
     # The solver may break a row by 1e-6 of its scale; then a limit that much lower is kept for certain.
     for tighter in (0.0, 4e-6, 1e-4):
         budgets = [one_each, *(_budget(c, alive, c.limit * (1 - tighter)) for c in constraints)]
         solved = milp(
-            -log_probabilities[alive], constraints=budgets, integrality=np.ones(len(rows)), bounds=Bounds(0, 1),
+            -gains, constraints=budgets, integrality=np.ones(len(rows)), bounds=Bounds(0, 1),
             options={"mip_rel_gap": 0},
         )  # fmt: skip
         if solved.x is None:
+            if solved.status != INFEASIBLE:
+                raise SearchError(f"the integer program of the decode was not solved: {solved.message}")
             break
         chosen = np.full(alive.shape, -1.0)
         chosen[alive] = solved.x
@@ -221,13 +239,13 @@ def _is_possible(log_probabilities: NDArray[np.float64], constraints: Sequence[C
     return True
 
 
-def limit_memory(space: SearchSpace, limit_bytes: int) -> SearchSpace:
-    """The space without the candidates whose own float32 activations need more memory at once, batch 1: exactly the
-    networks that fit remain, as a chain's peak is its worst block's. Raises TargetError where a position is left
-    without any."""
+def limit_memory(space: SearchSpace, limit_bytes: int, *, itemsize: int = 4) -> SearchSpace:
+    """The space without the candidates whose own activations, of `itemsize` bytes a value and batch 1, need more memory
+    at once: exactly the networks that fit remain, as a chain's peak is its worst block's. Raises TargetError where a
+    position is left without any."""
     positions = []
     for index, candidates in enumerate(space.positions):
-        peaks = {block: block.graph().peak_activation_bytes() for block in candidates}
+        peaks = {block: block.graph().peak_activation_bytes(itemsize) for block in candidates}
         fitting = tuple(block for block in candidates if peaks[block] <= limit_bytes)
         if not fitting:
             least = min(candidates, key=peaks.__getitem__)

@@ -8,6 +8,8 @@ SearchError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from archspace.errors import NetlatheError
 
 
@@ -25,3 +27,10 @@ class TargetError(SearchError):
 
 class TrainingError(SearchError):
     """A loss that is no longer a number, or weights that do not fit."""
+
+
+def refuse(config: object, wrong: Mapping[str, bool]) -> None:
+    """Raises TrainingError that names the first of a configuration's fields that is wrong."""
+    for name, is_wrong in wrong.items():
+        if is_wrong:
+            raise TrainingError(f"{name} = {getattr(config, name)} is out of range in {config}; choose another")

@@ -18,16 +18,16 @@ from torch.nn import functional as F
 from archspace.spaces import SearchSpace
 from search.checkpoint import Checkpointer
 from search.compute import Compute
-from search.costs import Constraint, decode, dispensable
+from search.costs import Constraint, check_limits, decode, dispensable
 from search.errors import TargetError, TrainingError
 from search.images import ImageData
 from search.objectives import Objective, PIObjective
 from search.outcome import EpochRow, Phase, Schedule, SearchConfig, SearchResult, check_data
 from search.parameters import ArchitectureParameters, Gate, Path, plain_gates
-from search.quality import look, quality, validation_judge
+from search.quality import OnLook, examiner, look, quality
 from search.stream import batches_per_pass, stream
 from search.supernet import SuperNet, main_path
-from search.training import OnStep, StepProgress, batch_accuracy, check_finite, make_optimizer
+from search.training import OnStep, StepProgress, check_finite, make_optimizer, parts_of
 from search.updates import GradientUpdate, UpdateRule
 
 Batches = Generator[tuple[Tensor, Tensor], None, None]
@@ -53,12 +53,14 @@ class Searcher:
     ) -> None:
         config, compute = config or SearchConfig(), compute or Compute()
         check_data(space, data)
-        for constraint in constraints:
-            constraint.check(space)
+        check_limits(space, constraints)
         self.space, self.data, self.constraints = space, data, tuple(constraints)
         self.config, self.compute = config, compute
         self.rule = rule or GradientUpdate()
         self.objective = objective or PIObjective(len(constraints), config.multiplier_gain, config.multiplier_rate)
+        # Asked once, so that what it cannot join shows before hours of work.
+        ones = torch.ones(1 + len(constraints)).unbind()
+        self.objective.loss(ones[0], ones[1:], [1.0] * len(constraints))
         self.generator = torch.Generator().manual_seed(config.seed)
         self.supernet = compute.place(SuperNet(space, generator=self.generator))
         for candidates in self.supernet.positions:
@@ -98,10 +100,10 @@ class Searcher:
                 training, validation = self._streams(stack)
                 while self.step < last:
                     progress = self._one_step(training, validation)
-                    if on_step:
-                        on_step(progress)
                     if checkpointer and (checkpointer.due() or self.step == last):
                         checkpointer.save(self.state_dict())
+                    if on_step:
+                        on_step(progress)
         except TrainingError as error:
             if checkpointer and checkpointer.path.exists():
                 raise TrainingError(f"{error} (the last good state is in {checkpointer.path})") from error
@@ -131,8 +133,9 @@ class Searcher:
         self.step += 1
         if self.step % self.schedule.per_epoch == 0:
             self._end_epoch(phase)
-        expected = float(self._expected()[0].detach()) if self.constraints else None
-        return StepProgress(phase, self.step, self.steps, *seen, expected)
+        in_ms = self.constraints and self.constraints[0].table.unit == "ms"
+        expected_ms = float(self._expected()[0].detach()) if in_ms else None
+        return StepProgress(phase, self.step, self.steps, *seen, expected_ms)
 
     def _draw(self, phase: Phase) -> Path:
         """The path of a weight step."""
@@ -150,14 +153,16 @@ class Searcher:
             group["lr"] = self.schedule.learning_rate(self.step)
         # Weights off the path get no gradient at all, so neither momentum nor decay moves them.
         self.weight_optimizer.zero_grad(set_to_none=True)
-        total, right = 0.0, 0.0
+        totals = torch.zeros(2, device=self.compute.torch_device)
         for logits, labels, share in self._forward(batch, plain_gates(path)):
             loss = share * F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
-            total += check_finite(loss, where)
-            right += share * batch_accuracy(logits, labels)
             loss.backward()  # type: ignore[no-untyped-call]
+            right = (logits.detach().argmax(1) == labels).float().mean()
+            totals += torch.stack([loss.detach(), share * right])
+        value, accuracy = totals.tolist()  # the one moment that waits for a GPU
+        check_finite(value, where)
         self.weight_optimizer.step()
-        return total, right
+        return value, accuracy
 
     def _architecture_step(self, batch: tuple[Tensor, Tensor], where: str) -> None:
         def run(gates: Sequence[Gate]) -> Iterator[Tensor]:
@@ -183,8 +188,7 @@ class Searcher:
     def _forward(self, batch: tuple[Tensor, Tensor], gates: Sequence[Gate]) -> Iterator[tuple[Tensor, Tensor, float]]:
         """Logits, labels and share of the batch, part by part."""
         x, labels = self.compute.put(*batch)
-        parts = zip(x.chunk(self.config.accumulate), labels.chunk(self.config.accumulate), strict=True)
-        for images, wanted in parts:
+        for images, wanted in parts_of(x, labels, self.config.accumulate):
             with self.compute.autocast():
                 logits = self.supernet(images, gates)
             yield logits.float(), wanted, len(wanted) / len(labels)
@@ -243,10 +247,11 @@ class Searcher:
         other.history = [replace(row, **other._standing()) for row in self.history]
         return other
 
-    def result(self) -> SearchResult:
-        """The best network within the limits, as things stand."""
+    def result(self, on_look: OnLook | None = None) -> SearchResult:
+        """The best network within the limits, as things stand. Raises TrainingError when the supernet's weights are no
+        good."""
         log_probabilities = self._log_probabilities()
-        scores = self._scores(log_probabilities.numpy())
+        examined, scores = self._examined(log_probabilities.numpy(), on_look)
         path = decode(scores, self.constraints)
         return SearchResult(
             architecture=self.space.architecture(path),
@@ -257,15 +262,19 @@ class Searcher:
             supernet=self.supernet,
             log_probabilities=log_probabilities,
             scores=scores,
+            examined=examined,
         )
 
-    def _scores(self, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What to decode by: the measured quality of candidates, or their probabilities where nothing is looked at."""
+    def _examined(
+        self, log_p: NDArray[np.float64], on_look: OnLook | None
+    ) -> tuple[dict[Path, float], NDArray[np.float64]]:
+        """What was looked at, and what to decode by: the candidates' measured quality, or their probabilities."""
         if self.config.looks == 0:
-            return log_p
+            return {}, log_p
         rng = np.random.default_rng(self.config.seed)
-        judge = validation_judge(self.supernet, self.data.validation, self.config.look_images, self.compute, rng)
-        return quality(log_p, self.constraints, look(log_p, self.constraints, judge, looks=self.config.looks, rng=rng))
+        examine = examiner(self.supernet, self.data.validation, self.config.look_images, self.compute, rng)
+        found = look(log_p, self.constraints, examine, looks=self.config.looks, rng=rng, on_look=on_look)
+        return found, quality(log_p, self.constraints, found)
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes from step to step."""

@@ -70,6 +70,8 @@ class PIObjective:
         return tuple(c.value for c in self.controllers)
 
     def loss(self, cross_entropy: Tensor, expected: Sequence[Tensor], limits: Sequence[float]) -> Tensor:
+        if len(expected) != len(self.controllers):
+            raise SearchError(f"{self.name} was made for {len(self.controllers)} constraints, got {len(expected)}")
         total = cross_entropy
         for value, cost, limit in zip(self.multipliers, expected, limits, strict=True):
             total = total + value * torch.log(cost / limit)

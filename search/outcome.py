@@ -13,7 +13,7 @@ from torch import Tensor
 
 from archspace.spaces import Architecture, SearchSpace
 from search.costs import Constraint
-from search.errors import DataError
+from search.errors import DataError, refuse
 from search.images import ImageData
 from search.parameters import Path
 from search.supernet import SuperNet
@@ -52,6 +52,27 @@ class SearchConfig:
     look_images: int = 1024
     """At most so many images for each."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        wrong = {
+            "start_epochs": self.start_epochs < 0,
+            "warmup_epochs": self.warmup_epochs < 0,
+            "epochs": self.epochs < 0 or self.start_epochs + self.warmup_epochs + self.epochs == 0,
+            "batch_size": self.batch_size < 1,
+            "accumulate": not (self.accumulate == 1 or 1 < self.accumulate <= self.batch_size // 2),
+            "learning_rate": not 0 < self.learning_rate < math.inf,
+            "momentum": not 0 <= self.momentum < 1,
+            "weight_decay": not 0 <= self.weight_decay < math.inf,
+            "label_smoothing": not 0 <= self.label_smoothing < 1,
+            "alpha_learning_rate": not 0 < self.alpha_learning_rate < math.inf,
+            "multiplier_gain": not 0 <= self.multiplier_gain < math.inf,
+            "multiplier_rate": not 0 <= self.multiplier_rate < math.inf,
+            "prune_below": not 0 <= self.prune_below < 1,
+            "looks": self.looks < 0,
+            "look_images": self.look_images < 1,
+            "seed": self.seed < 0,
+        }
+        refuse(self, wrong)
 
 
 @dataclass(frozen=True)
@@ -124,6 +145,8 @@ class SearchResult:
     """(positions, candidates), float64; -inf where there is no candidate."""
     scores: NDArray[np.float64]
     """(positions, candidates): what the chosen path has the largest sum of within the limits, and what to repair by."""
+    examined: dict[Path, float]
+    """Networks compared for the last choice, with their cross-entropy by the supernet's weights."""
 
     def summary(self) -> dict[str, object]:
         """All but the weights, for JSON."""
@@ -132,6 +155,8 @@ class SearchResult:
             "costs": list(self.costs),
             "choices": list(self.path),
             "probabilities": [[round(p, 6) for p in row] for row in self.log_probabilities.exp().tolist()],
+            "scores": [[s if math.isfinite(s) else None for s in row] for row in self.scores.tolist()],
+            "examined": [{"choices": list(p), "cross_entropy": loss} for p, loss in self.examined.items()],
             "history": [asdict(row) for row in self.history],
         }
 
@@ -145,6 +170,9 @@ def check_data(space: SearchSpace, data: ImageData) -> None:
         raise DataError(f"space {space.name!r} must end in a linear head, not in {space.positions[-1][0]}")
     if data.input_shape != space.input_shape:
         raise DataError(f"images are {data.input_shape}, space {space.name!r} takes {space.input_shape}")
+    for name, split in (("training", data.train), ("validation", data.validation)):
+        if len(split) < 2:
+            raise DataError(f"{data.name} has {len(split)} {name} image; BatchNorm needs at least two to a batch")
     if len(data.classes) > space.classes:
         raise DataError(
             f"{data.name} has {len(data.classes)} classes, the head of space {space.name!r} {space.classes}"

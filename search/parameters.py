@@ -118,8 +118,10 @@ def rescale_pairs(parameters: ArchitectureParameters, before: Tensor, gates: Seq
     """After a step on pairs: shifts each pair so that its unnormalised mass is what it was in `before` (alpha before
     the step), so that the task's gradient only trades within the pairs that were sampled (ibid.)."""
     paired = [(row, gate) for row, gate in enumerate(gates) if gate.inactive]
+    if not paired:
+        return
     after = parameters.alpha
-    rows = torch.tensor([row for row, _ in paired], dtype=torch.long)[:, None]
-    pairs = torch.tensor([[g.active, *g.inactive] for _, g in paired], dtype=torch.long).reshape(len(paired), -1)
+    rows = torch.tensor([row for row, _ in paired])[:, None]
+    pairs = torch.tensor([[g.active, *g.inactive] for _, g in paired])
     old, new = before[rows, pairs], after[rows, pairs]
     after[rows, pairs] = new + torch.logsumexp(old, 1, keepdim=True) - torch.logsumexp(new, 1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The last choice, by looking: networks within the limits are judged on validation images, and what each candidate
+"""The last choice, by looking: networks within the limits are examined on validation images, and what each candidate
 adds to their cross-entropy is fitted, so that the decode maximises quality and not how often a path was rewarded."""
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ from search.costs import Constraint, decode
 from search.images import ImageSplit, to_input
 from search.parameters import Path, plain_gates
 from search.supernet import SuperNet
+from search.training import check_finite, parts_of
 
-Judge = Callable[[Path], float]
+Examiner = Callable[[Path], float]
 """Cross-entropy of the network along a path, on the same images for all."""
+
+OnLook = Callable[[int, int], None]
+"""(networks examined, networks to examine)."""
 
 BATCH = 256
 
@@ -31,39 +35,40 @@ UNPENALISED = 1e3
 """Scale of a column that ridge regression is to leave alone."""
 
 
-def validation_judge(
+def examiner(
     supernet: SuperNet, split: ImageSplit, images: int, compute: Compute, rng: np.random.Generator
-) -> Judge:
-    """Judges by the supernet's weights on at most so many images of the split, drawn once; leaves the supernet as it
+) -> Examiner:
+    """Examines by the supernet's weights on at most so many images of the split, drawn once; leaves the supernet as it
     is."""
     index = torch.from_numpy(rng.permutation(len(split))[:images])
-    x, labels = to_input(split.load(index)), split.labels[index]
-    batches = list(zip(torch.split(x, BATCH), torch.split(labels, BATCH), strict=True))
+    batches = list(parts_of(split.load(index), split.labels[index], -(-len(index) // BATCH)))
 
     @torch.no_grad()
-    def judge(path: Path) -> float:
+    def examine(path: Path) -> float:
         total = 0.0
         with supernet.statistics_kept(), compute.autocast():
-            for batch in batches:
-                images, wanted = compute.put(*batch)
-                logits = supernet(images, plain_gates(path)).float()
+            for part, labels in batches:
+                x, wanted = compute.put(to_input(part), labels)
+                logits = supernet(x, plain_gates(path)).float()
                 total += float(F.cross_entropy(logits, wanted, reduction="sum"))
-        return total / len(labels)
+        return total / len(index)
 
-    return judge
+    return examine
 
 
 def look(
     log_probabilities: NDArray[np.float64],
     constraints: Sequence[Constraint],
-    judge: Judge,
+    examine: Examiner,
     *,
     looks: int,
     rng: np.random.Generator,
+    on_look: OnLook | None = None,
 ) -> dict[Path, float]:
     """Different networks that keep all limits, with their cross-entropies: the decoded one, then decodes under Gumbel
     noise (perturb and MAP, Papandreou & Yuille, 2011), by turns around the probabilities and around none, so that every
-    candidate is seen and most networks use the limit up. Fewer than `looks` where there are no more."""
+    candidate is seen and most networks use the limit up. Fewer than `looks` where there are no more. Raises
+    TrainingError for a cross-entropy that is no number."""
     alive = np.isfinite(log_probabilities)
     floored = np.where(alive, np.maximum(log_probabilities, FLOOR), -np.inf)
     paths = {decode(log_probabilities, constraints): None}
@@ -72,11 +77,16 @@ def look(
             break
         centre = floored if attempt % 2 else np.where(alive, 0.0, -np.inf)
         paths[decode(centre + rng.gumbel(size=alive.shape), constraints)] = None
-    return {path: judge(path) for path in paths}
+    found = {}
+    for count, path in enumerate(paths, 1):
+        found[path] = check_finite(examine(path), f"comparing networks, choices {'-'.join(map(str, path))}")
+        if on_look:
+            on_look(count, len(paths))
+    return found
 
 
 def quality(
-    log_probabilities: NDArray[np.float64], constraints: Sequence[Constraint], judged: dict[Path, float]
+    log_probabilities: NDArray[np.float64], constraints: Sequence[Constraint], examined: dict[Path, float]
 ) -> NDArray[np.float64]:
     """(positions, candidates): minus what each candidate adds to the cross-entropy; -inf where there is none.
 
@@ -85,19 +95,19 @@ def quality(
     probabilities were learned under: near the limit it is the limit that decides, not its price. From fewer than FEWEST
     networks nothing is fitted, and the probabilities are the answer.
     """
-    if len(judged) < FEWEST:
+    if len(examined) < FEWEST:
         return log_probabilities
     alive = np.isfinite(log_probabilities)
     floored = np.where(alive, np.maximum(log_probabilities, FLOOR), 0.0)
     shared = [-floored, *(np.where(alive, c.table.values, 0.0) / c.limit for c in constraints)]
-    paths = np.array(list(judged))
+    paths = np.array(list(examined))
     rows = np.arange(len(alive))
     common = np.stack([column[rows, paths].sum(1) for column in shared], axis=1)
     spread = common.std(axis=0)
     # A column that is the same in all networks says nothing.
     scale = np.where(spread > 1e-9, UNPENALISED / np.maximum(spread, 1e-9), 0.0)
     own = (paths[:, :, None] == np.arange(alive.shape[1])).reshape(len(paths), -1)
-    model = RidgeCV(alphas=np.logspace(-2, 4, 25)).fit(np.c_[common * scale, own], list(judged.values()))
+    model = RidgeCV(alphas=np.logspace(-2, 4, 25)).fit(np.c_[common * scale, own], list(examined.values()))
     parts = model.coef_[len(shared) :].reshape(alive.shape)
     total = parts + sum(w * s * column for w, s, column in zip(model.coef_, scale, shared, strict=False))
     return np.where(alive, -total, -np.inf)

@@ -133,7 +133,10 @@ def _from_folder(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ..
     folders = {_SPLIT_NAMES[p.name.lower()]: p for p in _subfolders(path) if p.name.lower() in _SPLIT_NAMES}
     if not folders:
         folders = {"train": path}
-    classes = tuple(p.name for p in _subfolders(folders.get("train", path)))
+    if "train" not in folders:
+        names = ", ".join(sorted(p.name for p in folders.values()))
+        raise DataError(f"{path}: has {names}/ but no train/; add the training images")
+    classes = tuple(p.name for p in _subfolders(folders["train"]))
     splits: dict[str, ImageSplit] = {}
     for split, folder in folders.items():
         found = tuple(p.name for p in _subfolders(folder))

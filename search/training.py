@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from archspace.errors import FormatError
 from search.checkpoint import Checkpointer
 from search.compute import Compute
-from search.errors import TrainingError
+from search.errors import TrainingError, refuse
 from search.images import ImageData, ImageSplit, to_input
 from search.stream import batches_per_pass, chunks, stream
 
@@ -72,11 +71,9 @@ class TrainConfig:
             "label_smoothing": not 0 <= self.label_smoothing < 1,
             "warmup_epochs": not 0 <= self.warmup_epochs <= self.epochs,
             "ema_decay": not 0 <= self.ema_decay < 1,
-            "accumulate": not 1 <= self.accumulate <= self.batch_size,
+            "accumulate": not (self.accumulate == 1 or 1 < self.accumulate <= self.batch_size // 2),
         }
-        for name, is_wrong in wrong.items():
-            if is_wrong:
-                raise TrainingError(f"{name} = {getattr(self, name)} makes no training ({self}); choose another")
+        refuse(self, wrong)
 
 
 def make_optimizer(module: nn.Module, learning_rate: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
@@ -93,11 +90,6 @@ def check_finite(loss: Tensor | float, where: str) -> float:
     if not math.isfinite(value):
         raise TrainingError(f"{where}: the loss became {value}; lower the learning rate")
     return value
-
-
-def batch_accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of a batch's images classified right."""
-    return float((logits.detach().argmax(1) == labels).float().mean())
 
 
 def learning_rate_at(step: int, steps: int, warmup_steps: float, highest: float) -> float:
@@ -131,7 +123,7 @@ def train(
         training = _Training(network, config, compute, batches_per_pass(split, config.batch_size))
         state = checkpointer.load() if checkpointer else None
         if checkpointer and state is not None:
-            _resume(training, state, checkpointer.path)
+            checkpointer.resume(training.load_state_dict, state)
         try:
             _run(training, split, data.mirror, on_step, checkpointer)
             training.finish()
@@ -141,14 +133,6 @@ def train(
             raise
         finally:
             network.eval()
-
-
-def _resume(training: _Training, state: Mapping[str, Any], path: Path) -> None:
-    try:
-        training.load_state_dict(state)
-    except (KeyError, ValueError, RuntimeError) as error:  # of another version's network, say
-        reason = f"{(str(error) or repr(error)).splitlines()[0]:.120}"
-        raise FormatError(f"{path}: does not fit this training ({reason}); remove it to start anew") from error
 
 
 def _run(
@@ -174,7 +158,7 @@ class _Training:
         self.network, self.config, self.compute = network, config, compute
         self.optimizer = make_optimizer(network, config.learning_rate, config.momentum, config.weight_decay)
         # BatchNorm's statistics are averaged like the weights that they belong to.
-        average = get_ema_multi_avg_fn(config.ema_decay)  # type: ignore[no-untyped-call]
+        average = partial(_average, config.ema_decay)
         self.ema = AveragedModel(network, multi_avg_fn=average, use_buffers=True) if config.ema_decay else None
         self.steps, self.warmup_steps = config.epochs * per_epoch, config.warmup_epochs * per_epoch
         self.step = 0
@@ -191,7 +175,7 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         x, labels = self.compute.put(x, labels)
         totals = torch.zeros(2, device=labels.device)
-        for part, wanted in zip(x.chunk(config.accumulate), labels.chunk(config.accumulate), strict=True):
+        for part, wanted in parts_of(x, labels, config.accumulate):
             with self.compute.autocast():
                 logits = self.forward(part)
             loss = F.cross_entropy(logits.float(), wanted, label_smoothing=config.label_smoothing)
@@ -228,6 +212,19 @@ class _Training:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
+
+
+def parts_of(x: Tensor, labels: Tensor, count: int) -> Iterable[tuple[Tensor, Tensor]]:
+    """A batch in so many parts of nearly equal size: never one of a single image, which BatchNorm cannot normalize."""
+    return zip(torch.tensor_split(x, count), torch.tensor_split(labels, count), strict=True)
+
+
+@torch.no_grad()
+def _average(decay: float, means: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
+    """means <- decay * means + (1 - decay) * values, with less decay in the first steps, whose weights are random:
+    after n steps at most (1 + n) / (10 + n), as TensorFlow's ExponentialMovingAverage has it with `num_updates`."""
+    now = min(decay, (1 + float(count)) / (10 + float(count)))
+    get_ema_multi_avg_fn(now)(means, values, count)  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()

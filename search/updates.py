@@ -59,7 +59,7 @@ class GradientUpdate:
         gates = self.gates(parameters, generator)
         values = [gate.values for gate in gates if gate.values is not None]
         if not values:
-            return sum(float(piece) for piece in run(gates)), torch.zeros_like(parameters.alpha), gates
+            return sum(float(piece.detach()) for piece in run(gates)), torch.zeros_like(parameters.alpha), gates
         total, slopes = 0.0, [torch.zeros_like(value) for value in values]
         for piece in run(gates):
             # Asking for the gates' gradients alone spares all weight gradients.

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from archspace.blocks import MBConv
+from archspace.forms.torch import TorchGraph
 from search.compute import Compute
 from search.errors import TrainingError
 
@@ -59,10 +61,29 @@ def test_modules_and_batches_are_channels_last() -> None:
 
 def test_compiling_is_asked_for_and_keeps_the_names_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compiled.append(self))
     conv = nn.Conv2d(3, 4, 3)
     assert Compute("cpu").maybe_compile(conv) is conv
     assert compiled == []
     assert Compute("cpu", compile=True).maybe_compile(conv) is conv
     assert compiled == [conv]
     assert list(conv.state_dict()) == ["weight", "bias"]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of itself
+def test_each_of_many_candidates_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share one forward's code, of which torch compiles 8 variants at most unless told otherwise."""
+    graphs: list[int] = []
+
+    def backend(module: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(id(module))
+        return module.forward
+
+    compile_in_place = nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self, **options: compile_in_place(self, backend=backend, **options)
+    )
+    blocks = [MBConv(4, 4, 4, 4, kernel=k, expand=e) for k in (3, 5, 7) for e in (1, 2, 3, 4)]
+    for block in blocks:
+        Compute("cpu", compile=True).maybe_compile(TorchGraph(block.graph()))(torch.zeros(2, 4, 4, 4))
+    assert len(graphs) == len(blocks)

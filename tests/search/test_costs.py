@@ -106,6 +106,15 @@ def test_decode_under_three_limits_finds_what_brute_force_finds(seed: int) -> No
     assert decode(scores, limits) == brute_force(scores, limits)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e3])
+def test_the_unit_of_the_scores_does_not_matter(scale: float) -> None:
+    rng = np.random.default_rng(11)
+    for _ in range(10):
+        table = random_table(rng)
+        scores, limit = random_scores(rng, table), between(table, 0.4)
+        assert decode(scale * scores, [limit]) == decode(scores, [limit]) == brute_force(scores, [limit])
+
+
 def test_a_limit_is_never_broken_by_the_solvers_tolerance() -> None:
     rng = np.random.default_rng(7)
     table = random_table(rng)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from search.costs import Constraint, CostTable, decode
+from search.errors import TrainingError
 from search.parameters import Path
-from search.quality import look, quality
+from search.quality import FEWEST, look, quality
 
 RNG = np.random.default_rng(0)
 COSTS = RNG.exponential(1.0, (6, 4))
@@ -69,6 +70,13 @@ def test_few_looks_stay_near_what_the_search_found(looks: int) -> None:
     scores = quality(log_p, LIMITS, found)
     assert np.isfinite(scores).all()
     assert LIMITS[0].is_met(decode(scores, LIMITS))
+    if looks < FEWEST:
+        assert (scores == log_p).all()
+
+
+def test_a_network_without_a_cross_entropy_is_named() -> None:
+    with pytest.raises(TrainingError, match=r"comparing networks, choices \d-\d-\d-\d-\d-\d"):
+        look(UNIFORM, LIMITS, lambda path: float("nan"), looks=4, rng=np.random.default_rng(1))
 
 
 def test_a_dropped_candidate_is_neither_looked_at_nor_scored() -> None:

@@ -28,6 +28,13 @@ def test_a_judge_that_finds_all_slower_gets_the_largest_network_that_it_accepts(
     assert found.costs[0] == np.floor(17.0 / factor)
 
 
+def test_what_the_judge_accepts_is_used_up_to_what_it_refuses() -> None:
+    """A judge that jumps: what costs 15 or more takes 18. Lowering the limit by that ratio alone would end at 13."""
+    found = repair(SCORES, [Constraint(TABLE, 16.0)], [lambda path: 18.0 if TABLE.cost(path) >= 15 else 13.0])
+    assert found.is_met
+    assert found.costs == (14.0,)
+
+
 def test_a_judge_that_finds_all_faster_does_not_lift_the_tables_limit() -> None:
     found = repair(SCORES, [Constraint(TABLE, 17.0)], [lambda path: 0.8 * TABLE.cost(path)])
     assert found.costs == (17.0,)
@@ -74,6 +81,21 @@ def test_each_of_several_limits_is_repaired_by_its_own_judge() -> None:
     found = repair(SCORES, limits, [lambda path: 1.2 * TABLE.cost(path), None])
     assert found.is_met
     assert found.costs == (14.0, 5.0)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_judges_of_several_limits_that_disagree_with_their_tables_end_in_a_network_that_all_accept(count: int) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        tables = [CostTable(f"cost {i}", "", 10.0, rng.exponential(1.0, (4, 4))) for i in range(count)]
+        for table in tables:
+            table.values[:] -= table.values.min(axis=1, keepdims=True)
+        factors = rng.uniform(0.9, 1.1, count)
+        middle = tuple(rng.integers(0, 4, 4).tolist())  # a network that meets all, so there is one
+        limits = [Constraint(t, 1.02 * max(f, 1.0) * t.cost(middle)) for t, f in zip(tables, factors, strict=True)]
+        judges = [lambda path, t=t, f=f: f * t.cost(path) for t, f in zip(tables, factors, strict=True)]
+        found = repair(SCORES + rng.normal(0, 0.5, (4, 4)), limits, judges)
+        assert found.is_met, (limits, factors)
 
 
 def test_what_no_network_meets_by_the_table_is_refused() -> None:

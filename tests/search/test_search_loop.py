@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
+from archspace.errors import FormatError
 from archspace.forms.torch import TorchGraph
 from archspace.graph import Graph
 from archspace.spaces import SearchSpace
 from search.checkpoint import Checkpointer
 from search.compute import Compute
 from search.costs import Constraint, CostTable
-from search.errors import DataError, TargetError, TrainingError
+from search.errors import DataError, SearchError, TargetError, TrainingError
 from search.images import ImageData, to_input
 from search.loop import Searcher, search
-from search.objectives import AddLinear
+from search.objectives import AddLinear, PIObjective
 from search.outcome import SearchConfig, SearchResult
 from search.sources import load_images
 from search.stream import stream
@@ -210,7 +211,7 @@ def test_an_interrupted_search_ends_as_the_undisturbed_one(few: ImageData, rule:
         assert one.step == saved
         with pytest.raises(StoppedError):
             one.run(interrupting_at(step), checkpointer=checkpointer)
-        saved = step - 1  # the step that was interrupted was not
+        saved = step
     last = searcher()
     last.load_state_dict(checkpointer.load() or {})
     assert same(last.run(), undisturbed)
@@ -239,7 +240,8 @@ def test_several_limits_hold_at_once(few: ImageData) -> None:
 
 
 def test_a_search_without_limits_takes_the_likeliest(few: ImageData) -> None:
-    found = search(SPACE, few, (), BRIEF)
+    found = search(SPACE, few, (), replace(BRIEF, looks=0))
+    assert found.examined == {}
     assert found.path == tuple(found.log_probabilities.argmax(1).tolist())
 
 
@@ -331,3 +333,53 @@ def test_recalibration_sets_batch_norm_to_the_mean_over_batches(digits: ImageDat
         outputs = network.layers["conv"].conv(to_input(digits.train.images))
     torch.testing.assert_close(norm.running_mean, outputs.mean((0, 2, 3)), rtol=1e-4, atol=1e-4)
     assert norm.momentum == 0.1
+
+
+def test_limits_that_contradict_each_other_stop_before_any_training(few: ImageData) -> None:
+    """The fastest network has few MACs here, so it is the slow ones that a second table makes cheap."""
+    backwards = CostTable("energy", "mJ", 1.0, np.nanmax(TABLE.values, axis=1, keepdims=True) - TABLE.values)
+    near = Constraint(backwards, 1.0 + 0.1 * (backwards.dearest - 1.0))
+    near.check(SPACE)
+    with pytest.raises(TargetError, match=r"all of these limits: .* ms of predicted latency, .* mJ of energy"):
+        Searcher(SPACE, few, (*TIGHT, near), BRIEF)
+
+
+def test_an_objective_for_other_limits_or_a_table_of_another_space_stops_before_any_training(few: ImageData) -> None:
+    with pytest.raises(SearchError, match="knows one constraint, got 2"):
+        Searcher(SPACE, few, TIGHT * 2, BRIEF, objective=AddLinear())
+    with pytest.raises(SearchError, match="was made for 1 constraints, got 2"):
+        Searcher(SPACE, few, TIGHT * 2, BRIEF, objective=PIObjective(1))
+    with pytest.raises(TargetError, match="is not of space toy"):
+        Searcher(SPACE, few, [Constraint(CostTable("latency", "ms", 1.0, np.zeros((2, 3))), 2.0)], BRIEF)
+
+
+def test_a_search_pruned_to_one_network_goes_on(few: ImageData) -> None:
+    config = replace(BRIEF, prune_below=0.49, alpha_learning_rate=1.0)
+    searcher = Searcher(SPACE, few, LOOSE, config).run()
+    assert searcher.history[-1].candidates == len(SPACE.searchable)
+    assert searcher.result().path == searcher.parameters.likeliest()
+
+
+def test_the_last_choice_tells_what_it_compared(few: ImageData) -> None:
+    searcher = Searcher(SPACE, few, TIGHT, replace(BRIEF, prune_below=0, looks=9, look_images=65)).run()
+    weights = flat(searcher.supernet.state_dict())
+    told: list[tuple[int, int]] = []
+    found = searcher.result(lambda done, total: told.append((done, total)))
+    assert flat(searcher.supernet.state_dict()) == weights
+    assert len(found.examined) == len(told)
+    assert told[-1] == (len(told), len(told))
+    assert all(math.log(10) / 4 < loss < 4 * math.log(10) for loss in found.examined.values())
+    summary = found.summary()
+    assert summary["examined"] == [{"choices": list(p), "cross_entropy": x} for p, x in found.examined.items()]
+
+
+def test_a_checkpoint_that_does_not_fit_is_an_error(few: ImageData, tmp_path: Path) -> None:
+    checkpointer = Checkpointer(tmp_path / "checkpoint.npz", {})
+    with pytest.raises(FormatError, match="does not fit this run"):
+        checkpointer.resume(Searcher(SPACE, few, TIGHT, BRIEF).load_state_dict, {"step": 3})
+
+
+@pytest.mark.parametrize(("field", "value"), [("learning_rate", -1.0), ("accumulate", 20), ("prune_below", 1.0)])
+def test_settings_out_of_range_are_refused_by_name(field: str, value: float) -> None:
+    with pytest.raises(TrainingError, match=f"{field} = {value} is out of range"):
+        SearchConfig(**{field: value})  # type: ignore[arg-type]
