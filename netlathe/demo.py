@@ -29,9 +29,10 @@ from profiler.protocol import Plan
 from search import Compute, ImageData, SearchConfig, TrainConfig
 
 PROFILE, PREDICTOR, BASELINE, FOUND = "profile.sqlite", "predictor.json", "baseline", "found"
+REPORT = "demo.json"
 PROFILE_PLAN = Plan(min_rounds=20, max_rounds=60, target_error=0.005, budget_s=90)
 NETWORKS = 16
-SEARCH = {"warmup_epochs": 6, "epochs": 14}
+SEARCH = {"warmup_epochs": 6, "epochs": 14, "looks": 64}
 TRAIN_EPOCHS = 24
 
 
@@ -82,7 +83,7 @@ def run_demo(demo: Demo) -> None:
     fitted = _fit(demo)
     model = fitted.predictor
     baseline = stages.baseline(space)
-    target_ms = demo.fraction * float(model.predict([baseline])[0])
+    target_ms = rounded(demo.fraction * float(model.predict([baseline])[0]))
     trained = {
         BASELINE: _train_baseline(demo, baseline, model, data),
         FOUND: _search(demo, space, model, data, target_ms),
@@ -101,7 +102,7 @@ def run_demo(demo: Demo) -> None:
         "profile": profiled,
         "fit": fitting.validation_json(fitted.validation),
     }
-    write_json(demo.folder / "report.json", "report", 1, report)
+    write_json(demo.folder / REPORT, "demo", 1, report)
     terminal.result(report)
 
 
@@ -143,19 +144,40 @@ def _search(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: Image
     demo.terminal.step(
         f"4  Search {space.size:.2g} networks for {target_ms:.3g} ms, {demo.fraction:.0%} of the baseline's latency"
     )
-    job = Job(
-        space, data, Goal((Target("predictor", model, target_ms),)), demo.folder / FOUND,
-        SearchConfig(**SEARCH, seed=demo.seed), TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed), Compute(),
-        demo.terminal, device=DeviceAtHand("local", demo.folder / PROFILE, seed=demo.seed),
-    )  # fmt: skip
-    try:
-        job.checkpointer().load()
-        job.training_checkpointer().load()
-    except FormatError:  # of an earlier demo, with other options or a longer profile
-        job.forget()
+    job = search_job(demo, space, model, data, target_ms)
+    _forget_other(job)
     report = search_one(job)
     architecture = Architecture.load(job.folder / ARCHITECTURE)
     return Trained(architecture, report["predicted_ms"], report["accuracy"], job.folder)
+
+
+def search_job(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: ImageData, target_ms: float) -> Job:
+    """The same that the demo's `netlathe search` command asks for."""
+    return Job(
+        space, data, Goal((Target(Path(PREDICTOR).stem, model, target_ms),)), demo.folder / FOUND,
+        SearchConfig(**SEARCH, seed=demo.seed), TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed), Compute(),
+        demo.terminal, device=DeviceAtHand("local", demo.folder / PROFILE, seed=demo.seed),
+    )  # fmt: skip
+
+
+def _forget_other(job: Job) -> None:
+    """Drops the checkpoints of an earlier demo, with other options or a longer profile."""
+    try:
+        job.checkpointer().load()
+        kept = job.found_checkpointer().load()
+    except FormatError:
+        job.forget()
+        return
+    if kept is not None:
+        try:
+            job.training_checkpointer(Architecture.from_json(kept["found"]["architecture"])).load()
+        except FormatError:
+            job.forget_training()
+
+
+def rounded(ms: float) -> float:
+    """To four digits, as commands show it."""
+    return float(f"{ms:.4g}")
 
 
 def _time(demo: Demo, trained: Mapping[str, Trained]) -> dict[str, Timed]:
@@ -220,7 +242,7 @@ def commands(demo: Demo, classes: int, target_ms: float) -> list[list[str]]:
         ["netlathe", "profile", "--space", "tiny", *size, "--classes", str(classes), "--networks", str(NETWORKS),
          "--rounds", str(PROFILE_PLAN.max_rounds), *seed, "--output", profile],
         ["netlathe", "fit", profile, *seed, "--output", predictor],
-        ["netlathe", "search", "--space", "tiny", *size, "--predictor", predictor, "--target-ms", f"{target_ms:.4g}",
+        ["netlathe", "search", "--space", "tiny", *size, "--predictor", predictor, "--target-ms", repr(target_ms),
          "--data", demo.source, *limit, *search, "--train-epochs", str(TRAIN_EPOCHS),
          "--device", "local", "--profile", profile, *seed, "--output", str(found)],
         ["netlathe", "time", str(found / NETWORK), "--profile", profile, "--predictor", predictor],

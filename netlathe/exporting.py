@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archspace.errors import FormatError
+from netlathe.run import NETWORK, NETWORK_INT8, NETWORK_ONNX
 
 if TYPE_CHECKING:
     from archspace.forms.torch import TorchGraph
@@ -109,9 +110,9 @@ def export_all(
     if accuracy is None:
         accuracy = evaluate(network, data.test, compute=compute)
     kinds: list[tuple[str, str, Format, Dtype]] = [
-        ("tflite", "network.tflite", "tflite", "float32"),
-        ("int8", "network_int8.tflite", "tflite", "int8"),
-        ("onnx", "network.onnx", "onnx", "float32"),
+        ("tflite", NETWORK, "tflite", "float32"),
+        ("int8", NETWORK_INT8, "tflite", "int8"),
+        ("onnx", NETWORK_ONNX, "onnx", "float32"),
     ]
     exported = {}
     for name, file, form, dtype in kinds:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from archspace.graph import Graph
     from predictor import LatencyPredictor
 
-FILE = "hardware.csv"
-
 
 @dataclass(frozen=True)
 class Price:

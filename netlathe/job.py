@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from archspace.presets import PRESETS, load_space
-from archspace.spaces import SearchSpace
+from archspace.spaces import Architecture, SearchSpace
 from netlathe.console import Terminal
 from netlathe.judging import DeviceAtHand
-from netlathe.targets import Goal
+from netlathe.targets import Goal, folder_name
 
 if TYPE_CHECKING:
-    from search import Checkpointer, Compute, ImageData, SearchConfig, Searcher, TrainConfig
+    from netlathe.checkpoints import RunCheckpointer
+    from search import Compute, ImageData, ImageSplit, SearchConfig, Searcher, TrainConfig
     from search.costs import Constraint
 
-CHECKPOINT, TRAINING_CHECKPOINT = "checkpoint.npz", "training.npz"
+CHECKPOINT, FOUND, TRAINING_CHECKPOINT = "checkpoint.npz", "found.npz", "training.npz"
+"""Of the search, which stays at its last step; of the network that was chosen from it; of that one's training."""
 EVERY_S = 60.0
 """Between checkpoints: what a power cut may cost."""
 
@@ -45,7 +49,7 @@ class Job:
 
     def at(self, limit_ms: float) -> Job:
         """The same for another limit of the main target, in a folder of its own below this one's."""
-        folder = self.folder / f"{limit_ms:g}ms"
+        folder = self.folder / folder_name(limit_ms)
         return replace(self, goal=self.goal.at(limit_ms), folder=folder, is_warm_up=False)
 
     def searcher(self, constraints: list[Constraint]) -> Searcher:
@@ -55,38 +59,66 @@ class Job:
         rule = Reinforce() if self.update == "reinforce" else GradientUpdate()
         return Searcher(self.space, self.data, constraints, self.search, compute=self.compute, rule=rule)
 
-    def checkpointer(self) -> Checkpointer:
+    def checkpointer(self) -> RunCheckpointer:
         """Of the search."""
-        from search import Checkpointer
+        return self._checkpointer(CHECKPOINT, self.description(), f"--restart does that for {self.folder}")
 
-        return Checkpointer(self.folder / CHECKPOINT, self.description(), self.every_s)
+    def found_checkpointer(self) -> RunCheckpointer:
+        """Of what the search found, and who judged it."""
+        return self._checkpointer(FOUND, self.description(), f"--restart does that for {self.folder}")
 
-    def training_checkpointer(self) -> Checkpointer:
-        """Of the training; another training of the same search is another run."""
-        from search import Checkpointer
+    def training_checkpointer(self, architecture: Architecture) -> RunCheckpointer:
+        """Of the training; another one of the same network does not cost the search."""
+        remedy = f"--restart-training does that for {self.folder}, and keeps the search"
+        return self._checkpointer(TRAINING_CHECKPOINT, self.training_description(architecture), remedy)
 
-        train = {**asdict(self.train), "from": self.train_from}
-        return Checkpointer(self.folder / TRAINING_CHECKPOINT, {**self.description(), "train": train}, self.every_s)
+    def _checkpointer(self, name: str, run: Mapping[str, Any], remedy: str) -> RunCheckpointer:
+        from netlathe.checkpoints import RunCheckpointer
+
+        return RunCheckpointer(self.folder / name, run, self.every_s, remedy=f"{remedy}; or name another --output")
+
+    def judge(self) -> dict[str, Any] | None:
+        """Who has the last word on the main target, for JSON; the search itself does not depend on it."""
+        if self.device is None:
+            return None
+        return {"device": self.device.address, "profile": str(self.device.profile) if self.device.profile else None}
 
     def description(self) -> dict[str, Any]:
-        """What the search's outcome depends on, for JSON."""
+        """What the search's outcome depends on, for JSON; but for the judge's last word."""
         goal = self.goal.to_json()
         if self.is_warm_up:
             goal["targets"][0]["ms"] = "several"
         return {
-            "space": {"name": self.space.name, "blocks": digest(self.space.to_json())},
-            "data": _describe_data(self.data),
-            "goal": goal,
+            "config": asdict(self.search),  # first, as the first differences are what a refusal names
             "update": self.update,
-            "judge": None if self.device is None else self.device.address,
-            "config": asdict(self.search),
+            "goal": goal,
+            "space": {"name": self.space.name, "blocks": digest(self.space.to_json())},
+            "data": self._data,
         }
+
+    def training_description(self, architecture: Architecture) -> dict[str, Any]:
+        """What the training's outcome depends on, for JSON."""
+        train = {**asdict(self.train), "from": self.train_from}
+        return {**self.description(), "architecture": digest(architecture.to_json()), "train": train}
+
+    def run_description(self, architecture: Architecture) -> dict[str, Any]:
+        """What the whole run's outcome depends on, as JSON gives it back."""
+        whole = {**self.training_description(architecture), "judge": self.judge()}
+        return dict(json.loads(json.dumps(whole)))
+
+    @cached_property
+    def _data(self) -> dict[str, Any]:
+        return _describe_data(self.data)
 
     def forget(self) -> None:
         """Begins anew: removes the checkpoints of an earlier run in the folder. Its results stay until there are new
         ones."""
-        for checkpointer in (self.checkpointer(), self.training_checkpointer()):
-            checkpointer.forget()
+        for name in (CHECKPOINT, FOUND, TRAINING_CHECKPOINT):
+            self._checkpointer(name, {}, "").forget()
+
+    def forget_training(self) -> None:
+        """Lets the found network be trained anew."""
+        self._checkpointer(TRAINING_CHECKPOINT, {}, "").forget()
 
 
 def digest(content: Any) -> str:
@@ -100,8 +132,21 @@ def _describe_data(data: ImageData) -> dict[str, Any]:
         "name": data.name,
         "classes": digest(list(data.classes)),
         "images": {name: len(split) for name, split in splits.items()},
-        "labels": {name: digest(split.labels.tolist()) for name, split in splits.items()},
+        "labels": {name: _digest_bytes(split.labels.numpy().tobytes()) for name, split in splits.items()},
+        "pixels": {name: _digest_pixels(split) for name, split in splits.items()},
     }
+
+
+def _digest_pixels(split: ImageSplit) -> str:
+    """Of three images: enough to tell another folder or another way to decode, without reading all."""
+    import torch
+
+    few = torch.tensor([0, len(split) // 2, len(split) - 1])
+    return _digest_bytes(split.load(few).contiguous().numpy().tobytes())
+
+
+def _digest_bytes(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def prepare(

@@ -74,7 +74,7 @@ class Judged:
 def choose_network(
     space: SearchSpace,
     goal: Goal,
-    log_probabilities: NDArray[np.float64],
+    scores: NDArray[np.float64],
     constraints: Sequence[Constraint],
     device: DeviceAtHand | None,
     terminal: Terminal,
@@ -87,10 +87,10 @@ def choose_network(
     """
     if device is None:
         with terminal.working("choosing the network"):
-            return _choose(_Case(space, goal, log_probabilities, constraints))
+            return _choose(_Case(space, goal, scores, constraints))
     with device.open(goal.main, terminal) as watch:
         clock = _Clock(space, goal.main, watch)
-        found = _choose(_Case(space, goal, log_probabilities, constraints, clock, f"stopwatch on {device.address}"))
+        found = _choose(_Case(space, goal, scores, constraints, clock, f"stopwatch on {device.address}"))
         terminal.warn(watch.warnings)
         return found
 
@@ -101,7 +101,7 @@ class _Case:
 
     space: SearchSpace
     goal: Goal
-    log_probabilities: NDArray[np.float64]
+    scores: NDArray[np.float64]
     constraints: Sequence[Constraint]
     clock: _Clock | None = None
     by_clock: str = ""
@@ -114,7 +114,7 @@ class _Case:
         if self.clock:
             judges[0] = self.clock
         judges += [None] * len(self.goal.limits)
-        return repair(self.log_probabilities, self.constraints, judges)
+        return repair(self.scores, self.constraints, judges)
 
 
 def _choose(case: _Case) -> tuple[Judged, list[str]]:

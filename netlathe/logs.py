@@ -38,7 +38,7 @@ def check_tensorboard() -> None:
 
 
 @contextmanager
-def scalars(folder: Path | None, *, first_step: int = 0) -> Iterator[Scalars]:
+def scalars(folder: Path | None, *, first_step: int) -> Iterator[Scalars]:
     """Writes events into the folder; nothing for None. Events from `first_step` on, of a run that was cut off, no
     longer count."""
     if folder is None:
@@ -77,12 +77,12 @@ class SearchLog:
         self.known = len(searcher.history)
 
     def __call__(self, step: StepProgress) -> None:
-        show_step(step, self.update)
         self.scalar("search/loss", step.loss, step.step)
         if step.expected_ms is not None:
             self.scalar("search/expected ms", step.expected_ms, step.step)
         if len(self.searcher.history) > self.known:
             self._write_epoch(step)
+        show_step(step, self.update)  # last: what is saved is logged, wherever the user stops it
         self.between()
 
     def _write_epoch(self, step: StepProgress) -> None:
@@ -108,7 +108,6 @@ class TrainLog:
         self.rows: list[list[float]] | None = None
 
     def __call__(self, step: StepProgress) -> None:
-        show_step(step, self.update)
         self.scalar("train/loss", step.loss, step.step)
         per_epoch = max(1, step.steps // self.epochs)
         epoch = math.ceil(step.step / per_epoch)
@@ -121,6 +120,7 @@ class TrainLog:
             self.rows.append([epoch, loss, accuracy])
             write_csv(self.path, TRAIN_COLUMNS, self.rows)
             self.scalar("train/accuracy", accuracy, step.step)
+        show_step(step, self.update)
         self.between()
 
 

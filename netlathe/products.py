@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from archspace.forms.torch import TorchGraph
-    from search import Checkpointer, Compute, ImageData, TrainConfig
+    from netlathe.checkpoints import RunCheckpointer
+    from search import Compute, ImageData, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Product:
     """The same names -> file."""
     warnings: tuple[str, ...]
     seconds: float
+    """Over all processes that trained it."""
 
 
 def train_and_export(
@@ -43,11 +45,12 @@ def train_and_export(
     terminal: Terminal,
     *,
     weights: Mapping[str, Tensor] | None = None,
-    checkpointer: Checkpointer | None = None,
-    tensorboard: bool = False,
+    checkpointer: RunCheckpointer | None = None,
+    events_from: int | None = None,
 ) -> Product:
     """Trains from `weights`, or from scratch; sets BatchNorm's statistics; saves the weights, exports every form, and
     checks each file on the test images. With a checkpointer, an interrupted training goes on.
+    `events_from`: the step from which events for TensorBoard count; None for no events.
 
     Raises TrainingError when the loss diverges.
     """
@@ -64,7 +67,7 @@ def train_and_export(
         network.load_state_dict(dict(weights))
     folder.mkdir(parents=True, exist_ok=True)
     label = f"training {architecture.name}"
-    _train(network, data, folder, config, compute, terminal, label, checkpointer, tensorboard=tensorboard)
+    _train(network, data, folder, config, compute, terminal, label, checkpointer, events_from)
     recalibrate_batch_norm(network, data.train, compute=compute)
     save_network(folder, architecture, network)
     with terminal.working("exporting, and checking every file on the test images"):
@@ -73,7 +76,8 @@ def train_and_export(
     accuracy = {"torch": own, **{name: one.accuracy for name, one in exported.items() if one.accuracy is not None}}
     files = {name: str(one.path) for name, one in exported.items()}
     warnings = tuple(one.warning for one in exported.values() if one.warning)
-    return Product(accuracy, files, warnings, time.monotonic() - started)
+    seconds = checkpointer.seconds() if checkpointer else time.monotonic() - started
+    return Product(accuracy, files, warnings, seconds)
 
 
 def _train(
@@ -84,19 +88,16 @@ def _train(
     compute: Compute,
     terminal: Terminal,
     label: str,
-    checkpointer: Checkpointer | None,
-    *,
-    tensorboard: bool,
+    checkpointer: RunCheckpointer | None,
+    events_from: int | None,
 ) -> None:
     """With its progress on the terminal, and its logs in the folder."""
     from search import train
 
-    events = folder / "tensorboard" / "train" if tensorboard else None
-    begun = checkpointer.load() if checkpointer and tensorboard else None
-    first = int(begun["step"]) if begun else 0
+    events = None if events_from is None else folder / "tensorboard" / "train"
     with (
         terminal.progress(label, "steps") as update,
-        scalars(events, first_step=first) as scalar,
+        scalars(events, first_step=events_from or 1) as scalar,
         stopping(checkpointer) as between,
     ):
         log = TrainLog(folder / TRAINING, config.epochs, update, scalar, between)

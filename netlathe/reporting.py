@@ -19,13 +19,18 @@ ACCURACIES = {"torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tfl
 
 
 def make_report(job: Job, found: Found, product: Product, timed: Timed | None) -> dict[str, Any]:
-    """Everything a person or a script may ask of a run. `timed` is the exported network on the main target's device."""
+    """Everything a person or a script may ask of a run. `timed` is the exported network on the main target's device.
+
+    A target's `is_met` is whether it was met when measured at the end, None where nothing was measured; the run's is
+    whether the judge saw every limit kept, and the last measurement did too. `judged` tells of the choice alone.
+    """
     architecture = found.architecture
     targets = [
         _target_json(target, found, index, None if index else timed) for index, target in enumerate(job.goal.targets)
     ]
     if timed and job.device:
         targets[0] |= {"measured_on": job.device.address, "drift": timed.drift}
+        targets[0]["is_met"] = timed.latency_ms <= job.goal.main.limit_ms
     first = len(targets)
     limits = [
         {
@@ -43,6 +48,7 @@ def make_report(job: Job, found: Found, product: Product, timed: Timed | None) -
         "target_ms": job.goal.main.limit_ms,
         "predicted_ms": targets[0]["predicted_ms"],
         "measured_ms": targets[0]["measured_ms"],
+        "is_met": found.judged.is_met and targets[0]["is_met"] is not False,
         "test_accuracy": product.accuracy["torch"],
         "tflite_accuracy": product.accuracy["tflite"],
         "macs": architecture.macs,
@@ -56,7 +62,7 @@ def make_report(job: Job, found: Found, product: Product, timed: Timed | None) -
         "seconds": {"search": round(found.seconds, 1), "train": round(product.seconds, 1)},
         "warnings": [*found.warnings, *product.warnings],
         "architecture": architecture.to_json(),
-        "run": job.description(),
+        "run": job.run_description(architecture),
     }
 
 
@@ -72,6 +78,7 @@ def _target_json(target: Target, found: Found, index: int, timed: Timed | None) 
         "low_ms": float(low[0]),
         "high_ms": float(high[0]),
         "measured_ms": timed.latency_ms if timed else None,
+        "is_met": None,
     }
 
 

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "weights.npz"
-NETWORK = "network.tflite"
+NETWORK, NETWORK_INT8, NETWORK_ONNX = "network.tflite", "network_int8.tflite", "network.onnx"
 SEARCH = "search.json"
 HISTORY = "history.csv"
 TRAINING = "train.csv"
 REPORT = "report.json"
+SEARCH_PICTURE, PICTURE, MEASURED = "search.png", "architecture.png", "measured.png"
+HARDWARE = "hardware.csv"
+_OF_TRAINING = (REPORT, WEIGHTS, NETWORK, NETWORK_INT8, NETWORK_ONNX, HARDWARE)
+_OF_SEARCH = (ARCHITECTURE, SEARCH, SEARCH_PICTURE, PICTURE, MEASURED)
 SCHEMA_VERSION = 1
 
 
@@ -62,7 +66,15 @@ def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
 
 def forget_network(folder: Path) -> None:
     """Removes an earlier run's network: what a new search found must not stand beside it."""
-    for name in (ARCHITECTURE, WEIGHTS, NETWORK, REPORT, TRAINING):
+    forget_training(folder)
+    for name in _OF_SEARCH:
+        (folder / name).unlink(missing_ok=True)
+
+
+def forget_training(folder: Path) -> None:
+    """Removes what an earlier training left, the report first: the run is not finished then. Its log stays, as the
+    training may go on."""
+    for name in _OF_TRAINING:
         (folder / name).unlink(missing_ok=True)
 
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archspace.errors import FormatError
+from archspace.spaces import Architecture
 from netlathe import hardware, pareto
-from netlathe.job import CHECKPOINT, TRAINING_CHECKPOINT, Job
+from netlathe.job import TRAINING_CHECKPOINT, Job
 from netlathe.judging import time_file
 from netlathe.products import Product, train_and_export
 from netlathe.reporting import make_report, show_reports
-from netlathe.run import REPORT, load_report, save_report
+from netlathe.run import HARDWARE, REPORT, TRAINING, forget_training, load_report, save_report
 from netlathe.searching import Found, find_architecture, warm_searcher
 from netlathe.stages import doubts
 
 if TYPE_CHECKING:
     from netlathe.timing import Timed
     from search import Searcher
+
+NOISE = 0.03
+"""Share of a latency by which two measurements of it may differ."""
 
 
 def search_one(job: Job) -> dict[str, Any]:
@@ -56,17 +59,15 @@ def search_several(job: Job, targets_ms: Sequence[float]) -> dict[str, Any]:
 
 
 def run_job(job: Job, warm: Callable[[], Searcher] | None = None) -> dict[str, Any]:
-    """A run's folder, from wherever it stands to its report; a finished one is read."""
-    report = _finished(job)
+    """A run's folder, from wherever it stands to its report; a finished one is read. Raises FormatError where the
+    folder holds another run."""
+    kept = job.found_checkpointer().load()
+    report = _finished(job, kept)
     if report is not None:
         job.terminal.say(f"  Finished before, and read from {job.folder}; --restart begins anew")
         return report
-    found = find_architecture(job, warm)
-    weights = found.weights if job.train_from == "supernet" else None
-    product = train_and_export(
-        found.architecture, job.data, job.folder, job.train, job.compute, job.terminal,
-        weights=weights, checkpointer=job.training_checkpointer(), tensorboard=job.tensorboard,
-    )  # fmt: skip
+    found = find_architecture(job, kept, warm)
+    product = _train(job, found)
     main = job.goal.main
     unknown = doubts(main.model, found.architecture.name, found.architecture.graph(main.model.setup_.batch))
     timed = _timed(job, found, product)
@@ -77,12 +78,29 @@ def run_job(job: Job, warm: Callable[[], Searcher] | None = None) -> dict[str, A
     return report
 
 
-def _finished(job: Job) -> dict[str, Any] | None:
-    """The report of this very run, where it has come to its end. Raises FormatError where the folder is another's."""
-    search, training = job.checkpointer().load(), job.training_checkpointer().load()
-    if search is None or training is None or not (job.folder / REPORT).is_file():
+def _finished(job: Job, kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The report of this very run, where it has come to its end. Raises FormatError for a damaged one."""
+    is_whole = (job.folder / REPORT).is_file() and (job.folder / TRAINING_CHECKPOINT).is_file()
+    if kept is None or not is_whole:
         return None
-    return load_report(job.folder)
+    report = load_report(job.folder)
+    architecture = Architecture.from_json(kept["found"]["architecture"])
+    return report if report.get("run") == job.run_description(architecture) else None
+
+
+def _train(job: Job, found: Found) -> Product:
+    """Begins, or goes on. Raises FormatError where the folder holds another training of this network."""
+    checkpointer = job.training_checkpointer(found.architecture)
+    begun = checkpointer.load()
+    if begun is None:
+        (job.folder / TRAINING).unlink(missing_ok=True)
+    forget_training(job.folder)  # a report that stands beside a training that goes on would be an earlier one's
+    first = int(begun["step"]) + 1 if begun else 1
+    return train_and_export(
+        found.architecture, job.data, job.folder, job.train, job.compute, job.terminal,
+        weights=found.weights if job.train_from == "supernet" else None, checkpointer=checkpointer,
+        events_from=first if job.tensorboard else None,
+    )  # fmt: skip
 
 
 def _timed(job: Job, found: Found, product: Product) -> Timed | None:
@@ -99,13 +117,21 @@ def _timed(job: Job, found: Found, product: Product) -> Timed | None:
 def _above_target(job: Job, found: Found, timed: Timed) -> list[str]:
     """Where the last word of the stopwatch is not the one by which the network was chosen."""
     limit_ms = job.goal.main.limit_ms
-    if timed.latency_ms <= limit_ms or not found.judged.is_met:
+    excess = timed.latency_ms / limit_ms - 1
+    if excess <= 0 or not found.judged.is_met:
         return []
+    noise = ", which may be no more than the measurement's noise" if excess < NOISE else ""
     return [
-        f"{found.architecture.name} now takes {timed.latency_ms:.4g} ms, {timed.latency_ms / limit_ms - 1:.1%} above "
-        f"the target; when it was chosen, it took {found.judged.timed[-1][2]:.4g} ms. Time it again on a quiet device, "
-        "or lower the target by as much"
+        f"the target is missed: {found.architecture.name} now takes {timed.latency_ms:.4g} ms, {excess:.1%} above "
+        f"the target{noise}; when it was chosen, it took {found.judged.timed[-1][2]:.4g} ms. Time it again on a quiet "
+        "device, or lower the target by as much"
     ]
+
+
+def missed(report: Mapping[str, Any]) -> list[str]:
+    """The networks of a search's report, one or several runs', that were measured above their target."""
+    runs = report.get("runs", [report])
+    return [run["name"] for run in runs if run["targets"][0]["is_met"] is False]
 
 
 def _compare(jobs: Sequence[Job], folder: Path) -> None:
@@ -114,7 +140,7 @@ def _compare(jobs: Sequence[Job], folder: Path) -> None:
     table = hardware.price_networks([str(job.folder) for job in jobs], models)
     jobs[0].terminal.say("")
     hardware.show_table(table, models, jobs[0].terminal)
-    hardware.write_table(table, folder / hardware.FILE)
+    hardware.write_table(table, folder / HARDWARE)
 
 
 def check_device(job: Job) -> None:
@@ -136,8 +162,10 @@ def begin_anew(job: Job, targets_ms: Sequence[float]) -> None:
         one.forget()
 
 
-def explain_foreign(error: FormatError, folder: Path) -> FormatError:
-    """Tells of --restart, where the folder holds another run."""
-    if CHECKPOINT in str(error) or TRAINING_CHECKPOINT in str(error):
-        return FormatError(f"{error} (--restart does that for {folder}; or name another --output)")
-    return error
+def train_anew(job: Job, targets_ms: Sequence[float]) -> None:
+    """Forgets the trainings of what this job found. Raises FormatError, before it does, where it is another's."""
+    jobs = [job.at(ms) for ms in targets_ms] or [job]
+    for one in jobs:
+        one.found_checkpointer().load()
+    for one in jobs:
+        one.forget_training()

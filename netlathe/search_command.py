@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from archspace.errors import FormatError
 from netlathe.console import Terminal
 from netlathe.options import Data, Json, LimitImages, Resolution, Seed, Space, Width
 
@@ -39,7 +38,7 @@ def search(
     limit: Annotated[
         list[str] | None,
         typer.Option(
-            help="macs=300e6, parameters=4e6, memory-kb=512 (KiB of float32 activations alive at once), or "
+            help="macs=300e6, parameters=4e6, memory-kb=512 (KiB of activations alive at once), or "
             "FILE.csv:COLUMN=VALUE, a cost per block.",
             rich_help_panel=MEET,
         ),
@@ -74,6 +73,10 @@ def search(
         float,
         typer.Option(min=0, max=0.5, help="Drop candidates less probable than this.", rich_help_panel=SEARCH),
     ] = 0.0,
+    looks: Annotated[
+        int,
+        typer.Option(min=0, help="Networks compared at the end for the last choice.", rich_help_panel=SEARCH),
+    ] = 128,
     train_epochs: Annotated[int, typer.Option(min=1, help="Epochs of the found network.", rich_help_panel=TRAIN)] = 30,
     train_from: Annotated[
         Literal["scratch", "supernet"],
@@ -109,13 +112,17 @@ def search(
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew, whatever checkpoint the folder holds.")
     ] = False,
+    restart_training: Annotated[
+        bool, typer.Option("--restart-training", help="Train the found network anew; the search is kept.")
+    ] = False,
     limit_images: LimitImages = None,
     resolution: Resolution = None,
     width: Width = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Search the network that classifies best within a latency target, or several; train it, export it, report."""
+    """Search the network that classifies best within a latency target, or several; train it, export it, report.
+    Exit code 1 also where a network was measured above its target at the end."""
     from netlathe.job import Job, prepare
     from netlathe.judging import DeviceAtHand
     from netlathe.logs import check_tensorboard
@@ -134,7 +141,7 @@ def search(
         goal.narrowed(chosen), images, goal, output,
         SearchConfig(
             start_epochs, warmup_epochs, epochs, batch_size, accumulate=accumulate, learning_rate=learning_rate,
-            prune_below=prune_below, seed=seed,
+            prune_below=prune_below, looks=looks, seed=seed,
         ),
         TrainConfig(
             train_epochs, train_batch_size, train_learning_rate, warmup_epochs=train_warmup_epochs,
@@ -143,20 +150,23 @@ def search(
         compute, terminal, update, train_from,
         DeviceAtHand(device, profile_file, benchmark_binary, seed) if device else None, tensorboard,
     )  # fmt: skip
-    terminal.result(_run(job, several, restart=restart))
+    _run(job, several, restart=restart, restart_training=restart_training)
 
 
-def _run(job: Job, several: list[float], *, restart: bool) -> dict[str, Any]:
-    from netlathe.run_search import begin_anew, check_device, explain_foreign, search_one, search_several
+def _run(job: Job, several: list[float], *, restart: bool, restart_training: bool) -> None:
+    """Raises typer.Exit(1), after the report, where a target was missed when measured."""
+    from netlathe.run_search import begin_anew, check_device, missed, search_one, search_several, train_anew
 
     _announce(job, several)
     check_device(job)
     if restart:
         begin_anew(job, several)
-    try:
-        return search_several(job, several) if several else search_one(job)
-    except FormatError as error:
-        raise explain_foreign(error, job.folder) from error
+    elif restart_training:
+        train_anew(job, several)
+    report = search_several(job, several) if several else search_one(job)
+    job.terminal.result(report)
+    if missed(report):
+        raise typer.Exit(1)
 
 
 def _announce(job: Job, several: list[float]) -> None:

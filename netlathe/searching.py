@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from archspace.errors import FormatError
 from archspace.spaces import Architecture
 from netlathe.console import millions, milliseconds
-from netlathe.job import CHECKPOINT, Job
+from netlathe.job import FOUND, Job
 from netlathe.judging import Judged, choose_network
 from netlathe.logs import SearchLog, scalars, write_history
 from netlathe.pictures import draw_architectures, draw_judged, draw_search
-from netlathe.run import HISTORY, forget_network, save_search
+from netlathe.run import HISTORY, MEASURED, PICTURE, SEARCH_PICTURE, forget_network, save_search
 from netlathe.stages import part_latencies_ms
 from netlathe.stopping import stopping
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from search import Checkpointer, Searcher, SearchResult
+    from netlathe.checkpoints import RunCheckpointer
+    from search import Searcher, SearchResult
     from search.costs import Constraint
 
 
@@ -39,6 +40,7 @@ class Found:
     """The supernet's, on the architecture."""
     warnings: tuple[str, ...]
     seconds: float
+    """Of the search, over all its processes."""
 
     def to_state(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -57,52 +59,51 @@ class Found:
         )
 
 
-def find_architecture(job: Job, warm: Callable[[], Searcher] | None = None) -> Found:
+def find_architecture(job: Job, kept: Mapping[str, Any] | None, warm: Callable[[], Searcher] | None = None) -> Found:
     """Searches, chooses the network by its judge, and leaves search.json, history.csv and pictures in the folder. A
-    search that was cut off goes on from its checkpoint; one that ended is not repeated. `warm` gives a searcher whose
-    warm weights several targets share.
+    search that was cut off goes on from its checkpoint; one that ended is not repeated, not even for another judge.
 
-    Raises TargetError when no network keeps the limits, TrainingError when the loss diverges, and FormatError for a
-    checkpoint of another search in the folder.
+    `kept` is what job.found_checkpointer() has loaded. `warm` gives a searcher whose warm weights several targets
+    share. Raises TargetError when no network keeps the limits, TrainingError when the loss diverges, and FormatError
+    for a checkpoint of another search in the folder.
     """
     constraints = job.goal.constraints(job.space)
+    if kept is not None and kept["judge"] == job.judge():
+        found = Found.from_state(kept["found"], constraints)
+        job.terminal.say(f"  {found.architecture.name} was found before; {job.folder / FOUND} tells so")
+        return found
     job.folder.mkdir(parents=True, exist_ok=True)  # what cannot be written should show before hours of work
     checkpointer = job.checkpointer()
     state = checkpointer.load()
-    if state is not None and "found" in state:
-        found = Found.from_state(state["found"], constraints)
-        job.terminal.say(f"  {found.architecture.name} was found before; {job.folder / CHECKPOINT} tells so")
-        return found
     begun = warm().retarget(constraints) if warm and state is None else None
     searcher = begun or job.searcher(constraints)
+    checkpointer.begin()
     if state is not None:
-        searcher.load_state_dict(state)
+        checkpointer.resume(searcher.load_state_dict, state)
         job.terminal.say(f"  Goes on from step {searcher.step} of {searcher.steps}")
-    started = time.monotonic()
     run_searcher(searcher, job, checkpointer)
-    found = _conclude(job, searcher.result(), time.monotonic() - started)
-    checkpointer.save({"found": found.to_state()})
-    return found
+    with job.terminal.progress("comparing networks", "networks") as update:
+        result = searcher.result(lambda done, total: update(done, total, ""))
+    return _conclude(job, result, checkpointer)
 
 
-def run_searcher(searcher: Searcher, job: Job, checkpointer: Checkpointer, *, warm_only: bool = False) -> None:
+def run_searcher(searcher: Searcher, job: Job, checkpointer: RunCheckpointer, *, warm_only: bool = False) -> None:
     """With its progress on the terminal, and its log in the folder."""
     folder = job.folder / "tensorboard" / "search" if job.tensorboard else None
     label = "warming up" if warm_only else "searching"
     with (
         job.terminal.progress(label, "steps") as update,
-        scalars(folder, first_step=searcher.step) as scalar,
+        scalars(folder, first_step=searcher.step + 1) as scalar,
         stopping(checkpointer) as between,
     ):
         log = SearchLog(searcher, job.folder / HISTORY, update, scalar, between)
         searcher.run(log, until="warm" if warm_only else "end", checkpointer=checkpointer)
 
 
-def _conclude(job: Job, result: SearchResult, seconds: float) -> Found:
-    """From the probabilities to the network, and the files that tell of it."""
+def _conclude(job: Job, result: SearchResult, checkpointer: RunCheckpointer) -> Found:
+    """From the scores to the network, and the files that tell of it."""
     terminal, goal = job.terminal, job.goal
-    log_probabilities = result.scores
-    judged, warnings = choose_network(job.space, goal, log_probabilities, result.constraints, job.device, terminal)
+    judged, warnings = choose_network(job.space, goal, result.scores, result.constraints, job.device, terminal)
     architecture = job.space.architecture(judged.path)
     terminal.say(
         f"  Found {architecture.name}: {millions(architecture.macs)} MACs, judged by the {judged.by} "
@@ -116,11 +117,30 @@ def _conclude(job: Job, result: SearchResult, seconds: float) -> Found:
         constraints=result.constraints,
         weights=result.supernet.extract(judged.path).state_dict(),
         warnings=tuple(warnings),
-        seconds=seconds,
+        seconds=checkpointer.seconds(),
     )
+    # In this order: wherever this is cut off, the next call chooses again.
+    store = job.found_checkpointer()
+    store.forget()
     forget_network(job.folder)
+    _forget_other_training(job, architecture)
     _write(job, result, found)
+    store.save({"judge": job.judge(), "found": found.to_state()})
     return found
+
+
+def _forget_other_training(job: Job, architecture: Architecture) -> None:
+    """Where the network before was another one, its training is of no use; where it is the same, it goes on."""
+    from search.checkpoint import ForeignCheckpointError
+
+    try:
+        job.training_checkpointer(architecture).load()
+    except ForeignCheckpointError as error:
+        if "architecture" in error.differences:
+            job.terminal.say(f"  The network that was trained in {job.folder} was another one; its training is dropped")
+            job.forget_training()
+    except FormatError:
+        job.forget_training()
 
 
 def _write(job: Job, result: SearchResult, found: Found) -> None:
@@ -141,16 +161,16 @@ def _write(job: Job, result: SearchResult, found: Found) -> None:
         },
     )
     write_history(folder / HISTORY, result.history, result.constraints)
-    draw_search(result.history, result.constraints, found.costs, folder / "search.png")
+    draw_search(result.history, result.constraints, found.costs, folder / SEARCH_PICTURE)
     predicted_ms = float(main.model.predict([architecture])[0])
     title = (
         f"{architecture.name}: {milliseconds(predicted_ms)} ms predicted, target {milliseconds(main.limit_ms)} ms on "
         f"{main.name}"
     )
     parts = part_latencies_ms(main.model, architecture)
-    draw_architectures([(title, architecture, parts)], folder / "architecture.png")
+    draw_architectures([(title, architecture, parts)], folder / PICTURE)
     if found.judged.timed:
-        draw_judged(found.judged.timed, main.limit_ms, folder / "measured.png")
+        draw_judged(found.judged.timed, main.limit_ms, folder / MEASURED)
 
 
 def warm_searcher(job: Job) -> Callable[[], Searcher]:
@@ -164,7 +184,7 @@ def warm_searcher(job: Job) -> Callable[[], Searcher]:
             searcher = job.searcher(job.goal.constraints(job.space))
             state = checkpointer.load()
             if state is not None:
-                searcher.load_state_dict(state)
+                checkpointer.resume(searcher.load_state_dict, state)
             run_searcher(searcher, job, checkpointer, warm_only=True)
             kept.append(searcher)
         return kept[0]

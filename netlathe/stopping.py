@@ -27,14 +27,12 @@ class _Stop:
         if self.is_asked:
             raise KeyboardInterrupt
         self.is_asked = True
+        self.checkpointer.ask()
 
     def between(self) -> None:
-        """Lets the next step be saved, and ends after that."""
-        if not self.is_asked:
-            return
-        if self.checkpointer.every_s <= 0:
+        """Ends once the save that was asked for has been made."""
+        if self.is_asked and not self.checkpointer.is_asked:
             raise KeyboardInterrupt
-        self.checkpointer.every_s = 0.0
 
 
 @contextmanager

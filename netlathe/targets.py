@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,7 @@ class Target:
     """At most `limit_ms` by the predictor of one device."""
 
     name: str
-    """The shipped name, or the file's without its ending."""
+    """The shipped name, or the file's without its ending; after its folder's where two files are called the same."""
     model: LatencyPredictor
     limit_ms: float
 
@@ -49,9 +51,13 @@ class Target:
                 f"{space.name}{example}: {error}"
             ) from error
 
+    @cached_property
+    def content(self) -> str:
+        """A digest of the predictor."""
+        return hashlib.sha256(json.dumps(self.model.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+
     def to_json(self) -> dict[str, Any]:
-        content = json.dumps(self.model.to_json(), sort_keys=True).encode()
-        return {"predictor": self.name, "content": hashlib.sha256(content).hexdigest()[:16], "ms": self.limit_ms}
+        return {"predictor": self.name, "content": self.content, "ms": self.limit_ms}
 
 
 @dataclass(frozen=True)
@@ -105,20 +111,21 @@ class Goal:
         return replace(self, targets=(replace(self.main, limit_ms=limit_ms), *self.targets[1:]))
 
     def narrowed(self, space: SearchSpace) -> SearchSpace:
-        """The space without what needs too much memory. Raises TargetError when that leaves nothing."""
+        """The space without what needs too much memory, in the main target's dtype. Raises TargetError when that leaves
+        nothing."""
         from search.costs import limit_memory
 
-        return space if self.memory_kib is None else limit_memory(space, int(self.memory_kib * KIB))
+        itemsize = 1 if self.model.setup_.dtype == "int8" else 4
+        return space if self.memory_kib is None else limit_memory(space, int(self.memory_kib * KIB), itemsize=itemsize)
 
     def constraints(self, space: SearchSpace) -> list[Constraint]:
-        """One per target, then one per limit. Raises TargetError where no network meets one of them, and FormatError
+        """One per target, then one per limit. Raises TargetError where no network meets all of them, and FormatError
         for a block that a table lacks."""
-        from search.costs import Constraint, CostTable
+        from search.costs import Constraint, CostTable, check_limits
 
         found = [Constraint(target.table(space), target.limit_ms) for target in self.targets]
         found += [Constraint(CostTable.of_blocks(space, one.price, name=one.name), one.value) for one in self.limits]
-        for one in found:
-            one.check(space)
+        check_limits(space, found)
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -148,20 +155,30 @@ def load_goal(predictor: str | None, target_ms: float | None, targets: Sequence[
     Raises NetlatheError for what does not parse, FormatError for a predictor or table that cannot be read."""
     wanted = [] if predictor is None or target_ms is None else [(predictor, target_ms)]
     wanted += [_assignment("--target", one, "PREDICTOR=MS, such as pixel4-cpu=40") for one in targets]
-    loaded = tuple(Target(Path(name).stem, _load(name), ms) for name, ms in wanted)
-    names = [target.name for target in loaded]
-    for name in names:
-        if names.count(name) > 1:
-            raise NetlatheError(f"--target: {name} is named twice; a device has one target")
-    memory: float | None = None
-    costs = []
-    for one in limits:
-        name, value = _assignment("--limit", one, KNOWN_LIMITS)
-        if name == "memory-kb":
-            memory = value
-        else:
-            costs.append(_limit(name, value))
-    return Goal(loaded, tuple(costs), memory)
+    loaded = tuple(
+        Target(name, _load(path), ms) for name, (path, ms) in zip(_names([p for p, _ in wanted]), wanted, strict=True)
+    )
+    for one, other in itertools.combinations(loaded, 2):
+        if one.content == other.content:
+            which = f"{one.name} is named twice" if one.name == other.name else f"{one.name} and {other.name} are equal"
+            raise NetlatheError(f"--target: {which}; a device has one target")
+    values: dict[str, float] = {}
+    for text in limits:
+        name, value = _assignment("--limit", text, KNOWN_LIMITS)
+        if name in values:
+            raise NetlatheError(f"--limit {name}: given twice, as {values[name]:g} and {value:g}; keep one of them")
+        values[name] = value
+    memory = values.pop("memory-kb", None)
+    return Goal(loaded, tuple(_limit(name, value) for name, value in values.items()), memory)
+
+
+def _names(files: Sequence[str]) -> list[str]:
+    """What to call predictors: their files' names without ending, with as many folders as tell them apart."""
+    parts = [(*Path(file).parent.parts, Path(file).stem) for file in files]
+    names = [p[-1] for p in parts]
+    for depth in range(2, max((len(p) for p in parts), default=1) + 1):
+        names = [name if names.count(name) == 1 else "/".join(p[-depth:]) for name, p in zip(names, parts, strict=True)]
+    return names
 
 
 def parse_milliseconds(text: str) -> list[float]:
@@ -169,7 +186,18 @@ def parse_milliseconds(text: str) -> list[float]:
     values = sorted({_positive("--targets", part, text) for part in text.split(",")})
     if len(values) < 2:
         raise NetlatheError(f"--targets {text}: name at least two different targets, such as 20,30,40")
+    for one, next_one in itertools.pairwise(values):
+        if folder_name(one) == folder_name(next_one):
+            raise NetlatheError(
+                f"--targets {text}: {one!r} and {next_one!r} would share the folder {folder_name(one)}; targets differ "
+                "in their first six digits"
+            )
     return values
+
+
+def folder_name(limit_ms: float) -> str:
+    """20.5 -> '20.5ms': the folder of one of several targets."""
+    return f"{limit_ms:g}ms"
 
 
 def _assignment(option: str, text: str, known: str) -> tuple[str, float]:
@@ -207,7 +235,7 @@ def _limit(name: str, value: float) -> Limit:
 def _read_prices(path: Path, column: str) -> dict[str, float]:
     """{block name: cost} of a CSV. Raises FormatError for anything in it that is no cost."""
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FormatError(f"{path}: cannot be read as CSV ({error})") from error
@@ -218,6 +246,8 @@ def _read_prices(path: Path, column: str) -> dict[str, float]:
     prices: dict[str, float] = {}
     for line, row in enumerate(rows, start=2):
         block, text = row["block"], row[column]
+        if not block:
+            raise FormatError(f"{path}: line {line} names no block")
         if block in prices:
             raise FormatError(f"{path}: line {line} tells of block {block} again")
         prices[block] = _cost(path, line, column, text)

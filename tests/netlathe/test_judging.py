@@ -19,7 +19,7 @@ from archspace.spaces import SearchSpace
 from netlathe.console import Terminal
 from netlathe.job import Job
 from netlathe.judging import DeviceAtHand, Judged, choose_network
-from netlathe.run_search import _above_target
+from netlathe.run_search import _above_target, missed
 from netlathe.searching import Found
 from netlathe.targets import Goal, Limit, Target
 from netlathe.timing import Timed
@@ -155,3 +155,9 @@ def test_a_last_measurement_above_the_target_is_warned_of(measured_ms: float, wa
     warnings = _above_target(cast(Job, job), cast(Found, found), Timed(measured_ms, 1.0))
     assert bool(warnings) is warned
     assert all("10.0% above the target" in warning and "0.95 ms" in warning for warning in warnings)
+
+
+def test_any_network_that_was_measured_above_its_target_fails_the_search() -> None:
+    runs = [{"name": str(is_met), "targets": [{"is_met": is_met}, {"is_met": None}]} for is_met in (True, None, False)]
+    assert missed({"runs": runs}) == ["False"]
+    assert [missed(run) for run in runs] == [[], [], ["False"]]

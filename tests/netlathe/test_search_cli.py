@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from test_cli import answer, netlathe, refusal
 from archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
 from archspace.records import Setup
 from archspace.spaces import Architecture, SearchSpace
-from netlathe.run import load_report
+from netlathe.run import forget_network, load_report
+from netlathe.timing import Timed
 from predictor import LatencyPredictor
 from profiler import Plan, open_device
 from search import StepProgress
@@ -117,8 +119,64 @@ def test_another_run_in_the_folder_is_refused_by_what_differs(undisturbed: Path,
     assert "config.batch_size: 16 here, 32 in the checkpoint; config.seed: 1 here, 0 in the checkpoint" in message
     assert "--restart" in message
     assert "goal.targets[0].ms" in refusal(*words(folder, undisturbed, *one(folder, HEAVIEST_MS)))
-    assert "train.epochs: 2 here, 1" in refusal(*words(folder, undisturbed, *one(folder), "--train-epochs", 2))
+    message = refusal(*words(folder, undisturbed, *one(folder), "--train-epochs", 2))
+    assert "train.epochs: 2 here, 1" in message
+    assert "--restart-training does that" in message
+    assert "config.seed" in refusal(*words(folder, undisturbed, *one(folder), "--seed", 1, "--restart-training"))
+    assert (undisturbed / "training.npz").is_file()
     assert content(undisturbed) == before
+    assert load_report(undisturbed)
+
+
+class Listener:
+    """Hears every step that the terminal hears of, and presses Ctrl-C at one of the training."""
+
+    def __init__(self, interrupt_at: int = 0) -> None:
+        self.phases: list[str] = []
+        self.interrupt_at = interrupt_at
+
+    def __call__(self, step: StepProgress, update: object) -> None:
+        self.phases.append(step.phase)
+        if step.step == self.interrupt_at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_a_new_training_costs_no_search_and_an_old_report_is_not_taken_for_its_own(
+    undisturbed: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_hand: bool
+) -> None:
+    monkeypatch.setattr("netlathe.job.EVERY_S", 0.0)
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    if by_hand:
+        (run / "training.npz").unlink()
+    asked = words(folder, run, *one(folder), "--train-epochs", 2)
+    monkeypatch.setattr("netlathe.logs.show_step", Listener(interrupt_at=2))
+    assert netlathe(*asked, *([] if by_hand else ["--restart-training"])).exit_code == 130
+    assert not {"report.json", "weights.npz", "network.onnx"} & {path.name for path in run.iterdir()}
+    heard = Listener()
+    monkeypatch.setattr("netlathe.logs.show_step", heard)
+    report = answer(*asked)
+    assert set(heard.phases) == {"train"}
+    assert report["run"]["train"]["epochs"] == 2
+    assert report["name"] == load_report(undisturbed)["name"]
+    assert report["seconds"]["search"] == load_report(undisturbed)["seconds"]["search"]
+    assert len((run / "train.csv").read_text().splitlines()) == 3
+
+
+def test_a_new_network_does_not_stand_beside_an_earlier_ones_files(undisturbed: Path, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed, tmp_path / "run")
+    for name in ("hardware.csv", "measured.png"):
+        (tmp_path / "run" / name).touch()
+    forget_network(tmp_path / "run")
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"checkpoint.npz", "found.npz", "training.npz", "history.csv", "train.csv"}
+
+
+def test_the_comparison_of_networks_shows_how_far_it_is(folder: Path, tmp_path: Path) -> None:
+    done = netlathe(*words(folder, tmp_path, *one(folder), "--looks", 6))
+    assert done.exit_code == 0
+    assert "comparing networks: 6/6 networks" in done.stderr
 
 
 def test_a_damaged_checkpoint_is_refused_and_says_how_to_begin_anew(folder: Path, tmp_path: Path) -> None:
@@ -184,7 +242,8 @@ def test_several_targets_share_one_warm_up_and_end_in_a_curve(
 def test_ctrl_c_saves_before_it_ends(
     undisturbed: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """Long before a checkpoint would be due; in the search, at its last step, and in the training."""
+    """Long before a checkpoint would be due, after the step that follows; in the search, at its last step, and in the
+    training."""
 
     def press(progress: StepProgress, update: object) -> None:
         nonlocal step
@@ -198,7 +257,7 @@ def test_ctrl_c_saves_before_it_ends(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     result = netlathe(*words(folder, tmp_path / "run", *one(folder)))
     assert result.exit_code == 0
-    assert any(word in result.stderr for word in ("Goes on from step 4", "Goes on from step 9", "was found before"))
+    assert any(word in result.stderr for word in ("Goes on from step 5", "Goes on from step 9", "was found before"))
     assert content(tmp_path / "run") == content(undisturbed)
 
 
@@ -226,17 +285,33 @@ def netlathe_warnings(folder: Path, run: Path) -> list[str]:
     return found
 
 
-def test_with_a_device_the_stopwatch_judges_and_the_file_is_timed(
+def test_another_judge_costs_no_search_and_a_measured_miss_is_told(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("netlathe.timing.PLAN", Plan(min_rounds=3, max_rounds=3))
-    found = answer(*words(folder, tmp_path, *one(folder, 1e3, "here"), "--device", "local"))
+    asked = words(folder, tmp_path, *one(folder, 1e3, "here"))
+    before = answer(*asked)
+    assert before["judged"]["by"] == "upper end of the 90 % interval"
+    assert before["targets"][0]["is_met"] is None
+    heard = Listener()
+    monkeypatch.setattr("netlathe.logs.show_step", heard)
+    found = answer(*asked, "--device", "local")
+    assert not heard.phases  # neither the search nor the same network's training is repeated
     assert found["judged"]["by"] == "stopwatch on local"
-    assert found["judged"]["is_met"]
+    assert [found["judged"]["is_met"], found["is_met"], found["targets"][0]["is_met"]] == [True] * 3
     assert 0 < found["measured_ms"] < 1e3
     assert found["targets"][0]["measured_on"] == "local"
-    assert found["judged"]["timed"][-1]["name"] == found["name"]
+    assert found["judged"]["timed"][-1]["name"] == found["name"] == before["name"]
     assert (tmp_path / "measured.png").is_file()
+    (tmp_path / "report.json").unlink()
+    monkeypatch.setattr("netlathe.run_search.time_file", lambda *_: Timed(1020.0, 1.0))
+    for _ in range(2):  # as it ends, and as it is read again
+        missed = netlathe(*asked, "--device", "local")
+        assert missed.exit_code == 1
+        assert "the target is missed" in missed.stderr
+    report = load_report(tmp_path)
+    assert (report["is_met"], report["judged"]["is_met"]) == (False, True)
+    assert "2.0% above the target, which may be no more than the measurement's noise" in report["warnings"][-1]
 
 
 def test_a_device_that_is_not_the_predictors_is_refused_at_once(folder: Path, tmp_path: Path) -> None:
@@ -269,9 +344,7 @@ def test_splits_whose_class_folders_differ_are_refused(folder: Path, tmp_path: P
         (tmp_path / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / name / "1.png")
     message = refusal(*words(folder, tmp_path / "run", *one(folder)), "--data", tmp_path)
-    assert "b" in message
-    assert "c" in message
-    assert "class" in message
+    assert "its class folders differ from those of the training split (b, c)" in message
 
 
 def test_more_classes_than_the_spaces_head_has_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -281,7 +354,7 @@ def test_more_classes_than_the_spaces_head_has_are_refused(folder: Path, tmp_pat
     assert "has 12 classes, the head of space 'small' 10" in message
 
 
-def test_tensorboard_gets_the_numbers_or_is_asked_for(
+def test_tensorboard_is_asked_for_where_it_is_not(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
@@ -289,11 +362,39 @@ def test_tensorboard_gets_the_numbers_or_is_asked_for(
     assert "pip install 'netlathe[tensorboard]'" in message
 
 
+def tensorboard_events(run: Path, stage: str) -> Any:
+    """What TensorBoard reads."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(run / "tensorboard" / stage)).Reload()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_gets_the_numbers_of_the_logs(folder: Path, tmp_path: Path) -> None:
+    answer(*words(folder, tmp_path, *one(folder)), "--tensorboard", "--looks", 0)
+    events = {stage: tensorboard_events(tmp_path, stage) for stage in ("search", "train")}
+    with (tmp_path / "history.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    told = [e.value for e in events["search"].Scalars("search/entropy")]
+    assert told == pytest.approx([float(row["entropy"]) for row in rows])
+    expected = [e.value for e in events["search"].Scalars("search/expected ms")]
+    assert expected[-1] == pytest.approx(float(rows[-1]["expected latency on bench (ms)"]))
+    likeliest = [e.value for e in events["search"].Scalars("likeliest/latency on bench")]
+    assert likeliest == pytest.approx([float(row["likeliest latency on bench (ms)"]) for row in rows])
+    steps = [e.step for e in events["train"].Scalars("train/loss")]
+    assert steps == list(range(1, len(steps) + 1))
+    with (tmp_path / "train.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    (accuracy,) = events["train"].Scalars("train/accuracy")
+    assert accuracy.value == pytest.approx(float(row["accuracy"]))
+
+
 def test_a_compute_device_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> None:
     assert "is not here" in refusal(*words(folder, tmp_path, *one(folder)), "--compute-device", "cuda:63")
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("step", [4, 9, 14, 18])
 def test_interrupted_searches_for_several_targets_end_as_undisturbed_ones(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
@@ -306,7 +407,11 @@ def test_interrupted_searches_for_several_targets_end_as_undisturbed_ones(
     interrupted, whole = (answer(*words(folder, tmp_path / name, *more))["runs"] for name in ("a", "b"))
     for one_run, other in zip(interrupted, whole, strict=True):
         assert content(Path(one_run["folder"])) == content(Path(other["folder"]))
-    assert list((tmp_path / "a" / "tensorboard" / "search").iterdir())
+        events, undisturbed = (
+            [(e.step, e.value) for e in tensorboard_events(Path(r["folder"]), "search").Scalars("search/loss")]
+            for r in (one_run, other)
+        )
+        assert events == undisturbed
 
 
 @pytest.mark.slow

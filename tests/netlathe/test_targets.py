@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,8 @@ def test_a_block_that_the_csv_lacks_is_named(model_file: Path, tmp_path: Path) -
         ("block,mj\na,1\na,2\n", "line 3 tells of block a again"),
         ("block,mj\na,\n", "line 2 has ''"),
         ("block,mj\na\n", "line 2 has None"),
+        ("mj,block\n1\n", "line 2 names no block"),
+        ("mj,block\n1,\n", "line 2 names no block"),
         ("block,mj\na,nan\n", "line 2 has 'nan'"),
         ("block,mj\na,-1\n", "at least zero"),
     ],
@@ -105,6 +108,8 @@ def test_a_table_that_is_not_there_is_refused(model_file: Path) -> None:
         ([], ["flops=1"], "--limit flops: unknown"),
         ([], ["energy.txt:mj=1"], "unknown"),
         ([], ["macs=-1"], "-1 is not a number above zero"),
+        ([], ["macs=1e6", "macs=2e6"], "--limit macs: given twice, as 1e.06 and 2e.06"),
+        ([], ["memory-kb=1", "memory-kb=1"], "--limit memory-kb: given twice"),
     ],
 )
 def test_what_does_not_parse_is_refused(model_file: Path, targets: list[str], limits: list[str], message: str) -> None:
@@ -135,6 +140,51 @@ def test_several_targets_are_sorted_and_must_differ() -> None:
         parse_milliseconds("20,20")
     with pytest.raises(NetlatheError, match="nothing is not a number"):
         parse_milliseconds("20,")
+
+
+def test_targets_that_would_share_a_folder_are_refused() -> None:
+    with pytest.raises(NetlatheError, match=r"20\.00001 and 20\.00002 would share the folder 20ms"):
+        parse_milliseconds("10,20.00001,20.00002")
+
+
+def test_predictors_of_one_file_name_are_told_apart_by_their_folders(model_file: Path, tmp_path: Path) -> None:
+    files = [tmp_path / name / "predictor.json" for name in ("pixel", "host", "host/again")]
+    blocks = SPACE.distinct_blocks()
+    for speed, file in enumerate(files[:2], start=1):
+        file.parent.mkdir()
+        times_ms = [1e-6 * speed * b.graph().macs for b in blocks]
+        LatencyPredictor("none").fit(blocks, times_ms, setup=SETUP).save(file)
+    goal = load_goal(str(model_file), 3.0, [f"{files[1]}=2"], [])
+    assert [t.name for t in goal.targets] == ["bench", "predictor"]
+    goal = load_goal(str(files[0]), 3.0, [f"{files[1]}=2"], [])
+    assert [t.name for t in goal.targets] == ["pixel/predictor", "host/predictor"]
+    assert [c.table.name for c in goal.constraints(SPACE)] == [
+        "latency on pixel/predictor",
+        "latency on host/predictor",
+    ]
+    files[2].parent.mkdir()
+    shutil.copy(files[0], files[2])
+    with pytest.raises(NetlatheError, match="pixel/predictor and again/predictor are equal"):
+        load_goal(str(files[0]), 3.0, [f"{files[2]}=2"], [])
+
+
+def test_a_table_from_a_spreadsheet_may_begin_with_a_byte_order_mark(model_file: Path, tmp_path: Path) -> None:
+    lines = "".join(f"{block.name},1\n" for block in SPACE.distinct_blocks())
+    (tmp_path / "energy.csv").write_bytes(("block,mj\n" + lines).encode("utf-8-sig"))
+    (_, constraint) = load_goal(str(model_file), 3.0, [], [f"{tmp_path / 'energy.csv'}:mj=20"]).constraints(SPACE)
+    assert constraint.table.cost((2, 2)) == 2
+
+
+def test_limits_that_only_contradict_each_other_are_refused_before_the_search(model_file: Path, tmp_path: Path) -> None:
+    macs = [SPACE.architecture([k, k]).macs for k in range(3)]
+    costs = {**dict.fromkeys(SPACE.distinct_blocks(), 1.0), CHOICES[-1]: 5.0}
+    lines = "".join(f"{block.name},{cost}\n" for block, cost in costs.items())
+    energy = table(tmp_path / "energy.csv", "block,mj\n" + lines)  # what computes nothing costs most
+    least, most = min(macs), 4.0
+    load_goal(str(model_file), 30.0, [], [f"macs={least}"]).constraints(SPACE)
+    load_goal(str(model_file), 30.0, [], [f"{energy}:mj={most}"]).constraints(SPACE)
+    with pytest.raises(TargetError):
+        load_goal(str(model_file), 30.0, [], [f"macs={least}", f"{energy}:mj={most}"]).constraints(SPACE)
 
 
 def test_a_limit_below_every_network_says_the_least_and_whose_it_is(model_file: Path) -> None:

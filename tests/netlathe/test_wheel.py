@@ -60,7 +60,7 @@ def test_the_demo_ends_with_a_network_that_meets_its_target(installed: Path, tmp
         assert network["tflite_accuracy"] == pytest.approx(network["test_accuracy"], abs=0.003)
     names = {str(p.relative_to(tmp_path / "demo")) for p in (tmp_path / "demo").rglob("*") if p.is_file()}
     assert names >= {
-        "profile.sqlite", "predictor.json", "predicted_measured.png", "architectures.png",
+        "demo.json", "profile.sqlite", "predictor.json", "predicted_measured.png", "architectures.png",
         "found/architecture.json", "found/weights.npz", "found/network.tflite", "found/search.png", "found/search.json",
     }  # fmt: skip
     exported = run(
