@@ -55,7 +55,7 @@ def test_the_python_of_the_readme_runs(
     short = short.replace("(32, 32))", "(32, 32), limit=64)")
     assert "SHORT" in short
     assert "limit" in short
-    scope["SHORT"] = SearchConfig(start_epochs=1, warmup_epochs=1, epochs=1)
+    scope["SHORT"] = SearchConfig(start_epochs=1, warmup_epochs=1, epochs=1, looks=8, look_images=16)
     exec(short, scope)
     assert "MBConv(" in capsys.readouterr().out
 
