@@ -68,8 +68,8 @@ def searched(fitted: dict[str, Any], folder: Path) -> dict[str, Any]:
     fastest = fastest_ms(folder)
     return answer(
         "search", "--space", "tiny", "--resolution", 8, "--predictor", folder / "m.json", "--target-ms", 1.5 * fastest,
-        "--data", "digits", "--output", folder / "found", "--epochs", 1, "--looks", 8, "--warmup-epochs", 1, "--train-epochs", 2,
-        "--limit-images", 300,
+        "--data", "digits", "--output", folder / "found", "--epochs", 1, "--warmup-epochs", 1,
+        "--looks", 8, "--train-epochs", 2, "--limit-images", 300,
     )  # fmt: skip
 
 
