@@ -17,7 +17,13 @@ MESSAGE = struct.Struct("<6I")  # command, two arguments, length of the data, ch
 CNXN = int.from_bytes(b"CNXN", "little")
 TRANSPORT_ERRORS = (OSError, exceptions.UsbReadFailedError, exceptions.UsbWriteFailedError)
 
+GONE = ("USBErrorNoDevice", "USBErrorNotFound")
+
 T = TypeVar("T")
+
+
+class DisturbedError(ConnectionLostError):
+    """A transfer that failed over a USB cable that is still there, as leftovers of another program make it fail."""
 
 
 class Cable(BaseTransport):  # type: ignore[misc]
@@ -113,4 +119,5 @@ def explained(error: BaseException, address: str) -> DeviceError | TimeoutError:
             f"nothing answers at {address}: is the phone on, in this network, and listening "
             "(adb tcpip 5555, once, over its cable)?"
         )
-    return ConnectionLostError(f"lost {address}: {cause or name}; check the cable or network and connect again")
+    kind = DisturbedError if name.startswith("USBError") and name not in GONE else ConnectionLostError
+    return kind(f"lost {address}: {cause or name}; check the cable or network and connect again")

@@ -11,7 +11,7 @@ from adb_shell.adb_device import AdbDevice
 from adb_shell.transport.base_transport import BaseTransport
 
 from profiler.adb.adb_pipe import GARBLED, AdbPipe
-from profiler.adb.cable import Cable
+from profiler.adb.cable import Cable, DisturbedError
 from profiler.adb.connection import please_allow, unauthorized
 from profiler.adb.keys import load_or_create_key
 from profiler.adb.services import CONNECT_S, ServiceConnection
@@ -21,11 +21,16 @@ ATTEMPTS = 5
 """A phone may first deliver what it still had to say to a program that was killed."""
 
 
+class _SilentError(ConnectionLostError):
+    """Nobody answers the greeting."""
+
+
 class DirectConnection(ServiceConnection):
     """An AdbConnection that speaks to the phone itself. Connects when it is made; raises DeviceError.
 
-    `transport` makes a fresh transport of adb-shell for each attempt. `on_authorize` gets a line for the user once
-    the phone asks whether to trust this computer, for which there are `auth_timeout_s` seconds.
+    `transport` makes a fresh transport of adb-shell for each attempt. `reset`, where it can be done, ends half a message
+    that the phone waits for the rest of. `on_authorize` gets a line for the user once the phone asks whether to trust
+    this computer, for which there are `auth_timeout_s` seconds.
     """
 
     def __init__(
@@ -33,13 +38,14 @@ class DirectConnection(ServiceConnection):
         transport: Callable[[], BaseTransport],
         address: str,
         *,
+        reset: Callable[[], None] | None = None,
         key_path: Path | None = None,
         on_authorize: Callable[[str], None] | None = None,
         auth_timeout_s: float = 60.0,
         connect_timeout_s: float = CONNECT_S,
     ) -> None:
         self.address = address
-        self._transport = transport
+        self._transport, self._reset = transport, reset
         self._key = load_or_create_key(key_path)
         self._on_authorize = on_authorize
         self._auth_timeout_s = auth_timeout_s
@@ -58,16 +64,24 @@ class DirectConnection(ServiceConnection):
         return AdbPipe(self._device, self._cable, service, timeout_s)
 
     def _connect(self, timeout_s: float, auth_timeout_s: float = math.inf) -> None:
+        auth_timeout_s = min(auth_timeout_s, self._auth_timeout_s)
+        if self._reset is None:
+            return self._greet_through_leftovers(timeout_s, auth_timeout_s)
+        try:
+            return self._greet_through_leftovers(timeout_s / 2, auth_timeout_s)
+        except _SilentError:
+            self._reset()
+        return self._greet_through_leftovers(timeout_s / 2, auth_timeout_s)
+
+    def _greet_through_leftovers(self, timeout_s: float, auth_timeout_s: float) -> None:
         for _ in range(ATTEMPTS):
             try:
-                self._greet(timeout_s, min(auth_timeout_s, self._auth_timeout_s))
-            except GARBLED as error:
-                nonsense = error
-            else:
-                return
+                return self._greet(timeout_s, auth_timeout_s)
+            except (*GARBLED, DisturbedError) as error:
+                failure = error
         raise ConnectionLostError(
-            f"{self.address} does not answer as a phone's ADB does ({nonsense}); replug it"
-        ) from nonsense
+            f"{self.address} does not answer as a phone's ADB does ({failure}); replug it"
+        ) from failure
 
     def _greet(self, timeout_s: float, auth_timeout_s: float) -> None:
         self.close()
@@ -95,7 +109,7 @@ class DirectConnection(ServiceConnection):
                 raise unauthorized(self.address) from error
             if isinstance(error, ConnectionLostError):
                 raise
-            raise ConnectionLostError(
+            raise _SilentError(
                 f"{self.address} does not answer within {timeout_s:g} s; unlock the phone, check that USB debugging is "
                 "on, and replug it"
             ) from error

@@ -6,16 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 from profiler.adb.address import Address, parse_address
 from profiler.adb.connection import AdbConnection, PhoneStateError, State, unauthorized
 from profiler.adb.keys import default_key_path
 from profiler.adb.server import ListedPhone, ServerConnection, refusal, running_server
 from profiler.errors import ConnectionLostError, DeviceError
-
-if TYPE_CHECKING:
-    from adb_shell.transport.base_transport import BaseTransport
 
 PROPERTIES = ("ro.product.model", "ro.soc.model", "ro.board.platform", "ro.build.version.release")
 
@@ -43,19 +40,19 @@ def open_connection(
     place = parse_address(address) if isinstance(address, str) else address
     if place.kind == "server":
         return ServerConnection(place.serial, on_authorize=on_authorize, auth_timeout_s=auth_timeout_s)
+    return _direct(place, on_authorize=on_authorize, auth_timeout_s=auth_timeout_s)
+
+
+def _direct(place: Address, **options: Any) -> AdbConnection:
     # Here, because adb-shell starts libusb while it is imported.
     from profiler.adb.direct import DirectConnection
-
-    return DirectConnection(_transport(place), str(place), on_authorize=on_authorize, auth_timeout_s=auth_timeout_s)
-
-
-def _transport(place: Address) -> Callable[[], BaseTransport]:
     from profiler.adb.socket_transport import SocketTransport
     from profiler.adb.usb import usb_transport
 
     if place.kind == "usb":
-        return lambda: usb_transport(place.serial)
-    return lambda: SocketTransport(place.host, place.port)
+        reset = lambda: usb_transport(place.serial).reset()  # noqa: E731
+        return DirectConnection(lambda: usb_transport(place.serial), str(place), reset=reset, **options)
+    return DirectConnection(lambda: SocketTransport(place.host, place.port), str(place), **options)
 
 
 def list_phones(*, timeout_s: float = 5.0) -> list[PhoneRow]:
@@ -110,8 +107,6 @@ def _usb_phones(known: set[str], deadline: float) -> Iterator[PhoneRow]:
 
 def probe(place: Address, timeout_s: float) -> PhoneRow:
     """Looks at a phone without opening its dialog: signs the phone's challenge, but does not offer the key."""
-    from profiler.adb.direct import DirectConnection
-
     row = PhoneRow(str(place), "ready")
 
     def decline(_: str) -> None:
@@ -119,7 +114,7 @@ def probe(place: Address, timeout_s: float) -> PhoneRow:
 
     return _described(
         row,
-        lambda: DirectConnection(_transport(place), str(place), on_authorize=decline, connect_timeout_s=timeout_s),
+        lambda: _direct(place, on_authorize=decline, connect_timeout_s=timeout_s),
         timeout_s,
     )
 

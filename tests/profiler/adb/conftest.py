@@ -1,19 +1,22 @@
-"""A phone on 127.0.0.1, and the two ways to reach it: directly, and through a real adb server of our own."""
+"""A phone on 127.0.0.1, and the three ways to reach it: over TCP, over USB, and through a real adb server of our own."""
 
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from adb_shell.transport.base_transport import BaseTransport
 from loopback.adbd import AdbDaemon
 from loopback.phone import LoopbackPhone, loopback_unavailable
 from loopback.private_adb import Adb, wait_until
+from loopback.usb.double import UsbDevice
 
 from profiler.adb import AdbConnection
 from profiler.adb.direct import DirectConnection
 from profiler.adb.keys import load_or_create_key
 from profiler.adb.server import ServerConnection
 from profiler.adb.socket_transport import SocketTransport
+from profiler.adb.usb import UsbTransport
 
 
 @pytest.fixture(scope="session")
@@ -56,19 +59,25 @@ Connect = Callable[..., AdbConnection]
 """Takes a daemon and the options that both kinds of connection have."""
 
 
-@pytest.fixture(params=["direct", "server"])
+@pytest.fixture(params=["tcp", "usb", "server"])
 def connect(request: pytest.FixtureRequest, home: Path) -> Iterator[Connect]:
     """Makes connections, and closes them at the end."""
     adb: Adb | None = request.getfixturevalue("adb") if request.param == "server" else None
     made: list[AdbConnection] = []
     serials: set[str] = set()
 
+    def transport(daemon: AdbDaemon) -> Callable[[], BaseTransport]:
+        if request.param == "tcp":
+            return lambda: SocketTransport("127.0.0.1", daemon.port)
+        device = UsbDevice("1A2B", daemon.port, is_plugged=lambda: daemon.is_plugged)
+        setting = next(device.iterSettings())
+        return lambda: UsbTransport(device, setting)
+
     def make(daemon: AdbDaemon, **options: object) -> AdbConnection:
         serial = f"127.0.0.1:{daemon.port}"
         if adb is None:
             key = home / ".android" / "adbkey"
-            transport = lambda: SocketTransport("127.0.0.1", daemon.port)  # noqa: E731
-            made.append(DirectConnection(transport, daemon.address, key_path=key, **options))
+            made.append(DirectConnection(transport(daemon), daemon.address, key_path=key, **options))
         else:
             if serial not in serials:
                 serials.add(serial)

@@ -10,26 +10,11 @@ from loopback.adbd import AdbDaemon
 from loopback.phone import PIXEL_8
 from loopback.private_adb import Adb
 from loopback.trust import Trust
+from loopback.usb.double import UsbDevice
 
 from profiler.adb import PhoneRow, list_phones, open_connection, parse_address, usb
 from profiler.adb.discovery import probe
-from profiler.adb.socket_transport import SocketTransport
 from profiler.errors import ConnectionLostError, DeviceError
-
-
-class UsbDevice(SocketTransport):
-    """Stands for what adb-shell finds on USB; there is no USB to test with. Talks TCP instead."""
-
-    def __init__(self, serial: str | Exception, port: int = 1) -> None:
-        super().__init__("127.0.0.1", port)
-        self.serial = serial
-        self.port_path = [1, 4, 2]
-
-    @property
-    def serial_number(self) -> str:
-        if isinstance(self.serial, Exception):
-            raise self.serial
-        return self.serial
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +27,8 @@ def at_home(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
 def bus(monkeypatch: pytest.MonkeyPatch) -> list[UsbDevice]:
     """The devices on USB."""
     devices: list[UsbDevice] = []
-    monkeypatch.setattr(usb, "_usb_transport", lambda: SimpleNamespace(find_all_adb_devices=lambda: iter(devices)))
+    context = SimpleNamespace(getDeviceIterator=lambda skip_on_error: iter(devices))
+    monkeypatch.setattr(usb, "_context", lambda: context)
     return devices
 
 
@@ -157,7 +143,7 @@ def test_no_phone_on_usb(bus: list[UsbDevice]) -> None:
 
 
 def test_no_libusb_is_one_hint_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "adb_shell.transport.usb_transport", None)
+    monkeypatch.setitem(__import__("sys").modules, "usb1", None)
     (row,) = list_phones(timeout_s=1)
     assert (row.address, row.state) == ("usb", "unavailable")
     assert "libusb" in row.hint
