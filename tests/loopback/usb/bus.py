@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes.util
+import os
 import shutil
 import sys
 import tempfile
@@ -21,6 +22,7 @@ PRELOAD = "libumockdev-preload.so.0"
 HUB = "sys/devices/pci0000:00/0000:00:14.0/usb1"
 BUS_NUMBER = 1
 MAJOR = 189
+NOBODY = 65534
 
 
 def usb_unavailable() -> str | None:
@@ -74,7 +76,10 @@ class UsbPhone:
             function.on_lost = self._come_back
             sock = self._bus.folder / "ioctl" / "dev" / self._devnode
             self.node = UsbNode(path, sock, function, self._identity)
-            path.chmod(0o666 if self._is_readable else 0o600)
+            if not self._is_readable:
+                path.chmod(0o000)
+                if os.getuid() == 0:
+                    os.chown(path, NOBODY, NOBODY)
             self._describe()
 
     def _describe(self) -> None:
@@ -140,7 +145,7 @@ class UsbBus:
         return {"LD_PRELOAD": PRELOAD, "UMOCKDEV_DIR": str(self.folder)}
 
     def plug(self, daemon: AdbDaemon, identity: Identity, *, port: int = 1, is_readable: bool = True) -> UsbPhone:
-        """Connects a phone with a port of the hub. One that is not readable belongs to root alone."""
+        """Connects a phone with a port of the hub. One that is not readable belongs to somebody else."""
         self._phones.append(UsbPhone(self, daemon, identity, port, is_readable))
         return self._phones[-1]
 

@@ -30,6 +30,9 @@ class AdbFunction:
         self.inward = InEndpoint(packet_bytes)
         self.hang_ups = 0
         """How often adbd was sent what it does not understand."""
+        self.sizes_to_phone: set[int] = set()
+        """Of the payloads that adbd has understood, and those that it has sent, in bytes."""
+        self.sizes_to_host: set[int] = set()
         self._outward = OutEndpoint(packet_bytes, self._read)
         self._changed = threading.Condition(self.lock)
         self._header = b""
@@ -75,6 +78,7 @@ class AdbFunction:
             self._misread()
         elif not missing:
             message = self._header + bytes(self._payload)
+            self.sizes_to_phone.add(len(self._payload))
             self._header = b""
             self._payload.clear()
             self._pass_on(message)
@@ -141,6 +145,7 @@ class AdbFunction:
                         return
                     self.inward.send(header)
                     self.inward.send(payload)
+                    self.sizes_to_host.add(len(payload))
                     self.on_change()
         with self.lock:
             is_lost = self._socket is sock

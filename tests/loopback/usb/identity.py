@@ -15,7 +15,7 @@ SPEEDS = {64: "12", 512: "480", 1024: "5000"}
 
 @dataclass(frozen=True)
 class Identity:
-    """A device with an ADB interface, behind one for pictures where `has_pictures`. `kernel_driver` holds it at first."""
+    """A device with an ADB interface, which `kernel_driver` holds at first; `has_pictures`: behind one for pictures."""
 
     serial: str
     packet_bytes: int = 512

@@ -1,4 +1,4 @@
-"""A phone on 127.0.0.1, and the three ways to reach it: over TCP, over USB, and through a real adb server of our own."""
+"""A phone on 127.0.0.1, and the three ways to reach it: TCP, USB, and a real adb server of our own."""
 
 import shutil
 from collections.abc import Callable, Iterator
