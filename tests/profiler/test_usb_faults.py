@@ -1,4 +1,4 @@
-"""A campaign over USB whose cable is pulled at any byte: the phone leaves the bus and comes back, and no record is lost.
+"""A campaign over USB whose cable is pulled at any byte: the phone leaves the bus and comes back; no record is lost.
 
 The bus is a double of usb1's devices; tests/netlathe/test_usb_cli.py has the real libusb.
 """
