@@ -20,7 +20,7 @@ from profiler.errors import DeviceError
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
-PULLS, FAST_PULLS = 40, 4
+PULLS, FAST_PULLS = 20, 4
 
 
 @pytest.fixture(scope="module")
