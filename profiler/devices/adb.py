@@ -247,15 +247,16 @@ class PhoneDevice:
 
     def _cool_down(self) -> Iterator[Event]:
         """Waits until the phone is as fit as at the start."""
-        until_s = time.monotonic() + COOL_DOWN_S
+        began_s = time.monotonic()
         while reason := self._retry(self._unfit):
-            if time.monotonic() > until_s:
+            waited_s = time.monotonic() - began_s
+            if waited_s > COOL_DOWN_S:
                 raise DeviceError(
                     f"{self.connection.address}: not fit to be timed even after {COOL_DOWN_S / 60:.0f} minutes "
                     f"({reason}); put it in a cool place, out of its case, turn battery saving off, and run the same "
                     "command again"
                 )
-            yield Waiting(f"cooling: {reason}")
+            yield Waiting(f"cooling: {reason}", waited_s, COOL_DOWN_S)
             time.sleep(POLL_S)
 
     def _unfit(self) -> str | None:

@@ -59,7 +59,10 @@ class Conditions:
             return reason
         skin_c, start_c = self.number("skin_c"), start.number("skin_c")
         if skin_c is not None and start_c is not None and skin_c - start_c >= WARMER_K:
-            return f"skin at {skin_c:.1f} degC, {skin_c - start_c:.1f} K warmer than at the start"
+            return (
+                f"skin at {skin_c:.1f} degC, {skin_c - start_c:.1f} K warmer than at the start (below "
+                f"{start_c + WARMER_K:.1f} degC needed)"
+            )
         return self.capped_reason(start, cores)
 
     def capped_reason(self, start: Conditions, cores: Collection[int] | None = None) -> str | None:

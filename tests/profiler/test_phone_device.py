@@ -16,6 +16,7 @@ from archspace.blocks import MBConv
 from archspace.profile_file import ProfileFile
 from archspace.records import Status
 from profiler.campaign import run_campaign
+from profiler.devices import adb
 from profiler.devices.base import RoundEnd, Visit, Waiting
 from profiler.errors import DeviceError, MeasurementError, ProfilerError
 from profiler.phone.holding import clean_phone
@@ -175,7 +176,9 @@ def test_a_hot_phone_is_waited_for_and_its_round_is_measured_again(phone, monkey
                 phone.set_thermal(status=0, temperatures={"SKIN": 31.0})
     ends = [event for event in events if isinstance(event, RoundEnd)]
     assert [end.redo for end in ends] == ["thermal status 2 (moderate)", ""]
-    assert any(isinstance(event, Waiting) and "thermal status 2" in event.reason for event in events)
+    waits = [event for event in events if isinstance(event, Waiting)]
+    assert "thermal status 2" in waits[0].reason
+    assert all(0 <= wait.waited_s <= wait.limit_s == adb.COOL_DOWN_S for wait in waits)
 
 
 def test_a_phone_that_stays_hot_ends_the_campaign_with_what_to_do(phone, monkeypatch):

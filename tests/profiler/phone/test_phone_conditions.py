@@ -48,7 +48,7 @@ def test_a_phone_as_at_the_start_is_fit() -> None:
     [
         ({"status": 1.0}, "thermal status 1 (light)"),
         ({"status": 9.0}, "thermal status 9 (unknown)"),
-        ({"skin_c": 33.5}, "skin at 33.5 degC, 2.0 K warmer than at the start"),
+        ({"skin_c": 33.5}, "skin at 33.5 degC, 2.0 K warmer than at the start (below 33.5 degC needed)"),
         ({"capped": "0:1200,7:1401"}, "frequency capped: core 7 at 1401 MHz"),
         ({"capped": "0:800,7:1401"}, "frequency capped: core 0 at 800 MHz, core 7 at 1401 MHz"),
     ],
