@@ -24,6 +24,7 @@ from profiler.devices.base import Event, Report, RoundEnd, Visit, Waiting, check
 from profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError, UnsupportedGraphError
 from profiler.phone import session, steady
 from profiler.phone.conditions import Conditions
+from profiler.phone.delegation import find_delegation
 from profiler.phone.holding import describe, held, leave, unit_of
 from profiler.phone.provision import Binary, find_binary
 from profiler.phone.rounds import Batch, RoundReader
@@ -92,6 +93,9 @@ class PhoneDevice:
         self._put_program()
         self.steps = self._steady()
         self._start, self._boot_id = self._conditions(), self.description.boot_id
+        self._delegation = find_delegation(
+            self._workspace, self.description, self._options, self._dtype, self._mask, self._retry
+        )
         self.setup = self._describe_setup(binary)
 
     def _put_program(self) -> None:
@@ -108,7 +112,9 @@ class PhoneDevice:
 
     def _describe_setup(self, binary: Binary) -> Setup:
         held_mode = _state(self.steps, "fixed_performance")
-        return describe_setup(self.description, binary, self._options, self._mask, self._dtype, held_mode, self._unit)
+        return describe_setup(
+            self.description, binary, self._options, self._mask, self._dtype, held_mode, self._unit, self._delegation
+        )
 
     def _conditions(self) -> Conditions:
         result = self._workspace.run(self._workspace.command("conditions.sh"), "read the phone's conditions")
@@ -158,7 +164,9 @@ class PhoneDevice:
         for _ in range(MOST_IN_VAIN):
             self._send_models()
             # Another name keeps these runs from being recovered as measurements.
-            reader = RoundReader(options, f"{self.setup.key}-ops", self._start, self.max_thermal_status)
+            reader = RoundReader(
+                options, f"{self.setup.key}-ops", self._start, self.max_thermal_status, check=self._delegation.check
+            )
             visits = [[Visit(key, 20, 5) for key in missing[i : i + 50]] for i in range(0, len(missing), 50)]
             for _ in Batch(self._workspace, reader, visits, time.time(), self._retry).run(self._mask):
                 pass
@@ -168,7 +176,9 @@ class PhoneDevice:
                 return
 
     def _reader(self) -> RoundReader:
-        return RoundReader(self._options, self.setup.key, self._start, self.max_thermal_status, self._cores)
+        return RoundReader(
+            self._options, self.setup.key, self._start, self.max_thermal_status, self._cores, self._delegation.check
+        )
 
     def recovered(self) -> Iterator[Event]:
         self._check_open()

@@ -19,6 +19,7 @@ from profiler.campaign import run_campaign
 from profiler.devices import adb
 from profiler.devices.base import RoundEnd, Visit, Waiting
 from profiler.errors import DeviceError, MeasurementError, ProfilerError
+from profiler.phone.delegation import PROBES
 from profiler.phone.holding import clean_phone
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
@@ -84,9 +85,10 @@ def test_the_setup_says_all_that_the_times_depend_on(device):
     assert (setup.device, setup.processor, setup.os) == ("Google Pixel 8", "Tensor G3", "Android 14")
     assert (setup.runtime, setup.delegate, setup.threads, setup.dtype) == ("tflite", "xnnpack", 1, "float32")
     assert set(details) == {
-        "abi", "android_build", "benchmark_model", "benchmark_model_sha256", "cores", "fixed_performance", "governor",
-        "kernel", "unit",
+        "abi", "android_build", "benchmark_model", "benchmark_model_sha256", "cores", "delegated", "fixed_performance",
+        "governor", "kernel", "unit",
     }  # fmt: skip
+    assert details["delegated"] == "all"
     assert details["benchmark_model_sha256"].startswith(setup.runtime_version)
     assert all(details.values())
 
@@ -132,6 +134,88 @@ def test_a_graph_that_the_delegate_does_not_take_whole_is_unsupported_with_the_r
     assert "delegate" in summary.unsupported[0].message.lower()
     assert len(summary.records) == len(ITEMS)
     assert summary.setup.delegate == "gpu"
+
+
+def test_xnnpack_that_takes_nothing_is_no_xnnpack_setup(phone):
+    phone.fault("no_xnnpack")
+    with opened(phone.address) as asked:
+        assert (asked.setup.delegate, dict(asked.setup.details)["delegated"]) == ("none", "none")
+        asked.load("x", SMALL.graph())
+        assert len(one_round(asked, [Visit("x", 1, 0)])[0][1]) == 1
+    phone.clear_faults()
+    with opened(phone.address, xnnpack=False) as ruled_out:
+        assert ruled_out.setup == asked.setup  # the same kernels
+
+
+def test_a_block_of_which_xnnpack_takes_nothing_does_not_enter_xnnpacks_setup(phone, tmp_path):
+    phone.fault("no_xnnpack", key=ITEMS[0].graph.key)
+    summary = profile_phone(phone.address, tmp_path / "p.sqlite")
+    assert summary.setup.delegate == "xnnpack"
+    assert [r.name for r in summary.unsupported] == [ITEMS[0].name]
+    assert "XNNPACK executes nothing of this graph" in summary.unsupported[0].message
+    assert len(summary.records) == len(ITEMS) - 1
+
+
+def test_a_record_says_how_much_xnnpack_executes(phone, tmp_path):
+    """LiteRT's XNNPACK has no hard swish of int8."""
+    block = MBConv(8, 8, 8, 8, activation="hard_swish")
+    items = [*ITEMS[:1], type(ITEMS[0])(block.name, "block", block.graph())]
+    summary = profile_phone(phone.address, tmp_path / "p.sqlite", items, dtype="int8")
+    whole, part = (dict(record.details) for record in summary.records)
+    assert (summary.setup.delegate, dict(summary.setup.details)["delegated"]) == ("xnnpack", "all")
+    assert (whole["delegated_share"], whole["delegate_kernels"]) == (1.0, 1.0)
+    assert ("delegated_share" in part, part["delegate_kernels"]) == (False, 3.0)
+
+
+def test_the_gpu_s_api_stands_in_the_setup(phone):
+    with opened(phone.address, delegate="gpu") as opencl:
+        assert dict(opencl.setup.details)["gpu_api"] == "OpenCL"
+    phone.fault("no_opencl")
+    with opened(phone.address, delegate="gpu") as opengl:
+        assert dict(opengl.setup.details)["gpu_api"] == "OpenGL"
+        assert (opengl.setup.delegate, opengl.setup == opencl.setup) == ("gpu", False)
+        opengl.load("x", SMALL.graph())
+        assert len(one_round(opengl, [Visit("x", 1, 0)])[0][1]) == 1
+        phone.clear_faults()
+        ((_, outcome),) = one_round(opengl, [Visit("x", 1, 0)])
+    assert isinstance(outcome, MeasurementError)
+    assert "through OpenCL, and this setup's are run through OpenGL" in str(outcome)
+
+
+def test_a_block_that_falls_back_to_opengl_does_not_enter_opencl_s_setup(phone, tmp_path):
+    phone.fault("no_opencl", key=ITEMS[0].graph.key)
+    summary = profile_phone(phone.address, tmp_path / "p.sqlite", delegate="gpu")
+    assert [(r.name, "OpenGL" in r.message) for r in summary.failed] == [(ITEMS[0].name, True)]
+    assert len(summary.records) == len(ITEMS) - 1
+
+
+def test_a_delegate_that_takes_nothing_ends_the_campaign_at_its_opening(phone):
+    phone.refuse_on_delegate("gpu", "CONV_2D", "DEPTHWISE_CONV_2D", "ADD")
+    try:
+        with (
+            pytest.raises(DeviceError, match=r"(?s)--delegate gpu.*Disallowed CPU fallback"),
+            opened(phone.address, delegate="gpu"),
+        ):
+            pass
+    finally:
+        phone.refuse_on_delegate("gpu")
+    assert leftovers(phone) == []
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("not_executable", "cannot run on this phone"), ("abort", "aborted")])
+def test_a_tool_that_does_not_run_is_noticed_at_opening(phone, kind, reason):
+    phone.fault(kind)
+    with pytest.raises(DeviceError, match=reason), opened(phone.address):
+        pass
+    assert leftovers(phone) == []
+
+
+def test_a_probe_that_is_killed_once_is_tried_again(phone, tmp_path):
+    with LoopbackPhone(tmp_path / "phone") as fresh, AdbDaemon(fresh) as daemon:
+        for block in PROBES:
+            fresh.fault("killed", key=block.graph().key, when=1)
+        with opened(daemon.address) as device:
+            assert (device.setup.delegate, dict(device.setup.details)["delegated"]) == ("xnnpack", "all")
 
 
 def test_kernel_times_are_kept_for_each_graph(phone):
