@@ -62,10 +62,19 @@ stay_awake_restore() {
     quietly settings get global $stay_on && [ "$detail" = "$1" ]
 }
 
-# wakefulness: sets detail to Awake, Asleep, Dozing or Dreaming.
+# wakefulness: sets detail to Awake, Asleep, Dreaming or Dozing. Makers write mWakefulness= or getWakefulnessLocked()=,
+# some a number after it; where neither is there, the state of the display tells. The same as in describe.sh.
 wakefulness() {
-    detail=$(dumpsys power 2>/dev/null </dev/null | grep -m 1 mWakefulness=) || return 1
-    detail=${detail##*=}
+    detail=$(dumpsys power 2>/dev/null </dev/null |
+        grep -m 1 -e 'mWakefulness=' -e 'akefulnessLocked()=' -e 'Display Power: state=') || return 1
+    set -- ${detail#*=}
+    case ${1-} in
+        0 | OFF) detail=Asleep ;;
+        1 | ON) detail=Awake ;;
+        2) detail=Dreaming ;;
+        3 | DOZE*) detail=Dozing ;;
+        *) detail=${1-} ;;
+    esac
 }
 
 wake_available() {

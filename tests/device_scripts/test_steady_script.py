@@ -14,6 +14,18 @@ from profiler.phone.steady import StepOutcome, parse_outcomes
 
 ALL = ("wake", "stay_awake", "fixed_performance", "cores=3", "background")
 
+POWER_FORMS = {
+    "name": ("  mWakefulness=STATE\n", "Awake", "Asleep"),
+    "samsung": ("  getWakefulnessLocked()=STATE\n", "Awake", "Asleep"),
+    "number": ("  mWakefulness=STATE\n", "1", "0"),
+    "number of a function": ("  getWakefulnessLocked()=STATE\n", "1", "3"),
+    "display alone": ("Display Power: state=STATE\n", "ON", "OFF"),
+    "name before display": ("  mWakefulness=STATE\nDisplay Power: state=ON\n", "Awake", "Dreaming"),
+}
+"""The lines of `dumpsys power`, and the words for a lit and a dark screen."""
+
+NAMES = {"2": "Dreaming", "3": "Dozing"}
+
 
 def apply(phone: ToyboxPhone, shell: str, *steps: str) -> dict[str, StepOutcome]:
     text = phone.text(shell, "steady.sh", "apply", phone.directory, *steps)
@@ -77,6 +89,36 @@ def test_a_screen_that_was_on_stays_on(phone: ToyboxPhone, shell: str) -> None:
     assert apply(phone, shell, "wake")["wake"].state == "held"
     assert restore(phone, shell) == []
     assert wakefulness(phone) == "Awake"
+
+
+@pytest.mark.parametrize("form", POWER_FORMS)
+def test_a_dark_screen_is_lit_and_darkened_again_however_the_phone_tells_its_state(
+    phone: ToyboxPhone, shell: str, form: str
+) -> None:
+    line, awake, dark = POWER_FORMS[form]
+    (phone.state / "power_form").write_text(line)
+    (phone.state / "power_words").write_text(f"{awake} {dark}\n")
+    (phone.state / "wakefulness").write_text(f"{dark}\n")
+    assert "screen=off\n" in phone.text(shell, "describe.sh")
+    outcome = apply(phone, shell, "wake", "stay_awake")["wake"]
+    assert (outcome.state, outcome.detail, wakefulness(phone)) == ("held", "Awake", awake)
+    assert "screen=on\n" in phone.text(shell, "describe.sh")
+    assert {one.step for one in restore(phone, shell)} == {"stay_awake", "wake"}
+    assert wakefulness(phone) == dark
+
+
+@pytest.mark.parametrize("word", ["2", "3", "Dreaming", "Dozing"])
+def test_a_phone_that_dreams_or_dozes_is_woken(phone: ToyboxPhone, shell: str, word: str) -> None:
+    (phone.state / "wakefulness").write_text(f"{word}\n")
+    assert "screen=off\n" in phone.text(shell, "describe.sh")
+    assert apply(phone, shell, "wake")["wake"].state == "held"
+    assert journal(phone) == [f"wake {NAMES.get(word, word)} 11111111-aaaa"]
+
+
+def test_a_phone_that_hides_its_screens_state_has_no_step_for_it(phone: ToyboxPhone, shell: str) -> None:
+    (phone.state / "power_form").write_text("  mWakeLockSummary=0x0\n")
+    assert "screen=" not in phone.text(shell, "describe.sh")
+    assert apply(phone, shell, "wake")["wake"].state == "unavailable"
 
 
 def test_after_a_reboot_settings_are_restored_and_the_screen_is_left_alone(sleeping: ToyboxPhone, shell: str) -> None:
