@@ -23,7 +23,7 @@ from profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, Delegate
 from profiler.devices.base import Event, Report, RoundEnd, Visit, Waiting, check_loadable
 from profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError, UnsupportedGraphError
 from profiler.phone import session, steady
-from profiler.phone.conditions import Conditions
+from profiler.phone.conditions import Conditions, SkinWatch
 from profiler.phone.delegation import find_delegation
 from profiler.phone.holding import describe, held, leave, unit_of
 from profiler.phone.provision import Binary, find_binary
@@ -92,7 +92,7 @@ class PhoneDevice:
         self._program = binary.content
         self._put_program()
         self.steps = self._steady()
-        self._start, self._boot_id = self._conditions(), self.description.boot_id
+        self._begin()
         self._delegation = find_delegation(
             self._workspace, self.description, self._options, self._dtype, self._mask, self._retry
         )
@@ -115,6 +115,11 @@ class PhoneDevice:
         return describe_setup(
             self.description, binary, self._options, self._mask, self._dtype, held_mode, self._unit, self._delegation
         )
+
+    def _begin(self) -> None:
+        """What later conditions are compared with, since this boot."""
+        self._start, self._boot_id, self._skin = self._conditions(), self.description.boot_id, SkinWatch()
+        self._is_settled = False
 
     def _conditions(self) -> Conditions:
         result = self._workspace.run(self._workspace.command("conditions.sh"), "read the phone's conditions")
@@ -253,11 +258,12 @@ class PhoneDevice:
                 f"{_state(steps, name)}, was {_state(self.steps, name)} before; run the same command again"
             )
         self.steps = steps
-        self._start, self._boot_id = self._conditions(), self.description.boot_id
+        self._begin()
 
     def _cool_down(self) -> Iterator[Event]:
-        """Waits until the phone is as fit as at the start."""
+        """Waits until the phone is fit."""
         began_s = time.monotonic()
+        rest_c = self._skin.rest_c
         while reason := self._retry(self._unfit):
             waited_s = time.monotonic() - began_s
             if waited_s > COOL_DOWN_S:
@@ -268,6 +274,11 @@ class PhoneDevice:
                 )
             yield Waiting(f"cooling: {reason}", waited_s, COOL_DOWN_S)
             time.sleep(POLL_S)
+        if self._skin.rest_c not in (None, rest_c):
+            self.report(
+                f"{self.connection.address}: its skin stays at {self._skin.rest_c:.1f} degC even at rest, so it is "
+                "measured warm; in a cooler place, out of its case, times vary less"
+            )
 
     def _unfit(self) -> str | None:
         """Why the phone is to be left alone for now. Looking renews the claim on it."""
@@ -276,7 +287,12 @@ class PhoneDevice:
         if conditions.reboot_reason(self._start):
             self._resume()
             conditions = self._conditions()
-        return conditions.hot_reason(self._start, self.max_thermal_status, self._cores)
+        reason = conditions.hot_reason(self._start, self.max_thermal_status, self._cores)
+        reason = reason or self._skin.reason(conditions.number("skin_c"), time.monotonic())
+        if not reason and not self._is_settled:
+            # One that was plugged in hot may have been capped then: the first fit reading is the measure.
+            self._start, self._is_settled = conditions, True
+        return reason
 
     def _check_open(self) -> None:
         if not self._is_open:

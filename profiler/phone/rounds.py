@@ -112,13 +112,10 @@ class RoundReader:
         self._round = None
         # A round's place keeps times apart that the phone's clock, of 10 ms, does not.
         started_at = begin.stamp + max(0.0, started.uptime_s - begin.uptime_s) + 1e-4 * self.begun
-        redo = self._unfit(started.conditions) or self._unfit(conditions)
-        return RoundEnd(started_at, conditions.values, redo)
-
-    def _unfit(self, conditions: Conditions) -> str:
-        """Why a round under these conditions must not count. A warm skin alone is no reason: the clocks were full."""
-        status = conditions.status_reason(self.max_thermal_status)
-        return status or conditions.capped_reason(self.start, self.cores) or ""
+        reasons = (
+            one.hot_reason(self.start, self.max_thermal_status, self.cores) for one in (started.conditions, conditions)
+        )
+        return RoundEnd(started_at, conditions.values, next(filter(None, reasons), ""))
 
 
 class Batch:

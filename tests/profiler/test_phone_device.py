@@ -265,6 +265,57 @@ def test_a_hot_phone_is_waited_for_and_its_round_is_measured_again(phone, monkey
     assert all(0 <= wait.waited_s <= wait.limit_s == adb.COOL_DOWN_S for wait in waits)
 
 
+def test_a_phone_that_was_plugged_in_hot_cools_down_before_its_first_round(phone, monkeypatch):
+    monkeypatch.setattr("profiler.devices.adb.POLL_S", 0.05)
+    last = len(phone.cores_khz) - 1
+    phone.set_thermal(status=0, temperatures={"SKIN": 43.0})
+    phone.cap_frequency(last, 1_000_000)
+    waits = []
+    try:
+        with opened(phone.address) as device:
+            device.load("warm", SMALL.graph())
+            phone.fault("cap", key="warm", when=2, core=last, khz=1_000_000)
+            events = device.time_rounds([[Visit("warm", 1, 0)]] * 2)
+            for event in events:
+                if isinstance(event, Waiting):
+                    waits.append(event.reason)
+                    phone.set_thermal(status=0, temperatures={"SKIN": 43.0 - 3 * len(waits)})
+                    phone.cap_frequency(last, None)
+                elif isinstance(event, RoundEnd):
+                    break
+            assert event.redo == ""
+            # The cap was the heat's: once it is gone, it makes a round count not.
+            assert "1000 MHz" in next(event.redo for event in events if isinstance(event, RoundEnd))
+    finally:
+        phone.cap_frequency(last, None)
+    assert waits[0] == "cooling: skin at 43.0 degC, needs to be below 35.0 degC or to come to rest"
+    assert len(waits) == 3
+
+
+def test_a_phone_that_was_plugged_in_cold_does_not_wait_once_it_is_warm(phone):
+    phone.set_thermal(status=0, temperatures={"SKIN": 24.0})
+    with opened(phone.address) as device:
+        device.load("x", SMALL.graph())
+        phone.set_thermal(status=0, temperatures={"SKIN": 31.5})
+        events = list(device.time_rounds([[Visit("x", 1, 0)]]))
+    assert not any(isinstance(event, Waiting) for event in events)
+
+
+def test_a_phone_that_stays_warm_at_rest_is_measured_and_its_owner_is_told(phone, monkeypatch):
+    monkeypatch.setattr("profiler.devices.adb.POLL_S", 0.05)
+    monkeypatch.setattr("profiler.phone.conditions.SETTLE_S", 0.3)
+    phone.set_thermal(status=0, temperatures={"SKIN": 41.0})
+    said = []
+    with opened(phone.address, report=said.append) as device:
+        device.load("x", SMALL.graph())
+        events = list(device.time_rounds([[Visit("x", 1, 0)]]))
+        again = list(device.time_rounds([[Visit("x", 1, 0)]]))
+    assert isinstance(events[0], Waiting)
+    assert [event.redo for event in (*events, *again) if isinstance(event, RoundEnd)] == ["", ""]
+    assert not any(isinstance(event, Waiting) for event in again)
+    assert sum("stays at 41.0 degC even at rest" in line for line in said) == 1
+
+
 def test_a_phone_that_stays_hot_ends_the_campaign_with_what_to_do(phone, monkeypatch):
     monkeypatch.setattr("profiler.devices.adb.POLL_S", 0.05)
     monkeypatch.setattr("profiler.devices.adb.COOL_DOWN_S", 0.2)
