@@ -105,10 +105,14 @@ class PhoneDevice:
     def _steady(self) -> list[steady.StepOutcome]:
         """Undoes what an interrupted campaign left changed, then keeps the phone awake and its clocks steady."""
         steady.restore(self.connection, self._workspace.directory)
-        steps = ["wake", "stay_awake", "fixed_performance", "background"]
+        steps = ["wake", "stay_awake", "fixed_performance", "background", "battery"]
         if self._mask:
             steps.append(f"cores={self._mask}")
-        return steady.apply(self.connection, self._workspace.directory, steps)
+        outcomes = steady.apply(self.connection, self._workspace.directory, steps)
+        for outcome in outcomes:
+            if outcome.state == "refused":
+                self.report(f"{self.connection.address}: {outcome.report}")
+        return outcomes
 
     def _describe_setup(self, binary: Binary) -> Setup:
         held_mode = _state(self.steps, "fixed_performance")

@@ -217,6 +217,37 @@ def test_a_phone_that_compiles_apps_is_refused(sleeping: ToyboxPhone, shell: str
     assert (outcome.state, outcome.detail) == ("refused", "apps are being compiled (dex2oat)")
 
 
+@pytest.mark.parametrize(
+    ("level", "saver", "state", "detail"),
+    [
+        (87, None, "held", "at 87 %"),
+        (20, "0", "held", "at 20 %"),
+        (19, "0", "refused", "at 19 %"),
+        (5, None, "refused", "at 5 %"),
+        (87, "1", "refused", "battery saver on, 87 %"),
+        (None, "1", "refused", "battery saver on"),
+        (None, "0", "unavailable", ""),
+    ],
+)
+def test_a_battery_that_is_low_or_saved_is_refused(
+    phone: ToyboxPhone, shell: str, level: int | None, saver: str | None, state: str, detail: str
+) -> None:
+    if level is not None:
+        text = f"Current Battery Service state:\n  present: true\n  level: {level}\n  scale: 100\n"
+        (phone.state / "dumpsys.battery").write_text(text)
+    if saver is not None:
+        (phone.state / "setting.low_power").write_text(f"{saver}\n")
+    outcome = apply(phone, shell, "battery")["battery"]
+    assert (outcome.state, outcome.detail) == (state, detail)
+    assert journal(phone) == []
+
+
+@pytest.mark.parametrize("golden", ["battery_usb.txt", "battery_samsung.txt"])
+def test_a_charged_phone_s_battery_holds(phone: ToyboxPhone, shell: str, golden: str) -> None:
+    phone.dumps("battery", golden)
+    assert apply(phone, shell, "battery")["battery"].state == "held"
+
+
 def test_without_room_for_the_journal_nothing_is_changed(sleeping: ToyboxPhone, shell: str) -> None:
     (sleeping.directory / "journal").symlink_to(sleeping.root / "nowhere/journal")
     done = sleeping.run(shell, "steady.sh", "apply", sleeping.directory, "stay_awake")

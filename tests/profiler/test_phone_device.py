@@ -104,6 +104,25 @@ def test_the_phone_is_kept_steady_meanwhile_and_restored_afterwards(phone):
     assert leftovers(phone) == []
 
 
+def test_a_battery_that_is_nearly_empty_or_saved_is_told_with_what_to_do(phone):
+    said = []
+    phone.set_battery(level=12)
+    try:
+        with opened(phone.address, report=said.append):
+            pass
+        phone.set_battery()
+        phone.settings["low_power"] = "1"
+        with opened(phone.address, report=said.append):
+            pass
+    finally:
+        phone.set_battery()
+        phone.settings.pop("low_power", None)
+    assert [line.partition(": ")[2].partition(";")[0] for line in said] == [
+        "battery: refused (at 12 %)", "battery: refused (battery saver on, 87 %)",
+    ]  # fmt: skip
+    assert all("charge it and turn the battery saver off" in line for line in said)
+
+
 def test_cores_threads_and_delegate_stand_in_the_setup_and_in_the_command(phone):
     with opened(phone.address, cores="big", threads=1) as device:
         assert device.setup.core_mask == f"{1 << len(phone.cores_khz) - 1:x}"
