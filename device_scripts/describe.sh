@@ -27,7 +27,8 @@ show_file() {
 show_identity() {
     command -v getprop >/dev/null 2>&1 || return 0
     for key in ro.product.manufacturer ro.product.model ro.soc.model ro.board.platform ro.build.version.release \
-        ro.build.version.sdk ro.build.fingerprint ro.product.cpu.abilist ro.serialno; do
+        ro.build.version.sdk ro.build.fingerprint ro.product.cpu.abilist ro.product.cpu.abi ro.product.cpu.abi2 \
+        ro.serialno; do
         show "$key" "$(getprop "$key" </dev/null)"
     done
 }

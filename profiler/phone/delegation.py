@@ -22,6 +22,9 @@ from profiler.protocol import ANCHORS
 PROBES = ANCHORS[:2]
 """An MBConv, for it has all that blocks have, and a convolution, which a delegate takes that takes anything."""
 
+SURE_SDK = 26
+"""TFLite's later builds use what Android has since version 8 only, as strtod_l, and fail to be linked before."""
+
 TRIES = 2
 """A program may be killed for reasons of its own."""
 
@@ -70,22 +73,36 @@ def find_delegation(
     for _ in range(TRIES):
         retry(lambda: workspace.put_models(models, phone.tools, phone.data_free_kb), None)
         visits = [Visit(key, 1, 0) for key in models if not isinstance(errors.get(key), UnsupportedGraphError)]
-        errors |= _failures(Batch(workspace, reader, [visits], time.time(), retry), mask)
+        errors |= _failures(Batch(workspace, reader, [visits], time.time(), retry), mask, phone)
         if all(key in reader.results or isinstance(errors.get(key), UnsupportedGraphError) for key in models):
             break
     if not reader.results:
-        raise DeviceError(_runs_nothing(workspace.connection.address, options, list(errors.values())))
+        raise DeviceError(_runs_nothing(workspace.connection.address, options, list(errors.values())) + _if_old(phone))
     return _found(options, list(reader.results.values()))
 
 
-def _failures(batch: Batch, mask: str) -> dict[str, ProfilerError]:
+def _failures(batch: Batch, mask: str, phone: PhoneDescription) -> dict[str, ProfilerError]:
     """Makes the visits; errors of single graphs, by key."""
     address = batch.workspace.connection.address
     try:
         timings = [event for event in batch.run(mask) if isinstance(event, Timing)]
-    except DeviceError as error:  # what is wrong with the tool names no phone
-        raise error if address in str(error) else DeviceError(f"{address}: {error}") from error
+    except DeviceError as error:
+        if address in str(error):
+            raise
+        # What is wrong with the tool names no phone.
+        raise DeviceError(f"{address}: {error}{_if_old(phone)}") from error
     return {timing.key: timing.outcome for timing in timings if isinstance(timing.outcome, ProfilerError)}
+
+
+def _if_old(phone: PhoneDescription) -> str:
+    """What to do about an Android that may be too old for the tool."""
+    if phone.sdk is None or phone.sdk >= SURE_SDK:
+        return ""
+    return (
+        f"\nThis phone has Android {phone.release} (API {phone.sdk}), and TFLite's builds of recent years may need "
+        f"Android 8 (API {SURE_SDK}): build the benchmark_model of an older release for it, and pass it with "
+        "--benchmark-binary"
+    )
 
 
 def _runs_nothing(address: str, options: BenchmarkOptions, errors: list[ProfilerError]) -> str:

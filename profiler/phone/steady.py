@@ -21,7 +21,7 @@ _REMEDIES = {
     "fixed_performance": "clocks will vary more, so more rounds are needed; keep the phone cool and out of its case",
     "cores": "turn the screen on and the battery saver off, or choose other cores",
     "background": "let the phone finish its updates and close its apps; until then, more rounds are needed",
-    "battery": "charge it and turn the battery saver off: until then, phones hold their clocks back, and times are too long",
+    "battery": "charge it and turn the battery saver off; until then, the clocks are held back and times are too long",
 }
 
 

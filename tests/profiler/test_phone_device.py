@@ -229,6 +229,52 @@ def test_a_tool_that_does_not_run_is_noticed_at_opening(phone, kind, reason):
     assert leftovers(phone) == []
 
 
+def test_a_phone_where_nothing_may_be_executed_is_refused_with_what_to_do(tmp_path):
+    with (
+        LoopbackPhone(tmp_path / "phone", data_mb=20, data_options="mode=0771,noexec") as strict,
+        AdbDaemon(strict) as daemon,
+    ):
+        with pytest.raises(DeviceError, match="mounted noexec or the phone's policy") as caught, opened(daemon.address):
+            pass
+        assert daemon.address in str(caught.value)
+        assert "another kind of processor" not in str(caught.value)
+        assert leftovers(strict) == []
+
+
+ANDROID_4 = {
+    **{key: value for key, value in ANDROID_9.items() if key != "ro.product.cpu.abilist"},
+    "ro.build.version.release": "4.4.2",
+    "ro.build.version.sdk": "19",
+}
+
+
+def test_an_android_that_is_too_old_for_the_tool_is_named_with_what_to_do(tmp_path):
+    binary = tmp_path / "benchmark_model"
+    binary.write_text(
+        '#!/system/bin/sh\necho \'CANNOT LINK EXECUTABLE: cannot locate symbol "strtod_l" referenced by "'
+        "/data/local/tmp/netlathe/benchmark_model\"...' >&2\nexit 1\n"
+    )
+    with LoopbackPhone(tmp_path / "phone", properties=ANDROID_4) as old, AdbDaemon(old) as daemon:
+        with pytest.raises(DeviceError) as caught, opened(daemon.address, benchmark_binary=binary):
+            pass
+        for words in (
+            daemon.address,
+            "it is built for a newer Android",
+            "Android 4.4.2 (API 19)",
+            "--benchmark-binary",
+        ):
+            assert words in str(caught.value)
+        old.fault("crash")
+        with (
+            pytest.raises(DeviceError, match=r"(?s)segmentation fault.*Android 4.4.2 \(API 19\)"),
+            opened(daemon.address),
+        ):
+            pass
+        old.clear_faults()
+        with opened(daemon.address) as device:  # with a tool that runs there, it serves as any other
+            assert device.setup.os == "Android 4.4.2"
+
+
 def test_a_probe_that_is_killed_once_is_tried_again(phone, tmp_path):
     with LoopbackPhone(tmp_path / "phone") as fresh, AdbDaemon(fresh) as daemon:
         for block in PROBES:
