@@ -242,10 +242,19 @@ def test_a_battery_that_is_low_or_saved_is_refused(
     assert journal(phone) == []
 
 
-@pytest.mark.parametrize("golden", ["battery_usb.txt", "battery_samsung.txt"])
-def test_a_charged_phone_s_battery_holds(phone: ToyboxPhone, shell: str, golden: str) -> None:
+@pytest.mark.parametrize(
+    ("golden", "state"),
+    [
+        ("battery_usb.txt", "held"),
+        ("battery_samsung.txt", "held"),
+        ("battery_samsung_usb.txt", "held"),
+        ("battery_android_7_tablet.txt", "refused"),
+        ("battery_phone_2025.txt", "held"),
+    ],
+)
+def test_real_batteries_are_charged_or_not(phone: ToyboxPhone, shell: str, golden: str, state: str) -> None:
     phone.dumps("battery", golden)
-    assert apply(phone, shell, "battery")["battery"].state == "held"
+    assert apply(phone, shell, "battery")["battery"].state == state
 
 
 def test_without_room_for_the_journal_nothing_is_changed(sleeping: ToyboxPhone, shell: str) -> None:
