@@ -270,13 +270,14 @@ class PhoneDevice:
         rest_c = self._skin.rest_c
         while reason := self._retry(self._unfit):
             waited_s = time.monotonic() - began_s
-            if waited_s > COOL_DOWN_S:
+            # A skin that cools down ends its wait itself; the rest may never end.
+            if waited_s > COOL_DOWN_S and not self._skin.is_cooling:
                 raise DeviceError(
                     f"{self.connection.address}: not fit to be timed even after {COOL_DOWN_S / 60:.0f} minutes "
                     f"({reason}); put it in a cool place, out of its case, turn battery saving off, and run the same "
                     "command again"
                 )
-            yield Waiting(f"cooling: {reason}", waited_s, COOL_DOWN_S)
+            yield Waiting(f"cooling: {reason}", waited_s, None if self._skin.is_cooling else COOL_DOWN_S)
             time.sleep(POLL_S)
         if self._skin.rest_c not in (None, rest_c):
             self.report(
@@ -291,12 +292,13 @@ class PhoneDevice:
         if conditions.reboot_reason(self._start):
             self._resume()
             conditions = self._conditions()
-        reason = conditions.hot_reason(self._start, self.max_thermal_status, self._cores)
-        reason = reason or self._skin.reason(conditions.number("skin_c"), time.monotonic())
-        if not reason and not self._is_settled:
+        hot = conditions.hot_reason(self._start, self.max_thermal_status, self._cores)
+        # As long as Android itself calls it hot, its skin does not come to rest.
+        warm = self._skin.reason(None if hot else conditions.number("skin_c"), time.monotonic())
+        if not (hot or warm or self._is_settled):
             # One that was plugged in hot may have been capped then: the first fit reading is the measure.
             self._start, self._is_settled = conditions, True
-        return reason
+        return hot or warm
 
     def _check_open(self) -> None:
         if not self._is_open:

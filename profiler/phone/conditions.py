@@ -97,6 +97,11 @@ class SkinWatch:
         self._low_c = math.inf
         self._since_s = 0.0
 
+    @property
+    def is_cooling(self) -> bool:
+        """Whether the last reading was a reason to wait. Such a wait ends: it lasts as long as the skin falls."""
+        return self._low_c < math.inf
+
     def reason(self, skin_c: float | None, now_s: float) -> str | None:
         """Why to wait and read again, or None. `now_s` is any steady clock's."""
         limit_c = max(COOL_C, (self.rest_c or -math.inf) + WARMER_K)

@@ -105,7 +105,10 @@ def test_a_phone_from_a_cold_room_that_settles_under_load_never_waits() -> None:
 def test_a_phone_that_is_plugged_in_hot_is_not_measured_before_it_is_cool() -> None:
     watch = SkinWatch()
     skin_c = cooling(43.0, 29.0)
+    assert watch.reason(skin_c(0.0), 0.0) == "skin at 43.0 degC, needs to be below 35.0 degC or to come to rest"
+    assert watch.is_cooling
     seconds = waited_s(watch, skin_c)
+    assert not watch.is_cooling
     assert skin_c(seconds) < COOL_C <= skin_c(seconds - 1)
     assert watch.rest_c is None
 
@@ -140,4 +143,6 @@ def test_a_room_that_warms_up_meanwhile_does_not_end_the_measuring() -> None:
 def test_a_sensor_that_flickers_is_at_rest_and_one_that_is_missing_is_no_reason() -> None:
     watch = SkinWatch()
     assert waited_s(watch, lambda seconds: 38.0 + 0.3 * (seconds % 2)) == SETTLE_S
-    assert SkinWatch().reason(None, 0.0) is None
+    assert watch.reason(60.0, 1e4) is not None
+    assert watch.reason(None, 1e4) is None
+    assert not watch.is_cooling
