@@ -96,6 +96,8 @@ class PhoneDevice:
         self._delegation = find_delegation(
             self._workspace, self.description, self._options, self._dtype, self._mask, self._retry
         )
+        if self._delegation.remark and self._options.xnnpack:
+            self.report(f"{self.connection.address}: {self._delegation.remark}")
         self.setup = self._describe_setup(binary)
 
     def _put_program(self) -> None:

@@ -25,8 +25,8 @@ PROBES = ANCHORS[:2]
 SURE_SDK = 26
 """TFLite's later builds use what Android has since version 8 only, as strtod_l, and fail to be linked before."""
 
-TRIES = 2
-"""A program may be killed for reasons of its own."""
+TRIES = 3
+"""A program may be killed for reasons of its own, and a cable may be pulled."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,17 @@ class Delegation:
     """How much of the probes: "all", "part", "none" or "unknown"."""
     gpu_api: str = ""
     """OpenCL or OpenGL, "unknown" where the tool does not say; "" off the GPU."""
+
+    @property
+    def remark(self) -> str:
+        """What a person may not expect; "" as a rule. For the CPU, where XNNPACK was asked for."""
+        if self.gpu_api not in ("", "OpenCL"):
+            return f"the GPU is driven through {self.gpu_api} here, not OpenCL: other kernels, and another setup"
+        if self.delegate == "none":
+            return "XNNPACK executes nothing with this benchmark_model: what is timed is TFLite's own kernels"
+        if self.delegate == "unknown":
+            return "this benchmark_model does not say whether XNNPACK executes anything; take the official one to know"
+        return ""
 
     def check(self, result: BenchmarkResult) -> None:
         """Raises UnsupportedGraphError where something else ran a graph than runs the setup's, MeasurementError where
@@ -72,13 +83,18 @@ def find_delegation(
     errors: dict[str, ProfilerError] = {}
     for _ in range(TRIES):
         retry(lambda: workspace.put_models(models, phone.tools, phone.data_free_kb), None)
-        visits = [Visit(key, 1, 0) for key in models if not isinstance(errors.get(key), UnsupportedGraphError)]
-        errors |= _failures(Batch(workspace, reader, [visits], time.time(), retry), mask, phone)
-        if all(key in reader.results or isinstance(errors.get(key), UnsupportedGraphError) for key in models):
-            break
+        open_keys = [
+            key
+            for key in models
+            if key not in reader.results and not isinstance(errors.get(key), UnsupportedGraphError)
+        ]
+        if open_keys:
+            visits = [Visit(key, 1, 0) for key in open_keys]
+            errors |= _failures(Batch(workspace, reader, [visits], time.time(), retry), mask, phone)
     if not reader.results:
-        raise DeviceError(_runs_nothing(workspace.connection.address, options, list(errors.values())) + _if_old(phone))
-    return _found(options, list(reader.results.values()))
+        reason = _runs_nothing(workspace.connection.address, options, list(errors.values()))
+        raise DeviceError(reason + (_if_old(phone) if errors else ""))
+    return _found(options, [reader.results[key] for key in models if key in reader.results])
 
 
 def _failures(batch: Batch, mask: str, phone: PhoneDescription) -> dict[str, ProfilerError]:
@@ -90,7 +106,8 @@ def _failures(batch: Batch, mask: str, phone: PhoneDescription) -> dict[str, Pro
         if address in str(error):
             raise
         # What is wrong with the tool names no phone.
-        raise DeviceError(f"{address}: {error}{_if_old(phone)}") from error
+        hint = _if_old(phone) if "cannot run on this phone" in str(error) else ""
+        raise DeviceError(f"{address}: {error}{hint}") from error
     return {timing.key: timing.outcome for timing in timings if isinstance(timing.outcome, ProfilerError)}
 
 
@@ -106,17 +123,18 @@ def _if_old(phone: PhoneDescription) -> str:
 
 
 def _runs_nothing(address: str, options: BenchmarkOptions, errors: list[ProfilerError]) -> str:
+    if not errors:
+        return f"{address}: the link breaks before a block has run; check the cable"
     asked = "" if options.delegate == "cpu" else f" with --delegate {options.delegate}"
-    reason = f": {errors[-1]}" if errors else ""
-    return f"{address}: benchmark_model runs not even a single convolution on this phone{asked}{reason}"
+    return f"{address}: benchmark_model runs not even a single convolution on this phone{asked}: {errors[-1]}"
 
 
 def _found(options: BenchmarkOptions, results: list[BenchmarkResult]) -> Delegation:
     shares = {result.delegated.partition(":")[0] for result in results}
     delegated = shares.pop() if len(shares) == 1 else "part"
     if options.delegate != "cpu":
-        # Of two, the one that ran last is the one that later runs meet.
-        return Delegation(options.delegate, delegated, results[-1].gpu_api)
+        # Where two differ, blocks are more like the first.
+        return Delegation(options.delegate, delegated, results[0].gpu_api)
     delegates = {_cpu_delegate(result) for result in results}
     return Delegation("xnnpack" if "xnnpack" in delegates else delegates.pop(), delegated)
 

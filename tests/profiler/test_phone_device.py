@@ -157,13 +157,16 @@ def test_a_graph_that_the_delegate_does_not_take_whole_is_unsupported_with_the_r
 
 def test_xnnpack_that_takes_nothing_is_no_xnnpack_setup(phone):
     phone.fault("no_xnnpack")
-    with opened(phone.address) as asked:
+    said = []
+    with opened(phone.address, report=said.append) as asked:
+        assert "XNNPACK executes nothing with this benchmark_model" in said[0]
         assert (asked.setup.delegate, dict(asked.setup.details)["delegated"]) == ("none", "none")
         asked.load("x", SMALL.graph())
         assert len(one_round(asked, [Visit("x", 1, 0)])[0][1]) == 1
     phone.clear_faults()
-    with opened(phone.address, xnnpack=False) as ruled_out:
+    with opened(phone.address, xnnpack=False, report=said.append) as ruled_out:
         assert ruled_out.setup == asked.setup  # the same kernels
+    assert len(said) == 1
 
 
 def test_a_block_of_which_xnnpack_takes_nothing_does_not_enter_xnnpacks_setup(phone, tmp_path):
@@ -190,7 +193,9 @@ def test_the_gpu_s_api_stands_in_the_setup(phone):
     with opened(phone.address, delegate="gpu") as opencl:
         assert dict(opencl.setup.details)["gpu_api"] == "OpenCL"
     phone.fault("no_opencl")
-    with opened(phone.address, delegate="gpu") as opengl:
+    said = []
+    with opened(phone.address, delegate="gpu", report=said.append) as opengl:
+        assert "through OpenGL here, not OpenCL" in said[0]
         assert dict(opengl.setup.details)["gpu_api"] == "OpenGL"
         assert (opengl.setup.delegate, opengl.setup == opencl.setup) == ("gpu", False)
         opengl.load("x", SMALL.graph())

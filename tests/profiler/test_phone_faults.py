@@ -299,6 +299,23 @@ def test_a_cable_pulled_as_the_setup_is_found_out_is_waited_for(phone, daemon, m
     assert leftovers(phone) == []
 
 
+def test_a_link_that_breaks_whenever_the_setup_is_to_be_found_out_is_to_blame(phone, daemon, monkeypatch):
+    real = Workspace.put
+
+    def put(self, content, name, mode=0o644):
+        real(self, content, name, mode)
+        if name == "plan":
+            daemon.cut()
+
+    monkeypatch.setattr(Workspace, "put", put)
+    with (
+        pytest.raises(DeviceError, match="the link breaks before a block has run; check the cable"),
+        opened(daemon.address),
+    ):
+        pass
+    assert leftovers(phone) == []
+
+
 def test_the_log_of_a_probe_that_was_killed_is_not_kept(phone, daemon, tmp_path):
     results = phone.path("/data/local/tmp/netlathe/results")
     results.mkdir(parents=True)
