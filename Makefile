@@ -2,19 +2,22 @@
 # make demo-phone   the same for a phone, on one that runs on 127.0.0.1: devices, profile, fit, predict
 # make test         all checks that a change must pass: ruff, mypy, import-linter, pytest
 #
-# Each works alone on a fresh machine with Python 3.11 or newer. PIP_ARGS adds options to pip, PYTHON chooses another Python.
+# Each works alone on a fresh machine with Python 3.11 or newer; demo-phone needs Linux with mksh and toybox, too. What is
+# missing is said before anything is installed. PIP_ARGS adds options to pip, PYTHON chooses another Python.
 
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-phone test test-slow clean
+.PHONY: demo demo-phone test test-slow clean phone
+.DELETE_ON_ERROR:
 
 demo: $(VENV)/.netlathe
 	$(BIN)/netlathe demo --output runs/demo
 
-demo-phone: $(VENV)/.netlathe
+demo-phone: phone
+	@$(MAKE) --no-print-directory $(VENV)/.netlathe
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo_phone
 
 test: $(VENV)/.netlathe-dev
@@ -35,6 +38,20 @@ $(VENV)/.netlathe-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	    { echo "netlathe needs Python 3.11 or newer, found: $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(check_python)
 	$(PYTHON) -m venv $(VENV)
+
+phone:
+	@[ -x $(BIN)/python ] || { $(check_python); }
+	@python=$(BIN)/python; [ -x $$python ] || python='$(PYTHON)'; $$python -m tests.loopback.namespace
+
+define check_python
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+    echo "netlathe needs Python 3.11 or newer, found: $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; \
+    exit 1; \
+}; \
+$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+    echo "$(PYTHON) has no venv module. On Debian and Ubuntu: sudo apt install python3-venv; then again: make $(MAKECMDGOALS)"; \
+    exit 1; \
+}
+endef

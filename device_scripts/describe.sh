@@ -27,7 +27,8 @@ show_file() {
 show_identity() {
     command -v getprop >/dev/null 2>&1 || return 0
     for key in ro.product.manufacturer ro.product.model ro.soc.model ro.board.platform ro.build.version.release \
-        ro.build.version.sdk ro.build.fingerprint ro.product.cpu.abilist ro.serialno; do
+        ro.build.version.sdk ro.build.fingerprint ro.product.cpu.abilist ro.product.cpu.abi ro.product.cpu.abi2 \
+        ro.serialno; do
         show "$key" "$(getprop "$key" </dev/null)"
     done
 }
@@ -63,11 +64,27 @@ show_space() {
     [ $# -lt 4 ] || show data_free_kb "$4"
 }
 
-# show_screen: awake is on; asleep, dozing and dreaming are off as far as the clocks are concerned.
+# wakefulness: sets detail to Awake, Asleep, Dreaming or Dozing. Makers write mWakefulness= or getWakefulnessLocked()=,
+# some a number after it; where neither is there, the state of the display tells. The same as in steady.sh.
+wakefulness() {
+    detail=$(dumpsys power 2>/dev/null </dev/null |
+        grep -m 1 -e 'mWakefulness=' -e 'akefulnessLocked()=' -e 'Display Power: state=') || return 1
+    set -- ${detail#*=}
+    case ${1-} in
+        0 | OFF) detail=Asleep ;;
+        1 | ON) detail=Awake ;;
+        2) detail=Dreaming ;;
+        3 | DOZE*) detail=Dozing ;;
+        *) detail=${1-} ;;
+    esac
+}
+
+# show_screen: asleep, dreaming and dozing are off as far as the clocks are concerned.
 show_screen() {
-    case $(dumpsys power 2>/dev/null </dev/null | grep -m 1 mWakefulness=) in
+    wakefulness || return 0
+    case $detail in
         '') ;;
-        *=Awake*) show screen on ;;
+        Awake) show screen on ;;
         *) show screen off ;;
     esac
 }

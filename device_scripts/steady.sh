@@ -8,7 +8,8 @@
 #         fixed_performance     clocks that the phone can hold for long (Android 11 and later)
 #         cores=F0              checks that programs can be kept on these cores, a hexadecimal mask
 #         background            checks that little else runs: load below half the cores, no app compilation
-# Reads:  settings, dumpsys power, $SYSFS (default /sys), $PROC (default /proc)
+#         battery               checks that there is charge enough for full clocks, and no battery saver
+# Reads:  settings, dumpsys power and battery, $SYSFS (default /sys), $PROC (default /proc)
 # Writes: DIR/journal: 'STEP OLD_VALUE' before a step changes anything; restore removes a line once that is undone
 # Exits:  0, also where steps were refused; 64 usage, 74 the journal cannot be written (then nothing was changed)
 #
@@ -62,10 +63,19 @@ stay_awake_restore() {
     quietly settings get global $stay_on && [ "$detail" = "$1" ]
 }
 
-# wakefulness: sets detail to Awake, Asleep, Dozing or Dreaming.
+# wakefulness: sets detail to Awake, Asleep, Dreaming or Dozing. Makers write mWakefulness= or getWakefulnessLocked()=,
+# some a number after it; where neither is there, the state of the display tells. The same as in describe.sh.
 wakefulness() {
-    detail=$(dumpsys power 2>/dev/null </dev/null | grep -m 1 mWakefulness=) || return 1
-    detail=${detail##*=}
+    detail=$(dumpsys power 2>/dev/null </dev/null |
+        grep -m 1 -e 'mWakefulness=' -e 'akefulnessLocked()=' -e 'Display Power: state=') || return 1
+    set -- ${detail#*=}
+    case ${1-} in
+        0 | OFF) detail=Asleep ;;
+        1 | ON) detail=Awake ;;
+        2) detail=Dreaming ;;
+        3 | DOZE*) detail=Dozing ;;
+        *) detail=${1-} ;;
+    esac
 }
 
 wake_available() {
@@ -140,6 +150,24 @@ background_apply() {
 }
 background_verify() {
     ! has pgrep || ! pgrep dex2oat >/dev/null 2>&1 || { detail="apps are being compiled (dex2oat)" && return 1; }
+}
+
+# Android's battery saver may turn itself on at 20 %, and makers hold the clocks back about there, too.
+battery_available() {
+    level=$(dumpsys battery 2>/dev/null </dev/null | grep -m 1 '^ *level: ') || level=
+    level=${level##*: } saver=
+    case $level in *[!0-9]*) level= ;; esac
+    ! has settings || ! quietly settings get global low_power || saver=$detail
+    detail=
+    [ -n "$level" ] || [ "$saver" = 1 ]
+}
+battery_apply() {
+    detail="${level:+at $level %}"
+    [ "$saver" != 1 ] || { detail="battery saver on${level:+, $level %}" && return 1; }
+    [ "$level" -ge 20 ]
+}
+battery_verify() {
+    :
 }
 
 # --- the journal ---
@@ -230,7 +258,7 @@ case $action in
         [ ! -e "$journal" ] || write_journal
         for word in "$@"; do
             case ${word%%=*} in
-                stay_awake | wake | fixed_performance | cores | background) ;;
+                stay_awake | wake | fixed_performance | cores | background | battery) ;;
                 *) fail 64 "there is no step '$word'" ;;
             esac
         done

@@ -17,10 +17,20 @@ DOWNLOADS = (
 """Where the official builds are. Only the latest is kept."""
 
 _CANNOT_START = {
-    "not executable|Exec format error|syntax error": "it is built for another kind of processor or system",
+    # The first that fits counts: the later ones are words that the earlier messages hold, too.
+    r"taskset: (?:inaccessible or )?not found|exec taskset: No such": "this phone has no taskset; leave --cores out",
+    # A shell that cannot execute it may read it as a script, whose lines it then counts.
+    r"not executable|Exec format error|[Ss]yntax error|benchmark_model(?:\[\d+\]|: \d+): ": (
+        "it is built for another kind of processor or system"
+    ),
+    "only position independent executables": "it is built for Android 4 and older; build it as PIE (link it with -pie)",
     "CANNOT LINK EXECUTABLE": "a library that it needs is missing, or it is built for a newer Android",
     "failed to set .*affinity": "the core mask names no core that this phone lets it use",
-    "Permission denied": "it is not executable, or lies where nothing may be executed; use a folder in /data/local/tmp",
+    "Text file busy": "it is still being written; run the same command again",
+    "Permission denied": (
+        "nothing may be executed in /data/local/tmp, as it is mounted noexec or the phone's policy forbids it "
+        "(`adb shell mount` tells which); take another phone, or have that lifted"
+    ),
     "No such file|not found": "it is not there, or needs a dynamic linker that is not there (a build for Linux)",
 }
 

@@ -88,6 +88,10 @@ class BenchmarkResult:
     first_inference_ms: float | None
     delegated: str
     """What the tool says of the delegate (on the CPU: XNNPACK): "all", "none", "part: 3 kernels", "unknown"."""
+    delegated_share: float | None
+    """The share of the graph's ops that the delegate executes; None where the tool does not tell."""
+    gpu_api: str
+    """What the GPU was driven through, "OpenCL" or "OpenGL"; "unknown" where the tool does not tell, "" off the GPU."""
     model_mb: float | None
     init_memory_mb: float | None
     """Memory that loading took."""
@@ -97,6 +101,14 @@ class BenchmarkResult:
     """Highest use of the whole process; needs `peak_memory`."""
     op_times: tuple[OpTime, ...]
     """Needs `op_profile`."""
+
+    @property
+    def delegate_kernels(self) -> int | None:
+        """Uninterrupted stretches of ops that the delegate executes; None where the tool does not tell."""
+        if self.delegated in ("all", "none"):
+            return int(self.delegated == "all")
+        digits = "".join(filter(str.isdigit, self.delegated))
+        return int(digits) if digits else None
 
 
 def flags(options: BenchmarkOptions) -> tuple[str, ...]:
@@ -139,7 +151,8 @@ def parse(output: str, code: int, options: BenchmarkOptions) -> BenchmarkResult:
         op_times = read_op_times(output) if options.op_profile else ()
     except MeasurementError as error:
         raise MeasurementError(f"{error}\n{tail(output)}") from None
-    delegated = _delegated(output, wanted or "XNNPACK") if wanted or options.xnnpack else "none"
+    name = wanted or "XNNPACK"
+    delegated = _delegated(output, name) if wanted or options.xnnpack else "none"
     if wanted and delegated != "all":
         raise UnsupportedGraphError(_not_whole(wanted, delegated) + "\n" + tail(output))
     first_us = timings.get("First inference")
@@ -149,6 +162,8 @@ def parse(output: str, code: int, options: BenchmarkOptions) -> BenchmarkResult:
         init_ms=timings["Init"] / 1e3 if "Init" in timings else _number(output, r"Initialized session in {}ms"),
         first_inference_ms=first_us / 1e3 if warmup and first_us is not None else None,
         delegated=delegated,
+        delegated_share=_delegated_share(output, name, delegated),
+        gpu_api=_gpu_api(output) if options.delegate == "gpu" else "",
         model_mb=_number(output, r"The input model file size \(MB\): {}"),
         init_memory_mb=_number(output, _FOOTPRINT + r"init={}"),
         overall_memory_mb=_number(output, _FOOTPRINT + r"init=\S+ overall={}"),
@@ -248,6 +263,23 @@ def _delegated(output: str, name: str) -> str:
         return "all"
     kernels = re.match(r".* w/ ([0-9]+) delegate kernels", output[applied.end() :])
     return f"part: {kernels[1]} kernels" if kernels else "part"
+
+
+def _delegated_share(output: str, name: str, delegated: str) -> float | None:
+    """Of ops. Only talkative builds count those of a part, as "Replacing 28 out of 31 node(s) with delegate"."""
+    if delegated in ("all", "none"):
+        return float(delegated == "all")
+    line = rf"Replacing ([0-9]{{1,9}}) out of ([0-9]{{1,9}}) node\(s\) with delegate \(TfLite{name}"
+    counted = re.search(line, output, re.IGNORECASE)
+    if delegated == "unknown" or counted is None or not 0 < int(counted[1]) < int(counted[2]):
+        return None
+    return int(counted[1]) / int(counted[2])
+
+
+def _gpu_api(output: str) -> str:
+    """The GPU delegate tries OpenCL and falls back to OpenGL, with other kernels and other times."""
+    found = set(re.findall(r"Initialized (Open[CG]L)-based API", output))
+    return "+".join(sorted(found)) or "unknown"
 
 
 def _not_whole(name: str, delegated: str) -> str:

@@ -23,7 +23,8 @@ from profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, Delegate
 from profiler.devices.base import Event, Report, RoundEnd, Visit, Waiting, check_loadable
 from profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError, UnsupportedGraphError
 from profiler.phone import session, steady
-from profiler.phone.conditions import Conditions
+from profiler.phone.conditions import Conditions, SkinWatch
+from profiler.phone.delegation import find_delegation
 from profiler.phone.holding import describe, held, leave, unit_of
 from profiler.phone.provision import Binary, find_binary
 from profiler.phone.rounds import Batch, RoundReader
@@ -91,7 +92,12 @@ class PhoneDevice:
         self._program = binary.content
         self._put_program()
         self.steps = self._steady()
-        self._start, self._boot_id = self._conditions(), self.description.boot_id
+        self._begin()
+        self._delegation = find_delegation(
+            self._workspace, self.description, self._options, self._dtype, self._mask, self._retry
+        )
+        if self._delegation.remark and self._options.xnnpack:
+            self.report(f"{self.connection.address}: {self._delegation.remark}")
         self.setup = self._describe_setup(binary)
 
     def _put_program(self) -> None:
@@ -101,14 +107,25 @@ class PhoneDevice:
     def _steady(self) -> list[steady.StepOutcome]:
         """Undoes what an interrupted campaign left changed, then keeps the phone awake and its clocks steady."""
         steady.restore(self.connection, self._workspace.directory)
-        steps = ["wake", "stay_awake", "fixed_performance", "background"]
+        steps = ["wake", "stay_awake", "fixed_performance", "background", "battery"]
         if self._mask:
             steps.append(f"cores={self._mask}")
-        return steady.apply(self.connection, self._workspace.directory, steps)
+        outcomes = steady.apply(self.connection, self._workspace.directory, steps)
+        for outcome in outcomes:
+            if outcome.state == "refused":
+                self.report(f"{self.connection.address}: {outcome.report}")
+        return outcomes
 
     def _describe_setup(self, binary: Binary) -> Setup:
         held_mode = _state(self.steps, "fixed_performance")
-        return describe_setup(self.description, binary, self._options, self._mask, self._dtype, held_mode, self._unit)
+        return describe_setup(
+            self.description, binary, self._options, self._mask, self._dtype, held_mode, self._unit, self._delegation
+        )
+
+    def _begin(self) -> None:
+        """What later conditions are compared with, since this boot."""
+        self._start, self._boot_id, self._skin = self._conditions(), self.description.boot_id, SkinWatch()
+        self._is_settled = False
 
     def _conditions(self) -> Conditions:
         result = self._workspace.run(self._workspace.command("conditions.sh"), "read the phone's conditions")
@@ -158,7 +175,9 @@ class PhoneDevice:
         for _ in range(MOST_IN_VAIN):
             self._send_models()
             # Another name keeps these runs from being recovered as measurements.
-            reader = RoundReader(options, f"{self.setup.key}-ops", self._start, self.max_thermal_status)
+            reader = RoundReader(
+                options, f"{self.setup.key}-ops", self._start, self.max_thermal_status, check=self._delegation.check
+            )
             visits = [[Visit(key, 20, 5) for key in missing[i : i + 50]] for i in range(0, len(missing), 50)]
             for _ in Batch(self._workspace, reader, visits, time.time(), self._retry).run(self._mask):
                 pass
@@ -168,7 +187,9 @@ class PhoneDevice:
                 return
 
     def _reader(self) -> RoundReader:
-        return RoundReader(self._options, self.setup.key, self._start, self.max_thermal_status, self._cores)
+        return RoundReader(
+            self._options, self.setup.key, self._start, self.max_thermal_status, self._cores, self._delegation.check
+        )
 
     def recovered(self) -> Iterator[Event]:
         self._check_open()
@@ -243,20 +264,28 @@ class PhoneDevice:
                 f"{_state(steps, name)}, was {_state(self.steps, name)} before; run the same command again"
             )
         self.steps = steps
-        self._start, self._boot_id = self._conditions(), self.description.boot_id
+        self._begin()
 
     def _cool_down(self) -> Iterator[Event]:
-        """Waits until the phone is as fit as at the start."""
-        until_s = time.monotonic() + COOL_DOWN_S
+        """Waits until the phone is fit."""
+        began_s = time.monotonic()
+        rest_c = self._skin.rest_c
         while reason := self._retry(self._unfit):
-            if time.monotonic() > until_s:
+            waited_s = time.monotonic() - began_s
+            # A skin that cools down ends its wait itself; the rest may never end.
+            if waited_s > COOL_DOWN_S and not self._skin.is_cooling:
                 raise DeviceError(
                     f"{self.connection.address}: not fit to be timed even after {COOL_DOWN_S / 60:.0f} minutes "
                     f"({reason}); put it in a cool place, out of its case, turn battery saving off, and run the same "
                     "command again"
                 )
-            yield Waiting(f"cooling: {reason}")
+            yield Waiting(f"cooling: {reason}", waited_s, None if self._skin.is_cooling else COOL_DOWN_S)
             time.sleep(POLL_S)
+        if self._skin.rest_c not in (None, rest_c):
+            self.report(
+                f"{self.connection.address}: its skin stays at {self._skin.rest_c:.1f} degC even at rest, so it is "
+                "measured warm; in a cooler place, out of its case, times vary less"
+            )
 
     def _unfit(self) -> str | None:
         """Why the phone is to be left alone for now. Looking renews the claim on it."""
@@ -265,7 +294,13 @@ class PhoneDevice:
         if conditions.reboot_reason(self._start):
             self._resume()
             conditions = self._conditions()
-        return conditions.hot_reason(self._start, self.max_thermal_status, self._cores)
+        hot = conditions.hot_reason(self._start, self.max_thermal_status, self._cores)
+        # As long as Android itself calls it hot, its skin does not come to rest.
+        warm = self._skin.reason(None if hot else conditions.number("skin_c"), time.monotonic())
+        if not (hot or warm or self._is_settled):
+            # One that was plugged in hot may have been capped then: the first fit reading is the measure.
+            self._start, self._is_settled = conditions, True
+        return hot or warm
 
     def _check_open(self) -> None:
         if not self._is_open:

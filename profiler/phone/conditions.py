@@ -6,8 +6,15 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+COOL_C = 35.0
+"""Below this, a skin sensor is no reason to wait: makers' own lowest limits are 36 to 50 degC, as phones tell them in
+`dumpsys thermalservice`."""
+
 WARMER_K = 2.0
-"""A skin sensor that is this much warmer than at the start says that the phone does not get rid of its heat."""
+"""A skin that is this much warmer than when it last came to rest says that the phone does not get rid of its heat."""
+
+FALL_K, SETTLE_S = 0.5, 120.0
+"""A skin that does not fall by so much within this time is at rest. It lags behind the processor by a minute or so."""
 
 REBOOT_SLACK_S = 5.0
 """Two clocks are read a moment apart, and some phones round them."""
@@ -52,15 +59,10 @@ class Conditions:
         return f"thermal status {status:.0f} ({name})"
 
     def hot_reason(self, start: Conditions, limit_status: int = 0, cores: Collection[int] | None = None) -> str | None:
-        """Why the phone is not fit to be timed, compared with the reading at the start, or None when it is: a thermal
-        status above the limit, a skin sensor 2 K warmer, or a new cap on the frequency of one of these cores (None:
-        of any)."""
-        if reason := self.status_reason(limit_status):
-            return reason
-        skin_c, start_c = self.number("skin_c"), start.number("skin_c")
-        if skin_c is not None and start_c is not None and skin_c - start_c >= WARMER_K:
-            return f"skin at {skin_c:.1f} degC, {skin_c - start_c:.1f} K warmer than at the start"
-        return self.capped_reason(start, cores)
+        """Why what is timed now must not count, or None when it may: a thermal status above the limit, or a cap on the
+        frequency of one of these cores (None: of any) that was not there at the start. A warm skin alone is no reason:
+        the clocks are full."""
+        return self.status_reason(limit_status) or self.capped_reason(start, cores)
 
     def capped_reason(self, start: Conditions, cores: Collection[int] | None = None) -> str | None:
         """Which of these cores are capped more than they were at the start, or None."""
@@ -78,6 +80,40 @@ class Conditions:
         if now_s is None or start_s is None or now_s > start_s - REBOOT_SLACK_S:
             return None
         return f"the phone rebooted {now_s:.0f} s ago"
+
+
+class SkinWatch:
+    """Says whether a phone should cool down, by its skin: as long as it is warm and waiting makes it cooler.
+
+    No first reading is a measure, for a phone may be plugged in cold or hot: one from a cold room warms up once and for
+    all, one from a charger has yet to cool down. Nor is any temperature too hot in itself, as some makers call a sensor
+    beside the processor skin, and the room may be hot: what stays warm at rest is measured as it is, and the thermal
+    status and the frequency caps judge each round.
+    """
+
+    def __init__(self) -> None:
+        self.rest_c: float | None = None
+        """Where a warm skin came to rest last; None as long as it never did."""
+        self._low_c = math.inf
+        self._since_s = 0.0
+
+    @property
+    def is_cooling(self) -> bool:
+        """Whether the last reading was a reason to wait. Such a wait ends: it lasts as long as the skin falls."""
+        return self._low_c < math.inf
+
+    def reason(self, skin_c: float | None, now_s: float) -> str | None:
+        """Why to wait and read again, or None. `now_s` is any steady clock's."""
+        limit_c = max(COOL_C, (self.rest_c or -math.inf) + WARMER_K)
+        if skin_c is None or skin_c < limit_c:
+            self._low_c = math.inf
+            return None
+        if skin_c <= self._low_c - FALL_K:
+            self._low_c, self._since_s = skin_c, now_s
+        if now_s - self._since_s < SETTLE_S:
+            return f"skin at {skin_c:.1f} degC, needs to be below {limit_c:.1f} degC or to come to rest"
+        self.rest_c, self._low_c = skin_c, math.inf
+        return None
 
 
 def _value(key: str, text: str) -> float | str:

@@ -63,7 +63,11 @@ class PhoneDescription:
             key.strip(): value.strip() for key, mark, value in (li.partition("=") for li in text.splitlines()) if mark
         }
         count = _integer(values.get("cores", ""))
-        abis = tuple(filter(None, values.get("ro.product.cpu.abilist", "").split(",")))
+        # Before Android 5 there was no list.
+        listed = values.get("ro.product.cpu.abilist") or ",".join(
+            values.get(f"ro.product.cpu.{key}", "") for key in ("abi", "abi2")
+        )
+        abis = tuple(filter(None, listed.split(",")))
         if not count or not abis:
             missing = "the number of its cores" if abis else "which programs it runs (ro.product.cpu.abilist)"
             raise DeviceError(f"this does not describe an Android phone, as it does not tell {missing}: {text[:500]!r}")

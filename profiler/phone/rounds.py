@@ -24,10 +24,19 @@ T = TypeVar("T")
 
 VISIT_TIMEOUT_S = 60
 SILENCE_S = VISIT_TIMEOUT_S + 30.0
+PROBE = "probe"
+"""The setup's key in sessions that find out what the setup is."""
+
 HINTS = {
     session.NO_SPACE: "; free some of the phone's storage",
     session.BUSY: "; wait for the other one to end",
 }
+
+
+class Check(Protocol):
+    """Raises MeasurementError or UnsupportedGraphError where a result is of another setup."""
+
+    def __call__(self, result: BenchmarkResult) -> None: ...
 
 
 class Retry(Protocol):
@@ -50,8 +59,10 @@ class RoundReader:
         start: Conditions,
         max_thermal_status: int = 0,
         cores: Collection[int] | None = None,
+        check: Check = lambda result: None,
     ) -> None:
         """`cores` are those that the program may run on, None for all."""
+        self.check = check
         self.options, self.setup_key = options, setup_key
         self.start, self.max_thermal_status, self.cores = start, max_thermal_status, cores
         self.results: dict[str, BenchmarkResult] = {}
@@ -66,7 +77,7 @@ class RoundReader:
     def read(self, event: session.Event) -> Iterator[Event]:
         """Nothing for a session of another setup."""
         if isinstance(event, session.SessionBegin):
-            self.is_foreign = event.setup not in (self.setup_key, f"{self.setup_key}-ops")
+            self.is_foreign = event.setup not in (self.setup_key, f"{self.setup_key}-ops", PROBE)
             self._session = event if event.setup == self.setup_key else None
         elif self._session is None:
             return
@@ -87,6 +98,7 @@ class RoundReader:
     def _timing(self, visit: session.VisitDone) -> Timing:
         try:
             result = parse(visit.output, visit.code, self.options)
+            self.check(result)
         except (MeasurementError, UnsupportedGraphError) as error:
             return Timing(visit.key, error)
         self.results[visit.key] = result
@@ -100,13 +112,10 @@ class RoundReader:
         self._round = None
         # A round's place keeps times apart that the phone's clock, of 10 ms, does not.
         started_at = begin.stamp + max(0.0, started.uptime_s - begin.uptime_s) + 1e-4 * self.begun
-        redo = self._unfit(started.conditions) or self._unfit(conditions)
-        return RoundEnd(started_at, conditions.values, redo)
-
-    def _unfit(self, conditions: Conditions) -> str:
-        """Why a round under these conditions must not count. A warm skin alone is no reason: the clocks were full."""
-        status = conditions.status_reason(self.max_thermal_status)
-        return status or conditions.capped_reason(self.start, self.cores) or ""
+        reasons = (
+            one.hot_reason(self.start, self.max_thermal_status, self.cores) for one in (started.conditions, conditions)
+        )
+        return RoundEnd(started_at, conditions.values, next(filter(None, reasons), ""))
 
 
 class Batch:
@@ -191,5 +200,7 @@ def details(result: BenchmarkResult) -> dict[str, float]:
         "memory_mb": result.overall_memory_mb,
         "peak_memory_mb": result.peak_memory_mb,
         "model_mb": result.model_mb,
+        "delegated_share": result.delegated_share,
+        "delegate_kernels": result.delegate_kernels,
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from archspace.records import Setup
 from profiler.benchmark_tool import BenchmarkOptions
+from profiler.phone.delegation import Delegation
 from profiler.phone.description import PhoneDescription
 from profiler.phone.provision import Binary
 from profiler.phone.topology import core_summary
@@ -17,6 +18,7 @@ def describe_setup(
     dtype: str,
     fixed_performance: str,
     unit: str,
+    delegation: Delegation,
 ) -> Setup:
     """The setup under which that phone's records stand. `mask` is the core mask in hexadecimal, '' for none,
     `fixed_performance` held, refused or unavailable, `unit` a name for this very phone: two of one model differ."""
@@ -26,15 +28,17 @@ def describe_setup(
         "benchmark_model": binary.kind,
         "benchmark_model_sha256": binary.sha256,
         "cores": core_summary(phone),
+        "delegated": delegation.delegated,
         "fixed_performance": fixed_performance,
         "governor": " ".join(sorted(set(phone.governors))),
         "kernel": phone.kernel,
         "unit": unit,
     }
-    on_cpu = "xnnpack" if options.xnnpack else "none"
+    if delegation.gpu_api:
+        details["gpu_api"] = delegation.gpu_api
     return Setup(
         device=f"{phone.manufacturer} {phone.model}", processor=phone.soc, os=f"Android {phone.release}",
         runtime="tflite", runtime_version=binary.sha256[:12],
-        delegate=on_cpu if options.delegate == "cpu" else options.delegate,
+        delegate=delegation.delegate,
         threads=options.threads, core_mask=mask, dtype=dtype, details=tuple(details.items()),
     )  # fmt: skip

@@ -21,6 +21,7 @@ _REMEDIES = {
     "fixed_performance": "clocks will vary more, so more rounds are needed; keep the phone cool and out of its case",
     "cores": "turn the screen on and the battery saver off, or choose other cores",
     "background": "let the phone finish its updates and close its apps; until then, more rounds are needed",
+    "battery": "charge it and turn the battery saver off; until then, the clocks are held back and times are too long",
 }
 
 
@@ -57,9 +58,9 @@ def parse_outcomes(text: str) -> list[StepOutcome]:
 
 
 def apply(connection: AdbConnection, directory: str, steps: Sequence[str]) -> list[StepOutcome]:
-    """Applies wake, stay_awake, fixed_performance, cores=MASK and background, or some of them, in this order: staying
-    awake wakes the screen, too, so the screen's old state is read first. What steps change is journaled on the phone
-    before. Raises DeviceError when that fails."""
+    """Applies wake, stay_awake, fixed_performance, cores=MASK, background and battery, or some of them, in this order:
+    staying awake wakes the screen, too, so the screen's old state is read first. What steps change is journaled on the
+    phone before. Raises DeviceError when that fails."""
     return _run(connection, directory, "apply", steps)
 
 

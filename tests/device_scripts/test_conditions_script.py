@@ -47,10 +47,21 @@ def test_the_battery_service_knows_charge_power_and_temperature(phone: ToyboxPho
     assert (found["battery"], found["powered"], found["battery_c"]) == (100.0, "usb", 27.4)
 
 
-def test_a_battery_log_below_the_state_is_not_the_state(phone: ToyboxPhone, shell: str) -> None:
-    phone.dumps("battery", "battery_samsung.txt")
+@pytest.mark.parametrize(
+    ("golden", "expected"),
+    [
+        ("battery_samsung.txt", (75.0, "none", 35.7)),  # with a log of other values below
+        ("battery_samsung_usb.txt", (100.0, "usb", 30.9)),
+        ("battery_android_7_tablet.txt", (19.0, "ac", 27.5)),
+        ("battery_phone_2025.txt", (67.0, "none", 33.7)),
+    ],
+)
+def test_a_battery_s_state_is_read_whatever_else_a_maker_lists(
+    phone: ToyboxPhone, shell: str, golden: str, expected: tuple[float, str, float]
+) -> None:
+    phone.dumps("battery", golden)
     found = values(phone, shell)
-    assert (found["battery"], found["powered"], found["battery_c"]) == (75.0, "none", 35.7)
+    assert (found["battery"], found["powered"], found["battery_c"]) == expected
 
 
 def test_cores_tell_their_frequencies_and_caps(phone: ToyboxPhone, shell: str) -> None:

@@ -14,6 +14,18 @@ from profiler.phone.steady import StepOutcome, parse_outcomes
 
 ALL = ("wake", "stay_awake", "fixed_performance", "cores=3", "background")
 
+POWER_FORMS = {
+    "name": ("  mWakefulness=STATE\n", "Awake", "Asleep"),
+    "samsung": ("  getWakefulnessLocked()=STATE\n", "Awake", "Asleep"),
+    "number": ("  mWakefulness=STATE\n", "1", "0"),
+    "number of a function": ("  getWakefulnessLocked()=STATE\n", "1", "3"),
+    "display alone": ("Display Power: state=STATE\n", "ON", "OFF"),
+    "name before display": ("  mWakefulness=STATE\nDisplay Power: state=ON\n", "Awake", "Dreaming"),
+}
+"""The lines of `dumpsys power`, and the words for a lit and a dark screen."""
+
+NAMES = {"2": "Dreaming", "3": "Dozing"}
+
 
 def apply(phone: ToyboxPhone, shell: str, *steps: str) -> dict[str, StepOutcome]:
     text = phone.text(shell, "steady.sh", "apply", phone.directory, *steps)
@@ -77,6 +89,36 @@ def test_a_screen_that_was_on_stays_on(phone: ToyboxPhone, shell: str) -> None:
     assert apply(phone, shell, "wake")["wake"].state == "held"
     assert restore(phone, shell) == []
     assert wakefulness(phone) == "Awake"
+
+
+@pytest.mark.parametrize("form", POWER_FORMS)
+def test_a_dark_screen_is_lit_and_darkened_again_however_the_phone_tells_its_state(
+    phone: ToyboxPhone, shell: str, form: str
+) -> None:
+    line, awake, dark = POWER_FORMS[form]
+    (phone.state / "power_form").write_text(line)
+    (phone.state / "power_words").write_text(f"{awake} {dark}\n")
+    (phone.state / "wakefulness").write_text(f"{dark}\n")
+    assert "screen=off\n" in phone.text(shell, "describe.sh")
+    outcome = apply(phone, shell, "wake", "stay_awake")["wake"]
+    assert (outcome.state, outcome.detail, wakefulness(phone)) == ("held", "Awake", awake)
+    assert "screen=on\n" in phone.text(shell, "describe.sh")
+    assert {one.step for one in restore(phone, shell)} == {"stay_awake", "wake"}
+    assert wakefulness(phone) == dark
+
+
+@pytest.mark.parametrize("word", ["2", "3", "Dreaming", "Dozing"])
+def test_a_phone_that_dreams_or_dozes_is_woken(phone: ToyboxPhone, shell: str, word: str) -> None:
+    (phone.state / "wakefulness").write_text(f"{word}\n")
+    assert "screen=off\n" in phone.text(shell, "describe.sh")
+    assert apply(phone, shell, "wake")["wake"].state == "held"
+    assert journal(phone) == [f"wake {NAMES.get(word, word)} 11111111-aaaa"]
+
+
+def test_a_phone_that_hides_its_screens_state_has_no_step_for_it(phone: ToyboxPhone, shell: str) -> None:
+    (phone.state / "power_form").write_text("  mWakeLockSummary=0x0\n")
+    assert "screen=" not in phone.text(shell, "describe.sh")
+    assert apply(phone, shell, "wake")["wake"].state == "unavailable"
 
 
 def test_after_a_reboot_settings_are_restored_and_the_screen_is_left_alone(sleeping: ToyboxPhone, shell: str) -> None:
@@ -173,6 +215,46 @@ def test_a_phone_that_compiles_apps_is_refused(sleeping: ToyboxPhone, shell: str
         finally:
             os.killpg(job.pid, signal.SIGKILL)
     assert (outcome.state, outcome.detail) == ("refused", "apps are being compiled (dex2oat)")
+
+
+@pytest.mark.parametrize(
+    ("level", "saver", "state", "detail"),
+    [
+        (87, None, "held", "at 87 %"),
+        (20, "0", "held", "at 20 %"),
+        (19, "0", "refused", "at 19 %"),
+        (5, None, "refused", "at 5 %"),
+        (87, "1", "refused", "battery saver on, 87 %"),
+        (None, "1", "refused", "battery saver on"),
+        (None, "0", "unavailable", ""),
+    ],
+)
+def test_a_battery_that_is_low_or_saved_is_refused(
+    phone: ToyboxPhone, shell: str, level: int | None, saver: str | None, state: str, detail: str
+) -> None:
+    if level is not None:
+        text = f"Current Battery Service state:\n  present: true\n  level: {level}\n  scale: 100\n"
+        (phone.state / "dumpsys.battery").write_text(text)
+    if saver is not None:
+        (phone.state / "setting.low_power").write_text(f"{saver}\n")
+    outcome = apply(phone, shell, "battery")["battery"]
+    assert (outcome.state, outcome.detail) == (state, detail)
+    assert journal(phone) == []
+
+
+@pytest.mark.parametrize(
+    ("golden", "state"),
+    [
+        ("battery_usb.txt", "held"),
+        ("battery_samsung.txt", "held"),
+        ("battery_samsung_usb.txt", "held"),
+        ("battery_android_7_tablet.txt", "refused"),
+        ("battery_phone_2025.txt", "held"),
+    ],
+)
+def test_real_batteries_are_charged_or_not(phone: ToyboxPhone, shell: str, golden: str, state: str) -> None:
+    phone.dumps("battery", golden)
+    assert apply(phone, shell, "battery")["battery"].state == state
 
 
 def test_without_room_for_the_journal_nothing_is_changed(sleeping: ToyboxPhone, shell: str) -> None:

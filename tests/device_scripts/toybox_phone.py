@@ -34,9 +34,9 @@ STUBS = {
     "dumpsys": """
         [ ! -f "$STATE/hang.$1" ] || sleep 60
         if [ "$1" = power ]; then
-            printf 'POWER MANAGER (dumpsys power)\\n\\n  mDirty=0x0\\n  mWakefulness='
-            cat "$STATE/wakefulness"
-            printf '  mWakefulnessChanging=false\\n'
+            printf 'POWER MANAGER (dumpsys power)\\n\\nPower Manager State:\\n  mDirty=0x0\\n'
+            sed "s/STATE/$(cat "$STATE/wakefulness")/" "$STATE/power_form"
+            printf '  mWakefulnessChanging=false\\n  mIsPowered=true\\n'
         elif [ -f "$STATE/dumpsys.$1" ]; then
             cat "$STATE/dumpsys.$1"
         else
@@ -53,10 +53,12 @@ STUBS = {
     "svc": """
         [ ! -f "$STATE/deny.svc" ] || exit 0
         keep 15 setting.stay_on_while_plugged_in
-        keep Awake wakefulness""",
+        read -r awake asleep <"$STATE/power_words"
+        keep "$awake" wakefulness""",
     "input": """
         [ ! -f "$STATE/deny.input" ] || exit 0
-        case $2 in KEYCODE_WAKEUP) keep Awake wakefulness ;; KEYCODE_SLEEP) keep Asleep wakefulness ;; esac""",
+        read -r awake asleep <"$STATE/power_words"
+        case $2 in KEYCODE_WAKEUP) keep "$awake" wakefulness ;; KEYCODE_SLEEP) keep "$asleep" wakefulness ;; esac""",
     "cmd": """
         cat >/dev/null # reads standard input, as the real one does
         if [ -f "$STATE/deny.cmd" ]; then echo 'Failed to set FIXED_PERFORMANCE mode' >&2; exit 255; fi
@@ -81,6 +83,8 @@ class ToyboxPhone:
         for name, body in STUBS.items():
             self.tool(name, f'{KEEP}\necho "{name} $*" >>"$STATE/calls"\n{body}')
         (self.state / "wakefulness").write_text("Awake\n")
+        (self.state / "power_form").write_text("  mWakefulness=STATE\n")
+        (self.state / "power_words").write_text("Awake Asleep\n")
         self.set_property("ro.build.version.sdk", "34")
         self.set_uptime(1000.25, "11111111-aaaa")
         (self.proc / "loadavg").write_text("0.53 0.40 0.30 1/900 4242\n")

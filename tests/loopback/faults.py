@@ -16,6 +16,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "no_runs": (),  # the runs end before the first: count=0, 0
     "not_executable": (),  # "Permission denied", as of a file without its x bit: 126
     "fails": ("message",),  # prints ERROR: message and "Benchmarking failed.", 1
+    "no_xnnpack": (),  # XNNPACK takes nothing of the model: TFLite's own kernels run all of it
+    "no_opencl": (),  # there is no OpenCL library: the GPU delegate falls back to OpenGL
     "slow": ("factor",),  # each run takes `factor` times as long
     "clock_jump": ("seconds",),  # the clock steps by so much in the middle of the runs; back: they last so much longer
     "heat": ("status", "temperatures"),  # the phone is that hot from the middle of the runs on

@@ -9,10 +9,16 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-NEEDED = ("unshare", "nsenter", "mount", "chroot", "setpriv", "mksh", "toybox")
+PACKAGES = {
+    "unshare": "util-linux", "nsenter": "util-linux", "mount": "mount", "chroot": "coreutils", "setpriv": "util-linux",
+    "mksh": "mksh", "toybox": "toybox",
+}  # fmt: skip
+"""Program -> the Debian package that holds it."""
+
 BOOT_TIMEOUT_S = 30.0
 
 # The shell's own /proc is still the host's here, so that the first number of its stat is the host's process id. It is
@@ -29,12 +35,15 @@ exec chroot . /system/bin/sh -c 'trap "" CHLD; echo "$0"; exec /system/bin/toybo
 @functools.cache
 def loopback_unavailable() -> str | None:
     """Why no loopback phone can run here, None where it can."""
-    missing = [tool for tool in NEEDED if shutil.which(tool) is None]
+    if sys.platform != "linux":
+        return f"it needs Linux, this is {sys.platform}"
+    missing = [tool for tool in PACKAGES if shutil.which(tool) is None]
     if missing:
-        return f"no {', '.join(missing)} here (Debian: apt install util-linux mksh toybox)"
+        packages = " ".join(sorted({PACKAGES[tool] for tool in missing}))
+        return f"{', '.join(missing)} is missing; on Debian and Ubuntu: sudo apt install {packages}"
     probe = subprocess.run([*_unshare(first=True, boottime_s=0), "true"], capture_output=True, text=True, timeout=30)
     if probe.returncode:
-        return f"no namespaces here: {probe.stderr.strip()}"
+        return f"this system allows no namespaces here ({probe.stderr.strip()}); try it as root, outside a container"
     return None
 
 
@@ -122,3 +131,8 @@ class Namespace:
         for pin in self._pins:
             os.close(pin)
         self._pins = []
+
+
+if __name__ == "__main__":
+    if reason := loopback_unavailable():
+        sys.exit(f"A phone cannot run on this computer: {reason}")

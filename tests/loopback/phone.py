@@ -64,6 +64,7 @@ class LoopbackPhone(PhoneState):
         root: a folder of its own for the phone's files; may be missing or empty.
         properties: what getprop says; sdk below 29 has no thermal service, below 30 no fixed performance mode.
         data_mb: size of /data, a tmpfs then, so that it can be full; None: as much as the host's disk has.
+        data_options: how that tmpfs is mounted, as "mode=0771,noexec".
         cores_khz: maximum frequency of each core; None: as many cores as the host has, so that every mask is valid.
         uptime_s: seconds since boot at the start; `reboot` begins at 0.
     """
@@ -74,6 +75,7 @@ class LoopbackPhone(PhoneState):
         *,
         properties: Mapping[str, str] = PIXEL_8,
         data_mb: int | None = None,
+        data_options: str = "mode=0771",
         cores_khz: Sequence[int] | None = None,
         uptime_s: float = 7200.0,
     ) -> None:
@@ -81,7 +83,7 @@ class LoopbackPhone(PhoneState):
         cores_khz = tuple(cores_khz or tree.pixel_8_cores(os.cpu_count() or 1))
         tree.build(folder, cores_khz)
         super().__init__(folder, properties, cores_khz)
-        self._namespace = Namespace(folder, tree.mounts(folder, data_mb), tree.boot_mounts())
+        self._namespace = Namespace(folder, tree.mounts(folder, data_mb, data_options), tree.boot_mounts())
         self._namespace.boot(uptime_s)
         try:
             self._server = ServerProcess(folder, log=root / "litert_server.log")

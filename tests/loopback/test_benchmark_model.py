@@ -187,6 +187,24 @@ def test_a_gpu_that_refuses_an_op_takes_the_rest_or_fails(phone):
     assert text.endswith("ERROR: Disallowed CPU fallback detected.\nERROR: Benchmarking failed.\n")
 
 
+def test_without_opencl_the_gpu_falls_back_to_opengl(phone):
+    phone.fault("no_opencl")
+    text, code = tool(phone, f"{QUICK} --use_gpu=true --require_full_delegation=true")
+    phone.clear_faults()
+    assert code == 0
+    assert "ERROR: Falling back to OpenGL\nINFO: Initialized OpenGL-based API.\n" in text
+    assert "OpenCL-based" not in text
+
+
+def test_without_xnnpack_the_ops_run_on_their_own_and_the_tool_says_so(phone):
+    phone.fault("no_xnnpack")
+    text, code = tool(phone, f"{QUICK} --use_xnnpack=true --enable_op_profiling=true")
+    phone.clear_faults()
+    assert code == 0
+    assert "Though XNNPACK delegate is explicitly applied, the model graph will not be executed by the" in text
+    assert [row[0] for row in op_rows(text)[1:]] == ["CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "ADD"]
+
+
 def test_a_second_delegate_gets_what_the_first_leaves(phone):
     text, _ = tool(phone, f"{QUICK} --use_gpu=true --use_nnapi=true")
     assert "INFO: Going to apply 2 delegates one after another.\n" in text

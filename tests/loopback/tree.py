@@ -53,7 +53,7 @@ def python_home() -> Path:
     return Path(os.path.realpath(sys.base_prefix))
 
 
-def mounts(tree: Path, data_mb: int | None) -> list[str]:
+def mounts(tree: Path, data_mb: int | None, data_options: str = "mode=0771") -> list[str]:
     """Shell lines, run in the tree, that show the host's libraries and devices there."""
     # Root of a user namespace may not change the flags of a foreign mount, and has no rights on it anyway.
     bind = "mount -o bind,ro" if os.geteuid() == 0 else "mount --bind"
@@ -63,7 +63,7 @@ def mounts(tree: Path, data_mb: int | None) -> list[str]:
     lines += [f"mount --bind /dev/{device} ./dev/{device}" for device in DEVICES]
     lines.append("mount -o bind,noexec ./sdcard ./sdcard")
     if data_mb is not None:
-        lines.append(f"mount -t tmpfs -o size={data_mb}m,mode=0771 tmpfs ./data")
+        lines.append(f"mount -t tmpfs -o size={data_mb}m,{data_options} tmpfs ./data")
         lines.append("mkdir ./data/local ./data/local/tmp && chmod 0771 ./data/local ./data/local/tmp")
     return lines
 

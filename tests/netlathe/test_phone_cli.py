@@ -96,7 +96,7 @@ def test_when_one_of_two_phones_is_lost_the_other_finishes(daemon, space, tmp_pa
     monkeypatch.setattr("profiler.devices.adb.RECONNECT_S", 0.2)
     other = {**PIXEL_8, "ro.serialno": "OTHER", "ro.product.model": "Pixel 9"}
     with LoopbackPhone(tmp_path / "other", properties=other) as phone, AdbDaemon(phone) as second:
-        phone.fault("wrong_tool")
+        phone.fault("wrong_tool", when=range(3, 1000))  # once the setup is known
         message = refusal(*profile(daemon, space, tmp_path / "p.sqlite", "--device", second.address))
     assert second.address in message
     assert f"finished and kept: {daemon.address}" in message

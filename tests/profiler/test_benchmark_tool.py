@@ -227,6 +227,47 @@ def test_what_is_delegated_is_recorded(name, options, delegated):
 
 
 @pytest.mark.parametrize(
+    ("name", "options", "share", "kernels"),
+    [
+        ("x86_litert2026_cpu_xnnpack_true.txt", CPU, 1.0, 1),
+        ("gpu_and_nnapi_2025.txt", GPU, 1.0, 1),
+        ("xnnpack_partial_am62.txt", CPU, None, 1),
+        ("gpu_not_built_in_2021.txt", CPU, None, 22),
+        ("x86_tf2.14.1_cpu.txt", CPU, None, None),
+        ("x86_tf2.14.1_cpu.txt", BenchmarkOptions(xnnpack=False), 0.0, 0),
+    ],
+)
+def test_how_much_is_delegated_is_a_number_where_the_tool_tells(name, options, share, kernels):
+    result = parse(*log(name), options)
+    assert (result.delegated_share, result.delegate_kernels) == (share, kernels)
+
+
+def test_the_share_of_a_part_is_that_of_its_own_delegate_and_only_if_it_was_applied():
+    text, code = log("xnnpack_partial_am62.txt")
+    counted = "VERBOSE: Replacing {} out of 64 node(s) with delegate ({}) node, yielding 1 partitions for subgraph 0.\n"
+    own, other = counted.format(48, "TfLiteXNNPackDelegate"), counted.format(16, "TfLiteGpuDelegateV2")
+    assert parse(other + own + text, code, CPU).delegated_share == 0.75
+    assert parse(counted.format(64, "TfLiteXNNPackDelegate") + text, code, CPU).delegated_share is None
+    refused = "Though XNNPACK delegate is explicitly applied, the model graph will not be executed by the delegate."
+    result = parse(own + re.sub("Explicitly applied.*", refused, text), code, CPU)
+    assert (result.delegated, result.delegated_share, result.delegate_kernels) == ("none", 0.0, 0)
+
+
+def test_the_gpu_s_api_is_read_and_a_fall_back_shows():
+    text, code = log("02_gpu_opencl_full_delegation_2020.txt")
+    opencl = "INFO: Initialized OpenCL-based API.\n"
+    fallen = (
+        'ERROR: Can not open OpenCL library on this device - dlopen failed: library "libOpenCL.so" not found\n'
+        "ERROR: Falling back to OpenGL\nINFO: Initialized OpenGL-based API.\n"
+    )
+    assert parse(text, code, GPU).gpu_api == "OpenCL"
+    assert parse(text.replace(opencl, fallen), code, GPU).gpu_api == "OpenGL"
+    assert parse(text.replace(opencl, opencl + fallen), code, GPU).gpu_api == "OpenCL+OpenGL"
+    assert parse(text.replace(opencl, ""), code, GPU).gpu_api == "unknown"
+    assert parse(*log("x86_litert2026_cpu_xnnpack_true.txt"), CPU).gpu_api == ""
+
+
+@pytest.mark.parametrize(
     ("name", "options", "reason"),
     [
         ("gpu_and_nnapi_2025.txt", NNAPI, "executes nothing"),
@@ -290,7 +331,15 @@ def test_a_build_without_gpu_support_is_a_matter_of_the_tool():
         ("/system/bin/sh: ./benchmark_model: not executable: 64-bit ELF file\n", 126, "another kind of processor"),
         ("timeout: exec ./benchmark_model: Exec format error\n", 126, "another kind of processor"),
         ("./benchmark_model[1]: syntax error: unexpected '('\n", 1, "another kind of processor"),
-        ("/system/bin/sh: can't execute: Permission denied\n", 126, "/data/local/tmp"),
+        ('/data/local/tmp/netlathe/benchmark_model: 1: Syntax error: "(" unexpected\n', 2, "another kind of processor"),
+        ("/data/local/tmp/netlathe/benchmark_model: 1: ELF: not found\n", 127, "another kind of processor"),
+        ("/system/bin/sh: benchmark_model: can't execute: Permission denied\n", 126, "mounted noexec or the phone's"),
+        ("timeout: exec /data/local/tmp/netlathe/benchmark_model: Permission denied\n", 126, "mounted noexec or the"),
+        ("taskset: exec /data/local/tmp/netlathe/benchmark_model: Permission denied\n", 126, "mounted noexec or the"),
+        ("timeout: exec ./benchmark_model: Text file busy\n", 126, "still being written"),
+        ("error: only position independent executables (PIE) are supported.\n", 1, "link it with -pie"),
+        ("/system/bin/sh: taskset: inaccessible or not found\n", 127, "leave --cores out"),
+        ("timeout: exec taskset: No such file or directory\n", 127, "leave --cores out"),
         ("timeout: exec ./benchmark_model: No such file or directory\n", 127, "dynamic linker"),
         ("/system/bin/sh: benchmark_model: inaccessible or not found\n", 127, "not there"),
         ('CANNOT LINK EXECUTABLE "./benchmark_model": library "libc++_shared.so" not found\nAborted\n', 134, "library"),

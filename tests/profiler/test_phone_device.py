@@ -16,8 +16,10 @@ from archspace.blocks import MBConv
 from archspace.profile_file import ProfileFile
 from archspace.records import Status
 from profiler.campaign import run_campaign
+from profiler.devices import adb
 from profiler.devices.base import RoundEnd, Visit, Waiting
 from profiler.errors import DeviceError, MeasurementError, ProfilerError
+from profiler.phone.delegation import PROBES
 from profiler.phone.holding import clean_phone
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
@@ -83,9 +85,10 @@ def test_the_setup_says_all_that_the_times_depend_on(device):
     assert (setup.device, setup.processor, setup.os) == ("Google Pixel 8", "Tensor G3", "Android 14")
     assert (setup.runtime, setup.delegate, setup.threads, setup.dtype) == ("tflite", "xnnpack", 1, "float32")
     assert set(details) == {
-        "abi", "android_build", "benchmark_model", "benchmark_model_sha256", "cores", "fixed_performance", "governor",
-        "kernel", "unit",
+        "abi", "android_build", "benchmark_model", "benchmark_model_sha256", "cores", "delegated", "fixed_performance",
+        "governor", "kernel", "unit",
     }  # fmt: skip
+    assert details["delegated"] == "all"
     assert details["benchmark_model_sha256"].startswith(setup.runtime_version)
     assert all(details.values())
 
@@ -99,6 +102,25 @@ def test_the_phone_is_kept_steady_meanwhile_and_restored_afterwards(phone):
     assert phone.settings.get("stay_on_while_plugged_in") == before
     assert phone.power["fixed_performance"] == "false"
     assert leftovers(phone) == []
+
+
+def test_a_battery_that_is_nearly_empty_or_saved_is_told_with_what_to_do(phone):
+    said = []
+    phone.set_battery(level=12)
+    try:
+        with opened(phone.address, report=said.append):
+            pass
+        phone.set_battery()
+        phone.settings["low_power"] = "1"
+        with opened(phone.address, report=said.append):
+            pass
+    finally:
+        phone.set_battery()
+        phone.settings.pop("low_power", None)
+    assert [line.partition(": ")[2].partition(";")[0] for line in said] == [
+        "battery: refused (at 12 %)", "battery: refused (battery saver on, 87 %)",
+    ]  # fmt: skip
+    assert all("charge it and turn the battery saver off" in line for line in said)
 
 
 def test_cores_threads_and_delegate_stand_in_the_setup_and_in_the_command(phone):
@@ -131,6 +153,139 @@ def test_a_graph_that_the_delegate_does_not_take_whole_is_unsupported_with_the_r
     assert "delegate" in summary.unsupported[0].message.lower()
     assert len(summary.records) == len(ITEMS)
     assert summary.setup.delegate == "gpu"
+
+
+def test_xnnpack_that_takes_nothing_is_no_xnnpack_setup(phone):
+    phone.fault("no_xnnpack")
+    said = []
+    with opened(phone.address, report=said.append) as asked:
+        assert "XNNPACK executes nothing with this benchmark_model" in said[0]
+        assert (asked.setup.delegate, dict(asked.setup.details)["delegated"]) == ("none", "none")
+        asked.load("x", SMALL.graph())
+        assert len(one_round(asked, [Visit("x", 1, 0)])[0][1]) == 1
+    phone.clear_faults()
+    with opened(phone.address, xnnpack=False, report=said.append) as ruled_out:
+        assert ruled_out.setup == asked.setup  # the same kernels
+    assert len(said) == 1
+
+
+def test_a_block_of_which_xnnpack_takes_nothing_does_not_enter_xnnpacks_setup(phone, tmp_path):
+    phone.fault("no_xnnpack", key=ITEMS[0].graph.key)
+    summary = profile_phone(phone.address, tmp_path / "p.sqlite")
+    assert summary.setup.delegate == "xnnpack"
+    assert [r.name for r in summary.unsupported] == [ITEMS[0].name]
+    assert "XNNPACK executes nothing of this graph" in summary.unsupported[0].message
+    assert len(summary.records) == len(ITEMS) - 1
+
+
+def test_a_record_says_how_much_xnnpack_executes(phone, tmp_path):
+    """LiteRT's XNNPACK has no hard swish of int8."""
+    block = MBConv(8, 8, 8, 8, activation="hard_swish")
+    items = [*ITEMS[:1], type(ITEMS[0])(block.name, "block", block.graph())]
+    summary = profile_phone(phone.address, tmp_path / "p.sqlite", items, dtype="int8")
+    whole, part = (dict(record.details) for record in summary.records)
+    assert (summary.setup.delegate, dict(summary.setup.details)["delegated"]) == ("xnnpack", "all")
+    assert (whole["delegated_share"], whole["delegate_kernels"]) == (1.0, 1.0)
+    assert ("delegated_share" in part, part["delegate_kernels"]) == (False, 3.0)
+
+
+def test_the_gpu_s_api_stands_in_the_setup(phone):
+    with opened(phone.address, delegate="gpu") as opencl:
+        assert dict(opencl.setup.details)["gpu_api"] == "OpenCL"
+    phone.fault("no_opencl")
+    said = []
+    with opened(phone.address, delegate="gpu", report=said.append) as opengl:
+        assert "through OpenGL here, not OpenCL" in said[0]
+        assert dict(opengl.setup.details)["gpu_api"] == "OpenGL"
+        assert (opengl.setup.delegate, opengl.setup == opencl.setup) == ("gpu", False)
+        opengl.load("x", SMALL.graph())
+        assert len(one_round(opengl, [Visit("x", 1, 0)])[0][1]) == 1
+        phone.clear_faults()
+        ((_, outcome),) = one_round(opengl, [Visit("x", 1, 0)])
+    assert isinstance(outcome, MeasurementError)
+    assert "through OpenCL, and this setup's are run through OpenGL" in str(outcome)
+
+
+def test_a_block_that_falls_back_to_opengl_does_not_enter_opencl_s_setup(phone, tmp_path):
+    phone.fault("no_opencl", key=ITEMS[0].graph.key)
+    summary = profile_phone(phone.address, tmp_path / "p.sqlite", delegate="gpu")
+    assert [(r.name, "OpenGL" in r.message) for r in summary.failed] == [(ITEMS[0].name, True)]
+    assert len(summary.records) == len(ITEMS) - 1
+
+
+def test_a_delegate_that_takes_nothing_ends_the_campaign_at_its_opening(phone):
+    phone.refuse_on_delegate("gpu", "CONV_2D", "DEPTHWISE_CONV_2D", "ADD")
+    try:
+        with (
+            pytest.raises(DeviceError, match=r"(?s)--delegate gpu.*Disallowed CPU fallback"),
+            opened(phone.address, delegate="gpu"),
+        ):
+            pass
+    finally:
+        phone.refuse_on_delegate("gpu")
+    assert leftovers(phone) == []
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("not_executable", "cannot run on this phone"), ("abort", "aborted")])
+def test_a_tool_that_does_not_run_is_noticed_at_opening(phone, kind, reason):
+    phone.fault(kind)
+    with pytest.raises(DeviceError, match=reason), opened(phone.address):
+        pass
+    assert leftovers(phone) == []
+
+
+def test_a_phone_where_nothing_may_be_executed_is_refused_with_what_to_do(tmp_path):
+    with (
+        LoopbackPhone(tmp_path / "phone", data_mb=20, data_options="mode=0771,noexec") as strict,
+        AdbDaemon(strict) as daemon,
+    ):
+        with pytest.raises(DeviceError, match="mounted noexec or the phone's policy") as caught, opened(daemon.address):
+            pass
+        assert daemon.address in str(caught.value)
+        assert "another kind of processor" not in str(caught.value)
+        assert leftovers(strict) == []
+
+
+ANDROID_4 = {
+    **{key: value for key, value in ANDROID_9.items() if key != "ro.product.cpu.abilist"},
+    "ro.build.version.release": "4.4.2",
+    "ro.build.version.sdk": "19",
+}
+
+
+def test_an_android_that_is_too_old_for_the_tool_is_named_with_what_to_do(tmp_path):
+    binary = tmp_path / "benchmark_model"
+    binary.write_text(
+        '#!/system/bin/sh\necho \'CANNOT LINK EXECUTABLE: cannot locate symbol "strtod_l" referenced by "'
+        "/data/local/tmp/netlathe/benchmark_model\"...' >&2\nexit 1\n"
+    )
+    with LoopbackPhone(tmp_path / "phone", properties=ANDROID_4) as old, AdbDaemon(old) as daemon:
+        with pytest.raises(DeviceError) as caught, opened(daemon.address, benchmark_binary=binary):
+            pass
+        for words in (
+            daemon.address,
+            "it is built for a newer Android",
+            "Android 4.4.2 (API 19)",
+            "--benchmark-binary",
+        ):
+            assert words in str(caught.value)
+        old.fault("crash")
+        with (
+            pytest.raises(DeviceError, match=r"(?s)segmentation fault.*Android 4.4.2 \(API 19\)"),
+            opened(daemon.address),
+        ):
+            pass
+        old.clear_faults()
+        with opened(daemon.address) as device:  # with a tool that runs there, it serves as any other
+            assert device.setup.os == "Android 4.4.2"
+
+
+def test_a_probe_that_is_killed_once_is_tried_again(phone, tmp_path):
+    with LoopbackPhone(tmp_path / "phone") as fresh, AdbDaemon(fresh) as daemon:
+        for block in PROBES:
+            fresh.fault("killed", key=block.graph().key, when=1)
+        with opened(daemon.address) as device:
+            assert (device.setup.delegate, dict(device.setup.details)["delegated"]) == ("xnnpack", "all")
 
 
 def test_kernel_times_are_kept_for_each_graph(phone):
@@ -175,7 +330,62 @@ def test_a_hot_phone_is_waited_for_and_its_round_is_measured_again(phone, monkey
                 phone.set_thermal(status=0, temperatures={"SKIN": 31.0})
     ends = [event for event in events if isinstance(event, RoundEnd)]
     assert [end.redo for end in ends] == ["thermal status 2 (moderate)", ""]
-    assert any(isinstance(event, Waiting) and "thermal status 2" in event.reason for event in events)
+    waits = [event for event in events if isinstance(event, Waiting)]
+    assert "thermal status 2" in waits[0].reason
+    assert waits[0].waited_s <= waits[0].limit_s == adb.COOL_DOWN_S
+
+
+def test_a_phone_that_was_plugged_in_hot_cools_down_before_its_first_round(phone, monkeypatch):
+    monkeypatch.setattr("profiler.devices.adb.POLL_S", 0.05)
+    monkeypatch.setattr("profiler.devices.adb.COOL_DOWN_S", 0.0)  # only what does not get better has a limit
+    last = len(phone.cores_khz) - 1
+    phone.set_thermal(status=0, temperatures={"SKIN": 43.0})
+    phone.cap_frequency(last, 1_000_000)
+    waits = []
+    try:
+        with opened(phone.address) as device:
+            device.load("warm", SMALL.graph())
+            phone.fault("cap", key="warm", when=2, core=last, khz=1_000_000)
+            events = device.time_rounds([[Visit("warm", 1, 0)]] * 2)
+            for event in events:
+                if isinstance(event, Waiting):
+                    waits.append(event.reason)
+                    assert event.limit_s is None
+                    phone.set_thermal(status=0, temperatures={"SKIN": 43.0 - 3 * len(waits)})
+                    phone.cap_frequency(last, None)
+                elif isinstance(event, RoundEnd):
+                    break
+            assert event.redo == ""
+            # The cap was the heat's: once it is gone, it makes a round count not.
+            assert "1000 MHz" in next(event.redo for event in events if isinstance(event, RoundEnd))
+    finally:
+        phone.cap_frequency(last, None)
+    assert waits[0] == "cooling: skin at 43.0 degC, needs to be below 35.0 degC or to come to rest"
+    assert len(waits) == 3
+
+
+def test_a_phone_that_was_plugged_in_cold_does_not_wait_once_it_is_warm(phone):
+    phone.set_thermal(status=0, temperatures={"SKIN": 24.0})
+    with opened(phone.address) as device:
+        device.load("x", SMALL.graph())
+        phone.set_thermal(status=0, temperatures={"SKIN": 31.5})
+        events = list(device.time_rounds([[Visit("x", 1, 0)]]))
+    assert not any(isinstance(event, Waiting) for event in events)
+
+
+def test_a_phone_that_stays_warm_at_rest_is_measured_and_its_owner_is_told(phone, monkeypatch):
+    monkeypatch.setattr("profiler.devices.adb.POLL_S", 0.05)
+    monkeypatch.setattr("profiler.phone.conditions.SETTLE_S", 0.3)
+    phone.set_thermal(status=0, temperatures={"SKIN": 41.0})
+    said = []
+    with opened(phone.address, report=said.append) as device:
+        device.load("x", SMALL.graph())
+        events = list(device.time_rounds([[Visit("x", 1, 0)]]))
+        again = list(device.time_rounds([[Visit("x", 1, 0)]]))
+    assert isinstance(events[0], Waiting)
+    assert [event.redo for event in (*events, *again) if isinstance(event, RoundEnd)] == ["", ""]
+    assert not any(isinstance(event, Waiting) for event in again)
+    assert sum("stays at 41.0 degC even at rest" in line for line in said) == 1
 
 
 def test_a_phone_that_stays_hot_ends_the_campaign_with_what_to_do(phone, monkeypatch):

@@ -284,6 +284,47 @@ def test_another_phone_at_the_same_place_is_not_taken_for_the_first_one(phone, d
     check_profile(tmp_path / "p.sqlite")
 
 
+def test_a_cable_pulled_as_the_setup_is_found_out_is_waited_for(phone, daemon, monkeypatch):
+    real, said = Workspace.put_models, []
+
+    def put_models(self, *arguments):
+        if not said:
+            daemon.cut()
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Workspace, "put_models", put_models)
+    with opened(daemon.address, report=said.append) as device:
+        assert device.setup.delegate == "xnnpack"
+    assert any("back again" in line for line in said)
+    assert leftovers(phone) == []
+
+
+def test_a_link_that_breaks_whenever_the_setup_is_to_be_found_out_is_to_blame(phone, daemon, monkeypatch):
+    real = Workspace.put
+
+    def put(self, content, name, mode=0o644):
+        real(self, content, name, mode)
+        if name == "plan":
+            daemon.cut()
+
+    monkeypatch.setattr(Workspace, "put", put)
+    with (
+        pytest.raises(DeviceError, match="the link breaks before a block has run; check the cable"),
+        opened(daemon.address),
+    ):
+        pass
+    assert leftovers(phone) == []
+
+
+def test_the_log_of_a_probe_that_was_killed_is_not_kept(phone, daemon, tmp_path):
+    results = phone.path("/data/local/tmp/netlathe/results")
+    results.mkdir(parents=True)
+    (results / "f00d.log").write_text("f00d begin 812.31 0b5e-11 probe 1754000000.250\nf00d round 0 812.33 status=0\n")
+    profile_phone(daemon.address, tmp_path / "p.sqlite")
+    check_profile(tmp_path / "p.sqlite")
+    assert leftovers(phone) == []
+
+
 @pytest.mark.parametrize("disturb", ["opened and closed", "a wrong binary", "a cable pulled while fetching"])
 def test_results_that_nobody_has_read_survive(phone, daemon, tmp_path, monkeypatch, disturb):
     """They count in the end, whatever is done between the interrupted campaign and the next one."""

@@ -7,7 +7,7 @@ refuses. What they take runs on the CPU all the same, so their times are the CPU
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -40,10 +40,10 @@ class Session:
     allocate_us: int = 0
 
 
-def start(model: bytes, parameters: Parameters, state: Path, log: Log) -> Session:
-    """Builds the interpreter, applies delegates, and says so. Raises RunError."""
+def start(model: bytes, parameters: Parameters, state: Path, log: Log, faults: Collection[str] = ()) -> Session:
+    """Builds the interpreter, applies delegates, and says so; `faults` are kinds. Raises RunError."""
     resolver = OpResolverType.AUTO
-    if "use_xnnpack" in parameters.given and not parameters["use_xnnpack"]:
+    if "no_xnnpack" in faults or ("use_xnnpack" in parameters.given and not parameters["use_xnnpack"]):
         resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     threads = int(parameters.number("num_threads"))
     try:
@@ -58,7 +58,7 @@ def start(model: bytes, parameters: Parameters, state: Path, log: Log) -> Sessio
     # Without a delegate, only newer tools look at the demand for one; XNNPACK by default does not meet it.
     if parameters["require_full_delegation"] and not asked and not parameters["use_xnnpack"] and log.style.signature:
         raise RunError("Disallowed CPU fallback detected.")
-    session = _foreign(asked, interpreter, operations, parameters, state, log) if asked else None
+    session = _foreign(asked, interpreter, operations, parameters, state, log, faults) if asked else None
     allocate_us = _allocate(interpreter, quiet=session is not None and all(session.taken))
     if session is not None:
         return dataclasses.replace(session, allocate_us=allocate_us)
@@ -86,6 +86,7 @@ def _foreign(
     parameters: Parameters,
     state: Path,
     log: Log,
+    faults: Collection[str],
 ) -> Session:
     for name in asked:
         log.runtime(f"Created TensorFlow Lite delegate for {name}.")
@@ -98,11 +99,18 @@ def _foreign(
         _report_refused(name, sorted(set(refused) & set(operations)), operations)
         taken = [free and kind not in refused for free, kind in zip(left, operations, strict=True)]
         if name == "GPU" and any(taken):
-            log.runtime("Initialized OpenCL-based API.")
+            _initialize_gpu(log, faults)
             log.runtime(f"Created {_kernels(taken)} GPU delegate kernels.")
         _judge(name, taken, parameters, log)
         left = [free and not now for free, now in zip(left, taken, strict=True)]
     return Session(interpreter, operations, [not free for free in left], asked[0])
+
+
+def _initialize_gpu(log: Log, faults: Collection[str]) -> None:
+    if "no_opencl" in faults:
+        reason = 'Can not open OpenCL library on this device - dlopen failed: library "libOpenCL.so" not found'
+        write(2, f"ERROR: {reason}\nERROR: Falling back to OpenGL\n".encode())
+    log.runtime(f"Initialized {'OpenGL' if 'no_opencl' in faults else 'OpenCL'}-based API.")
 
 
 def _report_refused(name: str, refused: Sequence[str], operations: Sequence[str]) -> None:

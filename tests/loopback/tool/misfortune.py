@@ -39,6 +39,11 @@ class Misfortune:
         self._tree, self._program = tree, program
         self.clock_offset_us = 0
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Of all faults of this call."""
+        return frozenset(self._faults)
+
     def has(self, kind: str) -> bool:
         return kind in self._faults
 

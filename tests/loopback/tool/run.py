@@ -76,7 +76,7 @@ class Benchmark:
         began_kb, began_us = _peak_kb(), self._now_us()
         model = self._load(files)
         self.misfortune.at_start()
-        session = start(model, self.parameters, self.state, self.log)
+        session = start(model, self.parameters, self.state, self.log, self.misfortune.kinds)
         init_us, init_kb = self._now_us() - began_us, _peak_kb() - began_kb
         self.log.info(f"The input model file size (MB): {number(len(model) / 1e6)}")
         self.log.info(f"Initialized session in {number(init_us / 1e3)}ms.")

@@ -62,6 +62,18 @@ def test_what_a_phone_does_not_tell_is_empty() -> None:
     assert found.allowed_cores == {0, 1}
 
 
+@pytest.mark.parametrize(
+    ("lines", "abis"),
+    [
+        ("ro.product.cpu.abi=armeabi-v7a\nro.product.cpu.abi2=armeabi", ("armeabi-v7a", "armeabi")),
+        ("ro.product.cpu.abilist=\nro.product.cpu.abi=x86", ("x86",)),
+        (f"{HEAD}ro.product.cpu.abi=arm64-v8a", ("arm64-v8a", "armeabi-v7a")),
+    ],
+)
+def test_before_android_5_two_properties_name_what_a_phone_runs(lines: str, abis: tuple[str, ...]) -> None:
+    assert PhoneDescription.parse(f"{lines}\ncores=2").abis == abis
+
+
 @pytest.mark.parametrize("text", ["", "hello", HEAD, HEAD + "cores=0", "cores=8", "sh: describe.sh: not found"])
 def test_what_is_no_description_is_refused_and_shown(text: str) -> None:
     with pytest.raises(DeviceError, match="does not describe an Android phone") as caught:
