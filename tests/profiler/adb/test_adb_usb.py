@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from loopback.adbd import AdbDaemon
 from loopback.phone import PIXEL_8, LoopbackPhone
+from loopback.trust import Trust
 from loopback.usb import IN_ENDPOINT, OUT_ENDPOINT, Identity, UsbBus, UsbPhone, usb_unavailable
 from loopback.usb.clients import UsbClient, run
 
@@ -79,6 +80,18 @@ def test_payloads_around_full_packets_and_full_reads_arrive(
     phone = bus.plug(daemon, Identity("1A2B", packet_bytes))
     full = [packet_bytes * count for count in (1, 2, 3, 15, 16)] + [15_872, 16_384, 16_896, 32_768, 65_536]
     sweep(bus, home, phone, [size + more for size in full for more in (-1, 0, 1)])
+
+
+@pytest.mark.parametrize("packet_bytes", [64, 512, 1024])
+def test_a_phone_that_asks_whom_it_trusts_gets_a_key_and_then_signatures(
+    packet_bytes: int, bus: UsbBus, home: Path, daemon: AdbDaemon
+) -> None:
+    trust = Trust()
+    with AdbDaemon(daemon.phone, auth=trust) as stranger:
+        bus.plug(stranger, Identity("1A2B", packet_bytes))
+        for _ in range(2):
+            assert run(bus, home, HELLO) == "hello\n"  # a signature has 256 bytes, four packets of the slowest phones
+    assert trust.dialogs == 1
 
 
 @pytest.mark.slow
