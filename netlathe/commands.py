@@ -19,19 +19,25 @@ def devices(
     device: Annotated[
         list[str] | None, typer.Option(help="A phone that cannot be found by looking around: tcp:HOST:PORT.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Also open this computer's own devices, which takes seconds.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """List what can be profiled from here, phones included, and what to do about what cannot."""
+    """List what can be profiled from here, phones first, and what to do about what cannot.
+
+    With --json: "devices", each with name (for --device), kind (phone or computer), state (ready; installed: not tried;
+    unavailable; of a phone also unauthorized, offline, busy, no permission), detail, hint (what to do), model, soc,
+    android; and "steps" to get a phone where none was found.
+    """
+    from netlathe.phones import show_devices
     from profiler.devices import available_devices
 
     terminal = Terminal(as_json=as_json)
-    with terminal.working("looking for devices"):
-        rows = available_devices(device or ())
-    terminal.table(("device", "state", "what it is"), [(r.name, r.state, r.detail) for r in rows], numbers=False)
-    for row in rows:
-        if row.hint:
-            terminal.say(f"  To use {row.name}: {row.hint}.")
-    terminal.result({"devices": [asdict(r) for r in rows]})
+    with terminal.working("looking for phones and runtimes"):
+        rows = available_devices(device or (), check=check)
+    steps = show_devices(rows, terminal)
+    terminal.result({"devices": [asdict(row) for row in rows], "steps": steps})
 
 
 def clean(device: Device, as_json: Json = False) -> None:

@@ -56,6 +56,13 @@ class Terminal:
         self.err.print()
         self.err.print(Text(title, style="bold cyan"))
 
+    def steps(self, steps: Iterable[str]) -> None:
+        """A numbered list on standard error."""
+        table = Table.grid(padding=(0, 1, 0, 0))
+        for number, text in enumerate(steps, 1):
+            table.add_row(f"{number}.", Text(text))
+        self.err.print(Padding(table, (0, 0, 0, 2), expand=False))
+
     def warn(self, warnings: Iterable[str]) -> None:
         """Each with its remedy in its own words."""
         for warning in warnings:
