@@ -144,31 +144,6 @@ def predict(
     )
 
 
-def time(
-    what: Annotated[list[str], typer.Argument(help="Names, architecture files, run folders, .tflite or .onnx files.")],
-    predictor: Annotated[Path | None, typer.Option(help="Compare with this predictor file.")] = None,
-    profile_file: Annotated[
-        Path | None, typer.Option("--profile", help="Profile whose anchors tell how fast the machine is now.")
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Time networks on this CPU through LiteRT; a .tflite as it is, others with random weights."""
-    from netlathe.subjects import find_subject
-    from netlathe.timing import check_setup, compare, time_networks
-
-    terminal = Terminal(as_json=as_json)
-    model = _load(predictor) if predictor else None
-    subjects = {one: find_subject(one).graph for one in what}
-    files = {Path(one): graph for one, graph in subjects.items() if one.endswith(".tflite")}
-    models = {graph.key: file.read_bytes() for file, graph in files.items() if file.is_file()}
-    if model:
-        check_setup(model, threads)
-    timed = time_networks(subjects, models, profile_file, threads=threads, seed=seed, terminal=terminal)
-    compare(subjects, timed, model, terminal, corrected=profile_file is not None)
-
-
 def show(
     what: What,
     predictor: Annotated[Path | None, typer.Option(help="Add predicted latencies from this predictor file.")] = None,

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.padding import Padding
 from rich.progress import (
     BarColumn,
@@ -78,16 +79,27 @@ class Terminal:
         last: bool = False,
     ) -> None:
         """`numbers`: all but the first `text` columns stand to the right. `last`: the last row sums up the others."""
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-        for index, column in enumerate(columns):
-            table.add_column(
-                column, justify="right" if numbers and index >= text else "left", header_style="dim", overflow="fold"
-            )
-        for row in rows:
-            table.add_row(*(Text(str(cell)) for cell in row))
+        table = _table(columns, rows, text if numbers else len(columns))
         if last and table.rows:
             table.rows[-1].style = "bold"
         self.out.print(Padding(table, (0, 0, 0, 2), expand=False))
+
+    @contextmanager
+    def live(self) -> Iterator[Callable[[Sequence[str], Iterable[Sequence[object]], str], None] | None]:
+        """Draws (columns, rows, a line below) in place of what was there, and leaves nothing; None off a terminal.
+
+        Draws only when it is called: a thread that does it by itself would disturb what is being timed.
+        """
+        if not self.err.is_terminal:
+            yield None
+            return
+        with Live(console=self.err, transient=True, auto_refresh=False) as live:
+
+            def draw(columns: Sequence[str], rows: Iterable[Sequence[object]], below: str) -> None:
+                whole = Group(_table(columns, rows, 1), Text(below, style="dim", no_wrap=True, overflow="ellipsis"))
+                live.update(Padding(whole, (0, 0, 0, 2), expand=False), refresh=True)
+
+            yield draw
 
     def result(self, content: Mapping[str, Any]) -> None:
         """The machine's answer; nothing without --json."""
@@ -156,6 +168,16 @@ class Terminal:
                 self.say(f"  {label}: {done}/{total} {unit}  {note}".rstrip())
 
         return update
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], text: int) -> Table:
+    """All but the first `text` columns stand to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index >= text else "left", header_style="dim", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    return table
 
 
 def _show(bar: Progress, task: TaskID, share: float, left_s: float | None, note: str) -> None:

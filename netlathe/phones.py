@@ -42,3 +42,7 @@ def show_devices(rows: Sequence[DeviceRow], terminal: Terminal) -> list[str]:
     terminal.say("\n  No phone was found. To get one:")
     terminal.steps(steps)
     return steps
+
+
+def choose_phone(address: str, terminal: Terminal) -> str:
+    return address
