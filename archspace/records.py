@@ -141,10 +141,10 @@ class Measurement:
     @property
     def interval_ms(self) -> tuple[float, float] | None:
         """90 % interval of the latency, None below 3 rounds: 1.645 standard errors either way, more where few rounds
-        tell their own scatter badly. Of independent Gaussian rounds it holds the true value in 82 to 91 % of cases."""
+        tell their own scatter badly. Of independent Gaussian rounds it holds the true value in 84 to 93 % of cases."""
         if len(self.rounds) < 3:
             return None
-        half = 1.645 * (1 + 1.2 / (len(self.rounds) - 2)) * self.relative_error
+        half = 1.645 * (1 + 1.5 / (len(self.rounds) - 2)) * self.relative_error
         return self.latency_ms / (1 + half), self.latency_ms * (1 + half)
 
     @property

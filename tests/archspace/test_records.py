@@ -78,6 +78,22 @@ def test_spread_ignores_outliers_but_not_a_machine_of_two_speeds():
     assert rounds(*[1.0] * 13, *[1.5] * 12).spread == pytest.approx(0.5 / 1.349)
 
 
+def test_an_interval_needs_three_rounds_and_shrinks_around_the_latency():
+    assert rounds(1.0, 1.1).interval_ms is None
+    assert rounds(2.0, 2.0, 2.0).interval_ms == (2.0, 2.0)
+    few, many = rounds(0.9, 1.0, 1.1), rounds(*[0.9, 1.0, 1.1] * 10)
+    (low, high), (lower, higher) = many.interval_ms, few.interval_ms
+    assert lower < low < 1.0 < high < higher
+    assert low * high == pytest.approx(1.0)  # as far by ratio either way
+
+
+@pytest.mark.parametrize("count", [3, 5, 10, 40])
+def test_an_interval_holds_the_true_latency_of_gaussian_rounds_about_as_often_as_it_says(count):
+    values = np.random.default_rng(0).normal(1.0, 0.03, size=(1000, count))
+    intervals = [rounds(*row).interval_ms for row in values]
+    assert 0.8 < np.mean([low <= 1.0 <= high for low, high in intervals]) < 0.95
+
+
 def test_half_difference_compares_even_with_odd_rounds_from_four_rounds_on():
     assert rounds(1.0, 2.0, 1.0).half_difference is None
     assert rounds(1.0, 2.0, 1.0, 2.0).half_difference == pytest.approx(0.5)
