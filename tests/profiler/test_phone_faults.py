@@ -223,15 +223,19 @@ def test_what_the_phone_measured_for_a_killed_process_is_not_measured_again(phon
     assert sum(info.started_at < interrupted_at for info in log) >= on_the_phone
 
 
+def time_on_the_side(daemon, path):
+    """When the rounds of a timing that belongs to no profile started."""
+    with opened(daemon.address) as device, ProfileFile(path, create=True) as notes:
+        device.is_aside = True
+        run_campaign(device, ITEMS[:1], notes, PLAN)
+        return [info.started_at for info in notes.round_log(device.setup)]
+
+
 def test_what_is_timed_on_the_side_leaves_a_profiles_results_on_the_phone(phone, daemon, tmp_path):
     path = tmp_path / "p.sqlite"
     interrupt_while_the_phone_goes_on(phone, daemon, path)
     interrupted_at, on_the_phone = time.time(), logged_rounds(phone)
-    with opened(daemon.address) as device:
-        device.is_aside = True
-        with ProfileFile(tmp_path / "aside.sqlite", create=True) as notes:
-            run_campaign(device, ITEMS[:1], notes, PLAN)
-            assert all(info.started_at > interrupted_at for info in notes.round_log(device.setup))
+    assert min(time_on_the_side(daemon, tmp_path / "aside.sqlite")) > interrupted_at
     profile_phone(daemon.address, path, plan=SHORT_ROUNDS)
     with ProfileFile(path) as profile:
         log = profile.round_log(profile.setups()[0])
@@ -239,10 +243,11 @@ def test_what_is_timed_on_the_side_leaves_a_profiles_results_on_the_phone(phone,
     assert leftovers(phone) == []
 
 
-def test_a_profile_does_not_take_what_was_timed_on_the_side_for_its_own(phone, daemon, tmp_path):
-    stored = interrupt_while_the_phone_goes_on(phone, daemon, tmp_path / "aside.sqlite", is_aside=True)
+def test_nobody_takes_what_was_timed_on_the_side_for_its_own(phone, daemon, tmp_path):
+    stored = interrupt_while_the_phone_goes_on(phone, daemon, tmp_path / "killed.sqlite", is_aside=True)
     interrupted_at = time.time()
     assert len(stored) < logged_rounds(phone)
+    assert min(time_on_the_side(daemon, tmp_path / "aside.sqlite")) > interrupted_at
     profile_phone(daemon.address, tmp_path / "p.sqlite", plan=SHORT_ROUNDS)
     check_profile(tmp_path / "p.sqlite")
     with ProfileFile(tmp_path / "p.sqlite") as profile:
