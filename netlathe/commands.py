@@ -42,10 +42,12 @@ def devices(
 
 def clean(device: Device, as_json: Json = False) -> None:
     """Restore a phone that an interrupted profile left changed, and remove everything that netlathe put there."""
+    from netlathe.phones import choose_phone
     from profiler.phone.holding import clean_phone
 
     terminal = Terminal(as_json=as_json)
-    outcomes = {address: clean_phone(address, terminal.say) for address in device}
+    addresses = [choose_phone(one, terminal) for one in device]
+    outcomes = {address: clean_phone(address, terminal.say) for address in addresses}
     for address, steps in outcomes.items():
         restored = ", ".join(step.step.replace("_", " ") for step in steps if step.state == "restored")
         terminal.say(f"  {address} is clean" + (f"; restored: {restored}" if restored else ""))

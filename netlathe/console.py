@@ -84,6 +84,28 @@ class Terminal:
             table.rows[-1].style = "bold"
         self.out.print(Padding(table, (0, 0, 0, 2), expand=False))
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person sees the question and can answer."""
+        return not self.as_json and all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+
+    def choose(self, question: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int | None:
+        """Index of the row that the user chooses by its number, None for none: an empty answer or the end of input."""
+        numbered = [(f"{number}.", *row) for number, row in enumerate(rows, 1)]
+        self.err.print(Padding(_table(("", *columns), numbered, len(columns) + 1), (0, 0, 0, 2), expand=False))
+        while True:
+            try:
+                said = self.err.input(Text(f"  {question} (1 to {len(rows)}, Enter for none) ")).strip()
+            except EOFError:
+                said = ""
+            except KeyboardInterrupt:
+                self.err.print()  # what follows stands on a line of its own
+                raise
+            if not said:
+                return None
+            if said.isascii() and said.isdigit() and 1 <= int(said) <= len(rows):
+                return int(said) - 1
+
     @contextmanager
     def live(self) -> Iterator[Callable[[Sequence[str], Iterable[Sequence[object]], str], None] | None]:
         """Draws (columns, rows, a line below) in place of what was there, and leaves nothing; None off a terminal.

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from archspace.errors import NetlatheError
 from netlathe.console import Terminal
 
 if TYPE_CHECKING:
@@ -45,4 +46,22 @@ def show_devices(rows: Sequence[DeviceRow], terminal: Terminal) -> list[str]:
 
 
 def choose_phone(address: str, terminal: Terminal) -> str:
-    return address
+    """The address; where it means one of several phones and somebody is there to ask, that of the one that is chosen.
+
+    Raises NetlatheError where none is, DeviceError for an address that is none.
+    """
+    if address.partition(":")[0] not in ("usb", "server") or not terminal.can_ask:
+        return address
+    from profiler.adb.address import parse_address
+    from profiler.adb.discovery import candidates
+
+    with terminal.working("looking for phones"):
+        phones = candidates(parse_address(address))
+    if not phones:
+        return address
+    rows = [(phone.address, phone.model, phone.android, phone.state) for phone in phones]
+    chosen = terminal.choose("Which phone?", ("device", "model", "Android", "state"), rows)
+    if chosen is None:
+        raise NetlatheError(f"no phone was chosen; name one, as --device {phones[0].address}")
+    terminal.say(f"  Next time: --device {phones[chosen].address}", style="dim")
+    return phones[chosen].address
