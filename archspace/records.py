@@ -73,9 +73,11 @@ class Setup:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
     def differences(self, other: Setup) -> list[str]:
-        """'field: mine / theirs' for every field that differs."""
-        pairs = ((f.name, getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self))
-        return [f"{name}: {mine} / {theirs}" for name, mine, theirs in pairs if mine != theirs]
+        """'field: mine / theirs' for every field and detail that differs; a dash where there is none."""
+        mine, theirs = ({**dataclasses.asdict(one), **dict(one.details)} for one in (self, other))
+        names = dict.fromkeys(name for name in (*mine, *theirs) if name != "details")
+        pairs = ((name, mine.get(name, "-"), theirs.get(name, "-")) for name in names)
+        return [f"{name}: {own} / {other}" for name, own, other in pairs if own != other]
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"

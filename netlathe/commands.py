@@ -26,9 +26,7 @@ def devices(
 ) -> None:
     """List what can be profiled from here, phones first, and what to do about what cannot.
 
-    With --json: "devices", each with name (for --device), kind (phone or computer), state (ready; installed: not tried;
-    unavailable; of a phone also unauthorized, offline, busy, no permission), detail, hint (what to do), model, soc,
-    android; and "steps" to get a phone where none was found.
+    With --json: "devices", and "steps" to get a phone where none was found.
     """
     from netlathe.phones import show_devices
     from profiler.devices import available_devices

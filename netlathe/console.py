@@ -48,9 +48,14 @@ class Terminal:
         self.err = _console(stderr=True)
         self.out = self.err if as_json else _console(stderr=False)
 
-    def say(self, text: str, *, style: str = "") -> None:
-        """A line on standard error, as it is: brackets in a path are no markup."""
-        self.err.print(Text(text, style=style), soft_wrap=True)
+    def say(self, text: str, *, style: str = "", is_command: bool = False) -> None:
+        """A line on standard error: brackets in a path are no markup. A terminal gets it broken between words and
+        indented, unless it is a command to be copied."""
+        if is_command or not self.err.is_terminal:
+            self.err.print(Text(text, style=style), soft_wrap=True)
+            return
+        body = text.lstrip(" ")
+        self.err.print(Padding(Text(body, style=style), (0, 0, 0, len(text) - len(body)), expand=False))
 
     def step(self, title: str) -> None:
         """The heading of a longer step."""

@@ -95,7 +95,7 @@ def run_demo(demo: Demo) -> None:
     seconds = time.monotonic() - started
     terminal.say(f"\nDone in {seconds:.0f} s. Each stage again, alone, from the files that it left:")
     for command in commands(demo, space.classes, target_ms):
-        terminal.say(f"  {shlex.join(command)}", style="cyan")
+        terminal.say(f"  {shlex.join(command)}", style="cyan", is_command=True)
     report: dict[str, Any] = {
         "folder": str(demo.folder),
         "seconds": round(seconds, 1),

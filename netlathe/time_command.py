@@ -53,9 +53,10 @@ def time(
     """Time networks on this CPU or another device; a .tflite as it is (not on onnxruntime and cuda), others with random
     weights.
 
-    A first estimate comes after a moment and gets better until rounds agree within 1 %, or the budget is out. Ctrl-C
-    ends it with what was measured: exit code 0 if that is stable (three rounds or more that agree within 5 %), else
-    130.
+    A first estimate comes at once and gets better until rounds agree within 1 %.
+
+    Ctrl-C ends it with the times so far: exit code 0 if they are stable (three
+    rounds or more, standard error at most 5 %), else 130.
     """
     terminal = Terminal(as_json=as_json)
     model = _load(predictor) if predictor else None

@@ -124,7 +124,7 @@ def open_device(name: str, options: DeviceOptions | None = None, *, report: Repo
         return _open_phone(name, options, report)
     if name not in _OPENERS:
         known = ", ".join((*_OPENERS, "usb", "usb:SERIAL", "tcp:HOST:PORT", "server:SERIAL"))
-        raise DeviceError(f"unknown device {name!r}; known: {known}")
+        raise DeviceError(f"unknown device {name!r}; known: {known}. `netlathe devices` lists those found here")
     return _OPENERS[name](options)
 
 

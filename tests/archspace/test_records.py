@@ -48,6 +48,11 @@ def test_setups_that_differ_in_one_field_have_different_keys_and_name_the_field(
     assert SETUP.differences(other) == ["threads: 1 / 4"]
 
 
+def test_details_that_differ_are_named_one_by_one():
+    other = dataclasses.replace(SETUP, details=(("sha256", "cd"), ("unit", "7")))
+    assert SETUP.differences(other) == ["governor: performance / -", "sha256: ab / cd", "unit: - / 7"]
+
+
 @pytest.mark.parametrize("data", [{}, {"device": "x", "nonsense": 1}, None, [], {"details": 3}])
 def test_json_that_is_no_setup_is_refused(data):
     with pytest.raises(RecordError, match="not a setup"):
