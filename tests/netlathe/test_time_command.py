@@ -85,7 +85,7 @@ def test_the_first_estimate_of_each_network_is_told_once_and_before_the_result(o
 
 
 def test_when_the_time_is_up_the_result_says_so(on: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    on(SimulatedDevice(noise=0.05))
+    on(SimulatedDevice(noise=0.001))
     monkeypatch.setattr("netlathe.timing.PLAN", NEVER_CONTENT)
     found = answer("time", BLOCK, "--budget-s", 1)
     assert found["timed"][0]["rounds"] >= 3
