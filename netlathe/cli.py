@@ -17,6 +17,7 @@ from netlathe.catalogue import predictors
 from netlathe.console import fail
 from netlathe.profile_command import profile
 from netlathe.search_command import search
+from netlathe.time_command import time
 
 Command = Callable[..., None]
 
@@ -24,6 +25,7 @@ KEPT = {
     "profile": "what was measured is kept, and the same command goes on from there",
     "demo": "what was measured and searched is kept; the same command goes on from there",
     "search": "what was searched and trained up to the last checkpoint is kept; the same command goes on from there",
+    "time": "there were fewer than three rounds, too few for a time",
 }
 """What an interrupted command leaves."""
 
@@ -41,7 +43,7 @@ def make_app(*, debug: bool = False) -> typer.Typer:
     app.callback()(_options)
     for command in (
         commands.demo, commands.devices, profile, commands.fit,
-        commands.predict, search, commands.export, commands.time, commands.show,
+        commands.predict, search, commands.export, time, commands.show,
         commands.pareto, commands.compare, predictors,
     ):  # fmt: skip
         app.command()(command if debug else _guarded(command))

@@ -19,27 +19,33 @@ def devices(
     device: Annotated[
         list[str] | None, typer.Option(help="A phone that cannot be found by looking around: tcp:HOST:PORT.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Also open this computer's own devices, which takes seconds.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """List what can be profiled from here, phones included, and what to do about what cannot."""
+    """List what can be profiled from here, phones first, and what to do about what cannot.
+
+    With --json: "devices", and "steps" to get a phone where none was found.
+    """
+    from netlathe.phones import show_devices
     from profiler.devices import available_devices
 
     terminal = Terminal(as_json=as_json)
-    with terminal.working("looking for devices"):
-        rows = available_devices(device or ())
-    terminal.table(("device", "state", "what it is"), [(r.name, r.state, r.detail) for r in rows], numbers=False)
-    for row in rows:
-        if row.hint:
-            terminal.say(f"  To use {row.name}: {row.hint}.")
-    terminal.result({"devices": [asdict(r) for r in rows]})
+    with terminal.working("looking for phones and runtimes"):
+        rows = available_devices(device or (), check=check)
+    steps = show_devices(rows, terminal)
+    terminal.result({"devices": [asdict(row) for row in rows], "steps": steps})
 
 
 def clean(device: Device, as_json: Json = False) -> None:
     """Restore a phone that an interrupted profile left changed, and remove everything that netlathe put there."""
+    from netlathe.phones import choose_phone
     from profiler.phone.holding import clean_phone
 
     terminal = Terminal(as_json=as_json)
-    outcomes = {address: clean_phone(address, terminal.say) for address in device}
+    addresses = [choose_phone(one, terminal) for one in device]
+    outcomes = {address: clean_phone(address, terminal.say) for address in addresses}
     for address, steps in outcomes.items():
         restored = ", ".join(step.step.replace("_", " ") for step in steps if step.state == "restored")
         terminal.say(f"  {address} is clean" + (f"; restored: {restored}" if restored else ""))
@@ -136,31 +142,6 @@ def predict(
             "setup": model.setup_.to_json(),
         }
     )
-
-
-def time(
-    what: Annotated[list[str], typer.Argument(help="Names, architecture files, run folders, .tflite or .onnx files.")],
-    predictor: Annotated[Path | None, typer.Option(help="Compare with this predictor file.")] = None,
-    profile_file: Annotated[
-        Path | None, typer.Option("--profile", help="Profile whose anchors tell how fast the machine is now.")
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Time networks on this CPU through LiteRT; a .tflite as it is, others with random weights."""
-    from netlathe.subjects import find_subject
-    from netlathe.timing import check_setup, compare, time_networks
-
-    terminal = Terminal(as_json=as_json)
-    model = _load(predictor) if predictor else None
-    subjects = {one: find_subject(one).graph for one in what}
-    files = {Path(one): graph for one, graph in subjects.items() if one.endswith(".tflite")}
-    models = {graph.key: file.read_bytes() for file, graph in files.items() if file.is_file()}
-    if model:
-        check_setup(model, threads)
-    timed = time_networks(subjects, models, profile_file, threads=threads, seed=seed, terminal=terminal)
-    compare(subjects, timed, model, terminal, corrected=profile_file is not None)
 
 
 def show(

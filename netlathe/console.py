@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.padding import Padding
 from rich.progress import (
     BarColumn,
@@ -47,14 +48,26 @@ class Terminal:
         self.err = _console(stderr=True)
         self.out = self.err if as_json else _console(stderr=False)
 
-    def say(self, text: str, *, style: str = "") -> None:
-        """A line on standard error, as it is: brackets in a path are no markup."""
-        self.err.print(Text(text, style=style), soft_wrap=True)
+    def say(self, text: str, *, style: str = "", is_command: bool = False) -> None:
+        """A line on standard error: brackets in a path are no markup. A terminal gets it broken between words and
+        indented, unless it is a command to be copied."""
+        if is_command or not self.err.is_terminal:
+            self.err.print(Text(text, style=style), soft_wrap=True)
+            return
+        body = text.lstrip(" ")
+        self.err.print(Padding(Text(body, style=style), (0, 0, 0, len(text) - len(body)), expand=False))
 
     def step(self, title: str) -> None:
         """The heading of a longer step."""
         self.err.print()
         self.err.print(Text(title, style="bold cyan"))
+
+    def steps(self, steps: Iterable[str]) -> None:
+        """A numbered list on standard error."""
+        table = Table.grid(padding=(0, 1, 0, 0))
+        for number, text in enumerate(steps, 1):
+            table.add_row(f"{number}.", Text(text))
+        self.err.print(Padding(table, (0, 0, 0, 2), expand=False))
 
     def warn(self, warnings: Iterable[str]) -> None:
         """Each with its remedy in its own words."""
@@ -71,16 +84,49 @@ class Terminal:
         last: bool = False,
     ) -> None:
         """`numbers`: all but the first `text` columns stand to the right. `last`: the last row sums up the others."""
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-        for index, column in enumerate(columns):
-            table.add_column(
-                column, justify="right" if numbers and index >= text else "left", header_style="dim", overflow="fold"
-            )
-        for row in rows:
-            table.add_row(*(Text(str(cell)) for cell in row))
+        table = _table(columns, rows, text if numbers else len(columns))
         if last and table.rows:
             table.rows[-1].style = "bold"
         self.out.print(Padding(table, (0, 0, 0, 2), expand=False))
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person sees the question and can answer."""
+        return not self.as_json and all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+
+    def choose(self, question: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int | None:
+        """Index of the row that the user chooses by its number, None for none: an empty answer or the end of input."""
+        numbered = [(f"{number}.", *row) for number, row in enumerate(rows, 1)]
+        self.err.print(Padding(_table(("", *columns), numbered, len(columns) + 1), (0, 0, 0, 2), expand=False))
+        while True:
+            try:
+                said = self.err.input(Text(f"  {question} (1 to {len(rows)}, Enter for none) ")).strip()
+            except EOFError:
+                said = ""
+            except KeyboardInterrupt:
+                self.err.print()  # what follows stands on a line of its own
+                raise
+            if not said:
+                return None
+            if said.isascii() and said.isdigit() and 1 <= int(said) <= len(rows):
+                return int(said) - 1
+
+    @contextmanager
+    def live(self) -> Iterator[Callable[[Sequence[str], Iterable[Sequence[object]], str], None] | None]:
+        """Draws (columns, rows, a line below) in place of what was there, and leaves nothing; None off a terminal.
+
+        Draws only when it is called: a thread that does it by itself would disturb what is being timed.
+        """
+        if not self.err.is_terminal:
+            yield None
+            return
+        with Live(console=self.err, transient=True, auto_refresh=False) as live:
+
+            def draw(columns: Sequence[str], rows: Iterable[Sequence[object]], below: str) -> None:
+                whole = Group(_table(columns, rows, 1), Text(below, style="dim", no_wrap=True, overflow="ellipsis"))
+                live.update(Padding(whole, (0, 0, 0, 2), expand=False), refresh=True)
+
+            yield draw
 
     def result(self, content: Mapping[str, Any]) -> None:
         """The machine's answer; nothing without --json."""
@@ -149,6 +195,16 @@ class Terminal:
                 self.say(f"  {label}: {done}/{total} {unit}  {note}".rstrip())
 
         return update
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], text: int) -> Table:
+    """All but the first `text` columns stand to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index >= text else "left", header_style="dim", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    return table
 
 
 def _show(bar: Progress, task: TaskID, share: float, left_s: float | None, note: str) -> None:

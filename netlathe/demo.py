@@ -11,9 +11,11 @@ from typing import Any
 
 from archspace.errors import FormatError
 from archspace.jsonfile import write_json
+from archspace.records import Measurement
 from archspace.spaces import Architecture, SearchSpace
 from netlathe import fitting, stages
 from netlathe.console import Terminal, millions, milliseconds, percent
+from netlathe.estimates import explain_drift
 from netlathe.job import Job, prepare
 from netlathe.judging import DeviceAtHand
 from netlathe.pictures import draw_architectures
@@ -22,7 +24,7 @@ from netlathe.profiling import print_summary, summary_json
 from netlathe.run import ARCHITECTURE, NETWORK
 from netlathe.run_search import search_one
 from netlathe.targets import Goal, Target
-from netlathe.timing import Timed, explain_drift, time_networks
+from netlathe.timing import time_networks
 from predictor import LatencyPredictor, plot_validation
 from profiler.devices.local import LocalDevice
 from profiler.protocol import Plan
@@ -93,7 +95,7 @@ def run_demo(demo: Demo) -> None:
     seconds = time.monotonic() - started
     terminal.say(f"\nDone in {seconds:.0f} s. Each stage again, alone, from the files that it left:")
     for command in commands(demo, space.classes, target_ms):
-        terminal.say(f"  {shlex.join(command)}", style="cyan")
+        terminal.say(f"  {shlex.join(command)}", style="cyan", is_command=True)
     report: dict[str, Any] = {
         "folder": str(demo.folder),
         "seconds": round(seconds, 1),
@@ -180,7 +182,7 @@ def rounded(ms: float) -> float:
     return float(f"{ms:.4g}")
 
 
-def _time(demo: Demo, trained: Mapping[str, Trained]) -> dict[str, Timed]:
+def _time(demo: Demo, trained: Mapping[str, Trained]) -> dict[str, Measurement]:
     """The exported files, as they are, beside the profile's anchors, which tell the machine's drift since then."""
     demo.terminal.step("5  Time both .tflite files on this machine")
     graphs = {name: t.architecture.graph() for name, t in trained.items()}
@@ -188,14 +190,14 @@ def _time(demo: Demo, trained: Mapping[str, Trained]) -> dict[str, Timed]:
     return time_networks(graphs, models, demo.folder / PROFILE, seed=demo.seed, terminal=demo.terminal)
 
 
-def _network_json(trained: Trained, timed: Timed) -> dict[str, object]:
+def _network_json(trained: Trained, timed: Measurement) -> dict[str, object]:
     return {**trained.to_json(), "measured_ms": timed.latency_ms, "drift": timed.drift}
 
 
 def _report(
     demo: Demo,
     trained: Mapping[str, Trained],
-    timed: Mapping[str, Timed],
+    timed: Mapping[str, Measurement],
     target_ms: float,
     model: LatencyPredictor,
 ) -> None:

@@ -16,7 +16,8 @@ from netlathe.console import Terminal, milliseconds
 from netlathe.targets import Goal, Target
 
 if TYPE_CHECKING:
-    from netlathe.timing import Stopwatch, Timed
+    from archspace.records import Measurement
+    from netlathe.timing import Stopwatch
     from search.costs import Constraint
     from search.repair import Judge, Repaired
 
@@ -203,7 +204,7 @@ def _graph(space: SearchSpace, path: tuple[int, ...], target: Target) -> Any:
 
 def time_file(
     architecture: Architecture, content: bytes | None, target: Target, device: DeviceAtHand, terminal: Terminal
-) -> Timed:
+) -> Measurement:
     """Times the network once more on its device: on this CPU the exported file itself, where its dtype is the
     predictor's."""
     graph = architecture.graph(target.model.setup_.batch)

@@ -56,6 +56,7 @@ def profile(
     """Time the blocks of a search space, all or those that teach most, and some whole networks, on a device or several
     side by side."""
     from archspace.presets import load_space
+    from netlathe.phones import choose_phone
     from netlathe.profiling import Job, profile_space
     from profiler.devices import DeviceOptions
 
@@ -69,6 +70,8 @@ def profile(
         chosen, output, default_networks if networks is None else networks, seed,
         blocks=budget or default_blocks, budget_s=budget_s, max_rounds=rounds, op_profile=op_profile,
     )  # fmt: skip
-    complete = profile_space(job, device, options, dry_run=dry_run, table=export, terminal=Terminal(as_json=as_json))
+    terminal = Terminal(as_json=as_json)
+    devices = [choose_phone(one, terminal) for one in device]
+    complete = profile_space(job, devices, options, dry_run=dry_run, table=export, terminal=terminal)
     if not complete:
         raise typer.Exit(1)

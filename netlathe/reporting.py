@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 from netlathe.console import Terminal, millions, milliseconds, percent
 
 if TYPE_CHECKING:
+    from archspace.records import Measurement
     from netlathe.job import Job
     from netlathe.products import Product
     from netlathe.searching import Found
     from netlathe.targets import Target
-    from netlathe.timing import Timed
 
 ACCURACIES = {"torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "onnx": "of .onnx"}
 """Columns for the same network in its forms."""
 
 
-def make_report(job: Job, found: Found, product: Product, timed: Timed | None) -> dict[str, Any]:
+def make_report(job: Job, found: Found, product: Product, timed: Measurement | None) -> dict[str, Any]:
     """Everything a person or a script may ask of a run. `timed` is the exported network on the main target's device.
 
     A target's `is_met` is whether it was met when measured at the end, None where nothing was measured; the run's is
@@ -66,7 +66,7 @@ def make_report(job: Job, found: Found, product: Product, timed: Timed | None) -
     }
 
 
-def _target_json(target: Target, found: Found, index: int, timed: Timed | None) -> dict[str, Any]:
+def _target_json(target: Target, found: Found, index: int, timed: Measurement | None) -> dict[str, Any]:
     graph = found.architecture.graph(target.model.setup_.batch)
     low, high = target.model.predict_interval([graph])
     return {

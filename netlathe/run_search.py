@@ -18,7 +18,7 @@ from netlathe.searching import Found, find_architecture, warm_searcher
 from netlathe.stages import doubts
 
 if TYPE_CHECKING:
-    from netlathe.timing import Timed
+    from archspace.records import Measurement
     from search import Searcher
 
 NOISE = 0.03
@@ -103,7 +103,7 @@ def _train(job: Job, found: Found) -> Product:
     )  # fmt: skip
 
 
-def _timed(job: Job, found: Found, product: Product) -> Timed | None:
+def _timed(job: Job, found: Found, product: Product) -> Measurement | None:
     """The exported file on the device, where there is one."""
     if job.device is None:
         return None
@@ -114,7 +114,7 @@ def _timed(job: Job, found: Found, product: Product) -> Timed | None:
     return time_file(found.architecture, content, job.goal.main, job.device, job.terminal)
 
 
-def _above_target(job: Job, found: Found, timed: Timed) -> list[str]:
+def _above_target(job: Job, found: Found, timed: Measurement) -> list[str]:
     """Where the last word of the stopwatch is not the one by which the network was chosen."""
     limit_ms = job.goal.main.limit_ms
     excess = timed.latency_ms / limit_ms - 1

@@ -126,6 +126,7 @@ def search(
     from netlathe.job import Job, prepare
     from netlathe.judging import DeviceAtHand
     from netlathe.logs import check_tensorboard
+    from netlathe.phones import choose_phone
     from netlathe.targets import check_names, load_goal, parse_milliseconds
     from search import Compute, SearchConfig, TrainConfig
 
@@ -136,6 +137,7 @@ def search(
     several = parse_milliseconds(targets) if targets else []
     goal = load_goal(predictor, max(several) if several else target_ms, target or (), limit or ())
     compute = Compute(compute_device, precision, compile_, workers)
+    device = choose_phone(device, terminal) if device else None
     chosen, images = prepare(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
     job = Job(
         goal.narrowed(chosen), images, goal, output,

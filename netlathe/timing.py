@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from archspace.errors import NetlatheError, RecordError
 from archspace.graph import Graph
 from archspace.profile_file import ProfileFile
-from archspace.records import Setup
-from netlathe import stages
-from netlathe.console import Terminal, milliseconds
-from predictor import LatencyPredictor
-from profiler.campaign import WorkItem
+from archspace.records import Measurement, Setup
+from netlathe.console import Terminal
+from profiler.campaign import CampaignSummary, Progress, WorkItem, run_campaign
 from profiler.devices import DeviceOptions, default_plan, open_device
 from profiler.devices.base import Device
-from profiler.devices.local import LocalDevice
-from profiler.protocol import Plan
+from profiler.protocol import FEWEST_ROUNDS, Plan
+
+if TYPE_CHECKING:
+    from predictor import LatencyPredictor
 
 PLAN = Plan(min_rounds=20, max_rounds=40)
 
+Measurements = dict[str, Measurement]
+"""By network's name. With a profile, at the speed that the machine had when that was begun, as a predictor fitted on it
+predicts."""
 
-@dataclass(frozen=True)
-class Timed:
-    """One network's latency, as measured."""
-
-    latency_ms: float
-    """With a profile, at the speed that the machine had when that was begun, as a predictor fitted on it predicts."""
-    drift: float
-    """How many times as long the machine took just now; latency_ms * drift is what the clock showed."""
+OnRound = Callable[[Progress, Callable[[], Measurements]], None]
+"""(progress, what has been measured so far) while a timing goes on."""
 
 
 @dataclass(frozen=True)
@@ -50,29 +46,58 @@ class Stopwatch:
     warnings: list[str] = field(default_factory=list)
     """Of the last timing."""
 
-    def time(self, graphs: Mapping[str, Graph]) -> dict[str, Timed]:
+    def time(self, graphs: Mapping[str, Graph]) -> Measurements:
         """By name, all in the same rounds. Raises NetlatheError for a network that could not be timed."""
-        items = [WorkItem(name, "network" if g.is_network else "block", g) for name, g in graphs.items()]
         label = f"timing {next(iter(graphs))}" if len(graphs) == 1 else f"timing {len(graphs)} networks"
         with self.terminal.working(label):
-            summary = stages.measure(
-                self.device, items, self.notes, self.plan, seed=self.seed, watch=lambda share, left_s, note: None
-            )
+            summary = self.measure(graphs)
         for record in (*summary.unsupported, *summary.failed):
             raise NetlatheError(f"{record.name} could not be timed: {record.message}")
         self.warnings[:] = summary.warnings
-        measured = {r.graph.key: r.measurement for r in summary.records if r.measurement}
-        return {
-            name: Timed(measured[graph.key].latency_ms, statistics.median(r.drift for r in measured[graph.key].rounds))
-            for name, graph in graphs.items()
-        }
+        return self.taken(graphs)
+
+    def measure(self, graphs: Mapping[str, Graph], on_round: OnRound = lambda progress, taken: None) -> CampaignSummary:
+        """Takes rounds until the plan's stop rule or budget ends it, but at least three; they stay in the notes if it
+        is interrupted."""
+        items = [WorkItem(name, "network" if g.is_network else "block", g) for name, g in graphs.items()]
+        with ProfileFile(self.notes, create=True) as file:
+
+            def campaign(plan: Plan) -> CampaignSummary:
+                return run_campaign(
+                    self.device, items, file, plan, seed=self.seed,
+                    on_progress=lambda progress: on_round(progress, lambda: self._read(file, graphs)),
+                )  # fmt: skip
+
+            summary = campaign(self.plan)
+            if summary.unfinished:
+                summary = campaign(
+                    replace(self.plan, budget_s=None, min_rounds=FEWEST_ROUNDS, max_rounds=FEWEST_ROUNDS)
+                )
+        return summary
+
+    def taken(self, graphs: Mapping[str, Graph]) -> Measurements:
+        """What the notes hold of these; networks without a round are left out."""
+        with ProfileFile(self.notes) as file:
+            return self._read(file, graphs)
+
+    def _read(self, file: ProfileFile, graphs: Mapping[str, Graph]) -> Measurements:
+        rounds = file.rounds(self.device.setup)
+        return {name: Measurement(rounds[graph.key]) for name, graph in graphs.items() if graph.key in rounds}
 
 
 @contextmanager
 def stopwatch(
     device: Device, profile: Path | None, *, plan: Plan, seed: int = 0, terminal: Terminal
 ) -> Iterator[Stopwatch]:
-    """With a `profile`, its anchors tell how fast the device is now; nothing is added to it."""
+    """With a `profile`, its anchors tell how fast the device is now; nothing is added to it.
+
+    A phone's rounds are kept apart from those that a profile will recover there.
+    """
+    if device.setup.runtime == "tflite":  # a phone's
+        from profiler.devices.adb import PhoneDevice
+
+        if isinstance(device, PhoneDevice):
+            device.is_aside = True
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder) / "timed.sqlite"
         if profile is not None:
@@ -86,19 +111,21 @@ def device_of(
 ) -> Iterator[Device]:
     """The device at `address`, opened as the predictor's measurements were taken. Raises RecordError when that is not
     the device that they were taken on."""
-    setup = model.setup_
-    options = DeviceOptions(
-        threads=setup.threads, batch=setup.batch, cores=setup.core_mask, dtype=setup.dtype,
-        benchmark_binary=benchmark_binary,
-    )  # fmt: skip
-    if setup.runtime == "tflite":  # a phone's
-        delegates: dict[str, Literal["gpu", "nnapi"]] = {"gpu": "gpu", "nnapi": "nnapi"}
-        options = replace(options, delegate=delegates.get(setup.delegate, "cpu"), xnnpack=setup.delegate != "none")
+    options = replace(options_of(model.setup_), benchmark_binary=benchmark_binary)
     with terminal.working(f"opening {address}"):
         device = open_device(address, options, report=terminal.say)
     with device:
         check_same_setup(model, device.setup)
         yield device
+
+
+def options_of(setup: Setup) -> DeviceOptions:
+    """What opens a device as it was for these measurements."""
+    options = DeviceOptions(threads=setup.threads, batch=setup.batch, cores=setup.core_mask, dtype=setup.dtype)
+    if setup.runtime != "tflite":
+        return options
+    delegates: dict[str, Literal["gpu", "nnapi"]] = {"gpu": "gpu", "nnapi": "nnapi"}  # of a phone
+    return replace(options, delegate=delegates.get(setup.delegate, "cpu"), xnnpack=setup.delegate != "none")
 
 
 def plan_for(device: Device) -> Plan:
@@ -115,13 +142,15 @@ def time_networks(
     dtype: str = "float32",
     seed: int = 0,
     terminal: Terminal,
-) -> dict[str, Timed]:
+) -> Measurements:
     """Times graphs by name through LiteRT on this CPU, all in the same rounds, and anew each time. With a `profile`,
     its anchors tell how fast the machine is now; nothing is added to it.
 
     `models` are .tflite files by graph key, run instead of ones with random weights. Raises NetlatheError for a network
     that could not be timed.
     """
+    from profiler.devices.local import LocalDevice
+
     with (
         LocalDevice(threads=threads, models=models, dtype=dtype) as device,
         stopwatch(device, profile, plan=PLAN, seed=seed, terminal=terminal) as watch,
@@ -146,12 +175,6 @@ def _copy_anchors(source: Path, target: Path, setup: Setup) -> None:
                 new.add_round(setup, {key: one.samples_ms}, started_at=one.started_at, drift=one.drift)
 
 
-def check_setup(model: LatencyPredictor, threads: int) -> None:
-    """Raises RecordError when this machine's CPU is not what the predictor was fitted on."""
-    with LocalDevice(threads=threads) as device:
-        check_same_setup(model, device.setup)
-
-
 def check_same_setup(model: LatencyPredictor, setup: Setup) -> None:
     """Raises RecordError when the predictor was fitted on another setup than this one."""
     differing = setup.differences(model.setup_)
@@ -159,37 +182,3 @@ def check_same_setup(model: LatencyPredictor, setup: Setup) -> None:
         raise RecordError(
             f"the predictor was fitted on another setup, so times do not compare ({'; '.join(differing)})"
         )
-
-
-def explain_drift(timed: Sequence[Timed], terminal: Terminal) -> None:
-    """A line on the difference between the clock and the table, where there is one worth telling."""
-    drift = statistics.median(one.drift for one in timed)
-    if not 0.95 < drift < 1.05:
-        clock = ", ".join(f"{one.latency_ms * one.drift:.3g}" for one in timed)
-        terminal.say(
-            f"  The machine now takes {drift:.2f} times as long as when the profile was begun (seen on the anchor "
-            f"blocks); measured ms are corrected for it. The clock showed {clock} ms.",
-            style="dim",
-        )
-
-
-def compare(
-    graphs: Mapping[str, Graph],
-    timed: Mapping[str, Timed],
-    model: LatencyPredictor | None,
-    terminal: Terminal,
-    *,
-    corrected: bool,
-) -> None:
-    """Measured, and where there is a predictor, predicted beside it. `corrected`: a profile told the drift."""
-    predicted = model.predict(list(graphs.values())).tolist() if model else [None] * len(graphs)
-    rows = []
-    answers = []
-    for (name, one), guess in zip(timed.items(), predicted, strict=True):
-        off = "-" if guess is None else f"{100 * (guess / one.latency_ms - 1):+.1f} %"
-        rows.append((name, milliseconds(guess), milliseconds(one.latency_ms), off))
-        answers.append({"name": name, "latency_ms": one.latency_ms, "drift": one.drift, "predicted_ms": guess})
-    terminal.table(("what", "predicted ms", "measured ms", "off by"), rows)
-    if corrected:
-        explain_drift(list(timed.values()), terminal)
-    terminal.result({"timed": answers})

@@ -17,7 +17,7 @@ from profiler.devices.base import Device, Event, RoundEnd, Timing, Waiting
 from profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
 from profiler.lock import exclusive
 from profiler.progress import OnProgress, Pace, Progress
-from profiler.protocol import ANCHORS, FEWEST_ROUNDS, Ledger, Plan, arrange, is_done, missing_rounds, split
+from profiler.protocol import ANCHORS, FEWEST_ROUNDS, Ledger, Plan, arrange, guessed_ms, is_done, missing_rounds, split
 from profiler.redo import RedoRule
 from profiler.summary import CampaignSummary, summarize
 
@@ -149,7 +149,7 @@ class _Campaign:
             return
         pending = [key for key in wave if not self._finish(key) and self._load(key)]
         while pending:
-            latencies = {key: self.ledger.latency_ms(key) for key in (*pending, *self.anchors)}
+            latencies = {key: self._expected_ms(key) for key in (*pending, *self.anchors)}
             self._expect(pending, waiting)
             parts = split(pending, latencies, self.plan, self.rng)
             rounds = [arrange(part, self.anchors, latencies, self.plan, self.rng) for part in parts]
@@ -157,6 +157,12 @@ class _Campaign:
                 self._end_early(pending)
                 return
             pending = [key for key in pending if key not in self.settled and not self._finish(key)]
+
+    def _expected_ms(self, key: str) -> float | None:
+        """What a run is going to take: a network's first visit gets few runs, too, though it is only guessed to be
+        slow."""
+        known = self.ledger.latency_ms(key)
+        return guessed_ms(self.items[key].graph.macs) if known is None and key in self.items else known
 
     def _end_early(self, pending: Iterable[str]) -> None:
         for key in pending:

@@ -9,10 +9,7 @@ from archspace.graph import Graph
 from archspace.profile_file import ProfileFile
 from archspace.records import LatencyRecord, Round, Setup, Status
 from profiler.campaign import WorkItem, unique_items
-from profiler.protocol import ANCHORS, Plan, missing_rounds
-
-GUESSED_MS_PER_MAC = 1e-7
-"""On a machine that has measured nothing yet: 10 billion MACs per second."""
+from profiler.protocol import ANCHORS, GUESSED_MS_PER_MAC, Plan, missing_rounds
 
 LEAST_MS = 0.02
 """What even the smallest block takes."""

@@ -39,7 +39,10 @@ CALM_DRIFT = 1.25
 """A round that differs more than this from the usual speed, either way, does not count towards min_rounds."""
 
 UNKNOWN_MS = 1.0
-"""A guess, for graphs that have never run, of their latency."""
+"""A guess, for graphs that have never run, of their latency, or the least of it where their MACs are known."""
+
+GUESSED_MS_PER_MAC = 1e-7
+"""On a machine that has measured nothing yet: 10 billion MACs per second."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,11 @@ PHONE_PLAN = Plan(
 def is_calm(drift: float) -> bool:
     """Whether the machine was near its usual speed."""
     return 1 / CALM_DRIFT <= drift <= CALM_DRIFT
+
+
+def guessed_ms(macs: int) -> float:
+    """What a graph that has never run may take."""
+    return max(UNKNOWN_MS, macs * GUESSED_MS_PER_MAC)
 
 
 Latencies = Mapping[str, float | None]

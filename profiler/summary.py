@@ -70,7 +70,7 @@ def summarize(
     drifts = [info.drift for info in log]
     warnings = [
         *_outcome_warnings(failed, unsupported, unfinished),
-        *_quality_warnings(records),
+        *quality_warnings(records),
         *_machine_warnings(log),
         *_redo_warnings(redone, len(stamps)),
     ]
@@ -108,7 +108,8 @@ def _outcome_warnings(
     return warnings
 
 
-def _quality_warnings(records: Sequence[LatencyRecord]) -> list[str]:
+def quality_warnings(records: Sequence[LatencyRecord]) -> list[str]:
+    """Which of a profile's latencies are unstable."""
     unstable = [r.name for r in records if r.measurement is not None and not r.measurement.is_stable]
     if not unstable:
         return []

@@ -26,6 +26,12 @@ def read_tflite(data: bytes | Path) -> Graph:
     return read_source(data, _read)
 
 
+def read_dtype(data: bytes) -> str:
+    """What a .tflite file computes in, by its input: float32, int8, ... Raises FormatError for what is none."""
+    model = unpack(data)
+    return model.tensors[model.inputs[0]].dtype.lower()
+
+
 def _read(content: bytes) -> Graph:
     model = unpack(content)
     return _embedded(model) or read_structure(model)

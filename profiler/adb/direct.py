@@ -28,9 +28,9 @@ class _SilentError(ConnectionLostError):
 class DirectConnection(ServiceConnection):
     """An AdbConnection that speaks to the phone itself. Connects when it is made; raises DeviceError.
 
-    `transport` makes a fresh transport of adb-shell for each attempt. `reset`, where it can be done, ends half a message
-    that the phone waits for the rest of. `on_authorize` gets a line for the user once the phone asks whether to trust
-    this computer, for which there are `auth_timeout_s` seconds.
+    `transport` makes a fresh transport of adb-shell for each attempt. `reset`, where that can be done, ends half a
+    message that the phone waits for the rest of. `on_authorize` gets a line for the user once the phone asks whether to
+    trust this computer, for which there are `auth_timeout_s` seconds.
     """
 
     def __init__(

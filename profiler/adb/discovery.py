@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from profiler.adb.address import Address, parse_address
 from profiler.adb.connection import AdbConnection, PhoneStateError, State, unauthorized
 from profiler.adb.keys import default_key_path
 from profiler.adb.server import ListedPhone, ServerConnection, refusal, running_server
 from profiler.errors import ConnectionLostError, DeviceError
+
+if TYPE_CHECKING:
+    from profiler.adb.usb import UsbTransport
 
 PROPERTIES = ("ro.product.model", "ro.soc.model", "ro.board.platform", "ro.build.version.release")
 
@@ -66,6 +69,31 @@ def list_phones(*, timeout_s: float = 5.0) -> list[PhoneRow]:
     return rows + list(_usb_phones(known, deadline))
 
 
+def candidates(place: Address, *, timeout_s: float = 5.0) -> list[PhoneRow]:
+    """The phones that an address without a serial number may mean, where there are several; otherwise none.
+
+    Starts no server, opens no dialog. `timeout_s` limits the whole.
+    """
+    deadline = time.monotonic() + timeout_s
+    if place.kind == "tcp" or place.serial is not None:
+        return []
+    try:
+        if place.kind == "server":
+            listed = running_server().phones(timeout_s)
+            return [_server_row(phone, deadline) for phone in listed] if len(listed) > 1 else []
+        found = _found_on_usb()
+    except DeviceError:
+        return []  # opening the device will say it
+    return list(_usb_rows(found, deadline)) if len(found) > 1 else []
+
+
+def _found_on_usb() -> list[tuple[str, UsbTransport | DeviceError]]:
+    # Here, because adb-shell starts libusb while it is imported.
+    from profiler.adb.usb import usb_phones
+
+    return list(usb_phones())
+
+
 def _server_phones(deadline: float) -> Iterator[PhoneRow]:
     try:
         phones = running_server().phones(_left_s(deadline))
@@ -84,17 +112,17 @@ def _server_row(phone: ListedPhone, deadline: float) -> PhoneRow:
 
 
 def _usb_phones(known: set[str], deadline: float) -> Iterator[PhoneRow]:
-    from profiler.adb.usb import usb_phones
-
     try:
-        phones = list(usb_phones())
+        phones = _found_on_usb()
     except DeviceError as error:
         yield PhoneRow("usb", "unavailable", hint=str(error))
         return
+    yield from _usb_rows([(serial, transport) for serial, transport in phones if serial not in known], deadline)
+
+
+def _usb_rows(phones: Iterable[tuple[str, UsbTransport | DeviceError]], deadline: float) -> Iterator[PhoneRow]:
     for serial, transport in phones:
         row = PhoneRow(f"usb:{serial}", "ready")
-        if serial in known:
-            continue
         if isinstance(transport, DeviceError):
             yield _failed(row, transport)
         elif (

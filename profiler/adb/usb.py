@@ -221,8 +221,9 @@ def usb_transport(serial: str | None) -> UsbTransport:
         raise found
     if found is None:
         blocked = next((phone for phone in phones.values() if isinstance(phone, DeviceError)), None)
+        wanted = f"phone {serial}" if serial else "phone"
         raise blocked or ConnectionLostError(
-            f"no phone {serial or ''} on USB with USB debugging on; check the cable (one that carries data), turn on "
-            f"USB debugging in the developer options{'; there is ' + ', '.join(phones) if phones else ''}"
+            f"no {wanted} on USB with USB debugging on; check the cable (one that carries data), turn on USB debugging "
+            f"in the developer options, see `netlathe devices`{'; there is ' + ', '.join(phones) if phones else ''}"
         )
     return found

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from profiler.devices.base import Device, Report, Visit
+from profiler.devices.listing import DeviceRow, available_devices
 from profiler.errors import DeviceError
 from profiler.protocol import PHONE_PLAN, Plan
-
-if TYPE_CHECKING:
-    from profiler.adb import PhoneRow
 
 __all__ = ["Device", "DeviceOptions", "DeviceRow", "Visit", "available_devices", "default_plan", "open_device"]
 
@@ -88,7 +86,6 @@ _OPENERS: dict[str, Callable[[DeviceOptions], Device]] = {
 }
 
 DELEGATE_START_MS = 500.0
-PROBE_S = 5.0  # to look at one phone
 
 PHONES = ("usb", "tcp", "server")
 """What an address of a phone begins with."""
@@ -127,7 +124,7 @@ def open_device(name: str, options: DeviceOptions | None = None, *, report: Repo
         return _open_phone(name, options, report)
     if name not in _OPENERS:
         known = ", ".join((*_OPENERS, "usb", "usb:SERIAL", "tcp:HOST:PORT", "server:SERIAL"))
-        raise DeviceError(f"unknown device {name!r}; known: {known}")
+        raise DeviceError(f"unknown device {name!r}; known: {known}. `netlathe devices` lists those found here")
     return _OPENERS[name](options)
 
 
@@ -137,50 +134,3 @@ def default_plan(device: Device) -> Plan:
         return Plan()
     is_slow_to_start = device.setup.delegate in ("gpu", "nnapi")  # each visit compiles the graph for it
     return replace(PHONE_PLAN, overhead_ms=DELEGATE_START_MS) if is_slow_to_start else PHONE_PLAN
-
-
-@dataclass(frozen=True)
-class DeviceRow:
-    """One line of `netlathe devices`."""
-
-    name: str
-    """As `open_device` takes it."""
-    state: str
-    """ready or unavailable; of a phone also unauthorized, offline, busy, no permission."""
-    detail: str
-    """The setup when ready, else why not."""
-    hint: str = ""
-    """What to do when it is not ready."""
-    model: str = ""
-    soc: str = ""
-    android: str = ""
-
-
-def available_devices(addresses: Sequence[str] = ()) -> list[DeviceRow]:
-    """Every device that can be found from here, phones last, and whether it can be opened with its defaults.
-
-    `addresses` are further phones to look at, as tcp:HOST:PORT, which nobody announces. Raises DeviceError for an
-    address that is none.
-    """
-    from profiler.adb.address import parse_address
-    from profiler.adb.discovery import list_phones, probe
-
-    given = [place for place in map(parse_address, addresses) if place.kind == "tcp"]  # others are found anyway
-    phones = (*list_phones(), *(probe(place, PROBE_S) for place in given))
-    return [*map(_row, _OPENERS), *map(_phone_row, phones)]
-
-
-def _phone_row(phone: PhoneRow) -> DeviceRow:
-    android = f"Android {phone.android}" if phone.android else ""
-    detail = ", ".join(filter(None, (phone.model, phone.soc, android)))
-    return DeviceRow(phone.address, phone.state, detail, phone.hint, phone.model, phone.soc, phone.android)
-
-
-def _row(name: str) -> DeviceRow:
-    try:
-        with open_device(name) as device:
-            setup = device.setup
-            return DeviceRow(name, "ready", str(setup), model=setup.device, soc=setup.processor)
-    except DeviceError as error:
-        reason, _, hint = str(error).partition("; ")
-        return DeviceRow(name, "unavailable", reason, hint)

@@ -67,6 +67,10 @@ class PhoneDevice:
         self.max_thermal_status = max_thermal_status
         self._options = BenchmarkOptions(threads=threads, delegate=delegate, xnnpack=xnnpack)
         self._dtype = dtype
+        self.models: dict[str, bytes] = {}
+        """.tflite files by graph key, run in place of ones that are written from the graphs with random weights."""
+        self.is_aside = False
+        """Whether the rounds belong to no profile: then no profile recovers them, nor do they recover a profile's."""
         self._loaded: dict[str, Graph] = {}
         self._queued: dict[str, bytes] = {}
         self._unread: set[str] = set()
@@ -140,7 +144,7 @@ class PhoneDevice:
 
     def _queue(self, key: str, graph: Graph) -> None:
         try:
-            self._queued[key] = write_tflite(graph, dtype=self._dtype)
+            self._queued[key] = self.models.get(key) or write_tflite(graph, dtype=self._dtype)
         except ArchspaceError as error:
             raise UnsupportedGraphError(str(error)) from error
 
@@ -187,13 +191,14 @@ class PhoneDevice:
                 return
 
     def _reader(self) -> RoundReader:
+        name = f"{self.setup.key}-aside" if self.is_aside else self.setup.key
         return RoundReader(
-            self._options, self.setup.key, self._start, self.max_thermal_status, self._cores, self._delegation.check
+            self._options, name, self._start, self.max_thermal_status, self._cores, self._delegation.check
         )
 
     def recovered(self) -> Iterator[Event]:
         self._check_open()
-        for token in sorted(self._unread):
+        for token in () if self.is_aside else sorted(self._unread):
             lines = self._retry(partial(self._workspace.read_log, token))
             reader = self._reader()
             try:

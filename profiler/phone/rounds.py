@@ -77,7 +77,8 @@ class RoundReader:
     def read(self, event: session.Event) -> Iterator[Event]:
         """Nothing for a session of another setup."""
         if isinstance(event, session.SessionBegin):
-            self.is_foreign = event.setup not in (self.setup_key, f"{self.setup_key}-ops", PROBE)
+            ours = (self.setup_key, f"{self.setup_key}-ops", f"{self.setup_key}-aside", PROBE)
+            self.is_foreign = event.setup not in ours
             self._session = event if event.setup == self.setup_key else None
         elif self._session is None:
             return

@@ -48,6 +48,11 @@ def test_setups_that_differ_in_one_field_have_different_keys_and_name_the_field(
     assert SETUP.differences(other) == ["threads: 1 / 4"]
 
 
+def test_details_that_differ_are_named_one_by_one():
+    other = dataclasses.replace(SETUP, details=(("sha256", "cd"), ("unit", "7")))
+    assert SETUP.differences(other) == ["governor: performance / -", "sha256: ab / cd", "unit: - / 7"]
+
+
 @pytest.mark.parametrize("data", [{}, {"device": "x", "nonsense": 1}, None, [], {"details": 3}])
 def test_json_that_is_no_setup_is_refused(data):
     with pytest.raises(RecordError, match="not a setup"):
@@ -76,6 +81,22 @@ def test_spread_and_relative_error_have_their_closed_forms():
 def test_spread_ignores_outliers_but_not_a_machine_of_two_speeds():
     assert rounds(*[1.0] * 20, 9.0, 9.0).spread == 0
     assert rounds(*[1.0] * 13, *[1.5] * 12).spread == pytest.approx(0.5 / 1.349)
+
+
+def test_an_interval_needs_three_rounds_and_shrinks_around_the_latency():
+    assert rounds(1.0, 1.1).interval_ms is None
+    assert rounds(2.0, 2.0, 2.0).interval_ms == (2.0, 2.0)
+    few, many = rounds(0.9, 1.0, 1.1), rounds(*[0.9, 1.0, 1.1] * 10)
+    (low, high), (lower, higher) = many.interval_ms, few.interval_ms
+    assert lower < low < 1.0 < high < higher
+    assert low * high == pytest.approx(1.0)  # as far by ratio either way
+
+
+@pytest.mark.parametrize("count", [3, 5, 10, 40])
+def test_an_interval_holds_the_true_latency_of_gaussian_rounds_about_as_often_as_it_says(count):
+    values = np.random.default_rng(0).normal(1.0, 0.03, size=(1000, count))
+    intervals = [rounds(*row).interval_ms for row in values]
+    assert 0.8 < np.mean([low <= 1.0 <= high for low, high in intervals]) < 0.95
 
 
 def test_half_difference_compares_even_with_odd_rounds_from_four_rounds_on():

@@ -190,7 +190,7 @@ def test_export_writes_the_trained_network(searched: dict[str, Any], folder: Pat
 
 
 def test_devices_lists_this_machine() -> None:
-    rows = {row["name"]: row for row in answer("devices")["devices"]}
+    rows = {row["name"]: row for row in answer("devices", "--check")["devices"]}
     assert rows["local"]["state"] == "ready"
     assert set(rows) >= {"local", "onnxruntime", "cuda"}
 

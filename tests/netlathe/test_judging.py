@@ -14,7 +14,7 @@ import pytest
 from archspace.blocks import ConvBlock, LinearHead, MBConv
 from archspace.errors import RecordError
 from archspace.graph import Graph
-from archspace.records import Setup
+from archspace.records import Measurement, Round, Setup
 from archspace.spaces import SearchSpace
 from netlathe.console import Terminal
 from netlathe.job import Job
@@ -22,7 +22,6 @@ from netlathe.judging import DeviceAtHand, Judged, choose_network
 from netlathe.run_search import _above_target, missed
 from netlathe.searching import Found
 from netlathe.targets import Goal, Limit, Target
-from netlathe.timing import Timed
 from predictor import LatencyPredictor
 
 CHOICES = tuple(MBConv(8, 8, 8, 8, kernel=3, expand=expand) for expand in (6, 4, 2, 1))
@@ -66,9 +65,9 @@ class FakeWatch:
     warnings: list[str] = field(default_factory=list)
     timed: list[str] = field(default_factory=list)
 
-    def time(self, graphs: Mapping[str, Graph]) -> dict[str, Timed]:
+    def time(self, graphs: Mapping[str, Graph]) -> dict[str, Measurement]:
         self.timed += graphs
-        return {name: Timed(self.measure(1e-6 * graph.macs), 1.0) for name, graph in graphs.items()}
+        return {name: Measurement((Round((self.measure(1e-6 * graph.macs),)),)) for name, graph in graphs.items()}
 
 
 @dataclass
@@ -152,7 +151,7 @@ def test_a_last_measurement_above_the_target_is_warned_of(measured_ms: float, wa
         architecture=SPACE.architecture((0, 0)), judged=Judged((0, 0), "stopwatch", True, 1, (("n", 1.0, 0.95),))
     )
     job = SimpleNamespace(goal=Goal((target(1.0),)))
-    warnings = _above_target(cast(Job, job), cast(Found, found), Timed(measured_ms, 1.0))
+    warnings = _above_target(cast(Job, job), cast(Found, found), Measurement((Round((measured_ms,)),)))
     assert bool(warnings) is warned
     assert all("10.0% above the target" in warning and "0.95 ms" in warning for warning in warnings)
 

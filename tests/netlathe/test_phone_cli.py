@@ -11,6 +11,7 @@ from loopback.private_adb import Adb, wait_until
 from test_cli import answer, netlathe, refusal
 
 from archspace.blocks import ConvBlock, LinearHead, MBConv
+from archspace.forms.tflite import write_tflite
 from archspace.profile_file import ProfileFile
 from archspace.spaces import SearchSpace
 from predictor import kernel_records
@@ -104,6 +105,22 @@ def test_when_one_of_two_phones_is_lost_the_other_finishes(daemon, space, tmp_pa
         kept = {setup.device: len(file.records(setup)) for setup in file.setups()}
     assert kept["Google Pixel 8"] == 13  # with the five anchors
     assert kept["Google Pixel 9"] == 0
+
+
+def test_files_and_names_are_timed_on_a_phone_beside_a_profiles_anchors(daemon, space, tmp_path):
+    answer(*profile(daemon, space, tmp_path / "p.sqlite", "--cores", "big"))
+    block = MBConv(8, 8, 8, 8)
+    (tmp_path / "a.tflite").write_bytes(write_tflite(ConvBlock(3, 8, 8, 8).graph()))
+    found = answer(
+        "time", tmp_path / "a.tflite", block.name, "--device", daemon.address, "--benchmark-binary", BENCHMARK_MODEL,
+        "--cores", "big", "--profile", tmp_path / "p.sqlite", "--budget-s", 1,
+    )  # fmt: skip
+    assert [one["name"] for one in found["timed"]] == [str(tmp_path / "a.tflite"), block.name]
+    assert all(one["rounds"] >= 3 and one["latency_ms"] > 0 for one in found["timed"])
+    assert "Google Pixel 8" in found["setup"]
+    with ProfileFile(tmp_path / "p.sqlite") as file:
+        assert len(file.records(file.setups()[0])) == 13
+    assert list(daemon.phone.path("/data/local/tmp").iterdir()) == []
 
 
 def test_the_same_phone_twice_is_refused(daemon, space, tmp_path):

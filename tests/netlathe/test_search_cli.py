@@ -17,10 +17,9 @@ from PIL import Image
 from test_cli import answer, netlathe, refusal
 
 from archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
-from archspace.records import Setup
+from archspace.records import Measurement, Round, Setup
 from archspace.spaces import Architecture, SearchSpace
 from netlathe.run import forget_network, load_report
-from netlathe.timing import Timed
 from predictor import LatencyPredictor
 from profiler import Plan, open_device
 from search import StepProgress
@@ -304,7 +303,7 @@ def test_another_judge_costs_no_search_and_a_measured_miss_is_told(
     assert found["judged"]["timed"][-1]["name"] == found["name"] == before["name"]
     assert (tmp_path / "measured.png").is_file()
     (tmp_path / "report.json").unlink()
-    monkeypatch.setattr("netlathe.run_search.time_file", lambda *_: Timed(1020.0, 1.0))
+    monkeypatch.setattr("netlathe.run_search.time_file", lambda *_: Measurement((Round((1020.0,)),)))
     for _ in range(2):  # as it ends, and as it is read again
         missed = netlathe(*asked, "--device", "local")
         assert missed.exit_code == 1

@@ -295,7 +295,7 @@ def test_without_onnxruntime_its_device_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     with pytest.raises(DeviceError, match=r"pip install 'netlathe\[onnxruntime\]'"):
         open_device("onnxruntime")
-    row = next(row for row in available_devices() if row.name == "onnxruntime")
+    row = next(row for row in available_devices(check=True) if row.name == "onnxruntime")
     assert (row.state, row.hint) == ("unavailable", "pip install 'netlathe[onnxruntime]'")
 
 
@@ -339,12 +339,40 @@ def test_the_gpu_refuses_unknown_precision_and_empty_batches():
             open_device("cuda", DeviceOptions(**options))
 
 
-def test_every_device_is_listed_with_its_state():
-    rows = {row.name: row for row in available_devices()}
-    assert list(rows)[:3] == ["local", "onnxruntime", "cuda"]
+def test_a_checked_device_was_opened():
+    rows = {row.name: row for row in available_devices(check=True)}
+    assert list(rows)[-3:] == ["local", "onnxruntime", "cuda"]
     assert rows["local"].state == "ready"
     assert "litert" in rows["local"].detail
     assert rows["cuda"].state == ("ready" if torch.cuda.is_available() else "unavailable")
+
+
+def test_a_device_that_was_not_tried_is_not_called_ready(monkeypatch):
+    monkeypatch.setattr("profiler.devices.listing._has_nvidia_driver", lambda: True)
+    monkeypatch.setattr("profiler.devices.listing._version", {"torch": "2.9.1+cu130"}.get)
+    rows = {row.name: row for row in available_devices()}
+    assert {rows[name].state for name in ("local", "onnxruntime", "cuda")} == {"installed"}
+    assert rows["cuda"].detail == "PyTorch 2.9.1+cu130 and an NVIDIA driver"
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "has_driver", "reason"),
+    [("2.9.1+cpu", True, "build for CPUs"), ("2.9.1", False, "no NVIDIA driver")],
+)
+def test_a_gpu_that_cannot_work_is_unavailable_without_importing_torch(monkeypatch, torch_version, has_driver, reason):
+    monkeypatch.setattr("profiler.devices.listing._has_nvidia_driver", lambda: has_driver)
+    monkeypatch.setattr("profiler.devices.listing._version", lambda name: torch_version)
+    row = next(row for row in available_devices() if row.name == "cuda")
+    assert row.state == "unavailable"
+    assert reason in row.detail
+    assert row.hint
+
+
+def test_a_runtime_that_is_not_installed_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("profiler.devices.listing.find_spec", lambda name: None)
+    rows = {row.name: row for row in available_devices()}
+    assert [rows[name].state for name in ("local", "onnxruntime", "cuda")] == ["unavailable"] * 3
+    assert rows["onnxruntime"].hint == "pip install 'netlathe[onnxruntime]'"
 
 
 def test_the_os_is_named_without_its_patch_level():

@@ -13,6 +13,7 @@ from phones import ITEMS, KEYS, PLAN, check_profile, leftovers, opened, profile_
 from test_devices import LARGE, SMALL, one_round
 
 from archspace.blocks import MBConv
+from archspace.forms.tflite import write_tflite
 from archspace.profile_file import ProfileFile
 from archspace.records import Status
 from profiler.campaign import run_campaign
@@ -444,6 +445,20 @@ def test_models_that_an_interrupted_campaign_left_are_not_sent_again(phone):
             device.load(item.graph.key, item.graph)
         one_round(device, [Visit(ITEMS[0].graph.key, 1, 0)])
         assert phone.daemon.bytes_in - sent < 3000
+
+
+def test_a_given_file_runs_in_place_of_one_with_random_weights(phone):
+    graph = SMALL.graph()
+    content = write_tflite(graph, seed=7)
+    with opened(phone.address) as device:
+        device.models["x"] = content
+        device.load("x", graph)
+        one_round(device, [Visit("x", 1, 0)])
+        assert phone.path("/data/local/tmp/netlathe/models/x.tflite").read_bytes() == content
+        device.models.clear()
+        device.load("x", graph)
+        one_round(device, [Visit("x", 1, 0)])
+        assert phone.path("/data/local/tmp/netlathe/models/x.tflite").read_bytes() != content
 
 
 def test_too_little_storage_is_noticed_before_anything_is_sent(tmp_path):

@@ -187,7 +187,7 @@ def logged_rounds(phone):
     return sum(log.read_text().count(" done ") for log in logs)
 
 
-def interrupt_while_the_phone_goes_on(phone, daemon, path):
+def interrupt_while_the_phone_goes_on(phone, daemon, path, *, is_aside=False):
     """A campaign whose process is gone after its first round, when the phone has measured more; times of the rounds
     that it stored."""
 
@@ -201,6 +201,7 @@ def interrupt_while_the_phone_goes_on(phone, daemon, path):
 
     # Not in a with statement, nor held by one: a killed process closes nothing.
     device = open_device(daemon.address, DeviceOptions(benchmark_binary=BENCHMARK_MODEL))
+    device.is_aside = is_aside
     with ProfileFile(path, create=True) as profile:
         with pytest.raises(KeyboardInterrupt):
             run_campaign(device, ITEMS, profile, SHORT_ROUNDS, on_progress=die, clock=iter(range(10**6)).__next__)
@@ -220,6 +221,38 @@ def test_what_the_phone_measured_for_a_killed_process_is_not_measured_again(phon
         log = profile.round_log(profile.setups()[0])
     assert [info.started_at for info in log][: len(stored)] == stored
     assert sum(info.started_at < interrupted_at for info in log) >= on_the_phone
+
+
+def time_on_the_side(daemon, path):
+    """When the rounds of a timing that belongs to no profile started."""
+    with opened(daemon.address) as device, ProfileFile(path, create=True) as notes:
+        device.is_aside = True
+        run_campaign(device, ITEMS[:1], notes, PLAN)
+        return [info.started_at for info in notes.round_log(device.setup)]
+
+
+def test_what_is_timed_on_the_side_leaves_a_profiles_results_on_the_phone(phone, daemon, tmp_path):
+    path = tmp_path / "p.sqlite"
+    interrupt_while_the_phone_goes_on(phone, daemon, path)
+    interrupted_at, on_the_phone = time.time(), logged_rounds(phone)
+    assert min(time_on_the_side(daemon, tmp_path / "aside.sqlite")) > interrupted_at
+    profile_phone(daemon.address, path, plan=SHORT_ROUNDS)
+    with ProfileFile(path) as profile:
+        log = profile.round_log(profile.setups()[0])
+    assert sum(info.started_at < interrupted_at for info in log) >= on_the_phone
+    assert leftovers(phone) == []
+
+
+def test_nobody_takes_what_was_timed_on_the_side_for_its_own(phone, daemon, tmp_path):
+    stored = interrupt_while_the_phone_goes_on(phone, daemon, tmp_path / "killed.sqlite", is_aside=True)
+    interrupted_at = time.time()
+    assert len(stored) < logged_rounds(phone)
+    assert min(time_on_the_side(daemon, tmp_path / "aside.sqlite")) > interrupted_at
+    profile_phone(daemon.address, tmp_path / "p.sqlite", plan=SHORT_ROUNDS)
+    check_profile(tmp_path / "p.sqlite")
+    with ProfileFile(tmp_path / "p.sqlite") as profile:
+        assert all(info.started_at > interrupted_at for info in profile.round_log(profile.setups()[0]))
+    assert leftovers(phone) == []
 
 
 def test_a_phone_that_reboots_in_a_round_goes_on_with_its_settings_held_again(phone, daemon, tmp_path):
