@@ -72,7 +72,7 @@ def check(phone, tmp_path):
     for record in records:
         starts = [one.started_at for one in rounds[record.graph.key]]
         assert starts == sorted(set(starts))
-        assert len(starts) >= 6
+        assert len(starts) >= 3
     assert list(phone.path("/data/local/tmp").iterdir()) == []
 
 
