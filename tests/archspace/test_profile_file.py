@@ -241,6 +241,21 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
         ProfileFile(tmp_path / "file" / "x.profile", create=True)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_is_written_whole_into_a_folder_that_is_made_or_is_refused(profile, tmp_path, suffix):
+    fill(profile)
+    path = tmp_path / "new" / f"t{suffix}"
+    write_table(profile.records(), path)
+    assert [name.name for name in path.parent.iterdir()] == [path.name]
+    with pytest.raises(FormatError, match="the table cannot be written"):
+        write_table(profile.records(), path / f"t{suffix}")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(FormatError, match="the table cannot be written"):
+        write_table(profile.records(), path)
+    assert [name.name for name in path.parent.iterdir()] == [path.name]
+
+
 def test_tables_of_another_ending_or_without_records_are_refused(profile, tmp_path):
     fill(profile)
     with pytest.raises(FormatError, match=r"\.csv or \.parquet"):
