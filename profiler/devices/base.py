@@ -57,6 +57,10 @@ class Waiting:
     """The device waits until it is fit to go on."""
 
     reason: str
+    """What has to change first, with the value needed where that is a temperature."""
+    waited_s: float = 0.0
+    limit_s: float | None = None
+    """When the device gives up, in seconds since the wait began."""
 
 
 Event = Timing | RoundEnd | Waiting
