@@ -21,7 +21,7 @@ from archspace.profile_place import Place
 from archspace.records import Kind, LatencyRecord, Measurement, Round, Setup, Status
 
 APPLICATION_ID = 0x6E6C7468  # "nlth": what marks a SQLite file as ours
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS setups (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS graphs (
@@ -44,6 +44,9 @@ CREATE TABLE IF NOT EXISTS details (
 CREATE TABLE IF NOT EXISTS op_times (
     setup TEXT NOT NULL REFERENCES setups, graph TEXT NOT NULL REFERENCES graphs, place INTEGER NOT NULL,
     json TEXT NOT NULL, PRIMARY KEY (setup, graph, place)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS chosen (
+    id INTEGER PRIMARY KEY, setup TEXT NOT NULL REFERENCES setups, graph TEXT NOT NULL REFERENCES graphs,
+    UNIQUE (setup, graph));
 """
 
 
@@ -187,6 +190,23 @@ class ProfileFile:
         with self._guard():
             rows = self._db.execute(query, (setup.key,)).fetchall()
             return {key: Graph.from_json(json.loads(text)) for key, text in rows}
+
+    def add_chosen(self, setup: Setup, keys: Iterable[str]) -> None:
+        """Remembers that a call chose to measure these known graphs, until forget_chosen says that it has ended."""
+        with self._transaction():
+            rows = [(setup.key, key) for key in keys]
+            self._db.executemany("INSERT OR IGNORE INTO chosen (setup, graph) VALUES (?, ?)", rows)
+
+    def chosen(self, setup: Setup) -> list[str]:
+        """Keys of what calls that were interrupted chose, in the order of choosing."""
+        with self._guard():
+            rows = self._db.execute("SELECT graph FROM chosen WHERE setup = ? ORDER BY id", (setup.key,)).fetchall()
+            return [key for (key,) in rows]
+
+    def forget_chosen(self, setup: Setup, keys: Iterable[str]) -> None:
+        """The call that chose these has ended."""
+        with self._transaction():
+            self._db.executemany("DELETE FROM chosen WHERE setup = ? AND graph = ?", [(setup.key, key) for key in keys])
 
     def add_round(
         self,

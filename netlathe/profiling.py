@@ -16,7 +16,7 @@ from archspace.profile_file import ProfileFile
 from archspace.records import LatencyRecord, Status
 from archspace.spaces import SearchSpace
 from archspace.tables import check_table_path, write_table
-from netlathe.choosing import Choice, choose_items, forecast, print_choice
+from netlathe.choosing import Choice, choose_items, forecast, forget, print_choice, remember
 from netlathe.console import Terminal, Watch, milliseconds, percent
 from netlathe.stages import measure, work_items
 
@@ -85,6 +85,7 @@ def profile_space(
             terminal.step(f"Profiling space {job.space.name} on {device.setup}")
             print_steps(name, device, terminal)
             print_choice(choices[name], terminal)
+            remember(choices[name], job.output, device.setup)
         campaigns = {name: (device, choices[name].items) for name, device in opened.items()}
         summaries = _measure_all(job, campaigns, terminal)
     return _report(job, summaries, choices, table, terminal)
@@ -209,7 +210,11 @@ def _report(
     ]
     whole = answers[0] if len(answers) == 1 else {**_added(answers), "devices": answers}
     terminal.result({"output": str(job.output), "space": job.space.name, **whole})
-    return not any(summary.unfinished for summary in summaries.values())
+    complete = not any(summary.unfinished for summary in summaries.values())
+    if complete:
+        for name, summary in summaries.items():
+            forget(choices[name], job.output, summary.setup)
+    return complete
 
 
 def _added(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
