@@ -23,7 +23,7 @@ from netlathe.stages import measure, work_items
 if TYPE_CHECKING:
     from profiler.campaign import CampaignSummary, WorkItem
     from profiler.devices import DeviceOptions
-    from profiler.devices.base import Device
+    from profiler.devices.base import Device, Report
     from profiler.protocol import Plan
 
 
@@ -98,11 +98,14 @@ def _measure_all(
     have ended."""
     with terminal.watching(list(campaigns)) as watches:
         if len(campaigns) == 1:
-            return {name: _measure(job, *campaign, watches[0]) for name, campaign in campaigns.items()}
+            return {
+                name: _measure(job, *campaign, watches[0], _logged(name, terminal))
+                for name, campaign in campaigns.items()
+            }
         stop = threading.Event()
         with ThreadPoolExecutor(len(campaigns)) as pool:
             futures = {
-                name: pool.submit(_measure, job, *campaign, _stoppable(watch, stop))
+                name: pool.submit(_measure, job, *campaign, _stoppable(watch, stop), _logged(name, terminal))
                 for (name, campaign), watch in zip(campaigns.items(), watches, strict=True)
             }
             try:
@@ -134,8 +137,12 @@ def _stoppable(watch: Watch, stop: threading.Event) -> Watch:
     return watch_or_stop
 
 
-def _measure(job: Job, device: Device, items: Sequence[WorkItem], watch: Watch) -> CampaignSummary:
-    summary = measure(device, items, job.output, _plan(job, device), seed=job.seed, watch=watch)
+def _logged(name: str, terminal: Terminal) -> Report:
+    return lambda words: terminal.log(f"  {name}: {words}")
+
+
+def _measure(job: Job, device: Device, items: Sequence[WorkItem], watch: Watch, on_wait: Report) -> CampaignSummary:
+    summary = measure(device, items, job.output, _plan(job, device), seed=job.seed, watch=watch, on_wait=on_wait)
     if job.op_profile:
         _profile_ops(job, device, summary.records)
     return summary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,17 +74,27 @@ def profile(
 
 
 def measure(
-    device: Device, items: Sequence[WorkItem], path: Path, plan: Plan, *, seed: int, watch: Watch
+    device: Device,
+    items: Sequence[WorkItem],
+    path: Path,
+    plan: Plan,
+    *,
+    seed: int,
+    watch: Watch,
+    on_wait: Callable[[str], None] = lambda words: None,
 ) -> CampaignSummary:
-    """The same, told to `watch`."""
+    """The same, told to `watch`, and to `on_wait` whenever the device begins to wait for something."""
     from profiler.campaign import run_campaign
 
-    furthest = 0.0
+    furthest, waited = 0.0, False
 
     def on_progress(progress: Progress) -> None:
-        nonlocal furthest
+        nonlocal furthest, waited
         furthest = max(furthest, progress.share)  # a better estimate of the time left moves no bar back
         watch(furthest, progress.eta_s, _note(progress))
+        if progress.is_waiting and not waited:
+            on_wait(progress.current)
+        waited = progress.is_waiting
 
     with ProfileFile(path, create=True) as file:
         return run_campaign(device, items, file, plan, seed=seed, on_progress=on_progress)

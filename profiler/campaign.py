@@ -350,9 +350,10 @@ class _Campaign:
 
 
 def waiting_words(event: Waiting) -> str:
-    """What the device waits for, since when, and for how long at most."""
+    """What the device waits for, since when, and for how long at most: 'cooling for 40 s of at most 10 min: ...'."""
     limit = "" if event.limit_s is None or math.isinf(event.limit_s) else f" of at most {event.limit_s / 60:.0f} min"
-    return f"{event.reason} (waited {event.waited_s:.0f} s{limit})"
+    what, colon, reason = event.reason.partition(":")
+    return f"{what} for {event.waited_s:.0f} s{limit}{colon}{reason}"
 
 
 def _status(error: ProfilerError) -> Status:

@@ -66,7 +66,7 @@ def test_what_a_device_waits_for_is_shown(profile):
     seen = []
     device = Hot({1})
     run_campaign(device, ITEMS, profile, PLAN, on_progress=seen.append, clock=iter(range(10**6)).__next__)
-    assert any(p.current.startswith("cooling: thermal status 2") and p.is_waiting for p in seen)
+    assert any(p.current == "cooling for 0 s: thermal status 2" and p.is_waiting for p in seen)
     assert seen[-1].redone == 1
 
 
@@ -82,7 +82,7 @@ def test_while_a_device_waits_no_progress_is_made_and_its_wait_is_told(profile):
     seen = []
     run(Cooling(noise=0.3), profile, on_progress=seen.append, plan=Plan(min_rounds=4, max_rounds=20))
     waiting = [p for p in seen if p.is_waiting][:20]
-    assert waiting[10].current == "cooling: skin at 36.1 degC (waited 30 s of at most 10 min)"
+    assert waiting[10].current == "cooling for 30 s of at most 10 min: skin at 36.1 degC"
     assert len({p.current for p in waiting}) == 20
     assert len({round(p.share, 9) for p in waiting}) == len({round(p.eta_s, 9) for p in waiting}) == 1
     assert waiting[0].eta_s > 0
