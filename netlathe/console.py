@@ -64,7 +64,14 @@ class Terminal:
     def warn(self, warnings: Iterable[str]) -> None:
         """Each with its remedy in its own words."""
         for warning in warnings:
-            self.err.print(Padding(Text(f"Warning: {warning}", style="yellow"), (0, 0, 0, 2), expand=False))
+            self.prose(f"Warning: {warning}", style="yellow")
+
+    def prose(self, text: str, *, style: str = "") -> None:
+        """An indented paragraph, wrapped between words on a terminal; in a pipe, one line."""
+        if self.err.is_terminal:
+            self.err.print(Padding(Text(text, style=style), (0, 0, 0, 2), expand=False))
+        else:
+            self.say(f"  {text}", style=style)
 
     def table(
         self,

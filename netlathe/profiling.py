@@ -240,7 +240,7 @@ def print_steps(name: str, device: Device, terminal: Terminal) -> None:
     steps = getattr(device, "steps", ())
     held = ", ".join(step.step.replace("_", " ") for step in steps if step.state == "held")
     if held:
-        terminal.say(f"  {name} held steady: {held}", style="dim")
+        terminal.prose(f"{name} held steady: {held}", style="dim")
     terminal.warn(step.report for step in steps if step.state != "held")
 
 
@@ -255,7 +255,7 @@ def print_summary(summary: CampaignSummary, terminal: Terminal) -> None:
             span = f"{milliseconds(latencies[0])} to {milliseconds(latencies[-1])}"
             rows.append((f"{kind}s", len(records), f"{stable} of {len(records)}", span))
     terminal.table(("measured", "n", "stable", "ms"), rows)
-    terminal.say("  " + ", ".join(_facts(summary)) + ".", style="dim")
+    terminal.prose(", ".join(_facts(summary)) + ".", style="dim")
     terminal.warn(summary.warnings)
 
 

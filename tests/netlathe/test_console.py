@@ -74,6 +74,17 @@ def test_what_is_logged_in_a_pipe_is_not_said_on_a_terminal() -> None:
     assert stream.getvalue() == ""
 
 
+def test_prose_is_wrapped_between_words_on_a_terminal_and_one_line_in_a_pipe() -> None:
+    words = "the time budget was out before 65 had enough rounds " * 5
+    for width in (40, None):
+        found, stream = terminal(width)
+        found.warn([words.strip()])
+        lines = [line.strip() for line in frames(stream.getvalue()) if line.strip()]
+        assert " ".join(lines) == f"Warning: {words.strip()}"
+        assert (len(lines) == 1) == (width is None)
+        assert all(len(line) <= 40 for line in lines) == (width == 40)
+
+
 def test_a_label_loses_its_middle_and_keeps_its_end() -> None:
     assert shortened("local", 12) == "local"
     assert shortened("tcp:192.168.1.17:5555", 13) == "tcp:….17:5555"
