@@ -17,10 +17,11 @@ from typing import Any
 
 from archspace.errors import ArchspaceError, FormatError
 from archspace.graph import Graph
+from archspace.profile_place import Place
 from archspace.records import Kind, LatencyRecord, Measurement, Round, Setup, Status
 
 APPLICATION_ID = 0x6E6C7468  # "nlth": what marks a SQLite file as ours
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS setups (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS graphs (
@@ -43,6 +44,9 @@ CREATE TABLE IF NOT EXISTS details (
 CREATE TABLE IF NOT EXISTS op_times (
     setup TEXT NOT NULL REFERENCES setups, graph TEXT NOT NULL REFERENCES graphs, place INTEGER NOT NULL,
     json TEXT NOT NULL, PRIMARY KEY (setup, graph, place)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS chosen (
+    id INTEGER PRIMARY KEY, setup TEXT NOT NULL REFERENCES setups, graph TEXT NOT NULL REFERENCES graphs,
+    UNIQUE (setup, graph));
 """
 
 
@@ -61,10 +65,15 @@ class ProfileFile:
 
     Raises FormatError, from here and from every method, on a file that is not a profile, is damaged, cannot be written
     or comes from a newer netlathe. With `create`, a missing file is made; without, it is an error.
+
+    A file that is written is watched: once it was moved, deleted or replaced, every method says so, having saved what
+    it held. So what a method has stored without an error is at this path.
     """
 
+    _place: Place | None = None  # before it is open
+
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
-        self.path = Path(path)
+        self.path, self._creates = Path(path), create
         if not create and not self.path.is_file():
             raise FormatError(f"{self.path}: there is no such profile file; `netlathe profile --output` makes one")
         try:
@@ -79,8 +88,14 @@ class ProfileFile:
                 # One campaign may hold the file while another process reads: WAL lets both go on.
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA foreign_keys = ON")
-        except BaseException:
+                self._db.execute(
+                    "SELECT count(*) FROM sqlite_master"
+                ).fetchone()  # its log opens now, not once it moved
+            self._place = Place(self.path, self._db)
+        except BaseException as error:
             self._db.close()
+            if isinstance(error, OSError):
+                raise FormatError(f"{self.path}: the file vanished while it was being opened ({error})") from error
             raise
 
     def _check_or_create(self, create: bool) -> None:
@@ -102,7 +117,12 @@ class ProfileFile:
     def _guard(self) -> Iterator[None]:
         """Turns what SQLite and the decoders complain about into one clear error."""
         try:
-            yield
+            try:
+                yield
+            except sqlite3.Error:
+                self._check_place()  # tells the cause
+                raise
+            self._check_place()
         except FormatError:
             raise
         except sqlite3.OperationalError as error:
@@ -111,6 +131,11 @@ class ProfileFile:
         except (sqlite3.Error, ArchspaceError, LookupError, TypeError, ValueError) as error:
             raise FormatError(f"{self.path}: the profile file is damaged ({error!r}); restore a copy of it") from error
 
+    def _check_place(self) -> None:
+        """Raises FormatError where what was written is not, or not only, at the path."""
+        if self._place and (self._creates or self._db.total_changes) and not self._db.in_transaction:
+            self._place.check()
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All of it is stored, or nothing."""
@@ -118,23 +143,29 @@ class ProfileFile:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk ends it, too
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def __enter__(self) -> ProfileFile:
         return self
 
     def __exit__(self, kind: object, value: object, traceback: object) -> None:
-        self.close()
+        try:
+            self._check_place()  # whatever ended the work: it relies on what is stored being kept
+        finally:
+            self.close()
 
     def close(self) -> None:
+        self._place = None
         self._db.close()
 
     def add_setup(self, setup: Setup) -> None:
+        row = (setup.key, json.dumps(setup.to_json()))
         with self._guard():
-            self._db.execute("INSERT OR IGNORE INTO setups VALUES (?, ?)", (setup.key, json.dumps(setup.to_json())))
+            self._db.execute("INSERT OR IGNORE INTO setups VALUES (?, ?)", row)
 
     def add_graph(self, name: str, kind: Kind, graph: Graph) -> None:
         """Makes the graph known; samples and outcomes refer to it by key. Known already, it keeps its first name."""
@@ -160,6 +191,23 @@ class ProfileFile:
             rows = self._db.execute(query, (setup.key,)).fetchall()
             return {key: Graph.from_json(json.loads(text)) for key, text in rows}
 
+    def add_chosen(self, setup: Setup, keys: Iterable[str]) -> None:
+        """Remembers that a call chose to measure these known graphs, until forget_chosen says that it has ended."""
+        with self._transaction():
+            rows = [(setup.key, key) for key in keys]
+            self._db.executemany("INSERT OR IGNORE INTO chosen (setup, graph) VALUES (?, ?)", rows)
+
+    def chosen(self, setup: Setup) -> list[str]:
+        """Keys of what calls that were interrupted chose, in the order of choosing."""
+        with self._guard():
+            rows = self._db.execute("SELECT graph FROM chosen WHERE setup = ? ORDER BY id", (setup.key,)).fetchall()
+            return [key for (key,) in rows]
+
+    def forget_chosen(self, setup: Setup, keys: Iterable[str]) -> None:
+        """The call that chose these has ended."""
+        with self._transaction():
+            self._db.executemany("DELETE FROM chosen WHERE setup = ? AND graph = ?", [(setup.key, key) for key in keys])
+
     def add_round(
         self,
         setup: Setup,
@@ -170,24 +218,29 @@ class ProfileFile:
         conditions: Mapping[str, Any] | None = None,
     ) -> None:
         """Stores one round, {graph key: times in ms}, as one transaction. What is already stored is left alone."""
+        texts = {key: json.dumps(list(times)) for key, times in samples_ms.items()}
+        told = json.dumps(dict(conditions or {}))
         with self._transaction():
-            self._insert_round(setup, samples_ms, started_at, drift, conditions or {})
+            self._insert_round(setup, texts, started_at, drift, told)
+        if self._place:
+            self._place.last_round = setup.key, started_at
 
     def _insert_round(
         self,
         setup: Setup,
-        samples_ms: Mapping[str, Sequence[float]],
+        samples: Mapping[str, str],
         started_at: float,
         drift: float,
-        conditions: Mapping[str, Any],
+        conditions: str,
     ) -> None:
+        """The samples of each graph, and the conditions, are given as JSON."""
         self._db.execute(
             "INSERT OR IGNORE INTO rounds (setup, started_at, drift, conditions) VALUES (?, ?, ?, ?)",
-            (setup.key, started_at, drift, json.dumps(dict(conditions))),
+            (setup.key, started_at, drift, conditions),
         )
         query = "SELECT id FROM rounds WHERE setup = ? AND started_at = ?"
         (round_id,) = self._db.execute(query, (setup.key, started_at)).fetchone()
-        rows = [(key, round_id, json.dumps(list(times))) for key, times in samples_ms.items()]
+        rows = [(key, round_id, text) for key, text in samples.items()]
         self._db.executemany("INSERT OR IGNORE INTO samples VALUES (?, ?, ?)", rows)
 
     def set_drifts(self, setup: Setup, drifts: Mapping[float, float]) -> None:
@@ -220,11 +273,11 @@ class ProfileFile:
     ) -> None:
         """Marks a graph as finished; a failed one may be overwritten by a later attempt. `details` are what else was
         measured of it, by name."""
+        row = (setup.key, key, str(status), message)
+        extras = (setup.key, key, json.dumps(dict(details or {})))
         with self._guard():
-            row = (setup.key, key, str(status), message)
             self._db.execute("INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?)", row)
             if details:
-                extras = (setup.key, key, json.dumps(dict(details)))
                 self._db.execute("INSERT OR REPLACE INTO details VALUES (?, ?, ?)", extras)
 
     def set_op_times(self, setup: Setup, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -293,6 +346,6 @@ class ProfileFile:
                 known[setup][key] = record.status
                 new += 1
             for (setup, started_at), rounds in by_round.items():
-                times = {key: one.samples_ms for key, one in rounds.items()}
-                self._insert_round(setup, times, started_at, next(iter(rounds.values())).drift, {})
+                texts = {key: json.dumps(list(one.samples_ms)) for key, one in rounds.items()}
+                self._insert_round(setup, texts, started_at, next(iter(rounds.values())).drift, "{}")
         return new

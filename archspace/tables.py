@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -31,16 +32,25 @@ def check_table_path(path: str | Path) -> None:
 
 
 def write_table(records: Sequence[LatencyRecord], path: str | Path) -> None:
-    """Writes records as .csv or .parquet, by the file's ending. Raises FormatError for another ending, RecordError when
-    there is nothing to write."""
+    """Writes records as .csv or .parquet, by the file's ending, whole or not at all. Raises FormatError for another
+    ending and where the file cannot be written, RecordError when there is nothing to write."""
+    path = Path(path)
     check_table_path(path)
     if not records:
         raise RecordError(f"{path}: there are no records to write")
     frame = pd.DataFrame([record.to_row() for record in records])
-    if Path(path).suffix == ".csv":
-        frame.to_csv(path, index=False)
-    else:
-        frame.to_parquet(path, index=False)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".csv":
+            frame.to_csv(part, index=False)
+        else:
+            frame.to_parquet(part, index=False)
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise FormatError(f"{path}: the table cannot be written ({error})") from error
 
 
 def read_records(path: str | Path, latency_column: str = "latency_ms") -> list[LatencyRecord]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from archspace.errors import FormatError
+from netlathe.run_folder import RunFolder
 from search import Checkpointer
 from search.checkpoint import ForeignCheckpointError
 
@@ -16,9 +17,11 @@ _SECONDS = "seconds"
 
 @dataclass
 class RunCheckpointer(Checkpointer):
-    """A file in a run's folder. `remedy` is what the user can do about a file of another run, or a damaged one."""
+    """A file in a run's folder. `remedy` is what the user can do about a file of another run, or a damaged one;
+    `folder` is where it lies, watched."""
 
     remedy: str = ""
+    folder: RunFolder | None = None
     _before_s: float = field(default=0.0, init=False, repr=False)
     _begun_s: float = field(default=0.0, init=False, repr=False)
 
@@ -35,8 +38,13 @@ class RunCheckpointer(Checkpointer):
         return self._before_s + self.clock() - self._begun_s
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """As Checkpointer's, with the seconds."""
+        """As Checkpointer's, with the seconds. Where the run's folder was moved, the file follows it; there, and where
+        the folder was deleted, NetlatheError is raised."""
+        place = self.folder.place() if self.folder else None
+        self.path = (place or self.path.parent) / self.path.name
         super().save({**state, _SECONDS: self.seconds()})
+        if self.folder:
+            self.folder.check(f" A checkpoint of this moment was saved as {self.path}.")
 
     def load(self) -> dict[str, Any] | None:
         """As Checkpointer's; goes on counting seconds from those saved."""

@@ -24,6 +24,8 @@ class Choice(NamedTuple):
     """The blocks among them that were chosen, the most instructive first; None where all are measured."""
     known: int = 0
     """How many blocks the choice could build on."""
+    continued: int = 0
+    """How many of those chosen were chosen or begun by a call that was interrupted."""
 
     def to_json(self) -> dict[str, Any]:
         return {} if self.chosen is None else {"chosen": [item.name for item in self.chosen]}
@@ -35,6 +37,8 @@ class _Known(NamedTuple):
     outcomes: dict[str, Status]
     begun: set[str]
     """Keys of all graphs that have rounds."""
+    promised: list[str]
+    """Keys of what a call chose that was interrupted, in its order."""
     anchors: dict[str, Graph]
     measured: list[LatencyRecord]
     """Blocks with a latency."""
@@ -43,31 +47,50 @@ class _Known(NamedTuple):
 def choose_items(items: Sequence[WorkItem], count: int, path: Path, setup: Setup, seed: int) -> Choice:
     """Leaves out all but `count` of the blocks that the profile file has not heard of.
 
-    Networks stay, and so do blocks with an outcome, which the campaign reports or tries again. Blocks that an
-    interrupted campaign began count as chosen, so that the same command goes on with them.
+    Networks stay, and so do blocks with an outcome, which the campaign reports or tries again. What an interrupted call
+    chose counts as chosen, finished or not, and so does what has rounds but no outcome: the same command goes on with
+    them, and chooses others only once it has ended.
     """
     from predictor.selection import choose
 
     known = _read(path, setup)
-    blocks = [item for item in items if item.kind == "block"]
-    settled = [item for item in blocks if item.graph.key in known.outcomes]
-    others = [item for item in blocks if item.graph.key not in known.outcomes | known.anchors]
-    chosen = [item for item in others if item.graph.key in known.begun]
-    fresh = [item for item in others if item.graph.key not in known.begun]
-    pending = known.anchors | {item.graph.key: item.graph for item in chosen}
+    blocks = {item.graph.key: item for item in items if item.kind == "block"}
+    chosen = [key for key in known.promised if key in blocks]
+    others = [key for key in blocks if key not in known.outcomes | known.anchors | dict.fromkeys(chosen)]
+    chosen += [key for key in others if key in known.begun]
+    fresh = [key for key in others if key not in known.begun]
+    pending = known.anchors | {key: blocks[key].graph for key in chosen}
     for record in known.measured:
         pending.pop(record.graph.key, None)
     places = choose(
-        [item.graph for item in fresh],
+        [blocks[key].graph for key in fresh],
         max(count - len(chosen), 0),
         measured=[record.graph for record in known.measured],
         latency_ms=[record.latency_ms for record in known.measured],
         pending=list(pending.values()),
         seed=seed,
     )
-    built_on = len(known.measured) + len(pending)
+    built_on, continued = len(known.measured) + len(pending), len(chosen)
     chosen += [fresh[place] for place in places]
-    return Choice([*settled, *chosen, *(item for item in items if item.kind == "network")], chosen, built_on)
+    settled = [key for key in blocks if key in known.outcomes and key not in chosen]
+    networks = [item for item in items if item.kind == "network"]
+    picked = [blocks[key] for key in chosen]
+    return Choice([*(blocks[key] for key in settled), *picked, *networks], picked, built_on, continued)
+
+
+def remember(choice: Choice, path: Path, setup: Setup) -> None:
+    """Writes down what was chosen, so that the same command goes on with it, wherever it is interrupted."""
+    if choice.chosen:
+        with ProfileFile(path, create=True) as file:
+            file.add_setup(setup)
+            file.add_graphs((item.name, item.kind, item.graph) for item in choice.chosen)
+            file.add_chosen(setup, [item.graph.key for item in choice.chosen])
+
+
+def forget(choice: Choice, path: Path, setup: Setup) -> None:
+    """All of the call's graphs have an outcome, and it was told: the next one chooses anew."""
+    with ProfileFile(path) as file:
+        file.forget_chosen(setup, [item.graph.key for item in choice.items])
 
 
 def _read(path: Path, setup: Setup) -> _Known:
@@ -76,10 +99,12 @@ def _read(path: Path, setup: Setup) -> _Known:
 
     first = {graph.key: graph for graph in (block.graph(setup.batch) for block in ANCHORS)}
     if not path.is_file():
-        return _Known({}, set(), first, [])
+        return _Known({}, set(), [], first, [])
     with ProfileFile(path) as file:
         measured = [r for r in file.records(setup) if r.kind == "block" and r.status is Status.OK]
-        return _Known(file.outcomes(setup), set(file.rounds(setup)), file.anchors(setup) or first, measured)
+        return _Known(
+            file.outcomes(setup), set(file.rounds(setup)), file.chosen(setup), file.anchors(setup) or first, measured
+        )
 
 
 def print_choice(choice: Choice, terminal: Terminal) -> None:
@@ -88,8 +113,10 @@ def print_choice(choice: Choice, terminal: Terminal) -> None:
         return
     names = [item.name for item in choice.chosen[:3]] + (["..."] if len(choice.chosen) > 3 else [])
     said = f"{len(choice.chosen)} blocks, which teach most beside {choice.known} that are known or anchors"
-    terminal.say(
-        f"  Chosen: {said}: {', '.join(names)}" if names else "  Every block is measured; there is none to choose"
+    if choice.continued:
+        said = f"{len(choice.chosen)} blocks, {choice.continued} of them by a call that was interrupted"
+    terminal.prose(
+        f"Chosen: {said}: {', '.join(names)}" if names else "Every block is measured; there is none to choose"
     )
 
 

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 160
 
+BAR_FROM_WIDTH = 70
+"""Columns of a terminal from which on a bar has room beside the percentage."""
+
+LABEL_WIDTH = 15
+
 METRIC_COLUMNS = ("n", "MAPE", "within 5 %", "within 10 %", "Spearman", "in 90 % interval")
 
 Update = Callable[[int, int, str], None]
@@ -72,7 +77,14 @@ class Terminal:
     def warn(self, warnings: Iterable[str]) -> None:
         """Each with its remedy in its own words."""
         for warning in warnings:
-            self.err.print(Padding(Text(f"Warning: {warning}", style="yellow"), (0, 0, 0, 2), expand=False))
+            self.prose(f"Warning: {warning}", style="yellow")
+
+    def prose(self, text: str, *, style: str = "") -> None:
+        """An indented paragraph, wrapped between words on a terminal; in a pipe, one line."""
+        if self.err.is_terminal:
+            self.err.print(Padding(Text(text, style=style), (0, 0, 0, 2), expand=False))
+        else:
+            self.say(f"  {text}", style=style)
 
     def table(
         self,
@@ -164,25 +176,33 @@ class Terminal:
 
     @contextmanager
     def watching(self, labels: Sequence[str]) -> Iterator[list[Watch]]:
-        """A bar with the time left for each of these; off a terminal, a line at the start and every tenth."""
+        """A bar with the time left for each of these; off a terminal, a line at the start and every tenth. Where there
+        is little room, the note goes first, then the bar, then the middle of the label."""
         if not self.err.is_terminal:
             yield [self._watch_lines(label) for label in labels]
             return
+        fixed, width = partial(Column, no_wrap=True), self.err.width
         columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[left]}"),
-            TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=Column(no_wrap=True)),
+            SpinnerColumn(table_column=fixed()),
+            TextColumn("{task.description}", markup=False, table_column=fixed()),
+            *([BarColumn(bar_width=width // 8, table_column=fixed())] if width >= BAR_FROM_WIDTH else []),
+            TextColumn("{task.percentage:>3.0f} %", table_column=fixed()),
+            TextColumn("{task.fields[left]}", table_column=fixed()),
+            TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=fixed(ratio=1)),
         )
-        with Progress(*columns, console=self.err, transient=True) as bar:
-            tasks = [bar.add_task(label, total=1.0, left="", note="") for label in labels]
+        with Progress(*columns, console=self.err, transient=True, expand=True) as bar:
+            names = [shortened(label, max(LABEL_WIDTH, width // 4)) for label in labels]
+            tasks = [bar.add_task(name, total=1.0, left="", note="") for name in names]
             yield [partial(_show, bar, task) for task in tasks]
 
     def _watch_lines(self, label: str) -> Watch:
         lines = self._lines(label, "%")
         return lambda share, left_s, note: lines(int(100 * share), 100, f"{time_left(left_s)}  {note}".strip())
+
+    def log(self, text: str) -> None:
+        """A line where there is no terminal, for what a terminal shows as progress."""
+        if not self.err.is_terminal:
+            self.say(text)
 
     def _lines(self, label: str, unit: str) -> Update:
         printed = -1
@@ -209,6 +229,14 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], text: int) 
 
 def _show(bar: Progress, task: TaskID, share: float, left_s: float | None, note: str) -> None:
     bar.update(task, completed=share, left=time_left(left_s), note=note)
+
+
+def shortened(text: str, width: int) -> str:
+    """'tcp:192.168.1.17:5555', 12 -> 'tcp…1.17:5555': the end, which tells devices apart, keeps more than the start."""
+    if len(text) <= width:
+        return text
+    start = (width - 1) // 3
+    return f"{text[:start]}…{text[start + 1 - width :]}"
 
 
 def time_left(seconds: float | None) -> str:

@@ -22,6 +22,7 @@ from netlathe.pictures import draw_architectures
 from netlathe.products import train_and_export
 from netlathe.profiling import print_summary, summary_json
 from netlathe.run import ARCHITECTURE, NETWORK
+from netlathe.run_folder import RunFolder
 from netlathe.run_search import search_one
 from netlathe.targets import Goal, Target
 from netlathe.timing import time_networks
@@ -73,6 +74,13 @@ class Trained:
 
 def run_demo(demo: Demo) -> None:
     """Profile, fit, search, train, export, time; every stage leaves its files in the folder."""
+    folder = RunFolder(demo.folder)
+    folder.make()
+    with folder.watched():
+        _run(demo)
+
+
+def _run(demo: Demo) -> None:
     started = time.monotonic()
     terminal = demo.terminal
     space, data = prepare("tiny", demo.source, resolution=demo.resolution, width=None, limit=demo.limit, seed=demo.seed)

@@ -14,6 +14,7 @@ from archspace.presets import PRESETS, load_space
 from archspace.spaces import Architecture, SearchSpace
 from netlathe.console import Terminal
 from netlathe.judging import DeviceAtHand
+from netlathe.run_folder import RunFolder
 from netlathe.targets import Goal, folder_name
 
 if TYPE_CHECKING:
@@ -75,7 +76,14 @@ class Job:
     def _checkpointer(self, name: str, run: Mapping[str, Any], remedy: str) -> RunCheckpointer:
         from netlathe.checkpoints import RunCheckpointer
 
-        return RunCheckpointer(self.folder / name, run, self.every_s, remedy=f"{remedy}; or name another --output")
+        return RunCheckpointer(
+            self.folder / name, run, self.every_s, remedy=f"{remedy}; or name another --output", folder=self.held
+        )
+
+    @cached_property
+    def held(self) -> RunFolder:
+        """The folder, watched."""
+        return RunFolder(self.folder)
 
     def judge(self) -> dict[str, Any] | None:
         """Who has the last word on the main target, for JSON; the search itself does not depend on it."""

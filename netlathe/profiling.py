@@ -16,14 +16,14 @@ from archspace.profile_file import ProfileFile
 from archspace.records import LatencyRecord, Status
 from archspace.spaces import SearchSpace
 from archspace.tables import check_table_path, write_table
-from netlathe.choosing import Choice, choose_items, forecast, print_choice
+from netlathe.choosing import Choice, choose_items, forecast, forget, print_choice, remember
 from netlathe.console import Terminal, Watch, milliseconds, percent
 from netlathe.stages import measure, work_items
 
 if TYPE_CHECKING:
     from profiler.campaign import CampaignSummary, WorkItem
     from profiler.devices import DeviceOptions
-    from profiler.devices.base import Device
+    from profiler.devices.base import Device, Report
     from profiler.protocol import Plan
 
 
@@ -85,6 +85,7 @@ def profile_space(
             terminal.step(f"Profiling space {job.space.name} on {device.setup}")
             print_steps(name, device, terminal)
             print_choice(choices[name], terminal)
+            remember(choices[name], job.output, device.setup)
         campaigns = {name: (device, choices[name].items) for name, device in opened.items()}
         summaries = _measure_all(job, campaigns, terminal)
     return _report(job, summaries, choices, table, terminal)
@@ -97,11 +98,14 @@ def _measure_all(
     have ended."""
     with terminal.watching(list(campaigns)) as watches:
         if len(campaigns) == 1:
-            return {name: _measure(job, *campaign, watches[0]) for name, campaign in campaigns.items()}
+            return {
+                name: _measure(job, *campaign, watches[0], _logged(name, terminal))
+                for name, campaign in campaigns.items()
+            }
         stop = threading.Event()
         with ThreadPoolExecutor(len(campaigns)) as pool:
             futures = {
-                name: pool.submit(_measure, job, *campaign, _stoppable(watch, stop))
+                name: pool.submit(_measure, job, *campaign, _stoppable(watch, stop), _logged(name, terminal))
                 for (name, campaign), watch in zip(campaigns.items(), watches, strict=True)
             }
             try:
@@ -133,8 +137,12 @@ def _stoppable(watch: Watch, stop: threading.Event) -> Watch:
     return watch_or_stop
 
 
-def _measure(job: Job, device: Device, items: Sequence[WorkItem], watch: Watch) -> CampaignSummary:
-    summary = measure(device, items, job.output, _plan(job, device), seed=job.seed, watch=watch)
+def _logged(name: str, terminal: Terminal) -> Report:
+    return lambda words: terminal.log(f"  {name}: {words}")
+
+
+def _measure(job: Job, device: Device, items: Sequence[WorkItem], watch: Watch, on_wait: Report) -> CampaignSummary:
+    summary = measure(device, items, job.output, _plan(job, device), seed=job.seed, watch=watch, on_wait=on_wait)
     if job.op_profile:
         _profile_ops(job, device, summary.records)
     return summary
@@ -209,7 +217,11 @@ def _report(
     ]
     whole = answers[0] if len(answers) == 1 else {**_added(answers), "devices": answers}
     terminal.result({"output": str(job.output), "space": job.space.name, **whole})
-    return not any(summary.unfinished for summary in summaries.values())
+    complete = not any(summary.unfinished for summary in summaries.values())
+    if complete:
+        for name, summary in summaries.items():
+            forget(choices[name], job.output, summary.setup)
+    return complete
 
 
 def _added(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -228,7 +240,7 @@ def print_steps(name: str, device: Device, terminal: Terminal) -> None:
     steps = getattr(device, "steps", ())
     held = ", ".join(step.step.replace("_", " ") for step in steps if step.state == "held")
     if held:
-        terminal.say(f"  {name} held steady: {held}", style="dim")
+        terminal.prose(f"{name} held steady: {held}", style="dim")
     terminal.warn(step.report for step in steps if step.state != "held")
 
 
@@ -243,7 +255,7 @@ def print_summary(summary: CampaignSummary, terminal: Terminal) -> None:
             span = f"{milliseconds(latencies[0])} to {milliseconds(latencies[-1])}"
             rows.append((f"{kind}s", len(records), f"{stable} of {len(records)}", span))
     terminal.table(("measured", "n", "stable", "ms"), rows)
-    terminal.say("  " + ", ".join(_facts(summary)) + ".", style="dim")
+    terminal.prose(", ".join(_facts(summary)) + ".", style="dim")
     terminal.warn(summary.warnings)
 
 

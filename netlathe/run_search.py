@@ -60,13 +60,19 @@ def search_several(job: Job, targets_ms: Sequence[float]) -> dict[str, Any]:
 
 def run_job(job: Job, warm: Callable[[], Searcher] | None = None) -> dict[str, Any]:
     """A run's folder, from wherever it stands to its report; a finished one is read. Raises FormatError where the
-    folder holds another run."""
+    folder holds another run, NetlatheError where the folder was moved or deleted meanwhile."""
+    with job.held.watched():
+        return _run(job, warm)
+
+
+def _run(job: Job, warm: Callable[[], Searcher] | None) -> dict[str, Any]:
     kept = job.found_checkpointer().load()
     report = _finished(job, kept)
     if report is not None:
         job.terminal.say(f"  Finished before, and read from {job.folder}; --restart begins anew")
         return report
     found = find_architecture(job, kept, warm)
+    job.held.check()
     product = _train(job, found)
     main = job.goal.main
     unknown = doubts(main.model, found.architecture.name, found.architecture.graph(main.model.setup_.batch))
@@ -74,6 +80,7 @@ def run_job(job: Job, warm: Callable[[], Searcher] | None = None) -> dict[str, A
     late = _above_target(job, found, timed) if timed else []
     product = replace(product, warnings=(*unknown, *product.warnings, *late))
     report = make_report(job, found, product, timed)
+    job.held.check()
     save_report(job.folder, report)
     return report
 

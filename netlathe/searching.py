@@ -72,7 +72,7 @@ def find_architecture(job: Job, kept: Mapping[str, Any] | None, warm: Callable[[
         found = Found.from_state(kept["found"], constraints)
         job.terminal.say(f"  {found.architecture.name} was found before; {job.folder / FOUND} tells so")
         return found
-    job.folder.mkdir(parents=True, exist_ok=True)  # what cannot be written should show before hours of work
+    job.held.make()  # what cannot be written should show before hours of work
     checkpointer = job.checkpointer()
     state = checkpointer.load()
     begun = warm().retarget(constraints) if warm and state is None else None
@@ -180,6 +180,7 @@ def warm_searcher(job: Job) -> Callable[[], Searcher]:
 
     def warm() -> Searcher:
         if not kept:
+            job.held.make()
             checkpointer = job.checkpointer()
             searcher = job.searcher(job.goal.constraints(job.space))
             state = checkpointer.load()

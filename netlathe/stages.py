@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,25 +74,41 @@ def profile(
 
 
 def measure(
-    device: Device, items: Sequence[WorkItem], path: Path, plan: Plan, *, seed: int, watch: Watch
+    device: Device,
+    items: Sequence[WorkItem],
+    path: Path,
+    plan: Plan,
+    *,
+    seed: int,
+    watch: Watch,
+    on_wait: Callable[[str], None] = lambda words: None,
 ) -> CampaignSummary:
-    """The same, told to `watch`."""
+    """The same, told to `watch`, and to `on_wait` whenever the device begins to wait for something."""
     from profiler.campaign import run_campaign
 
+    furthest, waited = 0.0, False
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal furthest, waited
+        furthest = max(furthest, progress.share)  # a better estimate of the time left moves no bar back
+        watch(furthest, progress.eta_s, _note(progress))
+        if progress.is_waiting and not waited:
+            on_wait(progress.current)
+        waited = progress.is_waiting
+
     with ProfileFile(path, create=True) as file:
-        return run_campaign(device, items, file, plan, seed=seed, on_progress=lambda p: watch(*_told(p)))
+        return run_campaign(device, items, file, plan, seed=seed, on_progress=on_progress)
 
 
-def _told(progress: Progress) -> tuple[float, float | None, str]:
-    """Share done, seconds left, and a note of what is going on."""
-    left_s = progress.eta_s
-    finished = progress.done == progress.total
-    share = 1.0 if finished else progress.elapsed_s / (progress.elapsed_s + left_s) if left_s else 0.0
+def _note(progress: Progress) -> str:
+    """What is going on, the most important first."""
+    if progress.is_waiting:
+        return progress.current
     notes = [f"{progress.done}/{progress.total} graphs", f"round {progress.round}"]
     notes += [f"{progress.redone} redone"] if progress.redone else []
     warmest = [progress.conditions[name] for name in ("skin_c", "battery_c", "cpu_c") if name in progress.conditions]
     notes += [f"{warmest[0]:.1f} °C"] if warmest else []
-    return share, left_s, ", ".join([*notes, progress.current] if progress.current else notes)
+    return ", ".join([*notes, progress.current] if progress.current else notes)
 
 
 def doubts(model: LatencyPredictor, name: str, graph: Graph) -> list[str]:

@@ -15,9 +15,10 @@ from archspace.profile_file import ProfileFile
 from archspace.records import Kind, Status
 from profiler.devices.base import Device, Event, RoundEnd, Timing, Waiting
 from profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
+from profiler.guess import CAUTIOUS_MS_PER_WORK, LatencyGuess
 from profiler.lock import exclusive
 from profiler.progress import OnProgress, Pace, Progress
-from profiler.protocol import ANCHORS, FEWEST_ROUNDS, Ledger, Plan, arrange, guessed_ms, is_done, missing_rounds, split
+from profiler.protocol import ANCHORS, FEWEST_ROUNDS, Latencies, Ledger, Plan, arrange, is_done, missing_rounds, split
 from profiler.redo import RedoRule
 from profiler.summary import CampaignSummary, summarize
 
@@ -25,6 +26,13 @@ __all__ = ["CampaignSummary", "Progress", "WorkItem", "run_campaign"]
 
 FORGIVEN = 1
 """Failed visits of a graph."""
+
+CAUTION = 1.5
+"""Times what graphs take that have not run here yet, by the speed of those that have: too long a guess makes rounds
+shorter, too short a one makes them longer than a time budget allows."""
+
+OVERHEAD = 1.5
+"""A budget over the time that visits need, to be told to a person."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,8 @@ def run_campaign(
     """Measures what is not yet measured on the device's setup, by rounds that are stored as they end.
 
     Graphs with an ok or unsupported outcome are left alone, failed ones are tried again, stored rounds of unfinished
-    ones count. When the budget is out, graphs with at least three rounds are finished and the others stay unfinished.
+    ones count. When the budget is out, graphs with at least three rounds are finished and the others stay unfinished;
+    where it does not suffice for three rounds of all, the first of the items get theirs.
     The anchors are measured and recorded along with the items. `seed` orders the rounds; `clock` gives seconds.
 
     Raises DeviceError when the device is lost (what is stored stays), MeasurementError for graphs of another batch than
@@ -74,13 +83,17 @@ class _Campaign:
         self.device, self.profile, self.plan, self.rng = device, profile, plan, rng
         self.setup = device.setup
         self.items = unique_items(items, self.setup.batch)
+        self.graphs = {key: item.graph for key, item in self.items.items()}  # and the anchors
         self.anchors: list[str] = []  # those that run
+        self.loaded: set[str] = set()
         self.settled: set[str] = set()
         self.stamps: list[float] = []
         self.redo = RedoRule(plan.redo_drift)
         self.strikes: Counter[str] = Counter()
         self.lost_anchors: list[str] = []
         self.details: dict[str, Mapping[str, float]] = {}
+        self._planned_ms: dict[str, float] = {}  # what a visit of each graph is to take
+        self._guesses = False  # whether some of those are
         self.inference_s = 0.0
 
     def run(self, on_progress: OnProgress | None, clock: Callable[[], float]) -> CampaignSummary:
@@ -94,11 +107,13 @@ class _Campaign:
             self._open_ledger()
             self._collect(self._missed(), until_s=math.inf)
             self._measure(todo)
+        needed_s = self._needed_s([key for key in todo if key not in self.settled])
+        self.pace.expect(0.0)
         self.pace.tell_now()
         return summarize(
             self.profile, self.setup, {key: item.name for key, item in self.items.items()}, self.stamps,
             anchors=self.anchors, reused=reused, redone=self.redo.count, wall_s=self.pace.elapsed_s,
-            inference_s=self.inference_s,
+            inference_s=self.inference_s, needed_s=needed_s,
         )  # fmt: skip
 
     def _open_ledger(self) -> None:
@@ -117,6 +132,7 @@ class _Campaign:
                 reason = str(error)
         if not self.anchors:
             raise DeviceError(f"none of the {len(anchors)} anchor blocks runs on this device: {reason}")
+        self.graphs |= anchors
         self.profile.set_anchors(self.setup, anchors)
         self.ledger = Ledger(self.profile.rounds(self.setup), list(anchors))
 
@@ -144,25 +160,59 @@ class _Campaign:
         return wave
 
     def _measure_wave(self, wave: Sequence[str], waiting: Sequence[str], until_s: float) -> None:
-        if self.pace.elapsed_s >= until_s:
-            self._end_early(wave)
-            return
-        pending = [key for key in wave if not self._finish(key) and self._load(key)]
-        while pending:
-            latencies = {key: self._expected_ms(key) for key in (*pending, *self.anchors)}
-            self._expect(pending, waiting)
-            parts = split(pending, latencies, self.plan, self.rng)
-            rounds = [arrange(part, self.anchors, latencies, self.plan, self.rng) for part in parts]
-            if not self._collect(self.device.time_rounds(rounds, after=self._latest), until_s):
-                self._end_early(pending)
-                return
+        pending = [key for key in wave if not self._finish(key)]
+        while pending and self.pace.elapsed_s < until_s:
+            latencies = self._latencies_ms((*pending, *self.anchors))
+            self._planned_ms = {key: self.plan.cost_ms(ms) for key, ms in latencies.items()}
+            self._expect(pending, latencies, waiting)
+            parts = self._next_parts(self._affordable(pending, latencies, until_s), latencies)
+            loaded = [ready for part in parts if (ready := [key for key in part if self._load(key)])]
+            rounds = [arrange(part, self.anchors, latencies, self.plan, self.rng) for part in loaded]
+            if rounds and not self._collect(self.device.time_rounds(rounds, after=self._latest), until_s):
+                break
             pending = [key for key in pending if key not in self.settled and not self._finish(key)]
+        self._end_early(pending)
 
-    def _expected_ms(self, key: str) -> float | None:
-        """What a run is going to take: a network's first visit gets few runs, too, though it is only guessed to be
-        slow."""
-        known = self.ledger.latency_ms(key)
-        return guessed_ms(self.items[key].graph.macs) if known is None and key in self.items else known
+    def _affordable(self, pending: Sequence[str], latencies: Latencies, until_s: float) -> Sequence[str]:
+        """All, if the time left is enough to give each the fewest rounds of a record; if not, the first ones for which
+        it is; if for none, those that are to be had for something."""
+        left_ms = 1e3 * (until_s - self.pace.elapsed_s) / max(1.0, self.pace.slowness)
+        have = {key: len(self.ledger.rounds(key)) for key in pending}
+        lacking = sorted((key for key in pending if have[key] < FEWEST_ROUNDS), key=lambda key: -have[key])
+        chosen: list[str] = []
+        for key in lacking:
+            if self._least_ms([*chosen, key], latencies) > left_ms:
+                break
+            chosen.append(key)
+        if len(chosen) == len(lacking):
+            return pending
+        return chosen or [key for key in pending if have[key] >= FEWEST_ROUNDS] or lacking
+
+    def _least_ms(self, keys: Sequence[str], latencies: Latencies) -> float:
+        """What the fewest rounds of these graphs take that make a record."""
+        missing = {key: max(0, FEWEST_ROUNDS - len(self.ledger.rounds(key))) for key in keys}
+        return self._rounds_ms(missing, latencies)
+
+    def _rounds_ms(self, missing: Mapping[str, float], latencies: Latencies) -> float:
+        """What so many rounds of each graph take, with the anchors in each round."""
+        visits_ms = sum(count * self.plan.cost_ms(latencies[key]) for key, count in missing.items())
+        rounds = max(*missing.values(), visits_ms / (1e3 * self.plan.round_s), 0.0)
+        anchors_ms = sum(self.plan.cost_ms(latencies[key]) for key in self.anchors)
+        return visits_ms + rounds * self.plan.anchor_visits * anchors_ms
+
+    def _next_parts(self, keys: Sequence[str], latencies: Latencies) -> list[list[str]]:
+        """Rounds' worth of graphs, until it is time to plan again. Graphs that have not run yet go first, a few rounds
+        at a time: their times are guesses, and every round makes the next ones better."""
+        fresh = [key for key in keys if self.ledger.latency_ms(key) is None]
+        if not fresh:
+            return split(keys, latencies, self.plan, self.rng)
+        return split(fresh, latencies, self.plan, self.rng)[: max(1, len(self.stamps))]
+
+    def _latencies_ms(self, keys: Iterable[str]) -> dict[str, float]:
+        """Of the latest visit, or guessed."""
+        known = {key: ms for key in self.graphs if (ms := self.ledger.latency_ms(key)) is not None}
+        guess = LatencyGuess(((self.graphs[key], CAUTION * ms) for key, ms in known.items()), CAUTIOUS_MS_PER_WORK)
+        return {key: known.get(key) or guess.latency_ms(self.graphs[key]) for key in keys}
 
     def _end_early(self, pending: Iterable[str]) -> None:
         for key in pending:
@@ -173,13 +223,14 @@ class _Campaign:
         """Whether the graph is ready; if not, its outcome is stored."""
         item = self.items[key]
         self.pace.tell(item.name)
-        if key in self.anchors:
+        if key in self.loaded or key in self.anchors:
             return True
         try:
             self.device.load(key, item.graph)
         except (UnsupportedGraphError, MeasurementError) as error:
             self._settle(key, _status(error), str(error))
             return False
+        self.loaded.add(key)
         return True
 
     @property
@@ -201,20 +252,26 @@ class _Campaign:
                 timings = []
 
     def _collect(self, events: Iterator[Event], until_s: float) -> bool:
-        """Stores rounds as they end; False when the time was out before the last one."""
+        """Stores rounds as they end; False when the time was out before the last one. A round that lasts much longer
+        than it should is given up then."""
         samples: dict[str, list[float]] = {}
         with closing(events) as stream:  # type: ignore[type-var]  # whatever iterates here is a generator
             for event in stream:
                 if isinstance(event, Waiting):
-                    self.pace.tell(event.reason)
+                    self.pace.waits(waiting_words(event))
                 elif isinstance(event, Timing):
+                    self.pace.goes_on()
                     self._take(event, samples)
                 else:
                     self._store_round(event, samples)
                     samples = {}
-                if not samples and self.pace.elapsed_s >= until_s:
+                if self.pace.elapsed_s >= until_s + (self._longest_round_s() if samples else 0.0):
                     return False
         return True
+
+    def _longest_round_s(self) -> float:
+        anchors_ms = sum(self._planned_ms.get(key, 0.0) for key in self.anchors)
+        return self.plan.round_s + self.plan.anchor_visits * anchors_ms / 1e3
 
     def _take(self, timing: Timing, samples: dict[str, list[float]]) -> None:
         """Adds a visit's times to the round's samples, or settles the graph where there are none."""
@@ -231,8 +288,8 @@ class _Campaign:
         elif key not in self.settled or key in self.anchors:
             samples.setdefault(key, []).extend(times)
             self.details[key] = timing.details
-        if key in self.items:
-            self.pace.tell(self.items[key].name)
+        self.pace.visited(self._planned_ms.get(key, 0.0))
+        self.pace.tell(self.items[key].name if key in self.items else "anchor blocks")
 
     def _store_round(self, end: RoundEnd, samples: Mapping[str, Sequence[float]]) -> None:
         """Stores the round, or, where it is to be measured again, only what it says about the machine."""
@@ -254,7 +311,6 @@ class _Campaign:
         self.profile.set_drifts(self.setup, self.ledger.drifts)
         self.stamps.append(end.started_at)
         self.pace.rounds, self.pace.drift, self.pace.conditions = len(self.stamps), drift, end.conditions
-        self.pace.visited(self._cost_ms(key for key in samples if key not in self.anchors) + self._anchors_cost_ms())
 
     def _finish(self, key: str, *, ended: bool = False) -> bool:
         """Stores an ok outcome where the stop rule says so, or where rounds suffice now that measuring has ended."""
@@ -276,20 +332,28 @@ class _Campaign:
     def _unload(self, key: str) -> None:
         if key not in self.anchors:
             self.device.unload([key])
+            self.loaded.discard(key)
 
-    def _expect(self, pending: Sequence[str], waiting: Sequence[str]) -> None:
+    def _expect(self, pending: Sequence[str], latencies: Latencies, waiting: Sequence[str]) -> None:
         """Tells the pace how long the rest will take; graphs that wait for their wave count as the present ones."""
         missing = {key: missing_rounds(self.ledger.rounds(key), self.plan) for key in pending}
-        visits_ms = sum(count * self._cost_ms([key]) for key, count in missing.items())
-        rounds = max(max(missing.values()), visits_ms / (1e3 * self.plan.round_s))
-        self.pace.expect((visits_ms + rounds * self._anchors_cost_ms()) * (1 + len(waiting) / len(pending)))
+        whole_ms = self._rounds_ms(missing, latencies) * (1 + len(waiting) / len(pending))
+        self.pace.expect(whole_ms, anew=self._guesses)
+        self._guesses = any(self.ledger.latency_ms(key) is None for key in pending)
 
-    def _cost_ms(self, keys: Iterable[str]) -> float:
-        return sum(self.plan.cost_ms(self.ledger.latency_ms(key)) for key in keys)
+    def _needed_s(self, unfinished: Sequence[str]) -> float:
+        """About how long it takes until these have a record."""
+        if not unfinished:
+            return 0.0
+        planned_ms = self._least_ms(unfinished, self._latencies_ms((*unfinished, *self.anchors)))
+        return OVERHEAD * max(1.0, self.pace.slowness) * planned_ms / 1e3
 
-    def _anchors_cost_ms(self) -> float:
-        """In each round."""
-        return self.plan.anchor_visits * self._cost_ms(self.anchors)
+
+def waiting_words(event: Waiting) -> str:
+    """What the device waits for, since when, and for how long at most: 'cooling for 40 s of at most 10 min: ...'."""
+    limit = "" if event.limit_s is None or math.isinf(event.limit_s) else f" of at most {event.limit_s / 60:.0f} min"
+    what, colon, reason = event.reason.partition(":")
+    return f"{what} for {event.waited_s:.0f} s{limit}{colon}{reason}"
 
 
 def _status(error: ProfilerError) -> Status:

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 from archspace.graph import Graph
 from archspace.profile_file import ProfileFile
-from archspace.records import LatencyRecord, Round, Setup, Status
+from archspace.records import Round, Setup, Status
 from profiler.campaign import WorkItem, unique_items
-from profiler.protocol import ANCHORS, GUESSED_MS_PER_MAC, Plan, missing_rounds
-
-LEAST_MS = 0.02
-"""What even the smallest block takes."""
+from profiler.guess import LatencyGuess
+from profiler.protocol import ANCHORS, Plan, missing_rounds
 
 LOAD_MS = 5.0
 """Making one graph ready to run."""
@@ -54,30 +52,25 @@ def dry_run(items: Sequence[WorkItem], profile: ProfileFile | None, setup: Setup
         else:
             groups["continued" if status or key in rounds else "new"].append(item.name)
             todo[key] = item.graph
-    estimate_s = _estimate_s(todo, rounds, _ms_per_mac(profile.records(setup) if profile else []), plan, setup.batch)
+    known = [record for record in (profile.records(setup) if profile else []) if record.measurement]
+    guess = LatencyGuess((record.graph, record.latency_ms) for record in known)
+    estimate_s = _estimate_s(todo, rounds, guess, plan, setup.batch)
     return Forecast(
         **{name: tuple(names) for name, names in groups.items()},
         estimate_s=estimate_s if plan.budget_s is None else min(estimate_s, plan.budget_s),
     )
 
 
-def _ms_per_mac(records: Sequence[LatencyRecord]) -> float:
-    """The machine's speed, as far as it is known."""
-    known = [record for record in records if record.measurement]
-    macs = sum(record.graph.macs for record in known)
-    return sum(record.latency_ms for record in known) / macs if macs else GUESSED_MS_PER_MAC
-
-
 def _estimate_s(
-    todo: Mapping[str, Graph], rounds: Mapping[str, Sequence[Round]], ms_per_mac: float, plan: Plan, batch: int
+    todo: Mapping[str, Graph], rounds: Mapping[str, Sequence[Round]], guess: LatencyGuess, plan: Plan, batch: int
 ) -> float:
     """Loads, visits until about half way between the plan's least and most rounds, and the anchors' visits."""
     cost_ms, most_rounds = 0.0, 0.0
     for key, graph in todo.items():
         own = rounds.get(key, ())
-        latency_ms = own[-1].latency_ms if own else max(graph.macs * ms_per_mac, LEAST_MS)
+        latency_ms = own[-1].latency_ms if own else guess.latency_ms(graph)
         missing = max(missing_rounds(own, plan), (plan.min_rounds + plan.max_rounds) / 2 - len(own))
         cost_ms += LOAD_MS + missing * plan.cost_ms(latency_ms)
         most_rounds = max(most_rounds, missing)
-    anchors_ms = sum(plan.cost_ms(block.graph(batch).macs * ms_per_mac) for block in ANCHORS)
+    anchors_ms = sum(plan.cost_ms(guess.latency_ms(block.graph(batch))) for block in ANCHORS)
     return OVERHEAD * (cost_ms + most_rounds * plan.anchor_visits * anchors_ms) / 1e3

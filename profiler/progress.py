@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 TELL_EVERY_S = 0.2  # often enough for the eye; drawing between two visits disturbs the caches
 
+NOT_YET = 0.99
+"""The share done is this at most before the end."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -20,7 +23,7 @@ class Progress:
     """Rounds so far in this campaign."""
     elapsed_s: float
     eta_s: float | None
-    """Time left, the budget's rest at most; None while it cannot be told."""
+    """Time left, the budget's rest at most; None while it cannot be told. It stands still while the device waits."""
     current: str
     """Name of what is being loaded or measured, or what the device waits for."""
     drift: float
@@ -31,6 +34,19 @@ class Progress:
     """Rounds so far that had to be measured again."""
     conditions: Mapping[str, float | str] = field(default_factory=dict)
     """Of the latest round."""
+    waited_s: float = 0.0
+    """How much of the time elapsed the device has waited, as for cooling."""
+    is_waiting: bool = False
+
+    @property
+    def share(self) -> float:
+        """Of the campaign's time, waits aside, from 0 to 1."""
+        if self.done == self.total:
+            return 1.0
+        if self.eta_s is None:
+            return 0.0
+        active_s = self.elapsed_s - self.waited_s
+        return min(active_s / (active_s + self.eta_s), NOT_YET) if active_s > 0 else 0.0
 
 
 OnProgress = Callable[[Progress], None]
@@ -54,9 +70,13 @@ class Pace:
         self.conditions: Mapping[str, float | str] = {}
         self._total, self._reused = total, reused
         self._on_progress, self._clock = on_progress, clock
-        self._started = self._told_at = self._estimated_at = clock()
+        self._started = self._told_at = clock()
         self._budget_s = math.inf if budget_s is None else budget_s
-        self._visited_ms = self._left_ms = 0.0
+        self._visited_ms = 0.0
+        self._left_ms: float | None = None
+        self._first_s: float | None = None  # when the first visit ended, waits aside
+        self._waited_s = 0.0
+        self._waits_since: float | None = None
 
     @property
     def elapsed_s(self) -> float:
@@ -66,21 +86,52 @@ class Pace:
     def budget_left_s(self) -> float:
         return self._budget_s - self.elapsed_s
 
-    def visited(self, planned_ms: float) -> None:
-        """Counts visits that were planned to take so long."""
-        self._visited_ms += planned_ms
+    @property
+    def waited_s(self) -> float:
+        """How long the device has waited in all."""
+        now = 0.0 if self._waits_since is None else self._clock() - self._waits_since
+        return self._waited_s + now
 
-    def expect(self, planned_ms: float) -> None:
-        """What is still to be visited is going to take so long, anchors and overhead aside."""
-        self._left_ms, self._estimated_at = planned_ms, self._clock()
+    def waits(self, reason: str) -> None:
+        """The device waits from now on, which is told at once, or still."""
+        if self._waits_since is None:
+            self._waits_since = self._told_at = self._clock()
+            self.tell_now(reason)
+        else:
+            self.tell(reason)
+
+    def goes_on(self) -> None:
+        """The device no longer waits."""
+        self._waited_s, self._waits_since = self.waited_s, None
+
+    def visited(self, planned_ms: float) -> None:
+        """A visit has ended that was planned to take so long."""
+        if self._first_s is None:  # nobody knows when it began: what is sent before it takes its time, too
+            self._first_s = self.elapsed_s - self.waited_s
+        else:
+            self._visited_ms += planned_ms
+        self._left_ms = max(0.0, (self._left_ms or 0.0) - planned_ms)
+
+    def expect(self, planned_ms: float, *, anew: bool = False) -> None:
+        """What is still to be visited is going to take so long, overhead aside. `anew`: what was planned before were
+        guesses, so that what it has cost says nothing of this."""
+        self._left_ms = planned_ms
+        if anew:
+            self._visited_ms, self._first_s = 0.0, self.elapsed_s - self.waited_s
+
+    @property
+    def slowness(self) -> float:
+        """What planned time has cost so far, waits aside, over what was planned."""
+        if self._first_s is None or not self._visited_ms:
+            return 1.0
+        return 1e3 * (self.elapsed_s - self.waited_s - self._first_s) / self._visited_ms
 
     @property
     def eta_s(self) -> float | None:
         """Planned time left, times what planned time has cost so far."""
-        if not self._visited_ms:
+        if self._left_ms is None:
             return None
-        total_s = self._left_ms * (self._estimated_at - self._started) / self._visited_ms
-        return max(0.0, min(total_s - (self._clock() - self._estimated_at), self.budget_left_s))
+        return max(0.0, min(self._left_ms / 1e3 * self.slowness, self.budget_left_s))
 
     def tell(self, current: str) -> None:
         now = self._clock()
@@ -96,6 +147,6 @@ class Pace:
             self._on_progress(
                 Progress(
                     self.done, self._total, self.rounds, self.elapsed_s, self.eta_s, current, self.drift, speed,
-                    self.redone, self.conditions,
+                    self.redone, self.conditions, self.waited_s, self._waits_since is not None,
                 )
             )  # fmt: skip

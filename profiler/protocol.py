@@ -38,12 +38,6 @@ REFERENCE_ROUNDS = 30
 CALM_DRIFT = 1.25
 """A round that differs more than this from the usual speed, either way, does not count towards min_rounds."""
 
-UNKNOWN_MS = 1.0
-"""A guess, for graphs that have never run, of their latency, or the least of it where their MACs are known."""
-
-GUESSED_MS_PER_MAC = 1e-7
-"""On a machine that has measured nothing yet: 10 billion MACs per second."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -63,7 +57,8 @@ class Plan:
     visit_ms: float = 50.0
     """A visit is cut to fewer runs if they would take longer than this, but one run is always made."""
     round_s: float = 2.0
-    """Longer rounds are split: a round is stored as it ends, so this is what a power cut may cost."""
+    """Longer rounds are split: a round is stored as it ends, so this is what a power cut, or the end of a time budget,
+    may cost."""
     loaded_bytes: float = 2.0**31
     """Graphs are measured in waves that need about this much memory at once."""
     overhead_ms: float = 0.0
@@ -82,16 +77,15 @@ class Plan:
                 f"a plan needs {FEWEST_ROUNDS} <= min_rounds <= max_rounds, got {self.min_rounds} and {self.max_rounds}"
             )
 
-    def visit(self, key: str, latency_ms: float | None) -> Visit:
+    def visit(self, key: str, latency_ms: float) -> Visit:
         """One visit to a graph that takes about this long: a slow one gets fewer runs."""
-        fitting = self.runs if latency_ms is None else int(self.visit_ms / latency_ms)
-        runs = max(1, min(self.runs, fitting))
+        runs = max(1, min(self.runs, int(self.visit_ms / latency_ms)))
         return Visit(key, runs, min(self.warmups, runs))
 
-    def cost_ms(self, latency_ms: float | None) -> float:
+    def cost_ms(self, latency_ms: float) -> float:
         """What one visit takes, warm-ups included."""
         visit = self.visit("", latency_ms)
-        return self.overhead_ms + (visit.runs + visit.warmups) * (UNKNOWN_MS if latency_ms is None else latency_ms)
+        return self.overhead_ms + (visit.runs + visit.warmups) * latency_ms
 
 
 PHONE_PLAN = Plan(
@@ -105,13 +99,8 @@ def is_calm(drift: float) -> bool:
     return 1 / CALM_DRIFT <= drift <= CALM_DRIFT
 
 
-def guessed_ms(macs: int) -> float:
-    """What a graph that has never run may take."""
-    return max(UNKNOWN_MS, macs * GUESSED_MS_PER_MAC)
-
-
-Latencies = Mapping[str, float | None]
-"""Graph key -> latency in ms as far as known: what a visit is going to take."""
+Latencies = Mapping[str, float]
+"""Graph key -> latency in ms, known or guessed: what a visit is going to take."""
 
 
 def split(pending: Sequence[str], latencies: Latencies, plan: Plan, rng: random.Random) -> list[list[str]]:
@@ -119,7 +108,7 @@ def split(pending: Sequence[str], latencies: Latencies, plan: Plan, rng: random.
     parts: list[list[str]] = []
     filled_ms = math.inf
     for key in rng.sample(pending, len(pending)):
-        cost_ms = plan.cost_ms(latencies.get(key))
+        cost_ms = plan.cost_ms(latencies[key])
         if filled_ms + cost_ms > 1e3 * plan.round_s:
             parts.append([])
             filled_ms = 0.0
@@ -140,7 +129,7 @@ def arrange(
         members = [*ordinary[stretch :: plan.anchor_visits], *anchors]
         rng.shuffle(members)
         order += members
-    return [plan.visit(key, latencies.get(key)) for key in order]
+    return [plan.visit(key, latencies[key]) for key in order]
 
 
 def round_drifts(anchor_ms: Mapping[float, Mapping[str, float]]) -> dict[float, float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from archspace.profile_file import ProfileFile, RoundInfo
 from archspace.records import LatencyRecord, Setup, Status, noise_floor
-from profiler.protocol import is_calm
+from profiler.protocol import FEWEST_ROUNDS, is_calm
 
 BUSY_CPUS = 0.3
 """Cores kept busy by other programs, on average over a campaign, above which it is worth a warning."""
@@ -56,8 +56,10 @@ def summarize(
     redone: int,
     wall_s: float,
     inference_s: float,
+    needed_s: float,
 ) -> CampaignSummary:
-    """Summary of the items, {graph key: name}, after a campaign whose rounds started at `stamps`."""
+    """Summary of the items, {graph key: name}, after a campaign whose rounds started at `stamps`; `needed_s` more would
+    give each a record."""
     found = {record.graph.key: record for record in profile.records(setup)}
     wanted = [found[key] for key in names if key in found]
     records, failed, unsupported = (
@@ -69,7 +71,7 @@ def summarize(
     log = [info for info in profile.round_log(setup) if info.started_at in own and "redone" not in info.conditions]
     drifts = [info.drift for info in log]
     warnings = [
-        *_outcome_warnings(failed, unsupported, unfinished),
+        *_outcome_warnings(failed, unsupported, unfinished, needed_s),
         *quality_warnings(records),
         *_machine_warnings(log),
         *_redo_warnings(redone, len(stamps)),
@@ -88,7 +90,10 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _outcome_warnings(
-    failed: Sequence[LatencyRecord], unsupported: Sequence[LatencyRecord], unfinished: Sequence[str]
+    failed: Sequence[LatencyRecord],
+    unsupported: Sequence[LatencyRecord],
+    unfinished: Sequence[str],
+    needed_s: float,
 ) -> list[str]:
     warnings = []
     if failed:
@@ -102,8 +107,9 @@ def _outcome_warnings(
         )
     if unfinished:
         warnings.append(
-            f"the time budget was out before {len(unfinished)} had enough rounds ({_some(unfinished)}); "
-            "the same command continues, a larger budget finishes them at once"
+            f"the time budget was out before {len(unfinished)} had enough rounds ({_some(unfinished)}); the same "
+            f"command continues, and about {max(1, needed_s):.0f} s more give each the {FEWEST_ROUNDS} rounds that it "
+            "needs at least"
         )
     return warnings
 

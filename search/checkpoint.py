@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -61,7 +62,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], run: Mapping[str, Any]
         os.replace(part, path)
         _sync_folder(path.parent)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise TrainingError(
             f"{path}: the checkpoint cannot be written ({error}); make room, or choose another folder"
         ) from error

@@ -196,6 +196,32 @@ def test_a_foreign_database_is_refused_and_left_alone(path, create):
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize(("schema", "later"), [(1, ["details", "op_times", "chosen"]), (2, ["chosen"])])
+def test_a_file_of_an_older_schema_is_read_and_gets_the_tables_that_it_lacks(profile, path, schema, later):
+    fill(profile)
+    expected = profile.records(), profile.rounds(SETUP)
+    for table in later:
+        profile._db.execute(f"DROP TABLE {table}")
+    profile._db.execute(f"PRAGMA user_version = {schema}")
+    profile.close()
+    with ProfileFile(path) as old:
+        assert (old.records(), old.rounds(SETUP)) == expected
+        assert (old.op_times(SETUP), old.chosen(SETUP)) == ([], [])
+        old.add_chosen(SETUP, [GRAPHS[1].key])
+        assert old.chosen(SETUP) == [GRAPHS[1].key]
+
+
+def test_what_was_chosen_keeps_its_order_until_it_is_forgotten(profile):
+    first, second, third = (graph.key for graph in GRAPHS)
+    profile.add_chosen(SETUP, [third, first])
+    profile.add_chosen(SETUP, [first, second])
+    assert profile.chosen(SETUP) == [third, first, second]
+    profile.forget_chosen(SETUP, [first])
+    assert profile.chosen(SETUP) == [third, second]
+    profile.add_setup(OTHER)
+    assert profile.chosen(OTHER) == []
+
+
 def test_a_file_of_a_newer_schema_is_refused_with_what_to_do(profile, path):
     profile._db.execute("PRAGMA user_version = 99")
     with pytest.raises(FormatError, match="upgrade netlathe"):
@@ -239,6 +265,21 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FormatError, match="cannot be opened"):
         ProfileFile(tmp_path / "file" / "x.profile", create=True)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_is_written_whole_into_a_folder_that_is_made_or_is_refused(profile, tmp_path, suffix):
+    fill(profile)
+    path = tmp_path / "new" / f"t{suffix}"
+    write_table(profile.records(), path)
+    assert [name.name for name in path.parent.iterdir()] == [path.name]
+    with pytest.raises(FormatError, match="the table cannot be written"):
+        write_table(profile.records(), path / f"t{suffix}")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(FormatError, match="the table cannot be written"):
+        write_table(profile.records(), path)
+    assert [name.name for name in path.parent.iterdir()] == [path.name]
 
 
 def test_tables_of_another_ending_or_without_records_are_refused(profile, tmp_path):

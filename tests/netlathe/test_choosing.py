@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,77 @@ def test_the_next_call_chooses_others_beside_those_and_all_is_kept(quick: dict[s
     assert not set(found["chosen"]) & set(quick["chosen"])
     measured = {record.name for record in read_records(folder / "p.sqlite") if record.kind == "block"}
     assert measured == {*quick["chosen"], *found["chosen"], *(block.name for block in ANCHORS)}
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, where: str, folder: Path, *more: object) -> None:
+    """The command, interrupted as a certain function is called: nothing else than the file stays, as after a kill."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ("profile", "--resolution", 8, "--rounds", 3, "--output", folder / "p.sqlite", *more)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, interrupt)
+        assert netlathe(*words).exit_code == 130
+
+
+FIRST_ROUND, REPORT = "profiler.campaign._Campaign._store_round", "netlathe.profiling._report"
+
+
+@pytest.mark.parametrize("where", [FIRST_ROUND, REPORT])
+def test_an_interrupted_budget_is_completed_and_not_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    budget = ("--budget", 3, "--networks", 1)
+    interrupted(monkeypatch, where, tmp_path, *budget)
+    promised = profile(tmp_path, *budget, "--dry-run")
+    again = profile(tmp_path, *budget)
+    assert again["chosen"] == promised["chosen"]
+    assert (again["blocks"], again["reused"]) == (3, 4 if where == REPORT else 0)
+    after = profile(tmp_path, *budget)
+    assert (after["blocks"], after["reused"]) == (6, 4)
+    assert not set(after["chosen"]) & set(again["chosen"])
+
+
+def test_a_larger_budget_after_an_interruption_adds_to_what_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(monkeypatch, REPORT, tmp_path, "--budget", 2, "--networks", 0)
+    first = profile(tmp_path, "--budget", 2, "--networks", 0, "--dry-run")["chosen"]
+    more = profile(tmp_path, "--budget", 3, "--networks", 0)
+    assert more["chosen"][:2] == first
+    assert (more["blocks"], more["reused"]) == (3, 2)
+
+
+def test_a_budget_that_ends_with_blocks_unfinished_goes_on_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("profiler.progress.Pace.budget_left_s", 0.0)
+    words = ("profile", "--resolution", 8, "--output", tmp_path / "p.sqlite", "--budget", 2, "--networks", 0)
+    result = netlathe(*words, "--budget-s", 1, "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["unfinished"] == 2
+    monkeypatch.undo()
+    assert answer(*words)["chosen"] == found["chosen"]
+
+
+def test_measuring_all_settles_an_interrupted_choice_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(monkeypatch, REPORT, tmp_path, "--budget", 2, "--networks", 0)
+    profile(tmp_path, "--networks", 0)
+    assert profile(tmp_path, "--budget", 2, "--networks", 0)["chosen"] == []
+
+
+def test_a_choice_of_another_space_in_the_same_file_is_left_for_its_own_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(monkeypatch, FIRST_ROUND, tmp_path, "--budget", 2, "--networks", 0)
+    promised = profile(tmp_path, "--budget", 2, "--networks", 0, "--dry-run")["chosen"]
+    other = answer(
+        "profile", "--resolution", 16, "--rounds", 3, "--output", tmp_path / "p.sqlite", "--budget", 2, "--networks", 0
+    )
+    assert other["blocks"] == 2
+    assert profile(tmp_path, "--budget", 2, "--networks", 0)["chosen"] == promised
 
 
 def test_a_dry_run_names_what_it_would_choose(tmp_path: Path) -> None:

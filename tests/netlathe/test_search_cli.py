@@ -430,3 +430,46 @@ def test_kill_9_anywhere_costs_nothing_but_time(undisturbed: Path, folder: Path,
     subprocess.run(command, check=True, capture_output=True)
     assert content(tmp_path / "run") == content(undisturbed)
     assert load_report(tmp_path / "run")["accuracy"] == load_report(undisturbed)["accuracy"]
+
+
+def disturb_at_step(monkeypatch: pytest.MonkeyPatch, phase: str, action: Any) -> None:
+    """Lets `action` happen once, after the second step of the search or of the training."""
+    seen: list[int] = []
+
+    def show(step: StepProgress, update: Any) -> None:
+        if (step.phase == "train") == (phase == "train"):
+            seen.append(step.step)
+            if len(seen) == 2:
+                action()
+
+    monkeypatch.setattr("netlathe.logs.show_step", show)
+
+
+@pytest.mark.parametrize("phase", ["search", "train"])
+def test_a_run_whose_folder_is_moved_says_where_it_is_and_goes_on_there(
+    folder: Path, undisturbed: Path, tmp_path: Path, phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    with monkeypatch.context() as patch:
+        disturb_at_step(patch, phase, lambda: run.rename(moved))
+        message = refusal(*words(folder, run, *one(folder)))
+    assert f"the run's folder was moved to {moved}" in message
+    assert not run.exists()
+    answer(*words(folder, moved, *one(folder)))
+    assert content(moved) == content(undisturbed)
+
+
+@pytest.mark.parametrize("phase", ["search", "train"])
+@pytest.mark.parametrize("every_s", [0.0, 60.0])
+def test_a_run_whose_folder_is_deleted_does_not_end_as_if_all_were_well(
+    folder: Path, tmp_path: Path, phase: str, every_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setattr("netlathe.job.EVERY_S", every_s)
+    with monkeypatch.context() as patch:
+        disturb_at_step(patch, phase, lambda: shutil.rmtree(run))
+        message = refusal(*words(folder, run, *one(folder)))
+    assert "the run's folder was deleted" in message
+    assert "saved as" in message or not run.exists()
+    assert not (run / "report.json").exists()
+    answer(*words(folder, run, *one(folder)))

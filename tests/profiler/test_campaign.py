@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections import Counter
 
 import pytest
@@ -279,15 +280,60 @@ def test_a_slow_graph_does_not_eat_the_budget(profile):
     device = SimulatedDevice()
     run(device, profile, [*ITEMS, slow], Plan(min_rounds=5, max_rounds=5, visit_ms=10))
     visits = [visit for visit in device.visits if visit.key == slow.graph.key]
-    assert [visit.runs for visit in visits] == [1] * 5  # before the first, its MACs tell
+    assert [visit.runs for visit in visits] == [1] * 5  # it is guessed before the first
 
 
-def test_rounds_are_no_longer_than_planned(profile):
+def test_rounds_are_no_longer_than_planned_from_the_first_one_on(profile):
     device = SimulatedDevice()
-    run(device, profile, conv_items(100), Plan(min_rounds=5, max_rounds=5, round_s=0.05))
-    known = device.rounds[len(device.rounds) // 5 + 1 :]  # in the first sweep nothing is known about the graphs
-    assert len(known) > 10
-    assert max(known) <= 0.05 + ANCHORS_S
+    run(device, profile, conv_items(100), Plan(min_rounds=5, max_rounds=5, round_s=0.02))
+    assert len(device.rounds) > 10
+    assert max(device.rounds) <= 0.02 + ANCHORS_S + 1e-9
+
+
+LARGE = [WorkItem(f"large {i}", "block", ConvBlock(3, 200 + i, 64, 64).graph()) for i in range(40)]
+"""0.5 s a sweep."""
+
+
+@pytest.mark.parametrize(("slowness", "budget_s"), [(1.0, 1.0), (3.0, 2.0), (10.0, 5.0)])
+def test_a_budget_for_less_than_three_sweeps_gives_the_first_items_their_record(profile, slowness, budget_s):
+    device = SimulatedDevice(noise=0.01, slowdown=lambda now: slowness)
+    plan = Plan(budget_s=10 * budget_s, visit_ms=10)
+    whole = run(device, profile, LARGE, plan)
+    assert len(whole.records) == 40
+    with ProfileFile(profile.path.with_name("short"), create=True) as other:
+        device = SimulatedDevice(noise=0.01, slowdown=lambda now: slowness)
+        plan = dataclasses.replace(plan, budget_s=budget_s, round_s=0.5)
+        short = run(device, other, LARGE, plan)
+    names = [item.name for item in LARGE]
+    assert 3 <= len(short.records) < 40
+    assert {r.name for r in short.records} >= set(names[: len(short.records) // 2])
+    assert device.now < budget_s + 0.5 + ANCHORS_S * slowness
+
+
+def test_a_budget_for_nothing_says_about_how_much_is_needed(profile):
+    plan = Plan(budget_s=0.2, visit_ms=10, round_s=0.5)
+    (told,) = [w for w in run(SimulatedDevice(), profile, LARGE, plan).warnings if "budget" in w]
+    needed_s = float(re.search("about ([0-9]+) s more", told)[1])
+    more = dataclasses.replace(plan, budget_s=needed_s)
+    assert run(SimulatedDevice(), profile, LARGE, more).unfinished == ()
+
+
+def test_a_round_that_lasts_much_longer_than_it_should_is_given_up_when_the_budget_is_out(profile):
+    device = SimulatedDevice(slowdown=lambda now: 1000.0)
+    summary = run(device, profile, plan=Plan(budget_s=1.0, round_s=0.5))
+    assert summary.records == ()
+    assert device.now < 60  # a whole round takes hours
+
+
+def test_progress_moves_within_the_first_round(profile):
+    seen = []
+    device = SimulatedDevice(slowdown=lambda now: 20.0)
+    run(device, profile, LARGE, Plan(visit_ms=10), on_progress=seen.append)
+    first = [p for p in seen if p.round == 0]
+    assert len({p.share for p in first}) >= 5
+    assert all(p.eta_s > 0 for p in first)
+    assert [p.share for p in first] == sorted(p.share for p in first)
+    assert first[-1].eta_s == pytest.approx(device.now, rel=0.7)
 
 
 def test_only_as_many_graphs_are_loaded_at_once_as_the_memory_holds(profile):

@@ -66,8 +66,28 @@ def test_what_a_device_waits_for_is_shown(profile):
     seen = []
     device = Hot({1})
     run_campaign(device, ITEMS, profile, PLAN, on_progress=seen.append, clock=iter(range(10**6)).__next__)
-    assert "cooling: thermal status 2" in {p.current for p in seen}
+    assert any(p.current == "cooling for 0 s: thermal status 2" and p.is_waiting for p in seen)
     assert seen[-1].redone == 1
+
+
+def test_while_a_device_waits_no_progress_is_made_and_its_wait_is_told(profile):
+    class Cooling(SimulatedDevice):
+        def time_rounds(self, rounds, *, after=0.0):
+            if self.rounds:
+                for waited_s in range(0, 60, 3):
+                    yield Waiting("cooling: skin at 36.1 degC", waited_s, 600.0)
+                    self.now += 3
+            yield from super().time_rounds(rounds, after=after)
+
+    seen = []
+    run(Cooling(noise=0.3), profile, on_progress=seen.append, plan=Plan(min_rounds=4, max_rounds=20))
+    waiting = [p for p in seen if p.is_waiting][:20]
+    assert waiting[10].current == "cooling for 30 s of at most 10 min: skin at 36.1 degC"
+    assert len({p.current for p in waiting}) == 20
+    assert len({round(p.share, 9) for p in waiting}) == len({round(p.eta_s, 9) for p in waiting}) == 1
+    assert waiting[0].eta_s > 0
+    assert not seen[-1].is_waiting
+    assert seen[-1].waited_s >= 60
 
 
 def test_a_device_that_stays_hot_ends_the_campaign_and_keeps_what_is_measured(profile):
