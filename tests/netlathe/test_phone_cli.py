@@ -93,7 +93,7 @@ def test_two_phones_are_profiled_side_by_side(daemon, space, tmp_path):
 
 
 def test_when_one_of_two_phones_is_lost_the_other_finishes(daemon, space, tmp_path, monkeypatch):
-    monkeypatch.setattr("profiler.devices.adb.RECONNECT_S", 0.2)
+    monkeypatch.setattr("profiler.phone.link.RECONNECT_S", 0.2)
     other = {**PIXEL_8, "ro.serialno": "OTHER", "ro.product.model": "Pixel 9"}
     with LoopbackPhone(tmp_path / "other", properties=other) as phone, AdbDaemon(phone) as second:
         phone.fault("wrong_tool")

@@ -22,7 +22,7 @@ from archspace.profile_file import ProfileFile
 from profiler.campaign import run_campaign
 from profiler.devices import DeviceOptions, adb, open_device
 from profiler.errors import DeviceError
-from profiler.phone import rounds
+from profiler.phone import link, rounds
 from profiler.phone.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
@@ -47,7 +47,7 @@ def daemon(phone):
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr(adb, "RECONNECT_S", 10.0)
+    monkeypatch.setattr(link, "RECONNECT_S", 10.0)
     monkeypatch.setattr(adb, "POLL_S", 0.05)
 
 
@@ -88,7 +88,7 @@ def test_a_pulled_cable_at_very_many_bytes_costs_nothing(phone, daemon, traffic,
 
 
 def test_a_cable_that_stays_out_ends_the_campaign_and_the_same_command_continues(phone, daemon, tmp_path, monkeypatch):
-    monkeypatch.setattr(adb, "RECONNECT_S", 0.5)
+    monkeypatch.setattr(link, "RECONNECT_S", 0.5)
     said = []
 
     def unplug_in_the_second_round(progress):
