@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
+import time
 
 import pytest
 from loopback.adbd import AdbDaemon
 from loopback.phone import BENCHMARK_MODEL, PIXEL_8, LoopbackPhone, loopback_unavailable
 from phones import ITEMS, PLAN, check_profile, leftovers, opened
-from test_devices import SMALL, one_round
+from test_devices import LARGE, SMALL, one_round
 
 from archspace.profile_file import ProfileFile
 from profiler.campaign import run_campaign
@@ -274,15 +274,23 @@ def test_a_claim_outlives_the_longest_silence_and_the_wait_for_the_phone(monkeyp
 def test_a_run_whose_measuring_was_ended_by_another_computer_says_so(phone, daemon, sit_at):
     sit_at("early")
     early = begin(daemon)
-    events = early.time_rounds([[Visit("x", 1, 0)]] * 200)
+    early.load("silent", LARGE.graph())
+    phone.fault("hang", key="silent")
+    events = early.time_rounds([[Visit("x", 1, 0), Visit("silent", 1, 0)]])
     next(events)
-    # As when the phone was in deep sleep: measuring gives no sign of life.
-    subprocess.run(phone.shell_argv("pkill -STOP -f '[m]easure.sh'"), env=phone.environment, check=True)
+    for _ in range(200):
+        if "visit silent" in next(phone.path("/data/local/tmp/netlathe/results").iterdir()).read_text():
+            break
+        time.sleep(0.02)
     lapse(phone)
     sit_at("late")
-    late = begin(daemon)
+    late = start(daemon)
     with pytest.raises(DeviceError, match="late is measuring on this phone"):
         list(events)
     give_back(early)
     late.close()
+    phone.clear_faults()
+    left = phone.path("/data/local/tmp/netlathe")
+    assert [path.name for path in left.iterdir()] == ["results"]  # which early may still fetch
+    clean_phone(daemon.address, print)
     assert leftovers(phone) == []
