@@ -69,6 +69,7 @@ def profile(
         chosen, output, default_networks if networks is None else networks, seed,
         blocks=budget or default_blocks, budget_s=budget_s, max_rounds=rounds, op_profile=op_profile,
     )  # fmt: skip
-    complete = profile_space(job, device, options, dry_run=dry_run, table=export, terminal=Terminal(as_json=as_json))
-    if not complete:
+    terminal = Terminal(as_json=as_json)
+    complete = profile_space(job, device, options, dry_run=dry_run, table=export, terminal=terminal)
+    if not complete or terminal.undone:
         raise typer.Exit(1)
