@@ -90,8 +90,8 @@ def _options(
 
 
 def main() -> None:
-    """Runs the command line. Exit codes: 0 done, 1 an expected error, or a search whose target was
-    missed when measured, 2 wrong usage, 130 interrupted."""
+    """Runs the command line. Exit codes: 0 done, 1 an expected error, a search whose target was missed when
+    measured, or a phone that was not given back as it was, 2 wrong usage, 130 interrupted."""
     for ending in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: a phone is restored on the way out
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
             signal.signal(ending, signal.default_int_handler)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from archspace.errors import NetlatheError
 from netlathe.console import Terminal, milliseconds
 from netlathe.options import Data, Device, Json, LimitImages, Predictor, Seed, What
 
@@ -44,13 +45,28 @@ def clean(device: Device, as_json: Json = False) -> None:
     from profiler.phone.holding import clean_phone
 
     terminal = Terminal(as_json=as_json)
+    outcomes = {}
     addresses = [choose_phone(one, terminal) for one in device]
-    outcomes = {address: clean_phone(address, terminal.say) for address in addresses}
-    for address, steps in outcomes.items():
+    for address in addresses:
+        try:
+            steps = outcomes[address] = clean_phone(address, terminal.say)
+        except NetlatheError as error:  # the others can be cleaned all the same
+            if len(addresses) == 1:
+                raise
+            terminal.undone[address] = str(error)
+            terminal.warn([str(error)])
+            continue
+        failed = [step.report for step in steps if step.state == "failed"]
         restored = ", ".join(step.step.replace("_", " ") for step in steps if step.state == "restored")
-        terminal.say(f"  {address} is clean" + (f"; restored: {restored}" if restored else ""))
-        terminal.warn(step.report for step in steps if step.state == "failed")
+        terminal.say(
+            f"  {address} is {'not ' if failed else ''}clean" + (f"; restored: {restored}" if restored else "")
+        )
+        terminal.warn(failed)
+        if failed:
+            terminal.undone[address] = "; ".join(failed)
     terminal.result({"devices": {address: [asdict(step) for step in steps] for address, steps in outcomes.items()}})
+    if terminal.undone:
+        raise typer.Exit(1)
 
 
 def fit(

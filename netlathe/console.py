@@ -52,6 +52,8 @@ class Terminal:
         self.as_json = as_json
         self.err = _console(stderr=True)
         self.out = self.err if as_json else _console(stderr=False)
+        self.undone: dict[str, str] = {}
+        """What somebody still has to put right, by device: such a command ends with exit code 1, results or not."""
 
     def say(self, text: str, *, style: str = "", is_command: bool = False) -> None:
         """A line on standard error: brackets in a path are no markup. A terminal gets it broken between words and
@@ -143,7 +145,8 @@ class Terminal:
     def result(self, content: Mapping[str, Any]) -> None:
         """The machine's answer; nothing without --json."""
         if self.as_json:
-            print(json.dumps(content), flush=True)
+            undone = {"not_restored": list(self.undone.values())} if self.undone else {}
+            print(json.dumps({**content, **undone}), flush=True)
 
     @contextmanager
     def working(self, label: str) -> Iterator[None]:

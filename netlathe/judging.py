@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from archspace.spaces import Architecture, SearchSpace
 from netlathe.console import Terminal, milliseconds
+from netlathe.stages import results_first
 from netlathe.targets import Goal, Target
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ class DeviceAtHand:
         from netlathe.timing import device_of, plan_for, stopwatch
         from profiler.devices.local import LocalDevice
 
-        with device_of(self.address, target.model, benchmark_binary=self.benchmark_binary, terminal=terminal) as device:
+        with (
+            results_first(self.address, terminal),
+            device_of(self.address, target.model, benchmark_binary=self.benchmark_binary, terminal=terminal) as device,
+        ):
             if isinstance(device, LocalDevice):
                 device.models.update(models or {})
             with stopwatch(device, self.profile, plan=plan_for(device), seed=self.seed, terminal=terminal) as watch:

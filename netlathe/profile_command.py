@@ -73,5 +73,5 @@ def profile(
     terminal = Terminal(as_json=as_json)
     devices = [choose_phone(one, terminal) for one in device]
     complete = profile_space(job, devices, options, dry_run=dry_run, table=export, terminal=terminal)
-    if not complete:
+    if not complete or terminal.undone:
         raise typer.Exit(1)

@@ -18,7 +18,7 @@ from archspace.spaces import SearchSpace
 from archspace.tables import check_table_path, write_table
 from netlathe.choosing import Choice, choose_items, forecast, forget, print_choice, remember
 from netlathe.console import Terminal, Watch, milliseconds, percent
-from netlathe.stages import measure, work_items
+from netlathe.stages import measure, results_first, work_items
 
 if TYPE_CHECKING:
     from profiler.campaign import CampaignSummary, WorkItem
@@ -69,6 +69,7 @@ def profile_space(
     with ExitStack() as stack:
         opened: dict[str, Device] = {}
         for name in devices:
+            stack.enter_context(results_first(name, terminal))
             with terminal.working(f"opening {name}"):
                 opened[name] = stack.enter_context(open_device(name, options, report=terminal.say))
         choices = {name: _choice(job, device) for name, device in opened.items()}

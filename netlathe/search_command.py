@@ -156,7 +156,7 @@ def search(
 
 
 def _run(job: Job, several: list[float], *, restart: bool, restart_training: bool) -> None:
-    """Raises typer.Exit(1), after the report, where a target was missed when measured."""
+    """Raises typer.Exit(1), after the report, where a target was missed when measured, or a phone is not as it was."""
     from netlathe.run_search import begin_anew, check_device, missed, search_one, search_several, train_anew
 
     _announce(job, several)
@@ -167,7 +167,7 @@ def _run(job: Job, several: list[float], *, restart: bool, restart_training: boo
         train_anew(job, several)
     report = search_several(job, several) if several else search_one(job)
     job.terminal.result(report)
-    if missed(report):
+    if missed(report) or job.terminal.undone:
         raise typer.Exit(1)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
     from profiler.campaign import CampaignSummary, Progress, WorkItem
     from profiler.devices.base import Device
     from profiler.protocol import Plan
+
+
+@contextmanager
+def results_first(address: str, terminal: Terminal) -> Iterator[None]:
+    """Around an open device: a phone that could not be given back as it was is a warning at once, but an error only
+    once the results are out (Terminal.undone)."""
+    from profiler.errors import NotRestoredError
+
+    try:
+        yield
+    except NotRestoredError as error:
+        terminal.undone[address] = str(error)
+        terminal.warn([str(error)])
+    else:
+        terminal.undone.pop(address, None)  # what an earlier opening left is put right
+
 
 WIDE_INTERVAL = 4.0
 """High over low, from which on a prediction deserves a warning."""

@@ -35,6 +35,8 @@ class Cable(BaseTransport):  # type: ignore[misc]
         self._deadline: float | None = None
         self._greeting: bytearray | None = None
         self.is_broken = True
+        self.has_connected = False
+        """Whether something took the connection at all, phone or not."""
 
     def allow(self, timeout_s: float) -> None:
         """All that is read and written until the next call has to be done in so many seconds, or TimeoutError."""
@@ -46,13 +48,18 @@ class Cable(BaseTransport):  # type: ignore[misc]
         self._greeting = bytearray()
         self.is_broken = False
         self._watch(lambda _: self._transport.connect(transport_timeout_s), transport_timeout_s)
+        self.has_connected = True
+
+    def heard(self) -> bytes:
+        """All of the greeting so far."""
+        return bytes(self._greeting or b"")
 
     def features(self) -> frozenset[str]:
         """What the phone says it can do: the words behind features= in its greeting, to which this listens no more.
 
         adb-shell reads the greeting and throws it away, so it is taken from the bytes that pass by.
         """
-        heard = bytes(self._greeting or b"")
+        heard = self.heard()
         self._greeting = None
         while len(heard) >= MESSAGE.size:
             command, _, _, length, _, _ = MESSAGE.unpack_from(heard)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,19 @@ from profiler.adb.adb_pipe import GARBLED, AdbPipe
 from profiler.adb.cable import Cable, DisturbedError
 from profiler.adb.connection import please_allow, unauthorized
 from profiler.adb.keys import load_or_create_key
-from profiler.adb.services import CONNECT_S, ServiceConnection
-from profiler.errors import ConnectionLostError
+from profiler.adb.services import CONNECT_S, RETRY_S, ServiceConnection
+from profiler.errors import ConnectionLostError, DeviceError
 
 ATTEMPTS = 5
-"""A phone may first deliver what it still had to say to a program that was killed."""
+"""A phone may first deliver what it still had to say to a program that was killed, and any link may break."""
+
+
+class _BrokeOffError(ConnectionLostError):
+    """The link broke within the greeting, which something had begun to answer, or would have."""
+
+
+class _NonsenseError(ConnectionLostError):
+    """What answers does not speak as a phone does."""
 
 
 class _SilentError(ConnectionLostError):
@@ -77,11 +86,12 @@ class DirectConnection(ServiceConnection):
         for _ in range(ATTEMPTS):
             try:
                 return self._greet(timeout_s, auth_timeout_s)
-            except (*GARBLED, DisturbedError) as error:
+            except _NonsenseError as error:
+                failure: ConnectionLostError = error
+            except (_BrokeOffError, DisturbedError) as error:
                 failure = error
-        raise ConnectionLostError(
-            f"{self.address} does not answer as a phone's ADB does ({failure}); replug it"
-        ) from failure
+                time.sleep(RETRY_S)
+        raise failure
 
     def _greet(self, timeout_s: float, auth_timeout_s: float) -> None:
         self.close()
@@ -107,13 +117,49 @@ class DirectConnection(ServiceConnection):
             self.close()
             if asked:
                 raise unauthorized(self.address) from error
-            if isinstance(error, ConnectionLostError):
-                raise
-            raise _SilentError(
-                f"{self.address} does not answer within {timeout_s:g} s; unlock the phone, check that USB debugging is "
-                "on, and replug it"
-            ) from error
+            if not isinstance(error, ConnectionLostError):
+                raise _silent(self.address, cable, timeout_s) from error
+            if cable.has_connected:
+                raise _BrokeOffError(str(error)) from error
+            raise
+        except GARBLED as error:
+            self.close()
+            raise _nonsense(self.address, cable.heard()) from error
         except BaseException:
             self.close()
             raise
         self._has_shell_v2 = "shell_v2" in cable.features()
+
+
+def _silent(address: str, cable: Cable, timeout_s: float) -> _SilentError:
+    """What to do about a phone, or something else, that says nothing."""
+    if not address.startswith("tcp:"):
+        remedy = "unlock the phone, check that USB debugging is on, and replug it"
+    elif cable.has_connected:
+        remedy = (
+            "unlock the phone, check that USB debugging is on; if nothing helps, something else than a phone's ADB "
+            "listens there (a phone's port is 5555 after adb tcpip 5555)"
+        )
+    else:
+        remedy = "is the phone on, in this network, and the address right?"
+    return _SilentError(f"{address} does not answer within {timeout_s:g} s; {remedy}")
+
+
+def _nonsense(address: str, heard: bytes) -> DeviceError:
+    """What to do about what does not speak as a phone does. A _NonsenseError may be worth another attempt."""
+    place = address.removeprefix("tcp:")
+    host = place.rpartition(":")[0]
+    if heard.startswith(b"STLS"):
+        return DeviceError(
+            f"{address} is a phone's wireless debugging port, which takes only paired computers, through adb: pair "
+            f"this one once (adb pair {host}:PORT, with the port and code that the phone shows under Wireless "
+            f"debugging, Pair device with pairing code), then `adb connect {place}`, and name the phone as "
+            f"--device server:{place}; or, over its cable, `adb tcpip 5555`, and name it as tcp:{host}"
+        )
+    if heard.startswith(b"HTTP/"):
+        return DeviceError(
+            f"{address} is a web server, not a phone; check the address and the port (a phone's is 5555 after "
+            "`adb tcpip 5555`, once, over its cable)"
+        )
+    remedy = "check the address and the port" if address.startswith("tcp:") else "replug it"
+    return _NonsenseError(f"{address} does not answer as a phone's ADB does, but {heard[:24]!r}; {remedy}")

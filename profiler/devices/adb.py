@@ -21,19 +21,20 @@ from archspace.records import Setup
 from profiler.adb import AdbConnection
 from profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, Delegate
 from profiler.devices.base import Event, Report, RoundEnd, Visit, Waiting, check_loadable
-from profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError, UnsupportedGraphError
+from profiler.errors import DeviceError, NotRestoredError, UnsupportedGraphError
 from profiler.phone import session, steady
 from profiler.phone.conditions import Conditions, SkinWatch
 from profiler.phone.delegation import find_delegation
-from profiler.phone.holding import describe, held, leave, unit_of
+from profiler.phone.holding import describe, held, leave, what_remains
+from profiler.phone.link import PhoneLink
 from profiler.phone.provision import Binary, find_binary
 from profiler.phone.rounds import Batch, RoundReader
 from profiler.phone.setup import describe_setup
 from profiler.phone.topology import core_mask
 from profiler.phone.workspace import Workspace
 
-RECONNECT_S = 180.0
-"""How long a phone may be away, as with a pulled cable or while it reboots."""
+RESTORE_S = 60.0
+"""How long a phone may be away when it is to be given back."""
 
 COOL_DOWN_S = 600.0
 POLL_S = 3.0
@@ -47,7 +48,8 @@ class PhoneDevice:
 
     `cores` is big, mid, little, all or a hexadecimal mask, '' for the scheduler's choice; `benchmark_binary` a
     benchmark_model for the phone's ABI, by default the official one; `report` is told what a person should know or do.
-    Closing restores the phone and leaves nothing on it. Raises DeviceError where the phone cannot be used, and why.
+    Closing restores the phone and leaves nothing on it. Raises DeviceError where the phone cannot be used, and why; in
+    particular ClaimedError while another computer measures on it.
     """
 
     def __init__(
@@ -75,19 +77,24 @@ class PhoneDevice:
         self._queued: dict[str, bytes] = {}
         self._unread: set[str] = set()
         self._finished: set[str] = set()
+        self._sessions: set[str] = set()  # begun here
+        self.steps: list[steady.StepOutcome] = []
+        """What keeps the phone steady, and what it refused."""
+        self._link = PhoneLink(connection, report)
         self._workspace = Workspace(connection)
         self._held = ExitStack()
         self._is_open = False
         try:
-            self._open(benchmark_binary, cores)
-        except BaseException:
-            self.close()
+            self._held.enter_context(held(self._link))
+            self._link.retry(partial(self._open, benchmark_binary, cores))
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
             raise
+        self._is_open = True
 
     def _open(self, given: Path | None, cores: str) -> None:
-        self._unit = self._held.enter_context(held(self.connection))
+        """All of it may be done again when the link breaks: what is there already is not sent twice."""
         self._workspace.open()
-        self._is_open = True
         self.description = describe(self._workspace)
         self._mask = core_mask(self.description, cores) if cores else ""
         self._cores = {core for core in range(64) if int(self._mask, 16) >> core & 1} if cores else None
@@ -98,7 +105,7 @@ class PhoneDevice:
         self.steps = self._steady()
         self._begin()
         self._delegation = find_delegation(
-            self._workspace, self.description, self._options, self._dtype, self._mask, self._retry
+            self._workspace, self.description, self._options, self._dtype, self._mask, self._retry, self._batch
         )
         if self._delegation.remark and self._options.xnnpack:
             self.report(f"{self.connection.address}: {self._delegation.remark}")
@@ -123,8 +130,9 @@ class PhoneDevice:
     def _describe_setup(self, binary: Binary) -> Setup:
         held_mode = _state(self.steps, "fixed_performance")
         return describe_setup(
-            self.description, binary, self._options, self._mask, self._dtype, held_mode, self._unit, self._delegation
-        )
+            self.description, binary, self._options, self._mask, self._dtype, held_mode, self._link.unit,
+            self._delegation,
+        )  # fmt: skip
 
     def _begin(self) -> None:
         """What later conditions are compared with, since this boot."""
@@ -161,7 +169,7 @@ class PhoneDevice:
         while waiting:
             yield from self._cool_down()
             self._send_models()
-            batch = Batch(self._workspace, self._reader(), waiting, max(time.time(), after + 1e-3), self._retry)
+            batch = self._batch(self._reader(), waiting, max(time.time(), after + 1e-3))
             for event in batch.run(self._mask):
                 after = max(after, event.started_at if isinstance(event, RoundEnd) else 0.0)
                 yield event
@@ -183,12 +191,17 @@ class PhoneDevice:
                 options, f"{self.setup.key}-ops", self._start, self.max_thermal_status, check=self._delegation.check
             )
             visits = [[Visit(key, 20, 5) for key in missing[i : i + 50]] for i in range(0, len(missing), 50)]
-            for _ in Batch(self._workspace, reader, visits, time.time(), self._retry).run(self._mask):
+            for _ in self._batch(reader, visits, time.time()).run(self._mask):
                 pass
             yield from reader.results.items()
             missing = [key for key in missing if key not in reader.results]
             if not missing:
                 return
+
+    def _batch(self, reader: RoundReader, rounds: Sequence[Sequence[Visit]], stamp: float) -> Batch:
+        batch = Batch(self._workspace, reader, rounds, stamp, self._retry)
+        self._sessions.add(batch.token)
+        return batch
 
     def _reader(self) -> RoundReader:
         name = f"{self.setup.key}-aside" if self.is_aside else self.setup.key
@@ -221,35 +234,12 @@ class PhoneDevice:
         self._queued.clear()
 
     def _retry(self, action: Callable[[], T], error: DeviceError | None = None) -> T:
-        """Does what may be done twice, again while links break; where there is an error, it mends the link first.
-
-        A phone may be away for RECONNECT_S in all.
-        """
-        until_s = time.monotonic() + RECONNECT_S
-        while True:
-            try:
-                if error is not None:
-                    self._come_back(error, until_s)
-                return action()
-            except (ConnectionLostError, CommandTimeoutError) as again:
-                if time.monotonic() > until_s:
-                    raise
-                until_s = until_s if error is not None else time.monotonic() + RECONNECT_S
-                error = again
-
-    def _come_back(self, error: DeviceError, until_s: float) -> None:
-        """Connects again, and takes the phone up where it was left."""
-        left_s = max(0.1, until_s - time.monotonic())
-        self.report(f"{error} Waiting up to {left_s:.0f} s for the phone.")
-        self.connection.reconnect(left_s)
-        self._resume()
-        self.report(f"{self.connection.address}: back again.")
+        """Does what may be done twice, again while links break; where there is an error, it mends the link first."""
+        return self._link.retry(action, error, mend=self._resume)
 
     def _resume(self) -> None:
-        """Makes sure that it is the same phone, and prepares it anew where it has rebooted meanwhile."""
+        """Takes the phone up where it was left, and prepares it anew where it has rebooted meanwhile."""
         build = self.description.fingerprint
-        if unit_of(self.connection) != self._unit:
-            raise DeviceError(f"{self.connection.address}: this is another phone than before; plug in the first one")
         self._workspace.open()
         self.description = describe(self._workspace)
         if self.description.fingerprint != build:
@@ -297,6 +287,7 @@ class PhoneDevice:
         self._workspace.claim()
         conditions = self._conditions()
         if conditions.reboot_reason(self._start):
+            self._link.check()
             self._resume()
             conditions = self._conditions()
         hot = conditions.hot_reason(self._start, self.max_thermal_status, self._cores)
@@ -312,24 +303,44 @@ class PhoneDevice:
             raise DeviceError(f"{self.connection.address}: the device is closed; open it again")
 
     def close(self) -> None:
-        was_open, self._is_open = self._is_open, False
+        """Gives the phone back as it was, for which it may be away for RESTORE_S, and frees everything. Raises
+        NotRestoredError, once all is freed, with what remains on the phone."""
+        self._is_open = False
+        is_used, self._workspace.is_used = self._workspace.is_used, False
         try:
-            if was_open:
-                leave(self._workspace, self._unread, self.report)
-        except DeviceError as error:
-            self.report(
-                f"{self.connection.address}: could not be restored ({error}). The next profile does it, or "
-                f"`netlathe device clean --device {self.connection.address}`."
-            )
+            if is_used:
+                self._give_back()
         finally:
             self._held.close()
             self.connection.close()
+
+    def _give_back(self) -> None:
+        # A phone that was waited for in vain already is only looked for once more.
+        patience_s = 0.0 if self._link.is_given_up else RESTORE_S
+        try:
+            outcomes = self._link.retry(
+                lambda: leave(self._link, self._workspace, self._sessions), patience_s=patience_s
+            )
+        except DeviceError as error:
+            raise NotRestoredError(what_remains(self._workspace, self.steps, error)) from error
+        except BaseException as error:  # a second Ctrl-C
+            self.report(what_remains(self._workspace, self.steps, error))
+            raise
+        failed = [outcome.report for outcome in outcomes if outcome.state == "failed"]
+        if failed:
+            raise NotRestoredError(f"{self.connection.address}: {'; '.join(failed)}")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, value: object, traceback: object) -> None:
-        self.close()
+        """Closes; an error that is under way is not replaced by one of closing, which is reported then."""
+        try:
+            self.close()
+        except NotRestoredError as error:
+            if kind is None:
+                raise
+            self.report(str(error))
 
 
 def _state(steps: Iterable[steady.StepOutcome], name: str) -> str:

@@ -7,6 +7,7 @@ OpenGL, each with exit code 0 and a time that looks like any other.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from archspace.forms.tflite import write_tflite
@@ -73,9 +74,16 @@ _SHARES = {"xnnpack": "something", "none": "nothing", "unknown": "an unknown par
 
 
 def find_delegation(
-    workspace: Workspace, phone: PhoneDescription, options: BenchmarkOptions, dtype: str, mask: str, retry: Retry
+    workspace: Workspace,
+    phone: PhoneDescription,
+    options: BenchmarkOptions,
+    dtype: str,
+    mask: str,
+    retry: Retry,
+    start: Callable[[RoundReader, Sequence[Sequence[Visit]], float], Batch],
 ) -> Delegation:
-    """Times two small blocks with the very flags of all others, and reads who executed them.
+    """Times two small blocks with the very flags of all others, and reads who executed them. `start` makes a session of
+    these rounds, at this time.
 
     Raises DeviceError where benchmark_model cannot run on this phone, or runs neither of them there."""
     models = {block.graph().key: write_tflite(block.graph(), dtype=dtype) for block in PROBES}
@@ -90,7 +98,7 @@ def find_delegation(
         ]
         if open_keys:
             visits = [Visit(key, 1, 0) for key in open_keys]
-            errors |= _failures(Batch(workspace, reader, [visits], time.time(), retry), mask, phone)
+            errors |= _failures(start(reader, [visits], time.time()), mask, phone)
     if not reader.results:
         reason = _runs_nothing(workspace.connection.address, options, list(errors.values()))
         raise DeviceError(reason + (_if_old(phone) if errors else ""))

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
-from profiler.adb import AdbConnection, open_connection
+from profiler.adb import open_connection
 from profiler.devices.base import Report
-from profiler.errors import DeviceError
+from profiler.errors import ClaimedError, DeviceError
 from profiler.lock import exclusive
 from profiler.phone import steady
 from profiler.phone.description import PhoneDescription
+from profiler.phone.link import PhoneLink
 from profiler.phone.provision import cache_directory
 from profiler.phone.workspace import Workspace
 
 BOOT_S = 120.0
 
 
-def unit_of(connection: AdbConnection) -> str:
-    """A name for this very phone, from which its serial number cannot be read back."""
-    command = "getprop ro.serialno; settings get secure android_id 2>/dev/null"
-    words = connection.run(command, timeout_s=30).stdout.split()
-    return hashlib.sha256((words[0] if words else connection.address).encode()).hexdigest()[:8]
-
-
 @contextmanager
-def held(connection: AdbConnection) -> Iterator[str]:
-    """Keeps other processes of this computer off the phone; gives its unit_of."""
-    unit = unit_of(connection)
+def held(link: PhoneLink) -> Iterator[None]:
+    """Identifies the phone, and keeps other processes of this computer off it."""
+    unit = link.identify()
     folder = cache_directory()
     folder.mkdir(parents=True, exist_ok=True)
-    refusal = f"{connection.address}: another netlathe is using this phone; wait for it to end"
+    refusal = f"{link.connection.address}: another netlathe is using this phone; wait for it to end"
     with exclusive(folder / "phone", unit, refusal):
-        yield unit
+        yield
 
 
 def describe(workspace: Workspace) -> PhoneDescription:
@@ -47,27 +40,46 @@ def describe(workspace: Workspace) -> PhoneDescription:
     return PhoneDescription.parse(workspace.run(workspace.command("describe.sh"), "describe the phone").stdout)
 
 
-def leave(workspace: Workspace, unread: Collection[str], report: Report) -> list[steady.StepOutcome]:
+def leave(link: PhoneLink, workspace: Workspace, sessions: Collection[str] | None) -> list[steady.StepOutcome]:
     """Restores the phone's settings and removes netlathe's directory; returns what became of the settings.
 
-    What cannot be restored stays in the phone's journal for another try, and logs that nobody has read stay there.
+    What cannot be restored stays in the phone's journal for another try, and so do logs of other `sessions` than these,
+    which nobody has read; None removes them all.
+    Raises DeviceError, and touches nothing, where it is another phone by now; ClaimedError where another computer
+    measures on it.
     """
+    link.check()
+    if not workspace.exists():
+        return []
+    workspace.open()
     outcomes = steady.restore(workspace.connection, workspace.directory)
-    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    for outcome in failed:
-        report(f"{workspace.connection.address}: {outcome.report}")
-    kept = [*(["journal", "scripts"] if failed else []), *(["results"] if unread else [])]
-    workspace.remove(kept)
+    failed = any(outcome.state == "failed" for outcome in outcomes)
+    unread = sessions is not None and not set(workspace.logs()) <= set(sessions)
+    workspace.remove([*(["journal", "scripts"] if failed else []), *(["results"] if unread else [])])
     return outcomes
 
 
+def what_remains(workspace: Workspace, steps: Iterable[steady.StepOutcome], reason: BaseException) -> str:
+    """Words for a phone that could not be given back as it was."""
+    address = workspace.connection.address
+    if isinstance(reason, ClaimedError):
+        return f"{reason}. Nothing was touched there: that run puts back what this one changed"
+    held = [step.step.replace("_", " ") for step in steps if step.step in steady.CHANGING and step.state == "held"]
+    settings = f"these settings: {', '.join(held)}; and " if held else ""
+    return (
+        f"{address}: the phone was not given back as it was ({str(reason) or 'interrupted'}). There remain {settings}"
+        f"files in {workspace.directory}. The next profile of that phone puts it right, or "
+        f"`netlathe device clean --device {address}`"
+    )
+
+
 def clean_phone(address: str, report: Report) -> list[steady.StepOutcome]:
-    """Restores what an interrupted campaign left changed, and returns that; removes netlathe's directory."""
+    """Restores what an interrupted campaign left changed, and returns that; removes netlathe's directory. Raises
+    DeviceError."""
     connection = open_connection(address, on_authorize=report)
     try:
-        with held(connection):
-            workspace = Workspace(connection)
-            workspace.open()
-            return leave(workspace, (), report)
+        link = PhoneLink(connection, report)
+        with held(link):
+            return link.retry(lambda: leave(link, Workspace(connection), None))
     finally:
         connection.close()

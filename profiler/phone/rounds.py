@@ -185,6 +185,7 @@ class Batch:
 
     def _check(self, ended: ShellExit, strays: Sequence[str]) -> None:
         if ended.code not in (session.FINISHED, session.STOPPED_HOT):
+            self.workspace.claim()  # another computer that has taken the phone meanwhile ends what runs there
             said = "\n".join([*strays[-5:], ended.stderr.strip()]).strip() or "it said nothing"
             raise DeviceError(
                 f"{self.workspace.connection.address}: measuring on the phone ended with exit code {ended.code}: {said}"

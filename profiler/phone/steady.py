@@ -15,6 +15,9 @@ State = Literal["held", "refused", "unavailable", "restored", "failed"]
 TIMEOUT_S = 90.0
 """Each of Android's own tools takes up to a second, and dumpsys gives a hung service ten."""
 
+CHANGING = ("wake", "stay_awake", "fixed_performance")
+"""The steps that change something on the phone; the others only look."""
+
 _REMEDIES = {
     "stay_awake": "the screen may go off meanwhile; turn on 'Stay awake' in the phone's developer options",
     "wake": "turn the screen on by hand, and leave it on",

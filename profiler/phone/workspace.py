@@ -14,13 +14,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from archspace.resources import device_script_path
 from profiler.adb import AdbConnection, ShellResult
-from profiler.errors import DeviceError
+from profiler.errors import ClaimedError, DeviceError
 from profiler.phone.session import log_lines
 
 DIRECTORY = "/data/local/tmp/netlathe"  # the shell may execute files there, unlike on /sdcard
 SCRIPTS = ("describe.sh", "conditions.sh", "claim.sh", "unpack.sh", "steady.sh", "measure.sh")
-LEASE_S = 120
-"""So long after its last sign of life another computer's claim on the phone stands."""
+CLAIM = "scripts/claim.sh"
+LEASE_S = 300
+"""So long after its last sign of life another computer's claim on the phone stands: longer than a computer takes to
+notice that a phone is silent, and then waits for it to come back."""
 
 TAR_BYTES = 32 * 2**20
 """Models go over in archives of about this size: one costs as little as a single file, and a broken one little time."""
@@ -36,6 +38,9 @@ class Workspace:
     def __init__(self, connection: AdbConnection, directory: str = DIRECTORY) -> None:
         self.connection, self.directory = connection, directory
         self.models: dict[str, str] = {}  # sha256 by graph key of what is there
+        self.is_used = False
+        """Whether this computer may have left something in the directory, or changed the phone."""
+        self._host = _this_host()
 
     def path(self, name: str) -> str:
         return f"{self.directory}/{name}"
@@ -53,40 +58,53 @@ class Workspace:
             raise DeviceError(f"{self.connection.address}: cannot {what} (exit code {result.code}: {reason}){hint}")
         return result
 
+    def exists(self) -> bool:
+        """Whether the directory is there: another computer may have cleaned the phone meanwhile."""
+        return self.connection.run(f"[ -e {shlex.quote(self.directory)} ]", timeout_s=30).code == 0
+
     def open(self) -> None:
-        """Claims the phone, ends what an earlier session left running there, and puts the scripts into place."""
+        """Claims the phone, ends what an earlier session left running there, and puts the scripts into place.
+
+        Raises ClaimedError, and touches nothing, while another computer measures there.
+        """
+        was_used, self.is_used = self.is_used, True
         folders = shlex.join(self.path(name) for name in ("scripts", "models", "results"))
         self.run(f"mkdir -p {folders}", f"make {self.directory}")
-        self._put_script("claim.sh")  # alone: the others may be in use by another computer
-        self.claim()
+        scripts = {f"scripts/{name}": device_script_path(name).read_bytes() for name in SCRIPTS}
+        there = self.sha256(scripts)
+        missing = {name for name, script in scripts.items() if there.get(name) != hashlib.sha256(script).hexdigest()}
+        try:
+            if CLAIM in missing:  # alone: the others may be in use by another computer, which may be here as well
+                self.put(scripts[CLAIM], CLAIM, part=f"{CLAIM}.{self._host}.part")
+            self.claim()
+        except ClaimedError:
+            self.is_used = was_used
+            raise
         # A session whose link hangs half-open waits for its reader, and keeps the next one out.
         self._stop("scripts/[m]easure.sh")
-        for name in SCRIPTS:
-            self._put_script(name)
-
-    def _put_script(self, name: str) -> None:
-        self.put(device_script_path(name).read_bytes(), f"scripts/{name}")
+        for name in missing - {CLAIM}:
+            self.put(scripts[name], name)
 
     def _stop(self, pattern: str) -> None:
         """Ends programs of this directory; the brackets in the pattern keep it from being its own match."""
         self.connection.run(f"pkill -KILL -f {shlex.quote(self.path(pattern))} 2>/dev/null", timeout_s=30)
 
     def claim(self) -> None:
-        """Says that this computer measures on the phone; raises DeviceError while another one does."""
-        result = self.connection.run(self.command("claim.sh", self.directory, _this_host(), str(LEASE_S)), timeout_s=30)
+        """Says that this computer measures on the phone; raises ClaimedError while another one does."""
+        result = self.connection.run(self.command("claim.sh", self.directory, self._host, str(LEASE_S)), timeout_s=30)
         if result.code == 75:
-            raise DeviceError(
+            raise ClaimedError(
                 f"{self.connection.address}: {result.stdout.strip()} is measuring on this phone; wait until it has "
                 f"finished (a claim lapses {LEASE_S} s after its last sign of life)"
             )
         if result.code != 0:
             raise DeviceError(f"{self.connection.address}: cannot claim the phone: {result.stderr.strip()}")
 
-    def put(self, content: bytes, name: str, mode: int = 0o644) -> None:
-        """Writes a file, complete or not at all: a push that is cut off leaves only NAME.part."""
-        target = self.path(name)
-        self.connection.push(content, f"{target}.part", mode=mode)
-        self.run(f"mv {shlex.quote(target)}.part {shlex.quote(target)}", f"write {target}")
+    def put(self, content: bytes, name: str, mode: int = 0o644, *, part: str = "") -> None:
+        """Writes a file, complete or not at all: a push that is cut off leaves only `part`, NAME.part by default."""
+        source, target = self.path(part or f"{name}.part"), self.path(name)
+        self.connection.push(content, source, mode=mode)
+        self.run(f"mv {shlex.quote(source)} {shlex.quote(target)}", f"write {target}")
 
     def sha256(self, names: Iterable[str]) -> dict[str, str]:
         """Of those of these files that are there, by name."""
@@ -131,6 +149,7 @@ class Workspace:
                 f"{free_kb / 1024:.0f} MB are free; free some of its storage"
             )
         for batch in _batches(missing):
+            self.claim()  # over a slow link, the models take longer than a claim lasts
             if {"tar", "sha256sum"} <= set(tools):
                 self._put_archive(batch)
             else:
@@ -182,17 +201,15 @@ class Workspace:
         self.connection.run(f"rm -f {shlex.quote(self.path(f'results/{token}.log'))}", timeout_s=30)
 
     def remove(self, kept: Collection[str] = ()) -> None:
-        """Ends programs of this directory and removes it, all but the `kept` entries."""
+        """Ends programs of this directory and removes it, all but the `kept` entries; the claim last."""
         self.models = {}
         self._stop("scripts/[m]easure.sh")
         self._stop("[b]enchmark_model")
         directory = shlex.quote(self.directory)
-        if not kept:
-            self.run(f"rm -rf {directory}", f"remove {self.directory}")
-            return
-        names = "|".join(shlex.quote(name) for name in kept)
+        names = "|".join(shlex.quote(name) for name in ("owner", "owner.lock", *kept))
         loop = f'for entry in * .[!.]*; do case $entry in {names}) ;; *) rm -rf "$entry" ;; esac; done'
-        self.run(f"cd {directory} && {loop}", f"clean {self.directory}")
+        rest = "rm -f owner owner.lock" if kept else f"cd / && rm -rf {directory}"
+        self.run(f"cd {directory} && {{ {loop}; {rest}; }}", f"remove {self.directory}")
 
 
 def _this_host() -> str:

@@ -94,7 +94,7 @@ def test_two_phones_are_profiled_side_by_side(daemon, space, tmp_path):
 
 
 def test_when_one_of_two_phones_is_lost_the_other_finishes(daemon, space, tmp_path, monkeypatch):
-    monkeypatch.setattr("profiler.devices.adb.RECONNECT_S", 0.2)
+    monkeypatch.setattr("profiler.phone.link.RECONNECT_S", 0.2)
     other = {**PIXEL_8, "ro.serialno": "OTHER", "ro.product.model": "Pixel 9"}
     with LoopbackPhone(tmp_path / "other", properties=other) as phone, AdbDaemon(phone) as second:
         phone.fault("wrong_tool", when=range(3, 1000))  # once the setup is known
@@ -177,6 +177,89 @@ def test_an_output_that_cannot_be_written_is_noticed_before_the_phone_is_touched
 def test_a_phone_is_cleaned(daemon):
     found = answer("device", "clean", "--device", daemon.address)
     assert list(found["devices"]) == [daemon.address]
+    assert list(daemon.phone.path("/data/local/tmp").iterdir()) == []
+
+
+@pytest.fixture
+def unplugged_at_the_end(daemon, monkeypatch):
+    """The cable is pulled for good just before the phone is given back."""
+    from profiler.devices.adb import PhoneDevice
+
+    real = PhoneDevice.close
+
+    def close(self):
+        daemon.unplug()
+        real(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("profiler.devices.adb.RESTORE_S", 0.3)
+        patched.setattr(PhoneDevice, "close", close)
+        yield patched.undo
+        daemon.plug()
+
+
+def test_a_phone_that_is_not_given_back_costs_no_record_and_is_no_success(
+    daemon, space, tmp_path, unplugged_at_the_end, monkeypatch
+):
+    result = netlathe(*profile(daemon, space, tmp_path / "p.sqlite", "--json"))
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert result.exit_code == 1
+    assert found["records"] == 8
+    assert f"netlathe device clean --device {daemon.address}" in found["not_restored"][0]
+    assert "was not given back as it was" in result.stderr
+    with ProfileFile(tmp_path / "p.sqlite") as file:
+        assert len(file.records()) == 13
+    daemon.plug()
+    answer("device", "clean", "--device", daemon.address)
+    assert list(daemon.phone.path("/data/local/tmp").iterdir()) == []
+
+
+def test_a_dry_run_that_leaves_something_on_the_phone_is_no_success(daemon, space, tmp_path, unplugged_at_the_end):
+    assert netlathe(*profile(daemon, space, tmp_path / "p.sqlite", "--dry-run")).exit_code == 1
+
+
+def test_a_search_goes_on_though_its_phone_was_not_given_back_and_says_so_until_it_was(daemon, unplugged_at_the_end):
+    from netlathe.console import Terminal
+    from netlathe.stages import results_first
+    from profiler.devices import DeviceOptions, open_device
+
+    terminal = Terminal()
+    options = DeviceOptions(benchmark_binary=BENCHMARK_MODEL)
+    with results_first(daemon.address, terminal), open_device(daemon.address, options):
+        pass
+    assert list(terminal.undone) == [daemon.address]
+    daemon.plug()
+    unplugged_at_the_end()
+    with results_first(daemon.address, terminal), open_device(daemon.address, options):
+        pass
+    assert terminal.undone == {}
+
+
+def test_a_phone_that_cannot_be_cleaned_wholly_is_no_success(daemon, space, tmp_path, unplugged_at_the_end):
+    netlathe(*profile(daemon, space, tmp_path / "p.sqlite"))
+    daemon.plug()
+    tool = daemon.phone.path("/system/bin/settings")
+    content = tool.read_bytes()
+    tool.write_bytes(b"#!/system/bin/sh\nexit 1\n")
+    try:
+        result = netlathe("device", "clean", "--device", daemon.address)
+    finally:
+        tool.write_bytes(content)
+    assert result.exit_code == 1
+    assert "is not clean" in result.stderr
+    assert "stay_awake: could not be put back" in " ".join(result.stderr.split())
+    answer("device", "clean", "--device", daemon.address)
+
+
+def test_all_phones_are_cleaned_though_one_is_not_there(daemon, space, tmp_path, unplugged_at_the_end):
+    netlathe(*profile(daemon, space, tmp_path / "p.sqlite"))
+    daemon.plug()
+    assert list(daemon.phone.path("/data/local/tmp").iterdir()) != []
+    result = netlathe("device", "clean", "--device", "tcp:127.0.0.1:1", "--device", daemon.address, "--json")
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert result.exit_code == 1
+    assert list(found["devices"]) == [daemon.address]
+    assert "tcp:127.0.0.1:1" in found["not_restored"][0]
     assert list(daemon.phone.path("/data/local/tmp").iterdir()) == []
 
 

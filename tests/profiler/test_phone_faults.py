@@ -22,7 +22,7 @@ from archspace.profile_file import ProfileFile
 from profiler.campaign import run_campaign
 from profiler.devices import DeviceOptions, adb, open_device
 from profiler.errors import DeviceError
-from profiler.phone import rounds
+from profiler.phone import link, rounds
 from profiler.phone.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
@@ -47,7 +47,7 @@ def daemon(phone):
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr(adb, "RECONNECT_S", 10.0)
+    monkeypatch.setattr(link, "RECONNECT_S", 10.0)
     monkeypatch.setattr(adb, "POLL_S", 0.05)
 
 
@@ -88,7 +88,7 @@ def test_a_pulled_cable_at_very_many_bytes_costs_nothing(phone, daemon, traffic,
 
 
 def test_a_cable_that_stays_out_ends_the_campaign_and_the_same_command_continues(phone, daemon, tmp_path, monkeypatch):
-    monkeypatch.setattr(adb, "RECONNECT_S", 0.5)
+    monkeypatch.setattr(link, "RECONNECT_S", 0.5)
     said = []
 
     def unplug_in_the_second_round(progress):
@@ -181,23 +181,31 @@ SHORT_ROUNDS = dataclasses.replace(PLAN, round_s=0.1)
 """Several rounds a session."""
 
 
-def logged_rounds(phone):
-    """How many rounds the phone has logged and nobody has fetched."""
-    logs = phone.path("/data/local/tmp/netlathe/results").iterdir()
-    return sum(log.read_text().count(" done ") for log in logs)
+def logs(phone):
+    """Of sessions, as the phone keeps them until they are fetched."""
+    return [log.read_text() for log in phone.path("/data/local/tmp/netlathe/results").iterdir()]
+
+
+def unfetched_rounds(phone, stored):
+    """How many rounds the phone has logged that are not among those that were `stored`, by their starts."""
+    logged = sum(log.count(" done ") for log in logs(phone))
+    began = min(float(log.splitlines()[0].split()[-1]) for log in logs(phone))
+    return logged - sum(start >= began for start in stored)
 
 
 def interrupt_while_the_phone_goes_on(phone, daemon, path, *, is_aside=False):
-    """A campaign whose process is gone after its first round, when the phone has measured more; times of the rounds
-    that it stored."""
+    """A campaign whose process is gone when the phone has measured more than it has fetched; starts of the rounds that
+    it stored, and how many it did not fetch."""
 
     def die(progress):
-        if progress.round == 1:
-            for _ in range(200):  # the phone goes on while nobody listens
-                if logged_rounds(phone) >= 2:
-                    break
-                time.sleep(0.05)
-            raise KeyboardInterrupt
+        plan = phone.path("/data/local/tmp/netlathe/plan").read_text()
+        if progress.round == 0 or plan.count("\nround ") < 3:  # first rounds are sent one by one
+            return
+        for _ in range(200):  # the phone goes on while nobody listens
+            if sum(log.count(" done ") for log in logs(phone)) >= 2:
+                break
+            time.sleep(0.05)
+        raise KeyboardInterrupt
 
     # Not in a with statement, nor held by one: a killed process closes nothing.
     device = open_device(daemon.address, DeviceOptions(benchmark_binary=BENCHMARK_MODEL))
@@ -207,20 +215,22 @@ def interrupt_while_the_phone_goes_on(phone, daemon, path, *, is_aside=False):
             run_campaign(device, ITEMS, profile, SHORT_ROUNDS, on_progress=die, clock=iter(range(10**6)).__next__)
         device._held.close()  # as the system does for a killed process
         device.connection.close()
-        return [info.started_at for info in profile.round_log(device.setup)]
+        stored = [info.started_at for info in profile.round_log(device.setup)]
+    unfetched = unfetched_rounds(phone, stored)
+    assert unfetched >= 1
+    return stored, unfetched
 
 
 def test_what_the_phone_measured_for_a_killed_process_is_not_measured_again(phone, daemon, tmp_path):
     path = tmp_path / "p.sqlite"
-    stored = interrupt_while_the_phone_goes_on(phone, daemon, path)
-    interrupted_at, on_the_phone = time.time(), logged_rounds(phone)
-    assert len(stored) < on_the_phone
+    stored, unfetched = interrupt_while_the_phone_goes_on(phone, daemon, path)
+    interrupted_at = time.time()
     profile_phone(daemon.address, path, plan=SHORT_ROUNDS)
     check_profile(path)
     with ProfileFile(path) as profile:
         log = profile.round_log(profile.setups()[0])
     assert [info.started_at for info in log][: len(stored)] == stored
-    assert sum(info.started_at < interrupted_at for info in log) >= on_the_phone
+    assert sum(info.started_at < interrupted_at for info in log) >= len(stored) + unfetched
 
 
 def time_on_the_side(daemon, path):
@@ -233,20 +243,19 @@ def time_on_the_side(daemon, path):
 
 def test_what_is_timed_on_the_side_leaves_a_profiles_results_on_the_phone(phone, daemon, tmp_path):
     path = tmp_path / "p.sqlite"
-    interrupt_while_the_phone_goes_on(phone, daemon, path)
-    interrupted_at, on_the_phone = time.time(), logged_rounds(phone)
+    stored, unfetched = interrupt_while_the_phone_goes_on(phone, daemon, path)
+    interrupted_at = time.time()
     assert min(time_on_the_side(daemon, tmp_path / "aside.sqlite")) > interrupted_at
     profile_phone(daemon.address, path, plan=SHORT_ROUNDS)
     with ProfileFile(path) as profile:
         log = profile.round_log(profile.setups()[0])
-    assert sum(info.started_at < interrupted_at for info in log) >= on_the_phone
+    assert sum(info.started_at < interrupted_at for info in log) >= len(stored) + unfetched
     assert leftovers(phone) == []
 
 
 def test_nobody_takes_what_was_timed_on_the_side_for_its_own(phone, daemon, tmp_path):
-    stored = interrupt_while_the_phone_goes_on(phone, daemon, tmp_path / "killed.sqlite", is_aside=True)
+    interrupt_while_the_phone_goes_on(phone, daemon, tmp_path / "killed.sqlite", is_aside=True)
     interrupted_at = time.time()
-    assert len(stored) < logged_rounds(phone)
     assert min(time_on_the_side(daemon, tmp_path / "aside.sqlite")) > interrupted_at
     profile_phone(daemon.address, tmp_path / "p.sqlite", plan=SHORT_ROUNDS)
     check_profile(tmp_path / "p.sqlite")
@@ -335,8 +344,8 @@ def test_a_cable_pulled_as_the_setup_is_found_out_is_waited_for(phone, daemon, m
 def test_a_link_that_breaks_whenever_the_setup_is_to_be_found_out_is_to_blame(phone, daemon, monkeypatch):
     real = Workspace.put
 
-    def put(self, content, name, mode=0o644):
-        real(self, content, name, mode)
+    def put(self, content, name, *arguments, **options):
+        real(self, content, name, *arguments, **options)
         if name == "plan":
             daemon.cut()
 
@@ -362,8 +371,8 @@ def test_the_log_of_a_probe_that_was_killed_is_not_kept(phone, daemon, tmp_path)
 def test_results_that_nobody_has_read_survive(phone, daemon, tmp_path, monkeypatch, disturb):
     """They count in the end, whatever is done between the interrupted campaign and the next one."""
     path = tmp_path / "p.sqlite"
-    interrupt_while_the_phone_goes_on(phone, daemon, path)
-    interrupted_at, on_the_phone = time.time(), logged_rounds(phone)
+    stored, unfetched = interrupt_while_the_phone_goes_on(phone, daemon, path)
+    interrupted_at = time.time()
     if disturb == "opened and closed":
         with opened(daemon.address):
             pass
@@ -383,7 +392,7 @@ def test_results_that_nobody_has_read_survive(phone, daemon, tmp_path, monkeypat
     check_profile(path)
     with ProfileFile(path) as profile:
         log = profile.round_log(profile.setups()[0])
-    assert sum(info.started_at < interrupted_at for info in log) >= on_the_phone >= 2
+    assert sum(info.started_at < interrupted_at for info in log) >= len(stored) + unfetched
     assert leftovers(phone) == []
 
 

@@ -15,8 +15,8 @@ from loopback.usb.double import UsbDevice
 from phones import check_profile, leftovers, profile_phone
 
 from profiler.adb import usb
-from profiler.devices import adb
 from profiler.errors import DeviceError
+from profiler.phone import link
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
@@ -38,7 +38,7 @@ def daemon(phone):
 @pytest.fixture
 def device(daemon, monkeypatch):
     """The phone on USB."""
-    monkeypatch.setattr(adb, "RECONNECT_S", 10.0)
+    monkeypatch.setattr(link, "RECONNECT_S", 10.0)
     plugged = UsbDevice("1A2B", daemon.port, is_plugged=lambda: daemon.is_plugged)
     devices = lambda skip_on_error: iter([plugged] if daemon.is_plugged else [])  # noqa: E731
     monkeypatch.setattr(usb, "_context", lambda: SimpleNamespace(getDeviceIterator=devices))

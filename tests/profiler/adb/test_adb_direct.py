@@ -1,13 +1,19 @@
 """What only a direct connection does."""
 
 import socket
-from collections.abc import Callable
+import socketserver
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from loopback.adbd import AdbDaemon
 
+from profiler.adb.address import parse_address
 from profiler.adb.direct import DirectConnection
+from profiler.adb.discovery import probe
 from profiler.adb.socket_transport import SocketTransport
 from profiler.errors import ConnectionLostError, DeviceError
 
@@ -138,3 +144,80 @@ def test_after_an_interruption_the_connection_still_restores_things(daemon: AdbD
         connection.run("echo never heard")
     assert connection.run("echo restored").stdout == "restored\n"
     connection.close()
+
+
+STLS = struct.pack("<6I", 0x534C5453, 0x01000000, 0, 0, 0, 0x534C5453 ^ 0xFFFFFFFF)
+"""What a wireless debugging port of Android 11 and later answers to a greeting: start TLS."""
+PAGE = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>400</html>"
+
+
+@contextmanager
+def answering(answer: bytes, *, hangs_up: bool = True) -> Iterator[tuple[int, list[bytes]]]:
+    """The port of a server that gives every client the same answer, and what the clients sent."""
+    greetings: list[bytes] = []
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            greetings.append(self.request.recv(4096))
+            self.request.sendall(answer)
+            while not hangs_up and self.request.recv(4096):
+                pass
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_address[1], greetings
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_a_wireless_debugging_port_says_how_to_pair(key: Path, hangs_up: bool) -> None:
+    with answering(STLS, hangs_up=hangs_up) as (port, greetings):
+        address = f"tcp:127.0.0.1:{port}"
+        with pytest.raises(DeviceError) as caught:
+            DirectConnection(lambda: SocketTransport("127.0.0.1", port), address, key_path=key)
+    words = str(caught.value)
+    assert not isinstance(caught.value, ConnectionLostError)  # waiting does not help
+    assert "wireless debugging port" in words
+    for command in (
+        "adb pair 127.0.0.1:PORT", f"adb connect 127.0.0.1:{port}", f"--device server:127.0.0.1:{port}",
+        "adb tcpip 5555",
+    ):  # fmt: skip
+        assert command in words
+    assert "replug" not in words
+    assert [greeting[:4] for greeting in greetings] == [b"CNXN"]
+
+
+def test_a_web_server_is_told_from_a_phone_at_once(key: Path) -> None:
+    with (
+        answering(PAGE) as (port, greetings),
+        pytest.raises(DeviceError, match="is a web server, not a phone; check the address") as caught,
+    ):
+        DirectConnection(lambda: SocketTransport("127.0.0.1", port), f"tcp:127.0.0.1:{port}", key_path=key)
+    assert not isinstance(caught.value, ConnectionLostError)
+    assert len(greetings) == 1
+
+
+def test_a_silent_port_is_no_reason_to_replug_a_phone_of_the_network(key: Path) -> None:
+    with answering(b"", hangs_up=False) as (port, _):
+        address = f"tcp:127.0.0.1:{port}"
+        with pytest.raises(ConnectionLostError, match=r"does not answer within 0\.2 s; .*something else") as caught:
+            DirectConnection(lambda: SocketTransport("127.0.0.1", port), address, key_path=key, connect_timeout_s=0.2)
+    assert "replug" not in str(caught.value)
+
+
+def test_what_hangs_up_within_the_greeting_is_tried_a_few_times(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("profiler.adb.direct.RETRY_S", 0.01)
+    with answering(b"") as (port, greetings), pytest.raises(ConnectionLostError, match="closed the connection"):
+        DirectConnection(lambda: SocketTransport("127.0.0.1", port), f"tcp:127.0.0.1:{port}", key_path=key)
+    assert len(greetings) == 5
+
+
+def test_the_list_of_devices_says_how_to_pair_too() -> None:
+    with answering(STLS) as (port, _):
+        row = probe(parse_address(f"tcp:127.0.0.1:{port}"), 5.0)
+    assert row.state == "unavailable"
+    assert "adb pair" in row.hint
