@@ -11,6 +11,7 @@ well each repeats; the ratio is taken where a campaign of so many rounds repeats
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -26,6 +27,7 @@ from profiler.adb import open_connection
 from profiler.benchmark_tool import BenchmarkOptions, parse
 from profiler.campaign import WorkItem, run_campaign
 from profiler.devices import DeviceOptions, open_device
+from profiler.phone.workspace import Workspace
 from profiler.protocol import PHONE_PLAN
 from tests.loopback.adbd import AdbDaemon
 from tests.loopback.link import Link
@@ -33,6 +35,8 @@ from tests.loopback.phone import BENCHMARK_MODEL, LoopbackPhone
 
 ROUNDS = 5
 CALLS = 40
+FILES, FILE_BYTES, PUSHED, PASSES = 500, 20_000, 50, 5
+"""Of the pushes: so many small files, of which so many with a push each."""
 Latencies = Mapping[str, float]
 
 
@@ -108,6 +112,27 @@ def bare_call_ms(address: str, item: WorkItem) -> float:
     return 1e3 * took_s / CALLS
 
 
+def push_ms(address: str) -> tuple[float, float]:
+    """Milliseconds per small file (medians): as models are sent, and with a push each, one pass after the other."""
+    connection = open_connection(address)
+    place = Workspace(connection)
+    place.open()
+    files = {f"m{i:03d}": os.urandom(FILE_BYTES) for i in range(FILES)}
+    ours, plain = [], []
+    for _ in range(PASSES):
+        place.models = {}
+        started = time.monotonic()
+        place.put_models(files, {"tar", "sha256sum"})
+        ours.append(1e3 * (time.monotonic() - started) / FILES)
+        started = time.monotonic()
+        for name, content in list(files.items())[:PUSHED]:
+            connection.push(content, place.path(f"models/{name}.tflite"))
+        plain.append(1e3 * (time.monotonic() - started) / PUSHED)
+    place.remove()
+    connection.close()
+    return statistics.median(ours), statistics.median(plain)
+
+
 def differences(first: Latencies, second: Latencies) -> tuple[float, float]:
     """Median and 90th percentile of |difference| in percent."""
     values = sorted(100 * abs(first[key] / second[key] - 1) for key in first)
@@ -120,6 +145,7 @@ def report(latency_ms: float, items: Sequence[WorkItem], sample: Sequence[WorkIt
         plain_s, plain_first = plain_way(daemon.address, sample)
         second = our_way(daemon.address, items, folder, "second")
         _, plain_second = plain_way(daemon.address, sample)
+        archive_ms, single_ms = push_ms(daemon.address)
         bare_ms = bare_call_ms(daemon.address, min(items, key=lambda item: item.graph.macs))
     visits = len(items) * ROUNDS
     overheads = [1e3 * (one.wall_s - one.inference_s) / visits for one in (first, second)]
@@ -130,6 +156,10 @@ def report(latency_ms: float, items: Sequence[WorkItem], sample: Sequence[WorkIt
     )
     print(f"  of it the program's own start, in a bare call on this phone: {bare_ms:.1f} ms")
     print(f"  a campaign takes {first.wall_s:.1f} and {second.wall_s:.1f} s, {first.inference_s:.1f} s of it inference")
+    print(
+        f"  push per file, {FILES} of {FILE_BYTES / 1e3:g} kB: {archive_ms:.2f} ms, checked and in place; with a push "
+        f"each {single_ms:.2f} ms, {single_ms / archive_ms:.1f} times as much"
+    )
     print(
         f"  plain way: {plain_s:.2f} s a block, repeats within {plain[0]:.1f} / {plain[1]:.1f} % ({len(sample)} blocks)"
     )

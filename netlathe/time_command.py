@@ -64,6 +64,8 @@ def time(
     case = _prepare(what, model, benchmark_binary, {name: value for name, value in given.items() if value is not None})
     ended = _time(case, device, profile_file, budget_s, seed, terminal)
     _report(case, ended, budget_s, terminal, corrected=profile_file is not None)
+    if terminal.undone:
+        raise typer.Exit(1)
 
 
 def _load(path: Path) -> LatencyPredictor:
@@ -125,6 +127,7 @@ def _time(
     case: _Case, address: str, profile_file: Path | None, budget_s: float, seed: int, terminal: Terminal
 ) -> _Ended:
     from netlathe.phones import choose_phone
+    from netlathe.stages import results_first
     from netlathe.timing import check_same_setup, plan_for, stopwatch
     from profiler.devices import open_device
     from profiler.protocol import is_done
@@ -132,7 +135,7 @@ def _time(
     address = choose_phone(address, terminal)
     with terminal.working(f"opening {address}"):
         opened = open_device(address, case.options, report=terminal.say)
-    with opened as device:
+    with results_first(address, terminal), opened as device:
         if case.model:
             check_same_setup(case.model, device.setup)
         _give_files(device, case.files)
@@ -141,7 +144,8 @@ def _time(
             summary = _refine(watch, case.graphs, terminal)
             measured = {name: one for name, one in watch.taken(case.graphs).items() if one.interval_ms}
             done = all(is_done(one.rounds, plan) for one in measured.values())
-            return _Ended(str(device.setup), measured, summary, done)
+            ended = _Ended(str(device.setup), measured, summary, done)
+    return ended
 
 
 def _give_files(device: Device, files: Mapping[str, bytes]) -> None:

@@ -22,7 +22,8 @@ T = TypeVar("T")
 def unit_of(connection: AdbConnection) -> str:
     """A name for this very phone, from which its serial number cannot be read back."""
     command = "getprop ro.serialno; settings get secure android_id 2>/dev/null"
-    words = connection.run(command, timeout_s=30).stdout.split()
+    said = connection.run(command, timeout_s=30).stdout.split()
+    words = [word for word in said if word not in ("null", "unknown")]  # in place of a number
     return hashlib.sha256((words[0] if words else connection.address).encode()).hexdigest()[:8]
 
 

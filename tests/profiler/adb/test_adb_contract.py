@@ -133,9 +133,9 @@ class TestFiles:
         assert phone.path(f"{FOLDER}/binary").stat().st_mode & 0o700 == 0o700
         assert link.pull(f"{FOLDER}/binary") == content
         assert sum(sent) == len(content)
-        assert len(sent) > 10
+        assert max(sent) <= 2**20
 
-    @pytest.mark.parametrize("size", [0, 1, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 256 * 1024, 256 * 1024 + 1])
+    @pytest.mark.parametrize("size", [0, 1, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 960 * 1024, 960 * 1024 + 1])
     def test_files_of_awkward_sizes(self, link: AdbConnection, size: int) -> None:
         content = os.urandom(size)
         link.push(content, f"{FOLDER}/file")
