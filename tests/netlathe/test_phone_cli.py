@@ -214,6 +214,19 @@ def test_a_phone_that_is_not_given_back_costs_no_record_and_is_no_success(
     assert list(daemon.phone.path("/data/local/tmp").iterdir()) == []
 
 
+def test_times_taken_on_a_phone_that_is_not_given_back_are_told_and_no_success(daemon, unplugged_at_the_end):
+    result = netlathe(
+        "time", "mbconv_k3_e6_s1_c16-16_32x32_relu6", "--device", daemon.address, "--benchmark-binary", BENCHMARK_MODEL,
+        "--budget-s", 1, "--json",
+    )  # fmt: skip
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert result.exit_code == 1
+    assert found["timed"][0]["latency_ms"] > 0
+    assert f"netlathe device clean --device {daemon.address}" in found["not_restored"][0]
+    daemon.plug()
+    answer("device", "clean", "--device", daemon.address)
+
+
 def test_a_dry_run_that_leaves_something_on_the_phone_is_no_success(daemon, space, tmp_path, unplugged_at_the_end):
     assert netlathe(*profile(daemon, space, tmp_path / "p.sqlite", "--dry-run")).exit_code == 1
 

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+from types import SimpleNamespace
 
 import pytest
 from loopback.adbd import AdbDaemon
@@ -297,3 +298,10 @@ def test_a_link_that_breaks_at_every_attempt_is_told_of_once(phone, daemon, monk
     assert "Waiting" in said[0]
     assert "back again" in said[1]
     device.close()
+
+
+@pytest.mark.parametrize("said", ["", "null\n", "unknown\nnull\n"])
+def test_phones_that_tell_no_number_are_told_apart_by_their_addresses(said):
+    answer = SimpleNamespace(stdout=said)
+    first, second = (SimpleNamespace(address=name, run=lambda *_, **__: answer) for name in ("usb:1", "usb:2"))
+    assert link.unit_of(first) != link.unit_of(second)
