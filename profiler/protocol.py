@@ -212,6 +212,10 @@ class Ledger:
         """Drift per round, by the time it started."""
         return self._drifts
 
+    def count(self, key: str) -> int:
+        """How many rounds the graph has."""
+        return len(self._samples.get(key, ()))
+
     def rounds(self, key: str) -> tuple[Round, ...]:
         """The graph's rounds in order of time."""
         times = sorted(self._samples.get(key, {}).items())
