@@ -15,7 +15,7 @@ from archspace.profile_file import ProfileFile
 from archspace.records import Kind, Status
 from profiler.devices.base import Device, Event, RoundEnd, Timing, Waiting
 from profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
-from profiler.guess import CAUTIOUS_MS_PER_WORK, LatencyGuess
+from profiler.guess import CAUTIOUS_MS_PER_WORK, LatencyGuess, work
 from profiler.lock import exclusive
 from profiler.progress import OnProgress, Pace, Progress
 from profiler.protocol import ANCHORS, FEWEST_ROUNDS, Latencies, Ledger, Plan, arrange, is_done, missing_rounds, split
@@ -83,7 +83,7 @@ class _Campaign:
         self.device, self.profile, self.plan, self.rng = device, profile, plan, rng
         self.setup = device.setup
         self.items = unique_items(items, self.setup.batch)
-        self.graphs = {key: item.graph for key, item in self.items.items()}  # and the anchors
+        self.work = {key: work(item.graph) for key, item in self.items.items()}  # and of the anchors
         self.anchors: list[str] = []  # those that run
         self.loaded: set[str] = set()
         self.settled: set[str] = set()
@@ -132,7 +132,7 @@ class _Campaign:
                 reason = str(error)
         if not self.anchors:
             raise DeviceError(f"none of the {len(anchors)} anchor blocks runs on this device: {reason}")
-        self.graphs |= anchors
+        self.work |= {key: work(graph) for key, graph in anchors.items()}
         self.profile.set_anchors(self.setup, anchors)
         self.ledger = Ledger(self.profile.rounds(self.setup), list(anchors))
 
@@ -177,28 +177,22 @@ class _Campaign:
         """All, if the time left is enough to give each the fewest rounds of a record; if not, the first ones for which
         it is; if for none, those that are to be had for something."""
         left_ms = 1e3 * (until_s - self.pace.elapsed_s) / max(1.0, self.pace.slowness)
-        have = {key: len(self.ledger.rounds(key)) for key in pending}
+        have = {key: self.ledger.count(key) for key in pending}
         lacking = sorted((key for key in pending if have[key] < FEWEST_ROUNDS), key=lambda key: -have[key])
-        chosen: list[str] = []
+        fitting, visits_ms = 0, 0.0
         for key in lacking:
-            if self._least_ms([*chosen, key], latencies) > left_ms:
+            visits_ms += (FEWEST_ROUNDS - have[key]) * self.plan.cost_ms(latencies[key])
+            if self._rounds_ms(visits_ms, FEWEST_ROUNDS - have[key], latencies) > left_ms:
                 break
-            chosen.append(key)
-        if len(chosen) == len(lacking):
+            fitting += 1
+        if fitting == len(lacking):
             return pending
-        return chosen or [key for key in pending if have[key] >= FEWEST_ROUNDS] or lacking
+        return lacking[:fitting] or [key for key in pending if have[key] >= FEWEST_ROUNDS] or lacking
 
-    def _least_ms(self, keys: Sequence[str], latencies: Latencies) -> float:
-        """What the fewest rounds of these graphs take that make a record."""
-        missing = {key: max(0, FEWEST_ROUNDS - len(self.ledger.rounds(key))) for key in keys}
-        return self._rounds_ms(missing, latencies)
-
-    def _rounds_ms(self, missing: Mapping[str, float], latencies: Latencies) -> float:
-        """What so many rounds of each graph take, with the anchors in each round."""
-        visits_ms = sum(count * self.plan.cost_ms(latencies[key]) for key, count in missing.items())
-        rounds = max(*missing.values(), visits_ms / (1e3 * self.plan.round_s), 0.0)
+    def _rounds_ms(self, visits_ms: float, rounds: float, latencies: Latencies) -> float:
+        """What such visits take in so many rounds, or more where those would be too long, with the anchors in each."""
         anchors_ms = sum(self.plan.cost_ms(latencies[key]) for key in self.anchors)
-        return visits_ms + rounds * self.plan.anchor_visits * anchors_ms
+        return visits_ms + max(rounds, visits_ms / (1e3 * self.plan.round_s)) * self.plan.anchor_visits * anchors_ms
 
     def _next_parts(self, keys: Sequence[str], latencies: Latencies) -> list[list[str]]:
         """Rounds' worth of graphs, until it is time to plan again. Graphs that have not run yet go first, a few rounds
@@ -210,9 +204,9 @@ class _Campaign:
 
     def _latencies_ms(self, keys: Iterable[str]) -> dict[str, float]:
         """Of the latest visit, or guessed."""
-        known = {key: ms for key in self.graphs if (ms := self.ledger.latency_ms(key)) is not None}
-        guess = LatencyGuess(((self.graphs[key], CAUTION * ms) for key, ms in known.items()), CAUTIOUS_MS_PER_WORK)
-        return {key: known.get(key) or guess.latency_ms(self.graphs[key]) for key in keys}
+        known = {key: ms for key in self.work if (ms := self.ledger.latency_ms(key)) is not None}
+        guess = LatencyGuess(((self.work[key], CAUTION * ms) for key, ms in known.items()), CAUTIOUS_MS_PER_WORK)
+        return {key: known[key] if key in known else guess.latency_ms(self.work[key]) for key in keys}
 
     def _end_early(self, pending: Iterable[str]) -> None:
         for key in pending:
@@ -303,12 +297,11 @@ class _Campaign:
             self.pace.redone = self.redo.count
             # An odd round still helps to tell the usual speed; a hot one does not.
             kept = {} if end.redo else {key: samples[key] for key in self.anchors if key in samples}
-        if kept:
-            self.ledger.add(end.started_at, kept)
+        moved = self.ledger.add(end.started_at, kept) if kept else {}
         conditions = {**end.conditions, "redone": redo} if redo else end.conditions
         self.profile.add_round(self.setup, kept, started_at=end.started_at, drift=drift, conditions=conditions)
-        # The reference moved a little with this round: earlier drifts follow, so that the file is always consistent.
-        self.profile.set_drifts(self.setup, self.ledger.drifts)
+        # The first rounds move the reference a little: earlier drifts follow, so that the file is always consistent.
+        self.profile.set_drifts(self.setup, moved)
         self.stamps.append(end.started_at)
         self.pace.rounds, self.pace.drift, self.pace.conditions = len(self.stamps), drift, end.conditions
 
@@ -337,7 +330,8 @@ class _Campaign:
     def _expect(self, pending: Sequence[str], latencies: Latencies, waiting: Sequence[str]) -> None:
         """Tells the pace how long the rest will take; graphs that wait for their wave count as the present ones."""
         missing = {key: missing_rounds(self.ledger.rounds(key), self.plan) for key in pending}
-        whole_ms = self._rounds_ms(missing, latencies) * (1 + len(waiting) / len(pending))
+        visits_ms = sum(count * self.plan.cost_ms(latencies[key]) for key, count in missing.items())
+        whole_ms = self._rounds_ms(visits_ms, max(missing.values()), latencies) * (1 + len(waiting) / len(pending))
         self.pace.expect(whole_ms, anew=self._guesses)
         self._guesses = any(self.ledger.latency_ms(key) is None for key in pending)
 
@@ -345,7 +339,10 @@ class _Campaign:
         """About how long it takes until these have a record."""
         if not unfinished:
             return 0.0
-        planned_ms = self._least_ms(unfinished, self._latencies_ms((*unfinished, *self.anchors)))
+        latencies = self._latencies_ms((*unfinished, *self.anchors))
+        missing = {key: max(0, FEWEST_ROUNDS - self.ledger.count(key)) for key in unfinished}
+        visits_ms = sum(count * self.plan.cost_ms(latencies[key]) for key, count in missing.items())
+        planned_ms = self._rounds_ms(visits_ms, max(missing.values()), latencies)
         return OVERHEAD * max(1.0, self.pace.slowness) * planned_ms / 1e3
 
 

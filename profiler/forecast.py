@@ -9,7 +9,7 @@ from archspace.graph import Graph
 from archspace.profile_file import ProfileFile
 from archspace.records import Round, Setup, Status
 from profiler.campaign import WorkItem, unique_items
-from profiler.guess import LatencyGuess
+from profiler.guess import LatencyGuess, work
 from profiler.protocol import ANCHORS, Plan, missing_rounds
 
 LOAD_MS = 5.0
@@ -53,7 +53,7 @@ def dry_run(items: Sequence[WorkItem], profile: ProfileFile | None, setup: Setup
             groups["continued" if status or key in rounds else "new"].append(item.name)
             todo[key] = item.graph
     known = [record for record in (profile.records(setup) if profile else []) if record.measurement]
-    guess = LatencyGuess((record.graph, record.latency_ms) for record in known)
+    guess = LatencyGuess((work(record.graph), record.latency_ms) for record in known)
     estimate_s = _estimate_s(todo, rounds, guess, plan, setup.batch)
     return Forecast(
         **{name: tuple(names) for name, names in groups.items()},
@@ -68,9 +68,9 @@ def _estimate_s(
     cost_ms, most_rounds = 0.0, 0.0
     for key, graph in todo.items():
         own = rounds.get(key, ())
-        latency_ms = own[-1].latency_ms if own else guess.latency_ms(graph)
+        latency_ms = own[-1].latency_ms if own else guess.latency_ms(work(graph))
         missing = max(missing_rounds(own, plan), (plan.min_rounds + plan.max_rounds) / 2 - len(own))
         cost_ms += LOAD_MS + missing * plan.cost_ms(latency_ms)
         most_rounds = max(most_rounds, missing)
-    anchors_ms = sum(plan.cost_ms(guess.latency_ms(block.graph(batch))) for block in ANCHORS)
+    anchors_ms = sum(plan.cost_ms(guess.latency_ms(work(block.graph(batch)))) for block in ANCHORS)
     return OVERHEAD * (cost_ms + most_rounds * plan.anchor_visits * anchors_ms) / 1e3

@@ -140,16 +140,23 @@ def round_drifts(anchor_ms: Mapping[float, Mapping[str, float]]) -> dict[float, 
     over their references (their geometric mean repeats worse: one disturbed anchor spoils it). Rounds without anchors
     are left out.
     """
+    reference_ms = _reference_ms(anchor_ms)
+    return {name: _drift(anchors, reference_ms) for name, anchors in anchor_ms.items() if anchors}
+
+
+def _reference_ms(anchor_ms: Mapping[float, Mapping[str, float]]) -> dict[str, float]:
+    """What each anchor usually takes."""
     times: dict[str, list[float]] = {}
     for name in sorted(anchor_ms):
         for key, ms in anchor_ms[name].items():
-            times.setdefault(key, []).append(ms)
-    reference = {key: statistics.median(values[:REFERENCE_ROUNDS]) for key, values in times.items()}
-    return {
-        name: statistics.median(ms / reference[key] for key, ms in anchors.items())
-        for name, anchors in anchor_ms.items()
-        if anchors
-    }
+            first = times.setdefault(key, [])
+            if len(first) < REFERENCE_ROUNDS:
+                first.append(ms)
+    return {key: statistics.median(first) for key, first in times.items()}
+
+
+def _drift(anchors: Mapping[str, float], reference_ms: Mapping[str, float]) -> float:
+    return statistics.median(ms / reference_ms[key] for key, ms in anchors.items())
 
 
 def is_done(rounds: Sequence[Round], plan: Plan) -> bool:
@@ -184,6 +191,7 @@ class Ledger:
             for one in rounds:
                 self._drifts[one.started_at] = one.drift  # stands where a round has no anchors, as after an import
                 self._insert(key, one.started_at, one.samples_ms)
+        self._reference_ms = _reference_ms(self._anchor_ms)
         self._drifts |= round_drifts(self._anchor_ms)
 
     def _insert(self, key: str, started_at: float, samples_ms: Sequence[float]) -> None:
@@ -191,26 +199,40 @@ class Ledger:
         if key in self.anchors:
             self._anchor_ms.setdefault(started_at, {})[key] = statistics.median(samples_ms)
 
-    def add(self, started_at: float, samples_ms: Mapping[str, Sequence[float]]) -> None:
-        """Enters a round, {graph key: times in ms}. Raises MeasurementError when no anchor ran in it."""
+    def add(self, started_at: float, samples_ms: Mapping[str, Sequence[float]]) -> dict[float, float]:
+        """Enters a round, {graph key: times in ms}. Returns the drifts that are new or other than before, by round:
+        the first rounds still move the reference. Raises MeasurementError when no anchor ran in it."""
         if not any(key in self.anchors for key in samples_ms):
             raise MeasurementError(
                 "none of the anchor blocks ran in this round, so the machine's drift is unknown and the round is lost; "
                 "run the same command again"
             )
+        before = self._drifts
+        self._drifts = self.preview(started_at, samples_ms)
         for key, samples in samples_ms.items():
             self._insert(key, started_at, samples)
-        self._drifts |= round_drifts(self._anchor_ms)
+        self._reference_ms = _reference_ms(self._anchor_ms)
+        return {at: drift for at, drift in self._drifts.items() if before.get(at) != drift}
 
     def preview(self, started_at: float, samples_ms: Mapping[str, Sequence[float]]) -> dict[float, float]:
         """Drift per round if this one were entered, too. A round without anchors has none."""
         anchors = {key: statistics.median(times) for key, times in samples_ms.items() if key in self.anchors}
-        return round_drifts({**self._anchor_ms, started_at: anchors})
+        if not anchors:
+            return self._drifts
+        entered = {**self._anchor_ms, started_at: anchors}
+        reference_ms = _reference_ms(entered)
+        if reference_ms == self._reference_ms:
+            return {**self._drifts, started_at: _drift(anchors, reference_ms)}
+        return {**self._drifts, **round_drifts(entered)}
 
     @property
     def drifts(self) -> Mapping[float, float]:
         """Drift per round, by the time it started."""
         return self._drifts
+
+    def count(self, key: str) -> int:
+        """How many rounds the graph has."""
+        return len(self._samples.get(key, ()))
 
     def rounds(self, key: str) -> tuple[Round, ...]:
         """The graph's rounds in order of time."""

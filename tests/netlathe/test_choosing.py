@@ -184,6 +184,27 @@ def test_a_choice_of_another_space_in_the_same_file_is_left_for_its_own_command(
     assert profile(tmp_path, "--budget", 2, "--networks", 0)["chosen"] == promised
 
 
+def test_a_profile_file_that_is_deleted_meanwhile_is_no_success_and_the_saved_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "p.sqlite"
+    words = ("profile", "--resolution", 8, "--rounds", 3, "--output", path, "--budget", 2, "--networks", 0)
+    store = ProfileFile.add_round
+
+    def store_and_delete(self: ProfileFile, *args: Any, **options: Any) -> None:
+        path.unlink(missing_ok=True)
+        store(self, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProfileFile, "add_round", store_and_delete)
+        result = netlathe(*words)
+    assert result.exit_code == 1
+    assert "deleted while it was in use" in result.output
+    assert "Wrote" not in result.output
+    (tmp_path / "p.rescued.sqlite").replace(path)
+    assert answer(*words)["rounds"] == 2  # the third is the one that was saved
+
+
 def test_a_dry_run_names_what_it_would_choose(tmp_path: Path) -> None:
     words = ("profile", "--resolution", 8, "--output", tmp_path / "p.sqlite", "--dry-run", "--budget", 3)
     result = netlathe(*words)

@@ -163,6 +163,19 @@ def test_the_ledger_corrects_each_round_by_its_anchors():
     assert ledger.latency_ms("unknown") is None
 
 
+def test_only_the_first_rounds_move_earlier_drifts_and_the_ledger_tells_which():
+    ledger, rng = Ledger({}, ["a", "b"]), random.Random(3)
+    for at in range(2 * REFERENCE_ROUNDS):
+        before = dict(ledger.drifts)
+        previewed = ledger.preview(float(at), (times := {"a": [rng.random() + 1], "b": [rng.random() + 2]}))
+        moved = ledger.add(float(at), times)
+        assert {**before, **moved} == ledger.drifts == previewed
+        assert ledger.drifts[at] == pytest.approx(previewed[at])
+        assert at < REFERENCE_ROUNDS or set(moved) == {at}
+    log = {at: {key: ledger.rounds(key)[at].samples_ms[0] for key in ("a", "b")} for at in range(2 * REFERENCE_ROUNDS)}
+    assert ledger.drifts == round_drifts(log)
+
+
 def test_the_ledger_goes_on_from_stored_rounds_with_one_reference_for_all():
     stored = {"a": [Round((2.0,), 1.0, 0.0), Round((2.0,), 1.0, 1.0)], "g": [Round((5.0,), 1.0, 0.0)]}
     ledger = Ledger(stored, ["a"])
