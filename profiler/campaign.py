@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -107,6 +107,8 @@ class _Campaign:
             self._open_ledger()
             self._collect(self._missed(), until_s=math.inf)
             self._measure(todo)
+        else:
+            deque(self.device.recovered(), maxlen=0)  # of no use any more, so that the device forgets it
         needed_s = self._needed_s([key for key in todo if key not in self.settled])
         self.pace.expect(0.0)
         self.pace.tell_now()

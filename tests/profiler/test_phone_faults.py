@@ -362,6 +362,20 @@ def test_the_log_of_a_probe_that_was_killed_is_not_kept(phone, daemon, tmp_path)
     assert leftovers(phone) == []
 
 
+def test_results_for_a_campaign_that_needs_nothing_more_are_not_left_on_the_phone(phone, daemon, tmp_path):
+    """As after a kill between the last outcome and the end."""
+    profile_phone(daemon.address, tmp_path / "p.sqlite")
+    with ProfileFile(tmp_path / "p.sqlite") as profile:
+        (setup,) = profile.setups()
+    results = phone.path("/data/local/tmp/netlathe/results")
+    results.mkdir(parents=True)
+    lines = (f"begin 812.31 0b5e-11 {setup.key} 1754000000.250", "round 0 812.33 status=0", "done 0 813 status=0", "finish")
+    (results / "f00d.log").write_text("".join(f"f00d {line}\n" for line in lines))
+    profile_phone(daemon.address, tmp_path / "p.sqlite")
+    check_profile(tmp_path / "p.sqlite")
+    assert leftovers(phone) == []
+
+
 @pytest.mark.parametrize("disturb", ["opened and closed", "a wrong binary", "a cable pulled while fetching"])
 def test_results_that_nobody_has_read_survive(phone, daemon, tmp_path, monkeypatch, disturb):
     """They count in the end, whatever is done between the interrupted campaign and the next one."""
