@@ -189,9 +189,10 @@ def _context() -> usb1.USBContext:
 
 
 def usb_phones() -> Iterator[tuple[str, UsbTransport | DeviceError]]:
-    """The USB devices with an ADB interface: serial number and transport, or why it cannot be used. Asks the phones
-    nothing. Raises DeviceError without libusb."""
-    for device in _context().getDeviceIterator(skip_on_error=True):
+    """The USB devices with an ADB interface, by their places: serial number and transport, or why it cannot be used.
+    Asks the phones nothing. Raises DeviceError without libusb."""
+    devices = _context().getDeviceIterator(skip_on_error=True)
+    for device in sorted(devices, key=lambda one: (one.getBusNumber(), *one.getPortNumberList())):
         setting = next((one for one in device.iterSettings() if _is_adb(one)), None)
         if setting is None:
             continue
