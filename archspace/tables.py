@@ -12,11 +12,13 @@ import pandas as pd
 
 from archspace.configurations import graphs_of
 from archspace.errors import FormatError, RecordError
+from archspace.files import writing
 from archspace.graph import Graph
 from archspace.profile_file import ProfileFile
 from archspace.records import LatencyRecord, Measurement, Round, Setup, Status
 
-_RECORD_COLUMNS = frozenset({"name", "kind", "status", "setup", "graph", "rounds"})
+TABLE_ENDINGS = (".csv", ".parquet")
+RECORD_COLUMNS = frozenset({"name", "kind", "status", "setup", "graph", "rounds"})
 _SETUP_COLUMNS = tuple(field.name for field in fields(Setup) if field.name != "details")
 _UNTOLD = {
     "device": "unknown device", "processor": "unknown processor", "os": "unknown", "runtime": "unknown runtime",
@@ -26,7 +28,7 @@ _UNTOLD = {
 
 def check_table_path(path: str | Path) -> None:
     """Raises FormatError unless write_table knows the file's ending."""
-    if Path(path).suffix not in (".csv", ".parquet"):
+    if Path(path).suffix not in TABLE_ENDINGS:
         raise FormatError(f"{path}: tables are written as .csv or .parquet")
 
 
@@ -37,10 +39,11 @@ def write_table(records: Sequence[LatencyRecord], path: str | Path) -> None:
     if not records:
         raise RecordError(f"{path}: there are no records to write")
     frame = pd.DataFrame([record.to_row() for record in records])
-    if Path(path).suffix == ".csv":
-        frame.to_csv(path, index=False)
-    else:
-        frame.to_parquet(path, index=False)
+    with writing(path) as part:
+        if part.suffix == ".csv":
+            frame.to_csv(part, index=False)
+        else:
+            frame.to_parquet(part, index=False)
 
 
 def read_records(path: str | Path, latency_column: str = "latency_ms") -> list[LatencyRecord]:
@@ -49,15 +52,14 @@ def read_records(path: str | Path, latency_column: str = "latency_ms") -> list[L
 
     Raises FormatError for anything else, RecordError for a table whose rows are not records.
     """
-    suffix = Path(path).suffix
-    if suffix not in (".csv", ".parquet"):
+    if Path(path).suffix not in TABLE_ENDINGS:
         with ProfileFile(path) as profile:
             return profile.records()
     frame = _read_frame(path, as_text=True)
-    if set(frame.columns) >= _RECORD_COLUMNS:
+    if set(frame.columns) >= RECORD_COLUMNS:
         return [LatencyRecord.from_row({str(k): v for k, v in row.items()}) for row in frame.to_dict("records")]
     if not {"op", "block"} & set(frame.columns):
-        missing = ", ".join(sorted(_RECORD_COLUMNS - set(frame.columns)))
+        missing = ", ".join(sorted(RECORD_COLUMNS - set(frame.columns)))
         raise RecordError(
             f"{path}: this table has no column {missing}, so it holds no records; a table of configurations needs a "
             f"column op or block, and {latency_column}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,11 +46,29 @@ def make_app(*, debug: bool = False) -> typer.Typer:
         commands.predict, search, commands.export, commands.time, commands.show,
         commands.pareto, commands.compare, predictors,
     ):  # fmt: skip
-        app.command()(command if debug else _guarded(command))
+        app.command()(_at_home(command if debug else _guarded(command)))
     device = typer.Typer(help="What concerns a phone itself: clean.", no_args_is_help=True)
     device.command()(commands.clean if debug else _guarded(commands.clean))
     app.add_typer(device, name="device")
     return app
+
+
+def _at_home(command: Command) -> Command:
+    """With the home folder in place of a `~` that begins an argument: shells leave it in --output=~/x."""
+
+    @functools.wraps(command)
+    def run(**options: object) -> None:
+        command(**{name: _expanded(value) for name, value in options.items()})
+
+    return run
+
+
+def _expanded(value: object) -> object:
+    if isinstance(value, Path):
+        return Path(os.path.expanduser(value))
+    if isinstance(value, str):
+        return os.path.expanduser(value) if value.startswith("~") else value
+    return [_expanded(one) for one in value] if isinstance(value, list) else value
 
 
 def _guarded(command: Command) -> Command:
@@ -60,8 +80,8 @@ def _guarded(command: Command) -> Command:
         as_json = bool(options.get("as_json"))
         try:
             command(*args, **options)
-        except (NetlatheError, OSError, EOFError) as error:  # the system's own: a full disk, a folder for a file
-            fail(str(error) or repr(error), as_json=as_json, kind=type(error).__name__)
+        except (NetlatheError, OSError, EOFError, MemoryError) as error:  # the system's own: a full disk, a folder
+            fail(error, as_json=as_json, kind=type(error).__name__)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             fail(

@@ -24,6 +24,8 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
+from archspace.errors import NetlatheError, paragraph, printable
+
 if TYPE_CHECKING:
     from predictor import Metrics
 
@@ -49,17 +51,17 @@ class Terminal:
 
     def say(self, text: str, *, style: str = "") -> None:
         """A line on standard error, as it is: brackets in a path are no markup."""
-        self.err.print(Text(text, style=style), soft_wrap=True)
+        self.err.print(Text(printable(text), style=style), soft_wrap=True)
 
     def step(self, title: str) -> None:
         """The heading of a longer step."""
         self.err.print()
-        self.err.print(Text(title, style="bold cyan"))
+        self.err.print(Text(printable(title), style="bold cyan"))
 
     def warn(self, warnings: Iterable[str]) -> None:
         """Each with its remedy in its own words."""
         for warning in warnings:
-            self.err.print(Padding(Text(f"Warning: {warning}", style="yellow"), (0, 0, 0, 2), expand=False))
+            self.err.print(Padding(Text(f"Warning: {printable(warning)}", style="yellow"), (0, 0, 0, 2), expand=False))
 
     def table(
         self,
@@ -74,10 +76,13 @@ class Terminal:
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
         for index, column in enumerate(columns):
             table.add_column(
-                column, justify="right" if numbers and index >= text else "left", header_style="dim", overflow="fold"
+                printable(column),
+                justify="right" if numbers and index >= text else "left",
+                header_style="dim",
+                overflow="fold",
             )
         for row in rows:
-            table.add_row(*(Text(str(cell)) for cell in row))
+            table.add_row(*(Text(printable(str(cell))) for cell in row))
         if last and table.rows:
             table.rows[-1].style = "bold"
         self.out.print(Padding(table, (0, 0, 0, 2), expand=False))
@@ -166,8 +171,10 @@ def _console(*, stderr: bool) -> Console:
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
 
 
-def fail(message: str, *, as_json: bool, kind: str) -> None:
+def fail(error: BaseException | str, *, as_json: bool, kind: str) -> None:
     """One paragraph on standard error; for machines also an object on standard output."""
+    message = str(error) or repr(error)
+    message = message if isinstance(error, NetlatheError) else paragraph(message)
     console = Console(stderr=True, highlight=False)
     console.print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=not sys.stderr.isatty())
     if as_json:

@@ -126,7 +126,8 @@ def search(
     from netlathe.job import Job, prepare
     from netlathe.judging import DeviceAtHand
     from netlathe.logs import check_tensorboard
-    from netlathe.targets import check_names, load_goal, parse_milliseconds
+    from netlathe.outputs import check_run_folder
+    from netlathe.targets import check_names, files_of_goal, folder_name, load_goal, parse_milliseconds
     from search import Compute, SearchConfig, TrainConfig
 
     terminal = Terminal(as_json=as_json)
@@ -134,6 +135,9 @@ def search(
     if tensorboard:
         check_tensorboard()
     several = parse_milliseconds(targets) if targets else []
+    inputs = [space, *files_of_goal(predictor, target or (), limit or ())]
+    inputs += [str(one) for one in (profile_file, benchmark_binary) if one]
+    check_run_folder(output, inputs, data, [folder_name(ms) for ms in several])
     goal = load_goal(predictor, max(several) if several else target_ms, target or (), limit or ())
     compute = Compute(compute_device, precision, compile_, workers)
     chosen, images = prepare(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)

@@ -130,9 +130,7 @@ def _test_from_validation(splits: dict[str, ImageSplit]) -> dict[str, ImageSplit
 
 
 def _from_folder(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
-    folders = {_SPLIT_NAMES[p.name.lower()]: p for p in _subfolders(path) if p.name.lower() in _SPLIT_NAMES}
-    if not folders:
-        folders = {"train": path}
+    folders = _split_folders(path)
     if "train" not in folders:
         names = ", ".join(sorted(p.name for p in folders.values()))
         raise DataError(f"{path}: has {names}/ but no train/; add the training images")
@@ -152,6 +150,17 @@ def _from_folder(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ..
         labels = torch.tensor([label for label, _ in files])
         splits[split] = EncodedSplit(paths, torch.arange(len(files)), labels, size, channels)
     return classes, splits
+
+
+def _split_folders(path: Path) -> dict[str, Path]:
+    """By split; a folder without any is the training split itself."""
+    folders = {_SPLIT_NAMES[p.name.lower()]: p for p in _subfolders(path) if p.name.lower() in _SPLIT_NAMES}
+    return folders or {"train": path}
+
+
+def folders_of_classes(path: Path) -> list[Path]:
+    """The folders in which each folder is a class, where images come from this one."""
+    return list(_split_folders(path).values())
 
 
 def _subfolders(path: Path) -> list[Path]:
