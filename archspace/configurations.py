@@ -112,7 +112,7 @@ def _by_row(rows: list[Any], lower: Callable[[Any], Graph]) -> list[Graph]:
             if row not in graphs:
                 graphs[row] = lower(row)
         except TypeError as error:
-            raise RecordError(f"row {index}: every cell must be one number or word, got {row!r}") from error
+            raise RecordError(f"row {index}: every cell must be one number or word, got {row!r:.200}") from error
         except (NetlatheError, ValueError, ArithmeticError) as error:
             raise RecordError(f"row {index}: {error}") from error
     return [graphs[row] for row in rows]
@@ -128,7 +128,7 @@ def graph_of(row: Mapping[str, Any], batch: int = 1) -> Graph:
         if configuration.integer("kernel") != 1:
             raise RecordError(f"{op} has kernel 1, got {given['kernel']!r}; call it conv")
     if configuration.op not in _LOWERINGS:
-        raise RecordError(f"unknown op {op!r}; known: {', '.join(_LOWERINGS)}")
+        raise RecordError(f"unknown op {op!r:.60}; known: {', '.join(_LOWERINGS)}")
     return _LOWERINGS[configuration.op](configuration)
 
 
@@ -145,13 +145,13 @@ class _Configuration:
         try:
             return float(value)
         except (TypeError, ValueError, OverflowError):
-            raise RecordError(f"{self.op}: {name} must be a number, got {value!r}") from None
+            raise RecordError(f"{self.op}: {name} must be a number, got {value!r:.60}") from None
 
     def integer(self, name: str, default: int | None = None, least: int = 1) -> int:
         number = self.number(name, default)
         if not number.is_integer() or number < least:
             wanted = f"at least {least}" if number.is_integer() else "a whole number"
-            raise RecordError(f"{self.op}: {name} must be {wanted}, got {self.cells[name]!r}")
+            raise RecordError(f"{self.op}: {name} must be {wanted}, got {self.cells.get(name, default)!r:.60}")
         return int(number)
 
     @property
@@ -202,7 +202,7 @@ class _Configuration:
 def activation_kind(name: str) -> ActivationKind:
     """Raises RecordError for a name that no activation has."""
     if name not in _ACTIVATIONS:
-        raise RecordError(f"unknown activation {name!r}; known: {', '.join(_ACTIVATIONS)}")
+        raise RecordError(f"unknown activation {name!r:.60}; known: {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]
 
 

@@ -12,12 +12,14 @@ import pandas as pd
 
 from archspace.configurations import graphs_of
 from archspace.errors import FormatError, RecordError
-from archspace.files import writing
+from archspace.files import check_plain, writing
 from archspace.graph import Graph
+from archspace.packed import ALWAYS_BYTES, MOST_GROWTH, PARQUET_DAMAGE, check_parquet
 from archspace.profile_file import ProfileFile
 from archspace.records import LatencyRecord, Measurement, Round, Setup, Status
 
 TABLE_ENDINGS = (".csv", ".parquet")
+_BATCH_ROWS = 256
 RECORD_COLUMNS = frozenset({"name", "kind", "status", "setup", "graph", "rounds"})
 _SETUP_COLUMNS = tuple(field.name for field in fields(Setup) if field.name != "details")
 _UNTOLD = {
@@ -73,11 +75,28 @@ def read_records(path: str | Path, latency_column: str = "latency_ms") -> list[L
 def _read_frame(path: str | Path, *, as_text: bool) -> pd.DataFrame:
     """`as_text`: the cells of a .csv as they stand there; else as numbers where they are."""
     try:
+        check_plain(path)
         if Path(path).suffix == ".parquet":
-            return pd.read_parquet(path)
+            return _read_parquet(Path(path))
         return pd.read_csv(path, dtype=str, keep_default_na=False) if as_text else pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path}: cannot be read as a table of records ({error})") from error
+    except PARQUET_DAMAGE as error:
+        raise FormatError(f"{path}: cannot be read as a table of records ({error!s:.200})") from error
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """In small parts: a text that many rows share stands in the file but once."""
+    from pyarrow import Table, parquet
+
+    with parquet.ParquetFile(path) as file:
+        check_parquet(file, path.stat().st_size)
+        batches, unpacked = [], 0
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+            unpacked += batch.nbytes
+            if unpacked > max(ALWAYS_BYTES, MOST_GROWTH * path.stat().st_size):
+                raise ValueError("it unpacks to more than a table of records can hold")
+            batches.append(batch)
+        frame: pd.DataFrame = Table.from_batches(batches, file.schema_arrow).to_pandas()
+        return frame
 
 
 def _from_configurations(frame: pd.DataFrame, latency_column: str) -> list[LatencyRecord]:
@@ -116,6 +135,6 @@ def _count(name: str, value: Any) -> int:
     try:
         if float(value) == int(value):
             return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
-    raise RecordError(f"{name} must be a whole number, got {value!r}")
+    raise RecordError(f"{name} must be a whole number, got {value!r:.60}")

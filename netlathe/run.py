@@ -7,13 +7,13 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from archspace.errors import FormatError
-from archspace.files import write_whole, writing
+from archspace.files import check_plain, write_whole, writing
 from archspace.jsonfile import read_json, write_json
+from archspace.packed import NPZ_DAMAGE, check_zip
 from archspace.spaces import Architecture
 
 if TYPE_CHECKING:
@@ -53,12 +53,14 @@ def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
     architecture = Architecture.load(folder / ARCHITECTURE)
     path = folder / WEIGHTS
     try:
+        check_plain(path)
+        check_zip(path, stored=True)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             state = {name: torch.from_numpy(file[name]) for name in file.files}
         network = TorchGraph(architecture.graph())
         network.load_state_dict(state)
-    except (OSError, EOFError, TypeError, ValueError, BadZipFile, RuntimeError) as error:
-        reason = (str(error) or repr(error)).splitlines()[0]
+    except NPZ_DAMAGE as error:
+        reason = f"{(str(error) or repr(error)).splitlines()[0]:.200}"
         raise FormatError(
             f"{path}: not the weights of {architecture.name} ({reason}); search or train again"
         ) from error

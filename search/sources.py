@@ -6,7 +6,6 @@ import math
 import multiprocessing
 import os
 import sys
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from archspace.files import odd_kind
+from archspace.packed import NPZ_DAMAGE, PARQUET_DAMAGE, check_parquet, check_zip
 from search.encoded import Cells, EncodedSplit, Files
 from search.errors import DataError
 from search.images import ImageData, ImageSplit, MemorySplit, Pixels, make_data
@@ -61,6 +62,8 @@ def load_images(
     path = Path(source)
     if path.is_dir():
         classes, splits = _from_folder(path, size, channels)
+    elif path.exists() and not path.is_file():
+        raise DataError(f"{source}: is {odd_kind(path)}; give a folder of images, an .npz, a .parquet, or 'digits'")
     elif not path.is_file():
         raise DataError(f"{source}: no such file or folder; give a folder of images, an .npz, a .parquet, or 'digits'")
     elif path.suffix == ".npz":
@@ -168,12 +171,18 @@ def _subfolders(path: Path) -> list[Path]:
 
 
 def _image_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    """Raises DataError for one that is a named pipe or the like, which would be waited for."""
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
+    for path in found:
+        if path.exists() and (kind := odd_kind(path)):
+            raise DataError(f"{path}: is {kind}, and no image; remove it")
+    return found
 
 
 def _from_npz(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
     pairs = {"train": (("x_train", "y_train"), ("x", "y"), ("images", "labels")), "test": (("x_test", "y_test"),)}
     try:
+        check_zip(path)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             found = {
                 split: (file[x], file[y])
@@ -182,8 +191,8 @@ def _from_npz(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...],
                 if x in file.files and y in file.files
             }
             names = ", ".join(file.files)
-    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read as an .npz of plain arrays ({error})") from error
+    except NPZ_DAMAGE as error:
+        raise DataError(f"{path}: cannot be read as an .npz of plain arrays ({error!r:.200})") from error
     if "train" not in found:
         raise DataError(f"{path}: holds {names or 'nothing'}; expected x_train and y_train, or x and y")
     values = _classes(np.concatenate([y.ravel() for _, y in found.values()]), path)
@@ -208,9 +217,10 @@ def _from_parquet(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, .
                     f"({', '.join(_LABEL_COLUMNS)}); it has {', '.join(columns) or 'no columns'}"
                 )
             wanted = [c for c in (image_column, label_column, "split") if c in columns]
+            check_parquet(file, path.stat().st_size)
             table = file.read(wanted)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({error})") from error
+    except PARQUET_DAMAGE as error:
+        raise DataError(f"{path}: cannot be read as Parquet ({error!r:.200})") from error
     labels = table.column(label_column).to_pandas().to_numpy()
     values = _classes(labels, path)
     classes = _encode(labels, values, len(table), str(path))
