@@ -38,8 +38,9 @@ def read_whole(path: str | Path, most_bytes: int) -> bytes:
     own complaints."""
     check_plain(path)
     with open(path, "rb") as stream:
-        content = stream.read(most_bytes + 1)
-    if len(content) > most_bytes:
+        size = os.fstat(stream.fileno()).st_size  # asking for more would take the memory for it
+        content = b"" if size > most_bytes else stream.read(size)
+    if size > most_bytes:
         raise FormatError(f"{path}: is larger than {most_bytes >> 20} MB, the most that such a file may have")
     return content
 

@@ -57,19 +57,25 @@ def read_records(path: str | Path, latency_column: str = "latency_ms") -> list[L
     if Path(path).suffix not in TABLE_ENDINGS:
         with ProfileFile(path) as profile:
             return profile.records()
+    try:
+        return _from_table(Path(path), latency_column)
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from error
+    except PARQUET_DAMAGE as error:  # cells that are no text after all
+        raise FormatError(f"{path}: cannot be read as a table of records ({error!s:.200})") from error
+
+
+def _from_table(path: Path, latency_column: str) -> list[LatencyRecord]:
     frame = _read_frame(path, as_text=True)
     if set(frame.columns) >= RECORD_COLUMNS:
         return [LatencyRecord.from_row({str(k): v for k, v in row.items()}) for row in frame.to_dict("records")]
     if not {"op", "block"} & set(frame.columns):
         missing = ", ".join(sorted(RECORD_COLUMNS - set(frame.columns)))
         raise RecordError(
-            f"{path}: this table has no column {missing}, so it holds no records; a table of configurations needs a "
+            f"this table has no column {missing}, so it holds no records; a table of configurations needs a "
             f"column op or block, and {latency_column}"
         )
-    try:
-        return _from_configurations(_read_frame(path, as_text=False), latency_column)
-    except RecordError as error:
-        raise RecordError(f"{path}: {error}") from error
+    return _from_configurations(_read_frame(path, as_text=False), latency_column)
 
 
 def _read_frame(path: str | Path, *, as_text: bool) -> pd.DataFrame:

@@ -176,7 +176,7 @@ def _gate(reader: Reader, node: NodeProto) -> None:
     """A (hard) sigmoid, or the (hard) swish that its product with its own input makes."""
     hard = node.op_type == "HardSigmoid"
     alpha, beta = (attributes_of(node).get(name, default) for name, default in (("alpha", 0.2), ("beta", 0.5)))
-    if hard and (abs(alpha - 1 / 6) > 1e-4 or beta != 0.5):
+    if hard and not (abs(alpha - 1 / 6) <= 1e-4 and beta == 0.5):  # so that a NaN is refused
         raise FormatError(f"its slope is {alpha} and its offset {beta}; only 1/6 and 0.5 can be read")
     operands = {node.input[0], node.output[0]}
     product = reader.absorb_user(node.output[0], "Mul", lambda mul: {*mul.input} == operands)
