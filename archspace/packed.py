@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import zlib
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 ALWAYS_BYTES = 256 << 20
@@ -15,11 +14,9 @@ MOST_GROWTH = 50
 
 NPZ_DAMAGE = (
     OSError, EOFError, TypeError, ValueError, LookupError, ArithmeticError, RuntimeError, SyntaxError, MemoryError,
-    BadZipFile, zlib.error,
+    AttributeError, BadZipFile, zlib.error,
 )  # fmt: skip
 """What NumPy and zipfile raise on damaged files; NotImplementedError, for odd compressions, is a RuntimeError."""
-PARQUET_DAMAGE = (OSError, ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError, MemoryError)
-"""What pyarrow raises; its own errors are kinds of these."""
 
 
 def check_zip(path: Path, *, stored: bool = False) -> None:
@@ -28,21 +25,10 @@ def check_zip(path: Path, *, stored: bool = False) -> None:
     with ZipFile(path) as file:
         sizes = [info.file_size for info in file.infolist()]
     whole = os.stat(path).st_size
-    _check(sum(sizes), whole if stored else whole * MOST_GROWTH, 0 if stored else ALWAYS_BYTES)
+    check_growth(sum(sizes), whole if stored else whole * MOST_GROWTH, 0 if stored else ALWAYS_BYTES)
 
 
-def check_parquet(file: Any, size: int) -> None:
-    """Raises ValueError where a pyarrow ParquetFile of that size would take too much memory: 16 bytes a cell, and what
-    its pages unpack to."""
-    about = file.metadata
-    unpacked = sum(
-        about.row_group(group).column(column).total_uncompressed_size
-        for group in range(about.num_row_groups)
-        for column in range(about.num_columns)
-    )
-    _check(16 * about.num_rows * about.num_columns + max(unpacked, 0), size * MOST_GROWTH, ALWAYS_BYTES)
-
-
-def _check(claimed: int, growth: int, always: int) -> None:
+def check_growth(claimed: int, growth: int, always: int) -> None:
+    """Raises ValueError where more bytes are claimed than both of the others."""
     if claimed > max(growth, always):
         raise ValueError(f"it claims to unpack to {claimed >> 20} MB, out of all proportion to its size")

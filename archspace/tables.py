@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -14,9 +13,10 @@ from archspace.configurations import graphs_of
 from archspace.errors import FormatError, RecordError
 from archspace.files import check_plain, writing
 from archspace.graph import Graph
-from archspace.packed import ALWAYS_BYTES, MOST_GROWTH, PARQUET_DAMAGE, check_parquet
+from archspace.packed import ALWAYS_BYTES, MOST_GROWTH
+from archspace.parquet import PARQUET_DAMAGE, check_parquet
 from archspace.profile_file import ProfileFile
-from archspace.records import LatencyRecord, Measurement, Round, Setup, Status
+from archspace.records import LEAST_MS, MOST_MS, LatencyRecord, Measurement, Round, Setup, Status
 
 TABLE_ENDINGS = (".csv", ".parquet")
 _BATCH_ROWS = 256
@@ -69,7 +69,7 @@ def _from_table(path: Path, latency_column: str) -> list[LatencyRecord]:
     frame = _read_frame(path, as_text=True)
     if set(frame.columns) >= RECORD_COLUMNS:
         return [LatencyRecord.from_row({str(k): v for k, v in row.items()}) for row in frame.to_dict("records")]
-    if not {"op", "block"} & set(frame.columns):
+    if not {"op", "block", "expand", "mid"} & set(frame.columns):
         missing = ", ".join(sorted(RECORD_COLUMNS - set(frame.columns)))
         raise RecordError(
             f"this table has no column {missing}, so it holds no records; a table of configurations needs a "
@@ -110,23 +110,28 @@ def _from_configurations(frame: pd.DataFrame, latency_column: str) -> list[Laten
     whose details list what they do not tell. A row without a latency above zero is a failed record."""
     if latency_column not in frame:
         columns = ", ".join(map(str, frame))
-        raise RecordError(f"there is no column {latency_column!r} with milliseconds; there are {columns}")
-    latencies_ms = pd.to_numeric(frame[latency_column], errors="coerce").tolist()
+        times = " or ".join(name for name in map(str, frame) if name.endswith("_ms"))
+        hint = f"name one by --latency-column ({times or 'of milliseconds'})"
+        raise RecordError(f"there is no column {latency_column!r:.60} with milliseconds; there are {columns}; {hint}")
+    latencies_ms = list(zip(pd.to_numeric(frame[latency_column], errors="coerce"), frame[latency_column], strict=True))
     given = [name for name in _SETUP_COLUMNS if name in frame]
     rows = list(zip(*(frame[name].tolist() for name in given), strict=True)) if given else [()] * len(frame)
     setups = {row: _setup(dict(zip(given, row, strict=True))) for row in dict.fromkeys(rows)}
-    graphs = {batch: graphs_of(frame, batch) for batch in {setup.batch for setup in setups.values()}}
-    names = (frame["block"] if "block" in frame else frame["op"]).tolist()
+    table = frame.drop(columns="batch", errors="ignore")  # told by the setup
+    graphs = {batch: graphs_of(table, batch) for batch in {setup.batch for setup in setups.values()}}
+    column = next((frame[name] for name in ("block", "op") if name in frame), None)
+    names = ["mbconv"] * len(frame) if column is None else column.tolist()
     return [
-        _record(f"{name} (row {i})", graphs[setups[row].batch][i], setups[row], latency_ms)
+        _record(f"{name} (row {i})", graphs[setups[row].batch][i], setups[row], *latency_ms)
         for i, (name, row, latency_ms) in enumerate(zip(names, rows, latencies_ms, strict=True))
     ]
 
 
-def _record(name: str, graph: Graph, setup: Setup, latency_ms: float) -> LatencyRecord:
-    if not 0 < latency_ms < math.inf:
-        return LatencyRecord(name, "block", graph, setup, Status.FAILED, message=f"the table says {latency_ms} ms")
-    return LatencyRecord(name, "block", graph, setup, Status.OK, Measurement((Round((latency_ms,)),)))
+def _record(name: str, graph: Graph, setup: Setup, latency_ms: float, cell: Any) -> LatencyRecord:
+    if not LEAST_MS <= latency_ms <= MOST_MS:
+        told = f"{cell} ms" if latency_ms == latency_ms else f"{cell!r:.60}, and no number"
+        return LatencyRecord(name, "block", graph, setup, Status.FAILED, message=f"the table says {told}")
+    return LatencyRecord(name, "block", graph, setup, Status.OK, Measurement((Round((float(latency_ms),)),)))
 
 
 def _setup(cells: dict[str, Any]) -> Setup:

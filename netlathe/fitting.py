@@ -220,6 +220,12 @@ def fit_warnings(fitted: Fit) -> list[str]:
             "no whole networks were measured, so a network is taken as the plain sum of its blocks, which may be off "
             "by 10 % and more: profile with --networks 12"
         )
+    if missing := [record for record in fitted.records if record.measurement is None]:
+        first = missing[0]
+        warnings.append(
+            f"{len(missing)} of {len(fitted.records)} records hold no latency and were left out, the first of them "
+            f"{first.name} ({first.message or first.status}): measure them again, or correct the table"
+        )
     if validation.unsteady:
         warnings.append(
             f"the measurements of {some_of(validation.unsteady)} disagree with themselves and were left out: profile "

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from archspace.files import odd_kind
-from archspace.packed import NPZ_DAMAGE, PARQUET_DAMAGE, check_parquet, check_zip
+from archspace.packed import NPZ_DAMAGE, check_zip
+from archspace.parquet import PARQUET_DAMAGE, check_parquet
 from search.encoded import Cells, EncodedSplit, Files
 from search.errors import DataError
 from search.images import ImageData, ImageSplit, MemorySplit, Pixels, make_data
@@ -180,19 +181,23 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _from_npz(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
-    pairs = {"train": (("x_train", "y_train"), ("x", "y"), ("images", "labels")), "test": (("x_test", "y_test"),)}
     try:
         check_zip(path)
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            found = {
-                split: (file[x], file[y])
-                for split, names in pairs.items()
-                for x, y in names
-                if x in file.files and y in file.files
-            }
-            names = ", ".join(file.files)
+        return _read_npz(path, size, channels)
     except NPZ_DAMAGE as error:
         raise DataError(f"{path}: cannot be read as an .npz of plain arrays ({error!r:.200})") from error
+
+
+def _read_npz(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
+    pairs = {"train": (("x_train", "y_train"), ("x", "y"), ("images", "labels")), "test": (("x_test", "y_test"),)}
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        found = {
+            split: (np.asarray(file[x]), np.asarray(file[y]))
+            for split, names in pairs.items()
+            for x, y in names
+            if x in file.files and y in file.files
+        }
+        names = ", ".join(file.files)
     if "train" not in found:
         raise DataError(f"{path}: holds {names or 'nothing'}; expected x_train and y_train, or x and y")
     values = _classes(np.concatenate([y.ravel() for _, y in found.values()]), path)
@@ -204,23 +209,27 @@ def _from_npz(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...],
 
 
 def _from_parquet(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
-    import pyarrow.parquet
-
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            columns = file.schema_arrow.names
-            image_column = next((c for c in columns if _holds_bytes(file.schema_arrow.field(c).type)), None)
-            label_column = next((c for c in _LABEL_COLUMNS if c in columns), None)
-            if image_column is None or label_column is None:
-                raise DataError(
-                    f"{path}: needs a column of encoded images (bytes) and one of labels "
-                    f"({', '.join(_LABEL_COLUMNS)}); it has {', '.join(columns) or 'no columns'}"
-                )
-            wanted = [c for c in (image_column, label_column, "split") if c in columns]
-            check_parquet(file, path.stat().st_size)
-            table = file.read(wanted)
+        return _read_parquet(path, size, channels)
     except PARQUET_DAMAGE as error:
         raise DataError(f"{path}: cannot be read as Parquet ({error!r:.200})") from error
+
+
+def _read_parquet(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        columns = file.schema_arrow.names
+        image_column = next((c for c in columns if _holds_bytes(file.schema_arrow.field(c).type)), None)
+        label_column = next((c for c in _LABEL_COLUMNS if c in columns), None)
+        if image_column is None or label_column is None:
+            raise DataError(
+                f"{path}: needs a column of encoded images (bytes) and one of labels "
+                f"({', '.join(_LABEL_COLUMNS)}); it has {', '.join(columns) or 'no columns'}"
+            )
+        wanted = [c for c in (image_column, label_column, "split") if c in columns]
+        check_parquet(file, path.stat().st_size)
+        table = file.read(wanted)
     labels = table.column(label_column).to_pandas().to_numpy()
     values = _classes(labels, path)
     classes = _encode(labels, values, len(table), str(path))
