@@ -15,9 +15,8 @@ sizes; what an op does not need may be missing or empty:
 - concat: height, cin (of the first part), cout (of all parts), activation
 
 `padding` is "same" (the default), "valid", or the pixels on every side as PyTorch counts them; of mbconv and sepconv
-also "symmetric". Groups that an op does not have, `dilation` other than 1 and another `batch` than the setup's are refused.
-A table with `expand` or `mid`, but
-neither `op` nor `block`, is one of mbconv.
+also "symmetric". Groups that an op does not have, `dilation` other than 1 and another `batch` than the setup's are
+refused. A table with `expand` or `mid`, but neither `op` nor `block`, is one of mbconv.
 
 `fused` names what a runtime does in the same kernel behind any of them, joined by "+": relu, hard_swish, add, mul, ...
 A column `block` with canonical block names takes the place of all others where there is no `op`.

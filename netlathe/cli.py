@@ -19,6 +19,7 @@ from netlathe.catalogue import predictors
 from netlathe.console import fail
 from netlathe.profile_command import profile
 from netlathe.search_command import search
+from netlathe.stopping import ENDINGS
 
 Command = Callable[..., None]
 
@@ -110,7 +111,7 @@ def _options(
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 an expected error, or a search whose target was
     missed when measured, 2 wrong usage, 130 interrupted."""
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: a phone is restored on the way out
+    for ending in ENDINGS:  # as Ctrl-C: a phone is restored on the way out
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
             signal.signal(ending, signal.default_int_handler)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]

@@ -112,7 +112,8 @@ def _workers(split: ImageSplit) -> int:
     """As many processes as there are cores, where starting them is safe and worth it."""
     if sys.platform != "linux" or len(split) < _WORTH_WORKERS or multiprocessing.current_process().daemon:
         return 0
-    return min(16, len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, cores)
 
 
 def _digits(size: Pixels, channels: int, seed: int, limit: int | None) -> ImageData:
