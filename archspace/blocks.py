@@ -26,6 +26,8 @@ from archspace.ops import (
     Pool2d,
     Shape,
     Zeros,
+    is_integer,
+    told,
 )
 
 BlockPadding = Literal["same", "symmetric"]
@@ -81,7 +83,7 @@ class _Spatial(Block):
 
     def __post_init__(self) -> None:
         for field in ("cin", "cout", "height", "width"):
-            _check(type(self), field, getattr(self, field), lambda v: isinstance(v, int) and v >= 1, "an integer >= 1")
+            _check(type(self), field, getattr(self, field), _is_size, _SIZE)
         _check(type(self), "stride", self.stride, lambda v: v in (1, 2, 3, 4), "1, 2, 3 or 4")
 
     @property
@@ -221,7 +223,7 @@ class Pool(Block):
     def __post_init__(self) -> None:
         _check(Pool, "mode", self.mode, lambda v: v in ("avg", "max"), "'avg' or 'max'")
         for field in ("channels", "height", "width"):
-            _check(Pool, field, getattr(self, field), lambda v: isinstance(v, int) and v >= 1, "an integer >= 1")
+            _check(Pool, field, getattr(self, field), _is_size, _SIZE)
         _check(Pool, "kernel", self.kernel, lambda v: v in range(1, 12), "an integer from 1 to 11")
         _check(Pool, "stride", self.stride, lambda v: v in (1, 2, 3, 4), "1, 2, 3 or 4")
 
@@ -249,7 +251,7 @@ class LinearHead(Block):
 
     def __post_init__(self) -> None:
         for field in ("cin", "classes", "height", "width"):
-            _check(LinearHead, field, getattr(self, field), lambda v: isinstance(v, int) and v >= 1, "an integer >= 1")
+            _check(LinearHead, field, getattr(self, field), _is_size, _SIZE)
 
     @property
     def input_shape(self) -> Shape:
@@ -315,13 +317,20 @@ def _conv(
     return builder.add(f"{name}_act", Activation(activation), y) if activation else y
 
 
+_SIZE = "an integer from 1 to 2^31 - 1"
+
+
+def _is_size(value: object) -> bool:
+    return is_integer(value, 1)
+
+
 def _check(cls: type[Block], field: str, value: object, accepts: Callable[..., bool], wanted: str) -> None:
     try:
         if not isinstance(value, bool) and accepts(value):
             return
     except TypeError:
         pass
-    raise BlockError(f"{cls.__name__}: {field} must be {wanted}, got {value!r}")
+    raise BlockError(f"{cls.__name__}: {field} must be {wanted}, got {told(value)}")
 
 
 def _check_window(block: MBConv | ConvBlock | SeparableConv) -> None:

@@ -14,18 +14,21 @@ sizes; what an op does not need may be missing or empty:
 - relu and the other activations: height, cin
 - concat: height, cin (of the first part), cout (of all parts), activation
 
+`padding` is "same" (the default), "valid", or the pixels on every side as PyTorch counts them; of mbconv and sepconv
+also "symmetric". Groups that an op does not have, `dilation` other than 1 and another `batch` than the setup's are
+refused. A table with `expand` or `mid`, but neither `op` nor `block`, is one of mbconv.
+
 `fused` names what a runtime does in the same kernel behind any of them, joined by "+": relu, hard_swish, add, mul, ...
 A column `block` with canonical block names takes the place of all others where there is no `op`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from archspace.block_names import parse_block
-from archspace.blocks import MBConv, SeparableConv
+from archspace.blocks import BlockPadding, MBConv, SeparableConv
 from archspace.errors import NetlatheError, RecordError
 from archspace.graph import Graph, GraphBuilder
 from archspace.ops import (
@@ -45,6 +48,8 @@ from archspace.ops import (
 if TYPE_CHECKING:
     import pandas as pd
 
+T = TypeVar("T")
+
 _COLUMNS = {
     "height": ("h", "hw_in", "hw"),
     "width": ("w",),
@@ -55,34 +60,54 @@ _COLUMNS = {
     "stride": ("s",),
     "activation": ("act",),
     "skip": ("residual", "idskip"),
+    "groups": ("group",),
+    "dilation": ("dilations", "dilation_rate"),
+    "padding": ("pad",),
 }
 """Canonical column -> other names for it."""
 _OPS = {
     "depthwise": ("dwconv", "depthwise_conv", "depthwise_conv_2d"),
-    "conv": ("conv_2d", "conv1x1", "pointwise", "conv_2d_group", "grouped_conv"),
-    "fully_connected": ("fc", "linear"),
+    "conv": ("conv_2d", "conv1x1", "pointwise", "conv_2d_group", "grouped_conv", "conv_stem", "conv1x1_head"),
+    "fully_connected": ("fc", "linear", "logits"),
     "global_pool": ("mean", "global_avg_pool", "gap"),
     "avg_pool": ("average_pool_2d", "avgpool"),
     "max_pool": ("max_pool_2d", "maxpool"),
     "concat": ("concatenation",),
 }
-_POINTWISE = ("conv1x1", "pointwise")
+_POINTWISE = ("conv1x1", "pointwise", "conv1x1_head")
 _OP_BY_ALIAS = {alias: op for op, aliases in _OPS.items() for alias in aliases}
 _CANONICAL = {alias: name for name, aliases in _COLUMNS.items() for alias in aliases}
 _ACTIVATIONS = {**{str(kind): kind for kind in ActivationKind}, "hswish": ActivationKind.HARD_SWISH}
 CONFIGURATION_COLUMNS = (
     "op", "height", "width", "out_height", "cin", "cout", "mid", "expand", "kernel", "stride", "groups", "se",
-    "activation", "skip", "shortcut", "fused",
+    "activation", "skip", "shortcut", "fused", "padding", "dilation", "batch",
 )  # fmt: skip
 """Columns that graphs_of reads; a table may have any others beside them."""
+
+
+_CHANGING = {
+    "groups": {"conv", "depthwise"},
+    "padding": {"mbconv", "sepconv", "conv", "depthwise", "avg_pool", "max_pool"},
+    "expand": {"mbconv"},
+    "mid": {"mbconv"},
+    "se": {"mbconv"},
+    "skip": {"mbconv"},
+    "shortcut": {"mbconv"},
+}
+"""Columns that change what is computed, and the ops that have them; in the row of another op they must say nothing."""
+_SAYS_NOTHING = {
+    "groups": ("0", "1"), "padding": ("same", "0"), "expand": ("0", "1"), "mid": ("0",), "se": ("0",), "skip": ("0",),
+    "shortcut": (),
+}  # fmt: skip
 
 
 def graphs_of(table: pd.DataFrame, batch: int = 1) -> list[Graph]:
     """The graph of each row, in the table's order; equal rows share one. RecordErrors name the row."""
     cells = _cells(table)
-    if not cells:
+    if not cells.keys() - {"batch"}:
         raise RecordError(f"the table has neither a column `op` nor `block`; it has {', '.join(map(str, table))}")
     if "block" in cells:
+        _by_row(cells.get("batch", []), lambda cell: _check_batch(cell, batch))
         return _by_row(cells["block"], lambda name: parse_block(str(name or "")).graph(batch))
     rows = list(zip(*cells.values(), strict=True))
     return _by_row(rows, lambda row: graph_of(dict(zip(cells, row, strict=True)), batch))
@@ -93,7 +118,10 @@ def _cells(table: pd.DataFrame) -> dict[str, list[Any]]:
     Raises RecordError where several columns mean the same."""
     cells: dict[str, list[Any]] = {}
     names = [_CANONICAL.get(str(column), str(column)) for column in table]
-    read = CONFIGURATION_COLUMNS if "op" in names else ("block",)
+    is_mbconv = not {"op", "block"} & set(names) and bool({"expand", "mid"} & set(names))
+    read = CONFIGURATION_COLUMNS if "op" in names or is_mbconv else ("block", "batch")
+    if is_mbconv:
+        cells["op"] = ["mbconv"] * len(table)
     for index, name in enumerate(names):
         if name in cells:
             same = ", ".join(str(column) for column, other in zip(table, names, strict=True) if other == name)
@@ -105,14 +133,14 @@ def _cells(table: pd.DataFrame) -> dict[str, list[Any]]:
     return cells
 
 
-def _by_row(rows: list[Any], lower: Callable[[Any], Graph]) -> list[Graph]:
-    graphs: dict[Hashable, Graph] = {}
+def _by_row(rows: list[Any], lower: Callable[[Any], T]) -> list[T]:
+    graphs: dict[Hashable, T] = {}
     for index, row in enumerate(rows):
         try:
             if row not in graphs:
                 graphs[row] = lower(row)
         except TypeError as error:
-            raise RecordError(f"row {index}: every cell must be one number or word, got {row!r}") from error
+            raise RecordError(f"row {index}: every cell must be one number or word, got {row!r:.200}") from error
         except (NetlatheError, ValueError, ArithmeticError) as error:
             raise RecordError(f"row {index}: {error}") from error
     return [graphs[row] for row in rows]
@@ -128,8 +156,16 @@ def graph_of(row: Mapping[str, Any], batch: int = 1) -> Graph:
         if configuration.integer("kernel") != 1:
             raise RecordError(f"{op} has kernel 1, got {given['kernel']!r}; call it conv")
     if configuration.op not in _LOWERINGS:
-        raise RecordError(f"unknown op {op!r}; known: {', '.join(_LOWERINGS)}")
+        raise RecordError(f"unknown op {op!r:.60}; known: {', '.join(_LOWERINGS)}")
+    _check_batch(given.get("batch"), batch)
+    configuration.check_unused()
     return _LOWERINGS[configuration.op](configuration)
+
+
+def _check_batch(cell: Any, batch: int) -> None:
+    """Raises RecordError where a row is of another batch than what it is taken for."""
+    if cell is not None and cell != "" and str(cell) not in (str(batch), f"{batch}.0"):
+        raise RecordError(f"the column batch says {cell!r:.60} where batches of {batch} are expected; fit them apart")
 
 
 class _Configuration:
@@ -145,14 +181,23 @@ class _Configuration:
         try:
             return float(value)
         except (TypeError, ValueError, OverflowError):
-            raise RecordError(f"{self.op}: {name} must be a number, got {value!r}") from None
+            raise RecordError(f"{self.op}: {name} must be a number, got {value!r:.60}") from None
 
     def integer(self, name: str, default: int | None = None, least: int = 1) -> int:
         number = self.number(name, default)
         if not number.is_integer() or number < least:
             wanted = f"at least {least}" if number.is_integer() else "a whole number"
-            raise RecordError(f"{self.op}: {name} must be {wanted}, got {self.cells[name]!r}")
+            raise RecordError(f"{self.op}: {name} must be {wanted}, got {self.cells.get(name, default)!r:.60}")
         return int(number)
+
+    def check_unused(self) -> None:
+        """Raises RecordError for a cell that would change what is computed, were it not for the op."""
+        if self.number("dilation", 1) != 1:
+            raise RecordError(f"{self.op}: no block or op here has a dilation, got {self.cells['dilation']!r:.60}")
+        for name, ops in _CHANGING.items():
+            text = str(self.cells.get(name, "")).lower().removesuffix(".0")
+            if self.op not in ops and text not in ("", "false", *_SAYS_NOTHING[name]):
+                raise RecordError(f"{self.op} has no {name}, got {self.cells[name]!r:.60}; leave the cell empty")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -164,13 +209,29 @@ class _Configuration:
         return (self.batch, *self.size, self.integer("cin"))
 
     def padding(self, size: int, kernel: int, stride: int) -> Padding:
-        """SAME, unless the output's height says that nothing was padded."""
-        out = self.integer("out_height", math.ceil(size / stride))
-        if out == math.ceil(size / stride):
+        """What the cell says, else SAME, unless the output's height says that nothing was padded."""
+        same, valid = -(-size // stride), (size - kernel) // stride + 1
+        given = str(self.cells.get("padding", "")).lower()
+        asked = {"same": same, "valid": valid, "": same}.get(given)
+        if asked is None:
+            asked = (size + 2 * self.integer("padding", least=0) - kernel) // stride + 1
+        out = self.integer("out_height", asked)
+        if given and out != asked:
+            raise RecordError(f"{self.op}: padding {given:.60} gives {asked} pixels, the output's height says {out}")
+        if out == same:
             return Padding.SAME
-        if out == (size - kernel) // stride + 1:
+        if out == valid:
             return Padding.VALID
         raise RecordError(f"{self.op}: {size} pixels, kernel {kernel} and stride {stride} do not give {out} pixels")
+
+    def block_padding(self, kernel: int) -> BlockPadding:
+        """Of a block: as many pixels on every side as PyTorch adds are symmetric."""
+        given = str(self.cells.get("padding", "same")).lower()
+        if given in ("same", "symmetric"):
+            return "symmetric" if given == "symmetric" else "same"
+        if given == "valid" or self.integer("padding", least=0) != kernel // 2:
+            raise RecordError(f"{self.op}: padding must be same, symmetric or {kernel // 2} pixels, got {given:.60}")
+        return "symmetric"
 
     def activation(self) -> ActivationKind | None:
         name = str(self.cells.get("activation", "none")).lower()
@@ -202,7 +263,7 @@ class _Configuration:
 def activation_kind(name: str) -> ActivationKind:
     """Raises RecordError for a name that no activation has."""
     if name not in _ACTIVATIONS:
-        raise RecordError(f"unknown activation {name!r}; known: {', '.join(_ACTIVATIONS)}")
+        raise RecordError(f"unknown activation {name!r:.60}; known: {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]
 
 
@@ -213,7 +274,16 @@ def _mbconv(c: _Configuration) -> Graph:
         raise RecordError(f"mbconv: shortcut must be 'conv' or empty, got {c.cells['shortcut']!r}")
     residual = bool(c.integer("skip", 1, least=0)) and "shortcut" not in c.cells
     block = MBConv(
-        cin, cout, *c.size, stride, c.integer("kernel"), expand, c.block_activation(), c.number("se", 0), residual
+        cin,
+        cout,
+        *c.size,
+        stride,
+        c.integer("kernel"),
+        expand,
+        c.block_activation(),
+        c.number("se", 0),
+        residual,
+        c.block_padding(c.integer("kernel")),
     )
     builder = GraphBuilder(c.image)
     y = _append(builder, block.graph(c.batch))
@@ -235,7 +305,13 @@ def _append(builder: GraphBuilder, graph: Graph) -> int:
 
 def _sepconv(c: _Configuration) -> Graph:
     block = SeparableConv(
-        c.integer("cin"), c.integer("cout"), *c.size, c.integer("stride", 1), c.integer("kernel"), c.block_activation()
+        c.integer("cin"),
+        c.integer("cout"),
+        *c.size,
+        c.integer("stride", 1),
+        c.integer("kernel"),
+        c.block_activation(),
+        c.block_padding(c.integer("kernel")),
     )
     builder = GraphBuilder(c.image)
     return c.fuse(builder, _append(builder, block.graph(c.batch)))
@@ -244,7 +320,10 @@ def _sepconv(c: _Configuration) -> Graph:
 def _conv(c: _Configuration) -> Graph:
     kernel, stride, cin = c.integer("kernel"), c.integer("stride", 1), c.integer("cin")
     depthwise = c.op == "depthwise"
-    groups, cout = (cin, c.integer("cout", cin)) if depthwise else (c.integer("groups", 1), c.integer("cout"))
+    groups, cout = c.integer("groups", 1), c.integer("cout", cin if depthwise else None)
+    if depthwise and groups not in (1, cin):  # some tables count them, some do not
+        raise RecordError(f"depthwise has as many groups as channels ({cin}), got {groups}; call it conv")
+    groups = cin if depthwise else groups
     builder = GraphBuilder(c.image)
     op = Conv2d(cout, (kernel, kernel), (stride, stride), groups, c.padding(c.size[0], kernel, stride))
     return c.finish(builder, builder.add("conv", op, 0))

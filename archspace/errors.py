@@ -17,13 +17,42 @@ one paragraph and exits with 1.
 
 from __future__ import annotations
 
+import re
+from typing import ClassVar
+
+MOST_CHARACTERS = 500
+"""Of a message about a file, which may hold names of any length."""
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a terminal's cursor, turns its text around, or cannot be printed."""
+
+
+def printable(text: str, *, keep: str = "\n\t") -> str:
+    """The text with control characters, but for those to `keep`, as Python escapes them: \\x1b."""
+    return _CONTROL.sub(lambda m: m[0] if m[0] in keep else m[0].encode("unicode_escape").decode(), text)
+
+
+def paragraph(text: str) -> str:
+    """The text without control characters, its middle left out beyond MOST_CHARACTERS."""
+    text = printable(text[: 20 * MOST_CHARACTERS] + text[20 * MOST_CHARACTERS :][-MOST_CHARACTERS:], keep="")
+    half = MOST_CHARACTERS // 2
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: half - 5]} ... {text[-half:]}"
+
 
 class NetlatheError(Exception):
     """Base of all expected failures."""
 
+    is_paragraph: ClassVar[bool] = False
+    """Whether the message is about the content of files, which might be anything, and so is cut to one paragraph."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return paragraph(text) if self.is_paragraph else printable(text)
+
 
 class ArchspaceError(NetlatheError):
     """Base of archspace's failures."""
+
+    is_paragraph = True
 
 
 class GraphError(ArchspaceError):

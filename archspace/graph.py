@@ -7,15 +7,19 @@ import hashlib
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from archspace.errors import GraphError
-from archspace.ops import OPS, Activation, ActivationKind, Op, Padding, Shape
+from archspace.ops import OPS, Activation, ActivationKind, Op, Padding, Shape, check_shape
 
 SCOPE_SEPARATOR = "/"
+
+MOST_NODES = 20_000
+"""Of one graph; the largest published convolutional networks have some thousand."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,21 @@ class Graph:
     nodes: tuple[Node, ...]
 
     def __post_init__(self) -> None:
-        if not self.inputs or any(not shape or min(shape) < 1 for shape in self.inputs):
-            raise GraphError(f"a graph needs input shapes of positive sizes, got {self.inputs}")
-        names = [node.name for node in self.nodes]
-        if len(set(names)) != len(names):
-            repeated = next(name for name in names if names.count(name) > 1)
-            raise GraphError(f"two nodes are called {repeated!r}; names must be unique")
+        if not self.inputs:
+            raise GraphError("a graph needs input shapes of positive sizes, got none")
+        for shape in self.inputs:
+            check_shape(shape, "a graph needs input shapes of positive sizes; one")
+        if len(self.inputs) > MOST_NODES or len(self.nodes) > MOST_NODES:
+            count = max(len(self.inputs), len(self.nodes))
+            raise GraphError(f"a graph of {count} nodes or inputs is more than the {MOST_NODES} that netlathe takes")
+        counts = Counter(node.name for node in self.nodes)
+        if len(counts) != len(self.nodes):
+            repeated = counts.most_common(1)[0][0]
+            raise GraphError(f"two nodes are called {repeated!r:.80}; names must be unique")
         used = {tensor for node in self.nodes for tensor in node.inputs}
         unused = set(range(len(self.shapes) - 1)) - used
         if unused:
-            raise GraphError(f"tensors {sorted(unused)} are computed but never used")
+            raise GraphError(f"tensors {sorted(unused)[:5]} are computed but never used")
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
@@ -73,7 +82,7 @@ class Graph:
             if len(inputs) != node.op.arity or not 0 <= min(inputs) <= max(inputs) < len(shapes):
                 raise GraphError(f"node {node.name!r} ({node.op.kind}) has inputs {inputs} that do not exist")
             try:
-                shapes.append(node.op.output_shape(*[shapes[t] for t in inputs]))
+                shapes.append(node.op.result_shape(*[shapes[t] for t in inputs]))
             except GraphError as error:
                 raise GraphError(f"node {node.name!r}: {error}") from None
         return tuple(shapes)
@@ -173,14 +182,20 @@ class Graph:
     def _cut(self, wanted: Callable[[Node, Node], bool]) -> list[Graph]:
         """Cuts wherever it is wanted between two nodes and a single tensor crosses."""
         places = range(1, len(self.nodes))
-        cuts = [i for i in places if wanted(self.nodes[i - 1], self.nodes[i]) and self._single_live(i)]
+        single = self._single_live()
+        cuts = [i for i in places if wanted(self.nodes[i - 1], self.nodes[i]) and single[i]]
         return [self.subgraph(a, b) for a, b in itertools.pairwise([0, *cuts, len(self.nodes)]) if a < b]
 
-    def _single_live(self, index: int) -> bool:
-        """Whether only the result of node index-1 is still needed from there on."""
-        first = len(self.inputs) + index
-        needed = {t for node in self.nodes[index:] for t in node.inputs if t < first}
-        return needed == {first - 1}
+    def _single_live(self) -> list[bool]:
+        """For each node, whether only the result of the node before it is still needed from there on."""
+        last_use = {tensor: index for index, node in enumerate(self.nodes) for tensor in node.inputs}
+        uses = [last_use.get(tensor, -1) for tensor in range(len(self.shapes))]
+        until = max(uses[: len(self.inputs)], default=-1)  # the last node that needs any of the tensors before
+        single = [False]
+        for index, use in enumerate(uses[len(self.inputs) : -1], start=1):
+            single.append(until < index <= use)
+            until = max(until, use)
+        return single
 
     def to_json(self) -> dict[str, Any]:
         nodes = [{"name": n.name, **_op_json(n.op), "inputs": list(n.inputs)} for n in self.nodes]
@@ -190,10 +205,12 @@ class Graph:
     def from_json(cls, data: Any) -> Graph:
         """Raises GraphError on unknown ops, fields or values."""
         try:
+            if len(data["nodes"]) > MOST_NODES or len(data["inputs"]) > MOST_NODES:
+                raise GraphError(f"a graph of more than {MOST_NODES} nodes or inputs")
             nodes = tuple(_node_from_json(node) for node in data["nodes"])
             return cls(tuple(tuple(shape) for shape in data["inputs"]), nodes)
         except (KeyError, TypeError, AttributeError) as error:
-            raise GraphError(f"this is not a graph in netlathe's JSON: {error!r}") from error
+            raise GraphError(f"this is not a graph in netlathe's JSON: {error!r:.200}") from error
 
 
 class GraphBuilder:
@@ -207,7 +224,7 @@ class GraphBuilder:
     def add(self, name: str, op: Op, *inputs: int) -> int:
         """Appends a node, returns its tensor."""
         try:
-            self._shapes.append(op.output_shape(*[self._shapes[t] for t in inputs]))
+            self._shapes.append(op.result_shape(*[self._shapes[t] for t in inputs]))
         except GraphError as error:
             raise GraphError(f"node {name!r}: {error}") from None
         self.nodes.append(Node(name, op, inputs))
@@ -251,8 +268,10 @@ def _op_json(op: Op) -> dict[str, Any]:
 def _node_from_json(data: dict[str, Any]) -> Node:
     attributes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
     name, kind, inputs = attributes.pop("name"), attributes.pop("op"), attributes.pop("inputs")
+    if not isinstance(name, str) or not isinstance(inputs, tuple) or not all(type(tensor) is int for tensor in inputs):
+        raise GraphError(f"a node's name must be text, and its inputs integers, got {name!r:.60} and {inputs!r:.60}")
     if kind not in OPS:
-        raise GraphError(f"node {name!r} has the unknown op {kind!r}; known: {', '.join(OPS)}")
+        raise GraphError(f"node {name!r:.60} has the unknown op {kind!r:.60}; known: {', '.join(OPS)}")
     try:
         if "padding" in attributes:
             attributes["padding"] = Padding(attributes["padding"])
@@ -260,4 +279,4 @@ def _node_from_json(data: dict[str, Any]) -> Node:
             attributes["function"] = ActivationKind(attributes["function"])
         return Node(name, OPS[kind](**attributes), inputs)
     except (TypeError, ValueError) as error:
-        raise GraphError(f"node {name!r} ({kind}): {error}") from error
+        raise GraphError(f"node {name!r:.60} ({kind}): {error}") from error

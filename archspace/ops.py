@@ -19,6 +19,11 @@ Shape = tuple[int, ...]
 Pair = tuple[int, int]
 """(height, width)."""
 
+LARGEST = 2**31 - 1
+"""Of any size or setting: files and runtimes count in 32 bits."""
+MOST_VALUES, MOST_CONSTANTS = 2**32 - 1, 2**31 - 1
+"""Of one tensor (16 GiB of float32), and of one op's weights: what is computed from them stays within 64 bits."""
+
 
 class Padding(StrEnum):
     """SAME follows TensorFlow: out = ceil(in / stride), the odd pixel goes after. VALID pads nothing."""
@@ -60,8 +65,41 @@ def _expect_rank(shape: Shape, rank: int, where: str) -> None:
 def _expect_positive(where: str, **values: int | Pair) -> None:
     for field, value in values.items():
         for n in value if isinstance(value, tuple) else (value,):
-            if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-                raise GraphError(f"{where}: {field} must be a positive integer, got {value!r}")
+            if not is_integer(n, 1):
+                raise GraphError(f"{where}: {field} must be a positive integer, got {told(value)}{_bound(n)}")
+        if isinstance(value, tuple) and len(value) != 2:
+            raise GraphError(f"{where}: {field} must be (height, width), got {len(value)} numbers")
+
+
+def is_integer(value: object, least: int) -> bool:
+    """Whether it is an integer between `least` and LARGEST."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
+
+
+def _bound(value: object) -> str:
+    return f"; sizes end at {LARGEST}" if isinstance(value, int) and value > LARGEST else ""
+
+
+def told(value: object) -> str:
+    """A value in an error's words; Python refuses to spell out integers of thousands of digits."""
+    try:
+        return f"{value!r:.60}"
+    except ValueError:
+        return "an enormous number"
+
+
+def check_shape(shape: object, where: str) -> None:
+    """Raises GraphError for anything but one to eight positive integers with a product of at most MOST_VALUES."""
+    if not isinstance(shape, tuple) or not 1 <= len(shape) <= 8 or not all(is_integer(n, 1) for n in shape):
+        raise GraphError(f"{where} must be one to eight positive integers up to {LARGEST}, got {told(shape)}")
+    if math.prod(shape) > MOST_VALUES:
+        raise GraphError(f"{where} {shape} holds more than {MOST_VALUES} values")
+
+
+def _expect_bool(where: str, **values: object) -> None:
+    for field, value in values.items():
+        if not isinstance(value, bool):
+            raise GraphError(f"{where}: {field} must be true or false, got {told(value)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +125,15 @@ class Op(ABC):
         """Values that the deployed op reads besides its inputs: weights with BatchNorm folded in, and bias."""
         return 0
 
+    def result_shape(self, *inputs: Shape) -> Shape:
+        """output_shape, and a GraphError too where the result or the weights are larger than any runtime takes."""
+        shape = self.output_shape(*inputs)
+        if math.prod(shape) > MOST_VALUES or max(shape) > LARGEST:
+            raise GraphError(f"{self.kind} gives {shape}, more than {MOST_VALUES} values or {LARGEST} along an axis")
+        if self.constants(*inputs) > MOST_CONSTANTS:
+            raise GraphError(f"{self.kind} has {self.constants(*inputs)} weights, more than {MOST_CONSTANTS}")
+        return shape
+
 
 @dataclass(frozen=True, slots=True)
 class Conv2d(Op):
@@ -105,6 +152,7 @@ class Conv2d(Op):
         _expect_positive(
             "conv", out_channels=self.out_channels, kernel=self.kernel, stride=self.stride, groups=self.groups
         )
+        _expect_bool("conv", batch_norm=self.batch_norm)
 
     def is_depthwise(self, x: Shape) -> bool:
         return self.groups > 1 and self.groups == x[3]
@@ -189,6 +237,9 @@ class GlobalAvgPool(Op):
     kind = "global_avg_pool"
     keep_dims: bool = False
 
+    def __post_init__(self) -> None:
+        _expect_bool("global_avg_pool", keep_dims=self.keep_dims)
+
     def output_shape(self, *inputs: Shape) -> Shape:
         (x,) = inputs
         _expect_rank(x, 4, "global_avg_pool")
@@ -204,8 +255,12 @@ class Pad(Op):
     width: Pair
 
     def __post_init__(self) -> None:
-        if min(self.height + self.width) < 0:
-            raise GraphError(f"pad: amounts must not be negative, got {self.height} and {self.width}")
+        pairs = (self.height, self.width)
+        if any(not isinstance(pair, tuple) or len(pair) != 2 for pair in pairs) or not all(
+            is_integer(amount, 0) for pair in pairs for amount in pair
+        ):
+            amounts = told(pairs)
+            raise GraphError(f"pad: amounts (before, after) must not be negative or beyond 2^31, got {amounts}")
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (x,) = inputs
@@ -285,6 +340,9 @@ class Reshape(Op):
     kind = "reshape"
     shape: Shape
 
+    def __post_init__(self) -> None:
+        check_shape(self.shape, "reshape: its shape")
+
     def output_shape(self, *inputs: Shape) -> Shape:
         (x,) = inputs
         if math.prod(x[1:]) != math.prod(self.shape):
@@ -298,6 +356,9 @@ class Zeros(Op):
 
     kind = "zeros"
     shape: Shape
+
+    def __post_init__(self) -> None:
+        check_shape(self.shape, "zeros: its shape")
 
     def output_shape(self, *inputs: Shape) -> Shape:
         return (inputs[0][0], *self.shape)

@@ -7,19 +7,29 @@ costs at most the round in flight, and the primary keys let nothing be recorded 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from archspace.errors import ArchspaceError, FormatError
+from archspace.files import check_plain
 from archspace.graph import Graph
 from archspace.profile_place import Place
 from archspace.records import Kind, LatencyRecord, Measurement, Round, Setup, Status
 
+_MOST_BYTES = 1 << 24
+"""Of one cell; none of ours comes near."""
+_DAMAGE = (
+    sqlite3.Error, ArchspaceError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError,
+    MemoryError,
+)  # fmt: skip
+"""What making sense of any content may raise."""
 APPLICATION_ID = 0x6E6C7468  # "nlth": what marks a SQLite file as ours
 SCHEMA_VERSION = 3
 _SCHEMA = """
@@ -50,6 +60,19 @@ CREATE TABLE IF NOT EXISTS chosen (
 """
 
 
+def _spaced(sql: str | None) -> str:
+    return " ".join((sql or "").split())
+
+
+@cache
+def _own_schema() -> frozenset[tuple[str, str, str]]:
+    """(type, name, SQL) of all that SQLite makes of the schema."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_SCHEMA)
+        rows = db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    return frozenset((kind, name, _spaced(sql)) for kind, name, sql in rows)
+
+
 @dataclass(frozen=True)
 class RoundInfo:
     """A round without its samples: when it started (seconds since the epoch, unique within its setup), its drift, and
@@ -74,19 +97,24 @@ class ProfileFile:
 
     def __init__(self, path: str | Path, *, create: bool = False) -> None:
         self.path, self._creates = Path(path), create
-        if not create and not self.path.is_file():
+        if self.path.exists():
+            check_plain(self.path)
+        elif not create:
             raise FormatError(f"{self.path}: there is no such profile file; `netlathe profile --output` makes one")
         try:
             if create:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=10)
+            self._db = self._connect(create)
         except (OSError, sqlite3.Error) as error:
             raise FormatError(f"{self.path}: cannot be opened as a profile file ({error})") from error
         try:
             with self._guard():
+                self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
+                self._db.execute("PRAGMA trusted_schema = OFF")
                 self._check_or_create(create)
                 # One campaign may hold the file while another process reads: WAL lets both go on.
-                self._db.execute("PRAGMA journal_mode = WAL")
+                if not self.is_read_only:
+                    self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA foreign_keys = ON")
                 self._db.execute(
                     "SELECT count(*) FROM sqlite_master"
@@ -97,6 +125,29 @@ class ProfileFile:
             if isinstance(error, OSError):
                 raise FormatError(f"{self.path}: the file vanished while it was being opened ({error})") from error
             raise
+
+    def _connect(self, create: bool) -> sqlite3.Connection:
+        """Where nothing can be written, as on a read-only disk, without the files that SQLite makes beside its own."""
+        writable = os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
+        self.is_read_only = not create and not writable
+        if not self.is_read_only:
+            return sqlite3.connect(self.path, isolation_level=None, timeout=10)
+        log = Path(f"{self.path}-wal")
+        is_whole = not log.exists() or log.stat().st_size == 0
+        uri = f"{self.path.resolve().as_uri()}?mode=ro{'&immutable=1' if is_whole else ''}"
+        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
+
+    def _check_content(self) -> None:
+        """Raises FormatError for anything but our own tables: a view or trigger in their place could run for ever, and
+        so could pages that stand in their tree more than once."""
+        rows = self._db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        for kind, name, sql in rows:
+            is_statistics = kind == "table" and str(name).startswith("sqlite_stat")  # as ANALYZE makes
+            if (kind, name, _spaced(sql)) not in _own_schema() and not is_statistics:
+                raise FormatError(f"{self.path}: holds the {kind} {name!r:.60}, which no profile has; restore a copy")
+        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise FormatError(f"{self.path}: the profile file is damaged ({verdict:.200}); restore a copy of it")
 
     def _check_or_create(self, create: bool) -> None:
         tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -110,7 +161,13 @@ class ProfileFile:
         elif version > SCHEMA_VERSION:
             schemas = f"schema {version}, this one reads {SCHEMA_VERSION}"
             raise FormatError(f"{self.path}: written by a newer netlathe ({schemas}); upgrade netlathe")
-        elif version < SCHEMA_VERSION:  # later versions only added tables
+        else:
+            self._check_content()
+        if app == APPLICATION_ID and version < SCHEMA_VERSION:  # later versions only added tables
+            if self.is_read_only:
+                raise FormatError(
+                    f"{self.path}: is of an older schema; copy it to where it can be written, to upgrade it"
+                )
             self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
 
     @contextmanager
@@ -128,7 +185,7 @@ class ProfileFile:
         except sqlite3.OperationalError as error:
             hint = "is it in use, read-only, or the disk full?"
             raise FormatError(f"{self.path}: SQLite cannot use this file ({error}); {hint}") from error
-        except (sqlite3.Error, ArchspaceError, LookupError, TypeError, ValueError) as error:
+        except _DAMAGE as error:
             raise FormatError(f"{self.path}: the profile file is damaged ({error!r}); restore a copy of it") from error
 
     def _check_place(self) -> None:
@@ -258,7 +315,9 @@ class ProfileFile:
         rounds: dict[str, list[Round]] = defaultdict(list)
         with self._guard():
             for key, samples, drift, started_at in self._db.execute(query, (setup.key,)):
-                rounds[key].append(Round(tuple(json.loads(samples)), drift, started_at))
+                one = Round(tuple(json.loads(samples)), drift, started_at)
+                Measurement((one,))  # says what is wrong with it
+                rounds[key].append(one)
         return {key: tuple(value) for key, value in rounds.items()}
 
     def round_log(self, setup: Setup) -> list[RoundInfo]:

@@ -21,8 +21,13 @@ Kind = Literal["block", "network"]
 STABLE_SPREAD = 0.05
 """Rounds that agree within this (relative standard error of their median) make a stable measurement."""
 
+LEAST_MS, MOST_MS = 1e-9, 1e12
+"""A time beyond is no measurement, and drift no less than LEAST_DRIFT: what is computed from them stays finite."""
+LEAST_DRIFT, MOST_DRIFT = 1e-6, 1e6
+
 TABLE_SCHEMA = 1
 """Version of the rows that to_row writes."""
+_DAMAGE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, GraphError)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class Setup:
                     raise RecordError(f"a setup's {field.name} must be an integer of at least 1, got {value!r}")
             elif field.name != "details" and not isinstance(value, str):
                 raise RecordError(f"a setup's {field.name} must be text, got {value!r}")
+        if not all(isinstance(text, str) for pair in self.details for text in pair):
+            raise RecordError("a setup's details must be pairs of texts")
         object.__setattr__(self, "details", tuple(sorted(self.details)))
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +72,7 @@ class Setup:
         try:
             return cls(**{**data, "details": tuple(data.get("details", {}).items())})
         except (TypeError, AttributeError) as error:
-            raise RecordError(f"this is not a setup in netlathe's JSON: {error}") from error
+            raise RecordError(f"this is not a setup in netlathe's JSON: {error!r:.200}") from error
 
     @cached_property
     def key(self) -> str:
@@ -119,9 +126,10 @@ class Measurement:
     def __post_init__(self) -> None:
         if not self.rounds or any(not r.samples_ms for r in self.rounds):
             raise RecordError("a measurement without samples is a failure, not a number")
-        numbers = (value for r in self.rounds for value in (r.drift, *r.samples_ms))
-        if any(not 0 < value < math.inf for value in numbers):
-            raise RecordError("a measurement holds a time or drift that is not a finite number above zero")
+        if any(not _is_between(ms, LEAST_MS, MOST_MS) for r in self.rounds for ms in r.samples_ms):
+            raise RecordError("a measurement holds a time that is not a finite number above zero, or beyond reason")
+        if any(not _is_between(r.drift, LEAST_DRIFT, MOST_DRIFT) for r in self.rounds):
+            raise RecordError("a measurement holds a drift that is not a finite number above zero, or beyond reason")
 
     @cached_property
     def latency_ms(self) -> float:
@@ -169,6 +177,10 @@ class Measurement:
         return abs(even.latency_ms / odd.latency_ms - 1)
 
 
+def _is_between(value: object, least: float, most: float) -> bool:
+    return isinstance(value, (int, float)) and least <= value <= most
+
+
 class Status(StrEnum):
     """How a measurement ended."""
 
@@ -195,10 +207,12 @@ class LatencyRecord:
     """What else the runtime told of this graph, as (name, value) pairs: init_ms, peak_memory_mb, ..."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.message, str):
+            raise RecordError(f"a record's name and message must be text, got {self.name!r:.60}, {self.message!r:.60}")
         if (self.status is Status.OK) != (self.measurement is not None):
             raise RecordError(f"{self.name}: a record is either ok with a measurement, or says why there is none")
         if self.kind not in get_args(Kind):
-            raise RecordError(f"{self.name}: kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
+            raise RecordError(f"{self.name}: kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r:.60}")
 
     @property
     def latency_ms(self) -> float:
@@ -251,8 +265,8 @@ class LatencyRecord:
                 message=row["message"] if isinstance(row["message"], str) else "",
                 details=tuple(json.loads(row.get("details") or "{}").items()),
             )
-        except (KeyError, TypeError, ValueError, GraphError) as error:
-            raise RecordError(f"not a latency record: {error!r}") from error
+        except _DAMAGE as error:
+            raise RecordError(f"not a latency record: {error!r:.300}") from error
 
 
 def single_setup(records: Iterable[LatencyRecord]) -> Setup:

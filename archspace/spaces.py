@@ -19,6 +19,8 @@ from archspace.jsonfile import read_json, write_json
 from archspace.ops import Shape
 
 SCHEMA_VERSION = 1
+MOST_BLOCKS = 10_000
+"""Of an architecture, and of all candidates of a space."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,12 @@ class Architecture:
 
     def __post_init__(self) -> None:
         if not self.blocks:
-            raise SpaceError(f"architecture {self.name!r} has no blocks")
+            raise SpaceError(f"architecture {self.name!r:.80} has no blocks")
+        _check_count(f"architecture {self.name!r:.80}", len(self.blocks))
         for index, (before, after) in enumerate(itertools.pairwise(self.blocks)):
             if before.output_shape != after.input_shape:
                 raise SpaceError(
-                    f"architecture {self.name!r}: block {index} ({before}) gives {before.output_shape}, "
+                    f"architecture {self.name!r:.80}: block {index} ({before}) gives {before.output_shape}, "
                     f"but block {index + 1} ({after}) takes {after.input_shape}"
                 )
 
@@ -72,7 +75,8 @@ class Architecture:
     def from_json(cls, data: dict[str, Any]) -> Architecture:
         """Raises FormatError when the content is not an architecture."""
         try:
-            return cls(str(data["name"]), tuple(parse_block(name) for name in data["blocks"]))
+            _check_count("an architecture", len(data["blocks"]))
+            return cls(_name(data), tuple(parse_block(name) for name in data["blocks"]))
         except (KeyError, TypeError, BlockError, SpaceError) as error:
             raise FormatError(f"this is not an architecture: {_reason(error)}") from error
 
@@ -107,16 +111,17 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         if not self.positions:
-            raise SpaceError(f"space {self.name!r} has no positions")
+            raise SpaceError(f"space {self.name!r:.80} has no positions")
+        _check_count(f"space {self.name!r:.80}", sum(map(len, self.positions)))
         for index, candidates in enumerate(self.positions):
             if not candidates:
-                raise SpaceError(f"space {self.name!r}: position {index} has no candidates")
+                raise SpaceError(f"space {self.name!r:.80}: position {index} has no candidates")
             if len(set(candidates)) != len(candidates):
-                raise SpaceError(f"space {self.name!r}: position {index} lists a candidate twice")
+                raise SpaceError(f"space {self.name!r:.80}: position {index} lists a candidate twice")
             first = candidates[0]
             for other in candidates[1:]:
                 if (other.input_shape, other.output_shape) != (first.input_shape, first.output_shape):
-                    raise SpaceError(f"space {self.name!r}: position {index}: {other} and {first} differ in shape")
+                    raise SpaceError(f"space {self.name!r:.80}: position {index}: {other} and {first} differ in shape")
         self.architecture([0] * len(self.searchable))  # checks that the positions follow on each other
 
     @cached_property
@@ -142,7 +147,8 @@ class SearchSpace:
     def architecture(self, choices: Sequence[int], name: str = "") -> Architecture:
         """One candidate per searchable position. Raises SpaceError for too many, too few, or unknown choices."""
         if len(choices) != len(self.searchable):
-            raise SpaceError(f"space {self.name!r} has {len(self.searchable)} searchable positions, got {len(choices)}")
+            count = len(self.searchable)
+            raise SpaceError(f"space {self.name!r:.80} has {count} searchable positions, got {len(choices)}")
         chosen = dict(zip(self.searchable, choices, strict=True))
         blocks = []
         for index, candidates in enumerate(self.positions):
@@ -159,7 +165,7 @@ class SearchSpace:
             raise SpaceError(f"{architecture.name!r} has {len(architecture.blocks)} blocks, not {len(self.positions)}")
         for candidates, block in zip(self.positions, architecture.blocks, strict=True):
             if block not in candidates:
-                raise SpaceError(f"{architecture.name!r} is not in space {self.name!r}: it has {block}")
+                raise SpaceError(f"{architecture.name!r} is not in space {self.name!r:.80}: it has {block}")
         return tuple(self.positions[i].index(architecture.blocks[i]) for i in self.searchable)
 
     def distinct_blocks(self) -> list[Block]:
@@ -178,7 +184,8 @@ class SearchSpace:
     def from_json(cls, data: dict[str, Any]) -> SearchSpace:
         """Raises FormatError when the content is not a space."""
         try:
-            return cls(str(data["name"]), tuple(tuple(parse_block(n) for n in c) for c in data["positions"]))
+            _check_count("a space", sum(map(len, data["positions"])))
+            return cls(_name(data), tuple(tuple(parse_block(n) for n in c) for c in data["positions"]))
         except (KeyError, TypeError, BlockError, SpaceError) as error:
             raise FormatError(f"this is not a search space: {_reason(error)}") from error
 
@@ -193,6 +200,18 @@ class SearchSpace:
             return cls.from_json(data)
         except FormatError as error:
             raise FormatError(f"{path}: {error}") from error
+
+
+def _check_count(what: str, count: int) -> None:
+    if count > MOST_BLOCKS:
+        raise SpaceError(f"{what} has {count} blocks, more than the {MOST_BLOCKS} that netlathe takes")
+
+
+def _name(data: dict[str, Any]) -> str:
+    """Raises TypeError for a name that is no text."""
+    if not isinstance(data["name"], str):
+        raise TypeError(f"its name is {data['name']!r:.60}, and no text")
+    return data["name"]
 
 
 def _reason(error: Exception) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,16 @@ import pandas as pd
 
 from archspace.configurations import graphs_of
 from archspace.errors import FormatError, RecordError
+from archspace.files import check_plain, writing
 from archspace.graph import Graph
+from archspace.packed import ALWAYS_BYTES, MOST_GROWTH
+from archspace.parquet import PARQUET_DAMAGE, check_parquet
 from archspace.profile_file import ProfileFile
-from archspace.records import LatencyRecord, Measurement, Round, Setup, Status
+from archspace.records import LEAST_MS, MOST_MS, LatencyRecord, Measurement, Round, Setup, Status
 
-_RECORD_COLUMNS = frozenset({"name", "kind", "status", "setup", "graph", "rounds"})
+TABLE_ENDINGS = (".csv", ".parquet")
+_BATCH_ROWS = 256
+RECORD_COLUMNS = frozenset({"name", "kind", "status", "setup", "graph", "rounds"})
 _SETUP_COLUMNS = tuple(field.name for field in fields(Setup) if field.name != "details")
 _UNTOLD = {
     "device": "unknown device", "processor": "unknown processor", "os": "unknown", "runtime": "unknown runtime",
@@ -27,7 +30,7 @@ _UNTOLD = {
 
 def check_table_path(path: str | Path) -> None:
     """Raises FormatError unless write_table knows the file's ending."""
-    if Path(path).suffix not in (".csv", ".parquet"):
+    if Path(path).suffix not in TABLE_ENDINGS:
         raise FormatError(f"{path}: tables are written as .csv or .parquet")
 
 
@@ -39,17 +42,13 @@ def write_table(records: Sequence[LatencyRecord], path: str | Path) -> None:
     if not records:
         raise RecordError(f"{path}: there are no records to write")
     frame = pd.DataFrame([record.to_row() for record in records])
-    part = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".csv":
-            frame.to_csv(part, index=False)
-        else:
-            frame.to_parquet(part, index=False)
-        part.replace(path)
+        with writing(path) as part:
+            if part.suffix == ".csv":
+                frame.to_csv(part, index=False)
+            else:
+                frame.to_parquet(part, index=False)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise FormatError(f"{path}: the table cannot be written ({error})") from error
 
 
@@ -59,33 +58,55 @@ def read_records(path: str | Path, latency_column: str = "latency_ms") -> list[L
 
     Raises FormatError for anything else, RecordError for a table whose rows are not records.
     """
-    suffix = Path(path).suffix
-    if suffix not in (".csv", ".parquet"):
+    if Path(path).suffix not in TABLE_ENDINGS:
         with ProfileFile(path) as profile:
             return profile.records()
-    frame = _read_frame(path, as_text=True)
-    if set(frame.columns) >= _RECORD_COLUMNS:
-        return [LatencyRecord.from_row({str(k): v for k, v in row.items()}) for row in frame.to_dict("records")]
-    if not {"op", "block"} & set(frame.columns):
-        missing = ", ".join(sorted(_RECORD_COLUMNS - set(frame.columns)))
-        raise RecordError(
-            f"{path}: this table has no column {missing}, so it holds no records; a table of configurations needs a "
-            f"column op or block, and {latency_column}"
-        )
     try:
-        return _from_configurations(_read_frame(path, as_text=False), latency_column)
+        return _from_table(Path(path), latency_column)
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from error
+    except PARQUET_DAMAGE as error:  # cells that are no text after all
+        raise FormatError(f"{path}: cannot be read as a table of records ({error!s:.200})") from error
+
+
+def _from_table(path: Path, latency_column: str) -> list[LatencyRecord]:
+    frame = _read_frame(path, as_text=True)
+    if set(frame.columns) >= RECORD_COLUMNS:
+        return [LatencyRecord.from_row({str(k): v for k, v in row.items()}) for row in frame.to_dict("records")]
+    if not {"op", "block", "expand", "mid"} & set(frame.columns):
+        missing = ", ".join(sorted(RECORD_COLUMNS - set(frame.columns)))
+        raise RecordError(
+            f"this table has no column {missing}, so it holds no records; a table of configurations needs a "
+            f"column op or block, and {latency_column}"
+        )
+    return _from_configurations(_read_frame(path, as_text=False), latency_column)
 
 
 def _read_frame(path: str | Path, *, as_text: bool) -> pd.DataFrame:
     """`as_text`: the cells of a .csv as they stand there; else as numbers where they are."""
     try:
+        check_plain(path)
         if Path(path).suffix == ".parquet":
-            return pd.read_parquet(path)
+            return _read_parquet(Path(path))
         return pd.read_csv(path, dtype=str, keep_default_na=False) if as_text else pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path}: cannot be read as a table of records ({error})") from error
+    except PARQUET_DAMAGE as error:
+        raise FormatError(f"{path}: cannot be read as a table of records ({error!s:.200})") from error
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """In small parts: a text that many rows share stands in the file but once."""
+    from pyarrow import Table, parquet
+
+    with parquet.ParquetFile(path) as file:
+        check_parquet(file, path.stat().st_size)
+        batches, unpacked = [], 0
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+            unpacked += batch.nbytes
+            if unpacked > max(ALWAYS_BYTES, MOST_GROWTH * path.stat().st_size):
+                raise ValueError("it unpacks to more than a table of records can hold")
+            batches.append(batch)
+        frame: pd.DataFrame = Table.from_batches(batches, file.schema_arrow).to_pandas()
+        return frame
 
 
 def _from_configurations(frame: pd.DataFrame, latency_column: str) -> list[LatencyRecord]:
@@ -93,23 +114,28 @@ def _from_configurations(frame: pd.DataFrame, latency_column: str) -> list[Laten
     whose details list what they do not tell. A row without a latency above zero is a failed record."""
     if latency_column not in frame:
         columns = ", ".join(map(str, frame))
-        raise RecordError(f"there is no column {latency_column!r} with milliseconds; there are {columns}")
-    latencies_ms = pd.to_numeric(frame[latency_column], errors="coerce").tolist()
+        times = " or ".join(name for name in map(str, frame) if name.endswith("_ms"))
+        hint = f"name one by --latency-column ({times or 'of milliseconds'})"
+        raise RecordError(f"there is no column {latency_column!r:.60} with milliseconds; there are {columns}; {hint}")
+    latencies_ms = list(zip(pd.to_numeric(frame[latency_column], errors="coerce"), frame[latency_column], strict=True))
     given = [name for name in _SETUP_COLUMNS if name in frame]
     rows = list(zip(*(frame[name].tolist() for name in given), strict=True)) if given else [()] * len(frame)
     setups = {row: _setup(dict(zip(given, row, strict=True))) for row in dict.fromkeys(rows)}
-    graphs = {batch: graphs_of(frame, batch) for batch in {setup.batch for setup in setups.values()}}
-    names = (frame["block"] if "block" in frame else frame["op"]).tolist()
+    table = frame.drop(columns="batch", errors="ignore")  # told by the setup
+    graphs = {batch: graphs_of(table, batch) for batch in {setup.batch for setup in setups.values()}}
+    column = next((frame[name] for name in ("block", "op") if name in frame), None)
+    names = ["mbconv"] * len(frame) if column is None else column.tolist()
     return [
-        _record(f"{name} (row {i})", graphs[setups[row].batch][i], setups[row], latency_ms)
+        _record(f"{name} (row {i})", graphs[setups[row].batch][i], setups[row], *latency_ms)
         for i, (name, row, latency_ms) in enumerate(zip(names, rows, latencies_ms, strict=True))
     ]
 
 
-def _record(name: str, graph: Graph, setup: Setup, latency_ms: float) -> LatencyRecord:
-    if not 0 < latency_ms < math.inf:
-        return LatencyRecord(name, "block", graph, setup, Status.FAILED, message=f"the table says {latency_ms} ms")
-    return LatencyRecord(name, "block", graph, setup, Status.OK, Measurement((Round((latency_ms,)),)))
+def _record(name: str, graph: Graph, setup: Setup, latency_ms: float, cell: Any) -> LatencyRecord:
+    if not LEAST_MS <= latency_ms <= MOST_MS:
+        told = f"{cell} ms" if latency_ms == latency_ms else f"{cell!r:.60}, and no number"
+        return LatencyRecord(name, "block", graph, setup, Status.FAILED, message=f"the table says {told}")
+    return LatencyRecord(name, "block", graph, setup, Status.OK, Measurement((Round((float(latency_ms),)),)))
 
 
 def _setup(cells: dict[str, Any]) -> Setup:
@@ -124,6 +150,6 @@ def _count(name: str, value: Any) -> int:
     try:
         if float(value) == int(value):
             return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
-    raise RecordError(f"{name} must be a whole number, got {value!r}")
+    raise RecordError(f"{name} must be a whole number, got {value!r:.60}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +19,7 @@ from netlathe.catalogue import predictors
 from netlathe.console import fail
 from netlathe.profile_command import profile
 from netlathe.search_command import search
+from netlathe.stopping import ENDINGS
 from netlathe.time_command import time
 
 Command = Callable[..., None]
@@ -46,11 +49,29 @@ def make_app(*, debug: bool = False) -> typer.Typer:
         commands.predict, search, commands.export, time, commands.show,
         commands.pareto, commands.compare, predictors,
     ):  # fmt: skip
-        app.command()(command if debug else _guarded(command))
+        app.command()(_at_home(command if debug else _guarded(command)))
     device = typer.Typer(help="What concerns a phone itself: clean.", no_args_is_help=True)
     device.command()(commands.clean if debug else _guarded(commands.clean))
     app.add_typer(device, name="device")
     return app
+
+
+def _at_home(command: Command) -> Command:
+    """With the home folder in place of a `~` that begins an argument: shells leave it in --output=~/x."""
+
+    @functools.wraps(command)
+    def run(**options: object) -> None:
+        command(**{name: _expanded(value) for name, value in options.items()})
+
+    return run
+
+
+def _expanded(value: object) -> object:
+    if isinstance(value, Path):
+        return Path(os.path.expanduser(value))
+    if isinstance(value, str):
+        return os.path.expanduser(value) if value.startswith("~") else value
+    return [_expanded(one) for one in value] if isinstance(value, list) else value
 
 
 def _guarded(command: Command) -> Command:
@@ -62,8 +83,8 @@ def _guarded(command: Command) -> Command:
         as_json = bool(options.get("as_json"))
         try:
             command(*args, **options)
-        except (NetlatheError, OSError, EOFError) as error:  # the system's own: a full disk, a folder for a file
-            fail(str(error) or repr(error), as_json=as_json, kind=type(error).__name__)
+        except (NetlatheError, OSError, EOFError, MemoryError) as error:  # the system's own: a full disk, a folder
+            fail(error, as_json=as_json, kind=type(error).__name__)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             fail(
@@ -92,7 +113,7 @@ def _options(
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 an expected error, a search whose target was missed when
     measured, or a phone that was not given back as it was, 2 wrong usage, 130 interrupted."""
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: a phone is restored on the way out
+    for ending in ENDINGS:  # as Ctrl-C: a phone is restored on the way out
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
             signal.signal(ending, signal.default_int_handler)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]

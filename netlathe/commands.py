@@ -10,7 +10,7 @@ import typer
 
 from archspace.errors import NetlatheError
 from netlathe.console import Terminal, milliseconds
-from netlathe.options import Data, Device, Json, LimitImages, Predictor, Seed, What
+from netlathe.options import Data, Device, Force, Json, LimitImages, Predictor, Seed, What
 
 if TYPE_CHECKING:
     from predictor import CrossValidation, LatencyPredictor
@@ -73,7 +73,9 @@ def fit(
     profile_file: Annotated[
         Path, typer.Argument(help="Profile file, or a .csv or .parquet of records or of configurations and latencies.")
     ],
-    output: Annotated[Path, typer.Option(help="Predictor file (JSON) to write.")],
+    output: Annotated[
+        Path, typer.Option(help="Predictor file (JSON) to write; an earlier predictor there is replaced.")
+    ],
     residual: Annotated[
         Literal["auto", "none", "gp", "xgboost", "forest"], typer.Option(help="Regressor on top of the physics.")
     ] = "auto",
@@ -92,14 +94,18 @@ def fit(
         Literal["all", "configuration"], typer.Option(help="What to hold out for the table of errors.")
     ] = "all",
     plot: Annotated[Path | None, typer.Option(help="Write a PNG: errors, residuals, coverage of intervals.")] = None,
+    force: Force = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Fit a latency predictor on a profile or table, and say how far it can be trusted."""
     from netlathe.fitting import fit as fit_and_check
     from netlathe.fitting import fit_json, known_devices, print_fit
+    from netlathe.outputs import Output, check_outputs
 
     terminal = Terminal(as_json=as_json)
+    pictures = [Output("--plot", plot, "picture")] if plot else []
+    check_outputs([Output("--output", output, "predictor"), *pictures], [profile_file, *(like or ())], force=force)
     with terminal.working("fitting and cross-validating"):
         prior = known_devices(like, latency_column, few_shot=few_shot, fitted=(profile_file, setup))
         fitted = fit_and_check(
@@ -116,11 +122,12 @@ def fit(
 
 def _draw(validation: CrossValidation, plot: Path) -> list[str]:
     """A warning where there is nothing to draw. The predictor is written by then, whatever comes of the picture."""
+    from archspace.files import writing
     from predictor import TooFewRecordsError, plot_validation
 
     try:
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        plot_validation(validation, plot)
+        with writing(plot) as part:
+            plot_validation(validation, part)
     except TooFewRecordsError as error:
         return [f"{plot} was not drawn: {error}"]
     return []
@@ -179,13 +186,20 @@ def pareto(
     predictor: Annotated[
         str | None, typer.Option(help="Price them anew with this predictor, a file or a shipped name.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for pareto.png and pareto.json.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for pareto.png and pareto.json; earlier ones are replaced.")
+    ] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Compare finished runs: latency against accuracy, and which no other beats."""
+    from netlathe.outputs import Output, check_outputs
     from netlathe.pareto import CURVE, PICTURE, points_json, read_points, show_points, write_points
 
     terminal = Terminal(as_json=as_json)
+    if output:
+        files = [Output("--output", output / PICTURE, "picture"), Output("--output", output / CURVE, "pareto")]
+        check_outputs(files, [*runs, *([predictor] if predictor else ())], force=force)
     points, setup = read_points(runs, _load(predictor) if predictor else None)
     show_points(points, setup, terminal)
     if output:
@@ -201,13 +215,19 @@ def compare(
     predictor: Annotated[
         list[str], typer.Option(help="A predictor file, or a name from `netlathe predictors`; once per device.")
     ],
-    output: Annotated[Path | None, typer.Option(help="CSV to write.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="CSV to write; an earlier one of this command is replaced.")
+    ] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Price each network on each device: which is made for which."""
     from netlathe.hardware import price_networks, show_table, table_json, write_table
+    from netlathe.outputs import Output, check_outputs
 
     terminal = Terminal(as_json=as_json)
+    if output:
+        check_outputs([Output("--output", output, "latencies")], [*networks, *predictor], force=force)
     names = [Path(one).stem if Path(one).is_file() else one for one in predictor]
     models = {name if names.count(name) == 1 else one: _load(one) for name, one in zip(names, predictor, strict=True)}
     table = price_networks(networks, models)
@@ -220,19 +240,23 @@ def compare(
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run, as `netlathe search --output` leaves it.")],
-    output: Annotated[Path, typer.Option(help="File to write.")],
+    output: Annotated[Path, typer.Option(help="File to write; an earlier model there is replaced.")],
     form: Annotated[
         Literal["tflite", "onnx"] | None, typer.Option("--format", help="File format; by default the file's ending.")
     ] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write a run's trained network as .tflite or .onnx."""
     from netlathe.exporting import export as write
     from netlathe.exporting import form_of
-    from netlathe.run import load_network
+    from netlathe.outputs import RUN_FILES, Output, check_outputs
+    from netlathe.run import NETWORK, NETWORK_ONNX, load_network
 
     terminal = Terminal(as_json=as_json)
     form = form_of(output, form)
+    others = RUN_FILES.keys() - {NETWORK if form == "tflite" else NETWORK_ONNX}
+    check_outputs([Output("--output", output, form)], [run / name for name in sorted(others)], force=force)
     architecture, network = load_network(run)
     write(network, output, form)
     terminal.say(f"  Wrote {output} ({output.stat().st_size / 1e6:.2f} MB), input float32 in -1..1")

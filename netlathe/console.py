@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -24,6 +24,8 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 from rich.text import Text
+
+from archspace.errors import NetlatheError, paragraph, printable
 
 if TYPE_CHECKING:
     from predictor import Metrics
@@ -59,15 +61,15 @@ class Terminal:
         """A line on standard error: brackets in a path are no markup. A terminal gets it broken between words and
         indented, unless it is a command to be copied."""
         if is_command or not self.err.is_terminal:
-            self.err.print(Text(text, style=style), soft_wrap=True)
+            self.err.print(Text(printable(text), style=style), soft_wrap=True)
             return
-        body = text.lstrip(" ")
-        self.err.print(Padding(Text(body, style=style), (0, 0, 0, len(text) - len(body)), expand=False))
+        body = printable(text.lstrip(" "))
+        self.err.print(Padding(Text(body, style=style), (0, 0, 0, len(text) - len(text.lstrip(" "))), expand=False))
 
     def step(self, title: str) -> None:
         """The heading of a longer step."""
         self.err.print()
-        self.err.print(Text(title, style="bold cyan"))
+        self.err.print(Text(printable(title), style="bold cyan"))
 
     def steps(self, steps: Iterable[str]) -> None:
         """A numbered list on standard error."""
@@ -84,7 +86,7 @@ class Terminal:
     def prose(self, text: str, *, style: str = "") -> None:
         """An indented paragraph, wrapped between words on a terminal; in a pipe, one line."""
         if self.err.is_terminal:
-            self.err.print(Padding(Text(text, style=style), (0, 0, 0, 2), expand=False))
+            self.err.print(Padding(Text(printable(text), style=style), (0, 0, 0, 2), expand=False))
         else:
             self.say(f"  {text}", style=style)
 
@@ -224,9 +226,10 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], text: int) 
     """All but the first `text` columns stand to the right."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index >= text else "left", header_style="dim", overflow="fold")
+        justify: Literal["left", "right"] = "right" if index >= text else "left"
+        table.add_column(printable(column), justify=justify, header_style="dim", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
     return table
 
 
@@ -253,8 +256,10 @@ def _console(*, stderr: bool) -> Console:
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
 
 
-def fail(message: str, *, as_json: bool, kind: str) -> None:
+def fail(error: BaseException | str, *, as_json: bool, kind: str) -> None:
     """One paragraph on standard error; for machines also an object on standard output."""
+    message = str(error) or repr(error)
+    message = message if isinstance(error, NetlatheError) else paragraph(message)
     console = Console(stderr=True, highlight=False)
     console.print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=not sys.stderr.isatty())
     if as_json:

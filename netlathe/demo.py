@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from archspace.errors import FormatError
+from archspace.files import writing
 from archspace.jsonfile import write_json
 from archspace.records import Measurement
 from archspace.spaces import Architecture, SearchSpace
@@ -18,6 +19,7 @@ from netlathe.console import Terminal, millions, milliseconds, percent
 from netlathe.estimates import explain_drift
 from netlathe.job import Job, prepare
 from netlathe.judging import DeviceAtHand
+from netlathe.outputs import Kind, Output, check_outputs, check_run_folder
 from netlathe.pictures import draw_architectures
 from netlathe.products import train_and_export
 from netlathe.profiling import print_summary, summary_json
@@ -33,6 +35,7 @@ from search import Compute, ImageData, SearchConfig, TrainConfig
 
 PROFILE, PREDICTOR, BASELINE, FOUND = "profile.sqlite", "predictor.json", "baseline", "found"
 REPORT = "demo.json"
+FIT_PICTURE, PICTURE = "predicted_measured.png", "architectures.png"
 PROFILE_PLAN = Plan(min_rounds=20, max_rounds=60, target_error=0.005, budget_s=90)
 NETWORKS = 16
 SEARCH = {"warmup_epochs": 6, "epochs": 14, "looks": 64}
@@ -83,6 +86,7 @@ def run_demo(demo: Demo) -> None:
 def _run(demo: Demo) -> None:
     started = time.monotonic()
     terminal = demo.terminal
+    _check_folder(demo)
     space, data = prepare("tiny", demo.source, resolution=demo.resolution, width=None, limit=demo.limit, seed=demo.seed)
     images = len(data.train) + len(data.validation) + len(data.test)
     terminal.say(
@@ -116,6 +120,15 @@ def _run(demo: Demo) -> None:
     terminal.result(report)
 
 
+def _check_folder(demo: Demo) -> None:
+    """Raises OutputError where the folder holds what the demo must not replace, or cannot be written."""
+    check_run_folder(demo.folder, (), demo.source, (BASELINE, FOUND))
+    own: dict[str, Kind] = {
+        PROFILE: "profile", PREDICTOR: "predictor", REPORT: "demo", FIT_PICTURE: "picture", PICTURE: "picture",
+    }  # fmt: skip
+    check_outputs([Output("--output", demo.folder / name, kind) for name, kind in own.items()], [demo.source])
+
+
 def _profile(demo: Demo, space: SearchSpace) -> dict[str, object]:
     with LocalDevice() as device:
         demo.terminal.step(f"1  Profile every block of space {space.name} on {device.setup}")
@@ -134,7 +147,8 @@ def _fit(demo: Demo) -> fitting.Fit:
             demo.folder / PROFILE, demo.folder / PREDICTOR, seed=demo.seed, splits=("configuration", "network")
         )
     fitting.print_fit(fitted, demo.terminal)
-    plot_validation(fitted.validation, demo.folder / "predicted_measured.png")
+    with writing(demo.folder / FIT_PICTURE) as part:
+        plot_validation(fitted.validation, part)
     return fitted
 
 
@@ -237,8 +251,8 @@ def _report(
         )
         for name, t in trained.items()
     ]
-    draw_architectures(pictures, demo.folder / "architectures.png")
-    demo.terminal.say(f"  Pictures: {demo.folder}/architectures.png, predicted_measured.png, {FOUND}/search.png")
+    draw_architectures(pictures, demo.folder / PICTURE)
+    demo.terminal.say(f"  Pictures: {demo.folder / PICTURE}, {FIT_PICTURE}, {FOUND}/search.png")
 
 
 def commands(demo: Demo, classes: int, target_ms: float) -> list[list[str]]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archspace.errors import FormatError
+from archspace.files import write_whole
 from netlathe.run import NETWORK, NETWORK_INT8, NETWORK_ONNX
 
 if TYPE_CHECKING:
@@ -85,10 +86,7 @@ def export(
         if dtype == "int8":
             raise FormatError(f"{path}: only .tflite files are written in int8; write .tflite, or float32")
         content = write_onnx(network.graph, weights)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    write_whole(path, content)
 
 
 def export_all(

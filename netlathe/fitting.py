@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archspace.errors import RecordError
+from archspace.errors import RecordError, paragraph
 from archspace.records import LatencyRecord
 from archspace.tables import read_records
 from netlathe.console import METRIC_COLUMNS, Terminal, metric_cells, percent
@@ -22,6 +22,8 @@ NOISY = 0.05
 """Noise floor from which on the measurements themselves are in doubt."""
 HONEST = 0.85, 0.95
 """Shares of measurements that a 90 % interval may hold before a warning is due."""
+MOST_SETUPS = 20
+"""How many a message lists."""
 _HELD_OUT = {
     "configuration": "blocks, by configuration",
     "random": "blocks, at random",
@@ -32,6 +34,12 @@ _HELD_OUT = {
 }
 _TIMED_INSIDE = "kernels were timed inside the networks, so none is held out, and errors on networks are unknown"
 _EXTRAPOLATIONS = ("kernel", "stage", "larger")
+
+
+class SeveralSetupsError(RecordError):
+    """A file of several setups, of which the message lists one a line."""
+
+    is_paragraph = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,6 @@ def fit(
         validation = cross_validate(chosen, residual=kind, prior=prior, splits=held_out, seed=seed)
     if times and times.of_networks:
         validation = replace(validation, impossible={**validation.impossible, "network": _TIMED_INSIDE})
-    output.parent.mkdir(parents=True, exist_ok=True)
     model.save(output)
     return Fit(model, chosen, validation, times)
 
@@ -127,7 +134,7 @@ def records_of_one_setup(path: Path, setup_key: str, latency_column: str = "late
         keys = ", ".join(sorted({record.setup.key for record in records}))
         raise RecordError(f"{path}: no setup's key begins with {setup_key!r}; there are {keys}")
     if len({record.setup for record in chosen}) > 1:
-        raise RecordError(f"{path}: choose one of its setups with --setup:\n{_setups(chosen)}")
+        raise SeveralSetupsError(f"{paragraph(str(path))}: choose one of its setups with --setup:\n{_setups(chosen)}")
     return chosen
 
 
@@ -139,7 +146,8 @@ def _setups(records: Sequence[LatencyRecord]) -> str:
     for setup in setups:
         others = [f"{name} {value}" for name, value in setup.details if first.get(name) != value]
         lines.append(f"  {setup.key[:8]}  {setup}" + (f" ({', '.join(others)})" if others else ""))
-    return "\n".join(lines)
+    more = f"\n  and {len(lines) - MOST_SETUPS} more" if len(lines) > MOST_SETUPS else ""
+    return "\n".join(paragraph(line) for line in lines[:MOST_SETUPS]) + more
 
 
 def print_fit(fitted: Fit, terminal: Terminal) -> None:
@@ -211,6 +219,12 @@ def fit_warnings(fitted: Fit) -> list[str]:
         warnings.append(
             "no whole networks were measured, so a network is taken as the plain sum of its blocks, which may be off "
             "by 10 % and more: profile with --networks 12"
+        )
+    if missing := [record for record in fitted.records if record.measurement is None]:
+        first = missing[0]
+        warnings.append(
+            f"{len(missing)} of {len(fitted.records)} records hold no latency and were left out, the first of them "
+            f"{first.name} ({first.message or first.status}): measure them again, or correct the table"
         )
     if validation.unsteady:
         warnings.append(

@@ -111,7 +111,6 @@ def table_json(table: HardwareTable, models: Mapping[str, LatencyPredictor]) -> 
 
 def write_table(table: HardwareTable, path: Path) -> None:
     """CSV: a line per network, a column of milliseconds per device."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     devices = list(next(iter(table.values())))
     rows = [[name, *(p.latency_ms for p in prices.values())] for name, prices in table.items()]
     write_csv(path, ["network", *devices], rows)

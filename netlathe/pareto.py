@@ -100,7 +100,6 @@ def write_points(points: Sequence[Point], setup: str, folder: Path) -> None:
     """pareto.json and pareto.png."""
     from netlathe.pictures import draw_pareto
 
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CURVE, "pareto", SCHEMA_VERSION, points_json(points, setup))
     draw_pareto(points, setup, folder / PICTURE)
 

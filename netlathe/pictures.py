@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Skip
+from archspace.files import writing
 from archspace.spaces import Architecture
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 _COLORS = {3: "#8ecae6", 5: "#219ebc", 7: "#fb8500"}
 _OTHER = "#adb5bd"
 _FIXED = "#6c757d"
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """As PNG, whole or not at all."""
+    with writing(path) as part:
+        figure.savefig(part, dpi=130, format="png")
 
 
 def draw_architectures(architectures: Sequence[tuple[str, Architecture, Sequence[float]]], path: Path) -> None:
@@ -46,7 +53,7 @@ def draw_architectures(architectures: Sequence[tuple[str, Architecture, Sequence
     handles = [Patch(color=color, label=f"{k}×{k} MBConv") for k, color in _COLORS.items()]
     handles += [Patch(color=_OTHER, label="skip"), Patch(color=_FIXED, label="fixed")]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
-    figure.savefig(path, dpi=130)
+    _save(figure, path)
 
 
 def _color(block: Block) -> str:
@@ -103,7 +110,7 @@ def draw_search(
         _mark_phases(axis, history)
         axis.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
+    _save(figure, path)
 
 
 def _mark_phases(axis: Axes, history: Sequence[EpochRow]) -> None:
@@ -151,7 +158,7 @@ def draw_pareto(points: Sequence[Point], setup: str, path: Path) -> None:
     axis.margins(x=0.15, y=0.15)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
+    _save(figure, path)
 
 
 def draw_judged(judged: Sequence[tuple[str, float, float]], target_ms: float, path: Path) -> None:
@@ -171,4 +178,4 @@ def draw_judged(judged: Sequence[tuple[str, float, float]], target_ms: float, pa
     axis.set(xlim=(low, high), ylim=(low, high), xlabel="predicted, ms", ylabel="measured, ms", aspect="equal")
     axis.legend(frameon=False, fontsize=9, loc="upper left")
     axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
+    _save(figure, path)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from netlathe.console import Terminal
-from netlathe.options import Classes, Device, Json, Resolution, Seed, Space, Width
+from netlathe.options import Classes, Device, Force, Json, Resolution, Seed, Space, Width
 
 NETWORKS = 12
 QUICK_BLOCKS, QUICK_NETWORKS = 10, 3
@@ -45,7 +46,11 @@ def profile(
         int, typer.Option(min=0, help="Android's thermal status up to which a round on a phone counts.")
     ] = 0,
     op_profile: Annotated[bool, typer.Option("--op-profile", help="Also time each kernel (phones).")] = False,
-    export: Annotated[Path | None, typer.Option(help="Also write the records as .csv or .parquet.")] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Also write the records as .csv or .parquet; an earlier table of records is replaced."),
+    ] = None,
+    force: Force = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and stop.")] = False,
     resolution: Resolution = None,
     width: Width = None,
@@ -60,6 +65,8 @@ def profile(
     from netlathe.profiling import Job, profile_space
     from profiler.devices import DeviceOptions
 
+    if not dry_run:
+        _check_files(output, export, [space, *([benchmark_binary] if benchmark_binary else ())], force=force)
     chosen = load_space(space, resolution=resolution, width=width, classes=classes)
     options = DeviceOptions(
         threads=threads, batch=batch, cores=cores, dtype=dtype, delegate=delegate, xnnpack=xnnpack,
@@ -75,3 +82,19 @@ def profile(
     complete = profile_space(job, devices, options, dry_run=dry_run, table=export, terminal=terminal)
     if not complete or terminal.undone:
         raise typer.Exit(1)
+
+
+def _check_files(output: Path, export: Path | None, inputs: Sequence[str | Path], *, force: bool) -> None:
+    """A profile is continued, never replaced; only the table that it is exported to may be."""
+    from archspace.tables import TABLE_ENDINGS, check_table_path
+    from netlathe.outputs import Output, OutputError, check_outputs
+
+    if output.suffix in TABLE_ENDINGS:
+        raise OutputError(
+            f"--output {output}: a profile is no {output.suffix}; call it .sqlite, and write the table with --export"
+        )
+    profile = Output("--output", output, "profile")
+    check_outputs([profile], inputs)
+    if export:
+        check_table_path(export)
+        check_outputs([profile, Output("--export", export, "records")], inputs, force=force)

@@ -63,7 +63,6 @@ def profile_space(
         raise NetlatheError(f"--device: {', '.join(devices)} names a device twice")
     if table:
         check_table_path(table)
-        table.parent.mkdir(parents=True, exist_ok=True)
     if not dry_run:
         ProfileFile(job.output, create=True).close()  # what cannot be written is noticed before a phone is touched
     with ExitStack() as stack:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from archspace.errors import FormatError
+from archspace.files import check_plain, write_whole, writing
 from archspace.jsonfile import read_json, write_json
+from archspace.packed import NPZ_DAMAGE, check_zip
 from archspace.spaces import Architecture
 
 if TYPE_CHECKING:
@@ -35,9 +37,8 @@ def save_network(folder: Path, architecture: Architecture, network: TorchGraph) 
     """architecture.json and weights.npz (plain arrays by the names of torch's state_dict)."""
     architecture.save(folder / ARCHITECTURE)
     arrays = {name: value.numpy() for name, value in network.state_dict().items()}
-    part = folder / f".{WEIGHTS}.part.npz"
-    np.savez(part, **arrays)
-    part.replace(folder / WEIGHTS)
+    with writing(folder / WEIGHTS) as part:
+        np.savez(part, **arrays)
 
 
 def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
@@ -52,12 +53,14 @@ def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
     architecture = Architecture.load(folder / ARCHITECTURE)
     path = folder / WEIGHTS
     try:
+        check_plain(path)
+        check_zip(path, stored=True)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             state = {name: torch.from_numpy(file[name]) for name in file.files}
         network = TorchGraph(architecture.graph())
         network.load_state_dict(state)
-    except (OSError, EOFError, TypeError, ValueError, BadZipFile, RuntimeError) as error:
-        reason = (str(error) or repr(error)).splitlines()[0]
+    except NPZ_DAMAGE as error:
+        reason = f"{(str(error) or repr(error)).splitlines()[0]:.200}"
         raise FormatError(
             f"{path}: not the weights of {architecture.name} ({reason}); search or train again"
         ) from error
@@ -108,7 +111,8 @@ def find_runs(folder: Path) -> list[Path]:
     """The finished runs in a folder: itself, or those right below it, by name. Raises FormatError for none."""
     if (folder / REPORT).is_file():
         return [folder]
-    below = sorted(path.parent for path in folder.glob(f"*/{REPORT}")) if folder.is_dir() else []
+    found = sorted(path.parent for path in folder.glob(f"*/{REPORT}")) if folder.is_dir() else []
+    below = [run for run in found if not run.name.startswith(".")]
     if not below:
         raise FormatError(
             f"{folder}: neither this folder nor one right below it holds a finished run (with a {REPORT}); "
@@ -119,9 +123,6 @@ def find_runs(folder: Path) -> list[Path]:
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Whole or not at all, as all files of a run."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(columns)
-        writer.writerows(rows)
-    part.replace(path)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([columns, *rows])
+    write_whole(path, text.getvalue())

@@ -126,8 +126,9 @@ def search(
     from netlathe.job import Job, prepare
     from netlathe.judging import DeviceAtHand
     from netlathe.logs import check_tensorboard
+    from netlathe.outputs import check_run_folder
     from netlathe.phones import choose_phone
-    from netlathe.targets import check_names, load_goal, parse_milliseconds
+    from netlathe.targets import check_names, files_of_goal, folder_name, load_goal, parse_milliseconds
     from search import Compute, SearchConfig, TrainConfig
 
     terminal = Terminal(as_json=as_json)
@@ -135,6 +136,9 @@ def search(
     if tensorboard:
         check_tensorboard()
     several = parse_milliseconds(targets) if targets else []
+    inputs = [space, *files_of_goal(predictor, target or (), limit or ())]
+    inputs += [str(one) for one in (profile_file, benchmark_binary) if one]
+    check_run_folder(output, inputs, data, [folder_name(ms) for ms in several])
     goal = load_goal(predictor, max(several) if several else target_ms, target or (), limit or ())
     compute = Compute(compute_device, precision, compile_, workers)
     device = choose_phone(device, terminal) if device else None

@@ -15,6 +15,10 @@ Between = Callable[[], None]
 """To be called between steps."""
 
 
+ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""What ends a program from outside; Windows has no SIGHUP."""
+
+
 class _Stop:
     """Whether the user asked to stop."""
 
@@ -43,7 +47,7 @@ def stopping(checkpointer: Checkpointer | None) -> Iterator[Between]:
         yield lambda: None
         return
     stop = _Stop(checkpointer)
-    handled = [s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if _interrupts(s)]
+    handled = [s for s in (signal.SIGINT, *ENDINGS) if _interrupts(s)]
     for number in handled:
         signal.signal(number, stop.ask)
     try:

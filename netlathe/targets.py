@@ -172,6 +172,12 @@ def load_goal(predictor: str | None, target_ms: float | None, targets: Sequence[
     return Goal(loaded, tuple(_limit(name, value) for name, value in values.items()), memory)
 
 
+def files_of_goal(predictor: str | None, targets: Sequence[str], limits: Sequence[str]) -> list[str]:
+    """The files that load_goal would read, and names that are none."""
+    named = [one.rpartition("=")[0] for one in (*targets, *limits)]
+    return [*([predictor] if predictor else ()), *named, *(one.rpartition(":")[0] for one in named if ":" in one)]
+
+
 def _names(files: Sequence[str]) -> list[str]:
     """What to call predictors: their files' names without ending, with as many folders as tell them apart."""
     parts = [(*Path(file).parent.parts, Path(file).stem) for file in files]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from profiler.errors import ProfilerError
 
@@ -15,45 +15,22 @@ from profiler.errors import ProfilerError
 def exclusive(path: Path, name: str, refusal: str) -> Iterator[None]:
     """Keeps others who ask for the same path and name out meanwhile.
 
-    The lock is a flock on `<path>.<name>.lock`: the system releases it even after kill -9, so it is never stale. Raises
+    The lock is the system's on `<path>.<name>.lock`, which releases it even after kill -9, so it is never stale. Raises
     ProfilerError with the words of `refusal` when another process holds it, or where files cannot be locked.
     """
     side = path.with_name(f"{path.name}.{name}.lock")
-    handle = _open(side)
+    lock = FileLock(side, timeout=0)
     try:
-        _acquire(handle, side, refusal)
-        # Whoever held it before may have removed the file in between: then this is a lock on nothing.
-        while not _is_at(handle, side):
-            os.close(handle)
-            handle = _open(side)
-            _acquire(handle, side, refusal)
-        try:
-            yield
-        finally:
-            side.unlink(missing_ok=True)
-    finally:
-        os.close(handle)
-
-
-def _open(side: Path) -> int:
-    try:
-        return os.open(side, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise ProfilerError(f"{side}: the lock file cannot be made ({error}); is the folder writable?") from error
-
-
-def _is_at(handle: int, side: Path) -> bool:
-    try:
-        there = side.stat()
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(os.fstat(handle), there)
-
-
-def _acquire(handle: int, side: Path, refusal: str) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        lock.acquire()
+    except Timeout:
         raise ProfilerError(refusal) from None
-    except OSError as error:
-        raise ProfilerError(f"{side}: cannot be locked ({error}); keep it on a local disk") from error
+    except (OSError, NotImplementedError) as error:
+        raise ProfilerError(
+            f"{side}: cannot be locked ({error}); is the folder writable, and on a local disk?"
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # where an open file cannot be removed, the lock does it; who waits for it looks again
+            side.unlink()
+        lock.release()

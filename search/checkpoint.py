@@ -11,7 +11,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from archspace.errors import FormatError
+from archspace.files import check_plain, sweep, writing
 from search.errors import TrainingError
 
 SCHEMA_VERSION = 1
@@ -50,20 +50,12 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], run: Mapping[str, Any]
         "state": _packed(dict(state), "state", arrays),
     }
     text = json.dumps(header, allow_nan=False).encode()
-    part = _part(path)
+    members: dict[str, Any] = {str(index): array for index, array in enumerate(arrays)}
+    members[_HEADER] = np.frombuffer(text, np.uint8)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            members: dict[str, Any] = {str(index): array for index, array in enumerate(arrays)}
-            members[_HEADER] = np.frombuffer(text, np.uint8)
+        with writing(path, durable=True) as part, part.open("wb") as stream:
             np.savez(stream, **members)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-        _sync_folder(path.parent)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise TrainingError(
             f"{path}: the checkpoint cannot be written ({error}); make room, or choose another folder"
         ) from error
@@ -74,6 +66,7 @@ def load_checkpoint(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     than this netlathe, or of a run other than `run` (it names the settings that differ)."""
     here = _plain(run)
     try:
+        check_plain(path)
         with path.open("rb") as stream, ZipFile(stream) as file:
             sizes = {info.filename: info.file_size for info in file.infolist()}
             stored = all(info.compress_type == ZIP_STORED for info in file.infolist())
@@ -148,26 +141,15 @@ class Checkpointer:
             raise FormatError(f"{self.path}: does not fit this run ({reason}); remove it to start anew") from error
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state, None when there is no file. Raises FormatError as `load_checkpoint` does."""
+        """The saved state, None when there is no file. Raises FormatError as `load_checkpoint` does. Removes what an
+        interrupted save left."""
+        sweep(self.path)
         return load_checkpoint(self.path, self.run) if self.path.exists() else None
 
     def forget(self) -> None:
         """Removes the file, and what an interrupted save left."""
         self.path.unlink(missing_ok=True)
-        _part(self.path).unlink(missing_ok=True)
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sweep(self.path)
 
 
 def _packed(value: Any, where: str, arrays: list[_Array]) -> Any:

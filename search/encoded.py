@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+import warnings
+import zlib
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +20,13 @@ from search.errors import DataError
 from search.images import ImageSplit, Pixels, augment
 
 # What PIL raises on damaged files, depending on the format. Its "cannot identify" is an OSError.
-_UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+_UNREADABLE = (
+    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError,
+    struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
+warnings.simplefilter("error", Image.DecompressionBombWarning)  # from 90 million pixels on, PIL only warns otherwise
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
+"""What is decoded, whatever a file is called: PIL knows formats that start programs."""
 
 # A crop for training takes at least this share of the image. The crop is that of Inception (arXiv:1409.4842: area
 # uniform from 8 % up, aspect ratio from 3/4 to 4/3); small networks do better without its smallest crops
@@ -96,7 +104,7 @@ class EncodedSplit(ImageSplit):
         for row in self.rows[index].tolist():
             name = self.source.name(row)
             try:
-                with Image.open(self.source.open(row)) as image:
+                with Image.open(self.source.open(row), formats=_FORMATS) as image:
                     _check_depth(image, name)
             except _UNREADABLE as error:
                 raise _unreadable(name, error) from error
@@ -121,7 +129,7 @@ class EncodedSplit(ImageSplit):
     def _picture(self, row: int, draws: list[float] | None) -> tuple[Image.Image, bool]:
         name, (height, width) = self.source.name(row), self.size
         try:
-            with Image.open(self.source.open(row)) as image:
+            with Image.open(self.source.open(row), formats=_FORMATS) as image:
                 _check_depth(image, name)
                 picture = image.convert("RGB" if self.channels == 3 else "L")
             larger = picture.width > width and picture.height > height
@@ -154,4 +162,4 @@ def _check_depth(image: Image.Image, name: str) -> None:
 
 
 def _unreadable(name: str, error: Exception) -> DataError:
-    return DataError(f"{name}: not a readable image ({error}); remove or replace it")
+    return DataError(f"{name}: not a readable image ({error!s:.200}); remove or replace it")

@@ -20,6 +20,8 @@ class SearchError(NetlatheError):
 class DataError(SearchError):
     """Images that cannot be read, split or shaped."""
 
+    is_paragraph = True
+
 
 class TargetError(SearchError):
     """A latency target that no network of the space meets, or a latency table with holes."""

@@ -6,7 +6,6 @@ import math
 import multiprocessing
 import os
 import sys
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from archspace.files import odd_kind
+from archspace.packed import NPZ_DAMAGE, check_zip
+from archspace.parquet import PARQUET_DAMAGE, check_parquet
 from search.encoded import Cells, EncodedSplit, Files
 from search.errors import DataError
 from search.images import ImageData, ImageSplit, MemorySplit, Pixels, make_data
@@ -61,6 +63,8 @@ def load_images(
     path = Path(source)
     if path.is_dir():
         classes, splits = _from_folder(path, size, channels)
+    elif path.exists() and not path.is_file():
+        raise DataError(f"{source}: is {odd_kind(path)}; give a folder of images, an .npz, a .parquet, or 'digits'")
     elif not path.is_file():
         raise DataError(f"{source}: no such file or folder; give a folder of images, an .npz, a .parquet, or 'digits'")
     elif path.suffix == ".npz":
@@ -108,7 +112,8 @@ def _workers(split: ImageSplit) -> int:
     """As many processes as there are cores, where starting them is safe and worth it."""
     if sys.platform != "linux" or len(split) < _WORTH_WORKERS or multiprocessing.current_process().daemon:
         return 0
-    return min(16, len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, cores)
 
 
 def _digits(size: Pixels, channels: int, seed: int, limit: int | None) -> ImageData:
@@ -130,9 +135,7 @@ def _test_from_validation(splits: dict[str, ImageSplit]) -> dict[str, ImageSplit
 
 
 def _from_folder(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
-    folders = {_SPLIT_NAMES[p.name.lower()]: p for p in _subfolders(path) if p.name.lower() in _SPLIT_NAMES}
-    if not folders:
-        folders = {"train": path}
+    folders = _split_folders(path)
     if "train" not in folders:
         names = ", ".join(sorted(p.name for p in folders.values()))
         raise DataError(f"{path}: has {names}/ but no train/; add the training images")
@@ -154,27 +157,48 @@ def _from_folder(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ..
     return classes, splits
 
 
+def _split_folders(path: Path) -> dict[str, Path]:
+    """By split; a folder without any is the training split itself."""
+    folders = {_SPLIT_NAMES[p.name.lower()]: p for p in _subfolders(path) if p.name.lower() in _SPLIT_NAMES}
+    return folders or {"train": path}
+
+
+def folders_of_classes(path: Path) -> list[Path]:
+    """The folders in which each folder is a class, where images come from this one."""
+    return list(_split_folders(path).values())
+
+
 def _subfolders(path: Path) -> list[Path]:
     return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _image_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    """Raises DataError for one that is a named pipe or the like, which would be waited for."""
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
+    for path in found:
+        if path.exists() and (kind := odd_kind(path)):
+            raise DataError(f"{path}: is {kind}, and no image; remove it")
+    return found
 
 
 def _from_npz(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
-    pairs = {"train": (("x_train", "y_train"), ("x", "y"), ("images", "labels")), "test": (("x_test", "y_test"),)}
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            found = {
-                split: (file[x], file[y])
-                for split, names in pairs.items()
-                for x, y in names
-                if x in file.files and y in file.files
-            }
-            names = ", ".join(file.files)
-    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read as an .npz of plain arrays ({error})") from error
+        check_zip(path)
+        return _read_npz(path, size, channels)
+    except NPZ_DAMAGE as error:
+        raise DataError(f"{path}: cannot be read as an .npz of plain arrays ({error!r:.200})") from error
+
+
+def _read_npz(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
+    pairs = {"train": (("x_train", "y_train"), ("x", "y"), ("images", "labels")), "test": (("x_test", "y_test"),)}
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        found = {
+            split: (np.asarray(file[x]), np.asarray(file[y]))
+            for split, names in pairs.items()
+            for x, y in names
+            if x in file.files and y in file.files
+        }
+        names = ", ".join(file.files)
     if "train" not in found:
         raise DataError(f"{path}: holds {names or 'nothing'}; expected x_train and y_train, or x and y")
     values = _classes(np.concatenate([y.ravel() for _, y in found.values()]), path)
@@ -186,22 +210,27 @@ def _from_npz(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...],
 
 
 def _from_parquet(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
+    try:
+        return _read_parquet(path, size, channels)
+    except PARQUET_DAMAGE as error:
+        raise DataError(f"{path}: cannot be read as Parquet ({error!r:.200})") from error
+
+
+def _read_parquet(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ...], dict[str, ImageSplit]]:
     import pyarrow.parquet
 
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            columns = file.schema_arrow.names
-            image_column = next((c for c in columns if _holds_bytes(file.schema_arrow.field(c).type)), None)
-            label_column = next((c for c in _LABEL_COLUMNS if c in columns), None)
-            if image_column is None or label_column is None:
-                raise DataError(
-                    f"{path}: needs a column of encoded images (bytes) and one of labels "
-                    f"({', '.join(_LABEL_COLUMNS)}); it has {', '.join(columns) or 'no columns'}"
-                )
-            wanted = [c for c in (image_column, label_column, "split") if c in columns]
-            table = file.read(wanted)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({error})") from error
+    with pyarrow.parquet.ParquetFile(path) as file:
+        columns = file.schema_arrow.names
+        image_column = next((c for c in columns if _holds_bytes(file.schema_arrow.field(c).type)), None)
+        label_column = next((c for c in _LABEL_COLUMNS if c in columns), None)
+        if image_column is None or label_column is None:
+            raise DataError(
+                f"{path}: needs a column of encoded images (bytes) and one of labels "
+                f"({', '.join(_LABEL_COLUMNS)}); it has {', '.join(columns) or 'no columns'}"
+            )
+        wanted = [c for c in (image_column, label_column, "split") if c in columns]
+        check_parquet(file, path.stat().st_size)
+        table = file.read(wanted)
     labels = table.column(label_column).to_pandas().to_numpy()
     values = _classes(labels, path)
     classes = _encode(labels, values, len(table), str(path))

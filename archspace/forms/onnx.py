@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
 from archspace.errors import FormatError
+from archspace.forms.onnx_limits import check_messages
 from archspace.forms.onnx_lowering import lower
 from archspace.forms.onnx_structure import read_structure
 from archspace.forms.structure import EMBEDDED_KEY, embedded_graph, read_source
@@ -47,6 +48,7 @@ def read_onnx(data: bytes | Path) -> Graph:
 
 
 def _read(content: bytes) -> Graph:
+    check_messages(content)
     try:
         model = ModelProto.FromString(content)
     except DecodeError as error:

@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, numpy_helper
 from archspace.errors import FormatError, GraphError
 from archspace.forms.onnx_values import DOMAINS, Reader, attributes_of
 from archspace.forms.structure import Borders, is_symmetric, same_borders
-from archspace.graph import Graph
+from archspace.graph import MOST_NODES, Graph
 from archspace.ops import (
     Activation,
     ActivationKind,
@@ -39,19 +39,22 @@ def read_structure(model: ModelProto) -> Graph:
     A flattened image counts as flattened in NHWC order: which value goes where is the weights' affair, which a graph
     does not have. Raises FormatError naming the node that netlathe has no op for or that does not hold together.
     """
+    if len(model.graph.node) > MOST_NODES:
+        raise FormatError(f"the file has {len(model.graph.node)} nodes, more than the {MOST_NODES} that netlathe takes")
     reader = Reader(model)
     for index, node in enumerate(model.graph.node):
         try:
             _read(reader, node)
         except (FormatError, GraphError) as error:
             raise FormatError(f"{_title(index, node)}: {error}") from error
-        except (ValueError, IndexError, KeyError, TypeError) as error:
-            raise FormatError(f"{_title(index, node)} is malformed: {error!r}") from error
+        except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
+            raise FormatError(f"{_title(index, node)} is malformed: {error!r:.200}") from error
     return reader.finish()
 
 
 def _title(index: int, node: NodeProto) -> str:
-    return f"node {index} ({node.domain and f'{node.domain}::'}{node.op_type} {node.name!r})"
+    kind = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+    return f"node {index} ({kind:.60} {node.name!r:.80})"
 
 
 def _read(reader: Reader, node: NodeProto) -> None:
@@ -173,7 +176,7 @@ def _gate(reader: Reader, node: NodeProto) -> None:
     """A (hard) sigmoid, or the (hard) swish that its product with its own input makes."""
     hard = node.op_type == "HardSigmoid"
     alpha, beta = (attributes_of(node).get(name, default) for name, default in (("alpha", 0.2), ("beta", 0.5)))
-    if hard and (abs(alpha - 1 / 6) > 1e-4 or beta != 0.5):
+    if hard and not (abs(alpha - 1 / 6) <= 1e-4 and beta == 0.5):  # so that a NaN is refused
         raise FormatError(f"its slope is {alpha} and its offset {beta}; only 1/6 and 0.5 can be read")
     operands = {node.input[0], node.output[0]}
     product = reader.absorb_user(node.output[0], "Mul", lambda mul: {*mul.input} == operands)
@@ -266,6 +269,8 @@ def _cast(reader: Reader, node: NodeProto) -> None:
 
 def _constant(reader: Reader, node: NodeProto) -> None:
     ((kind, value),) = attributes_of(node).items()
+    if kind == "sparse_value":
+        raise FormatError("it is a sparse constant, which cannot be read")
     tensor = value if kind == "value" else numpy_helper.from_array(np.array(value))
     reader.define(node.output[0], tensor)
 

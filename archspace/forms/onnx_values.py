@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from archspace.ops import Activation, ActivationKind, Op, Shape
 DOMAINS = ("", "ai.onnx")
 """The names of ONNX's own set of ops."""
 
+_MOST_SETTINGS = 64
+"""Numbers that steer one op."""
 _NOT_NEGATIVE = (
     ActivationKind.RELU, ActivationKind.RELU6, ActivationKind.SIGMOID, ActivationKind.HARD_SIGMOID,
 )  # fmt: skip
@@ -32,7 +35,9 @@ class Reader:
         for node in graph.node:
             for name in node.input:
                 self._users.setdefault(name, []).append(node)
-        self._done: list[NodeProto] = []  # nodes that became part of an earlier one
+        self._done: dict[
+            int, NodeProto
+        ] = {}  # by id: nodes that became part of an earlier one, kept so that it is theirs
         self._names = NodeNames()
         inputs = [value for value in graph.input if value.name not in self._constants]
         self._builder = GraphBuilder(*map(_input_shape, inputs))
@@ -40,7 +45,7 @@ class Reader:
 
     def is_done(self, node: NodeProto) -> bool:
         """Whether the node has become part of an earlier one."""
-        return any(node is done for done in self._done)
+        return id(node) in self._done
 
     def finish(self) -> Graph:
         if len(self.outputs) != 1:
@@ -71,7 +76,7 @@ class Reader:
             return attributes_of(node).get(name, default)
         if node.input[position] not in self._constants:
             raise FormatError(f"its {name} must be a constant; fold what computes it (onnxsim, or a fixed-size export)")
-        return numpy_helper.to_array(self._constants[node.input[position]]).tolist()
+        return _values(self._constants[node.input[position]], name)
 
     def define(self, name: str, tensor: TensorProto) -> None:
         self._constants[name] = tensor
@@ -103,7 +108,7 @@ class Reader:
         users = self._users.get(name, [])
         if len(users) != 1 or name in self.outputs or users[0].op_type != kind or not fits(users[0]):
             return None
-        self._done.append(users[0])
+        self._done[id(users[0])] = users[0]
         return users[0]
 
     def never_negative(self, name: str) -> bool:
@@ -111,6 +116,16 @@ class Reader:
         index = self.operand(name) - len(self._builder.inputs)
         op = self._builder.nodes[index].op if index >= 0 else None
         return isinstance(op, Activation) and op.function in _NOT_NEGATIVE
+
+
+def _values(tensor: TensorProto, name: str) -> Any:
+    """Of a small constant within the file. What it says of other files is not followed: it might name any of the user's
+    own."""
+    if tensor.data_location == TensorProto.EXTERNAL:
+        raise FormatError(f"its {name} lies in another file; save the model with its constants inside")
+    if math.prod(tensor.dims) > _MOST_SETTINGS or len(tensor.dims) > 2:
+        raise FormatError(f"its {name} is a constant of shape {tuple(tensor.dims)!s:.60}, and no list of a few numbers")
+    return numpy_helper.to_array(tensor).tolist()
 
 
 def _input_shape(value: Any) -> Shape:
@@ -121,7 +136,9 @@ def _input_shape(value: Any) -> Shape:
         raise FormatError(f"input {value.name!r} is not float32; only float32 models can be read so far")
     if not sizes or min(sizes) < 1:
         found = [dim.dim_param or dim.dim_value or "?" for dim in kind.shape.dim]
-        raise FormatError(f"input {value.name!r} has the dynamic shape {found}; export the model with a fixed size")
+        raise FormatError(
+            f"input {value.name!r:.80} has the dynamic shape {found[:8]}; export the model with a fixed size"
+        )
     return (sizes[0], *sizes[2:], sizes[1]) if len(sizes) == 4 else tuple(sizes)
 
 

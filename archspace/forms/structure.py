@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from archspace.errors import FormatError, GraphError
+from archspace.files import read_whole
 from archspace.graph import Graph, Node
 from archspace.ops import (
     Activation,
@@ -31,6 +32,16 @@ EMBEDDED_KEY = "netlathe_graph"
 """The metadata entry under which netlathe's own files carry their graph."""
 
 _EMBEDDED_VERSION = 1
+_MOST_EMBEDDED = 1 << 24
+"""Characters of an embedded graph; the largest have a million."""
+_LONGEST_NAME = 200
+_MOST_BYTES = (1 << 31) - 1
+"""Of a model's file: both formats end there."""
+_DAMAGE = (
+    ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError, MemoryError, AssertionError,
+    GraphError,
+)  # fmt: skip
+"""What making sense of any content may raise."""
 _CLAMPS = (ActivationKind.RELU, ActivationKind.RELU6)
 _LAYERS = (Conv2d, FullyConnected)
 _CLAMPING_OPS = (*_LAYERS, Add, Mul)
@@ -107,10 +118,13 @@ def embed(graph: Graph) -> str:
 
 def embedded_graph(text: str | bytes) -> Graph | None:
     """The graph in that text; None where it cannot be read (edited by another tool, or newer)."""
+    if len(text) > _MOST_EMBEDDED:
+        return None
     try:
         data = json.loads(text)
         return Graph.from_json(data) if data["version"] == _EMBEDDED_VERSION else None
-    except (ValueError, KeyError, TypeError, RecursionError, GraphError):  # ValueError: no JSON, or no UTF-8
+    # ValueError: no JSON, or no UTF-8.
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, GraphError):
         return None
 
 
@@ -119,13 +133,15 @@ class NodeNames:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._counts: dict[str, int] = {}
 
     def take(self, wanted: str, fallback: str) -> str:
-        base = wanted.replace(".", "_").strip("/ ") or fallback
-        name, count = base, 1
+        base = wanted[:_LONGEST_NAME].replace(".", "_").strip("/ ") or fallback
+        name, count = base, self._counts.get(base, 1)
         while name in self._taken:
             count += 1
             name = f"{base}_{count}"
+        self._counts[base] = count
         self._taken.add(name)
         return name
 
@@ -139,12 +155,22 @@ def finish_foreign(inputs: tuple[tuple[int, ...], ...], nodes: list[Node]) -> Gr
 
 
 def read_source(data: bytes | Path, parse: Callable[[bytes], Graph]) -> Graph:
-    """The graph that `parse` finds in those bytes, or in that file; errors then begin with its path."""
+    """The graph that `parse` finds in those bytes, or in that file; errors then begin with its path. Raises FormatError
+    for anything that is amiss with them."""
     if isinstance(data, bytes):
-        return parse(data)
+        return _parsed(data, parse)
     try:
-        return parse(data.read_bytes())
+        content = read_whole(data, _MOST_BYTES)
     except OSError as error:
         raise FormatError(f"cannot read {data}: {error.strerror}") from error
+    try:
+        return _parsed(content, parse)
     except FormatError as error:
         raise FormatError(f"{data}: {error}") from error
+
+
+def _parsed(content: bytes, parse: Callable[[bytes], Graph]) -> Graph:
+    try:
+        return parse(content)
+    except _DAMAGE as error:
+        raise FormatError(f"the file does not hold together ({error!r:.200}); write or fetch it again") from error

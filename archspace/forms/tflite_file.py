@@ -46,7 +46,12 @@ _IDENTIFIER = b"TFL3"
 _BUFFER_ALIGNMENT = 16  # bytes; the schema demands it of Buffer.data, the library's Python code ignores it
 _MAX_CONSTANTS = 2**31 - 2**24  # bytes; offsets in the file are 31 bits wide, and other things need room too
 _SIGNATURE = "serving_default"
-_CORRUPT = (struct.error, IndexError, ValueError, TypeError, KeyError, OverflowError, AttributeError, MemoryError)
+_CORRUPT = (struct.error, LookupError, ValueError, TypeError, ArithmeticError, AttributeError, MemoryError)
+_TABLE_ITEMS = 16
+"""What a table counts for: it takes more memory than an entry of a vector."""
+_MOST_ITEMS = 4_000_000
+"""Entries of all vectors and characters of all names that are read of one file: what stands in it once may be pointed
+to any number of times."""
 
 
 def _names(enumeration: type) -> dict[int, str]:
@@ -206,86 +211,103 @@ def unpack(data: bytes) -> Model:
     if data[4:8] != _IDENTIFIER:
         raise FormatError("not a .tflite file: its identifier TFL3 is missing; check the path and the download")
     try:
-        return _unpack_model(schema.Model.GetRootAs(data, 0))
+        return _Unpacker().model(schema.Model.GetRootAs(data, 0))
     except _CORRUPT as error:
         raise FormatError(f"the .tflite file is truncated or corrupt ({error!r}); write or fetch it again") from error
 
 
-def _unpack_model(root: Any) -> Model:
-    if root.Version() != _VERSION or root.SubgraphsLength() != 1:
-        found = f"version {root.Version()} with {root.SubgraphsLength()} subgraphs"
-        raise FormatError(f"only .tflite files of schema version 3 with one subgraph can be read, got {found}")
-    graph = root.Subgraphs(0)
-    buffers = list(_each(root.BuffersLength, root.Buffers))
-    codes = [_code_name(code) for code in _each(root.OperatorCodesLength, root.OperatorCodes)]
-    tensors = tuple(_unpack_tensor(t, buffers) for t in _each(graph.TensorsLength, graph.Tensors))
-    operators = tuple(_unpack_operator(op, codes) for op in _each(graph.OperatorsLength, graph.Operators))
-    inputs, outputs = _tuple(graph.InputsAsNumpy()), _tuple(graph.OutputsAsNumpy())
-    used = {t for op in operators for t in (*op.inputs, *op.outputs)} | {*inputs, *outputs}
-    if used and not -1 <= min(used) <= max(used) < len(tensors):
-        raise FormatError("the .tflite file is corrupt: an op names a tensor that does not exist")
-    metadata = {m.Name(): m.Buffer() for m in _each(root.MetadataLength, root.Metadata)}
-    contents = {_text(name): bytes(buffers[index].DataAsNumpy()) for name, index in metadata.items()}
-    return Model(tensors, operators, inputs, outputs, contents)
+class _Unpacker:
+    """Reads a file's tables, as long as they ask for no more than _MOST_ITEMS together."""
 
+    def __init__(self) -> None:
+        self._left = _MOST_ITEMS
 
-def _each(length: Callable[[], int], item: Callable[[int], T]) -> Iterator[T]:
-    return (item(index) for index in range(length()))
+    def _spend(self, count: int) -> int:
+        """Raises ValueError where the file asks for more than it can need."""
+        self._left -= count
+        if count < 0 or self._left < 0:
+            raise ValueError("it asks for more than any network needs")
+        return count
 
+    def model(self, root: Any) -> Model:
+        if root.Version() != _VERSION or root.SubgraphsLength() != 1:
+            found = f"version {root.Version()} with {root.SubgraphsLength()} subgraphs"
+            raise FormatError(f"only .tflite files of schema version 3 with one subgraph can be read, got {found}")
+        graph = root.Subgraphs(0)
+        buffers = list(self._each(root.BuffersLength, root.Buffers))
+        codes = [self._code_name(code) for code in self._each(root.OperatorCodesLength, root.OperatorCodes)]
+        tensors = tuple(self._tensor(t, buffers) for t in self._each(graph.TensorsLength, graph.Tensors))
+        operators = tuple(self._operator(op, codes) for op in self._each(graph.OperatorsLength, graph.Operators))
+        inputs, outputs = self._integers(graph.InputsAsNumpy()), self._integers(graph.OutputsAsNumpy())
+        used = {t for op in operators for t in (*op.inputs, *op.outputs)} | {*inputs, *outputs}
+        if used and not -1 <= min(used) <= max(used) < len(tensors):
+            raise FormatError("the .tflite file is corrupt: an op names a tensor that does not exist")
+        return Model(tensors, operators, inputs, outputs, self._metadata(root, buffers))
 
-def _tuple(vector: Any) -> tuple[int, ...]:
-    """An integer vector; an absent one, which flatbuffers reads as the number 0, is empty."""
-    return tuple(vector.tolist()) if isinstance(vector, np.ndarray) else ()
+    def _metadata(self, root: Any, buffers: list[Any]) -> dict[str, bytes]:
+        found = {self._text(m.Name()): m.Buffer() for m in self._each(root.MetadataLength, root.Metadata)}
+        contents = {}
+        for name, index in found.items():
+            self._spend(buffers[index].DataLength() // _TABLE_ITEMS)
+            contents[name] = bytes(buffers[index].DataAsNumpy())
+        return contents
 
+    def _each(self, length: Callable[[], int], item: Callable[[int], T]) -> Iterator[T]:
+        return (item(index) for index in range(self._spend(_TABLE_ITEMS * length()) // _TABLE_ITEMS))
 
-def _text(name: bytes | None) -> str:
-    return (name or b"").decode(errors="replace")
+    def _integers(self, vector: Any) -> tuple[int, ...]:
+        """An integer vector; an absent one, which flatbuffers reads as the number 0, is empty."""
+        return tuple(vector[: self._spend(len(vector))].tolist()) if isinstance(vector, np.ndarray) else ()
 
+    def _text(self, name: bytes | None) -> str:
+        text = name or b""
+        return text[: self._spend(len(text))].decode(errors="replace")
 
-def _code_name(code: Any) -> str:
-    number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())  # files from before 2020 have only the former
-    name = _CODE_NAMES.get(number, f"builtin op {number}")
-    return _text(code.CustomCode()) or name if name == "CUSTOM" else name
+    def _code_name(self, code: Any) -> str:
+        number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())  # files from before 2020 have only the former
+        name = _CODE_NAMES.get(number, f"builtin op {number}")
+        return self._text(code.CustomCode()) or name if name == "CUSTOM" else name
 
+    def _tensor(self, tensor: Any, buffers: list[Any]) -> Tensor:
+        name, dtype = self._text(tensor.Name()), _TYPE_NAMES[tensor.Type()]
+        shape = self._integers(tensor.ShapeAsNumpy())
+        signature = self._integers(tensor.ShapeSignatureAsNumpy()) or shape
+        if min(shape, default=1) < 1 or -1 in signature[1:]:  # an open batch is common: the file's own value counts
+            raise FormatError(
+                f"tensor {name!r:.80} has the dynamic shape {signature[:8]}; convert the model with a fixed size"
+            )
+        buffer = buffers[tensor.Buffer()]
+        raw = buffer.DataAsNumpy() if buffer.DataLength() else None
+        if raw is None and buffer.Size():
+            raise FormatError(
+                f"tensor {name!r:.80} keeps its data outside the flatbuffer; convert it to less than 2 GB"
+            )
+        if raw is not None and dtype in _DTYPES:
+            raw = raw.view(_DTYPES[dtype]).reshape(shape)
+        return Tensor(name, shape, dtype, raw, self._quantization(tensor.Quantization()))
 
-def _unpack_tensor(tensor: Any, buffers: list[Any]) -> Tensor:
-    name, dtype = _text(tensor.Name()), _TYPE_NAMES[tensor.Type()]
-    shape = _tuple(tensor.ShapeAsNumpy())
-    signature = _tuple(tensor.ShapeSignatureAsNumpy()) or shape
-    if min(shape, default=1) < 1 or -1 in signature[1:]:  # an open batch is common: the file's own value counts
-        raise FormatError(f"tensor {name!r} has the dynamic shape {signature}; convert the model with a fixed size")
-    buffer = buffers[tensor.Buffer()]
-    raw = buffer.DataAsNumpy() if buffer.DataLength() else None
-    if raw is None and buffer.Size():
-        raise FormatError(f"tensor {name!r} keeps its data outside the flatbuffer; convert it to less than 2 GB")
-    if raw is not None and dtype in _DTYPES:
-        raw = raw.view(_DTYPES[dtype]).reshape(shape)
-    return Tensor(name, shape, dtype, raw, _unpack_quantization(tensor.Quantization()))
+    def _quantization(self, table: Any) -> Quantization | None:
+        if table is None or not table.ScaleLength():
+            return None
+        self._spend(table.ScaleLength())
+        zero_point = table.ZeroPoint(0) if table.ZeroPointLength() else 0
+        return Quantization(tuple(table.ScaleAsNumpy().tolist()), zero_point, table.QuantizedDimension())
 
+    def _operator(self, operator: Any, codes: list[str]) -> Operator:
+        kind = codes[operator.OpcodeIndex()]
+        inputs, outputs = self._integers(operator.InputsAsNumpy()), self._integers(operator.OutputsAsNumpy())
+        return Operator(kind, inputs, outputs, self._options(operator, kind))
 
-def _unpack_quantization(table: Any) -> Quantization | None:
-    if table is None or not table.ScaleLength():
-        return None
-    zero_point = table.ZeroPoint(0) if table.ZeroPointLength() else 0
-    return Quantization(tuple(table.ScaleAsNumpy().tolist()), zero_point, table.QuantizedDimension())
-
-
-def _unpack_operator(operator: Any, codes: list[str]) -> Operator:
-    kind = codes[operator.OpcodeIndex()]
-    inputs, outputs = _tuple(operator.InputsAsNumpy()), _tuple(operator.OutputsAsNumpy())
-    return Operator(kind, inputs, outputs, _unpack_options(operator, kind))
-
-
-def _unpack_options(operator: Any, kind: str) -> dict[str, Any]:
-    """Every option of an op that can be read; what the file leaves out has the schema's default."""
-    name = OPTIONS.get(kind)
-    if not name:
-        return {}
-    found = operator.BuiltinOptionsType()
-    if found not in (0, getattr(schema.BuiltinOptions, name)):
-        raise ValueError(f"{kind} has options of another op")
-    options = getattr(schema, f"{name}T")()
-    if found:
-        table = operator.BuiltinOptions()
-        options = type(options).InitFromBuf(table.Bytes, table.Pos)
-    return {key: _tuple(value) if isinstance(value, np.ndarray) else value for key, value in vars(options).items()}
+    def _options(self, operator: Any, kind: str) -> dict[str, Any]:
+        """Every option of an op that can be read; what the file leaves out has the schema's default."""
+        name = OPTIONS.get(kind)
+        if not name:
+            return {}
+        found = operator.BuiltinOptionsType()
+        if found not in (0, getattr(schema.BuiltinOptions, name)):
+            raise ValueError(f"{kind} has options of another op")
+        options = getattr(schema, f"{name}T")()
+        if found:
+            table = operator.BuiltinOptions()
+            options = type(options).InitFromBuf(table.Bytes, table.Pos)
+        return {key: self._integers(v) if isinstance(v, np.ndarray) else v for key, v in vars(options).items()}

@@ -60,15 +60,16 @@ def lower(graph: Graph, weights: Weights) -> Model:
     """The graph in TFLite's ops; the metadata hold the graph itself."""
     target = _Target(weights)
     clamped, gated = clamped_nodes(graph), gated_layers(graph)
+    clamps, gates = set(clamped.values()), set(gated.values())
     behind = {before: graph.nodes[after] for before, after in (clamped | gated).items()}
     results = [target.tensor(name, shape) for name, shape in zip(input_names(graph), graph.inputs, strict=True)]
     inputs = tuple(results)
     for index, (node, shapes, shape) in enumerate(graph.steps()):
         taken = tuple(results[t] for t in node.inputs)
-        if index in clamped.values():  # done by the op before
+        if index in clamps:  # done by the op before
             results.append(taken[0])
             continue
-        step = _Step(node.name, taken, shapes, shape, behind.get(index), index in gated.values())
+        step = _Step(node.name, taken, shapes, shape, behind.get(index), index in gates)
         results.append(_lower(node.op, target, step))
     metadata = {EMBEDDED_KEY: embed(graph).encode()}
     return Model(tuple(target.tensors), tuple(target.operators), inputs, (results[-1],), metadata)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from archspace.errors import FormatError
 from archspace.forms.structure import EMBEDDED_KEY, embedded_graph, read_source
 from archspace.forms.tflite_file import Model, Tensor, unpack
 from archspace.forms.tflite_lowering import lower
@@ -34,17 +35,17 @@ def read_dtype(data: bytes) -> str:
 
 def _read(content: bytes) -> Graph:
     model = unpack(content)
-    return _embedded(model) or read_structure(model)
+    return _embedded(model, len(content)) or read_structure(model)
 
 
-def _embedded(model: Model) -> Graph | None:
+def _embedded(model: Model, size: int) -> Graph | None:
     """The graph that the file carries, provided that its ops are what that graph is lowered to."""
     graph = embedded_graph(model.metadata.get(EMBEDDED_KEY, b""))
-    if graph is None:
-        return None
+    if graph is None or sum(node.op.constants(*inputs) for node, inputs, _ in graph.steps()) > size:
+        return None  # a weight takes a byte at least
     try:
         expected = lower(graph, placeholder_weights(graph))
-    except (ValueError, OverflowError, MemoryError):  # sizes beyond any file
+    except (ValueError, OverflowError, MemoryError, FormatError):  # sizes or names that no file can have
         return None
     return graph if _same_computation(expected, _as_float32(model)) else None
 
@@ -56,7 +57,8 @@ def _as_float32(model: Model) -> Model:
 
 def _real(tensor: Tensor) -> Tensor:
     data, quantization = tensor.data, tensor.quantization
-    if data is not None and quantization and data.size == 1 and not tensor.shape:  # a factor, which steers the op
+    # A factor, which steers the op.
+    if data is not None and quantization and data.size == 1 and not tensor.shape and data.dtype.kind == "i":
         data = np.array((int(data.flat[0]) - quantization.zero_point) * quantization.scales[0])
     return dataclasses.replace(tensor, dtype="FLOAT32", data=data)
 

@@ -43,9 +43,9 @@ def read_structure(model: Model) -> Graph:
         try:
             _read(reader, index, operator)
         except (FormatError, GraphError) as error:
-            raise FormatError(f"op {index} ({operator.kind}): {error}") from error
-        except (ValueError, IndexError) as error:
-            raise FormatError(f"op {index} ({operator.kind}) is malformed: {error!r}") from error
+            raise FormatError(f"op {index} ({operator.kind:.60}): {error}") from error
+        except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
+            raise FormatError(f"op {index} ({operator.kind:.60}) is malformed: {error!r:.200}") from error
     return reader.finish()
 
 

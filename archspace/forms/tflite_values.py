@@ -12,6 +12,8 @@ from archspace.forms.tflite_lowering import FUSED
 from archspace.graph import Graph, GraphBuilder
 from archspace.ops import Activation, Op, Shape, Zeros
 
+_MOST_SETTINGS = 64
+"""Integers that steer one op."""
 FUSED_KINDS = {number: function for function, number in FUSED.items()}
 """The activations that an op may apply itself, as the schema numbers them."""
 
@@ -66,7 +68,9 @@ class Reader:
         """The (nested) list of integers that an op is steered by."""
         tensor = self._constant(operator)
         if tensor.data is None or tensor.dtype == "FLOAT32":
-            raise FormatError(f"constant {tensor.name!r} must hold integers")
+            raise FormatError(f"constant {tensor.name!r:.80} must hold integers")
+        if tensor.data.size > _MOST_SETTINGS:
+            raise FormatError(f"constant {tensor.name!r:.80} holds {tensor.data.size} integers, and not a few")
         return tensor.data.tolist()
 
     def _constant(self, operator: Operator, rank: int | None = None) -> Tensor:

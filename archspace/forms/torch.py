@@ -134,14 +134,14 @@ def _initialize(layer: nn.Module, generator: torch.Generator | None) -> None:
 def _plan(graph: Graph) -> tuple[tuple[_Step, ...], dict[str, nn.Module]]:
     """The steps that compute the graph, one per node, and the layers that they need."""
     pads = {conv: pad for conv, pad in padded_convolutions(graph).items() if is_symmetric(borders_of(graph, pad))}
-    clamps = set(clamped_nodes(graph).values())
+    padded, clamps = set(pads.values()), set(clamped_nodes(graph).values())
     last_use = {tensor: index for index, node in enumerate(graph.nodes) for tensor in node.inputs}
     steps: list[_Step] = []
     layers: dict[str, nn.Module] = {}
     for index, (node, shapes, shape) in enumerate(graph.steps()):
         frees = tuple(t for t in dict.fromkeys(node.inputs) if last_use[t] == index)
         function, layer = None, None
-        if index not in pads.values():  # those are done by the convolution behind
+        if index not in padded:  # those are done by the convolution behind
             borders = borders_of(graph, pads.get(index, index))
             function, layer = _build(node.op, _Place(shapes, shape, borders, index in clamps))
         if layer is not None:

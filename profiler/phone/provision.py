@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,10 @@ from pathlib import Path
 from typing import Literal
 from urllib.request import OpenerDirector
 
+from filelock import FileLock
+
 from archspace.errors import FormatError
+from archspace.files import sweep, write_whole
 from archspace.jsonfile import read_json, write_json
 from profiler.benchmark_failures import DOWNLOADS
 from profiler.errors import DeviceError
@@ -126,19 +128,20 @@ def _exclusive(target: Path) -> Iterator[None]:
     """One process at a time downloads; others wait for its file. The system releases the lock even after kill -9."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(target.with_name(target.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
+        lock = FileLock(target.with_name(target.name + ".lock"))
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
         raise DeviceError(f"{target.parent}: no files can be kept there ({error}); set XDG_CACHE_HOME") from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     except OSError as error:
         raise DeviceError(f"{target}: cannot be kept there ({error}); set XDG_CACHE_HOME to another folder") from error
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def _cached(target: Path, url: str, abis: Sequence[str], refresh: bool, opener: OpenerDirector | None) -> Binary:
+    sweep(target)
     pinned = _pinned(target)
     is_kept = target.is_file() and not refresh
     origin = f"{target}" if is_kept else url
@@ -151,7 +154,7 @@ def _cached(target: Path, url: str, abis: Sequence[str], refresh: bool, opener: 
     if is_changed:
         raise DeviceError(_kept_changed(target, pinned, found) if is_kept else _new_build(target, url, pinned, found))
     if not is_kept:
-        _write(target, content)
+        write_whole(target, content, durable=True)
     if pinned is None:
         write_json(_pin(target), *_PIN, {"url": url, "sha256": found, "bytes": len(content)})
     return binary
@@ -187,13 +190,3 @@ def _pinned(target: Path) -> str | None:
     if not isinstance(sha256, str):
         raise DeviceError(f"{_pin(target)}: names no sha256; delete it and {target} to start afresh")
     return sha256
-
-
-def _write(target: Path, content: bytes) -> None:
-    """Writes beside the target first, then renames: there is never half a file under its name."""
-    part = target.with_name(target.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, target)

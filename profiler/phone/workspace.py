@@ -216,8 +216,8 @@ def _this_host() -> str:
     """user@computer, of the characters that claim.sh takes."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in some containers
-        user = str(os.getuid())
+    except (KeyError, OSError, ImportError):  # a user without a name, as in some containers
+        user = str(os.getuid()) if hasattr(os, "getuid") else "user"
     return re.sub(r"[^A-Za-z0-9_.@-]", "_", f"{user}@{platform.node()}")
 
 

@@ -118,8 +118,8 @@ def test_blocks_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MBConv(0, 8, 4, 4), "MBConv: cin must be an integer >= 1, got 0"),
-        (lambda: MBConv(8, 8, 4.5, 4), "height must be an integer >= 1, got 4.5"),
+        (lambda: MBConv(0, 8, 4, 4), "MBConv: cin must be an integer from 1 to 2\\^31 - 1, got 0"),
+        (lambda: MBConv(8, 8, 4.5, 4), "height must be an integer from 1 to 2\\^31 - 1, got 4.5"),
         (lambda: MBConv(8, 8, 4, 4, 5), "stride must be 1, 2, 3 or 4, got 5"),
         (lambda: MBConv(8, 8, 4, 4, kernel=4), "kernel must be odd, from 1 to 11, got 4"),
         (lambda: MBConv(8, 8, 4, 4, expand=0), "expand must be in"),
@@ -129,8 +129,8 @@ def test_blocks_are_frozen() -> None:
         (lambda: MBConv(8, 8, 4, 4, padding="full"), "padding must be 'same' or 'symmetric', got 'full'"),
         (lambda: Pool("min", 8, 4, 4), "mode must be 'avg' or 'max', got 'min'"),
         (lambda: Pool("avg", 8, 4, 4, kernel=0), "kernel must be an integer from 1 to 11, got 0"),
-        (lambda: LinearHead(8, -1, 4, 4), "classes must be an integer >= 1, got -1"),
-        (lambda: Skip(True, 8, 4, 4), "cin must be an integer >= 1, got True"),
+        (lambda: LinearHead(8, -1, 4, 4), "classes must be an integer from 1 to 2\\^31 - 1, got -1"),
+        (lambda: Skip(True, 8, 4, 4), "cin must be an integer from 1 to 2\\^31 - 1, got True"),
     ],
 )
 def test_impossible_values_are_named(make, message: str) -> None:
@@ -148,7 +148,7 @@ def test_impossible_values_are_named(make, message: str) -> None:
         ("mbconv_k3_e6.0_s1_c8-8_4x4_relu6", "not canonical"),
         ("mbconv_k3_e1.2.3_s1_c8-8_4x4_relu6", "not a number"),
         ("mbconv_k3_e6_s2_c8-8_4x4_relu6_nores", "not canonical"),
-        ("skip_s1_c8-8_4x0", "width must be an integer >= 1, got 0"),
+        ("skip_s1_c8-8_4x0", "width must be an integer from 1 to 2\\^31 - 1, got 0"),
     ],
 )
 def test_names_that_are_none_are_refused(name: str, message: str) -> None:

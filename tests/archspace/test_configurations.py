@@ -155,7 +155,7 @@ def test_other_columns_beside_block_names_may_mean_the_same():
         ({"op": "conv", "height": 8, "cin": 4, "cout": 4, "kernel": 3, "out_height": 3}, "do not give 3 pixels"),
         ({**MBCONV, "kernel": 4}, "kernel must be odd"),
         ({**MBCONV, "activation": "none"}, "mbconv cannot be without an activation"),
-        ({**MBCONV, "op": "sepconv", "activation": "none"}, "sepconv cannot be without an activation"),
+        ({**MBCONV, "op": "sepconv", "expand": 1, "activation": "none"}, "sepconv cannot be without an activation"),
         ({**MBCONV, "shortcut": "pool"}, "shortcut must be 'conv' or empty, got 'pool'"),
         ({**MBCONV, "expand": "six"}, "expand must be a number, got 'six'"),
         ({"op": "conv", "height": 8, "cin": 4, "cout": 4}, "conv needs a value in the column 'kernel'"),
@@ -164,12 +164,57 @@ def test_other_columns_beside_block_names_may_mean_the_same():
         ({"op": "relu", "height": 8, "cin": 4, "activation": "sigmoid"}, "relu: the column 'activation' says sigmoid"),
         ({"op": "add", "height": float("inf"), "cin": 4}, "height must be a whole number, got inf"),
         ({"op": "maxpool", "height": 8, "cin": 4, "kernel": 2, "stride": 0}, "stride must be at least 1, got 0"),
+        ({**MBCONV, "groups": 4}, "mbconv has no groups, got 4.*; leave the cell empty"),
+        ({**MBCONV, "dilation": 2}, "mbconv: no block or op here has a dilation, got 2"),
+        ({**MBCONV, "dilations": "2"}, "no block or op here has a dilation, got '2'"),
+        ({**MBCONV, "padding": "valid"}, "padding must be same, symmetric or 1 pixels, got valid"),
+        ({**MBCONV, "pad": 0}, "padding must be same, symmetric or 1 pixels, got 0"),
+        ({**MBCONV, "batch": 8}, "batch says 8.* where batches of 1 are expected"),
+        ({"op": "conv", "height": 8, "cin": 4, "cout": 4, "kernel": 3, "dilation_rate": 2}, "has a dilation"),
+        ({"op": "conv", "height": 8, "cin": 4, "cout": 4, "kernel": 3, "se": 0.25}, "conv has no se, got 0.25"),
+        ({"op": "conv", "height": 8, "cin": 4, "cout": 4, "kernel": 3, "skip": 1}, "conv has no skip, got 1"),
+        ({"op": "conv", "height": 8, "cin": 4, "cout": 4, "kernel": 5, "pad": 1}, "do not give 6 pixels"),
+        ({"op": "conv", "height": 8, "cin": 4, "cout": 4, "kernel": 3, "pad": "wide"}, "padding must be a number"),
+        ({"op": "conv", "height": 8, "cin": 4, "cout": 4, "kernel": 3, "pad": 1, "h_out": 6}, "gives 8 .* says 6"),
+        ({"op": "dwconv", "height": 8, "cin": 4, "kernel": 3, "groups": 2}, "depthwise has as many groups as channels"),
+        ({"op": "maxpool", "height": 8, "cin": 4, "kernel": 2, "groups": 4}, "max_pool has no groups"),
+        ({"op": "add", "height": 8, "cin": 4, "padding": 1}, "add has no padding"),
         ({"op": "add", "height": 8, "cin": [4, 4]}, "every cell must be one number or word, got .*\\[4, 4\\]"),
     ],
 )  # fmt: skip
 def test_a_bad_row_says_which_and_why(cells, message):
     table = pd.DataFrame([{"op": "conv", "height": 8, "cin": 4, "cout": 6, "kernel": 1}, cells])
     with pytest.raises(RecordError, match=f"row 1: .*{message}"):
+        graphs_of(table)
+
+
+def test_cells_that_change_nothing_are_no_hindrance():
+    plain = row(**MBCONV)
+    for cells in ({"groups": 1}, {"dilation": 1.0}, {"padding": "SAME"}, {"batch": 1.0}, {"batch": "1"}, {"groups": 0}):
+        assert row(**MBCONV, **cells).key == plain.key
+    conv = {"op": "conv", "height": 8, "cin": 4, "cout": 4, "kernel": 3}
+    others = {"se": 0, "mid": 0.0, "skip": False, "expand": 1, "shortcut": "", "groups": "1", "padding": "same"}
+    assert row(**conv, **others).key == row(**conv).key
+
+
+def test_padding_is_what_the_cell_says():
+    conv = {"op": "conv", "height": 9, "cin": 4, "cout": 4, "kernel": 3}
+    assert row(**conv, padding="valid").output_shape == row(**conv, padding=0).output_shape == (1, 7, 7, 4)
+    assert row(**conv, padding=1, stride=2).output_shape == (1, 5, 5, 4)
+    strided = {**MBCONV, "stride": 2, "kernel": 5}
+    symmetric = MBConv(4, 4, 8, 8, 2, 5, padding="symmetric").graph().key
+    assert row(**strided, padding="symmetric").key == row(**strided, padding=2).key == symmetric != row(**strided).key
+
+
+def test_a_table_with_expansions_and_no_ops_is_one_of_mbconv():
+    table = pd.DataFrame([{name: cell for name, cell in MBCONV.items() if name != "op"}])
+    assert graphs_of(table)[0].key == graphs_of(table.assign(op="mbconv"))[0].key
+
+
+def test_blocks_of_another_batch_are_refused():
+    table = pd.DataFrame({"block": [MBConv(24, 24, 56, 56).name], "batch": [8]})
+    assert graphs_of(table, batch=8)[0].input_shape[0] == 8
+    with pytest.raises(RecordError, match="batches of 1 are expected"):
         graphs_of(table)
 
 

@@ -160,7 +160,7 @@ def test_an_import_replaces_a_failure_but_never_a_measurement(profile):
 def test_an_import_that_breaks_off_leaves_nothing(profile, tmp_path):
     fill(profile)
     good = profile.records()[0]
-    bad = LatencyRecord("x", "block", GRAPHS[1], SETUP, Status.FAILED, None, {"no": "text"})  # type: ignore[arg-type]
+    bad = LatencyRecord("x", "block", GRAPHS[1], SETUP, Status.FAILED, None, "", (("init_ms", {1}),))  # type: ignore[arg-type]
     with ProfileFile(tmp_path / "copy", create=True) as copy:
         with pytest.raises(FormatError):
             copy.add_records([good, bad])

@@ -7,6 +7,7 @@ from archspace.blocks import MBConv
 from archspace.configurations import graph_of
 from archspace.errors import FormatError, RecordError
 from archspace.records import Setup, Status
+from archspace.resources import data_path
 from archspace.tables import read_records
 
 ROWS = pd.DataFrame(
@@ -78,6 +79,26 @@ def test_a_latency_that_is_none_is_a_failure_and_no_number(written, latency):
     assert [r.status for r in records] == [Status.OK, Status.FAILED, Status.OK]
     with pytest.raises(RecordError, match="has no latency"):
         _ = records[1].latency_ms
+
+
+def test_the_error_about_a_latency_column_names_the_option_and_those_there_are(written):
+    path = written(ROWS.rename(columns={"latency_ms": "pixel4_ms"}).assign(pixel1_ms=1.0))
+    with pytest.raises(RecordError, match=r"name one by --latency-column \(pixel4_ms or pixel1_ms\)"):
+        read_records(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["blocks_pixel1_pixel4", "blocks_unnamed_phone", "blocks_pixel1_spnas", "kernels_sd855"]
+)
+def test_public_tables_of_blocks_and_kernels_are_read_as_they_are(name):
+    path = data_path(f"latency/{name}.parquet")
+    records = read_records(path, "pixel4_ms" if name == "blocks_pixel1_pixel4" else "latency_ms")
+    assert len(records) == len(pd.read_parquet(path))
+
+
+def test_an_unreadable_latency_is_told_as_it_stands(written):
+    records = read_records(written(ROWS.assign(latency_ms=["1.5", "fast", "0"])))
+    assert [r.message for r in records[1:]] == ["the table says 'fast', and no number", "the table says 0 ms"]
 
 
 def test_a_table_of_block_names_needs_no_other_columns(written):

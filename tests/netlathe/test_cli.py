@@ -275,7 +275,7 @@ def test_a_predictor_file_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_images_is_refused(fitted: dict[str, Any], folder: Path, tmp_path: Path) -> None:
     message = refusal(
-        "search", "--predictor", folder / "m.json", "--target-ms", 1, "--data", tmp_path, "--output", tmp_path / "run"
+        "search", "--predictor", folder / "m.json", "--target-ms", 1, "--data", tmp_path, "--output", folder / "none"
     )
     assert "no images found" in message
 

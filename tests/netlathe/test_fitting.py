@@ -140,7 +140,20 @@ def test_a_foreign_table_of_configurations_is_fitted(tmp_path: Path) -> None:
     assert told["blocks"]["n"] + len(told["not_predicted"]) == 60
     assert any("the table does not tell processor" in warning for warning in told["warnings"])
     path.with_name("m.json").unlink()
-    assert "there is no column 'latency_ms'" in refusal(path)
+    message = refusal(path)
+    assert "there is no column 'latency_ms'" in message
+    assert "--latency-column (p_ms)" in message
+
+
+def test_rows_without_a_latency_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+    found, path = blocks(60), tmp_path / "foreign.csv"
+    rows = pd.DataFrame({"block": [r.name for r in found], "latency_ms": [str(r.latency_ms) for r in found]})
+    rows.loc[[3, 9, 20, 21, 40, 59], "latency_ms"] = ["fast", "0", "-1", "", "inf", "nan"]
+    rows.to_csv(path, index=False)
+    told = answer(path, "--splits", "configuration", "--residual", "none")
+    (warning,) = (warning for warning in told["warnings"] if "hold no latency" in warning)
+    assert warning.startswith("6 of 60 records hold no latency and were left out, the first of them ")
+    assert f"{found[3].name} (row 3) (the table says 'fast', and no number)" in warning
 
 
 def test_three_blocks_are_fitted_with_a_warning_that_their_errors_are_unknown(tmp_path: Path) -> None:

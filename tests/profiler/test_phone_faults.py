@@ -369,7 +369,8 @@ def test_results_for_a_campaign_that_needs_nothing_more_are_not_left_on_the_phon
         (setup,) = profile.setups()
     results = phone.path("/data/local/tmp/netlathe/results")
     results.mkdir(parents=True)
-    lines = (f"begin 812.31 0b5e-11 {setup.key} 1754000000.250", "round 0 812.33 status=0", "done 0 813 status=0", "finish")
+    begin = f"begin 812.31 0b5e-11 {setup.key} 1754000000.250"
+    lines = (begin, "round 0 812.33 status=0", "done 0 813 status=0", "finish")
     (results / "f00d.log").write_text("".join(f"f00d {line}\n" for line in lines))
     profile_phone(daemon.address, tmp_path / "p.sqlite")
     check_profile(tmp_path / "p.sqlite")
