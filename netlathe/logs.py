@@ -128,11 +128,13 @@ def _read_rows(path: Path) -> list[list[float]]:
     """Of an interrupted training; none where the file is another's."""
     if not path.is_file():
         return []
-    with path.open(newline="") as stream:
-        header, *rows = list(csv.reader(stream)) or [[]]
-    return (
-        [[int(epoch), float(loss), float(right)] for epoch, loss, right in rows] if header == [*TRAIN_COLUMNS] else []
-    )
+    try:
+        with path.open(newline="") as stream:
+            header, *rows = list(csv.reader(stream)) or [[]]
+        found = [[int(epoch), float(loss), float(right)] for epoch, loss, right in rows]
+    except (ValueError, csv.Error):
+        return []
+    return found if header == [*TRAIN_COLUMNS] else []
 
 
 def show_step(step: StepProgress, update: Update) -> None:

@@ -23,7 +23,7 @@ Predictor = Annotated[
     Path, typer.Option(help="Predictor file, as `netlathe fit` writes it, or a name from `netlathe predictors`.")
 ]
 Data = Annotated[str, typer.Option(help="A folder per class, an .npz, a .parquet of encoded images, or 'digits'.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there, whatever kind of file it is.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace any file that is there, but for inputs.")]
 What = Annotated[str, typer.Argument(help="Network or block name, architecture .json, run folder, .tflite or .onnx.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
 LimitImages = Annotated[int | None, typer.Option(min=1, help="Use at most so many images per split.")]

@@ -59,9 +59,10 @@ def _point(run: Path, report: dict[str, Any], model: LatencyPredictor | None, se
         if model:
             architecture = Architecture.load(run / ARCHITECTURE)
             predicted, measured = float(model.predict([architecture])[0]), None
-        return Point(report["name"], str(run), predicted, measured, report["accuracy"]["torch"])
-    except (KeyError, TypeError, IndexError) as error:
-        raise FormatError(f"{run}: its report lacks {error}; search again with --restart") from error
+        measured_ms = None if measured is None else float(measured)
+        return Point(str(report["name"]), str(run), float(predicted), measured_ms, float(report["accuracy"]["torch"]))
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise FormatError(f"{run}: its report lacks or confuses {error!s:.200}; search again with --restart") from error
 
 
 def mark_front(points: Sequence[Point]) -> list[Point]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from archspace.blocks import Block
 from archspace.errors import FormatError, NetlatheError
+from archspace.files import check_plain
 from archspace.spaces import SearchSpace
 
 if TYPE_CHECKING:
@@ -241,6 +242,7 @@ def _limit(name: str, value: float) -> Limit:
 def _read_prices(path: Path, column: str) -> dict[str, float]:
     """{block name: cost} of a CSV. Raises FormatError for anything in it that is no cost."""
     try:
+        check_plain(path)
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -213,7 +213,7 @@ def test_wrong_usage_exits_with_2() -> None:
     [
         ("mbconv_k3", "unknown block name 'mbconv_k3'"),
         ("mbconv_k4_e6_s1_c8-8_8x8_relu6", "kernel must be odd"),
-        ("mbconv_k3_e6_s1_c0-8_8x8_relu6", "cin must be an integer >= 1, got 0"),
+        ("mbconv_k3_e6_s1_c0-8_8x8_relu6", "cin must be an integer from 1 to 2^31 - 1, got 0"),
         ("alexnet", "unknown network 'alexnet'"),
         ("missing.tflite", "there is no such file"),
         ("corrupt.tflite", "corrupt.tflite"),

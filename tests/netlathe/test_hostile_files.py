@@ -40,7 +40,9 @@ from archspace.profile_file import ProfileFile
 from archspace.records import Measurement, Round
 from archspace.spaces import Architecture, SearchSpace
 from archspace.tables import read_records
-from netlathe.run import load_network
+from netlathe.logs import _read_rows
+from netlathe.run import load_network, save_report
+from netlathe.targets import load_goal
 from search import DataError, load_images
 from search.checkpoint import load_checkpoint
 
@@ -411,6 +413,8 @@ def test_a_pipe_is_refused_wherever_a_file_is_read(tmp_path: Path) -> None:
         with pytest.raises(FormatError, match="cannot be read, as it is a named pipe"):
             read(path)
     with pytest.raises(FormatError, match="named pipe"):
+        load_goal(None, None, [], [f"{pipe.with_suffix('.csv')}:energy=1"])
+    with pytest.raises(FormatError, match="named pipe"):
         ProfileFile(pipe.with_suffix(".sqlite"), create=True)
     with pytest.raises(DataError, match="is a named pipe"):
         load_images(str(pipe.with_suffix(".npz")), (8, 8))
@@ -483,6 +487,24 @@ def test_weights_that_claim_more_than_they_hold_are_refused(tmp_path: Path) -> N
     np.savez_compressed(tmp_path / "weights.npz", x=np.zeros(1 << 28, np.uint8))
     with pytest.raises(FormatError, match="out of all proportion"):
         load_network(tmp_path)
+
+
+def test_reports_and_logs_of_runs_that_make_no_sense_are_one_clear_error(tmp_path: Path) -> None:
+    target = {"setup": "a phone", "predicted_ms": 1.0, "measured_ms": None}
+    good = {"name": "a", "targets": [target], "accuracy": {"torch": 0.5}}
+    bad: list[dict[str, Any]] = [
+        {**good, "accuracy": {"torch": "high"}}, {**good, "targets": [{**target, "predicted_ms": []}]},
+        {**good, "targets": [{**target, "measured_ms": 10**400}]}, {**good, "targets": [{**target, "setup": {}}]},
+    ]  # fmt: skip
+    save_report(tmp_path, good)
+    assert netlathe("pareto", tmp_path).exit_code == 0
+    for report in bad:
+        save_report(tmp_path, report)
+        result = netlathe("pareto", tmp_path)
+        assert result.exit_code == 1, report
+        assert "its report lacks or confuses" in " ".join(result.stderr.split())
+    (tmp_path / "train.csv").write_text("epoch,loss,accuracy\n1,2\n")
+    assert _read_rows(tmp_path / "train.csv") == []
 
 
 # Messages
