@@ -46,17 +46,18 @@ def read_whole(path: str | Path, most_bytes: int) -> bytes:
 
 
 @contextmanager
-def writing(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
+def writing(path: str | Path, *, durable: bool = False, makes_folder: bool = True) -> Iterator[Path]:
     """A file to fill in place of `path`, which it replaces at the end of the with statement: readers see the old file
     or the new one, whole; after an error the old one stays, and nothing else.
 
-    Links are followed, missing folders are made, permissions kept. It is filled in a private folder beside the target,
-    under the same ending. With `durable`, it is on the disk at the end. Raises OSError.
+    Links are followed, missing folders are made if `makes_folder`, permissions kept. It is filled in a private folder
+    beside the target, under the same ending. With `durable`, it is on the disk at the end. Raises OSError.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and (kind := odd_kind(target)):
         raise OSError(errno.EINVAL, f"is {kind}, and cannot be replaced by a file", str(path))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if makes_folder:
+        target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=_prefix(target), dir=target.parent) as folder:
         part = Path(folder) / f"part{target.suffix}"
         yield part
@@ -69,9 +70,9 @@ def writing(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         _sync(target.parent)  # the rename itself
 
 
-def write_whole(path: str | Path, content: bytes | str, *, durable: bool = False) -> None:
+def write_whole(path: str | Path, content: bytes | str, *, durable: bool = False, makes_folder: bool = True) -> None:
     """Writes a file of that content (text in UTF-8), whole or not at all. Raises OSError, as `writing`."""
-    with writing(path, durable=durable) as part:
+    with writing(path, durable=durable, makes_folder=makes_folder) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

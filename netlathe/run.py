@@ -37,7 +37,7 @@ def save_network(folder: Path, architecture: Architecture, network: TorchGraph) 
     """architecture.json and weights.npz (plain arrays by the names of torch's state_dict)."""
     architecture.save(folder / ARCHITECTURE)
     arrays = {name: value.numpy() for name, value in network.state_dict().items()}
-    with writing(folder / WEIGHTS) as part:
+    with writing(folder / WEIGHTS, makes_folder=False) as part:
         np.savez(part, **arrays)
 
 
@@ -125,4 +125,4 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object
     """Whole or not at all, as all files of a run."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows([columns, *rows])
-    write_whole(path, text.getvalue())
+    write_whole(path, text.getvalue(), makes_folder=False)  # a run's that was moved is not made again

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from test_cli import netlathe, refusal
 
+from archspace.errors import FormatError
 from archspace.files import sweep, write_whole, writing
 from archspace.forms.onnx import write_onnx
 from archspace.forms.tflite import write_tflite
@@ -446,7 +447,7 @@ def test_a_table_that_fails_halfway_leaves_the_old_one(tmp_path: Path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pandas.DataFrame.to_csv", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(FormatError, match="No space left"):
         write_table(RECORDS, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
