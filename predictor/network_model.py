@@ -18,7 +18,7 @@ from scipy.stats import norm
 from predictor.features import FloatArray
 from predictor.intervals import Conformal
 from predictor.numbers import read_array, read_number
-from predictor.physics import huber_weights, robust_deviation
+from predictor.physics import robust_deviation
 from predictor.segments import BlockSums
 
 ENOUGH_NETWORKS = 5
@@ -124,7 +124,7 @@ def leave_one_out(sums: BlockSums, latency_ms: FloatArray) -> list[NetworkModel]
 
 
 def _fit(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
-    """Bayesian linear regression of relative errors with a Gaussian prior, within bounds. Huber's weights once there
+    """Bayesian linear regression of relative errors with a Gaussian prior, within bounds. Cauchy's weights once there
     are enough networks to tell which one is off."""
     if not len(latency_ms):
         return NetworkModel(1.0, 0.0, 0.0, 0.0, np.diag([_PRIOR_DEVIATION**2, 0.0, 0.0, 0.0]))
@@ -132,24 +132,28 @@ def _fit(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
     # A coefficient may be worth that part of a typical network; what no network has stays at its prior.
     deviations = _PRIOR_DEVIATION * np.median(latency_ms) / np.maximum(np.median(rows, axis=0), 1e-12)
     deviations[0] = _PRIOR_DEVIATION
-    relative = rows / latency_ms[:, None]
     # Weights cost time to fetch. A call that is not made saves time, but less than the fastest block took with it, and
     # no saving leaves less than that share of the smallest network.
     most_saved = (1 - _LEAST_SHARE) * float(sums.latency_ms.min())
     least = np.array([0.0, -most_saved, 0.0, -float(sums.least_ms.min())])
     most = np.array([np.inf, np.inf, np.inf, 0.0])
-    weights, noise, found = np.ones(len(latency_ms)), _NOISE, _PRIOR
+    weights, noise = np.ones(len(latency_ms)), _NOISE
+    # From the usual ratio on: a line through a wrong network at either end would take that network's side for good.
+    found = _PRIOR * np.median(latency_ms / sums.latency_ms)
     for _ in range(_ITERATIONS):
-        scale = np.sqrt(weights) / noise
-        system = np.vstack([relative * scale[:, None], np.diag(1 / deviations)])
-        target = np.concatenate([scale, _PRIOR / deviations])
+        predicted = rows @ found
+        larger = np.maximum(latency_ms, predicted)  # so that what is wrong counts alike, whether too fast or too slow
+        residuals = (predicted - latency_ms) / larger
+        if len(latency_ms) >= ENOUGH_NETWORKS:
+            noise = max(_NOISE, robust_deviation(residuals))
+            weights = 1 / (1 + (residuals / (2 * noise)) ** 2)
+        scale = np.sqrt(weights) / noise / larger
+        system = np.vstack([rows * scale[:, None], np.diag(1 / deviations)])
+        target = np.concatenate([latency_ms * scale, _PRIOR / deviations])
         # In units of the prior deviations: otherwise ms and ratios differ by orders of magnitude.
         bounds = (least / deviations, most / deviations)
         found = deviations * lsq_linear(system * deviations, target, bounds=bounds, method="bvls").x
-        residuals = relative @ found - 1
-        if len(latency_ms) >= ENOUGH_NETWORKS:
-            weights = huber_weights(residuals)
-            noise = max(_NOISE, robust_deviation(residuals))
+    relative = rows / larger[:, None]
     precision = relative.T @ (relative * weights[:, None]) / noise**2 + np.diag(deviations**-2.0)
     slope, offset_ms, ms_per_weight_mb, ms_per_block = (float(value) for value in found)
     covariance = np.asarray(np.linalg.inv(precision), dtype=float)

@@ -1,5 +1,8 @@
 """Latency as a non-negative sum of work terms, fitted robustly in relative error.
 
+A relative error is one in parts of the larger of measurement and prediction: a wrong record that is too fast must not
+weigh more than one that is too slow.
+
 The idea is the roofline's (Williams et al., 2009): time is work over rate. A weak prior with the typical ratios
 between the rates keeps the sum sensible where the records say little: with three of them, or for a term that they
 hardly vary.
@@ -179,20 +182,21 @@ def _own_ratios(
 def _fit_rates(
     terms: FloatArray, latency_ms: FloatArray, prior: FloatArray, deviation: float
 ) -> tuple[FloatArray, float]:
-    """(rates (terms,), mean relative error of a record that is left out): non-negative least squares on relative errors
-    with Huber's weights for the records and Cauchy's for the prior, so that neither a few wrong records nor a rate that
-    truly is out of the ordinary spoils the rest."""
+    """(rates (terms,), mean error of a record that is left out, in logarithms): non-negative least squares on relative
+    errors with Huber's weights for the records and Cauchy's for the prior, so that neither a few wrong records nor a
+    rate that truly is out of the ordinary spoils the rest."""
     scale = np.exp(np.median(np.log(latency_ms / (terms @ prior))))
     at_prior = terms * (prior * scale)  # ms if every rate were as expected; what is fitted are multiples
     factors, record_weights, prior_weights = np.ones(len(prior)), np.ones(len(terms)), np.ones(len(prior))
-    variance = _PRIOR_ERROR**2
+    variance, predicted = _PRIOR_ERROR**2, at_prior @ factors
     for _ in range(_ITERATIONS):
-        rows = np.sqrt(record_weights) / latency_ms
+        rows = np.sqrt(record_weights) / np.maximum(latency_ms, predicted)
         ties = np.sqrt(variance * prior_weights) / deviation
         design = np.vstack([at_prior * rows[:, None], np.diag(ties)])
         target = np.concatenate([latency_ms * rows, ties]) - _LEAST_RATE * design.sum(axis=1)
         before, factors = factors, nnls(design, target, maxiter=100 * len(prior))[0] + _LEAST_RATE
-        errors = np.log(at_prior @ factors / latency_ms)
+        predicted = at_prior @ factors
+        errors = np.log(predicted / latency_ms)
         record_weights = huber_weights(errors)
         known, expected = len(terms), _PRIOR_ERROR_COUNT
         variance = (known * robust_deviation(errors) ** 2 + expected * _PRIOR_ERROR**2) / (known + expected)
@@ -200,7 +204,7 @@ def _fit_rates(
         if np.abs(factors - before).max() <= _CONVERGED * factors.max():
             break
     leverage = _leverage(design[:, factors > _LEAST_RATE])[: len(terms)]
-    left_out = np.abs(at_prior @ factors / latency_ms - 1) / (1 - np.minimum(leverage, _MOST_LEVERAGE))
+    left_out = np.abs(errors) / (1 - np.minimum(leverage, _MOST_LEVERAGE))
     return factors * prior * scale, float(np.minimum(left_out, _WILD_ERROR).mean()) + _TINY
 
 

@@ -74,9 +74,11 @@ def test_contributions_and_offset_add_up_to_the_network():
     assert parts.sum() + model.offset_ms == pytest.approx(whole[0])
 
 
-def test_one_wrong_network_of_twelve_does_not_move_the_line():
+@pytest.mark.parametrize("place", [0, 3, 11])
+@pytest.mark.parametrize("factor", [0.1, 0.2, 3, 10])
+def test_one_wrong_network_of_twelve_does_not_move_the_line(factor, place):
     latency_ms = 2 + 1.1 * SUMS
-    latency_ms[3] *= 3
+    latency_ms[place] *= factor
     model = fit_network_model(sums(SUMS), latency_ms)
     assert model.predict(sums(SUMS)) == pytest.approx(2 + 1.1 * SUMS, rel=0.03)
 
