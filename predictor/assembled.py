@@ -158,4 +158,5 @@ def assemble(sample: Sample, residual: ResidualChoice, seed: int) -> Assembled:
     model, errors = choose_block_model(features, blocks.latency_ms, configurations, residual, seed)
     whole = sample.take(networks)
     sums = block_sums(segments_of(whole.items, unit), model, errors, coverage=0.9)
-    return Assembled(model, errors, fit_network_model(sums, whole.latency_ms), unit)
+    keys = [key_of(item) for item in whole.items]
+    return Assembled(model, errors, fit_network_model(sums, whole.latency_ms, keys), unit)

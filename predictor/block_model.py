@@ -17,9 +17,9 @@ from predictor.errors import PredictorError
 from predictor.features import LOG_FEATURES, FloatArray
 from predictor.features import Features as Features
 from predictor.features import features_of as features_of
-from predictor.folds import configuration_folds
+from predictor.folds import configuration_folds, near_folds
 from predictor.inputs import Inputs
-from predictor.intervals import Conformal
+from predictor.intervals import Conformal, one_for_each, shares
 from predictor.physics import Physics, fit_physics
 from predictor.residual import Residual, ResidualKind, fit_residual, residual_from_json
 
@@ -39,8 +39,6 @@ _CALIBRATED = 0.9
 _GROWTHS = np.geomspace(0.2, 20, 50)
 _SMALLER = 0.5
 """The part of the records, by the side of their input, from which the larger are predicted."""
-_FEW = 60
-"""Up to so many different items, cross-validation leaves out a tenth of them at a time, else a fifth."""
 
 
 @dataclass(frozen=True)
@@ -105,38 +103,54 @@ def _on_top(
 
 
 class HeldOut(NamedTuple):
-    """What models said about records that they had not seen; each of shape (n,), NaN where they could say nothing."""
+    """What models said about records that they had not seen; each of shape (n,), NaN where they could say nothing.
+    All records of a configuration together count as one."""
 
     errors: FloatArray
     """log(measured / predicted)."""
     doubt: FloatArray
     excess: FloatArray
     """Distance from the records that the model had seen."""
+    configuration: NDArray[np.intp]
+    """The number of each record's."""
 
     def take(self, indices: NDArray[Any]) -> HeldOut:
         return HeldOut(*(values[indices] for values in self))
 
     def scores(self, growth: float) -> FloatArray:
-        """What Conformal takes, (n,), for a domain of that growth."""
-        return np.asarray(np.maximum(np.abs(self.errors) - self.doubt, 0) / (1 + growth * self.excess))
+        """What Conformal takes, one for each configuration, for a domain of that growth."""
+        scores = np.maximum(np.abs(self.errors) - self.doubt, 0) / (1 + growth * self.excess)
+        return one_for_each(scores, self.configuration)
 
     @property
     def typical(self) -> float:
         """Mean absolute error."""
-        errors = np.minimum(np.abs(self.errors[np.isfinite(self.errors)]), _WILD_ERROR)
-        return float(errors.mean()) if len(errors) else 0.0
+        known = np.isfinite(self.errors)
+        errors = np.minimum(np.abs(self.errors[known]), _WILD_ERROR)
+        return float(np.average(errors, weights=shares(self.configuration[known]))) if known.any() else 0.0
+
+
+def _nothing_known(n: int, configuration: NDArray[np.intp]) -> HeldOut:
+    errors, doubt, excess = np.full((3, n), np.nan)
+    return HeldOut(errors, doubt, excess, configuration)
 
 
 _Folds = Sequence[NDArray[np.intp]]
 
 
 def _held_out(
-    features: Features, latency_ms: FloatArray, folds: _Folds, kinds: Sequence[ResidualKind], seed: int
+    features: Features,
+    latency_ms: FloatArray,
+    configurations: Sequence[str],
+    folds: _Folds,
+    kinds: Sequence[ResidualKind],
+    seed: int,
 ) -> dict[ResidualKind, HeldOut]:
     """Per kind of residual, what models say about each fold that were fitted on the rest. NaN for a record in no fold,
     or with an op that no record in the rest has."""
     n = len(latency_ms)
-    results = {kind: HeldOut(*(np.full(n, np.nan) for _ in range(3))) for kind in kinds}
+    numbers = np.unique(configurations, return_inverse=True)[1]
+    results = {kind: _nothing_known(n, numbers) for kind in kinds}
     for test in folds:
         train = np.setdiff1d(np.arange(n), test)
         if not len(train):
@@ -158,7 +172,7 @@ def cross_validated_errors(
 ) -> FloatArray:
     """log(measured / predicted) of each record, shape (n,), by models that have not seen its configuration. NaN for a
     record with an op that no other has."""
-    return _held_out(features, latency_ms, _near_folds(configurations, seed), [kind], seed)[kind].errors
+    return _held_out(features, latency_ms, configurations, near_folds(configurations, seed), [kind], seed)[kind].errors
 
 
 class Trial(NamedTuple):
@@ -173,7 +187,12 @@ class Trial(NamedTuple):
 
     @property
     def _far(self) -> HeldOut:
-        return HeldOut(*map(np.concatenate, zip(*self.far, strict=True))) if self.far else self.near
+        """All ways as one: a configuration counts in each of them."""
+        apart = [
+            part._replace(configuration=part.configuration + way * len(part.errors))
+            for way, part in enumerate(self.far)
+        ]
+        return HeldOut(*map(np.concatenate, zip(*apart, strict=True))) if apart else self.near
 
     @property
     def typical(self) -> float:
@@ -194,10 +213,10 @@ def try_residuals(
     records and far from them, as what serves between them may do harm elsewhere. Raises PredictorError for an unknown
     choice."""
     kinds = _candidates(choice, len(set(configurations)))
-    near = _held_out(features, latency_ms, _near_folds(configurations, seed), kinds, seed)
+    near = _held_out(features, latency_ms, configurations, near_folds(configurations, seed), kinds, seed)
     enough = len(set(configurations)) >= _FEWEST_FOR_CHOICE
     ways = _far_folds(features, seed) if enough else []
-    far = [_held_out(features, latency_ms, folds, kinds, seed) for folds in ways]
+    far = [_held_out(features, latency_ms, configurations, folds, kinds, seed) for folds in ways]
     trials = {kind: Trial(near[kind], tuple(part[kind] for part in far)) for kind in kinds}
     return min(trials.items(), key=lambda one: one[1].typical * (_SIMPLICITY if one[0] == "none" else 1.0))
 
@@ -215,21 +234,16 @@ def choose_block_model(
 def _conformal(near: HeldOut, growth: float) -> Conformal:
     """The scores, and what is expected of any device: ten records may agree with each other by chance."""
     scores = near.scores(growth)
-    known = scores[np.isfinite(scores)]
-    return Conformal(np.sort(np.concatenate([known, _EXPECTED_SCORES])) if len(known) else known)
+    return Conformal(np.sort(np.concatenate([scores, _EXPECTED_SCORES])) if len(scores) else scores)
 
 
 def _growth(near: HeldOut, far: HeldOut) -> float:
     """The least growth with which intervals made from the near records cover the far ones as well."""
     for growth in _GROWTHS:
-        half_width, scores = _conformal(near, growth).quantile(_CALIBRATED), far.scores(growth)
-        if (scores[np.isfinite(scores)] <= half_width).mean() >= _CALIBRATED:
+        half_width = _conformal(near, growth).quantile(_CALIBRATED)
+        if (far.scores(growth) <= half_width).mean() >= _CALIBRATED:
             return float(growth)
     return float(_GROWTHS[-1])
-
-
-def _near_folds(configurations: Sequence[str], seed: int) -> _Folds:
-    return configuration_folds(configurations, 10 if len(set(configurations)) <= _FEW else 5, seed)
 
 
 def _far_folds(features: Features, seed: int) -> list[_Folds]:

@@ -163,7 +163,7 @@ def _fit_on(sample: Sample, residual: ResidualChoice, prior: Prior | str | None,
     fitted = fit_model(sample, known, residual, seed)
     if isinstance(fitted, Assembled):
         return _fit_without_prior(sample, fitted.blocks.residual.kind, seed)
-    return lambda train: adapt(known, [sample.items[i] for i in train], sample.latency_ms[train])
+    return lambda train: adapt(known, [sample.items[i] for i in train], sample.latency_ms[train])[0]
 
 
 def _fit_without_prior(sample: Sample, residual: ResidualChoice, seed: int) -> Fit:
@@ -188,9 +188,11 @@ def _fit_without_prior(sample: Sample, residual: ResidualChoice, seed: int) -> F
 
     def fit(train: Fold) -> Model:
         model, errors = block_model(np.isin(rows, train).tobytes())
-        networks = train[on_top[train]]
-        sums = block_sums(segments_of([sample.items[i] for i in networks], unit), model, errors, USUAL_LEVEL)
-        return Assembled(model, errors, fit_network_model(sums, sample.latency_ms[networks]), unit)
+        whole = train[on_top[train]]
+        networks = [sample.items[i] for i in whole]
+        sums = block_sums(segments_of(networks, unit), model, errors, USUAL_LEVEL)
+        on_networks = fit_network_model(sums, sample.latency_ms[whole], [key_of(item) for item in networks])
+        return Assembled(model, errors, on_networks, unit)
 
     return fit
 

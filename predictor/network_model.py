@@ -7,7 +7,7 @@ measured networks. Without networks, the slope is 1 and all else 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from scipy.optimize import lsq_linear
 from scipy.stats import norm
 
 from predictor.features import FloatArray
-from predictor.intervals import Conformal
+from predictor.intervals import Conformal, one_for_each
 from predictor.numbers import read_array, read_number
 from predictor.physics import robust_deviation
 from predictor.segments import BlockSums
@@ -101,26 +101,21 @@ def design(sums: BlockSums) -> FloatArray:
     return np.stack([sums.latency_ms, np.ones_like(sums.latency_ms), sums.weight_mb, sums.blocks], axis=1)
 
 
-def fit_network_model(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
-    """From n >= 0 measured networks; latency_ms has shape (n,)."""
+def fit_network_model(sums: BlockSums, latency_ms: FloatArray, keys: Sequence[str]) -> NetworkModel:
+    """From n >= 0 measured networks; latency_ms has shape (n,), equal networks have equal keys."""
     model = _fit(sums, latency_ms)
-    if len(latency_ms) < ENOUGH_NETWORKS:
+    numbers = np.unique(np.array(keys, dtype=str), return_inverse=True)[1]
+    if len(set(numbers.tolist())) < ENOUGH_NETWORKS:
         return model
-    held_out = leave_one_out(sums, latency_ms)
-    ones = [sums.take([i]) for i in range(len(latency_ms))]
-    predicted = np.array([other.predict(one)[0] for other, one in zip(held_out, ones, strict=True)])
-    # In units of what the others leave open: the lightest and the heaviest network are far out for them, and being
-    # wrong there says little about what lies between.
-    expected = np.array([other.deviations(one)[0] for other, one in zip(held_out, ones, strict=True)])
-    scores = np.abs(np.log(latency_ms / predicted)) / (sums.scale * expected)
-    return replace(model, errors=Conformal(np.sort(scores)))
-
-
-def leave_one_out(sums: BlockSums, latency_ms: FloatArray) -> list[NetworkModel]:
-    """For each network the model that the others give, without errors of its own."""
-    everything = np.arange(len(latency_ms))
-    rest = [np.delete(everything, i) for i in everything]
-    return [_fit(sums.take(others), latency_ms[others]) for others in rest]
+    scores = np.empty(len(latency_ms))
+    for number in set(numbers.tolist()):
+        held_out, rest = np.flatnonzero(numbers == number), np.flatnonzero(numbers != number)
+        other, own = _fit(sums.take(rest), latency_ms[rest]), sums.take(held_out)
+        # In units of what the others leave open: the lightest and the heaviest network are far out for them, and being
+        # wrong there says little about what lies between.
+        expected = own.scale * other.deviations(own)
+        scores[held_out] = np.abs(np.log(latency_ms[held_out] / other.predict(own))) / expected
+    return replace(model, errors=Conformal(one_for_each(scores, numbers)))
 
 
 def _fit(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
