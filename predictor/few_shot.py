@@ -23,7 +23,7 @@ from predictor.errors import TooFewRecordsError
 from predictor.features import FlagArray, FloatArray, Item
 from predictor.folds import near_folds
 from predictor.intervals import Conformal, bounds, one_for_each
-from predictor.numbers import read_array, read_indices, read_number, read_positive
+from predictor.numbers import MOST_LOG, read_array, read_indices, read_logs, read_positive
 from predictor.prior import USUAL, Known, Prior, Scatter
 from predictor.robust import RobustProcess, robust_process
 
@@ -110,15 +110,22 @@ class Adapted:
         prior, weights = Prior.from_json(data["prior"]), read_array(data, "weights", -1)
         n = len(weights)
         measured = Known(
-            read_array(data, "log_ms", n),
-            read_array(data, "deviations", n, len(prior.devices)),
-            read_array(data, "places", n, len(prior.space.centre)),
-            read_array(data, "peculiar", n),
+            read_logs(data, "log_ms", n),
+            read_logs(data, "deviations", n, len(prior.devices)),
+            read_logs(data, "places", n, len(prior.space.centre)),
+            read_array(data, "peculiar", n, least=0.0, most=MOST_LOG**2),
             read_indices(data, "identity", 16**12, n),
         )
-        scatter = Scatter(*(float(read_positive(data["scatter"], name)) for name in Scatter._fields))
-        trust, errors = read_positive(data, "trust", n), Conformal.from_json(data["errors"])
-        return cls(prior, measured, read_number(data, "speed"), weights, trust, scatter, errors)
+        scatter = Scatter(
+            *(float(read_positive(data["scatter"], name, least=1e-6, most=1e3)) for name in Scatter._fields)
+        )
+        trust, errors = read_positive(data, "trust", n, least=1e-12, most=10.0), Conformal.from_json(data["errors"])
+        speed = float(read_logs(data, "speed"))
+        model = cls(prior, measured, speed, weights, trust, scatter, errors)
+        fitted = covariance(prior, measured, measured, scatter) @ weights
+        if not (np.isfinite(model._precision).all() and (np.abs(fitted) <= MOST_LOG).all()):
+            raise ValueError("the weights are not those of these measurements")
+        return model
 
 
 def adapt(prior: Prior, items: Sequence[Item], latency_ms: FloatArray) -> tuple[Adapted, FloatArray]:

@@ -32,6 +32,7 @@ _NOISE = 0.02
 _LEAST_SHARE = 0.5
 """Of slope x its blocks that a network keeps, however much a negative offset, fitted on larger ones, would take."""
 _ITERATIONS = 10
+_TINY_MS = 1e-12
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class NetworkModel:
     def deviations(self, sums: BlockSums) -> FloatArray:
         """Relative standard deviation, shape (n,), that the coefficients' uncertainty and the least noise leave."""
         rows = design(sums)
-        variance = np.einsum("ni,ij,nj->n", rows, self.covariance, rows)
-        return np.asarray(np.hypot(np.sqrt(variance) / self.predict(sums), _NOISE))
+        variance = np.maximum(np.einsum("ni,ij,nj->n", rows, self.covariance, rows), 0)
+        return np.asarray(np.hypot(np.sqrt(variance) / np.maximum(self.predict(sums), _TINY_MS), _NOISE))
 
     def to_json(self) -> dict[str, Any]:
         names = ("slope", "offset_ms", "ms_per_weight_mb", "ms_per_block")
@@ -83,14 +84,15 @@ class NetworkModel:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> NetworkModel:
         """Raises ValueError, KeyError or TypeError on anything that is not a network model."""
-        slope, covariance = read_number(data, "slope"), read_array(data, "covariance", 4, 4)
-        if slope < 0 or np.linalg.eigvalsh(covariance).min() < -1e-9 * np.abs(covariance).max():
-            raise ValueError("slope and covariance must not be negative")
+        covariance = read_array(data, "covariance", 4, 4)
+        tiny = 1e-9 * np.abs(covariance).max()
+        if np.abs(covariance - covariance.T).max() > tiny or np.linalg.eigvalsh(covariance).min() < -tiny:
+            raise ValueError("the covariance must be symmetric and not negative")
         return cls(
-            slope,
+            read_number(data, "slope", least=0.0),
             read_number(data, "offset_ms"),
-            read_number(data, "ms_per_weight_mb"),
-            read_number(data, "ms_per_block"),
+            read_number(data, "ms_per_weight_mb", least=0.0),
+            read_number(data, "ms_per_block", most=0.0),
             covariance,
             None if data["errors"] is None else Conformal.from_json(data["errors"]),
         )

@@ -14,7 +14,7 @@ from archspace.records import Setup
 from predictor.assembled import Assembled, Model, Predicted
 from predictor.block_model import ResidualChoice
 from predictor.catalogue import predictor_path
-from predictor.errors import NotFittedError
+from predictor.errors import NotFittedError, PredictorError
 from predictor.features import FlagArray, FloatArray, Item
 from predictor.few_shot import Adapted
 from predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
@@ -28,6 +28,28 @@ _MODELS: dict[str, Callable[[Mapping[str, Any]], Model]] = {
     "assembled": Assembled.from_json,
     "adapted": Adapted.from_json,
 }
+
+
+def _no_warnings() -> np.errstate:
+    """What overflows is told by _finite."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
+def _finite(values: FloatArray) -> FloatArray:
+    """The values themselves. Raises PredictorError for one that is none: a file may hold coefficients that no records
+    lead to, and a graph may be beyond all numbers."""
+    if not np.isfinite(values).all():
+        raise PredictorError(
+            "this predictor gives no finite latency for some of these items: check their sizes, or fit it again"
+        )
+    return values
+
+
+def _latencies(values_ms: FloatArray) -> FloatArray:
+    """As _finite, and none is below zero."""
+    if (values_ms < 0).any():
+        raise PredictorError("this predictor gives latencies below zero: fit it again")
+    return _finite(values_ms)
 
 
 class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -70,8 +92,9 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         """ms, shape (n,), of items as fit takes them. A graph whose nodes have scopes is a network, and so is a tuple
         of graphs; any other is a block; one without nodes takes exactly 0. Raises NotFittedError, and UnknownOpError
         for an op that nothing measured had."""
-        parts = [self.model_.predict(items)[numbers] for items, numbers in self._parts(X)]
-        return np.concatenate([np.zeros(0), *parts])
+        with _no_warnings():
+            parts = [self.model_.predict(items)[numbers] for items, numbers in self._parts(X)]
+        return _latencies(np.concatenate([np.zeros(0), *parts]))
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> tuple[FloatArray, FloatArray]:  # noqa: N803
         """(low, high) in ms, each of shape (n,): where a measurement lies with probability `coverage`, if the items are
@@ -79,10 +102,12 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         outside (0, 1)."""
         check_coverage(coverage)
         nothing = np.zeros((2, 0))
-        parts = [
-            np.array(self.model_.predict_interval(items, coverage)[1:])[:, numbers] for items, numbers in self._parts(X)
-        ]
-        low_ms, high_ms = np.concatenate([nothing, *parts], axis=1)
+        with _no_warnings():
+            parts = [
+                np.array(self.model_.predict_interval(items, coverage)[1:])[:, numbers]
+                for items, numbers in self._parts(X)
+            ]
+        low_ms, high_ms = _latencies(np.concatenate([nothing, *parts], axis=1))
         return low_ms, high_ms
 
     def knows(self, X: Any) -> FlagArray:  # noqa: N803
@@ -102,13 +127,14 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         check_coverage(coverage)
         positions: Sequence[Sequence[Any]] = getattr(space, "positions", space)
         items = self._items([item for position in positions for item in position])
-        added = self.model_.added(items, coverage)
+        with _no_warnings():
+            added = self.model_.added(items, coverage)
         lengths = np.array([len(position) for position in positions], dtype=int)
         taken = np.arange(lengths.max(initial=0)) < lengths[:, None]
         tables = []
         for values in added:
             table = np.full(taken.shape, np.nan)
-            table[taken] = values
+            table[taken] = _finite(values)
             tables.append(table)
         return Predicted(*tables)
 

@@ -21,7 +21,7 @@ from scipy.stats import norm
 from predictor.errors import PredictorError
 from predictor.features import TERMS, FlagArray, FloatArray, Item, features_of
 from predictor.files import find_file, read_model, write_model
-from predictor.numbers import read_array, read_positive
+from predictor.numbers import MOST_LOG, read_array, read_logs, read_positive
 from predictor.physics import Physics, fit_physics
 from predictor.robust import NOISE, robust_process
 from predictor.samples import key_of, sample_of
@@ -240,16 +240,17 @@ class Prior:
             raise ValueError("a prior needs devices and items, each once")
         rates, terms = np.zeros((len(devices), len(TERMS))), np.zeros((len(keys), len(TERMS)))
         rates[:, columns] = read_positive(data, "rates", len(devices), len(columns))
-        terms[:, columns] = read_array(data, "work", len(keys), len(columns))
-        if (terms < 0).any() or not (terms > 0).any(axis=1).all():
+        terms[:, columns] = read_array(data, "work", len(keys), len(columns), least=0.0)
+        if not (terms > 0).any(axis=1).all():
             raise ValueError("work must be above zero")
         typical = Physics.from_json(data["typical"])
         if not np.array_equal(np.flatnonzero(typical.rates > 0), np.sort(columns)):
             raise ValueError("the typical rates are not those of the devices")
         centre = np.zeros(len(TERMS) + 1)
-        centre[[*columns, -1]] = read_array(data, "centre", len(columns) + 1)
-        space = Space(typical, centre, float(read_positive(data, "unit")))
-        return cls(devices, rates, space, keys, terms, read_array(data, "residuals", len(keys), len(devices)))
+        centre[[*columns, -1]] = read_logs(data, "centre", len(columns) + 1)
+        space = Space(typical, centre, float(read_positive(data, "unit", least=1e-4, most=MOST_LOG)))
+        residuals = read_logs(data, "residuals", len(keys), len(devices))
+        return cls(devices, rates, space, keys, terms, residuals)
 
 
 def find_prior(prior: Prior | str | Path) -> Prior:

@@ -147,9 +147,17 @@ def test_json_gives_exactly_the_same_model_back(n):
 
 @pytest.mark.parametrize(
     "damage",
-    [{"slope": -1}, {"covariance": np.diag([1, 1, 1, -1]).tolist()}, {"covariance": 3}, {"errors": {"scores": [2, 1]}}],
+    [
+        {"slope": -1},
+        {"ms_per_weight_mb": -1},
+        {"ms_per_block": 1},
+        {"covariance": np.diag([1, 1, 1, -1]).tolist()},
+        {"covariance": (np.eye(4) + np.eye(4, k=1)).tolist()},
+        {"covariance": 3},
+        {"errors": {"scores": [2, 1]}},
+    ],
 )
 def test_impossible_models_are_refused(damage):
     data = {**fit_network_model(sums(SUMS), 1.1 * SUMS).to_json(), **damage}
-    with pytest.raises(ValueError, match=r"negative|shape"):
+    with pytest.raises(ValueError, match=r"negative|shape|not from"):
         NetworkModel.from_json(data)
