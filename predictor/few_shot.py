@@ -34,6 +34,8 @@ _EXPECTED_SCORES = norm.ppf(1 - np.arange(19, 0, -2) / 40)
 _SCATTER_FREEDOM = np.array([0.7, 1.0, 1.0, 0.5, 0.5])
 """Standard deviations of the logarithms of Scatter's numbers around the usual ones."""
 _MOST_FOR_SCATTER, _SCATTER_ROUNDS = 200, 2
+_FEW = 60
+"""So few different items are fitted better by the scatter than others are, as it was made of them."""
 
 
 @dataclass(frozen=True)
@@ -135,34 +137,37 @@ def adapt(prior: Prior, items: Sequence[Item], latency_ms: FloatArray) -> tuple[
     if not len(items):
         raise TooFewRecordsError("nothing is measured on the new device; 3 items are a start, 10 are good")
     known, log_ms = prior.known(items), np.log(latency_ms)
-    errors, expected = _left_out(prior, known, log_ms)
+    speed, scatter, process = _fit(prior, known, log_ms)
+    errors, expected = _left_out(prior, known, log_ms, scatter if len(set(known.identity)) > _FEW else None)
     scores = one_for_each(np.abs(errors) / expected, known.identity)
     conformal = Conformal(np.sort(np.concatenate([scores, _EXPECTED_SCORES])))
-    speed, scatter, process = _fit(prior, known, log_ms)
     return Adapted(prior, known, speed, process.weights, process.trust, scatter, conformal), errors
 
 
-def _fit(prior: Prior, known: Known, log_ms: FloatArray) -> tuple[float, Scatter, RobustProcess]:
-    """The new device's speed, how it is unlike the known ones, and the process given n measurements, n >= 1."""
+def _fit(
+    prior: Prior, known: Known, log_ms: FloatArray, scatter: Scatter | None = None
+) -> tuple[float, Scatter, RobustProcess]:
+    """The new device's speed, how it is unlike the known ones (if that is not given), and the process given n
+    measurements, n >= 1."""
     excess = log_ms - known.log_ms
     speed = float(np.median(excess))
-    scatter = _likely_scatter(prior, known, excess - speed)
+    scatter = scatter or _likely_scatter(prior, known, excess - speed)
     return speed, scatter, robust_process(covariance(prior, known, known, scatter), excess - speed, scatter.noise)
 
 
-def _left_out(prior: Prior, known: Known, log_ms: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _left_out(prior: Prior, known: Known, log_ms: FloatArray, scatter: Scatter | None) -> tuple[FloatArray, FloatArray]:
     """(log errors, their expected size) on each item, both (n,), from the measurements of other items alone; NaN where
-    there are none."""
+    there are none. Without a `scatter`, even that is told by the others."""
     errors, expected = np.full((2, len(log_ms)), np.nan)
     for test in near_folds(known.identity.tolist(), seed=0):
         train = np.setdiff1d(np.arange(len(log_ms)), test)
         if not len(train):
             continue
         seen, unseen = known.take(train), known.take(test)
-        speed, scatter, process = _fit(prior, seen, log_ms[train])
-        towards = covariance(prior, unseen, seen, scatter)
+        speed, unlike, process = _fit(prior, seen, log_ms[train], scatter)
+        towards = covariance(prior, unseen, seen, unlike)
         errors[test] = log_ms[test] - unseen.log_ms - speed - towards @ process.weights
-        expected[test] = np.sqrt(_left_open(prior, unseen, scatter, towards, process.precision))
+        expected[test] = np.sqrt(_left_open(prior, unseen, unlike, towards, process.precision))
     return errors, expected
 
 
