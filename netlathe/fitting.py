@@ -212,6 +212,7 @@ def fit_warnings(fitted: Fit) -> list[str]:
             "no whole networks were measured, so a network is taken as the plain sum of its blocks, which may be off "
             "by 10 % and more: profile with --networks 12"
         )
+    warnings += model.warnings_
     if validation.unsteady:
         warnings.append(
             f"the measurements of {some_of(validation.unsteady)} disagree with themselves and were left out: profile "

@@ -24,8 +24,10 @@ from predictor.features import FlagArray, FloatArray, Item
 from predictor.folds import near_folds
 from predictor.intervals import Conformal, bounds, one_for_each
 from predictor.numbers import MOST_LOG, read_array, read_indices, read_logs, read_positive
+from predictor.physics import TRUSTED
 from predictor.prior import USUAL, Known, Prior, Scatter
 from predictor.robust import RobustProcess, robust_process
+from predictor.samples import Sample
 
 _SPEED = 0.15
 """Uncertainty of the speed that the median measurement tells, in log latency."""
@@ -130,32 +132,35 @@ class Adapted:
         return model
 
 
-def adapt(prior: Prior, items: Sequence[Item], latency_ms: FloatArray) -> tuple[Adapted, FloatArray]:
+def adapt(prior: Prior, sample: Sample) -> tuple[Adapted, FloatArray]:
     """From n >= 1 measured items; and log errors on each of them from the measurements of all other items, shape (n,),
     NaN where there are none. Raises TooFewRecordsError without any, UnknownOpError for an op that no known device
     was measured with."""
-    if not len(items):
+    if not sample.items:
         raise TooFewRecordsError("nothing is measured on the new device; 3 items are a start, 10 are good")
-    known, log_ms = prior.known(items), np.log(latency_ms)
-    speed, scatter, process = _fit(prior, known, log_ms)
-    errors, expected = _left_out(prior, known, log_ms, scatter if len(set(known.identity)) > _FEW else None)
-    scores = one_for_each(np.abs(errors) / expected, known.identity)
+    known, log_ms, weights = prior.known(sample.items), np.log(sample.latency_ms), sample.weights
+    speed, scatter, process = _fit(prior, known, log_ms, weights)
+    errors, expected = _left_out(prior, known, log_ms, weights, scatter if len(set(known.identity)) > _FEW else None)
+    scores = one_for_each(np.where(weights >= TRUSTED, np.abs(errors) / expected, np.nan), known.identity)
     conformal = Conformal(np.sort(np.concatenate([scores, _EXPECTED_SCORES])))
     return Adapted(prior, known, speed, process.weights, process.trust, scatter, conformal), errors
 
 
 def _fit(
-    prior: Prior, known: Known, log_ms: FloatArray, scatter: Scatter | None = None
+    prior: Prior, known: Known, log_ms: FloatArray, weights: FloatArray, scatter: Scatter | None = None
 ) -> tuple[float, Scatter, RobustProcess]:
     """The new device's speed, how it is unlike the known ones (if that is not given), and the process given n
     measurements, n >= 1."""
     excess = log_ms - known.log_ms
     speed = float(np.median(excess))
-    scatter = scatter or _likely_scatter(prior, known, excess - speed)
-    return speed, scatter, robust_process(covariance(prior, known, known, scatter), excess - speed, scatter.noise)
+    scatter = scatter or _likely_scatter(prior, known, excess - speed, weights)
+    total = covariance(prior, known, known, scatter)
+    return speed, scatter, robust_process(total, excess - speed, scatter.noise, weights)
 
 
-def _left_out(prior: Prior, known: Known, log_ms: FloatArray, scatter: Scatter | None) -> tuple[FloatArray, FloatArray]:
+def _left_out(
+    prior: Prior, known: Known, log_ms: FloatArray, weights: FloatArray, scatter: Scatter | None
+) -> tuple[FloatArray, FloatArray]:
     """(log errors, their expected size) on each item, both (n,), from the measurements of other items alone; NaN where
     there are none. Without a `scatter`, even that is told by the others."""
     errors, expected = np.full((2, len(log_ms)), np.nan)
@@ -164,7 +169,7 @@ def _left_out(prior: Prior, known: Known, log_ms: FloatArray, scatter: Scatter |
         if not len(train):
             continue
         seen, unseen = known.take(train), known.take(test)
-        speed, unlike, process = _fit(prior, seen, log_ms[train], scatter)
+        speed, unlike, process = _fit(prior, seen, log_ms[train], weights[train], scatter)
         towards = covariance(prior, unseen, seen, unlike)
         errors[test] = log_ms[test] - unseen.log_ms - speed - towards @ process.weights
         expected[test] = np.sqrt(_left_open(prior, unseen, unlike, towards, process.precision))
@@ -191,15 +196,15 @@ def variances(prior: Prior, known: Known, scatter: Scatter = USUAL) -> FloatArra
     return np.asarray(among_known + prior.space.variances(known.places, scatter) + known.peculiar + _SPEED**2)
 
 
-def _likely_scatter(prior: Prior, known: Known, values: FloatArray) -> Scatter:
+def _likely_scatter(prior: Prior, known: Known, values: FloatArray, weights: FloatArray) -> Scatter:
     """The most probable one given the values (n,): close to what is usual for a few, free for many."""
     n = min(len(values), _MOST_FOR_SCATTER)
     part = np.linspace(0, len(values) - 1, n).astype(int)
     known = known.take(part)
-    values = values[part]
+    values, weights = values[part], weights[part]
     scatter = USUAL
     for _ in range(_SCATTER_ROUNDS):
-        trust = robust_process(covariance(prior, known, known, scatter), values, scatter.noise).trust
+        trust = robust_process(covariance(prior, known, known, scatter), values, scatter.noise, weights).trust
 
         def improbability(logs: FloatArray, trust: FloatArray = trust) -> float:
             likely = Scatter(*(np.asarray(USUAL) * np.exp(logs)))

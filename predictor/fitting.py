@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from predictor.assembled import Model, assemble
-from predictor.block_model import ResidualChoice, cross_validated_errors, features_of
+from predictor.block_model import Measured, ResidualChoice, cross_validated_errors
 from predictor.errors import TooFewRecordsError, UnknownOpError
 from predictor.features import FloatArray
 from predictor.few_shot import adapt
@@ -28,17 +28,16 @@ def fit_model(sample: Sample, prior: Prior | None, residual: ResidualChoice, see
     them that its measurements alone predict each other better. Raises what assemble and adapt raise."""
     if prior is None or not prior.knows(sample.items).all():
         return assemble(sample, residual, seed)
-    adapted, left_out = adapt(prior, sample.items, sample.latency_ms)
+    adapted, left_out = adapt(prior, sample)
     different = len({key_of(item) for item in sample.items})
     try:
         alone = assemble(sample, "none" if residual == "auto" and different < _MANY else residual, seed)
     except (UnknownOpError, TooFewRecordsError):  # too few, or networks with ops that no measured block has
         return adapted
     compared = sample.is_network if alone.unit == "network" else ~sample.is_network
-    part = sample.take(compared)
-    keys, kind = [key_of(item) for item in part.items], alone.blocks.residual.kind
-    errors_alone = cross_validated_errors(features_of(part.items), part.latency_ms, keys, kind, seed)
-    weights = shares(keys)
+    measured = Measured.of(sample.take(compared))
+    errors_alone = cross_validated_errors(measured, alone.blocks.residual.kind, seed)
+    weights = shares(measured.configurations) * measured.weights
     believed = _typical(left_out[compared], weights) * different / (different + _BENEFIT_OF_DOUBT)
     return adapted if believed <= _typical(errors_alone, weights) else alone
 

@@ -21,7 +21,7 @@ from predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
 from predictor.fitting import fit_model
 from predictor.intervals import check_coverage
 from predictor.prior import Prior, find_prior
-from predictor.samples import distinct, items_of, sample_of
+from predictor.samples import distinct, items_of, sample_of, warnings_of
 
 _PART = 1 << 16
 _MODELS: dict[str, Callable[[Mapping[str, Any]], Model]] = {
@@ -61,7 +61,8 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
     takes the best of them in cross-validation. With a `prior`, what is known of other devices is adapted to this one,
     and a handful of measurements is enough. Equal measurements and `random_state` give equal predictors.
 
-    After fit: `setup_`, `n_blocks_`, `n_networks_`, `model_` (what was fitted), `residual_` (the regressor taken).
+    After fit: `setup_`, `n_blocks_`, `n_networks_`, `model_` (what was fitted), `residual_` (the regressor taken),
+    `warnings_` (what to know, in words, of the measurements; not saved).
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         networks = int(sample.is_network.sum())
         self.setup_, self.n_networks_, self.n_blocks_ = sample.setup, networks, len(sample.items) - networks
         self.model_: Model = model
+        self.warnings_ = warnings_of(X) if y is None else []
         return self
 
     def predict(self, X: Any) -> FloatArray:  # noqa: N803
@@ -203,4 +205,5 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         predictor.n_blocks_, predictor.n_networks_ = int(counts["blocks"]), int(counts["networks"])
         predictor.setup_ = Setup.from_json(content["setup"])
         predictor.model_ = _MODELS[content["kind"]](content["model"])
+        predictor.warnings_ = []
         return predictor

@@ -9,10 +9,11 @@ from synthetic_latency import random_blocks, random_network, true_latency_ms
 from archspace.blocks import ConvBlock, MBConv, Skip
 from archspace.errors import FormatError
 from archspace.graph import chain
-from predictor import LatencyPredictor, Prior
+from predictor import LatencyPredictor, Prior, few_shot
 from predictor.errors import PredictorError, TooFewRecordsError, UnknownOpError
-from predictor.few_shot import Adapted, adapt
+from predictor.few_shot import Adapted
 from predictor.robust import robust_process
+from predictor.samples import sample_of
 
 BLOCKS = [block.graph() for block in random_blocks(60, seed=1, kernels=(3, 5))]
 NEW = [block.graph() for block in random_blocks(80, seed=2, kernels=(3, 5))]
@@ -32,6 +33,10 @@ def prior():
     return Prior.learn(
         {f"phone {i}": (BLOCKS, device_ms(BLOCKS, *law, noise=0.01, seed=i)) for i, law in enumerate(laws)}
     )
+
+
+def adapt(prior, items, latency_ms):
+    return few_shot.adapt(prior, sample_of(items, latency_ms, None))
 
 
 def within_10(predicted, truth):
