@@ -27,8 +27,8 @@ from predictor.op_work import OP_CLASSES, OP_SIZES
 _MOST_RECORDS, _MOST_OPS = 100, 300
 """The hyper-parameters are found on a random part of the records with no more than this: the search is cubic."""
 _SEARCH_STEPS = 30
-_MOST_CELLS = 1 << 22
-"""Of a covariance that is made at once."""
+_MOST_CELLS = 1 << 18
+"""Of a covariance that is made at once: what stays in the cache."""
 _TYPICAL_LENGTHS = {"kernel": 1.5, "stride": 1.5, "ragged_in": 0.4, "ragged_out": 0.4}
 _TYPICAL_LENGTH = 3.0
 """Prior length scales in octaves: ops deviate alike that differ by less."""

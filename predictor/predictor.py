@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,9 +32,18 @@ _MODELS: dict[str, Callable[[Mapping[str, Any]], Model]] = {
 }
 
 
-def _no_warnings() -> np.errstate:
-    """What overflows is told by _finite."""
-    return np.errstate(over="ignore", invalid="ignore")
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without warnings, as _finite tells what overflows, and without collections of garbage: many small objects are
+    made, none in circles, and looking through them again and again takes more time than all else."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _finite(values: FloatArray) -> FloatArray:
@@ -94,7 +105,7 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         """ms, shape (n,), of items as fit takes them. A graph whose nodes have scopes is a network, and so is a tuple
         of graphs; any other is a block; one without nodes takes exactly 0. Raises NotFittedError, and UnknownOpError
         for an op that nothing measured had."""
-        with _no_warnings():
+        with _undisturbed():
             parts = [self.model_.predict(items)[numbers] for items, numbers in self._parts(X)]
         return _latencies(np.concatenate([np.zeros(0), *parts]))
 
@@ -104,7 +115,7 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         outside (0, 1)."""
         check_coverage(coverage)
         nothing = np.zeros((2, 0))
-        with _no_warnings():
+        with _undisturbed():
             parts = [
                 np.array(self.model_.predict_interval(items, coverage)[1:])[:, numbers]
                 for items, numbers in self._parts(X)
@@ -129,7 +140,7 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         check_coverage(coverage)
         positions: Sequence[Sequence[Any]] = getattr(space, "positions", space)
         items = self._items([item for position in positions for item in position])
-        with _no_warnings():
+        with _undisturbed():
             added = self.model_.added(items, coverage)
         lengths = np.array([len(position) for position in positions], dtype=int)
         taken = np.arange(lengths.max(initial=0)) < lengths[:, None]
