@@ -226,6 +226,7 @@ def fit_warnings(fitted: Fit) -> list[str]:
             f"{len(missing)} of {len(fitted.records)} records hold no latency and were left out, the first of them "
             f"{first.name} ({first.message or first.status}): measure them again, or correct the table"
         )
+    warnings += model.warnings_
     if validation.unsteady:
         warnings.append(
             f"the measurements of {some_of(validation.unsteady)} disagree with themselves and were left out: profile "

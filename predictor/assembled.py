@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, get_args
 
 import numpy as np
 
-from predictor.block_model import BlockModel, ResidualChoice, choose_block_model, features_of
+from predictor.block_model import BlockModel, Measured, ResidualChoice, choose_block_model, features_of
 from predictor.errors import TooFewRecordsError
 from predictor.features import FlagArray, FloatArray, Item
 from predictor.intervals import Conformal, bounds
@@ -152,10 +152,8 @@ def assemble(sample: Sample, residual: ResidualChoice, seed: int) -> Assembled:
     place. Raises TooFewRecordsError below 3 different ones, UnknownOpError when a network holds an op that no block
     has."""
     unit, networks = unit_of(sample)
-    blocks = sample.take(~networks)
-    configurations = [key_of(item) for item in blocks.items]
-    features = features_of(blocks.items)
-    model, errors = choose_block_model(features, blocks.latency_ms, configurations, residual, seed)
+    model, errors = choose_block_model(Measured.of(sample.take(~networks)), residual, seed)
     whole = sample.take(networks)
     sums = block_sums(segments_of(whole.items, unit), model, errors, coverage=0.9)
-    return Assembled(model, errors, fit_network_model(sums, whole.latency_ms), unit)
+    keys = [key_of(item) for item in whole.items]
+    return Assembled(model, errors, fit_network_model(sums, whole.latency_ms, keys), unit)

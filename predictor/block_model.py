@@ -14,14 +14,15 @@ from scipy.stats import norm
 
 from predictor.domain import USUAL_GROWTH, Domain, fit_domain
 from predictor.errors import PredictorError
-from predictor.features import LOG_FEATURES, FloatArray
+from predictor.features import LOG_FEATURES, FlagArray, FloatArray
 from predictor.features import Features as Features
 from predictor.features import features_of as features_of
-from predictor.folds import configuration_folds
+from predictor.folds import configuration_folds, near_folds
 from predictor.inputs import Inputs
-from predictor.intervals import Conformal
-from predictor.physics import Physics, fit_physics
+from predictor.intervals import Conformal, one_for_each, shares
+from predictor.physics import TRUSTED, Physics, fit_physics
 from predictor.residual import Residual, ResidualKind, fit_residual, residual_from_json
+from predictor.samples import Sample, key_of
 
 ResidualChoice = Literal["auto", "none", "gp", "xgboost", "forest"]
 _CHOICES: tuple[ResidualKind, ...] = ("none", "gp", "xgboost", "forest")
@@ -39,8 +40,6 @@ _CALIBRATED = 0.9
 _GROWTHS = np.geomspace(0.2, 20, 50)
 _SMALLER = 0.5
 """The part of the records, by the side of their input, from which the larger are predicted."""
-_FEW = 60
-"""Up to so many different items, cross-validation leaves out a tenth of them at a time, else a fifth."""
 
 
 @dataclass(frozen=True)
@@ -89,76 +88,123 @@ def _inputs(features: Features, physics: Physics, domain: Domain) -> Inputs:
     return Inputs(domain.standardise(features.logs), shares, features.ops)
 
 
-def fit_block_model(
-    features: Features, latency_ms: FloatArray, kind: ResidualKind, seed: int, growth: float = USUAL_GROWTH
-) -> BlockModel:
-    """Fits on n records, n >= 1; latency_ms has shape (n,). `growth` is that of the intervals with the distance."""
-    physics, domain = fit_physics(features.terms, latency_ms), replace(fit_domain(features.logs), growth=growth)
-    return _on_top(physics, domain, features, latency_ms, kind, seed)
+class Measured(NamedTuple):
+    """n measured blocks; arrays of shape (n,)."""
+
+    features: Features
+    latency_ms: FloatArray
+    configurations: NDArray[np.str_]
+    """Equal for equal blocks."""
+    weights: FloatArray
+    """As of Sample."""
+
+    @classmethod
+    def of(cls, sample: Sample) -> Measured:
+        """The sample's items taken as blocks. Raises UnknownOpError for an op without work terms."""
+        keys = np.array([key_of(item) for item in sample.items], dtype=np.str_)
+        return cls(features_of(sample.items), sample.latency_ms, keys, sample.weights)
+
+    def take(self, rows: NDArray[Any]) -> Measured:
+        features, latency_ms, configurations, weights = self
+        return Measured(features.take(rows), latency_ms[rows], configurations[rows], weights[rows])
+
+    @property
+    def trusted(self) -> FlagArray:
+        """Whose latency says more of the block than of the disturbance, shape (n,)."""
+        return np.asarray(self.weights >= TRUSTED)
+
+    @property
+    def different(self) -> int:
+        """How many different blocks there are."""
+        return len(np.unique(self.configurations))
 
 
-def _on_top(
-    physics: Physics, domain: Domain, features: Features, latency_ms: FloatArray, kind: ResidualKind, seed: int
-) -> BlockModel:
-    log_ratio = np.log(latency_ms / physics.predict(features.terms))
-    return BlockModel(physics, fit_residual(kind, _inputs(features, physics, domain), log_ratio, seed), domain)
+def fit_block_model(measured: Measured, kind: ResidualKind, seed: int, growth: float = USUAL_GROWTH) -> BlockModel:
+    """Fits on n >= 1 blocks. `growth` is that of the intervals with the distance."""
+    physics, domain = _physics(measured), replace(fit_domain(measured.features.logs), growth=growth)
+    return _on_top(physics, domain, measured, kind, seed)
+
+
+def _physics(measured: Measured) -> Physics:
+    return fit_physics(measured.features.terms, measured.latency_ms, measured.weights)
+
+
+def _on_top(physics: Physics, domain: Domain, measured: Measured, kind: ResidualKind, seed: int) -> BlockModel:
+    """The residual is learnt from latencies that are to be trusted, if there are any: it would learn disturbances."""
+    if measured.trusted.any():
+        measured = measured.take(np.flatnonzero(measured.trusted))
+    log_ratio = np.log(measured.latency_ms / physics.predict(measured.features.terms))
+    return BlockModel(physics, fit_residual(kind, _inputs(measured.features, physics, domain), log_ratio, seed), domain)
 
 
 class HeldOut(NamedTuple):
-    """What models said about records that they had not seen; each of shape (n,), NaN where they could say nothing."""
+    """What models said about records that they had not seen; each of shape (n,), NaN where they could say nothing.
+    All records of a configuration together count as one."""
 
     errors: FloatArray
     """log(measured / predicted)."""
     doubt: FloatArray
     excess: FloatArray
     """Distance from the records that the model had seen."""
+    configuration: NDArray[np.intp]
+    """The number of each record's."""
 
     def take(self, indices: NDArray[Any]) -> HeldOut:
         return HeldOut(*(values[indices] for values in self))
 
+    def of(self, rows: FlagArray) -> HeldOut:
+        """With the errors of these rows alone."""
+        return self._replace(errors=np.where(rows, self.errors, np.nan))
+
     def scores(self, growth: float) -> FloatArray:
-        """What Conformal takes, (n,), for a domain of that growth."""
-        return np.asarray(np.maximum(np.abs(self.errors) - self.doubt, 0) / (1 + growth * self.excess))
+        """What Conformal takes, one for each configuration, for a domain of that growth."""
+        scores = np.maximum(np.abs(self.errors) - self.doubt, 0) / (1 + growth * self.excess)
+        return one_for_each(scores, self.configuration)
 
     @property
     def typical(self) -> float:
         """Mean absolute error."""
-        errors = np.minimum(np.abs(self.errors[np.isfinite(self.errors)]), _WILD_ERROR)
-        return float(errors.mean()) if len(errors) else 0.0
+        known = np.isfinite(self.errors)
+        errors = np.minimum(np.abs(self.errors[known]), _WILD_ERROR)
+        return float(np.average(errors, weights=shares(self.configuration[known]))) if known.any() else 0.0
+
+
+def _nothing_known(n: int, configuration: NDArray[np.intp]) -> HeldOut:
+    errors, doubt, excess = np.full((3, n), np.nan)
+    return HeldOut(errors, doubt, excess, configuration)
 
 
 _Folds = Sequence[NDArray[np.intp]]
 
 
 def _held_out(
-    features: Features, latency_ms: FloatArray, folds: _Folds, kinds: Sequence[ResidualKind], seed: int
+    measured: Measured, folds: _Folds, kinds: Sequence[ResidualKind], seed: int
 ) -> dict[ResidualKind, HeldOut]:
     """Per kind of residual, what models say about each fold that were fitted on the rest. NaN for a record in no fold,
     or with an op that no record in the rest has."""
-    n = len(latency_ms)
-    results = {kind: HeldOut(*(np.full(n, np.nan) for _ in range(3))) for kind in kinds}
+    n = len(measured.latency_ms)
+    numbers = np.unique(measured.configurations, return_inverse=True)[1]
+    results = {kind: _nothing_known(n, numbers) for kind in kinds}
     for test in folds:
         train = np.setdiff1d(np.arange(n), test)
         if not len(train):
             continue
-        seen = features.take(train)
-        physics, domain = fit_physics(seen.terms, latency_ms[train]), fit_domain(seen.logs)
-        known = test[physics.knows(features.terms[test])]
-        unseen = features.take(known)
+        seen = measured.take(train)
+        physics, domain = _physics(seen), fit_domain(seen.features.logs)
+        known = test[physics.knows(measured.features.terms[test])]
+        unseen = measured.features.take(known)
         for kind, result in results.items():
-            model = _on_top(physics, domain, seen, latency_ms[train], kind, seed)
-            result.errors[known] = np.log(latency_ms[known] / model.predict(unseen))
+            model = _on_top(physics, domain, seen, kind, seed)
+            result.errors[known] = np.log(measured.latency_ms[known] / model.predict(unseen))
             result.doubt[known] = physics.doubt(unseen.terms)
             result.excess[known] = domain.excess(unseen.logs)
     return results
 
 
-def cross_validated_errors(
-    features: Features, latency_ms: FloatArray, configurations: Sequence[str], kind: ResidualKind, seed: int
-) -> FloatArray:
+def cross_validated_errors(measured: Measured, kind: ResidualKind, seed: int) -> FloatArray:
     """log(measured / predicted) of each record, shape (n,), by models that have not seen its configuration. NaN for a
     record with an op that no other has."""
-    return _held_out(features, latency_ms, _near_folds(configurations, seed), [kind], seed)[kind].errors
+    return _held_out(measured, near_folds(measured.configurations.tolist(), seed), [kind], seed)[kind].errors
 
 
 class Trial(NamedTuple):
@@ -173,7 +219,12 @@ class Trial(NamedTuple):
 
     @property
     def _far(self) -> HeldOut:
-        return HeldOut(*map(np.concatenate, zip(*self.far, strict=True))) if self.far else self.near
+        """All ways as one: a configuration counts in each of them."""
+        apart = [
+            part._replace(configuration=part.configuration + way * len(part.errors))
+            for way, part in enumerate(self.far)
+        ]
+        return HeldOut(*map(np.concatenate, zip(*apart, strict=True))) if apart else self.near
 
     @property
     def typical(self) -> float:
@@ -187,49 +238,42 @@ class Trial(NamedTuple):
         return growth, _conformal(self.near, growth)
 
 
-def try_residuals(
-    features: Features, latency_ms: FloatArray, configurations: Sequence[str], choice: ResidualChoice, seed: int
-) -> tuple[ResidualKind, Trial]:
-    """The residual asked for, and how it did. `auto` takes the one with the least error in cross-validation, near the
-    records and far from them, as what serves between them may do harm elsewhere. Raises PredictorError for an unknown
-    choice."""
-    kinds = _candidates(choice, len(set(configurations)))
-    near = _held_out(features, latency_ms, _near_folds(configurations, seed), kinds, seed)
-    enough = len(set(configurations)) >= _FEWEST_FOR_CHOICE
-    ways = _far_folds(features, seed) if enough else []
-    far = [_held_out(features, latency_ms, folds, kinds, seed) for folds in ways]
-    trials = {kind: Trial(near[kind], tuple(part[kind] for part in far)) for kind in kinds}
+def try_residuals(measured: Measured, choice: ResidualChoice, seed: int) -> tuple[ResidualKind, Trial]:
+    """The residual asked for, and how it did on the latencies that are to be trusted. `auto`
+    takes the one with the least error in cross-validation, near the records and far from them, as what serves between
+    them may do harm elsewhere. Raises PredictorError for an unknown choice."""
+    kinds = _candidates(choice, measured.different)
+    near = _held_out(measured, near_folds(measured.configurations.tolist(), seed), kinds, seed)
+    ways = _far_folds(measured.features, seed) if measured.different >= _FEWEST_FOR_CHOICE else []
+    far = [_held_out(measured, folds, kinds, seed) for folds in ways]
+    trials = {
+        kind: Trial(near[kind].of(measured.trusted), tuple(part[kind].of(measured.trusted) for part in far))
+        for kind in kinds
+    }
     return min(trials.items(), key=lambda one: one[1].typical * (_SIMPLICITY if one[0] == "none" else 1.0))
 
 
-def choose_block_model(
-    features: Features, latency_ms: FloatArray, configurations: Sequence[str], choice: ResidualChoice, seed: int
-) -> tuple[BlockModel, Conformal]:
+def choose_block_model(measured: Measured, choice: ResidualChoice, seed: int) -> tuple[BlockModel, Conformal]:
     """The model with the residual that try_residuals takes, and its errors on records held out, the far ones of which
     say how fast an interval has to grow."""
-    kind, trial = try_residuals(features, latency_ms, configurations, choice, seed)
+    kind, trial = try_residuals(measured, choice, seed)
     growth, errors = trial.calibrated()
-    return fit_block_model(features, latency_ms, kind, seed, growth), errors
+    return fit_block_model(measured, kind, seed, growth), errors
 
 
 def _conformal(near: HeldOut, growth: float) -> Conformal:
     """The scores, and what is expected of any device: ten records may agree with each other by chance."""
     scores = near.scores(growth)
-    known = scores[np.isfinite(scores)]
-    return Conformal(np.sort(np.concatenate([known, _EXPECTED_SCORES])) if len(known) else known)
+    return Conformal(np.sort(np.concatenate([scores, _EXPECTED_SCORES])) if len(scores) else scores)
 
 
 def _growth(near: HeldOut, far: HeldOut) -> float:
     """The least growth with which intervals made from the near records cover the far ones as well."""
     for growth in _GROWTHS:
-        half_width, scores = _conformal(near, growth).quantile(_CALIBRATED), far.scores(growth)
-        if (scores[np.isfinite(scores)] <= half_width).mean() >= _CALIBRATED:
+        half_width = _conformal(near, growth).quantile(_CALIBRATED)
+        if (far.scores(growth) <= half_width).mean() >= _CALIBRATED:
             return float(growth)
     return float(_GROWTHS[-1])
-
-
-def _near_folds(configurations: Sequence[str], seed: int) -> _Folds:
-    return configuration_folds(configurations, 10 if len(set(configurations)) <= _FEW else 5, seed)
 
 
 def _far_folds(features: Features, seed: int) -> list[_Folds]:

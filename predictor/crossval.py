@@ -15,8 +15,8 @@ from archspace.records import LatencyRecord, Setup, Status, noise_floor
 from predictor.assembled import FEWEST_BLOCKS, Assembled, Model, unit_of
 from predictor.block_model import (
     BlockModel,
+    Measured,
     ResidualChoice,
-    features_of,
     fit_block_model,
     try_residuals,
 )
@@ -163,7 +163,7 @@ def _fit_on(sample: Sample, residual: ResidualChoice, prior: Prior | str | None,
     fitted = fit_model(sample, known, residual, seed)
     if isinstance(fitted, Assembled):
         return _fit_without_prior(sample, fitted.blocks.residual.kind, seed)
-    return lambda train: adapt(known, [sample.items[i] for i in train], sample.latency_ms[train])
+    return lambda train: adapt(known, sample.take(np.isin(np.arange(len(sample.items)), train)))[0]
 
 
 def _fit_without_prior(sample: Sample, residual: ResidualChoice, seed: int) -> Fit:
@@ -171,26 +171,26 @@ def _fit_without_prior(sample: Sample, residual: ResidualChoice, seed: int) -> F
     which the intervals of a fold take those on the blocks that it is fitted on. A fold that leaves much fewer blocks
     than there are has to find them anew."""
     unit, on_top = unit_of(sample)
-    rows = np.flatnonzero(~on_top)
-    items, latency_ms = [sample.items[i] for i in rows], sample.latency_ms[rows]
-    features, keys = features_of(items), [key_of(item) for item in items]
-    kind, trial = try_residuals(features, latency_ms, keys, residual, seed)
+    rows, blocks = np.flatnonzero(~on_top), Measured.of(sample.take(~on_top))
+    kind, trial = try_residuals(blocks, residual, seed)
 
     @lru_cache(maxsize=1)
     def block_model(chosen: bytes) -> tuple[BlockModel, Conformal]:
         train = np.flatnonzero(np.frombuffer(chosen, dtype=bool))
-        seen, seen_ms = features.take(train), latency_ms[train]
+        seen = blocks.take(train)
         if len(train) > _MOST_OF_THEM * len(rows):
             growth, errors = trial.take(train).calibrated()
         else:
-            growth, errors = try_residuals(seen, seen_ms, [keys[i] for i in train], kind, seed)[1].calibrated()
-        return fit_block_model(seen, seen_ms, kind, seed, growth), errors
+            growth, errors = try_residuals(seen, kind, seed)[1].calibrated()
+        return fit_block_model(seen, kind, seed, growth), errors
 
     def fit(train: Fold) -> Model:
         model, errors = block_model(np.isin(rows, train).tobytes())
-        networks = train[on_top[train]]
-        sums = block_sums(segments_of([sample.items[i] for i in networks], unit), model, errors, USUAL_LEVEL)
-        return Assembled(model, errors, fit_network_model(sums, sample.latency_ms[networks]), unit)
+        whole = train[on_top[train]]
+        networks = [sample.items[i] for i in whole]
+        sums = block_sums(segments_of(networks, unit), model, errors, USUAL_LEVEL)
+        on_networks = fit_network_model(sums, sample.latency_ms[whole], [key_of(item) for item in networks])
+        return Assembled(model, errors, on_networks, unit)
 
     return fit
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from predictor.features import FloatArray
-from predictor.numbers import read_array, read_positive
+from predictor.numbers import read_logs, read_positive
 
 _LEAST_SPREAD = 0.1
 """Features that vary less than this (10 %, in logarithms) among the records are measured in this unit."""
@@ -19,6 +19,8 @@ _BEYOND = 2.0
 USUAL_GROWTH = 1.0
 """Of the error with the distance, where the records do not tell."""
 _CHUNK = 4096
+_FARTHEST = 1e6
+"""Far beyond any logarithm of a size, in any unit."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,12 @@ class Domain:
     @classmethod
     def from_json(cls, data: Mapping[str, object], width: int) -> Domain:
         """Raises ValueError, TypeError or KeyError when the arrays are not what `width` features need."""
-        points = read_array(data, "points", -1, width)
+        points = read_logs(data, "points", -1, width, most=_FARTHEST)
         if not len(points):
             raise ValueError("the domain is empty")
-        spread, reach, growth = (read_positive(data, *of) for of in (("spread", width), ("reach",), ("growth",)))
-        return cls(points, read_array(data, "centre", width), spread, float(reach), float(growth))
+        spread = read_positive(data, "spread", width, least=_LEAST_SPREAD / 2, most=_FARTHEST)
+        reach, growth = (float(read_positive(data, name, least=1e-3, most=_FARTHEST)) for name in ("reach", "growth"))
+        return cls(points, read_logs(data, "centre", width, most=_FARTHEST), spread, reach, growth)
 
 
 def fit_domain(features: FloatArray) -> Domain:

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from archspace.graph import Graph
 from archspace.ops import Op, Shape
 from predictor.errors import PredictorError
-from predictor.op_work import COLUMN, LARGEST, OP_SIZES, SUMMED, launched, op_row, op_sizes
+from predictor.op_work import COLUMN, LARGEST, OP_SIZES, SUMMED, OpFacts, launched, op_facts, op_rows, op_sizes
 from predictor.op_work import TERMS as TERMS
 from predictor.op_work import FlagArray as FlagArray
 from predictor.op_work import FloatArray as FloatArray
@@ -64,22 +64,32 @@ class _Steps:
 
     def __init__(self) -> None:
         self._index: dict[tuple[Op, tuple[Shape, ...]], int] = {}
+        self._facts: list[OpFacts] = []
         self._by_graph: dict[int, list[int]] = {}
 
     def of(self, graph: Graph) -> list[int]:
         """Known by identity, as hashing a graph takes longer than walking it: graphs must outlive this object."""
         found = self._by_graph.get(id(graph))
         if found is None:
-            index = self._index
-            # Op 0 is no work, so that the identity is not without any.
-            found = [index.setdefault(step, len(index) + 1) for step in launched(graph)]
-            self._by_graph[id(graph)] = found
+            found = self._by_graph[id(graph)] = [self._number(*step) for step in launched(graph)]
         return found
 
-    def tables(self) -> tuple[FloatArray, FloatArray]:
-        """op_row and op_sizes of each, op 0 first."""
-        rows = [np.zeros(len(SUMMED) + len(LARGEST)), *(op_row(*step) for step in self._index)]
-        return np.array(rows), np.array([np.zeros(1 + len(OP_SIZES)), *(op_sizes(*step) for step in self._index)])
+    def _number(self, op: Op, inputs: tuple[Shape, ...], out: Shape) -> int:
+        """From 1: op 0 is no work, so that the identity is not without any."""
+        step = (op, inputs)
+        number = self._index.get(step)
+        if number is None:
+            self._facts.append(op_facts(op, inputs, out))
+            number = self._index[step] = len(self._facts)
+        return number
+
+    def tables(self) -> tuple[FloatArray, Ops]:
+        """op_rows of each, op 0 first, and all of them."""
+        nothing = np.zeros((1, len(SUMMED) + len(LARGEST)))
+        rows = np.concatenate([nothing, op_rows(self._facts)])
+        classes = np.array([0, *(facts.op_class for facts in self._facts)], dtype=np.intp)
+        sizes = np.concatenate([np.zeros((1, len(OP_SIZES))), op_sizes(self._facts)])
+        return rows, Ops(classes, sizes, rows[:, : len(TERMS)])
 
 
 def _pieces(item: Item) -> tuple[Graph, ...]:
@@ -94,7 +104,7 @@ def features_of(items: Sequence[Item]) -> Features:
     call. Raises UnknownOpError for an op without work terms."""
     steps = _Steps()
     lists = [[0, *chain.from_iterable(map(steps.of, _pieces(item)))] for item in items]
-    rows, sizes = steps.tables()
+    rows, ops = steps.tables()
     flat = np.fromiter(chain.from_iterable(lists), dtype=np.intp)
     ends = np.cumsum([0, *map(len, lists)])
     counts = csr_array((np.ones(len(flat)), flat, ends), shape=(len(items), len(rows)))
@@ -103,11 +113,11 @@ def features_of(items: Sequence[Item]) -> Features:
     terms[:, COLUMN["calls"]] = terms[:, COLUMN["launches"]] > 0
     largest = np.maximum.reduceat(rows[flat, len(SUMMED) :], ends[:-1])
     logs = _logs(items, terms[:, COLUMN["launches"]], sums[:, len(TERMS) :], largest)
-    return Features(terms, logs, counts, Ops(sizes[:, 0].astype(np.intp), sizes[:, 1:], rows[:, : len(TERMS)]))
+    return Features(terms, logs, counts, ops)
 
 
 def _logs(items: Sequence[Item], launches: FloatArray, sums: FloatArray, largest: FloatArray) -> FloatArray:
-    """Log features from the sums and maxima that op_row names behind the work terms."""
+    """Log features from the sums and maxima that op_rows names behind the work terms."""
     shapes = [(pieces[0].inputs[0], pieces[-1].output_shape) for pieces in map(_pieces, items)]
     # log side and channels where it starts and where it ends; (N, C) is an image of one pixel
     sides = np.log([[math.prod(x[1:-1]), math.prod(y[1:-1])] for x, y in shapes]).reshape(-1, 2) / 2

@@ -16,26 +16,28 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
-from scipy.stats import t
+from scipy.stats import norm
 
 from predictor.assembled import Predicted
 from predictor.errors import TooFewRecordsError
 from predictor.features import FlagArray, FloatArray, Item
-from predictor.intervals import bounds
-from predictor.numbers import read_array, read_number, read_positive
+from predictor.folds import near_folds
+from predictor.intervals import Conformal, bounds, one_for_each
+from predictor.numbers import MOST_LOG, read_array, read_indices, read_logs, read_positive
+from predictor.physics import TRUSTED
 from predictor.prior import USUAL, Known, Prior, Scatter
 from predictor.robust import RobustProcess, robust_process
-from predictor.samples import key_of
+from predictor.samples import Sample
 
 _SPEED = 0.15
 """Uncertainty of the speed that the median measurement tells, in log latency."""
-_EXPECTED = 10
-"""How many measurements the expected size of errors is worth against those that were made."""
+_EXPECTED_SCORES = norm.ppf(1 - np.arange(19, 0, -2) / 40)
+"""Those of ten measurements whose errors are of the expected size, evenly over their distribution."""
 _SCATTER_FREEDOM = np.array([0.7, 1.0, 1.0, 0.5, 0.5])
 """Standard deviations of the logarithms of Scatter's numbers around the usual ones."""
 _MOST_FOR_SCATTER, _SCATTER_ROUNDS = 200, 2
-_FARTHEST = 3.0
-"""Standardised errors count up to this much in saying how wrong predictions are."""
+_FEW = 60
+"""So few different items are fitted better by the scatter than others are, as it was made of them."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,8 @@ class Adapted:
     trust: FloatArray
     """As of RobustProcess."""
     scatter: Scatter
-    inflation: float
-    """How much wider than the process says its errors are on measurements left out."""
-    left_out: FloatArray
-    """Log error on each measurement from those of all other items, shape (n,)."""
+    errors: Conformal
+    """Scores of measurements left out, in what the process expects."""
     kind = "adapted"
     offset_ms = 0.0
     adds_up = False
@@ -78,10 +78,11 @@ class Adapted:
     def predict_interval(self, items: Sequence[Item], coverage: float) -> Predicted:
         known = self.prior.known(items)
         towards = covariance(self.prior, known, self.measured, self.scatter)
-        explained = np.einsum("ij,jk,ik->i", towards, self._precision, towards)
-        variance = np.maximum(variances(self.prior, known, self.scatter) - explained, 0) + self.scatter.noise**2
-        quantile = float(t.ppf((1 + coverage) / 2, _EXPECTED + len(self.weights)))
-        half_widths = quantile * self.inflation * np.sqrt(variance) + self.prior.doubt(items)
+        variance = _left_open(self.prior, known, self.scatter, towards, self._precision)
+        # Items that known devices were measured on may be easier than expected; the others need not be, then.
+        quantile, usual = self.errors.quantile(coverage), float(norm.ppf((1 + coverage) / 2))
+        peculiar = np.minimum(known.peculiar, variance) * max(usual**2 - quantile**2, 0.0)
+        half_widths = np.sqrt(quantile**2 * variance + peculiar) + self.prior.doubt(items)
         latency_ms = self._latency_ms(items, known, towards)
         return Predicted(latency_ms, *bounds(latency_ms, half_widths))
 
@@ -98,12 +99,13 @@ class Adapted:
             "log_ms": self.measured.log_ms,
             "deviations": self.measured.deviations,
             "places": self.measured.places,
+            "peculiar": self.measured.peculiar,
+            "identity": self.measured.identity,
             "speed": self.speed,
             "weights": self.weights,
             "trust": self.trust,
             "scatter": self.scatter._asdict(),
-            "inflation": self.inflation,
-            "left_out": self.left_out,
+            "errors": self.errors.to_json(),
         }
 
     @classmethod
@@ -112,63 +114,97 @@ class Adapted:
         prior, weights = Prior.from_json(data["prior"]), read_array(data, "weights", -1)
         n = len(weights)
         measured = Known(
-            read_array(data, "log_ms", n),
-            read_array(data, "deviations", n, len(prior.devices)),
-            read_array(data, "places", n, len(prior.space.centre)),
+            read_logs(data, "log_ms", n),
+            read_logs(data, "deviations", n, len(prior.devices)),
+            read_logs(data, "places", n, len(prior.space.centre)),
+            read_array(data, "peculiar", n, least=0.0, most=MOST_LOG**2),
+            read_indices(data, "identity", 16**12, n),
         )
-        scatter = Scatter(*(float(read_positive(data["scatter"], name)) for name in Scatter._fields))
-        trust, inflation = read_positive(data, "trust", n), float(read_positive(data, "inflation"))
-        left_out = read_array(data, "left_out", n)
-        return cls(prior, measured, read_number(data, "speed"), weights, trust, scatter, inflation, left_out)
+        scatter = Scatter(
+            *(float(read_positive(data["scatter"], name, least=1e-6, most=1e3)) for name in Scatter._fields)
+        )
+        trust, errors = read_positive(data, "trust", n, least=1e-12, most=10.0), Conformal.from_json(data["errors"])
+        speed = float(read_logs(data, "speed"))
+        model = cls(prior, measured, speed, weights, trust, scatter, errors)
+        fitted = covariance(prior, measured, measured, scatter) @ weights
+        if not (np.isfinite(model._precision).all() and (np.abs(fitted) <= MOST_LOG).all()):
+            raise ValueError("the weights are not those of these measurements")
+        return model
 
 
-def adapt(prior: Prior, items: Sequence[Item], latency_ms: FloatArray) -> Adapted:
-    """From n >= 1 measured items. Raises TooFewRecordsError without any, UnknownOpError for an op that no known device
+def adapt(prior: Prior, sample: Sample) -> tuple[Adapted, FloatArray]:
+    """From n >= 1 measured items; and log errors on each of them from the measurements of all other items, shape (n,),
+    NaN where there are none. Raises TooFewRecordsError without any, UnknownOpError for an op that no known device
     was measured with."""
-    if not len(items):
+    if not sample.items:
         raise TooFewRecordsError("nothing is measured on the new device; 3 items are a start, 10 are good")
-    known = prior.known(items)
-    excess = np.log(latency_ms) - known.log_ms
+    known, log_ms, weights = prior.known(sample.items), np.log(sample.latency_ms), sample.weights
+    speed, scatter, process = _fit(prior, known, log_ms, weights)
+    errors, expected = _left_out(prior, known, log_ms, weights, scatter if len(set(known.identity)) > _FEW else None)
+    scores = one_for_each(np.where(weights >= TRUSTED, np.abs(errors) / expected, np.nan), known.identity)
+    conformal = Conformal(np.sort(np.concatenate([scores, _EXPECTED_SCORES])))
+    return Adapted(prior, known, speed, process.weights, process.trust, scatter, conformal), errors
+
+
+def _fit(
+    prior: Prior, known: Known, log_ms: FloatArray, weights: FloatArray, scatter: Scatter | None = None
+) -> tuple[float, Scatter, RobustProcess]:
+    """The new device's speed, how it is unlike the known ones (if that is not given), and the process given n
+    measurements, n >= 1."""
+    excess = log_ms - known.log_ms
     speed = float(np.median(excess))
-    scatter = _likely_scatter(prior, known, excess - speed)
-    process = robust_process(covariance(prior, known, known, scatter), excess - speed, scatter.noise)
-    left_out, standardised = left_out_errors(process, [key_of(item) for item in items])
-    squares = np.minimum(standardised**2, _FARTHEST**2)
-    inflation = float(np.sqrt((_EXPECTED + squares.sum()) / (_EXPECTED + len(items))))
-    return Adapted(prior, known, speed, process.weights, process.trust, scatter, inflation, left_out)
+    scatter = scatter or _likely_scatter(prior, known, excess - speed, weights)
+    total = covariance(prior, known, known, scatter)
+    return speed, scatter, robust_process(total, excess - speed, scatter.noise, weights)
 
 
-def left_out_errors(process: RobustProcess, keys: Sequence[str]) -> tuple[FloatArray, FloatArray]:
-    """(log errors, the same over their expected size) on each item, both (n,), from all measurements of other items:
-    Rasmussen and Williams, 5.12, for groups."""
-    errors = np.empty(len(keys))
-    for key in dict.fromkeys(keys):
-        group = np.array([other == key for other in keys])
-        errors[group] = np.linalg.solve(process.precision[np.ix_(group, group)], process.weights[group])
-    return errors, errors * np.sqrt(np.diag(process.precision))
+def _left_out(
+    prior: Prior, known: Known, log_ms: FloatArray, weights: FloatArray, scatter: Scatter | None
+) -> tuple[FloatArray, FloatArray]:
+    """(log errors, their expected size) on each item, both (n,), from the measurements of other items alone; NaN where
+    there are none. Without a `scatter`, even that is told by the others."""
+    errors, expected = np.full((2, len(log_ms)), np.nan)
+    for test in near_folds(known.identity.tolist(), seed=0):
+        train = np.setdiff1d(np.arange(len(log_ms)), test)
+        if not len(train):
+            continue
+        seen, unseen = known.take(train), known.take(test)
+        speed, unlike, process = _fit(prior, seen, log_ms[train], weights[train], scatter)
+        towards = covariance(prior, unseen, seen, unlike)
+        errors[test] = log_ms[test] - unseen.log_ms - speed - towards @ process.weights
+        expected[test] = np.sqrt(_left_open(prior, unseen, unlike, towards, process.precision))
+    return errors, expected
+
+
+def _left_open(prior: Prior, known: Known, scatter: Scatter, towards: FloatArray, precision: FloatArray) -> FloatArray:
+    """Variance of a measurement of n items, (n,), given those of which `precision` (m, m) is the inverse covariance;
+    `towards`: covariance with them, (n, m)."""
+    explained = ((towards @ precision) * towards).sum(axis=1)
+    return np.asarray(np.maximum(variances(prior, known, scatter) - explained, 0) + scatter.noise**2)
 
 
 def covariance(prior: Prior, a: Known, b: Known, scatter: Scatter = USUAL) -> FloatArray:
     """Prior covariance of the new device's deviations at a and b, shape (n, m)."""
     among_known = scatter.among**2 * (a.deviations @ b.deviations.T) / len(prior.devices)
-    return np.asarray(among_known + prior.space.covariance(a.places, b.places, scatter) + _SPEED**2)
+    peculiar = np.where(a.identity[:, None] == b.identity, np.sqrt(a.peculiar[:, None] * b.peculiar), 0.0)
+    return np.asarray(among_known + prior.space.covariance(a.places, b.places, scatter) + peculiar + _SPEED**2)
 
 
 def variances(prior: Prior, known: Known, scatter: Scatter = USUAL) -> FloatArray:
     """Its diagonal, shape (n,)."""
     among_known = scatter.among**2 * (known.deviations**2).mean(axis=1)
-    return np.asarray(among_known + prior.space.variances(known.places, scatter) + _SPEED**2)
+    return np.asarray(among_known + prior.space.variances(known.places, scatter) + known.peculiar + _SPEED**2)
 
 
-def _likely_scatter(prior: Prior, known: Known, values: FloatArray) -> Scatter:
+def _likely_scatter(prior: Prior, known: Known, values: FloatArray, weights: FloatArray) -> Scatter:
     """The most probable one given the values (n,): close to what is usual for a few, free for many."""
     n = min(len(values), _MOST_FOR_SCATTER)
     part = np.linspace(0, len(values) - 1, n).astype(int)
-    known = Known(*(array[part] for array in known))
-    values = values[part]
+    known = known.take(part)
+    values, weights = values[part], weights[part]
     scatter = USUAL
     for _ in range(_SCATTER_ROUNDS):
-        trust = robust_process(covariance(prior, known, known, scatter), values, scatter.noise).trust
+        trust = robust_process(covariance(prior, known, known, scatter), values, scatter.noise, weights).trust
 
         def improbability(logs: FloatArray, trust: FloatArray = trust) -> float:
             likely = Scatter(*(np.asarray(USUAL) * np.exp(logs)))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from predictor.assembled import Model, assemble
-from predictor.block_model import ResidualChoice, cross_validated_errors, features_of
+from predictor.block_model import Measured, ResidualChoice, cross_validated_errors
 from predictor.errors import TooFewRecordsError, UnknownOpError
 from predictor.features import FloatArray
 from predictor.few_shot import adapt
+from predictor.intervals import shares
 from predictor.prior import Prior
 from predictor.samples import Sample, key_of
 
-_FEWEST_TO_COMPARE = 8
-"""Below so many different items, a prior is trusted: there is too little to judge it by."""
+_BENEFIT_OF_DOUBT = 3
+"""How many measurements' worth of belief a prior starts with: n different items decide against it where measurements
+alone have less than n / (n + 3) of its errors. One that says nothing of this device is off by far more."""
 _MANY = 60
 """Below so many, a prior competes with the physics alone, which takes a fraction of the time: regressors on top need
 more."""
@@ -26,20 +28,19 @@ def fit_model(sample: Sample, prior: Prior | None, residual: ResidualChoice, see
     them that its measurements alone predict each other better. Raises what assemble and adapt raise."""
     if prior is None or not prior.knows(sample.items).all():
         return assemble(sample, residual, seed)
-    adapted = adapt(prior, sample.items, sample.latency_ms)
+    adapted, left_out = adapt(prior, sample)
     different = len({key_of(item) for item in sample.items})
-    if different < _FEWEST_TO_COMPARE:
-        return adapted
     try:
         alone = assemble(sample, "none" if residual == "auto" and different < _MANY else residual, seed)
-    except (UnknownOpError, TooFewRecordsError):  # networks with ops that no measured block has
+    except (UnknownOpError, TooFewRecordsError):  # too few, or networks with ops that no measured block has
         return adapted
     compared = sample.is_network if alone.unit == "network" else ~sample.is_network
-    part = sample.take(compared)
-    keys, kind = [key_of(item) for item in part.items], alone.blocks.residual.kind
-    errors_alone = cross_validated_errors(features_of(part.items), part.latency_ms, keys, kind, seed)
-    return adapted if _typical(adapted.left_out[compared]) <= _typical(errors_alone) else alone
+    measured = Measured.of(sample.take(compared))
+    errors_alone = cross_validated_errors(measured, alone.blocks.residual.kind, seed)
+    weights = shares(measured.configurations) * measured.weights
+    believed = _typical(left_out[compared], weights) * different / (different + _BENEFIT_OF_DOUBT)
+    return adapted if believed <= _typical(errors_alone, weights) else alone
 
 
-def _typical(errors: FloatArray) -> float:
-    return float(np.mean(np.minimum(np.nan_to_num(np.abs(errors), nan=_WORST), _WORST)))
+def _typical(errors: FloatArray, weights: FloatArray) -> float:
+    return float(np.average(np.minimum(np.nan_to_num(np.abs(errors), nan=_WORST), _WORST), weights=weights))

@@ -21,6 +21,8 @@ from predictor.errors import PredictorError
 
 Fold = NDArray[np.intp]
 """Indices of the rows that are predicted from all others."""
+_FEW = 60
+"""Up to so many different items, cross-validation leaves out a tenth of them at a time, else a fifth."""
 BLOCK_SPLITS = ("configuration", "random", "kernel", "stage", "larger")
 
 
@@ -33,6 +35,11 @@ def configuration_folds(configurations: Sequence[Hashable], folds: int, seed: in
     fold_of = {distinct[index]: position % folds for position, index in enumerate(order)}
     membership = np.array([-1 if c is None else fold_of[c] for c in configurations])
     return [np.flatnonzero(membership == fold) for fold in range(min(folds, len(distinct)))]
+
+
+def near_folds(configurations: Sequence[Hashable], seed: int) -> list[Fold]:
+    """Folds of random configurations for a model's own cross-validation: a tenth of a few, a fifth of many."""
+    return configuration_folds(configurations, 10 if len(set(configurations)) <= _FEW else 5, seed)
 
 
 def block_folds(split: str, graphs: Sequence[Graph], folds: int, seed: int) -> list[Fold]:

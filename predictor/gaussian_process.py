@@ -21,14 +21,14 @@ from scipy.optimize import minimize
 
 from predictor.features import FloatArray
 from predictor.inputs import Inputs
-from predictor.numbers import read_array, read_indices, read_positive
+from predictor.numbers import MOST_LOG, read_array, read_indices, read_logs, read_positive
 from predictor.op_work import OP_CLASSES, OP_SIZES
 
 _MOST_RECORDS, _MOST_OPS = 100, 300
 """The hyper-parameters are found on a random part of the records with no more than this: the search is cubic."""
 _SEARCH_STEPS = 30
-_MOST_CELLS = 1 << 22
-"""Of a covariance that is made at once."""
+_MOST_CELLS = 1 << 18
+"""Of a covariance that is made at once: what stays in the cache."""
 _TYPICAL_LENGTHS = {"kernel": 1.5, "stride": 1.5, "ragged_in": 0.4, "ragged_out": 0.4}
 _TYPICAL_LENGTH = 3.0
 """Prior length scales in octaves: ops deviate alike that differ by less."""
@@ -69,10 +69,15 @@ class GaussianProcess:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GaussianProcess:
         """Raises ValueError, KeyError or TypeError when the arrays are not those of such a process."""
-        sizes, lengths = read_array(data, "sizes", -1, len(OP_SIZES)), read_positive(data, "lengths", len(OP_SIZES))
+        sizes = read_logs(data, "sizes", -1, len(OP_SIZES), most=1e3)
+        lengths = read_positive(data, "lengths", len(OP_SIZES), least=1e-4, most=1e4)
         classes = read_indices(data, "classes", len(OP_CLASSES), len(sizes))
         return cls(
-            classes, sizes, read_array(data, "weights", len(sizes)), lengths, float(read_positive(data, "signal"))
+            classes,
+            sizes,
+            read_array(data, "weights", len(sizes)),
+            lengths,
+            float(read_positive(data, "signal", most=MOST_LOG**2)),
         )
 
 

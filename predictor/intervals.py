@@ -8,11 +8,12 @@ seen, times the scale of the new graph. The scale grows with the distance from t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t
 
 from predictor.errors import PredictorError
@@ -53,6 +54,23 @@ class Conformal:
         if (scores < 0).any() or (np.diff(scores) < 0).any():
             raise ValueError("scores must be ascending and not negative")
         return cls(scores)
+
+
+def one_for_each(scores: FloatArray, groups: Sequence[Any] | NDArray[Any]) -> FloatArray:
+    """As many scores as there are groups, ascending: those of all rows, each row weighing one in its group's number.
+    Repeated measurements of one thing are no independent witnesses. Both (n,); rows whose score is NaN are left out."""
+    known = np.isfinite(scores)
+    values = scores[known]
+    order = np.argsort(values, kind="stable")
+    weight = np.cumsum(shares(np.asarray(groups)[known])[order])
+    places = np.searchsorted(weight, np.arange(round(float(weight[-1]))) + 0.5) if len(weight) else order
+    return np.asarray(values[order][places])
+
+
+def shares(groups: Sequence[Any] | NDArray[Any]) -> FloatArray:
+    """The part that each row is of its group, (n,): one over the number of rows in it."""
+    _, members, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    return np.asarray(1 / sizes[members])
 
 
 def check_coverage(coverage: float) -> None:

@@ -7,7 +7,7 @@ measured networks. Without networks, the slope is 1 and all else 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +16,9 @@ from scipy.optimize import lsq_linear
 from scipy.stats import norm
 
 from predictor.features import FloatArray
-from predictor.intervals import Conformal
+from predictor.intervals import Conformal, one_for_each
 from predictor.numbers import read_array, read_number
-from predictor.physics import huber_weights, robust_deviation
+from predictor.physics import robust_deviation
 from predictor.segments import BlockSums
 
 ENOUGH_NETWORKS = 5
@@ -32,6 +32,7 @@ _NOISE = 0.02
 _LEAST_SHARE = 0.5
 """Of slope x its blocks that a network keeps, however much a negative offset, fitted on larger ones, would take."""
 _ITERATIONS = 10
+_TINY_MS = 1e-12
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class NetworkModel:
     def deviations(self, sums: BlockSums) -> FloatArray:
         """Relative standard deviation, shape (n,), that the coefficients' uncertainty and the least noise leave."""
         rows = design(sums)
-        variance = np.einsum("ni,ij,nj->n", rows, self.covariance, rows)
-        return np.asarray(np.hypot(np.sqrt(variance) / self.predict(sums), _NOISE))
+        variance = np.maximum(np.einsum("ni,ij,nj->n", rows, self.covariance, rows), 0)
+        return np.asarray(np.hypot(np.sqrt(variance) / np.maximum(self.predict(sums), _TINY_MS), _NOISE))
 
     def to_json(self) -> dict[str, Any]:
         names = ("slope", "offset_ms", "ms_per_weight_mb", "ms_per_block")
@@ -83,14 +84,15 @@ class NetworkModel:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> NetworkModel:
         """Raises ValueError, KeyError or TypeError on anything that is not a network model."""
-        slope, covariance = read_number(data, "slope"), read_array(data, "covariance", 4, 4)
-        if slope < 0 or np.linalg.eigvalsh(covariance).min() < -1e-9 * np.abs(covariance).max():
-            raise ValueError("slope and covariance must not be negative")
+        covariance = read_array(data, "covariance", 4, 4)
+        tiny = 1e-9 * np.abs(covariance).max()
+        if np.abs(covariance - covariance.T).max() > tiny or np.linalg.eigvalsh(covariance).min() < -tiny:
+            raise ValueError("the covariance must be symmetric and not negative")
         return cls(
-            slope,
+            read_number(data, "slope", least=0.0),
             read_number(data, "offset_ms"),
-            read_number(data, "ms_per_weight_mb"),
-            read_number(data, "ms_per_block"),
+            read_number(data, "ms_per_weight_mb", least=0.0),
+            read_number(data, "ms_per_block", most=0.0),
             covariance,
             None if data["errors"] is None else Conformal.from_json(data["errors"]),
         )
@@ -101,30 +103,25 @@ def design(sums: BlockSums) -> FloatArray:
     return np.stack([sums.latency_ms, np.ones_like(sums.latency_ms), sums.weight_mb, sums.blocks], axis=1)
 
 
-def fit_network_model(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
-    """From n >= 0 measured networks; latency_ms has shape (n,)."""
+def fit_network_model(sums: BlockSums, latency_ms: FloatArray, keys: Sequence[str]) -> NetworkModel:
+    """From n >= 0 measured networks; latency_ms has shape (n,), equal networks have equal keys."""
     model = _fit(sums, latency_ms)
-    if len(latency_ms) < ENOUGH_NETWORKS:
+    numbers = np.unique(np.array(keys, dtype=str), return_inverse=True)[1]
+    if len(set(numbers.tolist())) < ENOUGH_NETWORKS:
         return model
-    held_out = leave_one_out(sums, latency_ms)
-    ones = [sums.take([i]) for i in range(len(latency_ms))]
-    predicted = np.array([other.predict(one)[0] for other, one in zip(held_out, ones, strict=True)])
-    # In units of what the others leave open: the lightest and the heaviest network are far out for them, and being
-    # wrong there says little about what lies between.
-    expected = np.array([other.deviations(one)[0] for other, one in zip(held_out, ones, strict=True)])
-    scores = np.abs(np.log(latency_ms / predicted)) / (sums.scale * expected)
-    return replace(model, errors=Conformal(np.sort(scores)))
-
-
-def leave_one_out(sums: BlockSums, latency_ms: FloatArray) -> list[NetworkModel]:
-    """For each network the model that the others give, without errors of its own."""
-    everything = np.arange(len(latency_ms))
-    rest = [np.delete(everything, i) for i in everything]
-    return [_fit(sums.take(others), latency_ms[others]) for others in rest]
+    scores = np.empty(len(latency_ms))
+    for number in set(numbers.tolist()):
+        held_out, rest = np.flatnonzero(numbers == number), np.flatnonzero(numbers != number)
+        other, own = _fit(sums.take(rest), latency_ms[rest]), sums.take(held_out)
+        # In units of what the others leave open: the lightest and the heaviest network are far out for them, and being
+        # wrong there says little about what lies between.
+        expected = own.scale * other.deviations(own)
+        scores[held_out] = np.abs(np.log(latency_ms[held_out] / other.predict(own))) / expected
+    return replace(model, errors=Conformal(one_for_each(scores, numbers)))
 
 
 def _fit(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
-    """Bayesian linear regression of relative errors with a Gaussian prior, within bounds. Huber's weights once there
+    """Bayesian linear regression of relative errors with a Gaussian prior, within bounds. Cauchy's weights once there
     are enough networks to tell which one is off."""
     if not len(latency_ms):
         return NetworkModel(1.0, 0.0, 0.0, 0.0, np.diag([_PRIOR_DEVIATION**2, 0.0, 0.0, 0.0]))
@@ -132,24 +129,28 @@ def _fit(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
     # A coefficient may be worth that part of a typical network; what no network has stays at its prior.
     deviations = _PRIOR_DEVIATION * np.median(latency_ms) / np.maximum(np.median(rows, axis=0), 1e-12)
     deviations[0] = _PRIOR_DEVIATION
-    relative = rows / latency_ms[:, None]
     # Weights cost time to fetch. A call that is not made saves time, but less than the fastest block took with it, and
     # no saving leaves less than that share of the smallest network.
     most_saved = (1 - _LEAST_SHARE) * float(sums.latency_ms.min())
     least = np.array([0.0, -most_saved, 0.0, -float(sums.least_ms.min())])
     most = np.array([np.inf, np.inf, np.inf, 0.0])
-    weights, noise, found = np.ones(len(latency_ms)), _NOISE, _PRIOR
+    weights, noise = np.ones(len(latency_ms)), _NOISE
+    # From the usual ratio on: a line through a wrong network at either end would take that network's side for good.
+    found = _PRIOR * np.median(latency_ms / sums.latency_ms)
     for _ in range(_ITERATIONS):
-        scale = np.sqrt(weights) / noise
-        system = np.vstack([relative * scale[:, None], np.diag(1 / deviations)])
-        target = np.concatenate([scale, _PRIOR / deviations])
+        predicted = rows @ found
+        larger = np.maximum(latency_ms, predicted)  # so that what is wrong counts alike, whether too fast or too slow
+        residuals = (predicted - latency_ms) / larger
+        if len(latency_ms) >= ENOUGH_NETWORKS:
+            noise = max(_NOISE, robust_deviation(residuals))
+            weights = 1 / (1 + (residuals / (2 * noise)) ** 2)
+        scale = np.sqrt(weights) / noise / larger
+        system = np.vstack([rows * scale[:, None], np.diag(1 / deviations)])
+        target = np.concatenate([latency_ms * scale, _PRIOR / deviations])
         # In units of the prior deviations: otherwise ms and ratios differ by orders of magnitude.
         bounds = (least / deviations, most / deviations)
         found = deviations * lsq_linear(system * deviations, target, bounds=bounds, method="bvls").x
-        residuals = relative @ found - 1
-        if len(latency_ms) >= ENOUGH_NETWORKS:
-            weights = huber_weights(residuals)
-            noise = max(_NOISE, robust_deviation(residuals))
+    relative = rows / larger[:, None]
     precision = relative.T @ (relative * weights[:, None]) / noise**2 + np.diag(deviations**-2.0)
     slope, offset_ms, ms_per_weight_mb, ms_per_block = (float(value) for value in found)
     covariance = np.asarray(np.linalg.inv(precision), dtype=float)

@@ -10,30 +10,40 @@ from numpy.typing import NDArray
 
 from predictor.features import FloatArray
 
-_MOST = 1e30
+MOST = 1e30
 """Larger numbers only serve to overflow."""
+MOST_LOG = 100.0
+"""No latency, and no ratio of two, has a logarithm beyond this."""
+_LEAST = 1e-30
 
 
-def read_array(data: Mapping[str, Any], name: str, *shape: int) -> FloatArray:
-    """The array under that name, finite; -1 in `shape` stands for any length."""
+def read_array(data: Mapping[str, Any], name: str, *shape: int, least: float = -MOST, most: float = MOST) -> FloatArray:
+    """The array under that name, all from `least` to `most`; -1 in `shape` stands for any length."""
     values = np.array(data[name], dtype=float)
     if len(values.shape) != len(shape) or any(n not in (-1, m) for n, m in zip(shape, values.shape, strict=True)):
         raise ValueError(f"{name} has shape {values.shape}, expected {shape}")
-    if not (np.abs(values) <= _MOST).all():
-        raise ValueError(f"{name} holds a value that is not finite, or beyond anything measured")
+    if not ((values >= least) & (values <= most)).all():
+        raise ValueError(f"{name} holds a value that is not finite, or not from {least:g} to {most:g}")
     return values
 
 
-def read_number(data: Mapping[str, Any], name: str) -> float:
+def read_logs(data: Mapping[str, Any], name: str, *shape: int, most: float = MOST_LOG) -> FloatArray:
+    """As read_array, and no value is farther than `most` from 0."""
+    return read_array(data, name, *shape, least=-most, most=most)
+
+
+def read_number(data: Mapping[str, Any], name: str, *, least: float = -MOST, most: float = MOST) -> float:
     """The finite number under that name."""
-    return float(read_array(data, name))
+    return float(read_array(data, name, least=least, most=most))
 
 
-def read_positive(data: Mapping[str, Any], name: str, *shape: int) -> FloatArray:
+def read_positive(
+    data: Mapping[str, Any], name: str, *shape: int, least: float = _LEAST, most: float = MOST
+) -> FloatArray:
     """As read_array, and every value is above zero."""
-    values = read_array(data, name, *shape)
-    if not (values > 0).all():
-        raise ValueError(f"{name} holds a value that is not above zero")
+    values = read_array(data, name, *shape, most=most)
+    if not (values >= least).all():
+        raise ValueError(f"{name} holds a value that is not above zero, or next to nothing")
     return values
 
 

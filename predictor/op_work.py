@@ -7,7 +7,9 @@ factor ends up in the fitted rates.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +97,7 @@ def depthwise_columns() -> dict[int, int]:
 
 
 OP_CLASSES = tuple(_QUANTITIES)
+_CLASS_INDEX = {name: index for index, name in enumerate(OP_CLASSES)}
 OP_SIZES: tuple[str, ...] = ("cin", "cout", "side", "kernel", "stride", "ragged_in", "ragged_out")
 """What tells two ops of a class apart, in octaves."""
 SUMMED = (*TERMS, "all_macs", "all_moved", "all_weights", "depthwise_macs", "aligned_macs")
@@ -103,67 +106,131 @@ LARGEST = ("kernel", "channels", "gated", "residual")
 _SUM = {name: index for index, name in enumerate(SUMMED)}
 
 
-def _align(channels: int) -> float:
+class OpFacts(NamedTuple):
+    """What one op is and does, in whole numbers, from which op_rows and op_sizes are computed for many at once."""
+
+    op_class: int
+    """Index of OP_CLASSES."""
+    macs: int
+    constants: int
+    read: int
+    """Values of its inputs."""
+    written: int
+    kernel: int
+    """Pixels along the longer side; 1 where there is no window."""
+    taps: int
+    """Of a pool's window, else 0."""
+    groups: int
+    """Of a convolution, else 0."""
+    depth: int
+    """Steps that one thread of a GPU takes."""
+    cin: int
+    cout: int
+    widest: int
+    """Most channels of any tensor."""
+    pixels_in: int
+    pixels_out: int
+
+
+def op_facts(op: Op, inputs: tuple[Shape, ...], out: Shape) -> OpFacts:
+    """Raises UnknownOpError for an op without work terms."""
+    x, written, macs = inputs[0], math.prod(out), op.macs(*inputs)
+    pixels_in = math.prod(x[1:-1])
+    depth = macs // written if macs else pixels_in
+    kernel, taps, groups = (1, 1), 0, 0
+    if isinstance(op, Conv2d):
+        kernel, groups = op.kernel, op.groups
+    elif isinstance(op, Pool2d):
+        kernel = op.kernel
+        depth = taps = math.prod(kernel)
+    elif op.kind == "concat":  # copies so many channels at one pixel
+        depth = out[-1]
+    return OpFacts(
+        _CLASS_INDEX[op_class(op, x)],
+        macs,
+        op.constants(*inputs),
+        sum(map(math.prod, inputs)),
+        written,
+        max(kernel),
+        taps,
+        groups,
+        depth,
+        x[-1],
+        out[-1],
+        max(out[-1], *[shape[-1] for shape in inputs]),
+        pixels_in,
+        math.prod(out[1:-1]),
+    )
+
+
+def _align(channels: FloatArray) -> FloatArray:
     """How much wider the channels get when filled up to whole vectors."""
-    return math.ceil(channels / VECTOR) * VECTOR / channels
+    return np.asarray(np.ceil(channels / VECTOR) * VECTOR / channels)
 
 
-def _depth(op: Op, inputs: tuple[Shape, ...], out: Shape) -> int:
-    """How many steps one thread of a GPU takes: MACs or taps of one value, pixels of a mean, channels that a concat
-    copies at one pixel."""
-    if isinstance(op, Pool2d):
-        return math.prod(op.kernel)
-    if op.kind == "concat":
-        return out[-1]
-    return op.macs(*inputs) // math.prod(out) if op.macs(*inputs) else math.prod(inputs[0][1:-1])
-
-
-@lru_cache(maxsize=1 << 16)
-def op_row(op: Op, inputs: tuple[Shape, ...]) -> FloatArray:
-    """What one op adds to a graph's features: SUMMED, then LARGEST."""
-    name = op_class(op, inputs[0])
-    out = op.output_shape(*inputs)
-    macs, weights = op.macs(*inputs), ITEMSIZE * op.constants(*inputs)
-    read, written = ITEMSIZE * sum(map(math.prod, inputs)), ITEMSIZE * math.prod(out)
-    kernel = max(op.kernel) if isinstance(op, (Conv2d, Pool2d)) else 1
-    bucket = kernel if kernel in DEPTHWISE_KERNELS else OTHER_KERNEL
-    aligned = macs * _align(inputs[0][-1]) * _align(out[-1])
+def op_rows(facts: Sequence[OpFacts]) -> FloatArray:
+    """What each of m ops adds to a graph's features: SUMMED, then LARGEST. Shape (m, both)."""
+    f = _columns(facts)
+    aligned, moved = f.macs * _align(f.cin) * _align(f.cout), ITEMSIZE * (f.read + f.written)
     amounts = {
-        "macs": macs,
+        "macs": f.macs,
         "aligned": aligned,
-        f"macs_k{bucket}": macs,
-        "patches": ITEMSIZE * macs * op.groups // out[-1] if isinstance(op, Conv2d) else 0,
-        "depth": _depth(op, inputs, out),
-        "read": read,
-        "written": written,
-        "moved": read + written,
-        "weights": weights,
-        "taps": math.prod(out) * math.prod(op.kernel) if isinstance(op, Pool2d) else 0,
+        "patches": ITEMSIZE * f.macs * f.groups // f.cout,
+        "depth": f.depth,
+        "read": ITEMSIZE * f.read,
+        "written": ITEMSIZE * f.written,
+        "moved": moved,
+        "weights": ITEMSIZE * f.constants,
+        "taps": f.written * f.taps,
     }
-    summed: dict[str, float] = {f"{name}.{quantity}": amounts.get(quantity, 0) for quantity in _QUANTITIES[name]}
-    summed |= {"launches": 1, "spilled": max(read + written - CACHE_BYTES, 0)}
-    summed |= {"all_macs": macs, "all_moved": read + written, "all_weights": weights}
-    summed |= {"depthwise_macs": macs if name == "depthwise" else 0}
-    summed |= {"aligned_macs": aligned}
-    row = np.zeros(len(SUMMED) + len(LARGEST))
-    for quantity, amount in summed.items():
-        row[_SUM[quantity]] = amount
-    channels = max(shape[-1] for shape in (*inputs, out))
-    row[len(SUMMED) :] = (kernel if macs else 1, channels, name == "mul", name == "add")
-    return row
+    bucket = np.where(np.isin(f.kernel, DEPTHWISE_KERNELS), f.kernel, OTHER_KERNEL)
+    amounts |= {f"macs_k{k}": np.where(bucket == k, f.macs, 0) for k in (*DEPTHWISE_KERNELS, OTHER_KERNEL)}
+    rows = np.zeros((len(facts), len(SUMMED) + len(LARGEST)))
+    for index in np.unique(f.op_class).astype(int):
+        of_class = f.op_class == index
+        for quantity in _QUANTITIES[OP_CLASSES[index]]:
+            rows[of_class, _SUM[f"{OP_CLASSES[index]}.{quantity}"]] = amounts[quantity][of_class]
+    depthwise = np.where(f.op_class == _CLASS_INDEX["depthwise"], f.macs, 0)
+    plain = (np.ones(len(facts)), np.maximum(moved - CACHE_BYTES, 0))
+    rows[:, [_SUM["launches"], _SUM["spilled"]]] = np.stack(plain, axis=1)
+    rows[:, len(TERMS) : len(SUMMED)] = np.stack([f.macs, moved, amounts["weights"], depthwise, aligned], axis=1)
+    flags = [f.op_class == _CLASS_INDEX[name] for name in ("mul", "add")]
+    rows[:, len(SUMMED) :] = np.stack([np.where(f.macs > 0, f.kernel, 1), f.widest, *flags], axis=1)
+    return rows
 
 
-@lru_cache(maxsize=1 << 16)
-def op_sizes(op: Op, inputs: tuple[Shape, ...]) -> FloatArray:
-    """The op's class, as an index of OP_CLASSES, then its OP_SIZES."""
-    x, out = inputs[0], op.output_shape(*inputs)
-    pixels_in, pixels = math.prod(x[1:-1]), math.prod(out[1:-1])
-    kernel = max(op.kernel) if isinstance(op, (Conv2d, Pool2d)) else 1
-    sizes = (x[-1], out[-1], math.sqrt(pixels), kernel, math.sqrt(pixels_in / pixels), _align(x[-1]), _align(out[-1]))
-    return np.array([OP_CLASSES.index(op_class(op, x)), *map(math.log2, sizes)])
+def op_sizes(facts: Sequence[OpFacts]) -> FloatArray:
+    """OP_SIZES of each of m ops, shape (m, sizes)."""
+    f = _columns(facts)
+    sizes = (f.cin, f.cout, np.sqrt(f.pixels_out), f.kernel, np.sqrt(f.pixels_in / f.pixels_out))
+    return np.asarray(np.log2(np.stack([*sizes, _align(f.cin), _align(f.cout)], axis=1)))
 
 
-def launched(graph: Graph) -> list[tuple[Op, tuple[Shape, ...]]]:
-    """The ops that a CPU's runtime starts, one per kernel, with their input shapes."""
+class _Columns(NamedTuple):
+    """The fields of OpFacts, each of shape (m,)."""
+
+    op_class: FloatArray
+    macs: FloatArray
+    constants: FloatArray
+    read: FloatArray
+    written: FloatArray
+    kernel: FloatArray
+    taps: FloatArray
+    groups: FloatArray
+    depth: FloatArray
+    cin: FloatArray
+    cout: FloatArray
+    widest: FloatArray
+    pixels_in: FloatArray
+    pixels_out: FloatArray
+
+
+def _columns(facts: Sequence[OpFacts]) -> _Columns:
+    values = np.fromiter(chain.from_iterable(facts), dtype=float, count=len(facts) * len(OpFacts._fields))
+    return _Columns(*values.reshape(-1, len(OpFacts._fields)).T)
+
+
+def launched(graph: Graph) -> list[tuple[Op, tuple[Shape, ...], Shape]]:
+    """The ops that a CPU's runtime starts, one per kernel, with the shapes of their inputs and result."""
     starts = kernel_starts(graph)
-    return [(node.op, inputs) for index, (node, inputs, _) in enumerate(graph.steps()) if starts[index] == index]
+    return [(node.op, inputs, out) for at, (node, inputs, out) in enumerate(graph.steps()) if starts[at] == at]

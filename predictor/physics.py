@@ -1,5 +1,8 @@
 """Latency as a non-negative sum of work terms, fitted robustly in relative error.
 
+A relative error is one in parts of the larger of measurement and prediction: a wrong record that is too fast must not
+weigh more than one that is too slow.
+
 The idea is the roofline's (Williams et al., 2009): time is work over rate. A weak prior with the typical ratios
 between the rates keeps the sum sensible where the records say little: with three of them, or for a term that they
 hardly vary.
@@ -40,6 +43,8 @@ _PRIOR_DEVIATION = 2.0
 _PRIOR_ERROR, _PRIOR_ERROR_COUNT = 0.05, 3
 """The relative error to expect of the sum, and how many records that expectation is worth: a few records are always
 fitted better than they should be, and many speak for themselves."""
+TRUSTED = 0.5
+"""From this weight on, a record says what errors are usual."""
 _LEAST_ERROR = 0.01
 """Errors below 1.5 times this are never outliers."""
 _LEAST_RATE = 1e-3
@@ -70,9 +75,9 @@ def robust_deviation(residuals: FloatArray) -> float:
     return 1.4826 * float(np.median(np.abs(residuals)))
 
 
-def huber_weights(residuals: FloatArray) -> FloatArray:
+def _huber_weights(residuals: FloatArray, deviation: float) -> FloatArray:
     """Weights that turn least squares into Huber's loss, shape (n,), for residuals that are relative errors."""
-    limit = 1.5 * max(robust_deviation(residuals), _LEAST_ERROR)
+    limit = 1.5 * max(deviation, _LEAST_ERROR)
     return np.minimum(1.0, limit / np.maximum(np.abs(residuals), limit))
 
 
@@ -145,8 +150,9 @@ class Physics:
         return cls(np.array(rates), np.array([term in seen for term in TERMS]))
 
 
-def fit_physics(terms: FloatArray, latency_ms: FloatArray) -> Physics:
-    """Rates for work terms of shape (n, terms) and latencies of shape (n,), n >= 1.
+def fit_physics(terms: FloatArray, latency_ms: FloatArray, weights: FloatArray | None = None) -> Physics:
+    """Rates for work terms of shape (n, terms) and latencies of shape (n,), n >= 1. `weights`, (n,): how far each
+    latency is to be trusted, from 0 to 1.
 
     A few records are told from the typical ratios between the rates. More of them mix two beliefs, each by how well it
     predicts a record left out: that one, and one whose ratios between computing, moving and starting come from these
@@ -154,10 +160,11 @@ def fit_physics(terms: FloatArray, latency_ms: FloatArray) -> Physics:
     seen: FlagArray = np.any(terms > 0, axis=0)
     used = seen | np.isin(TERMS, _ASSUMED)
     prior, work = prior_rates()[used], terms[:, used]
-    found, errors = _fit_rates(work, latency_ms, prior, _PRIOR_DEVIATION)
+    weights = np.ones(len(latency_ms)) if weights is None else weights
+    found, errors = _fit_rates(work, latency_ms, weights, prior, _PRIOR_DEVIATION)
     if len(latency_ms) >= _ENOUGH_FOR_OWN_RATIOS:
-        own = _own_ratios(work, latency_ms, prior, _RESOURCES[used])
-        other, other_errors = _fit_rates(work, latency_ms, own, _WIDE_DEVIATION)
+        own = _own_ratios(work, latency_ms, weights, prior, _RESOURCES[used])
+        other, other_errors = _fit_rates(work, latency_ms, weights, own, _WIDE_DEVIATION)
         share = float(expit(_BELIEF_POWER * len(latency_ms) * np.log(errors / other_errors)))
         found = (1 - share) * found + share * other
     rates = np.zeros(len(TERMS))
@@ -166,42 +173,45 @@ def fit_physics(terms: FloatArray, latency_ms: FloatArray) -> Physics:
 
 
 def _own_ratios(
-    terms: FloatArray, latency_ms: FloatArray, prior: FloatArray, resources: NDArray[np.intp]
+    terms: FloatArray, latency_ms: FloatArray, weights: FloatArray, prior: FloatArray, resources: NDArray[np.intp]
 ) -> FloatArray:
     """The prior, with what computing, moving and starting typically cost multiplied by a factor each that fits the
     records."""
     count = int(_RESOURCES.max()) + 1
     sums = np.stack([(terms * prior)[:, resources == one].sum(axis=1) for one in range(count)], axis=1)
-    factors, _ = _fit_rates(sums, latency_ms, np.ones(count), _RESOURCE_DEVIATION)
+    factors, _ = _fit_rates(sums, latency_ms, weights, np.ones(count), _RESOURCE_DEVIATION)
     return np.asarray(prior * np.maximum(factors, _LEAST_RATE * factors.max())[resources])
 
 
 def _fit_rates(
-    terms: FloatArray, latency_ms: FloatArray, prior: FloatArray, deviation: float
+    terms: FloatArray, latency_ms: FloatArray, weights: FloatArray, prior: FloatArray, deviation: float
 ) -> tuple[FloatArray, float]:
-    """(rates (terms,), mean relative error of a record that is left out): non-negative least squares on relative errors
-    with Huber's weights for the records and Cauchy's for the prior, so that neither a few wrong records nor a rate that
-    truly is out of the ordinary spoils the rest."""
-    scale = np.exp(np.median(np.log(latency_ms / (terms @ prior))))
+    """(rates (terms,), mean error of a record that is left out, in logarithms): non-negative least squares on relative
+    errors with Huber's weights for the records and Cauchy's for the prior, so that neither a few wrong records nor a
+    rate that truly is out of the ordinary spoils the rest."""
+    trusted = weights >= TRUSTED if (weights >= TRUSTED).any() else weights > 0
+    scale = np.exp(np.median(np.log(latency_ms / (terms @ prior))[trusted]))
     at_prior = terms * (prior * scale)  # ms if every rate were as expected; what is fitted are multiples
-    factors, record_weights, prior_weights = np.ones(len(prior)), np.ones(len(terms)), np.ones(len(prior))
-    variance = _PRIOR_ERROR**2
+    factors, record_weights, prior_weights = np.ones(len(prior)), weights, np.ones(len(prior))
+    variance, predicted = _PRIOR_ERROR**2, at_prior @ factors
     for _ in range(_ITERATIONS):
-        rows = np.sqrt(record_weights) / latency_ms
+        rows = np.sqrt(record_weights) / np.maximum(latency_ms, predicted)
         ties = np.sqrt(variance * prior_weights) / deviation
         design = np.vstack([at_prior * rows[:, None], np.diag(ties)])
         target = np.concatenate([latency_ms * rows, ties]) - _LEAST_RATE * design.sum(axis=1)
         before, factors = factors, nnls(design, target, maxiter=100 * len(prior))[0] + _LEAST_RATE
-        errors = np.log(at_prior @ factors / latency_ms)
-        record_weights = huber_weights(errors)
+        predicted = at_prior @ factors
+        errors = np.log(predicted / latency_ms)
+        usual = robust_deviation(errors[trusted])
+        record_weights = weights * _huber_weights(errors, usual)
         known, expected = len(terms), _PRIOR_ERROR_COUNT
-        variance = (known * robust_deviation(errors) ** 2 + expected * _PRIOR_ERROR**2) / (known + expected)
+        variance = (known * usual**2 + expected * _PRIOR_ERROR**2) / (known + expected)
         prior_weights = 1 / (1 + ((factors - 1) / 2) ** 2)
         if np.abs(factors - before).max() <= _CONVERGED * factors.max():
             break
     leverage = _leverage(design[:, factors > _LEAST_RATE])[: len(terms)]
-    left_out = np.abs(at_prior @ factors / latency_ms - 1) / (1 - np.minimum(leverage, _MOST_LEVERAGE))
-    return factors * prior * scale, float(np.minimum(left_out, _WILD_ERROR).mean()) + _TINY
+    left_out = np.abs(errors) / (1 - np.minimum(leverage, _MOST_LEVERAGE))
+    return factors * prior * scale, float(np.average(np.minimum(left_out, _WILD_ERROR), weights=weights)) + _TINY
 
 
 def _leverage(design: FloatArray) -> FloatArray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,20 +16,51 @@ from archspace.records import Setup
 from predictor.assembled import Assembled, Model, Predicted
 from predictor.block_model import ResidualChoice
 from predictor.catalogue import predictor_path
-from predictor.errors import NotFittedError
+from predictor.errors import NotFittedError, PredictorError
 from predictor.features import FlagArray, FloatArray, Item
 from predictor.few_shot import Adapted
 from predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
 from predictor.fitting import fit_model
 from predictor.intervals import check_coverage
 from predictor.prior import Prior, find_prior
-from predictor.samples import distinct, items_of, sample_of
+from predictor.samples import distinct, items_of, sample_of, warnings_of
 
 _PART = 1 << 16
 _MODELS: dict[str, Callable[[Mapping[str, Any]], Model]] = {
     "assembled": Assembled.from_json,
     "adapted": Adapted.from_json,
 }
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without warnings, as _finite tells what overflows, and without collections of garbage: many small objects are
+    made, none in circles, and looking through them again and again takes more time than all else."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _finite(values: FloatArray) -> FloatArray:
+    """The values themselves. Raises PredictorError for one that is none: a file may hold coefficients that no records
+    lead to, and a graph may be beyond all numbers."""
+    if not np.isfinite(values).all():
+        raise PredictorError(
+            "this predictor gives no finite latency for some of these items: check their sizes, or fit it again"
+        )
+    return values
+
+
+def _latencies(values_ms: FloatArray) -> FloatArray:
+    """As _finite, and none is below zero."""
+    if (values_ms < 0).any():
+        raise PredictorError("this predictor gives latencies below zero: fit it again")
+    return _finite(values_ms)
 
 
 class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -39,7 +72,8 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
     takes the best of them in cross-validation. With a `prior`, what is known of other devices is adapted to this one,
     and a handful of measurements is enough. Equal measurements and `random_state` give equal predictors.
 
-    After fit: `setup_`, `n_blocks_`, `n_networks_`, `model_` (what was fitted), `residual_` (the regressor taken).
+    After fit: `setup_`, `n_blocks_`, `n_networks_`, `model_` (what was fitted), `residual_` (the regressor taken),
+    `warnings_` (what to know, in words, of the measurements; not saved).
     """
 
     def __init__(
@@ -64,14 +98,16 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         networks = int(sample.is_network.sum())
         self.setup_, self.n_networks_, self.n_blocks_ = sample.setup, networks, len(sample.items) - networks
         self.model_: Model = model
+        self.warnings_ = warnings_of(X) if y is None else []
         return self
 
     def predict(self, X: Any) -> FloatArray:  # noqa: N803
         """ms, shape (n,), of items as fit takes them. A graph whose nodes have scopes is a network, and so is a tuple
         of graphs; any other is a block; one without nodes takes exactly 0. Raises NotFittedError, and UnknownOpError
         for an op that nothing measured had."""
-        parts = [self.model_.predict(items)[numbers] for items, numbers in self._parts(X)]
-        return np.concatenate([np.zeros(0), *parts])
+        with _undisturbed():
+            parts = [self.model_.predict(items)[numbers] for items, numbers in self._parts(X)]
+        return _latencies(np.concatenate([np.zeros(0), *parts]))
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> tuple[FloatArray, FloatArray]:  # noqa: N803
         """(low, high) in ms, each of shape (n,): where a measurement lies with probability `coverage`, if the items are
@@ -79,10 +115,12 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         outside (0, 1)."""
         check_coverage(coverage)
         nothing = np.zeros((2, 0))
-        parts = [
-            np.array(self.model_.predict_interval(items, coverage)[1:])[:, numbers] for items, numbers in self._parts(X)
-        ]
-        low_ms, high_ms = np.concatenate([nothing, *parts], axis=1)
+        with _undisturbed():
+            parts = [
+                np.array(self.model_.predict_interval(items, coverage)[1:])[:, numbers]
+                for items, numbers in self._parts(X)
+            ]
+        low_ms, high_ms = _latencies(np.concatenate([nothing, *parts], axis=1))
         return low_ms, high_ms
 
     def knows(self, X: Any) -> FlagArray:  # noqa: N803
@@ -102,13 +140,14 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         check_coverage(coverage)
         positions: Sequence[Sequence[Any]] = getattr(space, "positions", space)
         items = self._items([item for position in positions for item in position])
-        added = self.model_.added(items, coverage)
+        with _undisturbed():
+            added = self.model_.added(items, coverage)
         lengths = np.array([len(position) for position in positions], dtype=int)
         taken = np.arange(lengths.max(initial=0)) < lengths[:, None]
         tables = []
         for values in added:
             table = np.full(taken.shape, np.nan)
-            table[taken] = values
+            table[taken] = _finite(values)
             tables.append(table)
         return Predicted(*tables)
 
@@ -177,4 +216,5 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         predictor.n_blocks_, predictor.n_networks_ = int(counts["blocks"]), int(counts["networks"])
         predictor.setup_ = Setup.from_json(content["setup"])
         predictor.model_ = _MODELS[content["kind"]](content["model"])
+        predictor.warnings_ = []
         return predictor

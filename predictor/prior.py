@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial.distance import cdist
+from scipy.stats import norm
 
 from predictor.errors import PredictorError
 from predictor.features import TERMS, FlagArray, FloatArray, Item, features_of
 from predictor.files import find_file, read_model, write_model
-from predictor.numbers import read_array, read_positive
+from predictor.numbers import MOST_LOG, read_array, read_logs, read_positive
 from predictor.physics import Physics, fit_physics
 from predictor.robust import NOISE, robust_process
 from predictor.samples import key_of, sample_of
@@ -29,6 +31,10 @@ _SIZE_WEIGHT = 0.2
 """Of the logarithm of the whole work, beside the shares that kinds of work have in it."""
 _OWN = 0.02
 """Standard deviation of what is peculiar to one graph on one device."""
+_USUAL_SURPRISE, _EXPECTED_ITEMS = 2.0, 10
+"""By how much known devices are usually farther off than expected on an item that they were not measured on, and how
+many items that expectation is worth."""
+_SURE = 0.9
 _FEWEST_TO_CLEAN = 5
 """From this many devices on, a measurement that no other device explains is taken for a disturbed one."""
 _MOST_TO_CLEAN_BY = 200
@@ -65,6 +71,14 @@ class Known(NamedTuple):
     """Of each device from that, shape (n, D)."""
     places: FloatArray
     """Where the items are in the space of work, shape (n, p)."""
+    peculiar: FloatArray
+    """Variance of what is peculiar to each item, shape (n,); 0 where known devices were measured on it."""
+    identity: NDArray[np.int64]
+    """Equal for equal items, shape (n,)."""
+
+    def take(self, rows: NDArray[np.intp]) -> Known:
+        log_ms, deviations, places, peculiar, identity = self
+        return Known(log_ms[rows], deviations[rows], places[rows], peculiar[rows], identity[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,14 +152,19 @@ class Prior:
         self.space.typical.predict(terms)  # raises for what it does not know
         places = self.space.places(terms)
         log_ms = np.log(np.maximum(terms @ self.rates.T, np.finfo(float).tiny))
-        rows = [self._row.get(key_of(item), -1) for item in items]
-        measured = np.array(rows, dtype=int) >= 0
-        log_ms[measured] += self.residuals[np.array(rows, dtype=int)[measured]]
+        keys = [key_of(item) for item in items]
+        rows = np.array([self._row.get(key, -1) for key in keys], dtype=int)
+        measured, peculiar = rows >= 0, np.zeros(len(items))
+        log_ms[measured] += self.residuals[rows[measured]]
         if not measured.all():
-            log_ms[~measured] += self.space.covariance(places[~measured], self._places) @ self._weights
+            near = self.space.covariance(places[~measured], self._places)
+            log_ms[~measured] += near @ self._weights
+            unexplained = self.space.variances(places[~measured]) - ((near @ self._precision) * near).sum(axis=1)
+            peculiar[~measured] = self._surprise**2 * (np.maximum(unexplained, 0) + _OWN**2)
         relative = log_ms - self._speeds
         middle = np.median(relative, axis=1)
-        return Known(middle, relative - middle[:, None], places)
+        identity = np.array([int(key[:12], 16) for key in keys], dtype=np.int64)
+        return Known(middle, relative - middle[:, None], places, peculiar, identity)
 
     def knows(self, items: Sequence[Item]) -> FlagArray:
         """Whether known devices were measured with all ops of each item, shape (n,)."""
@@ -164,9 +183,24 @@ class Prior:
         return self.space.places(self.terms)
 
     @cached_property
+    def _precision(self) -> FloatArray:
+        """Inverse of the covariance of the known items' residuals, shape (J, J)."""
+        return _smoothing(self._places, np.eye(len(self.keys)), self.space)
+
+    @cached_property
     def _weights(self) -> FloatArray:
         """What carries the residuals over to other items, shape (J, D)."""
-        return _smoothing(self._places, self.residuals, self.space)
+        return np.asarray(self._precision @ self.residuals)
+
+    @cached_property
+    def _surprise(self) -> float:
+        """How much farther off an item is that no device was measured on than the smoothing expects: by the errors on
+        each known item from the others, at the quantile that intervals are usually made for."""
+        expected = np.sqrt(np.diag(self._precision))  # one over it; the errors are weights over its square
+        scores = np.sort(np.abs(self._weights / expected[:, None]).ravel())
+        usual = norm.ppf(1 - (np.arange(_EXPECTED_ITEMS) + 0.5) / (2 * _EXPECTED_ITEMS)) * _USUAL_SURPRISE
+        together = np.concatenate([scores, np.repeat(usual, len(self.devices))])
+        return float(np.quantile(together, _SURE) / norm.ppf((1 + _SURE) / 2))
 
     @cached_property
     def _speeds(self) -> FloatArray:
@@ -206,16 +240,17 @@ class Prior:
             raise ValueError("a prior needs devices and items, each once")
         rates, terms = np.zeros((len(devices), len(TERMS))), np.zeros((len(keys), len(TERMS)))
         rates[:, columns] = read_positive(data, "rates", len(devices), len(columns))
-        terms[:, columns] = read_array(data, "work", len(keys), len(columns))
-        if (terms < 0).any() or not (terms > 0).any(axis=1).all():
+        terms[:, columns] = read_array(data, "work", len(keys), len(columns), least=0.0)
+        if not (terms > 0).any(axis=1).all():
             raise ValueError("work must be above zero")
         typical = Physics.from_json(data["typical"])
         if not np.array_equal(np.flatnonzero(typical.rates > 0), np.sort(columns)):
             raise ValueError("the typical rates are not those of the devices")
         centre = np.zeros(len(TERMS) + 1)
-        centre[[*columns, -1]] = read_array(data, "centre", len(columns) + 1)
-        space = Space(typical, centre, float(read_positive(data, "unit")))
-        return cls(devices, rates, space, keys, terms, read_array(data, "residuals", len(keys), len(devices)))
+        centre[[*columns, -1]] = read_logs(data, "centre", len(columns) + 1)
+        space = Space(typical, centre, float(read_positive(data, "unit", least=1e-4, most=MOST_LOG)))
+        residuals = read_logs(data, "residuals", len(keys), len(devices))
+        return cls(devices, rates, space, keys, terms, residuals)
 
 
 def find_prior(prior: Prior | str | Path) -> Prior:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +12,12 @@ from numpy.typing import NDArray
 
 from archspace.configurations import graphs_of
 from archspace.graph import Graph
-from archspace.records import LatencyRecord, Setup, Status, single_setup
+from archspace.records import STABLE_SPREAD, LatencyRecord, Setup, Status, single_setup
 from predictor.errors import PredictorError
 from predictor.features import FlagArray, FloatArray, Item
+
+_FEW_UNSTABLE = 0.05
+"""This part of unstable records is nothing to be warned of: they hardly count."""
 
 
 class Sample(NamedTuple):
@@ -22,6 +26,8 @@ class Sample(NamedTuple):
     items: list[Item]
     latency_ms: FloatArray
     setup: Setup
+    weights: FloatArray
+    """How far each latency is to be trusted, from 0 to 1: by how much its own rounds differ, where that is known."""
 
     @property
     def is_network(self) -> FlagArray:
@@ -30,7 +36,7 @@ class Sample(NamedTuple):
     def take(self, chosen: FlagArray) -> Sample:
         """The part where `chosen`, shape (n,), is true."""
         items = [item for item, wanted in zip(self.items, chosen, strict=True) if wanted]
-        return Sample(items, self.latency_ms[chosen], self.setup)
+        return Sample(items, self.latency_ms[chosen], self.setup, self.weights[chosen])
 
 
 def is_network(item: Item) -> bool:
@@ -97,7 +103,7 @@ def sample_of(given: Any, latency_ms: Iterable[float] | None, setup: Setup | Non
     if len(bad):
         raise PredictorError(f"latency {bad[0]} is {values[bad[0]]:g} ms: leave out what could not be measured")
     kept = [index for index, item in enumerate(items) if isinstance(item, tuple) or item.nodes]
-    return Sample([items[index] for index in kept], values[kept], setup)
+    return Sample([items[index] for index in kept], values[kept], setup, np.ones(len(kept)))
 
 
 def unknown_setup(batch: int = 1) -> Setup:
@@ -118,7 +124,31 @@ def _sample_of_records(records: Any) -> Sample:
                 f"the network {record.name} does not name its blocks; use graph.scoped() or archspace.graph.chain"
             )
     kept = [r for r in usable if r.kind == "block"] + steady([r for r in usable if r.kind == "network"])
-    return Sample([r.graph for r in kept], np.array([r.latency_ms for r in kept], dtype=float), setup)
+    latency_ms = np.array([r.latency_ms for r in kept], dtype=float)
+    return Sample([r.graph for r in kept], latency_ms, setup, _weights(kept))
+
+
+def _weights(records: Sequence[LatencyRecord]) -> FloatArray:
+    """One half where a latency is as uncertain as a stable one may be, less beyond. Where most are worse than that,
+    the better half of them is what there is."""
+    errors = np.array([r.measurement.relative_error if r.measurement else 0.0 for r in records])
+    weights = 1 / (1 + (errors / STABLE_SPREAD) ** 2)
+    return np.minimum(1, weights / min(1, 2 * np.median(weights))) if len(weights) else weights
+
+
+def warnings_of(given: Any) -> list[str]:
+    """What is to be said of latency records whose own rounds differ too much, if there are more than a few; nothing of
+    what else is fitted on."""
+    records = [r for r in given if isinstance(r, LatencyRecord)] if isinstance(given, Sequence) else []
+    errors = [r.measurement.relative_error for r in records if r.kind == "block" and r.measurement]
+    doubted = [error for error in errors if error > STABLE_SPREAD]
+    if len(doubted) <= _FEW_UNSTABLE * len(errors):
+        return []
+    return [
+        f"{len(doubted)} of {len(errors)} blocks were measured unstably: their own rounds leave their latencies "
+        f"uncertain by {100 * median(doubted):.0f} % (median) to {100 * max(doubted):.0f} %, so they count less; "
+        "profile again on a quiet machine"
+    ]
 
 
 def steady(records: Sequence[LatencyRecord]) -> list[LatencyRecord]:

@@ -59,19 +59,19 @@ class BlockSums(NamedTuple):
 
 def segments_of(items: Sequence[Item], unit: Unit = "block") -> Segments:
     """Cuts each item into what the unit says."""
-    cut = [is_network(item) and unit != "network" for item in items]
-    parts = [_parts(item, unit) for item in items]
+    cut = [unit != "network" and is_network(item) for item in items]
+    parts = [_parts(item, unit, is_cut) for item, is_cut in zip(items, cut, strict=True)]
     parts = [[piece for piece in part if isinstance(piece, tuple) or piece.nodes] for part in parts]
     owner = np.repeat(np.arange(len(items)), np.array([len(part) for part in parts], dtype=int))
     features = features_of([piece for part in parts for piece in part])
     return Segments(features, owner, np.array(cut, dtype=bool))
 
 
-def _parts(item: Item, unit: Unit) -> Sequence[Item]:
+def _parts(item: Item, unit: Unit, is_cut: bool) -> Sequence[Item]:
     if unit in _FUSIONS:
         pieces = item if isinstance(item, tuple) else (item,)
         return [kernel for piece in pieces for kernel in kernels_of(piece, _FUSIONS[unit])]
-    if unit == "network" or not is_network(item):
+    if not is_cut:
         return [item]
     return item if isinstance(item, tuple) else item.segments()
 

@@ -24,7 +24,7 @@ from predictor.errors import PredictorError
 from predictor.features import Features, FlagArray, FloatArray, Item, features_of, work_terms
 from predictor.op_work import PLAIN_MOVES, op_classes_of
 from predictor.physics import fit_physics, prior_rates
-from predictor.prior import Known, Prior
+from predictor.prior import Prior
 from predictor.samples import key_of
 
 _RATE_DEVIATION = 1.0
@@ -134,7 +134,7 @@ def _of_prior(prior: Prior, items: Sequence[Item]) -> _Process:
     """What a new device may differ in from the known ones."""
     known = prior.known(items)
     return _Process(
-        lambda rows: few_shot.covariance(prior, known, Known(*(values[rows] for values in known))),
+        lambda rows: few_shot.covariance(prior, known, known.take(rows)),
         few_shot.variances(prior, known),
     )
 

@@ -21,6 +21,7 @@ from archspace.ops import OPS, Conv2d, Pool2d
 from benchmarks.predictor.splits import FloatArray, Item, Known, Split
 
 Baseline = Callable[[Split, int], FloatArray]
+"""ms of the split's test items, shape (n,), or (3, n): with the ends of their 90 % intervals."""
 Model = Callable[[Sequence[Item]], FloatArray]
 Fit = Callable[[Sequence[Item], FloatArray], Model]
 TREES = 100

@@ -18,7 +18,7 @@ from benchmarks.predictor.score import Spread
 
 WIDTH = 210
 """Characters of a line at least: a narrower terminal may wrap it, but no figure is cut off."""
-HEADER = ("table", "split", "n", "judged", "MAPE %", "±5 %", "±10 %", "Spearman", *BASELINES, "aim")
+HEADER = ("table", "split", "n", "judged", "MAPE %", "±5 %", "±10 %", "Spearman", "90 % holds", *BASELINES, "aim")
 WORDS = 2
 """The first columns hold words, the others numbers."""
 
@@ -28,7 +28,8 @@ def caption(seeds: int) -> str:
     spread = f"Mean ± standard deviation over {seeds} seeds, none where nothing is drawn." if seeds > 1 else "One seed."
     return (
         f"n: items learnt from; judged: predictions per seed. {spread} Figures are pooled within a phone or setup, and "
-        f"averaged over these. MAPE to Spearman are {PRODUCT}'s; a baseline's column is in the unit of the aim: share "
+        f"averaged over these. MAPE to Spearman are {PRODUCT}'s, and so is the share of measurements, in percent, that "
+        "its 90 % intervals hold; a baseline's column is in the unit of the aim: share "
         "within ±10 % in percent, or Spearman where the aim is below 1. forest, XGBoost: nn-Meter's features, "
         "raw ms; roofline: non-negative least squares alone; ridge: from known devices' latencies. A "
         "refused prediction counts as a miss."
@@ -41,6 +42,7 @@ def cells(row: Row) -> list[str]:
     return [
         row.table, row.split, str(row.learnt), str(row.judged),
         _figure(own, "mape"), _figure(own, "within_5"), _figure(own, "within_10"), _figure(own, "spearman"),
+        _figure(own, "coverage"),
         *(_figure(row.scores[name], _judge(row)) if name in row.scores else "" for name in BASELINES),
         f"{row.aim:g}{' ✓' if getattr(own.mean, _judge(row)) >= row.aim else ''}",
     ]  # fmt: skip

@@ -85,7 +85,7 @@ def _run_seed(
             predictions[name][split.group].append(method(split, seed))
             seconds[name] += time.process_time() - start
     groups = {
-        name: {g: score(np.concatenate(measured[g]), np.concatenate(parts)) for g, parts in by_group.items()}
+        name: {g: score(np.concatenate(measured[g]), np.concatenate(parts, axis=-1)) for g, parts in by_group.items()}
         for name, by_group in predictions.items()
     }
     learnt = int(np.median([len(split.train) for split in splits]))

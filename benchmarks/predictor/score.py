@@ -21,6 +21,8 @@ class Score(NamedTuple):
     spearman: float
     refused: float = 0.0
     """Share of items without a prediction; they count as misses in the shares within, and in nothing else."""
+    coverage: float = math.nan
+    """Share of measurements inside their 90 % interval; NaN for a method without intervals."""
 
 
 class Spread(NamedTuple):
@@ -31,17 +33,20 @@ class Spread(NamedTuple):
 
 
 def score(measured_ms: FloatArray, predicted_ms: FloatArray) -> Score:
-    """Of predictions in ms, NaN where the method refuses; both of shape (n,)."""
-    given = np.isfinite(predicted_ms)
+    """Of predictions in ms, shape (n,), NaN where the method refuses, or (3, n) with the ends of their intervals."""
+    latency_ms, *interval = np.atleast_2d(predicted_ms)
+    given = np.isfinite(latency_ms)
     if not given.any():
         return Score(math.nan, 0.0, 0.0, math.nan, 100.0)
-    metrics, share = measure(measured_ms[given], predicted_ms[given]), float(given.mean())
+    metrics = measure(measured_ms[given], latency_ms[given], *(end[given] for end in interval))
+    share = float(given.mean())
     return Score(
         100 * metrics.mape,
         100 * metrics.within_5 * share,
         100 * metrics.within_10 * share,
         metrics.spearman,
         100 * (1 - share),
+        math.nan if metrics.coverage is None else 100 * metrics.coverage,
     )
 
 

@@ -9,10 +9,11 @@ from synthetic_latency import random_blocks, random_network, true_latency_ms
 from archspace.blocks import ConvBlock, MBConv, Skip
 from archspace.errors import FormatError
 from archspace.graph import chain
-from predictor import LatencyPredictor, Prior
+from predictor import LatencyPredictor, Prior, few_shot
 from predictor.errors import PredictorError, TooFewRecordsError, UnknownOpError
-from predictor.few_shot import Adapted, left_out_errors
+from predictor.few_shot import Adapted
 from predictor.robust import robust_process
+from predictor.samples import sample_of
 
 BLOCKS = [block.graph() for block in random_blocks(60, seed=1, kernels=(3, 5))]
 NEW = [block.graph() for block in random_blocks(80, seed=2, kernels=(3, 5))]
@@ -32,6 +33,10 @@ def prior():
     return Prior.learn(
         {f"phone {i}": (BLOCKS, device_ms(BLOCKS, *law, noise=0.01, seed=i)) for i, law in enumerate(laws)}
     )
+
+
+def adapt(prior, items, latency_ms):
+    return few_shot.adapt(prior, sample_of(items, latency_ms, None))
 
 
 def within_10(predicted, truth):
@@ -167,18 +172,68 @@ def test_blocks_and_networks_with_more_kinds_of_ops_are_adapted_together(prior):
     assert not predictor.adds_up_
 
 
-def test_an_item_is_left_out_with_all_its_repetitions():
-    """As fitting again without them, at the same trust in the others."""
+def test_an_item_is_left_out_with_all_its_repetitions(prior):
+    """As fitting again without them."""
+    truth = device_ms(NEW, speed=1.7, noise=0.05)
+    again = [0, 1, 2, 3, 2, 2]
+    items, latency_ms = [NEW[i] for i in again], truth[again] * np.array([1, 1, 1, 1, 1.1, 0.9])
+    _, left_out = adapt(prior, items, latency_ms)
+    others = [place for place, index in enumerate(again) if index != 2]
+    without, _ = adapt(prior, [items[i] for i in others], latency_ms[others])
+    assert left_out[[2, 4, 5]] == pytest.approx(np.log(latency_ms[[2, 4, 5]] / without.predict([NEW[2]])))
+
+
+def test_repetitions_make_no_more_scores(prior):
+    truth = device_ms(NEW, speed=1.7, noise=0.05)
+    again = [*range(8), *[3] * 30]
+    once, often = (adapt(prior, [NEW[i] for i in rows], truth[rows])[0] for rows in ([*range(8)], again))
+    assert len(once.errors.scores) == len(often.errors.scores)
+
+
+def test_the_only_item_measured_cannot_be_left_out(prior, tmp_path):
+    _, left_out = adapt(prior, [NEW[0]] * 2, device_ms(NEW)[[0, 0]])
+    assert np.isnan(left_out).all()
+    predictor = LatencyPredictor(prior=prior).fit(NEW[:1], device_ms(NEW)[:1])
+    predictor.save(tmp_path / "one.json")
+    low, high = LatencyPredictor.load(tmp_path / "one.json").predict_interval(NEW[1:])
+    assert (high / low > 1.2).all()
+
+
+@pytest.mark.parametrize("n", [3, 5, 7, 12])
+@pytest.mark.parametrize("devices", [1, 6])
+def test_a_prior_that_says_nothing_of_the_device_is_not_believed(n, devices):
+    truth = device_ms(NEW)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        nonsense = Prior.learn({str(i): (BLOCKS, np.exp(rng.standard_normal(len(BLOCKS)))) for i in range(devices)})
+        predictor = LatencyPredictor("none", prior=nonsense).fit(NEW[:n], truth[:n])
+        assert predictor.residual_ == "none"
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_prior_that_cannot_be_judged_yet_and_disagrees_with_itself_is_doubted(n):
     rng = np.random.default_rng(0)
-    keys, x = ["a", "b", "a", "c", "d"], rng.random(5)
-    covariance, values = np.exp(-((x[:, None] - x) ** 2)), rng.standard_normal(5)
-    process = robust_process(covariance, values, 0.1)
-    errors, _ = left_out_errors(process, keys)
-    total = covariance + np.diag(0.1**2 / process.trust)
-    for key in keys:
-        group = np.array([k == key for k in keys])
-        others = np.linalg.solve(total[np.ix_(~group, ~group)], values[~group])
-        assert errors[group] == pytest.approx(values[group] - covariance[np.ix_(group, ~group)] @ others)
+    nonsense = Prior.learn({str(i): (BLOCKS, np.exp(rng.standard_normal(len(BLOCKS)))) for i in range(4)})
+    low, high = LatencyPredictor(prior=nonsense).fit(NEW[:n], device_ms(NEW)[:n]).predict_interval(NEW[n:])
+    assert (high / low > 5).all()
+
+
+def test_items_that_no_known_device_was_measured_on_are_doubted_by_what_such_items_turn_out_to_be():
+    """Each item is off its work by 15 % of its own, on all devices alike."""
+    rng = np.random.default_rng(0)
+    peculiar = {g.key: np.exp(0.15 * rng.standard_normal()) for g in [*BLOCKS, *NEW]}
+
+    def law(graphs, speed=1.0):
+        return [speed * true_latency_ms(g) * peculiar[g.key] for g in graphs]
+
+    prior = Prior.learn({str(speed): (BLOCKS, law(BLOCKS, speed)) for speed in (1.0, 2.0, 5.0)})
+    for measured in (BLOCKS[:10], BLOCKS[:50], NEW[:10]):
+        predictor = LatencyPredictor("none", prior=prior).fit(measured, law(measured, 3.0))
+        new, known = NEW[10:], BLOCKS[50:]
+        (low, high), truth = predictor.predict_interval(new), np.array(law(new, 3.0))
+        assert 0.8 <= np.mean((low <= truth) & (truth <= high)) <= 1
+        narrow = np.log(np.divide(*predictor.predict_interval(known)[::-1]))
+        assert np.median(np.log(high / low)) > 1.3 * np.median(narrow)
 
 
 def test_an_adapted_predictor_of_many_items_is_small(prior, tmp_path):
@@ -237,8 +292,8 @@ def test_a_prior_with_nonsense_in_it_is_no_prior(prior, change, value):
 def test_an_adapted_model_with_nonsense_in_it_is_none(prior):
     model = LatencyPredictor(prior=prior).fit(NEW[:5], device_ms(NEW[:5])).model_
     assert isinstance(model, Adapted)
-    with pytest.raises(ValueError, match="inflation"):
-        Adapted.from_json({**model.to_json(), "inflation": -1.0})
+    with pytest.raises(ValueError, match="ascending"):
+        Adapted.from_json({**model.to_json(), "errors": {"scores": [-1.0]}})
     with pytest.raises(ValueError, match="trust"):
         Adapted.from_json({**model.to_json(), "trust": [1.0]})
 

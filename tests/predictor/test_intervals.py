@@ -8,7 +8,7 @@ from predictor.block_model import HeldOut, Trial
 from predictor.domain import fit_domain
 from predictor.errors import PredictorError
 from predictor.features import LOG_FEATURES
-from predictor.intervals import WIDEST, Conformal, bounds, check_coverage
+from predictor.intervals import WIDEST, Conformal, bounds, check_coverage, one_for_each
 
 
 def test_the_quantile_is_the_conformal_rank():
@@ -53,18 +53,36 @@ def test_impossible_coverages_are_refused(coverage):
         check_coverage(coverage)
 
 
-HELD_OUT = HeldOut(np.full(40, 0.02), np.zeros(40), np.zeros(40))
+def held_out(error: float, excess: float = 0.0) -> HeldOut:
+    return HeldOut(np.full(40, error), np.zeros(40), np.full(40, excess), np.arange(40))
+
+
+HELD_OUT = held_out(0.02)
+
+
+def test_a_configuration_counts_once_however_often_it_was_measured():
+    scores, groups = np.array([0.3, 0.1, 0.2, 0.2, 0.2, 0.2]), ["a", "b", "c", "c", "c", "c"]
+    assert one_for_each(scores, groups).tolist() == [0.1, 0.2, 0.3]
+    assert one_for_each(scores, list("abcdef")).tolist() == sorted(scores)
+    assert one_for_each(np.array([np.nan, 0.1]), ["a", "b"]).tolist() == [0.1]
+    assert one_for_each(np.zeros(0), []).tolist() == []
+
+
+def test_all_measurements_of_configurations_that_scatter_are_in_their_scores():
+    scores = np.random.default_rng(0).random((50, 20))
+    found = one_for_each(scores.ravel(), np.repeat(np.arange(50), 20))
+    assert found == pytest.approx(np.quantile(scores, (np.arange(50) + 0.5) / 50), abs=0.002)
 
 
 def test_an_interval_grows_just_enough_to_cover_what_is_far_away():
-    far = HeldOut(np.full(40, 0.12), np.zeros(40), np.full(40, 2.0))  # six times the error, two units away
+    far = held_out(0.12, 2.0)  # six times the error, two units away
     growth, errors = Trial(HELD_OUT, (far,)).calibrated()
     assert errors.quantile(0.9) == pytest.approx(0.02)
     assert 2.5 <= growth < 2.5 * 1.1  # 1 + 2.5 * 2 = 6
 
 
 def test_the_hardest_of_several_ways_to_be_far_sets_the_growth():
-    mild, hard = (HeldOut(np.full(40, error), np.zeros(40), np.ones(40)) for error in (0.03, 0.2))
+    mild, hard = (held_out(error, 1.0) for error in (0.03, 0.2))
     assert Trial(HELD_OUT, (mild, hard)).calibrated()[0] == Trial(HELD_OUT, (hard,)).calibrated()[0]
 
 

@@ -1,3 +1,4 @@
+import gc
 import subprocess
 import sys
 
@@ -60,10 +61,11 @@ def test_a_residual_learns_what_the_physics_cannot_say():
     assert errors["auto"] < 0.5 * errors["none"]
 
 
+@pytest.mark.parametrize("factor", [0.2, 3])
 @pytest.mark.parametrize("residual", ["none", "gp", "xgboost", "forest", "auto"])
-def test_outliers_among_the_records_do_not_spoil_the_rest(residual):
+def test_outliers_among_the_records_do_not_spoil_the_rest(residual, factor):
     records = block_records(BLOCKS, noise=0.01)
-    records = [record(r.name, r.graph, r.latency_ms * (3 if i % 20 == 0 else 1)) for i, r in enumerate(records)]
+    records = [record(r.name, r.graph, r.latency_ms * (factor if i % 20 == 0 else 1)) for i, r in enumerate(records)]
     predicted = LatencyPredictor(residual).fit(records).predict(OTHERS)
     assert np.mean(np.abs(predicted / OTHERS_MS - 1) < 0.1) > 0.93
 
@@ -216,6 +218,20 @@ def test_an_op_that_was_never_measured_is_an_error_not_a_number():
     for ask in (predictor.predict, predictor.predict_interval, lambda items: predictor.tabulate([items])):
         with pytest.raises(UnknownOpError, match="contains conv"):
             ask([stem])
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(fitted, collects):
+    before = gc.isenabled()
+    try:
+        (gc.enable if collects else gc.disable)()
+        fitted.predict(OTHERS[:3])
+        assert gc.isenabled() == collects
+        with pytest.raises(UnknownOpError):
+            LatencyPredictor("none").fit(block_records(BLOCKS[:20])).predict([ConvBlock(3, 16, 96, 96, 2)])
+        assert gc.isenabled() == collects
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_a_network_whose_graph_names_no_blocks_is_refused():

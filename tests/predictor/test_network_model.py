@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from predictor.network_model import NetworkModel, fit_network_model
+from predictor.network_model import NetworkModel
+from predictor.network_model import fit_network_model as fit_by_key
 from predictor.segments import BlockSums
 
 SUMS = np.linspace(5, 60, 12)
@@ -13,6 +14,11 @@ def sums(latency_ms, half_width=0.05, weight_mb=0.0, blocks=0.0):
     latency_ms = np.asarray(latency_ms, dtype=float)
     ones = np.ones_like(latency_ms)
     return BlockSums(latency_ms, ones, 0 * ones, half_width * ones, weight_mb * ones, blocks * ones, 0.1 * latency_ms)
+
+
+def fit_network_model(given, latency_ms):
+    """Of networks that are all different."""
+    return fit_by_key(given, latency_ms, [str(index) for index in range(len(latency_ms))])
 
 
 @pytest.mark.parametrize(("slope", "offset_ms"), [(1.1, 2.0), (0.94, 0.0), (1.0, -1.5), (1.6, 3.0)])
@@ -74,9 +80,11 @@ def test_contributions_and_offset_add_up_to_the_network():
     assert parts.sum() + model.offset_ms == pytest.approx(whole[0])
 
 
-def test_one_wrong_network_of_twelve_does_not_move_the_line():
+@pytest.mark.parametrize("place", [0, 3, 11])
+@pytest.mark.parametrize("factor", [0.1, 0.2, 3, 10])
+def test_one_wrong_network_of_twelve_does_not_move_the_line(factor, place):
     latency_ms = 2 + 1.1 * SUMS
-    latency_ms[3] *= 3
+    latency_ms[place] *= factor
     model = fit_network_model(sums(SUMS), latency_ms)
     assert model.predict(sums(SUMS)) == pytest.approx(2 + 1.1 * SUMS, rel=0.03)
 
@@ -119,6 +127,16 @@ def test_intervals_cover_new_networks():
     assert 0.85 < np.mean(hits) < 0.97
 
 
+def test_repeated_networks_do_not_make_intervals_narrower():
+    """A network that is measured thirty times is held out with all its repetitions, and counts once."""
+    latency_ms = 1.1 * SUMS * np.exp(0.05 * np.random.default_rng(3).standard_normal(12))
+    again = np.concatenate([np.arange(12), np.full(29, 4)])
+    once = fit_network_model(sums(SUMS), latency_ms)
+    often = fit_by_key(sums(SUMS[again]), latency_ms[again], again.astype(str).tolist())
+    assert len(often.errors.scores) == len(once.errors.scores) == 12
+    assert often.half_widths(sums([20.0]), 0.9)[0] > 0.7 * once.half_widths(sums([20.0]), 0.9)[0]
+
+
 @pytest.mark.parametrize("n", [0, 3, 12])
 def test_json_gives_exactly_the_same_model_back(n):
     model = fit_network_model(sums(SUMS[:n]), 2 + 1.1 * SUMS[:n])
@@ -129,9 +147,17 @@ def test_json_gives_exactly_the_same_model_back(n):
 
 @pytest.mark.parametrize(
     "damage",
-    [{"slope": -1}, {"covariance": np.diag([1, 1, 1, -1]).tolist()}, {"covariance": 3}, {"errors": {"scores": [2, 1]}}],
+    [
+        {"slope": -1},
+        {"ms_per_weight_mb": -1},
+        {"ms_per_block": 1},
+        {"covariance": np.diag([1, 1, 1, -1]).tolist()},
+        {"covariance": (np.eye(4) + np.eye(4, k=1)).tolist()},
+        {"covariance": 3},
+        {"errors": {"scores": [2, 1]}},
+    ],
 )
 def test_impossible_models_are_refused(damage):
     data = {**fit_network_model(sums(SUMS), 1.1 * SUMS).to_json(), **damage}
-    with pytest.raises(ValueError, match=r"negative|shape"):
+    with pytest.raises(ValueError, match=r"negative|shape|not from"):
         NetworkModel.from_json(data)

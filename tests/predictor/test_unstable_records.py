@@ -1,0 +1,106 @@
+"""Records whose own rounds differ count less, and are told of."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from synthetic_latency import block_records, head_and_stem_records, random_blocks, true_latency_ms
+
+from archspace.records import LatencyRecord, Measurement, Round
+from predictor import LatencyPredictor, Prior, cross_validate
+from predictor.features import work_terms
+from predictor.physics import fit_physics
+from predictor.samples import sample_of
+
+BLOCKS = random_blocks(82, seed=3)
+OTHERS = [block for block in random_blocks(300, seed=4) if block not in BLOCKS]
+OTHERS_MS = np.array([true_latency_ms(block.graph()) for block in OTHERS])
+
+
+def with_rounds(record: LatencyRecord, factors: np.ndarray) -> LatencyRecord:
+    rounds = tuple(Round((record.latency_ms * float(factor),)) for factor in factors)
+    return dataclasses.replace(record, measurement=Measurement(rounds))
+
+
+def profile(unstable: int, seed: int = 0) -> list[LatencyRecord]:
+    """Eight rounds of each block, which differ by 1 %; of some, from 1 to 3 times the time of a quiet machine."""
+    rng = np.random.default_rng(seed)
+    records = []
+    for index, record in enumerate(block_records(BLOCKS)):
+        factors = rng.uniform(1, 3, 8) if index < unstable else np.exp(0.01 * rng.standard_normal(8))
+        records.append(with_rounds(record, factors))
+    return records
+
+
+def within_10(predictor: LatencyPredictor) -> float:
+    return float(np.mean(np.abs(predictor.predict(OTHERS) / OTHERS_MS - 1) <= 0.1))
+
+
+@pytest.mark.parametrize("residual", ["none", "gp", "xgboost", "auto"])
+def test_a_third_of_unstable_records_does_not_spoil_the_fit(residual):
+    assert within_10(LatencyPredictor(residual).fit(profile(29))) > 0.97
+
+
+def test_intervals_are_those_of_the_records_that_are_to_be_trusted():
+    low, high = LatencyPredictor("none").fit(profile(29)).predict_interval(OTHERS)
+    assert np.mean((low <= OTHERS_MS) & (high >= OTHERS_MS)) > 0.85
+    assert np.median(high / low) < 1.2
+
+
+def test_unstable_records_do_not_move_an_adapted_predictor():
+    graphs = [block.graph() for block in BLOCKS]
+    prior = Prior.learn({str(s): (graphs, [s * true_latency_ms(g) for g in graphs]) for s in (0.5, 1.3)})
+    records = profile(82)[:4] + profile(0)[4:10]
+    predictor = LatencyPredictor("none", prior=prior).fit(records)
+    assert predictor.residual_ == "few-shot"
+    assert within_10(predictor) > 0.97
+
+
+def test_unstable_records_are_told_in_words_and_numbers():
+    (warning,) = LatencyPredictor("none").fit(profile(29)).warnings_
+    assert warning.startswith("29 of 82 blocks were measured unstably")
+    assert "% (median)" in warning
+    assert "profile again on a quiet machine" in warning
+
+
+@pytest.mark.parametrize("unstable", [0, 3])
+def test_a_few_unstable_records_are_nothing_to_warn_of(unstable):
+    assert LatencyPredictor("none").fit(profile(unstable)).warnings_ == []
+
+
+def test_a_loaded_predictor_warns_of_nothing(tmp_path):
+    LatencyPredictor("none").fit(profile(29)).save(tmp_path / "p.json")
+    assert LatencyPredictor.load(tmp_path / "p.json").warnings_ == []
+
+
+def test_where_all_are_unstable_the_better_half_is_trusted():
+    rng = np.random.default_rng(0)
+    spreads = np.linspace(0.3, 0.6, 40)
+    records = [
+        with_rounds(r, np.exp(spread * rng.standard_normal(8)))
+        for r, spread in zip(block_records(BLOCKS[:40]), spreads, strict=True)
+    ]
+    weights = sample_of(records, None, None).weights
+    assert 20 <= np.sum(weights >= 0.5) < 40
+    assert LatencyPredictor("none").fit(records).predict(OTHERS).min() > 0
+
+
+def test_records_of_one_round_and_stable_ones_are_trusted_alike():
+    assert (sample_of(block_records(BLOCKS), None, None).weights == 1).all()
+    assert (sample_of(profile(0), None, None).weights > 0.9).all()
+
+
+def test_physics_hardly_heeds_records_of_little_weight():
+    graphs = [block.graph() for block in BLOCKS]
+    terms, truth = work_terms(graphs), np.array([true_latency_ms(g) for g in graphs])
+    wrong = np.arange(82) < 40
+    physics = fit_physics(terms, truth * np.where(wrong, 2, 1), np.where(wrong, 0.01, 1.0))
+    assert np.abs(physics.predict(terms) / truth - 1).max() < 0.03
+
+
+def test_cross_validation_fits_as_the_predictor_does():
+    records = profile(29) + head_and_stem_records()
+    found = cross_validate(records, residual="none", splits=["configuration"]).splits["configuration"]
+    stable = {record.name for record in records[29:82]}
+    rows = np.flatnonzero([name in stable for name in found.names])
+    assert found.take(rows).metrics.within_10 > 0.95
