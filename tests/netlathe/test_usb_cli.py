@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import time
@@ -13,6 +14,7 @@ from loopback.usb import Identity, UsbBus, usb_unavailable
 from loopback.usb.clients import UsbClient
 
 from archspace.blocks import ConvBlock, LinearHead, MBConv
+from archspace.errors import FormatError
 from archspace.profile_file import ProfileFile
 from archspace.spaces import SearchSpace
 from profiler.protocol import ANCHORS
@@ -95,10 +97,9 @@ def wait_for_rounds(path, count, client):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         assert client.process.poll() is None, client.process.communicate()
-        if path.exists():
-            with ProfileFile(path) as file:
-                if any(len(file.round_log(setup)) >= count for setup in file.setups()):
-                    return
+        with contextlib.suppress(FormatError), ProfileFile(path) as file:  # it may be in the making
+            if any(len(file.round_log(setup)) >= count for setup in file.setups()):
+                return
         time.sleep(0.05)
     pytest.fail("no rounds within a minute")
 

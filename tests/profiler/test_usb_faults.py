@@ -20,7 +20,7 @@ from profiler.phone import link
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
-PULLS, FAST_PULLS = 20, 4
+PULLS, FAST_PULLS = 20, 2
 
 
 @pytest.fixture(scope="module")
