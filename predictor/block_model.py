@@ -21,7 +21,7 @@ from predictor.folds import configuration_folds, near_folds
 from predictor.inputs import Inputs
 from predictor.intervals import Conformal, one_for_each, shares
 from predictor.physics import TRUSTED, Physics, fit_physics
-from predictor.residual import Residual, ResidualKind, fit_residual, residual_from_json
+from predictor.residual import Residual, ResidualKind, fit_residuals, residual_from_json
 from predictor.samples import Sample, key_of
 
 ResidualChoice = Literal["auto", "none", "gp", "xgboost", "forest"]
@@ -122,19 +122,23 @@ class Measured(NamedTuple):
 def fit_block_model(measured: Measured, kind: ResidualKind, seed: int, growth: float = USUAL_GROWTH) -> BlockModel:
     """Fits on n >= 1 blocks. `growth` is that of the intervals with the distance."""
     physics, domain = _physics(measured), replace(fit_domain(measured.features.logs), growth=growth)
-    return _on_top(physics, domain, measured, kind, seed)
+    return _on_top(physics, domain, measured, [kind], seed)[kind]
 
 
 def _physics(measured: Measured) -> Physics:
     return fit_physics(measured.features.terms, measured.latency_ms, measured.weights)
 
 
-def _on_top(physics: Physics, domain: Domain, measured: Measured, kind: ResidualKind, seed: int) -> BlockModel:
-    """The residual is learnt from latencies that are to be trusted, if there are any: it would learn disturbances."""
+def _on_top(
+    physics: Physics, domain: Domain, measured: Measured, kinds: Sequence[ResidualKind], seed: int
+) -> dict[ResidualKind, BlockModel]:
+    """A model for each kind of residual, which is learnt from latencies that are to be trusted, if there are any: it
+    would learn disturbances."""
     if measured.trusted.any():
         measured = measured.take(np.flatnonzero(measured.trusted))
     log_ratio = np.log(measured.latency_ms / physics.predict(measured.features.terms))
-    return BlockModel(physics, fit_residual(kind, _inputs(measured.features, physics, domain), log_ratio, seed), domain)
+    residuals = fit_residuals(kinds, _inputs(measured.features, physics, domain), log_ratio, seed)
+    return {kind: BlockModel(physics, residual, domain) for kind, residual in residuals.items()}
 
 
 class HeldOut(NamedTuple):
@@ -193,11 +197,10 @@ def _held_out(
         physics, domain = _physics(seen), fit_domain(seen.features.logs)
         known = test[physics.knows(measured.features.terms[test])]
         unseen = measured.features.take(known)
-        for kind, result in results.items():
-            model = _on_top(physics, domain, seen, kind, seed)
-            result.errors[known] = np.log(measured.latency_ms[known] / model.predict(unseen))
-            result.doubt[known] = physics.doubt(unseen.terms)
-            result.excess[known] = domain.excess(unseen.logs)
+        doubt, excess = physics.doubt(unseen.terms), domain.excess(unseen.logs)
+        for kind, model in _on_top(physics, domain, seen, kinds, seed).items():
+            results[kind].errors[known] = np.log(measured.latency_ms[known] / model.predict(unseen))
+            results[kind].doubt[known], results[kind].excess[known] = doubt, excess
     return results
 
 

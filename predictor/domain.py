@@ -18,7 +18,8 @@ _BEYOND = 2.0
 """Standard deviations outside the range of a feature count for so many times the reach."""
 USUAL_GROWTH = 1.0
 """Of the error with the distance, where the records do not tell."""
-_CHUNK = 4096
+_MOST_CELLS = 1 << 18
+"""Of a matrix of distances that is made at once: what stays in the cache."""
 _FARTHEST = 1e6
 """Far beyond any logarithm of a size, in any unit."""
 
@@ -42,10 +43,12 @@ class Domain:
         """Distance to the nearest fitted graph over `reach`, shape (n,): about 1 or less inside the records' range."""
         # By matrix products: in a dozen dimensions a search tree visits nearly all points, one by one.
         z, squares = self.standardise(features), (self.points**2).sum(axis=1)
-        parts = [
-            (part**2).sum(axis=1) + (squares - 2 * part @ self.points.T).min(axis=1)
-            for part in (z[i : i + _CHUNK] for i in range(0, len(z), _CHUNK))
-        ]
+        towards, step = -2 * self.points.T, max(1, _MOST_CELLS // len(self.points))
+        parts = []
+        for part in (z[i : i + step] for i in range(0, len(z), step)):
+            distances = part @ towards
+            distances += squares
+            parts.append((part**2).sum(axis=1) + distances.min(axis=1))
         return np.asarray(np.sqrt(np.maximum(np.concatenate([np.zeros(0), *parts]), 0)) / self.reach)
 
     def trust(self, features: FloatArray) -> FloatArray:
@@ -82,7 +85,8 @@ class Domain:
 def fit_domain(features: FloatArray) -> Domain:
     """The domain of log features of shape (n, p), n >= 1."""
     centre, spread = features.mean(axis=0), np.maximum(features.std(axis=0), _LEAST_SPREAD)
-    points = np.unique((features - centre) / spread, axis=0)
+    # As precise as distances need it, in half of the space.
+    points = np.unique(((features - centre) / spread).astype(np.float32), axis=0).astype(float)
     reach = _LEAST_REACH
     if len(points) > 1:
         nearest = cKDTree(points).query(points, k=2)[0][:, 1]

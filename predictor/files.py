@@ -31,6 +31,7 @@ FILE_VERSION = 2
 _FEWEST_PACKED = 64
 """Lists of fewer numbers stay lists."""
 _INTEGERS = ("|u1", "<u2", "<u4", "<i8")
+_FLOATS = ("<f4", "<f8")
 _MOST_NUMBERS = 1 << 20
 """What all packed lists of a file may hold together: a small file could claim, and unpack to, anything."""
 _DAMAGE = (
@@ -115,12 +116,11 @@ def _as_array(values: Sequence[Any]) -> NDArray[Any] | None:
 
 
 def _packed(array: NDArray[Any]) -> dict[str, Any]:
-    if array.dtype.kind == "f":
-        dtype = np.dtype("<f8")
-        if not np.isfinite(array).all():
-            raise ValueError("a model to be saved holds a number that is not finite")
-    else:  # the smallest integers that hold these
-        dtype = next(d for d in map(np.dtype, _INTEGERS) if np.array_equal(array.astype(d), array))
+    if not np.isfinite(array).all():
+        raise ValueError("a model to be saved holds a number that is not finite")
+    with np.errstate(over="ignore", under="ignore"):  # the smallest numbers that hold these exactly
+        of_kind = map(np.dtype, _FLOATS if array.dtype.kind == "f" else _INTEGERS)
+        dtype = next(d for d in of_kind if np.array_equal(array.astype(d), array))
     # Column by column: a feature repeats its values from row to row, and compresses several times better so.
     data = zlib.compress(array.astype(dtype).tobytes(order="F"), 9)
     return {"dtype": dtype.str, "shape": list(array.shape), "zlib": base64.b64encode(data).decode()}
@@ -150,7 +150,7 @@ def _unpack(value: Any, budget: _Budget) -> Any:
 
 def _unpacked(value: dict[str, Any], budget: _Budget) -> NDArray[Any]:
     shape = value["shape"]
-    if value["dtype"] not in (*_INTEGERS, "<f8"):
+    if value["dtype"] not in (*_INTEGERS, *_FLOATS):
         raise ValueError(f"packed numbers cannot be of type {value['dtype']!r:.20}")
     dtype = np.dtype(value["dtype"])
     if not all(type(length) is int and length >= 0 for length in shape):

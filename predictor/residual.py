@@ -5,7 +5,7 @@ Away from the records each is made to fade to 0, the pure physics. Each is saved
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -58,9 +58,12 @@ class NoResidual:
         return {}
 
 
-def fit_residual(kind: ResidualKind, inputs: Inputs, log_ratio: FloatArray, seed: int) -> Residual:
-    """Fits log(measured / physics) of shape (n,); isolated outliers count little."""
-    return _FITS[kind](inputs, _without_outliers(inputs.z, log_ratio), seed)
+def fit_residuals(
+    kinds: Sequence[ResidualKind], inputs: Inputs, log_ratio: FloatArray, seed: int
+) -> dict[ResidualKind, Residual]:
+    """Fits each kind to log(measured / physics) of shape (n,); isolated outliers count little."""
+    cleaned = log_ratio if set(kinds) <= {"none"} else _without_outliers(inputs.z, log_ratio)
+    return {kind: _FITS[kind](inputs, cleaned, seed) for kind in kinds}
 
 
 def residual_from_json(kind: object, data: Mapping[str, Any]) -> Residual:

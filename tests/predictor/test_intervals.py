@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 from scipy.stats import t
 
 from predictor.block_model import HeldOut, Trial
@@ -93,6 +94,15 @@ def test_a_few_records_that_agree_by_chance_do_not_make_a_narrow_interval():
 
 def test_without_any_record_held_out_nothing_is_known():
     assert Trial(HELD_OUT.take(np.arange(0)), ()).calibrated()[1].quantile(0.9) == WIDEST
+
+
+def test_the_distance_is_the_one_to_the_nearest_point_however_many_there_are():
+    rng = np.random.default_rng(0)
+    domain = fit_domain(rng.standard_normal((3000, len(LOG_FEATURES))))
+    wanted = rng.standard_normal((500, len(LOG_FEATURES)))
+    nearest = cKDTree(domain.points).query(domain.standardise(wanted))[0]
+    assert domain.remoteness(wanted) == pytest.approx(nearest / domain.reach, rel=1e-9)
+    assert domain.remoteness(wanted[:0]).shape == (0,)
 
 
 def test_distance_counts_from_the_usual_gap_on_and_more_outside_the_range():

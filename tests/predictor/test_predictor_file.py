@@ -81,6 +81,7 @@ def test_the_file_says_what_it_is(saved):
         list(range(300)),
         [-1, 2**40] * 40,
         [1e-320, 1.7e308] * 40,
+        [0.5, -0.0, 1.25e30] * 40,
         {"short": [1, 2], "texts": ["a"] * 80, "ragged": [[1.0], [2.0, 3.0]] * 40, "flags": [True] * 80},
     ],
 )
@@ -96,6 +97,10 @@ def test_long_lists_are_packed_and_short_ones_stay_readable():
         "a": [1.5] * 10,
         "b": {"dtype": "|u1", "shape": [64], "zlib": base64.b64encode(zlib.compress(b"\3" * 64, 9)).decode()},
     }
+
+
+def test_numbers_that_take_half_of_the_space_without_loss_do():
+    assert [pack([value] * 64)["dtype"] for value in (0.5, 0.1, 1e-320, 1e300)] == ["<f4", "<f8", "<f8", "<f8"]
 
 
 def test_a_thousand_blocks_of_the_least_regular_numbers_stay_far_below_a_megabyte(tmp_path):

@@ -13,7 +13,7 @@ from predictor.gaussian_process import GaussianProcess, _negative_log_likelihood
 from predictor.inputs import Inputs
 from predictor.op_work import OP_SIZES
 from predictor.random_forest import _MOST_LEAVES, _TREES, fit_random_forest
-from predictor.residual import NoResidual, fit_residual, residual_from_json
+from predictor.residual import NoResidual, fit_residuals, residual_from_json
 from predictor.trees import Trees
 
 
@@ -30,6 +30,10 @@ def inputs(z: FloatArray) -> Inputs:
     sizes[:, :4] = 2 * z[:, :4]
     ops = Ops(np.zeros(len(z), dtype=np.intp), sizes, np.ones((len(z), len(TERMS))))
     return Inputs(z, csr_array(eye_array(len(z))), ops)
+
+
+def fit_residual(kind, seen, log_ratio, seed):
+    return fit_residuals([kind], seen, log_ratio, seed)[kind]
 
 
 Z = points(80, 0)
