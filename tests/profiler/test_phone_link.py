@@ -25,7 +25,7 @@ from profiler.phone.holding import clean_phone
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
-CUTS, FAST_CUTS = 40, 4
+CUTS, FAST_CUTS = 24, 4
 
 
 @pytest.fixture(scope="module")
