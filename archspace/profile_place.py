@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from archspace.errors import FormatError
+from archspace.files import writing
 
 Round = tuple[str, float]
 """A stored round: its setup's key, and when it started."""
@@ -127,16 +128,11 @@ class Place:
                 return False
 
     def _copy(self, target: Path) -> None:
-        part = target.with_name(f"{target.name}.part")
-        try:
-            with closing(sqlite3.connect(part)) as copy:
-                self._db.backup(copy)
-                copy.execute("PRAGMA journal_mode = DELETE").fetchall()  # one file, that can be moved
-                if not _is_whole(copy, self.last_round):
-                    raise sqlite3.DatabaseError("it is damaged")
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        with writing(target) as part, closing(sqlite3.connect(part)) as copy:
+            self._db.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE").fetchall()  # one file, that can be moved
+            if not _is_whole(copy, self.last_round):
+                raise sqlite3.DatabaseError("it is damaged")
 
 
 def _links(folder: str) -> Iterator[str]:
