@@ -24,7 +24,6 @@ _UNREADABLE = (
     OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError,
     struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
-warnings.simplefilter("error", Image.DecompressionBombWarning)  # from 90 million pixels on, PIL only warns otherwise
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
 """What is decoded, whatever a file is called: PIL knows formats that start programs."""
 
@@ -72,6 +71,13 @@ class Cells:
         return io.BytesIO(self.column[row].as_py() or b"")
 
 
+def _opened(source: str | io.BytesIO) -> Image.Image:
+    """What PIL makes of an image's beginning. From 90 million pixels on, where PIL only warns, that is raised."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(source, formats=_FORMATS)
+
+
 @dataclass(frozen=True, eq=False)
 class EncodedSplit(ImageSplit):
     """Images `rows` (N,) of a source, decoded on demand, resized to `size` and turned into `channels` (1: grey,
@@ -104,7 +110,7 @@ class EncodedSplit(ImageSplit):
         for row in self.rows[index].tolist():
             name = self.source.name(row)
             try:
-                with Image.open(self.source.open(row), formats=_FORMATS) as image:
+                with _opened(self.source.open(row)) as image:
                     _check_depth(image, name)
             except _UNREADABLE as error:
                 raise _unreadable(name, error) from error
@@ -129,7 +135,7 @@ class EncodedSplit(ImageSplit):
     def _picture(self, row: int, draws: list[float] | None) -> tuple[Image.Image, bool]:
         name, (height, width) = self.source.name(row), self.size
         try:
-            with Image.open(self.source.open(row), formats=_FORMATS) as image:
+            with _opened(self.source.open(row)) as image:
                 _check_depth(image, name)
                 picture = image.convert("RGB" if self.channels == 3 else "L")
             larger = picture.width > width and picture.height > height
