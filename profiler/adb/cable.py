@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from adb_shell import exceptions
 from adb_shell.transport.base_transport import BaseTransport
 
 from profiler.adb.connection import PhoneStateError, no_permission
@@ -15,8 +14,6 @@ from profiler.errors import ConnectionLostError, DeviceError
 
 MESSAGE = struct.Struct("<6I")  # command, two arguments, length of the data, checksum, magic
 CNXN = int.from_bytes(b"CNXN", "little")
-TRANSPORT_ERRORS = (OSError, exceptions.UsbReadFailedError, exceptions.UsbWriteFailedError)
-
 GONE = ("USBErrorNoDevice", "USBErrorNotFound")
 
 T = TypeVar("T")
@@ -96,7 +93,7 @@ class Cable(BaseTransport):  # type: ignore[misc]
             return action(timeout_s)
         except BaseException as error:  # Ctrl-C in the middle of a message breaks the framing, too
             self.is_broken = True
-            if isinstance(error, TRANSPORT_ERRORS) or _is_usb_error(error):
+            if isinstance(error, OSError) or _is_usb_error(error):
                 raise explained(error, self._address) from error
             raise
 
@@ -108,10 +105,8 @@ def _is_usb_error(error: BaseException) -> bool:
 
 def explained(error: BaseException, address: str) -> DeviceError | TimeoutError:
     """A transport's exception as one of ours, with what to do; TimeoutError stays, for it may be a silent command."""
-    inner = [argument for argument in error.args if isinstance(argument, Exception)]
-    cause = inner[0] if inner else error  # adb-shell puts usb1's exception last
-    name = type(cause).__name__
-    if isinstance(cause, TimeoutError) or name == "USBErrorTimeout":
+    name = type(error).__name__
+    if isinstance(error, TimeoutError) or name == "USBErrorTimeout":
         return TimeoutError(str(error))
     if name == "USBErrorBusy":
         return PhoneStateError(
@@ -121,10 +116,10 @@ def explained(error: BaseException, address: str) -> DeviceError | TimeoutError:
         )
     if name == "USBErrorAccess":
         return no_permission(address)
-    if isinstance(cause, ConnectionRefusedError):
+    if isinstance(error, ConnectionRefusedError):
         return ConnectionLostError(
             f"nothing answers at {address}: is the phone on, in this network, and listening "
             "(adb tcpip 5555, once, over its cable)?"
         )
     kind = DisturbedError if name.startswith("USBError") and name not in GONE else ConnectionLostError
-    return kind(f"lost {address}: {cause or name}; check the cable or network and connect again")
+    return kind(f"lost {address}: {str(error) or name}; check the cable or network and connect again")

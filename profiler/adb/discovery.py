@@ -125,9 +125,7 @@ def _usb_rows(phones: Iterable[tuple[str, UsbTransport | DeviceError]], deadline
         row = PhoneRow(f"usb:{serial}", "ready")
         if isinstance(transport, DeviceError):
             yield _failed(row, transport)
-        elif (
-            not default_key_path().exists()
-        ):  # looking around makes no key, and no phone can know one that is not there
+        elif not default_key_path().exists():  # looking makes none, and no phone can know one that is not there
             yield _failed(row, unauthorized(row.address))
         else:
             yield probe(Address("usb", serial), _left_s(deadline))
