@@ -115,8 +115,8 @@ def print_choice(choice: Choice, terminal: Terminal) -> None:
     said = f"{len(choice.chosen)} blocks, which teach most beside {choice.known} that are known or anchors"
     if choice.continued:
         said = f"{len(choice.chosen)} blocks, {choice.continued} of them by a call that was interrupted"
-    terminal.prose(
-        f"Chosen: {said}: {', '.join(names)}" if names else "Every block is measured; there is none to choose"
+    terminal.say(
+        f"  Chosen: {said}: {', '.join(names)}" if names else "  Every block is measured; there is none to choose"
     )
 
 

@@ -81,14 +81,7 @@ class Terminal:
     def warn(self, warnings: Iterable[str]) -> None:
         """Each with its remedy in its own words."""
         for warning in warnings:
-            self.prose(f"Warning: {warning}", style="yellow")
-
-    def prose(self, text: str, *, style: str = "") -> None:
-        """An indented paragraph, wrapped between words on a terminal; in a pipe, one line."""
-        if self.err.is_terminal:
-            self.err.print(Padding(Text(printable(text), style=style), (0, 0, 0, 2), expand=False))
-        else:
-            self.say(f"  {text}", style=style)
+            self.say(f"  Warning: {warning}", style="yellow")
 
     def table(
         self,

@@ -236,12 +236,12 @@ def _added(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def print_steps(name: str, device: Device, terminal: Terminal) -> None:
-    """What keeps a phone steady, and what it refused."""
+    """What keeps a phone steady, and what it lacks; what it refused, the device itself has reported."""
     steps = getattr(device, "steps", ())
     held = ", ".join(step.step.replace("_", " ") for step in steps if step.state == "held")
     if held:
-        terminal.prose(f"{name} held steady: {held}", style="dim")
-    terminal.warn(step.report for step in steps if step.state != "held")
+        terminal.say(f"  {name} held steady: {held}", style="dim")
+    terminal.warn(step.report for step in steps if step.state == "unavailable")
 
 
 def print_summary(summary: CampaignSummary, terminal: Terminal) -> None:
@@ -255,7 +255,7 @@ def print_summary(summary: CampaignSummary, terminal: Terminal) -> None:
             span = f"{milliseconds(latencies[0])} to {milliseconds(latencies[-1])}"
             rows.append((f"{kind}s", len(records), f"{stable} of {len(records)}", span))
     terminal.table(("measured", "n", "stable", "ms"), rows)
-    terminal.prose(", ".join(_facts(summary)) + ".", style="dim")
+    terminal.say("  " + ", ".join(_facts(summary)) + ".", style="dim")
     terminal.warn(summary.warnings)
 
 
