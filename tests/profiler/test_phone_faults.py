@@ -32,19 +32,6 @@ FAST_PULLS, FAST_KILLS = 6, 4
 """So many of them in the fast suite."""
 
 
-@pytest.fixture(scope="module")
-def phone(tmp_path_factory):
-    with LoopbackPhone(tmp_path_factory.mktemp("phone")) as found:
-        yield found
-
-
-@pytest.fixture
-def daemon(phone):
-    with AdbDaemon(phone) as found:
-        yield found
-    phone.clear_faults()
-
-
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(link, "RECONNECT_S", 10.0)

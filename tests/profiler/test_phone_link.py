@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from loopback.adbd import AdbDaemon
-from loopback.phone import BENCHMARK_MODEL, LoopbackPhone, loopback_unavailable
+from loopback.phone import BENCHMARK_MODEL, loopback_unavailable
 from loopback.trust import Trust
 from phones import leftovers, opened
 from test_devices import SMALL, one_round
@@ -26,12 +26,6 @@ from profiler.phone.holding import clean_phone
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
 CUTS, FAST_CUTS = 24, 4
-
-
-@pytest.fixture(scope="module")
-def phone(tmp_path_factory):
-    with LoopbackPhone(tmp_path_factory.mktemp("phone")) as found:
-        yield found
 
 
 @pytest.fixture

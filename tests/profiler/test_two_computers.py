@@ -25,12 +25,6 @@ OWNER = "/data/local/tmp/netlathe/owner"
 
 
 @pytest.fixture(scope="module")
-def phone(tmp_path_factory):
-    with LoopbackPhone(tmp_path_factory.mktemp("phone")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def other_phone(tmp_path_factory):
     with LoopbackPhone(tmp_path_factory.mktemp("other"), properties={**PIXEL_8, "ro.serialno": "OTHER"}) as found:
         yield found

@@ -9,8 +9,7 @@ import random
 from types import SimpleNamespace
 
 import pytest
-from loopback.adbd import AdbDaemon
-from loopback.phone import LoopbackPhone, loopback_unavailable
+from loopback.phone import loopback_unavailable
 from loopback.usb.double import UsbDevice
 from phones import check_profile, leftovers, profile_phone
 
@@ -21,18 +20,6 @@ from profiler.phone import link
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
 PULLS, FAST_PULLS = 20, 2
-
-
-@pytest.fixture(scope="module")
-def phone(tmp_path_factory):
-    with LoopbackPhone(tmp_path_factory.mktemp("phone")) as found:
-        yield found
-
-
-@pytest.fixture
-def daemon(phone):
-    with AdbDaemon(phone) as found:
-        yield found
 
 
 @pytest.fixture
