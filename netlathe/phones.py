@@ -33,7 +33,8 @@ def show_devices(rows: Sequence[DeviceRow], terminal: Terminal) -> list[str]:
     terminal.table(("device", "state", "what it is"), [(r.name, r.state, r.detail) for r in rows], numbers=False)
     for row in rows:
         if row.hint:
-            terminal.say(f"  {row.hint if row.name in row.hint else f'{row.name}: {row.hint}'}.".replace("?.", "?"))
+            names_itself = row.kind == "phone" and row.name in row.hint
+            terminal.say(f"  {row.hint if names_itself else f'{row.name}: {row.hint}'}.".replace("?.", "?"))
     if any(row.state == "installed" for row in rows):
         terminal.say("  Installed, but not tried: netlathe devices --check", style="dim")
     # 'usb' without a serial number says that USB itself does not work

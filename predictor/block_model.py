@@ -242,9 +242,9 @@ class Trial(NamedTuple):
 
 
 def try_residuals(measured: Measured, choice: ResidualChoice, seed: int) -> tuple[ResidualKind, Trial]:
-    """The residual asked for, and how it did on the latencies that are to be trusted. `auto`
-    takes the one with the least error in cross-validation, near the records and far from them, as what serves between
-    them may do harm elsewhere. Raises PredictorError for an unknown choice."""
+    """The residual asked for, and how it did on the latencies that are to be trusted. `auto` takes the one with the
+    least error in cross-validation, near the records and far from them, as what serves between them may do harm
+    elsewhere. Raises PredictorError for an unknown choice."""
     kinds = _candidates(choice, measured.different)
     near = _held_out(measured, near_folds(measured.configurations.tolist(), seed), kinds, seed)
     ways = _far_folds(measured.features, seed) if measured.different >= _FEWEST_FOR_CHOICE else []
