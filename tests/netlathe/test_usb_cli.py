@@ -117,12 +117,11 @@ def test_a_cable_pulled_while_profiling_costs_no_record(bus, phone, daemon, netl
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_the_same_command_goes_on_after_it_was_ended(how, bus, phone, daemon, netlathe, profile, tmp_path):
-    plugged = bus.plug(daemon, Identity("1A2B"))
+    bus.plug(daemon, Identity("1A2B"))
     with netlathe(*profile) as client:
         wait_for_rounds(tmp_path / "p.sqlite", 1, client)
         client.process.send_signal(how)
         assert client.process.wait(timeout=60) != 0
     with netlathe(*profile) as client:
         assert json.loads(client.end())["records"] == BLOCKS
-    check(phone, tmp_path)
-    assert plugged.hang_ups + plugged.function.hang_ups == 0
+    check(phone, tmp_path)  # the phone may have been left with half a message, and have had to hang up
