@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
-from archspace.errors import BlockError
+from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
+from netlathe.archspace.errors import BlockError
 
 _N, _R = r"[0-9]{1,10}", r"[0-9.]{1,20}"
 """Whole and other numbers: a name of thousands of digits is none."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from archspace.errors import BlockError, GraphError
-from archspace.graph import Graph, GraphBuilder
-from archspace.ops import (
+from netlathe.archspace.errors import BlockError, GraphError
+from netlathe.archspace.graph import Graph, GraphBuilder
+from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Add,

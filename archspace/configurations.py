@@ -27,11 +27,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from archspace.block_names import parse_block
-from archspace.blocks import BlockPadding, MBConv, SeparableConv
-from archspace.errors import NetlatheError, RecordError
-from archspace.graph import Graph, GraphBuilder
-from archspace.ops import (
+from netlathe.archspace.block_names import parse_block
+from netlathe.archspace.blocks import BlockPadding, MBConv, SeparableConv
+from netlathe.archspace.errors import NetlatheError, RecordError
+from netlathe.archspace.graph import Graph, GraphBuilder
+from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Add,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from archspace.errors import GraphError
-from archspace.ops import OPS, Activation, ActivationKind, Op, Padding, Shape, check_shape
+from netlathe.archspace.errors import GraphError
+from netlathe.archspace.ops import OPS, Activation, ActivationKind, Op, Padding, Shape, check_shape
 
 SCOPE_SEPARATOR = "/"
 

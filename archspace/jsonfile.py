@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from archspace.errors import FormatError
-from archspace.files import read_whole, write_whole
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.files import read_whole, write_whole
 
 MOST_BYTES = 1 << 24
 """No file of netlathe's comes near; a larger one is not worth the memory that reading it would take."""

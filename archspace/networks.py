@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from archspace.blocks import Block, ConvBlock, LinearHead, MBConv
-from archspace.errors import SpaceError
-from archspace.ops import ActivationKind
-from archspace.presets import make_divisible
-from archspace.spaces import Architecture
+from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv
+from netlathe.archspace.errors import SpaceError
+from netlathe.archspace.ops import ActivationKind
+from netlathe.archspace.presets import make_divisible
+from netlathe.archspace.spaces import Architecture
 
 Layer = tuple[int, float, int, int]
 """Kernel, expansion, stride, output channels."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Literal
 
-from archspace.errors import GraphError
+from netlathe.archspace.errors import GraphError
 
 Shape = tuple[int, ...]
 """NHWC, batch first; after the head also (N, C)."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from pyarrow import ArrowException
 
-from archspace.packed import ALWAYS_BYTES, MOST_GROWTH, check_growth
+from netlathe.archspace.packed import ALWAYS_BYTES, MOST_GROWTH, check_growth
 
 PARQUET_DAMAGE = (
     OSError, ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError, AttributeError, MemoryError,

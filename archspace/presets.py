@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Skip
-from archspace.errors import SpaceError
-from archspace.ops import ActivationKind
-from archspace.spaces import SearchSpace
+from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Skip
+from netlathe.archspace.errors import SpaceError
+from netlathe.archspace.ops import ActivationKind
+from netlathe.archspace.spaces import SearchSpace
 
 Stage = tuple[int, int, int]
 """Output channels, layers, stride of the first layer."""

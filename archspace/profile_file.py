@@ -17,11 +17,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from archspace.errors import ArchspaceError, FormatError
-from archspace.files import check_plain
-from archspace.graph import Graph
-from archspace.profile_place import Place
-from archspace.records import Kind, LatencyRecord, Measurement, Round, Setup, Status
+from netlathe.archspace.errors import ArchspaceError, FormatError
+from netlathe.archspace.files import check_plain
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.profile_place import Place
+from netlathe.archspace.records import Kind, LatencyRecord, Measurement, Round, Setup, Status
 
 _MOST_BYTES = 1 << 24
 """Of one cell; none of ours comes near."""

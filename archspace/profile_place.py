@@ -14,8 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from archspace.errors import FormatError
-from archspace.files import writing
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.files import writing
 
 Round = tuple[str, float]
 """A stored round: its setup's key, and when it started."""

@@ -13,8 +13,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from archspace.errors import GraphError, RecordError
-from archspace.graph import Graph
+from netlathe.archspace.errors import GraphError, RecordError
+from netlathe.archspace.graph import Graph
 
 Kind = Literal["block", "network"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from archspace.errors import FormatError
+from netlathe.archspace.errors import FormatError
 
 _ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from archspace.block_names import parse_block
-from archspace.blocks import Block
-from archspace.errors import BlockError, FormatError, SpaceError
-from archspace.graph import Graph, chain
-from archspace.jsonfile import read_json, write_json
-from archspace.ops import Shape
+from netlathe.archspace.block_names import parse_block
+from netlathe.archspace.blocks import Block
+from netlathe.archspace.errors import BlockError, FormatError, SpaceError
+from netlathe.archspace.graph import Graph, chain
+from netlathe.archspace.jsonfile import read_json, write_json
+from netlathe.archspace.ops import Shape
 
 SCHEMA_VERSION = 1
 MOST_BLOCKS = 10_000

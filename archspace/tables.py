@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from archspace.configurations import graphs_of
-from archspace.errors import FormatError, RecordError
-from archspace.files import check_plain, writing
-from archspace.graph import Graph
-from archspace.packed import ALWAYS_BYTES, MOST_GROWTH
-from archspace.parquet import PARQUET_DAMAGE, check_parquet
-from archspace.profile_file import ProfileFile
-from archspace.records import LEAST_MS, MOST_MS, LatencyRecord, Measurement, Round, Setup, Status
+from netlathe.archspace.configurations import graphs_of
+from netlathe.archspace.errors import FormatError, RecordError
+from netlathe.archspace.files import check_plain, writing
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.packed import ALWAYS_BYTES, MOST_GROWTH
+from netlathe.archspace.parquet import PARQUET_DAMAGE, check_parquet
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import LEAST_MS, MOST_MS, LatencyRecord, Measurement, Round, Setup, Status
 
 TABLE_ENDINGS = (".csv", ".parquet")
 _BATCH_ROWS = 256

@@ -29,16 +29,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from archspace.forms.torch import TorchGraph
-from archspace.presets import tiny
-from archspace.spaces import Architecture, SearchSpace
 from benchmarks.search_common import CIFAR10, Results, host_predictor, profile_of, small_mobilenet_v2
 from netlathe import stages
+from netlathe.archspace.forms.torch import TorchGraph
+from netlathe.archspace.presets import tiny
+from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.console import Terminal
-from netlathe.timing import time_networks
-from predictor import LatencyPredictor
-from predictor.catalogue import predictor_path
-from search import (
+from netlathe.predictor import LatencyPredictor
+from netlathe.predictor.catalogue import predictor_path
+from netlathe.search import (
     Compute,
     Constraint,
     CostTable,
@@ -51,7 +50,8 @@ from search import (
     recalibrate_batch_norm,
     train,
 )
-from search.checkpoint import load_checkpoint, save_checkpoint
+from netlathe.search.checkpoint import load_checkpoint, save_checkpoint
+from netlathe.timing import time_networks
 
 HOST, PHONES = "host", ("pixel4-cpu-networks", "pixel4-gpu")
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from archspace.blocks import MBConv
-from archspace.profile_file import ProfileFile
-from profiler import Plan, WorkItem, open_device, run_campaign
+from netlathe.archspace.blocks import MBConv
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.profiler import Plan, WorkItem, open_device, run_campaign
 
 BLOCKS = [MBConv(40, 40, 28, 28, kernel=kernel) for kernel in (3, 5, 7)]
 

@@ -19,16 +19,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from archspace.forms.tflite import write_tflite
-from archspace.presets import load_space
-from archspace.profile_file import ProfileFile
-from archspace.records import Measurement, Round
-from profiler.adb import open_connection
-from profiler.benchmark_tool import BenchmarkOptions, parse
-from profiler.campaign import WorkItem, run_campaign
-from profiler.devices import DeviceOptions, open_device
-from profiler.phone.workspace import Workspace
-from profiler.protocol import PHONE_PLAN
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.presets import load_space
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import Measurement, Round
+from netlathe.profiler.adb import open_connection
+from netlathe.profiler.benchmark_tool import BenchmarkOptions, parse
+from netlathe.profiler.campaign import WorkItem, run_campaign
+from netlathe.profiler.devices import DeviceOptions, open_device
+from netlathe.profiler.phone.workspace import Workspace
+from netlathe.profiler.protocol import PHONE_PLAN
 from tests.loopback.adbd import AdbDaemon
 from tests.loopback.link import Link
 from tests.loopback.phone import BENCHMARK_MODEL, LoopbackPhone

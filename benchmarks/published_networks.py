@@ -13,12 +13,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from archspace.networks import network
-from archspace.presets import proxyless
 from netlathe import fitting, stages
+from netlathe.archspace.networks import network
+from netlathe.archspace.presets import proxyless
 from netlathe.console import Terminal, milliseconds, percent
+from netlathe.profiler import Plan, WorkItem, open_device
 from netlathe.profiling import print_summary
-from profiler import Plan, WorkItem, open_device
 
 NAMES = (
     "mobilenet_v2", "mobilenet_v2_0.5", "mobilenet_v2_1.4", "mnasnet_b1",

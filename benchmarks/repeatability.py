@@ -21,14 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
-from archspace.blocks import MBConv
-from archspace.profile_file import ProfileFile
-from archspace.records import Round, lower_quartile
-from profiler.campaign import WorkItem, run_campaign
-from profiler.devices import Device, open_device
-from profiler.devices.base import Timing, Visit
-from profiler.errors import ProfilerError
-from profiler.protocol import Plan, round_drifts
+from netlathe.archspace.blocks import MBConv
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import Round, lower_quartile
+from netlathe.profiler.campaign import WorkItem, run_campaign
+from netlathe.profiler.devices import Device, open_device
+from netlathe.profiler.devices.base import Timing, Visit
+from netlathe.profiler.errors import ProfilerError
+from netlathe.profiler.protocol import Plan, round_drifts
 
 SIZES = {16: 56, 24: 56, 32: 28, 40: 28, 64: 14, 96: 14, 160: 7}  # channels -> pixels, as in MobileNetV2
 NEIGHBOUR = "import numpy as np\nx = np.ones(4_000_000)\nwhile True: x = x * 1.0001"

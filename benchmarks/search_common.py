@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from archspace.blocks import Block, ConvBlock, LinearHead, MBConv
-from archspace.jsonfile import write_json
-from archspace.presets import make_divisible
-from archspace.spaces import Architecture, SearchSpace
-from archspace.tables import read_records
 from netlathe import fitting, stages
+from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv
+from netlathe.archspace.jsonfile import write_json
+from netlathe.archspace.presets import make_divisible
+from netlathe.archspace.spaces import Architecture, SearchSpace
+from netlathe.archspace.tables import read_records
 from netlathe.console import Terminal
+from netlathe.predictor import LatencyPredictor
+from netlathe.profiler import Plan, open_device
 from netlathe.profiling import print_summary
-from predictor import LatencyPredictor
-from profiler import Plan, open_device
 
 CIFAR10 = "../shared/data/cifar10.parquet"
 """Columns split, label and the encoded image."""

@@ -25,15 +25,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from archspace.blocks import MBConv, Skip
-from archspace.presets import proxyless
-from archspace.spaces import SearchSpace
 from benchmarks.search_bytes import Bytes, step_bytes
+from netlathe.archspace.blocks import MBConv, Skip
+from netlathe.archspace.presets import proxyless
+from netlathe.archspace.spaces import SearchSpace
 from netlathe.console import Terminal
-from search.compute import Compute
-from search.parameters import Gate, Path, plain_gates
-from search.supernet import SuperNet
-from search.training import make_optimizer
+from netlathe.search.compute import Compute
+from netlathe.search.parameters import Gate, Path, plain_gates
+from netlathe.search.supernet import SuperNet
+from netlathe.search.training import make_optimizer
 
 MIB = 2.0**20
 CANDIDATES: dict[int, tuple[tuple[int, ...], tuple[int, ...], bool]] = {
@@ -48,7 +48,7 @@ CANDIDATES: dict[int, tuple[tuple[int, ...], tuple[int, ...], bool]] = {
 
 
 FORMS = ("one path", "two paths", "full gates", "recompute", "all paths")
-"""A weight step; architecture steps of the three forms of search.updates.GradientUpdate; and the search that they
+"""A weight step; architecture steps of the three forms of netlathe.search.updates.GradientUpdate; and the search that they
 replace."""
 
 

@@ -23,15 +23,15 @@ from pathlib import Path
 
 import numpy as np
 
-from archspace.presets import tiny
-from archspace.spaces import SearchSpace
 from benchmarks.search_common import Clock, host_predictor, profile_of
+from netlathe.archspace.presets import tiny
+from netlathe.archspace.spaces import SearchSpace
 from netlathe.console import Terminal
+from netlathe.profiler.devices.local import LocalDevice
+from netlathe.search import Constraint, CostTable, SearchConfig, Searcher, load_images, repair
+from netlathe.search.parameters import Path as Choices
+from netlathe.search.supernet import main_path
 from netlathe.timing import PLAN, Stopwatch, stopwatch, time_networks
-from profiler.devices.local import LocalDevice
-from search import Constraint, CostTable, SearchConfig, Searcher, load_images, repair
-from search.parameters import Path as Choices
-from search.supernet import main_path
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ SIZES = {512: [*range(1, 1601), *range(15_864, 16_905)], 1024: [*range(1, 34_000
 # Both stacks: a phone that is connected, and functions that send and fetch one payload.
 OURS = """
 import sys, time
-from profiler.adb import open_connection
+from netlathe.profiler.adb import open_connection
 connection = open_connection("usb")
 def command(text): return connection.run(text, timeout_s=5).stdout
 def send(size): connection.push(bytes(size), "/data/local/tmp/b")
@@ -71,7 +71,7 @@ for _ in range(3):
     print(16 / (sent - started), 16 / (time.monotonic() - sent), flush=True)
 """
 PULLED = """
-from profiler.errors import ConnectionLostError
+from netlathe.profiler.errors import ConnectionLostError
 print("open", flush=True)
 until = time.monotonic() + 3  # one that is pulled between two commands is not even noticed
 try:

@@ -21,13 +21,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from archspace.blocks import Block, ConvBlock, LinearHead, MBConv, SeparableConv
-from archspace.forms.onnx import write_onnx
-from archspace.forms.tflite import write_tflite
-from archspace.forms.torch import TorchGraph
-from archspace.forms.weights import random_weights
-from archspace.graph import Graph, chain
-from archspace.ops import ActivationKind
+from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, SeparableConv
+from netlathe.archspace.forms.onnx import write_onnx
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.torch import TorchGraph
+from netlathe.archspace.forms.weights import random_weights
+from netlathe.archspace.graph import Graph, chain
+from netlathe.archspace.ops import ActivationKind
 
 BLOCKS: list[Block] = [
     MBConv(24, 24, 56, 56),

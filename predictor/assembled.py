@@ -8,13 +8,13 @@ from typing import Any, NamedTuple, Protocol, get_args
 
 import numpy as np
 
-from predictor.block_model import BlockModel, Measured, ResidualChoice, choose_block_model, features_of
-from predictor.errors import TooFewRecordsError
-from predictor.features import FlagArray, FloatArray, Item
-from predictor.intervals import Conformal, bounds
-from predictor.network_model import NetworkModel, fit_network_model
-from predictor.samples import Sample, key_of
-from predictor.segments import Unit, block_sums, block_totals, segments_of, unit_of_blocks
+from netlathe.predictor.block_model import BlockModel, Measured, ResidualChoice, choose_block_model, features_of
+from netlathe.predictor.errors import TooFewRecordsError
+from netlathe.predictor.features import FlagArray, FloatArray, Item
+from netlathe.predictor.intervals import Conformal, bounds
+from netlathe.predictor.network_model import NetworkModel, fit_network_model
+from netlathe.predictor.samples import Sample, key_of
+from netlathe.predictor.segments import Unit, block_sums, block_totals, segments_of, unit_of_blocks
 
 FEWEST_BLOCKS = 3
 

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.stats import norm
 
-from predictor.domain import USUAL_GROWTH, Domain, fit_domain
-from predictor.errors import PredictorError
-from predictor.features import LOG_FEATURES, FlagArray, FloatArray
-from predictor.features import Features as Features
-from predictor.features import features_of as features_of
-from predictor.folds import configuration_folds, near_folds
-from predictor.inputs import Inputs
-from predictor.intervals import Conformal, one_for_each, shares
-from predictor.physics import TRUSTED, Physics, fit_physics
-from predictor.residual import Residual, ResidualKind, fit_residuals, residual_from_json
-from predictor.samples import Sample, key_of
+from netlathe.predictor.domain import USUAL_GROWTH, Domain, fit_domain
+from netlathe.predictor.errors import PredictorError
+from netlathe.predictor.features import LOG_FEATURES, FlagArray, FloatArray
+from netlathe.predictor.features import Features as Features
+from netlathe.predictor.features import features_of as features_of
+from netlathe.predictor.folds import configuration_folds, near_folds
+from netlathe.predictor.inputs import Inputs
+from netlathe.predictor.intervals import Conformal, one_for_each, shares
+from netlathe.predictor.physics import TRUSTED, Physics, fit_physics
+from netlathe.predictor.residual import Residual, ResidualKind, fit_residuals, residual_from_json
+from netlathe.predictor.samples import Sample, key_of
 
 ResidualChoice = Literal["auto", "none", "gp", "xgboost", "forest"]
 _CHOICES: tuple[ResidualKind, ...] = ("none", "gp", "xgboost", "forest")

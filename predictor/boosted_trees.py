@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 
-from predictor.features import FloatArray
-from predictor.inputs import Inputs
-from predictor.trees import Trees, join_trees
+from netlathe.predictor.features import FloatArray
+from netlathe.predictor.inputs import Inputs
+from netlathe.predictor.trees import Trees, join_trees
 
 _SETTINGS = {
     "max_depth": 3, "eta": 0.08, "subsample": 0.8, "colsample_bytree": 0.7, "min_child_weight": 2,

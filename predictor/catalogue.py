@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from archspace.errors import FormatError
-from archspace.records import Setup
-from archspace.resources import data_files
-from predictor.files import FILE_KIND, FILE_VERSION, ModelFile, find_file, read_model
-from predictor.metrics import Metrics
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.records import Setup
+from netlathe.archspace.resources import data_files
+from netlathe.predictor.files import FILE_KIND, FILE_VERSION, ModelFile, find_file, read_model
+from netlathe.predictor.metrics import Metrics
 
 
 @dataclass(frozen=True)

@@ -10,26 +10,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from archspace.graph import Graph
-from archspace.records import LatencyRecord, Setup, Status, noise_floor
-from predictor.assembled import FEWEST_BLOCKS, Assembled, Model, unit_of
-from predictor.block_model import (
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.records import LatencyRecord, Setup, Status, noise_floor
+from netlathe.predictor.assembled import FEWEST_BLOCKS, Assembled, Model, unit_of
+from netlathe.predictor.block_model import (
     BlockModel,
     Measured,
     ResidualChoice,
     fit_block_model,
     try_residuals,
 )
-from predictor.errors import PredictorError, TooFewRecordsError
-from predictor.few_shot import adapt
-from predictor.fitting import fit_model
-from predictor.folds import BLOCK_SPLITS, Fold, block_folds, configuration_folds, op_kind
-from predictor.intervals import Conformal
-from predictor.metrics import LEVELS, USUAL_LEVEL, Predictions
-from predictor.network_model import fit_network_model
-from predictor.prior import Prior, find_prior
-from predictor.samples import Sample, is_network, key_of, sample_of, steady
-from predictor.segments import block_sums, segments_of
+from netlathe.predictor.errors import PredictorError, TooFewRecordsError
+from netlathe.predictor.few_shot import adapt
+from netlathe.predictor.fitting import fit_model
+from netlathe.predictor.folds import BLOCK_SPLITS, Fold, block_folds, configuration_folds, op_kind
+from netlathe.predictor.intervals import Conformal
+from netlathe.predictor.metrics import LEVELS, USUAL_LEVEL, Predictions
+from netlathe.predictor.network_model import fit_network_model
+from netlathe.predictor.prior import Prior, find_prior
+from netlathe.predictor.samples import Sample, is_network, key_of, sample_of, steady
+from netlathe.predictor.segments import block_sums, segments_of
 
 SPLITS = (*BLOCK_SPLITS, "network")
 _MANY = 200

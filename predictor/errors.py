@@ -5,14 +5,14 @@ PredictorError
 ├── TooFewRecordsError   not enough measured blocks to fit anything honest
 └── UnknownOpError       an op that none of the fitted records contains
 
-Files that are not predictors raise archspace.errors.FormatError; records of unlike setups, its RecordError.
+Files that are not predictors raise netlathe.archspace.errors.FormatError; records of unlike setups, its RecordError.
 """
 
 from __future__ import annotations
 
 import sklearn.exceptions
 
-from archspace.errors import NetlatheError
+from netlathe.archspace.errors import NetlatheError
 
 
 class PredictorError(NetlatheError):

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from archspace.graph import Graph
-from archspace.ops import Op, Shape
-from predictor.errors import PredictorError
-from predictor.op_work import COLUMN, LARGEST, OP_SIZES, SUMMED, OpFacts, launched, op_facts, op_rows, op_sizes
-from predictor.op_work import TERMS as TERMS
-from predictor.op_work import FlagArray as FlagArray
-from predictor.op_work import FloatArray as FloatArray
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import Op, Shape
+from netlathe.predictor.errors import PredictorError
+from netlathe.predictor.op_work import COLUMN, LARGEST, OP_SIZES, SUMMED, OpFacts, launched, op_facts, op_rows, op_sizes
+from netlathe.predictor.op_work import TERMS as TERMS
+from netlathe.predictor.op_work import FlagArray as FlagArray
+from netlathe.predictor.op_work import FloatArray as FloatArray
 
 Item = Graph | tuple[Graph, ...]
 """A graph, or a network in pieces whose order is known and whose connections are not."""

@@ -18,16 +18,16 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from predictor.assembled import Predicted
-from predictor.errors import TooFewRecordsError
-from predictor.features import FlagArray, FloatArray, Item
-from predictor.folds import near_folds
-from predictor.intervals import Conformal, bounds, one_for_each
-from predictor.numbers import MOST_LOG, read_array, read_indices, read_logs, read_positive
-from predictor.physics import TRUSTED
-from predictor.prior import USUAL, Known, Prior, Scatter
-from predictor.robust import RobustProcess, robust_process
-from predictor.samples import Sample
+from netlathe.predictor.assembled import Predicted
+from netlathe.predictor.errors import TooFewRecordsError
+from netlathe.predictor.features import FlagArray, FloatArray, Item
+from netlathe.predictor.folds import near_folds
+from netlathe.predictor.intervals import Conformal, bounds, one_for_each
+from netlathe.predictor.numbers import MOST_LOG, read_array, read_indices, read_logs, read_positive
+from netlathe.predictor.physics import TRUSTED
+from netlathe.predictor.prior import USUAL, Known, Prior, Scatter
+from netlathe.predictor.robust import RobustProcess, robust_process
+from netlathe.predictor.samples import Sample
 
 _SPEED = 0.15
 """Uncertainty of the speed that the median measurement tells, in log latency."""

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from archspace.errors import FormatError, RecordError
-from archspace.jsonfile import read_json, write_json
-from archspace.resources import data_files
+from netlathe.archspace.errors import FormatError, RecordError
+from netlathe.archspace.jsonfile import read_json, write_json
+from netlathe.archspace.resources import data_files
 
 T = TypeVar("T")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from predictor.assembled import Model, assemble
-from predictor.block_model import Measured, ResidualChoice, cross_validated_errors
-from predictor.errors import TooFewRecordsError, UnknownOpError
-from predictor.features import FloatArray
-from predictor.few_shot import adapt
-from predictor.intervals import shares
-from predictor.prior import Prior
-from predictor.samples import Sample, key_of
+from netlathe.predictor.assembled import Model, assemble
+from netlathe.predictor.block_model import Measured, ResidualChoice, cross_validated_errors
+from netlathe.predictor.errors import TooFewRecordsError, UnknownOpError
+from netlathe.predictor.features import FloatArray
+from netlathe.predictor.few_shot import adapt
+from netlathe.predictor.intervals import shares
+from netlathe.predictor.prior import Prior
+from netlathe.predictor.samples import Sample, key_of
 
 _BENEFIT_OF_DOUBT = 3
 """How many measurements' worth of belief a prior starts with: n different items decide against it where measurements

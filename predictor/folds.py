@@ -15,9 +15,9 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from archspace.graph import Graph
-from archspace.ops import Activation, Conv2d, FullyConnected, Op, Pool2d, Shape
-from predictor.errors import PredictorError
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import Activation, Conv2d, FullyConnected, Op, Pool2d, Shape
+from netlathe.predictor.errors import PredictorError
 
 Fold = NDArray[np.intp]
 """Indices of the rows that are predicted from all others."""

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
 
-from predictor.features import FloatArray
-from predictor.inputs import Inputs
-from predictor.numbers import MOST_LOG, read_array, read_indices, read_logs, read_positive
-from predictor.op_work import OP_CLASSES, OP_SIZES
+from netlathe.predictor.features import FloatArray
+from netlathe.predictor.inputs import Inputs
+from netlathe.predictor.numbers import MOST_LOG, read_array, read_indices, read_logs, read_positive
+from netlathe.predictor.op_work import OP_CLASSES, OP_SIZES
 
 _MOST_RECORDS, _MOST_OPS = 100, 300
 """The hyper-parameters are found on a random part of the records with no more than this: the search is cubic."""

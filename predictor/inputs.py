@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from predictor.features import FloatArray, Ops
+from netlathe.predictor.features import FloatArray, Ops
 
 
 class Inputs(NamedTuple):

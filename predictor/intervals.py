@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from predictor.errors import PredictorError
-from predictor.features import FloatArray
-from predictor.numbers import read_array
+from netlathe.predictor.errors import PredictorError
+from netlathe.predictor.features import FloatArray
+from netlathe.predictor.numbers import read_array
 
 WIDEST = math.log(100.0)
 """No half-width goes beyond a factor of 100: that already says that nothing is known."""

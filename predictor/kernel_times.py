@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from archspace.forms.structure import gated_layers
-from archspace.graph import Graph
-from archspace.ops import Activation, ActivationKind, Conv2d, Op, Pool2d, Shape, Zeros
-from archspace.profile_file import ProfileFile
-from archspace.records import LatencyRecord, Measurement, Round, Setup, Status
-from predictor.kernels import Fusion, kernel_starts, kernels_of
+from netlathe.archspace.forms.structure import gated_layers
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import Activation, ActivationKind, Conv2d, Op, Pool2d, Shape, Zeros
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
+from netlathe.predictor.kernels import Fusion, kernel_starts, kernels_of
 
 _BUILTIN = {
     "CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise", "FULLY_CONNECTED": "fully_connected", "MEAN": "mean",
@@ -176,7 +176,7 @@ def _kind_of(row: Mapping[str, Any]) -> str | None:
 
 
 def _steps(graph: Graph, fusion: Fusion) -> list[_Step]:
-    """The ops of the graph's .tflite file in their order (archspace.forms.tflite_lowering)."""
+    """The ops of the graph's .tflite file in their order (netlathe.archspace.forms.tflite_lowering)."""
     starts, fused = kernel_starts(graph, fusion), kernel_starts(graph)
     kernel_of = {start: place for place, start in enumerate(sorted(set(starts)))}
     results = {start: graph.nodes[index].name for index, start in enumerate(fused)}  # a fused activation names it

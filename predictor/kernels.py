@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from archspace.forms.structure import clamped_nodes
-from archspace.graph import Graph, Node
-from archspace.ops import Activation, Add, Mul
-from predictor.errors import PredictorError
+from netlathe.archspace.forms.structure import clamped_nodes
+from netlathe.archspace.graph import Graph, Node
+from netlathe.archspace.ops import Activation, Add, Mul
+from netlathe.predictor.errors import PredictorError
 
 Fusion = Literal["cpu", "gpu"]
 

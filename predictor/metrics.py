@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from predictor.errors import PredictorError
-from predictor.intervals import bounds
+from netlathe.predictor.errors import PredictorError
+from netlathe.predictor.intervals import bounds
 
 Values = Sequence[float] | NDArray[np.float64]
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)

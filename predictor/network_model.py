@@ -15,11 +15,11 @@ import numpy as np
 from scipy.optimize import lsq_linear
 from scipy.stats import norm
 
-from predictor.features import FloatArray
-from predictor.intervals import Conformal, one_for_each
-from predictor.numbers import read_array, read_number
-from predictor.physics import robust_deviation
-from predictor.segments import BlockSums
+from netlathe.predictor.features import FloatArray
+from netlathe.predictor.intervals import Conformal, one_for_each
+from netlathe.predictor.numbers import read_array, read_number
+from netlathe.predictor.physics import robust_deviation
+from netlathe.predictor.segments import BlockSums
 
 ENOUGH_NETWORKS = 5
 """From this many networks on, their own errors say how wrong a prediction may be."""

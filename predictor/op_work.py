@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archspace.graph import Graph
-from archspace.ops import Activation, ActivationKind, Conv2d, Op, Pool2d, Shape
-from predictor.errors import UnknownOpError
-from predictor.kernels import kernel_starts
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import Activation, ActivationKind, Conv2d, Op, Pool2d, Shape
+from netlathe.predictor.errors import UnknownOpError
+from netlathe.predictor.kernels import kernel_starts
 
 FloatArray = NDArray[np.float64]
 FlagArray = NDArray[np.bool_]

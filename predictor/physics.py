@@ -19,9 +19,17 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.special import expit
 
-from predictor.errors import UnknownOpError
-from predictor.numbers import read_positive
-from predictor.op_work import COMMON_TERMS, PLAIN_MOVES, TERMS, FlagArray, FloatArray, depthwise_columns, op_classes_of
+from netlathe.predictor.errors import UnknownOpError
+from netlathe.predictor.numbers import read_positive
+from netlathe.predictor.op_work import (
+    COMMON_TERMS,
+    PLAIN_MOVES,
+    TERMS,
+    FlagArray,
+    FloatArray,
+    depthwise_columns,
+    op_classes_of,
+)
 
 
 def _resource(term: str) -> int:

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from archspace.records import Setup
-from predictor.crossval import CrossValidation
-from predictor.errors import TooFewRecordsError
-from predictor.metrics import LEVELS, USUAL_LEVEL, Predictions
+from netlathe.archspace.records import Setup
+from netlathe.predictor.crossval import CrossValidation
+from netlathe.predictor.errors import TooFewRecordsError
+from netlathe.predictor.metrics import LEVELS, USUAL_LEVEL, Predictions
 
 _INK, _PALE_INK, _BAND, _GRID = "#333333", "#666666", "#e6e6e6", "#eeeeee"
 _COLOURS = {

@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from archspace.records import Setup
-from predictor.assembled import Assembled, Model, Predicted
-from predictor.block_model import ResidualChoice
-from predictor.catalogue import predictor_path
-from predictor.errors import NotFittedError, PredictorError
-from predictor.features import FlagArray, FloatArray, Item
-from predictor.few_shot import Adapted
-from predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
-from predictor.fitting import fit_model
-from predictor.intervals import check_coverage
-from predictor.prior import Prior, find_prior
-from predictor.samples import distinct, items_of, sample_of, warnings_of
+from netlathe.archspace.records import Setup
+from netlathe.predictor.assembled import Assembled, Model, Predicted
+from netlathe.predictor.block_model import ResidualChoice
+from netlathe.predictor.catalogue import predictor_path
+from netlathe.predictor.errors import NotFittedError, PredictorError
+from netlathe.predictor.features import FlagArray, FloatArray, Item
+from netlathe.predictor.few_shot import Adapted
+from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
+from netlathe.predictor.fitting import fit_model
+from netlathe.predictor.intervals import check_coverage
+from netlathe.predictor.prior import Prior, find_prior
+from netlathe.predictor.samples import distinct, items_of, sample_of, warnings_of
 
 _PART = 1 << 16
 _MODELS: dict[str, Callable[[Mapping[str, Any]], Model]] = {
@@ -87,7 +87,7 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         """Fits on latency records (failed ones are left out), or on items X with their latencies y in ms.
 
         An item is a graph, a block, an architecture, or a tuple of graphs: a network in pieces. X may also be a
-        DataFrame with a row a configuration (archspace.configurations). `setup` says what y was measured on.
+        DataFrame with a row a configuration (netlathe.archspace.configurations). `setup` says what y was measured on.
 
         Raises RecordError when setups mix, TooFewRecordsError below 3 different blocks or networks (without a prior),
         UnknownOpError when a network holds an op that no block has, PredictorError for latencies that are none.

@@ -18,13 +18,13 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial.distance import cdist
 from scipy.stats import norm
 
-from predictor.errors import PredictorError
-from predictor.features import TERMS, FlagArray, FloatArray, Item, features_of
-from predictor.files import find_file, read_model, write_model
-from predictor.numbers import MOST_LOG, read_array, read_logs, read_positive
-from predictor.physics import Physics, fit_physics
-from predictor.robust import NOISE, robust_process
-from predictor.samples import key_of, sample_of
+from netlathe.predictor.errors import PredictorError
+from netlathe.predictor.features import TERMS, FlagArray, FloatArray, Item, features_of
+from netlathe.predictor.files import find_file, read_model, write_model
+from netlathe.predictor.numbers import MOST_LOG, read_array, read_logs, read_positive
+from netlathe.predictor.physics import Physics, fit_physics
+from netlathe.predictor.robust import NOISE, robust_process
+from netlathe.predictor.samples import key_of, sample_of
 
 FILE_KIND, FILE_VERSION = "prior", 1
 _SIZE_WEIGHT = 0.2

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from predictor.features import FloatArray
-from predictor.inputs import Inputs
-from predictor.trees import Trees, join_trees
+from netlathe.predictor.features import FloatArray
+from netlathe.predictor.inputs import Inputs
+from netlathe.predictor.trees import Trees, join_trees
 
 _TREES, _MOST_LEAVES, _FEATURES = 60, 64, 0.5
 

@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from scipy.spatial import cKDTree
 
-from predictor.boosted_trees import fit_boosted_trees
-from predictor.features import FloatArray
-from predictor.gaussian_process import GaussianProcess, fit_gaussian_process
-from predictor.inputs import Inputs
-from predictor.physics import robust_deviation
-from predictor.random_forest import fit_random_forest
-from predictor.trees import Trees
+from netlathe.predictor.boosted_trees import fit_boosted_trees
+from netlathe.predictor.features import FloatArray
+from netlathe.predictor.gaussian_process import GaussianProcess, fit_gaussian_process
+from netlathe.predictor.inputs import Inputs
+from netlathe.predictor.physics import robust_deviation
+from netlathe.predictor.random_forest import fit_random_forest
+from netlathe.predictor.trees import Trees
 
 ResidualKind = Literal["none", "gp", "xgboost", "forest"]
 _NEIGHBOURS = 5

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archspace.configurations import graphs_of
-from archspace.graph import Graph
-from archspace.records import STABLE_SPREAD, LatencyRecord, Setup, Status, single_setup
-from predictor.errors import PredictorError
-from predictor.features import FlagArray, FloatArray, Item
+from netlathe.archspace.configurations import graphs_of
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.records import STABLE_SPREAD, LatencyRecord, Setup, Status, single_setup
+from netlathe.predictor.errors import PredictorError
+from netlathe.predictor.features import FlagArray, FloatArray, Item
 
 _FEW_UNSTABLE = 0.05
 """This part of unstable records is nothing to be warned of: they hardly count."""
@@ -53,7 +53,7 @@ def key_of(item: Item) -> str:
 
 def items_of(given: Any, batch: int = 1) -> list[Item]:
     """Graphs, and networks in pieces, of whatever `given` holds: records, graphs, tuples of graphs, blocks or
-    architectures, or the rows of a table (archspace.configurations). Raises PredictorError, RecordError for a bad
+    architectures, or the rows of a table (netlathe.archspace.configurations). Raises PredictorError, RecordError for a bad
     row."""
     if hasattr(given, "columns"):
         return list(graphs_of(given, batch))
@@ -121,7 +121,7 @@ def _sample_of_records(records: Any) -> Sample:
     for record in usable:
         if record.kind == "network" and not record.graph.is_network:
             raise PredictorError(
-                f"the network {record.name} does not name its blocks; use graph.scoped() or archspace.graph.chain"
+                f"the network {record.name} does not name its blocks; use graph.scoped() or netlathe.archspace.graph.chain"
             )
     kept = [r for r in usable if r.kind == "block"] + steady([r for r in usable if r.kind == "network"])
     latency_ms = np.array([r.latency_ms for r in kept], dtype=float)

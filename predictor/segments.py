@@ -8,12 +8,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archspace.graph import Graph
-from predictor.block_model import BlockModel, Features, features_of
-from predictor.features import FlagArray, FloatArray, Item, weight_megabytes
-from predictor.intervals import Conformal
-from predictor.kernels import Fusion, is_kernel, kernels_of
-from predictor.samples import is_network
+from netlathe.archspace.graph import Graph
+from netlathe.predictor.block_model import BlockModel, Features, features_of
+from netlathe.predictor.features import FlagArray, FloatArray, Item, weight_megabytes
+from netlathe.predictor.intervals import Conformal
+from netlathe.predictor.kernels import Fusion, is_kernel, kernels_of
+from netlathe.predictor.samples import is_network
 
 Unit = Literal["block", "cpu_kernel", "gpu_kernel", "network"]
 """What a model was fitted on, and so what a network is cut into before it is predicted: its blocks; its kernels, into

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.features import LOG_FEATURES, FloatArray
-from predictor.inputs import Inputs
-from predictor.numbers import read_array, read_indices
+from netlathe.predictor.features import LOG_FEATURES, FloatArray
+from netlathe.predictor.inputs import Inputs
+from netlathe.predictor.numbers import read_array, read_indices
 
 _CHUNK = 4096
 _ARRAYS = ("roots", "feature", "value", "left", "right")

@@ -1,9 +1,9 @@
 """Devices and graphs in, latency records out."""
 
-from profiler.campaign import CampaignSummary, Progress, WorkItem, run_campaign
-from profiler.devices import Device, DeviceRow, available_devices, open_device
-from profiler.forecast import Forecast, dry_run
-from profiler.protocol import Plan
+from netlathe.profiler.campaign import CampaignSummary, Progress, WorkItem, run_campaign
+from netlathe.profiler.devices import Device, DeviceRow, available_devices, open_device
+from netlathe.profiler.forecast import Forecast, dry_run
+from netlathe.profiler.protocol import Plan
 
 __all__ = [
     "CampaignSummary",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import signal
 
-from profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
+from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
 
 DOWNLOADS = (
     "https://storage.googleapis.com/tensorflow-nightly-public/prod/tensorflow/release/lite/tools/nightly/latest/"

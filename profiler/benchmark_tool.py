@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from profiler.benchmark_failures import raise_failure, tail
-from profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
-from profiler.op_profile import OpTime, read_op_times
+from netlathe.profiler.benchmark_failures import raise_failure, tail
+from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
+from netlathe.profiler.op_profile import OpTime, read_op_times
 
 __all__ = ["BenchmarkOptions", "BenchmarkResult", "Delegate", "OpTime", "Statistics", "flags", "parse"]
 

@@ -10,17 +10,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from archspace.graph import Graph
-from archspace.profile_file import ProfileFile
-from archspace.records import Kind, Status
-from profiler.devices.base import Device, Event, RoundEnd, Timing, Waiting
-from profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
-from profiler.guess import CAUTIOUS_MS_PER_WORK, LatencyGuess, work
-from profiler.lock import exclusive
-from profiler.progress import OnProgress, Pace, Progress
-from profiler.protocol import ANCHORS, FEWEST_ROUNDS, Latencies, Ledger, Plan, arrange, is_done, missing_rounds, split
-from profiler.redo import RedoRule
-from profiler.summary import CampaignSummary, summarize
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import Kind, Status
+from netlathe.profiler.devices.base import Device, Event, RoundEnd, Timing, Waiting
+from netlathe.profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
+from netlathe.profiler.guess import CAUTIOUS_MS_PER_WORK, LatencyGuess, work
+from netlathe.profiler.lock import exclusive
+from netlathe.profiler.progress import OnProgress, Pace, Progress
+from netlathe.profiler.protocol import (
+    ANCHORS,
+    FEWEST_ROUNDS,
+    Latencies,
+    Ledger,
+    Plan,
+    arrange,
+    is_done,
+    missing_rounds,
+    split,
+)
+from netlathe.profiler.redo import RedoRule
+from netlathe.profiler.summary import CampaignSummary, summarize
 
 __all__ = ["CampaignSummary", "Progress", "WorkItem", "run_campaign"]
 

@@ -13,7 +13,7 @@ NetlatheError               (archspace/errors.py)
 
 from __future__ import annotations
 
-from archspace.errors import NetlatheError
+from netlathe.archspace.errors import NetlatheError
 
 
 class ProfilerError(NetlatheError):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from archspace.graph import Graph
-from archspace.profile_file import ProfileFile
-from archspace.records import Round, Setup, Status
-from profiler.campaign import WorkItem, unique_items
-from profiler.guess import LatencyGuess, work
-from profiler.protocol import ANCHORS, Plan, missing_rounds
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import Round, Setup, Status
+from netlathe.profiler.campaign import WorkItem, unique_items
+from netlathe.profiler.guess import LatencyGuess, work
+from netlathe.profiler.protocol import ANCHORS, Plan, missing_rounds
 
 LOAD_MS = 5.0
 """Making one graph ready to run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from archspace.graph import Graph
+from netlathe.archspace.graph import Graph
 
 TYPICAL_MS_PER_WORK = 1e-7
 """Where nothing has run yet: 10 billion MACs, or bytes, per second."""

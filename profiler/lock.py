@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from profiler.errors import ProfilerError
+from netlathe.profiler.errors import ProfilerError
 
 
 @contextmanager

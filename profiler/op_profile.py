@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from profiler.errors import MeasurementError
+from netlathe.profiler.errors import MeasurementError
 
 _SECTION = "Operator-wise Profiling Info"
 _TABLE = "= Run Order ="

@@ -13,10 +13,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from archspace.blocks import Block, ConvBlock, MBConv
-from archspace.records import Measurement, Round
-from profiler.devices.base import Visit
-from profiler.errors import MeasurementError
+from netlathe.archspace.blocks import Block, ConvBlock, MBConv
+from netlathe.archspace.records import Measurement, Round
+from netlathe.profiler.devices.base import Visit
+from netlathe.profiler.errors import MeasurementError
 
 ANCHORS: tuple[Block, ...] = (
     MBConv(16, 16, 16, 16, expand=3),

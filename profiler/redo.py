@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from profiler.devices.base import RoundEnd
-from profiler.errors import DeviceError
+from netlathe.profiler.devices.base import RoundEnd
+from netlathe.profiler.errors import DeviceError
 
 DRIFTED_SHARE = 0.25
 """Rounds may be measured again for their drift up to this share of all rounds, and three more: a machine that never

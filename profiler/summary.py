@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from archspace.profile_file import ProfileFile, RoundInfo
-from archspace.records import LatencyRecord, Setup, Status, noise_floor
-from profiler.protocol import FEWEST_ROUNDS, is_calm
+from netlathe.archspace.profile_file import ProfileFile, RoundInfo
+from netlathe.archspace.records import LatencyRecord, Setup, Status, noise_floor
+from netlathe.profiler.protocol import FEWEST_ROUNDS, is_calm
 
 BUSY_CPUS = 0.3
 """Cores kept busy by other programs, on average over a campaign, above which it is worth a warning."""

@@ -20,13 +20,13 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from archspace.errors import FormatError
-from predictor import LatencyPredictor, Metrics, cross_validate, measure
-from predictor.block_model import ResidualChoice
-from predictor.catalogue import Card, read_card
-from predictor.files import FILE_KIND, FILE_VERSION, write_model
-from predictor.folds import configuration_folds
-from predictor.samples import is_network
+from netlathe.archspace.errors import FormatError
+from netlathe.predictor import LatencyPredictor, Metrics, cross_validate, measure
+from netlathe.predictor.block_model import ResidualChoice
+from netlathe.predictor.catalogue import Card, read_card
+from netlathe.predictor.files import FILE_KIND, FILE_VERSION, write_model
+from netlathe.predictor.folds import configuration_folds
+from netlathe.predictor.samples import is_network
 from scripts.shipped import RECIPES, Recipe, Table
 
 FOLDER = Path(__file__).parents[1] / "data" / "predictors"

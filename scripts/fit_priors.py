@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.predictor import tables
-from predictor import LatencyPredictor, Metrics, Prior, measure
-from predictor.folds import configuration_folds
+from netlathe.predictor import LatencyPredictor, Metrics, Prior, measure
+from netlathe.predictor.folds import configuration_folds
 
 FOLDER = Path(__file__).parents[1] / "data" / "priors"
 FOLDS = 5

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archspace.blocks import ConvBlock, LinearHead
-from archspace.graph import Graph
-from archspace.records import Setup
 from benchmarks.predictor import tables
-from predictor.features import Item
+from netlathe.archspace.blocks import ConvBlock, LinearHead
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.records import Setup
+from netlathe.predictor.features import Item
 
 
 class Table(NamedTuple):

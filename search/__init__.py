@@ -1,17 +1,17 @@
 """A space, images and cost tables in; the architecture that keeps its limits out."""
 
-from search.checkpoint import Checkpointer
-from search.compute import Compute
-from search.costs import Constraint, CostTable, LatencyModel, decode, limit_memory
-from search.errors import DataError, SearchError, TargetError, TrainingError
-from search.images import ImageData, ImageSplit
-from search.loop import Searcher, search
-from search.objectives import PIObjective
-from search.outcome import SearchConfig, SearchResult
-from search.repair import Repaired, repair
-from search.sources import load_images
-from search.training import StepProgress, TrainConfig, evaluate, recalibrate_batch_norm, train
-from search.updates import GradientUpdate, Reinforce
+from netlathe.search.checkpoint import Checkpointer
+from netlathe.search.compute import Compute
+from netlathe.search.costs import Constraint, CostTable, LatencyModel, decode, limit_memory
+from netlathe.search.errors import DataError, SearchError, TargetError, TrainingError
+from netlathe.search.images import ImageData, ImageSplit
+from netlathe.search.loop import Searcher, search
+from netlathe.search.objectives import PIObjective
+from netlathe.search.outcome import SearchConfig, SearchResult
+from netlathe.search.repair import Repaired, repair
+from netlathe.search.sources import load_images
+from netlathe.search.training import StepProgress, TrainConfig, evaluate, recalibrate_batch_norm, train
+from netlathe.search.updates import GradientUpdate, Reinforce
 
 __all__ = [
     "Checkpointer",

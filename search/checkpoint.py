@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from archspace.errors import FormatError
-from archspace.files import check_plain, sweep, writing
-from search.errors import TrainingError
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.files import check_plain, sweep, writing
+from netlathe.search.errors import TrainingError
 
 SCHEMA_VERSION = 1
 _HEADER = "header"

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor
 
-from archspace.blocks import Block
-from archspace.graph import Graph
-from archspace.spaces import SearchSpace
-from search.errors import SearchError, TargetError
-from search.parameters import Path
+from netlathe.archspace.blocks import Block
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.spaces import SearchSpace
+from netlathe.search.errors import SearchError, TargetError
+from netlathe.search.parameters import Path
 
 INFEASIBLE = 2
 """scipy.optimize.milp's status."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from archspace.errors import NetlatheError
+from netlathe.archspace.errors import NetlatheError
 
 
 class SearchError(NetlatheError):

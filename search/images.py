@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from search.errors import DataError
+from netlathe.search.errors import DataError
 
 Pixels = tuple[int, int]
 """(height, width)."""

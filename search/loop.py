@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from archspace.spaces import SearchSpace
-from search.checkpoint import Checkpointer
-from search.compute import Compute
-from search.costs import Constraint, check_limits, decode, dispensable
-from search.errors import TargetError, TrainingError
-from search.images import ImageData
-from search.objectives import Objective, PIObjective
-from search.outcome import EpochRow, Phase, Schedule, SearchConfig, SearchResult, check_data
-from search.parameters import ArchitectureParameters, Gate, Path, plain_gates
-from search.quality import OnLook, examiner, look, quality
-from search.stream import batches_per_pass, stream
-from search.supernet import SuperNet, main_path
-from search.training import OnStep, StepProgress, check_finite, make_optimizer, parts_of
-from search.updates import GradientUpdate, UpdateRule
+from netlathe.archspace.spaces import SearchSpace
+from netlathe.search.checkpoint import Checkpointer
+from netlathe.search.compute import Compute
+from netlathe.search.costs import Constraint, check_limits, decode, dispensable
+from netlathe.search.errors import TargetError, TrainingError
+from netlathe.search.images import ImageData
+from netlathe.search.objectives import Objective, PIObjective
+from netlathe.search.outcome import EpochRow, Phase, Schedule, SearchConfig, SearchResult, check_data
+from netlathe.search.parameters import ArchitectureParameters, Gate, Path, plain_gates
+from netlathe.search.quality import OnLook, examiner, look, quality
+from netlathe.search.stream import batches_per_pass, stream
+from netlathe.search.supernet import SuperNet, main_path
+from netlathe.search.training import OnStep, StepProgress, check_finite, make_optimizer, parts_of
+from netlathe.search.updates import GradientUpdate, UpdateRule
 
 Batches = Generator[tuple[Tensor, Tensor], None, None]
 

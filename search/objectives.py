@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from search.errors import SearchError
+from netlathe.search.errors import SearchError
 
 
 class Objective(Protocol):

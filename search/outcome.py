@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from archspace.spaces import Architecture, SearchSpace
-from search.costs import Constraint
-from search.errors import DataError, refuse
-from search.images import ImageData
-from search.parameters import Path
-from search.supernet import SuperNet
+from netlathe.archspace.spaces import Architecture, SearchSpace
+from netlathe.search.costs import Constraint
+from netlathe.search.errors import DataError, refuse
+from netlathe.search.images import ImageData
+from netlathe.search.parameters import Path
+from netlathe.search.supernet import SuperNet
 
 Phase = Literal["start", "warm-up", "search"]
 

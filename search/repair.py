@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from search.costs import ROUNDING, Constraint, decode
-from search.errors import TargetError
-from search.parameters import Path
+from netlathe.search.costs import ROUNDING, Constraint, decode
+from netlathe.search.errors import TargetError
+from netlathe.search.parameters import Path
 
 Judge = Callable[[Path], float]
 """The cost of the whole network along a path: the upper end of its predicted interval, or a stopwatch's answer."""

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from archspace.files import odd_kind
-from archspace.packed import NPZ_DAMAGE, check_zip
-from archspace.parquet import PARQUET_DAMAGE, check_parquet
-from search.encoded import Cells, EncodedSplit, Files
-from search.errors import DataError
-from search.images import ImageData, ImageSplit, MemorySplit, Pixels, make_data
-from search.stream import chunks, fetch
+from netlathe.archspace.files import odd_kind
+from netlathe.archspace.packed import NPZ_DAMAGE, check_zip
+from netlathe.archspace.parquet import PARQUET_DAMAGE, check_parquet
+from netlathe.search.encoded import Cells, EncodedSplit, Files
+from netlathe.search.errors import DataError
+from netlathe.search.images import ImageData, ImageSplit, MemorySplit, Pixels, make_data
+from netlathe.search.stream import chunks, fetch
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".gif")
 _SPLIT_NAMES = {

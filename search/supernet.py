@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from archspace.blocks import MBConv
-from archspace.forms.torch import TorchGraph
-from archspace.graph import SCOPE_SEPARATOR
-from archspace.spaces import SearchSpace, block_scope
-from search.errors import TrainingError
-from search.parameters import Gate, Path
+from netlathe.archspace.blocks import MBConv
+from netlathe.archspace.forms.torch import TorchGraph
+from netlathe.archspace.graph import SCOPE_SEPARATOR
+from netlathe.archspace.spaces import SearchSpace, block_scope
+from netlathe.search.errors import TrainingError
+from netlathe.search.parameters import Gate, Path
 
 
 class SuperNet(nn.Module):

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from search.checkpoint import Checkpointer
-from search.compute import Compute
-from search.errors import TrainingError, refuse
-from search.images import ImageData, ImageSplit, to_input
-from search.stream import batches_per_pass, chunks, stream
+from netlathe.search.checkpoint import Checkpointer
+from netlathe.search.compute import Compute
+from netlathe.search.errors import TrainingError, refuse
+from netlathe.search.images import ImageData, ImageSplit, to_input
+from netlathe.search.stream import batches_per_pass, chunks, stream
 
 
 @dataclass(frozen=True)

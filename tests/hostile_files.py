@@ -30,23 +30,23 @@ import onnx
 import pandas as pd
 from PIL import Image
 
-from archspace.blocks import MBConv
-from archspace.configurations import graphs_of
-from archspace.errors import MOST_CHARACTERS, NetlatheError
-from archspace.forms.onnx import read_onnx, write_onnx
-from archspace.forms.structure import EMBEDDED_KEY
-from archspace.forms.tflite import write_tflite
-from archspace.forms.tflite_reader import read_tflite
-from archspace.graph import Graph
-from archspace.networks import network
-from archspace.presets import tiny
-from archspace.profile_file import ProfileFile
-from archspace.records import LatencyRecord, Measurement, Round, Setup, Status
-from archspace.resources import data_files
-from archspace.spaces import Architecture, SearchSpace
-from archspace.tables import read_records, write_table
-from predictor import LatencyPredictor
-from search import load_images
+from netlathe.archspace.blocks import MBConv
+from netlathe.archspace.configurations import graphs_of
+from netlathe.archspace.errors import MOST_CHARACTERS, NetlatheError
+from netlathe.archspace.forms.onnx import read_onnx, write_onnx
+from netlathe.archspace.forms.structure import EMBEDDED_KEY
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.tflite_reader import read_tflite
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.networks import network
+from netlathe.archspace.presets import tiny
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
+from netlathe.archspace.resources import data_files
+from netlathe.archspace.spaces import Architecture, SearchSpace
+from netlathe.archspace.tables import read_records, write_table
+from netlathe.predictor import LatencyPredictor
+from netlathe.search import load_images
 
 MEMORY_BYTES = 1 << 30
 CPU_S = 20

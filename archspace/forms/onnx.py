@@ -12,13 +12,13 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
-from archspace.errors import FormatError
-from archspace.forms.onnx_limits import check_messages
-from archspace.forms.onnx_lowering import lower
-from archspace.forms.onnx_structure import read_structure
-from archspace.forms.structure import EMBEDDED_KEY, embedded_graph, read_source
-from archspace.forms.weights import Weights, check_weights, kernel_shapes, random_weights
-from archspace.graph import Graph
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.onnx_limits import check_messages
+from netlathe.archspace.forms.onnx_lowering import lower
+from netlathe.archspace.forms.onnx_structure import read_structure
+from netlathe.archspace.forms.structure import EMBEDDED_KEY, embedded_graph, read_source
+from netlathe.archspace.forms.weights import Weights, check_weights, kernel_shapes, random_weights
+from netlathe.archspace.graph import Graph
 
 _MAX_WEIGHTS = (2**31 - 2**24) // 4  # float32 values in the 2 GB of a protobuf, less 16 MB for the rest
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from onnx import ModelProto
 
-from archspace.errors import FormatError
+from netlathe.archspace.errors import FormatError
 
 MOST_MESSAGES = 300_000
 """Nodes, attributes, constants, ... of one file; large networks have some ten thousand."""

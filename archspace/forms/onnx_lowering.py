@@ -10,11 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, helper
 
-from archspace.errors import FormatError
-from archspace.forms.structure import EMBEDDED_KEY, Borders, borders_of, embed, input_names, padded_convolutions
-from archspace.forms.weights import Weights
-from archspace.graph import Graph
-from archspace.ops import (
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.structure import (
+    EMBEDDED_KEY,
+    Borders,
+    borders_of,
+    embed,
+    input_names,
+    padded_convolutions,
+)
+from netlathe.archspace.forms.weights import Weights
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Add,

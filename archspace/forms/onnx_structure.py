@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from archspace.errors import FormatError, GraphError
-from archspace.forms.onnx_values import DOMAINS, Reader, attributes_of
-from archspace.forms.structure import Borders, is_symmetric, same_borders
-from archspace.graph import MOST_NODES, Graph
-from archspace.ops import (
+from netlathe.archspace.errors import FormatError, GraphError
+from netlathe.archspace.forms.onnx_values import DOMAINS, Reader, attributes_of
+from netlathe.archspace.forms.structure import Borders, is_symmetric, same_borders
+from netlathe.archspace.graph import MOST_NODES, Graph
+from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Add,

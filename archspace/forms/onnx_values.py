@@ -8,10 +8,10 @@ from typing import Any
 
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from archspace.errors import FormatError
-from archspace.forms.structure import NodeNames, finish_foreign
-from archspace.graph import Graph, GraphBuilder
-from archspace.ops import Activation, ActivationKind, Op, Shape
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.structure import NodeNames, finish_foreign
+from netlathe.archspace.graph import Graph, GraphBuilder
+from netlathe.archspace.ops import Activation, ActivationKind, Op, Shape
 
 DOMAINS = ("", "ai.onnx")
 """The names of ONNX's own set of ops."""

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from archspace.errors import FormatError, GraphError
-from archspace.files import read_whole
-from archspace.graph import Graph, Node
-from archspace.ops import (
+from netlathe.archspace.errors import FormatError, GraphError
+from netlathe.archspace.files import read_whole
+from netlathe.archspace.graph import Graph, Node
+from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Add,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from archspace.errors import FormatError
-from archspace.forms.tflite_file import pack
-from archspace.forms.tflite_int8 import quantize, random_samples
-from archspace.forms.tflite_lowering import lower
-from archspace.forms.weights import FloatArray, Weights, check_weights, random_weights
-from archspace.graph import Graph
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.tflite_file import pack
+from netlathe.archspace.forms.tflite_int8 import quantize, random_samples
+from netlathe.archspace.forms.tflite_lowering import lower
+from netlathe.archspace.forms.weights import FloatArray, Weights, check_weights, random_weights
+from netlathe.archspace.graph import Graph
 
 DESCRIPTION = "netlathe"
 DTYPES = ("float32", "int8")

@@ -14,9 +14,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from archspace.errors import FormatError
-from archspace.forms.flatbuffer import FlatWriter
-from archspace.ops import Shape
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.flatbuffer import FlatWriter
+from netlathe.archspace.ops import Shape
 
 T = TypeVar("T")
 

@@ -17,9 +17,9 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
-from archspace.errors import FormatError
-from archspace.forms.tflite_file import Model, Operator, Quantization, Tensor, pack
-from archspace.forms.weights import FloatArray
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.tflite_file import Model, Operator, Quantization, Tensor, pack
+from netlathe.archspace.forms.weights import FloatArray
 
 Samples = Iterable[Sequence[FloatArray]]
 """Values for each of a model's inputs, time after time."""

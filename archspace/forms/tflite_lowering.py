@@ -14,12 +14,12 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from archspace.errors import FormatError
-from archspace.forms.structure import EMBEDDED_KEY, clamped_nodes, embed, gated_layers, input_names
-from archspace.forms.tflite_file import Model, Operator, Tensor, all_options
-from archspace.forms.weights import Weights
-from archspace.graph import Graph, Node
-from archspace.ops import (
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.structure import EMBEDDED_KEY, clamped_nodes, embed, gated_layers, input_names
+from netlathe.archspace.forms.tflite_file import Model, Operator, Tensor, all_options
+from netlathe.archspace.forms.weights import Weights
+from netlathe.archspace.graph import Graph, Node
+from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Add,

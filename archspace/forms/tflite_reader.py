@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from archspace.errors import FormatError
-from archspace.forms.structure import EMBEDDED_KEY, embedded_graph, read_source
-from archspace.forms.tflite_file import Model, Tensor, unpack
-from archspace.forms.tflite_lowering import lower
-from archspace.forms.tflite_structure import read_structure
-from archspace.forms.weights import placeholder_weights
-from archspace.graph import Graph
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.structure import EMBEDDED_KEY, embedded_graph, read_source
+from netlathe.archspace.forms.tflite_file import Model, Tensor, unpack
+from netlathe.archspace.forms.tflite_lowering import lower
+from netlathe.archspace.forms.tflite_structure import read_structure
+from netlathe.archspace.forms.weights import placeholder_weights
+from netlathe.archspace.graph import Graph
 
 
 def read_tflite(data: bytes | Path) -> Graph:

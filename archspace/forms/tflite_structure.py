@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from archspace.errors import FormatError, GraphError
-from archspace.forms.tflite_file import Model, Operator
-from archspace.forms.tflite_lowering import ACTIVATIONS, PADDINGS, POOLS
-from archspace.forms.tflite_values import FUSED_KINDS, Reader
-from archspace.graph import Graph
-from archspace.ops import (
+from netlathe.archspace.errors import FormatError, GraphError
+from netlathe.archspace.forms.tflite_file import Model, Operator
+from netlathe.archspace.forms.tflite_lowering import ACTIVATIONS, PADDINGS, POOLS
+from netlathe.archspace.forms.tflite_values import FUSED_KINDS, Reader
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Add,

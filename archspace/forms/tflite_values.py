@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from archspace.errors import FormatError
-from archspace.forms.structure import NodeNames, finish_foreign
-from archspace.forms.tflite_file import Model, Operator, Tensor
-from archspace.forms.tflite_lowering import FUSED
-from archspace.graph import Graph, GraphBuilder
-from archspace.ops import Activation, Op, Shape, Zeros
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.structure import NodeNames, finish_foreign
+from netlathe.archspace.forms.tflite_file import Model, Operator, Tensor
+from netlathe.archspace.forms.tflite_lowering import FUSED
+from netlathe.archspace.graph import Graph, GraphBuilder
+from netlathe.archspace.ops import Activation, Op, Shape, Zeros
 
 _MOST_SETTINGS = 64
 """Integers that steer one op."""

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archspace.errors import GraphError
-from archspace.forms.structure import Borders, borders_of, clamped_nodes, is_symmetric, padded_convolutions
-from archspace.forms.weights import LayerWeights
-from archspace.graph import Graph
-from archspace.ops import (
+from netlathe.archspace.errors import GraphError
+from netlathe.archspace.forms.structure import Borders, borders_of, clamped_nodes, is_symmetric, padded_convolutions
+from netlathe.archspace.forms.weights import LayerWeights
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Add,

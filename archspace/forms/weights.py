@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from archspace.errors import FormatError
-from archspace.forms.structure import sole_users
-from archspace.graph import Graph
-from archspace.ops import Activation, Add, Conv2d, FullyConnected, Op, Shape
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.structure import sole_users
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import Activation, Add, Conv2d, FullyConnected, Op, Shape
 
 FloatArray = NDArray[np.float32]
 

@@ -16,9 +16,9 @@ from scipy.optimize import nnls
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import RidgeCV
 
-from archspace.graph import Graph
-from archspace.ops import OPS, Conv2d, Pool2d
 from benchmarks.predictor.splits import FloatArray, Item, Known, Split
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import OPS, Conv2d, Pool2d
 
 Baseline = Callable[[Split, int], FloatArray]
 """ms of the split's test items, shape (n,), or (3, n): with the ends of their 90 % intervals."""

@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from benchmarks.predictor.splits import FloatArray, Known, Split
-from predictor.predictor import LatencyPredictor
-from predictor.prior import Prior
+from netlathe.predictor.predictor import LatencyPredictor
+from netlathe.predictor.prior import Prior
 
 PRODUCT = "netlathe"
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archspace.graph import Graph
+from netlathe.archspace.graph import Graph
 
 Item = Graph | tuple[Graph, ...]
 """A block or kernel, or a network in pieces."""

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from archspace.configurations import graph_of, graphs_of
-from archspace.graph import Graph, GraphBuilder, Node
-from archspace.ops import Activation, ActivationKind, Add, Conv2d, Mul, Pad, Padding, Pool2d
+from netlathe.archspace.configurations import graph_of, graphs_of
+from netlathe.archspace.graph import Graph, GraphBuilder, Node
+from netlathe.archspace.ops import Activation, ActivationKind, Add, Conv2d, Mul, Pad, Padding, Pool2d
 
 SHIPPED = Path(__file__).parents[2] / "data" / "latency"
 Pieces = tuple[Graph, ...]

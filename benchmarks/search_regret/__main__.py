@@ -19,14 +19,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy and torch: seeds s
 import argparse
 from pathlib import Path
 
-from archspace.presets import nas_bench_macro
-from archspace.resources import data_path
 from benchmarks.search_common import CIFAR10, host_predictor
 from benchmarks.search_regret.proxy import ProxyConfig, is_sensitivity, run_proxy
 from benchmarks.search_regret.real import METHODS, RealConfig, rows_of, run_real, settings_of
 from benchmarks.search_regret.truth import SHARES, Truth, report
+from netlathe.archspace.presets import nas_bench_macro
+from netlathe.archspace.resources import data_path
 from netlathe.console import Terminal
-from search.costs import CostTable
+from netlathe.search.costs import CostTable
 
 SCALE, NOISE = 2.5, 0.035
 """What a warm supernet of `real` showed (one seed, batches of 32): to swap one candidate changes its cross-entropy by

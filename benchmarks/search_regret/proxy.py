@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.search_regret.truth import OURS, SHARES, Method, Truth, methods
-from search.costs import decode
-from search.objectives import AddLinear
-from search.parameters import ArchitectureParameters, Gate
-from search.updates import GradientUpdate
+from netlathe.search.costs import decode
+from netlathe.search.objectives import AddLinear
+from netlathe.search.parameters import ArchitectureParameters, Gate
+from netlathe.search.updates import GradientUpdate
 
 POSITIONS = np.arange(8)
 GAINS = (0.3, 1.0, 3.0)

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from archspace.presets import nas_bench_macro
 from benchmarks.search_common import Clock, Results
 from benchmarks.search_regret.truth import OURS, SHARES, Method, Truth, methods
-from search import SearchConfig, Searcher, decode, load_images
-from search.compute import Compute
+from netlathe.archspace.presets import nas_bench_macro
+from netlathe.search import SearchConfig, Searcher, decode, load_images
+from netlathe.search.compute import Compute
 
 METHODS = (OURS, "mul#log", "add#linear", "soft penalty")
 

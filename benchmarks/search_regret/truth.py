@@ -15,8 +15,8 @@ from rich.table import Table
 
 from benchmarks.search_common import quantile_text
 from netlathe.console import Terminal
-from search.costs import Constraint, CostTable
-from search.objectives import AbsoluteReward, AddLinear, MulLog, Objective, PIObjective, SoftPenalty
+from netlathe.search.costs import Constraint, CostTable
+from netlathe.search.objectives import AbsoluteReward, AddLinear, MulLog, Objective, PIObjective, SoftPenalty
 
 SHARES = (0.30, 0.45, 0.60, 0.75)
 """Targets, as shares of the range from the fastest to the slowest network."""

@@ -16,8 +16,8 @@ from adb_shell.adb_device import AdbDevice
 from adb_shell.adb_message import AdbMessage
 from adb_shell.hidden_helpers import _AdbTransactionInfo
 
-from profiler.adb.cable import Cable
-from profiler.errors import ConnectionLostError, DeviceError
+from netlathe.profiler.adb.cable import Cable
+from netlathe.profiler.errors import ConnectionLostError, DeviceError
 
 GARBLED = (exceptions.InvalidCommandError, exceptions.InvalidChecksumError, exceptions.InvalidResponseError)
 FOREVER_S = 1e6  # the cable keeps the time

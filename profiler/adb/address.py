@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from profiler.errors import DeviceError
+from netlathe.profiler.errors import DeviceError
 
 DEFAULT_PORT = 5555
 """Where a phone listens after `adb tcpip 5555`."""

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from adb_shell.transport.base_transport import BaseTransport
 
-from profiler.adb.connection import PhoneStateError, no_permission
-from profiler.errors import ConnectionLostError, DeviceError
+from netlathe.profiler.adb.connection import PhoneStateError, no_permission
+from netlathe.profiler.errors import ConnectionLostError, DeviceError
 
 MESSAGE = struct.Struct("<6I")  # command, two arguments, length of the data, checksum, magic
 CNXN = int.from_bytes(b"CNXN", "little")

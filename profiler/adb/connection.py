@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from profiler.errors import DeviceError
+from netlathe.profiler.errors import DeviceError
 
 State = Literal["ready", "unauthorized", "offline", "busy", "no permission", "unavailable"]
 

@@ -11,12 +11,12 @@ from adb_shell import exceptions
 from adb_shell.adb_device import AdbDevice
 from adb_shell.transport.base_transport import BaseTransport
 
-from profiler.adb.adb_pipe import GARBLED, AdbPipe
-from profiler.adb.cable import Cable, DisturbedError
-from profiler.adb.connection import please_allow, unauthorized
-from profiler.adb.keys import load_or_create_key
-from profiler.adb.services import CONNECT_S, RETRY_S, ServiceConnection
-from profiler.errors import ConnectionLostError, DeviceError
+from netlathe.profiler.adb.adb_pipe import GARBLED, AdbPipe
+from netlathe.profiler.adb.cable import Cable, DisturbedError
+from netlathe.profiler.adb.connection import please_allow, unauthorized
+from netlathe.profiler.adb.keys import load_or_create_key
+from netlathe.profiler.adb.services import CONNECT_S, RETRY_S, ServiceConnection
+from netlathe.profiler.errors import ConnectionLostError, DeviceError
 
 ATTEMPTS = 5
 """A phone may first deliver what it still had to say to a program that was killed, and any link may break."""

@@ -8,14 +8,14 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from profiler.adb.address import Address, parse_address
-from profiler.adb.connection import AdbConnection, PhoneStateError, State, unauthorized
-from profiler.adb.keys import default_key_path
-from profiler.adb.server import ListedPhone, ServerConnection, refusal, running_server
-from profiler.errors import ConnectionLostError, DeviceError
+from netlathe.profiler.adb.address import Address, parse_address
+from netlathe.profiler.adb.connection import AdbConnection, PhoneStateError, State, unauthorized
+from netlathe.profiler.adb.keys import default_key_path
+from netlathe.profiler.adb.server import ListedPhone, ServerConnection, refusal, running_server
+from netlathe.profiler.errors import ConnectionLostError, DeviceError
 
 if TYPE_CHECKING:
-    from profiler.adb.usb import UsbTransport
+    from netlathe.profiler.adb.usb import UsbTransport
 
 PROPERTIES = ("ro.product.model", "ro.soc.model", "ro.board.platform", "ro.build.version.release")
 
@@ -48,9 +48,9 @@ def open_connection(
 
 def _direct(place: Address, **options: Any) -> AdbConnection:
     # Here, because adb-shell starts libusb while it is imported.
-    from profiler.adb.direct import DirectConnection
-    from profiler.adb.socket_transport import SocketTransport
-    from profiler.adb.usb import usb_transport
+    from netlathe.profiler.adb.direct import DirectConnection
+    from netlathe.profiler.adb.socket_transport import SocketTransport
+    from netlathe.profiler.adb.usb import usb_transport
 
     if place.kind == "usb":
         reset = lambda: usb_transport(place.serial).reset()  # noqa: E731
@@ -89,7 +89,7 @@ def candidates(place: Address, *, timeout_s: float = 5.0) -> list[PhoneRow]:
 
 def _found_on_usb() -> list[tuple[str, UsbTransport | DeviceError]]:
     # Here, because adb-shell starts libusb while it is imported.
-    from profiler.adb.usb import usb_phones
+    from netlathe.profiler.adb.usb import usb_phones
 
     return list(usb_phones())
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from adb_shell.auth.keygen import encode_pubkey, keygen, write_public_keyfile
 from adb_shell.auth.sign_cryptography import CryptographySigner
 
-from profiler.errors import DeviceError
+from netlathe.profiler.errors import DeviceError
 
 # What cryptography raises on files that are no RSA keys of 2048 bits without a passphrase.
 NO_KEY = (ValueError, TypeError, AttributeError, OverflowError, AssertionError)

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
-from profiler.adb.connection import PhoneStateError, no_permission, please_allow, unauthorized
-from profiler.adb.services import CONNECT_S, RETRY_S, ServiceConnection
-from profiler.errors import ConnectionLostError, DeviceError
+from netlathe.profiler.adb.connection import PhoneStateError, no_permission, please_allow, unauthorized
+from netlathe.profiler.adb.services import CONNECT_S, RETRY_S, ServiceConnection
+from netlathe.profiler.errors import ConnectionLostError, DeviceError
 
 RECEIVE_BYTES = 1 << 18
 ROW = re.compile(r"(?P<serial>\S+)\s+(?P<state>no permissions|\S+)(?P<rest>.*)")

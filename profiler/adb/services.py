@@ -12,11 +12,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 
-from profiler.adb import sync
-from profiler.adb.connection import ShellExit, ShellResult
-from profiler.adb.shell_protocol import EXIT, STDERR, STDOUT, Event, MarkedShell, ShellCommand, ShellV2
-from profiler.adb.sync import Pipe, RefusedError
-from profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError
+from netlathe.profiler.adb import sync
+from netlathe.profiler.adb.connection import ShellExit, ShellResult
+from netlathe.profiler.adb.shell_protocol import EXIT, STDERR, STDOUT, Event, MarkedShell, ShellCommand, ShellV2
+from netlathe.profiler.adb.sync import Pipe, RefusedError
+from netlathe.profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError
 
 SERVICE_BYTES = 0xFFFF
 """The adb server takes no longer service names, and a service's name holds the command. (Linux takes 131,071 bytes.)"""

@@ -10,8 +10,8 @@ import struct
 from collections.abc import Iterator
 from typing import Protocol
 
-from profiler.adb.connection import quote
-from profiler.errors import DeviceError
+from netlathe.profiler.adb.connection import quote
+from netlathe.profiler.errors import DeviceError
 
 STDOUT, STDERR, EXIT = 1, 2, 3
 Event = tuple[int, bytes]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from profiler.errors import ConnectionLostError
+from netlathe.profiler.errors import ConnectionLostError
 
 HEADER = struct.Struct("<4sI")
 DATA_BYTES = 64 * 1024  # a phone refuses longer DATA messages

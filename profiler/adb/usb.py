@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from adb_shell.transport.base_transport import BaseTransport
 
-from profiler.adb.cable import explained
-from profiler.errors import ConnectionLostError, DeviceError
+from netlathe.profiler.adb.cable import explained
+from netlathe.profiler.errors import ConnectionLostError, DeviceError
 
 if TYPE_CHECKING:
     import usb1

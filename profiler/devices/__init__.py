@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from profiler.devices.base import Device, Report, Visit
-from profiler.devices.listing import DeviceRow, available_devices
-from profiler.errors import DeviceError
-from profiler.protocol import PHONE_PLAN, Plan
+from netlathe.profiler.devices.base import Device, Report, Visit
+from netlathe.profiler.devices.listing import DeviceRow, available_devices
+from netlathe.profiler.errors import DeviceError
+from netlathe.profiler.protocol import PHONE_PLAN, Plan
 
 __all__ = ["Device", "DeviceOptions", "DeviceRow", "Visit", "available_devices", "default_plan", "open_device"]
 
@@ -37,7 +37,7 @@ class DeviceOptions:
 
 
 def _open_local(options: DeviceOptions) -> Device:
-    from profiler.devices.local import LocalDevice
+    from netlathe.profiler.devices.local import LocalDevice
 
     _only_on_phones("local", options)
     return LocalDevice(
@@ -47,7 +47,7 @@ def _open_local(options: DeviceOptions) -> Device:
 
 
 def _open_onnxruntime(options: DeviceOptions) -> Device:
-    from profiler.devices.onnxruntime import OnnxRuntimeDevice
+    from netlathe.profiler.devices.onnxruntime import OnnxRuntimeDevice
 
     _only_on_phones("onnxruntime", options)
     if options.dtype not in (None, "float32"):
@@ -56,7 +56,7 @@ def _open_onnxruntime(options: DeviceOptions) -> Device:
 
 
 def _open_cuda(options: DeviceOptions) -> Device:
-    from profiler.devices.cuda import CudaDevice
+    from netlathe.profiler.devices.cuda import CudaDevice
 
     _only_on_phones("cuda", options)
     if options.threads != 1 or options.cores:
@@ -65,8 +65,8 @@ def _open_cuda(options: DeviceOptions) -> Device:
 
 
 def _open_phone(address: str, options: DeviceOptions, report: Report) -> Device:
-    from profiler.adb import open_connection
-    from profiler.devices.adb import PhoneDevice
+    from netlathe.profiler.adb import open_connection
+    from netlathe.profiler.devices.adb import PhoneDevice
 
     if options.dtype not in (None, "float32", "int8"):
         raise DeviceError(f"{address}: a phone measures float32 or int8, got dtype {options.dtype!r}")

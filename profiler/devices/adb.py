@@ -14,24 +14,24 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
-from archspace.errors import ArchspaceError
-from archspace.forms.tflite import write_tflite
-from archspace.graph import Graph
-from archspace.records import Setup
-from profiler.adb import AdbConnection
-from profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, Delegate
-from profiler.devices.base import Event, Report, RoundEnd, Visit, Waiting, check_loadable
-from profiler.errors import DeviceError, NotRestoredError, UnsupportedGraphError
-from profiler.phone import session, steady
-from profiler.phone.conditions import Conditions, SkinWatch
-from profiler.phone.delegation import find_delegation
-from profiler.phone.holding import describe, held, leave, what_remains
-from profiler.phone.link import PhoneLink
-from profiler.phone.provision import Binary, find_binary
-from profiler.phone.rounds import Batch, RoundReader
-from profiler.phone.setup import describe_setup
-from profiler.phone.topology import core_mask
-from profiler.phone.workspace import Workspace
+from netlathe.archspace.errors import ArchspaceError
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.records import Setup
+from netlathe.profiler.adb import AdbConnection
+from netlathe.profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, Delegate
+from netlathe.profiler.devices.base import Event, Report, RoundEnd, Visit, Waiting, check_loadable
+from netlathe.profiler.errors import DeviceError, NotRestoredError, UnsupportedGraphError
+from netlathe.profiler.phone import session, steady
+from netlathe.profiler.phone.conditions import Conditions, SkinWatch
+from netlathe.profiler.phone.delegation import find_delegation
+from netlathe.profiler.phone.holding import describe, held, leave, what_remains
+from netlathe.profiler.phone.link import PhoneLink
+from netlathe.profiler.phone.provision import Binary, find_binary
+from netlathe.profiler.phone.rounds import Batch, RoundReader
+from netlathe.profiler.phone.setup import describe_setup
+from netlathe.profiler.phone.topology import core_mask
+from netlathe.profiler.phone.workspace import Workspace
 
 RESTORE_S = 60.0
 """How long a phone may be away when it is to be given back."""

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
-from archspace.graph import Graph
-from archspace.ops import Zeros
-from archspace.records import Setup
-from profiler.errors import MeasurementError, ProfilerError, UnsupportedGraphError
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import Zeros
+from netlathe.archspace.records import Setup
+from netlathe.profiler.errors import MeasurementError, ProfilerError, UnsupportedGraphError
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from archspace.forms.torch import TorchGraph
-from archspace.graph import Graph
-from archspace.records import Setup
-from profiler.devices.host import machine_name, os_name
-from profiler.devices.in_process import InProcessDevice, Stopwatch, random_input
-from profiler.errors import DeviceError
+from netlathe.archspace.forms.torch import TorchGraph
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.records import Setup
+from netlathe.profiler.devices.host import machine_name, os_name
+from netlathe.profiler.devices.in_process import InProcessDevice, Stopwatch, random_input
+from netlathe.profiler.errors import DeviceError
 
 REPLAY_MS = 0.2
 """One sample repeats the graph to about this length: launching it takes the CPU 10 us, which then is hidden."""

@@ -13,13 +13,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from archspace.errors import ArchspaceError
-from archspace.graph import Graph
-from archspace.ops import Shape
-from archspace.records import Setup
-from profiler.devices.base import Event, RoundEnd, Timing, Visit, check_loadable
-from profiler.devices.host import HostMonitor, machine_name, os_name, processor_name
-from profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
+from netlathe.archspace.errors import ArchspaceError
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import Shape
+from netlathe.archspace.records import Setup
+from netlathe.profiler.devices.base import Event, RoundEnd, Timing, Visit, check_loadable
+from netlathe.profiler.devices.host import HostMonitor, machine_name, os_name, processor_name
+from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
 
 Stopwatch = Callable[[int, int], list[float]]
 """(warmups, runs) -> the runs' times in ms, of one loaded graph."""

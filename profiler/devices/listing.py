@@ -10,11 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
-from profiler.devices.host import machine_name, processor_name
-from profiler.errors import DeviceError
+from netlathe.profiler.devices.host import machine_name, processor_name
+from netlathe.profiler.errors import DeviceError
 
 if TYPE_CHECKING:
-    from profiler.adb import PhoneRow
+    from netlathe.profiler.adb import PhoneRow
 
 PROBE_S = 5.0  # to look at one phone
 
@@ -45,8 +45,8 @@ def available_devices(addresses: Sequence[str] = (), *, check: bool = False) -> 
     opened only to `check` them, which imports their runtimes and so takes seconds. Raises DeviceError for an address
     that is none.
     """
-    from profiler.adb.address import parse_address
-    from profiler.adb.discovery import list_phones, probe
+    from netlathe.profiler.adb.address import parse_address
+    from netlathe.profiler.adb.discovery import list_phones, probe
 
     given = [place for place in map(parse_address, addresses) if place.kind == "tcp"]  # others are found anyway
     phones = (*list_phones(), *(probe(place, PROBE_S) for place in given))
@@ -61,7 +61,7 @@ def _phone_row(phone: PhoneRow) -> DeviceRow:
 
 
 def _opened(name: str) -> DeviceRow:
-    from profiler.devices import open_device
+    from netlathe.profiler.devices import open_device
 
     try:
         with open_device(name) as device:

@@ -9,12 +9,12 @@ from importlib.metadata import version
 
 from ai_edge_litert.interpreter import Interpreter
 
-from archspace.blocks import ConvBlock
-from archspace.forms.tflite import DTYPES, write_tflite
-from archspace.graph import Graph
-from archspace.records import Setup
-from profiler.devices.in_process import HostDevice, Stopwatch, random_input, random_int8_input, stopwatch
-from profiler.errors import DeviceError
+from netlathe.archspace.blocks import ConvBlock
+from netlathe.archspace.forms.tflite import DTYPES, write_tflite
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.records import Setup
+from netlathe.profiler.devices.in_process import HostDevice, Stopwatch, random_input, random_int8_input, stopwatch
+from netlathe.profiler.errors import DeviceError
 
 
 class LocalDevice(HostDevice):

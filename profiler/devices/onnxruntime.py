@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from archspace.forms.onnx import write_onnx
-from archspace.graph import Graph
-from archspace.records import Setup
-from profiler.devices.in_process import HostDevice, Stopwatch, random_input, stopwatch
-from profiler.errors import DeviceError
+from netlathe.archspace.forms.onnx import write_onnx
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.records import Setup
+from netlathe.profiler.devices.in_process import HostDevice, Stopwatch, random_input, stopwatch
+from netlathe.profiler.errors import DeviceError
 
 PROVIDER = "CPUExecutionProvider"
 

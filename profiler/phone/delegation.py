@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from archspace.forms.tflite import write_tflite
-from profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult
-from profiler.devices.base import Timing, Visit
-from profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
-from profiler.phone.conditions import Conditions
-from profiler.phone.description import PhoneDescription
-from profiler.phone.rounds import PROBE, Batch, Retry, RoundReader
-from profiler.phone.workspace import Workspace
-from profiler.protocol import ANCHORS
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult
+from netlathe.profiler.devices.base import Timing, Visit
+from netlathe.profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
+from netlathe.profiler.phone.conditions import Conditions
+from netlathe.profiler.phone.description import PhoneDescription
+from netlathe.profiler.phone.rounds import PROBE, Batch, Retry, RoundReader
+from netlathe.profiler.phone.workspace import Workspace
+from netlathe.profiler.protocol import ANCHORS
 
 PROBES = ANCHORS[:2]
 """An MBConv, for it has all that blocks have, and a convolution, which a delegate takes that takes anything."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from profiler.errors import DeviceError
+from netlathe.profiler.errors import DeviceError
 
 
 @dataclass(frozen=True)

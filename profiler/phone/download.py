@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from profiler.errors import DeviceError
+from netlathe.profiler.errors import DeviceError
 
 SILENCE_S = 30.0
 """A server that says nothing for so long is gone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from profiler.errors import DeviceError
+from netlathe.profiler.errors import DeviceError
 
 _ABIS = {(2, 183): "arm64-v8a", (1, 40): "armeabi-v7a", (2, 62): "x86_64", (1, 3): "x86"}
 """(class, machine) -> Android's name: EM_AARCH64, EM_ARM, EM_X86_64, EM_386."""

@@ -6,15 +6,15 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
-from profiler.adb import open_connection
-from profiler.devices.base import Report
-from profiler.errors import ClaimedError, DeviceError
-from profiler.lock import exclusive
-from profiler.phone import steady
-from profiler.phone.description import PhoneDescription
-from profiler.phone.link import PhoneLink
-from profiler.phone.provision import cache_directory
-from profiler.phone.workspace import Workspace
+from netlathe.profiler.adb import open_connection
+from netlathe.profiler.devices.base import Report
+from netlathe.profiler.errors import ClaimedError, DeviceError
+from netlathe.profiler.lock import exclusive
+from netlathe.profiler.phone import steady
+from netlathe.profiler.phone.description import PhoneDescription
+from netlathe.profiler.phone.link import PhoneLink
+from netlathe.profiler.phone.provision import cache_directory
+from netlathe.profiler.phone.workspace import Workspace
 
 BOOT_S = 120.0
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from profiler.adb import AdbConnection
-from profiler.devices.base import Report
-from profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError
+from netlathe.profiler.adb import AdbConnection
+from netlathe.profiler.devices.base import Report
+from netlathe.profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError
 
 RECONNECT_S = 180.0
 """How long a phone may be away, as with a pulled cable or while it reboots."""

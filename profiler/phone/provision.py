@@ -13,13 +13,13 @@ from urllib.request import OpenerDirector
 
 from filelock import FileLock
 
-from archspace.errors import FormatError
-from archspace.files import sweep, write_whole
-from archspace.jsonfile import read_json, write_json
-from profiler.benchmark_failures import DOWNLOADS
-from profiler.errors import DeviceError
-from profiler.phone.download import download
-from profiler.phone.elf import read_elf
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.files import sweep, write_whole
+from netlathe.archspace.jsonfile import read_json, write_json
+from netlathe.profiler.benchmark_failures import DOWNLOADS
+from netlathe.profiler.errors import DeviceError
+from netlathe.profiler.phone.download import download
+from netlathe.profiler.phone.elf import read_elf
 
 OFFICIAL = {"arm64-v8a": "android_aarch64_benchmark_model", "armeabi-v7a": "android_arm_benchmark_model"}
 """Android's name of an ABI -> the file in DOWNLOADS. There is none for x86."""

@@ -6,19 +6,19 @@ import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from profiler.adb import ShellExit
-from profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, flags, parse
-from profiler.devices.base import Event, RoundEnd, Timing, Visit
-from profiler.errors import (
+from netlathe.profiler.adb import ShellExit
+from netlathe.profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, flags, parse
+from netlathe.profiler.devices.base import Event, RoundEnd, Timing, Visit
+from netlathe.profiler.errors import (
     CommandTimeoutError,
     ConnectionLostError,
     DeviceError,
     MeasurementError,
     UnsupportedGraphError,
 )
-from profiler.phone import session
-from profiler.phone.conditions import Conditions
-from profiler.phone.workspace import Workspace
+from netlathe.profiler.phone import session
+from netlathe.profiler.phone.conditions import Conditions
+from netlathe.profiler.phone.workspace import Workspace
 
 T = TypeVar("T")
 

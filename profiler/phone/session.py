@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from profiler.errors import DeviceError
-from profiler.phone.conditions import Conditions
+from netlathe.profiler.errors import DeviceError
+from netlathe.profiler.phone.conditions import Conditions
 
 FINISHED, STOPPED_HOT, BAD_PLAN, NO_SPACE, BUSY = 0, 10, 64, 74, 75
 """measure.sh's exit statuses."""

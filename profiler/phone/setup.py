@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from archspace.records import Setup
-from profiler.benchmark_tool import BenchmarkOptions
-from profiler.phone.delegation import Delegation
-from profiler.phone.description import PhoneDescription
-from profiler.phone.provision import Binary
-from profiler.phone.topology import core_summary
+from netlathe.archspace.records import Setup
+from netlathe.profiler.benchmark_tool import BenchmarkOptions
+from netlathe.profiler.phone.delegation import Delegation
+from netlathe.profiler.phone.description import PhoneDescription
+from netlathe.profiler.phone.provision import Binary
+from netlathe.profiler.phone.topology import core_summary
 
 
 def describe_setup(

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from profiler.adb import AdbConnection
-from profiler.errors import DeviceError
+from netlathe.profiler.adb import AdbConnection
+from netlathe.profiler.errors import DeviceError
 
 State = Literal["held", "refused", "unavailable", "restored", "failed"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from profiler.errors import DeviceError
-from profiler.phone.description import PhoneDescription
+from netlathe.profiler.errors import DeviceError
+from netlathe.profiler.phone.description import PhoneDescription
 
 NAMES = ("big", "mid", "little", "all")
 """What groups of cores are called: the fastest, those between, the slowest, and all of them."""

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archspace.block_names import parse_block
-from archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
-from archspace.errors import BlockError
-from archspace.ops import ActivationKind
+from netlathe.archspace.block_names import parse_block
+from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
+from netlathe.archspace.errors import BlockError
+from netlathe.archspace.ops import ActivationKind
 
 channels, sides = st.integers(1, 2000), st.integers(1, 400)
 strides, kernels = st.sampled_from([1, 2, 3, 4]), st.sampled_from([1, 3, 5, 7, 9, 11])

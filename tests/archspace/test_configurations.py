@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from archspace.blocks import MBConv, SeparableConv
-from archspace.configurations import graph_of, graphs_of
-from archspace.errors import RecordError
-from archspace.ops import Activation, ActivationKind
+from netlathe.archspace.blocks import MBConv, SeparableConv
+from netlathe.archspace.configurations import graph_of, graphs_of
+from netlathe.archspace.errors import RecordError
+from netlathe.archspace.ops import Activation, ActivationKind
 
 MBCONV = {"op": "mbconv", "height": 8, "cin": 4, "cout": 4, "kernel": 3, "stride": 1, "expand": 6}
 

@@ -13,12 +13,12 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 from torch import nn
 
-from archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
-from archspace.forms.onnx import write_onnx
-from archspace.forms.tflite import write_tflite
-from archspace.forms.torch import TorchGraph, folded_weights
-from archspace.graph import Graph, GraphBuilder, chain
-from archspace.ops import (
+from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
+from netlathe.archspace.forms.onnx import write_onnx
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.torch import TorchGraph, folded_weights
+from netlathe.archspace.graph import Graph, GraphBuilder, chain
+from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Add,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from archspace.forms.flatbuffer import FlatWriter
+from netlathe.archspace.forms.flatbuffer import FlatWriter
 
 
 def pool_options(builder: Any, stride: int) -> int:

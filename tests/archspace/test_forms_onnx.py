@@ -14,13 +14,13 @@ import pytest
 import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
-from archspace.errors import FormatError
-from archspace.forms.onnx import read_onnx, write_onnx
-from archspace.forms.torch import TorchGraph
-from archspace.forms.weights import LayerWeights
-from archspace.graph import Graph, GraphBuilder, chain
-from archspace.ops import (
+from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.onnx import read_onnx, write_onnx
+from netlathe.archspace.forms.torch import TorchGraph
+from netlathe.archspace.forms.weights import LayerWeights
+from netlathe.archspace.graph import Graph, GraphBuilder, chain
+from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Concat,

@@ -16,15 +16,15 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
-from archspace.errors import FormatError
-from archspace.forms.structure import EMBEDDED_KEY
-from archspace.forms.tflite import write_tflite
-from archspace.forms.tflite_file import pack, unpack
-from archspace.forms.tflite_reader import read_tflite
-from archspace.forms.weights import LayerWeights
-from archspace.graph import Graph, GraphBuilder, chain
-from archspace.ops import (
+from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.structure import EMBEDDED_KEY
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.tflite_file import pack, unpack
+from netlathe.archspace.forms.tflite_reader import read_tflite
+from netlathe.archspace.forms.weights import LayerWeights
+from netlathe.archspace.graph import Graph, GraphBuilder, chain
+from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Add,
@@ -168,7 +168,7 @@ def test_weights_beyond_two_gigabytes_are_refused() -> None:
 
 
 def test_a_tflite_file_is_written_and_read_without_torch_and_onnx() -> None:
-    code = "import sys, archspace.forms.tflite_reader; print({'torch', 'onnx'} & {*sys.modules})"
+    code = "import sys, netlathe.archspace.forms.tflite_reader; print({'torch', 'onnx'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -12,16 +12,16 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
-from archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
-from archspace.errors import FormatError
-from archspace.forms.tflite import write_tflite
-from archspace.forms.tflite_file import Model, Operator, Tensor, pack, unpack
-from archspace.forms.tflite_int8 import quantize, random_samples
-from archspace.forms.tflite_reader import read_tflite
-from archspace.forms.weights import LayerWeights, Weights, random_weights
-from archspace.graph import Graph, GraphBuilder, chain
-from archspace.networks import network
-from archspace.ops import (
+from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.tflite_file import Model, Operator, Tensor, pack, unpack
+from netlathe.archspace.forms.tflite_int8 import quantize, random_samples
+from netlathe.archspace.forms.tflite_reader import read_tflite
+from netlathe.archspace.forms.weights import LayerWeights, Weights, random_weights
+from netlathe.archspace.graph import Graph, GraphBuilder, chain
+from netlathe.archspace.networks import network
+from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Add,

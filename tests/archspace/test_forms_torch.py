@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from archspace.blocks import ConvBlock, LinearHead, MBConv, Pool, Skip, Zero
-from archspace.errors import GraphError
-from archspace.forms.torch import TorchGraph, folded_weights
-from archspace.graph import Graph, GraphBuilder, chain
-from archspace.ops import Activation, ActivationKind, Add, Conv2d, Padding
+from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Pool, Skip, Zero
+from netlathe.archspace.errors import GraphError
+from netlathe.archspace.forms.torch import TorchGraph, folded_weights
+from netlathe.archspace.graph import Graph, GraphBuilder, chain
+from netlathe.archspace.ops import Activation, ActivationKind, Add, Conv2d, Padding
 
 NETWORK = chain(
     [

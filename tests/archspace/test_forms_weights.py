@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from archspace.blocks import LinearHead, MBConv
-from archspace.errors import FormatError
-from archspace.forms.weights import (
+from netlathe.archspace.blocks import LinearHead, MBConv
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.weights import (
     LayerWeights,
     Weights,
     check_weights,
@@ -17,8 +17,8 @@ from archspace.forms.weights import (
     placeholder_weights,
     random_weights,
 )
-from archspace.graph import chain
-from archspace.ops import ActivationKind
+from netlathe.archspace.graph import chain
+from netlathe.archspace.ops import ActivationKind
 
 GRAPH = chain(
     [

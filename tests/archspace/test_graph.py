@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archspace.blocks import ConvBlock, LinearHead, MBConv
-from archspace.errors import GraphError
-from archspace.graph import Graph, GraphBuilder, Node, chain
-from archspace.ops import (
+from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv
+from netlathe.archspace.errors import GraphError
+from netlathe.archspace.graph import Graph, GraphBuilder, Node, chain
+from netlathe.archspace.ops import (
     OPS,
     Activation,
     ActivationKind,

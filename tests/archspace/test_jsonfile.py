@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from archspace.errors import FormatError
-from archspace.jsonfile import read_json, write_json
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.jsonfile import read_json, write_json
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from archspace.blocks import ConvBlock
-from archspace.errors import FormatError, RecordError
-from archspace.profile_file import ProfileFile
-from archspace.records import LatencyRecord, Measurement, Round, Setup, Status
-from archspace.tables import read_records, write_table
+from netlathe.archspace.blocks import ConvBlock
+from netlathe.archspace.errors import FormatError, RecordError
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
+from netlathe.archspace.tables import read_records, write_table
 
 SETUP = Setup("phone", "SoC", "Android 14", "litert", "2.3")
 OTHER = dataclasses.replace(SETUP, threads=4)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from archspace.blocks import ConvBlock
-from archspace.errors import FormatError
-from archspace.profile_file import ProfileFile
-from archspace.records import Setup, Status
-from archspace.tables import read_records
+from netlathe.archspace.blocks import ConvBlock
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import Setup, Status
+from netlathe.archspace.tables import read_records
 
 SETUP = Setup("phone", "SoC", "Android 14", "litert", "2.3")
 BLOCK = ConvBlock(3, 8, 16, 16)
@@ -109,7 +109,7 @@ def test_a_moved_file_holds_all_and_the_message_says_where_it_is(profile, path, 
 
 
 def test_where_the_system_does_not_tell_where_a_file_went_it_is_copied(profile, path, monkeypatch):
-    monkeypatch.setattr("archspace.profile_place._links", lambda folder: iter(()))
+    monkeypatch.setattr("netlathe.archspace.profile_place._links", lambda folder: iter(()))
     move_file(path)
     with pytest.raises(FormatError, match="deleted while"):
         add_round(profile, 3.0)
@@ -210,7 +210,7 @@ def test_a_reader_is_not_disturbed_by_a_file_that_is_deleted_meanwhile(profile, 
 
 
 def test_a_rescue_that_is_not_possible_is_told(profile, path, tmp_path, monkeypatch):
-    monkeypatch.setattr("archspace.profile_place._rescue_names", lambda path: iter([Path("/proc/x")]))
+    monkeypatch.setattr("netlathe.archspace.profile_place._rescue_names", lambda path: iter([Path("/proc/x")]))
     path.unlink()
     with pytest.raises(FormatError, match="could not be saved"):
         add_round(profile, 3.0)

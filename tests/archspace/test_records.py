@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archspace.blocks import ConvBlock
-from archspace.errors import RecordError
-from archspace.records import (
+from netlathe.archspace.blocks import ConvBlock
+from netlathe.archspace.errors import RecordError
+from netlathe.archspace.records import (
     LatencyRecord,
     Measurement,
     Round,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from archspace.errors import FormatError
-from archspace.resources import data_files, data_path, device_script_path
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.resources import data_files, data_path, device_script_path
 
 
 def test_data_and_scripts_of_the_checkout_are_found() -> None:

@@ -8,12 +8,12 @@ import random
 import pandas as pd
 import pytest
 
-from archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
-from archspace.errors import FormatError, SpaceError
-from archspace.networks import NETWORKS, mobilenet_v2, network
-from archspace.presets import PRESETS, load_space, make_divisible, nas_bench_macro, proxyless, tiny
-from archspace.resources import data_path
-from archspace.spaces import Architecture, SearchSpace
+from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
+from netlathe.archspace.errors import FormatError, SpaceError
+from netlathe.archspace.networks import NETWORKS, mobilenet_v2, network
+from netlathe.archspace.presets import PRESETS, load_space, make_divisible, nas_bench_macro, proxyless, tiny
+from netlathe.archspace.resources import data_path
+from netlathe.archspace.spaces import Architecture, SearchSpace
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 import pandas as pd
 import pytest
 
-from archspace.blocks import MBConv
-from archspace.configurations import graph_of
-from archspace.errors import FormatError, RecordError
-from archspace.records import Setup, Status
-from archspace.resources import data_path
-from archspace.tables import read_records
+from netlathe.archspace.blocks import MBConv
+from netlathe.archspace.configurations import graph_of
+from netlathe.archspace.errors import FormatError, RecordError
+from netlathe.archspace.records import Setup, Status
+from netlathe.archspace.resources import data_path
+from netlathe.archspace.tables import read_records
 
 ROWS = pd.DataFrame(
     {

@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from archspace.configurations import graph_of
 from benchmarks.predictor import report, tables
 from benchmarks.predictor.baselines import forest, nn_meter_features, ridge, roofline, work_of
 from benchmarks.predictor.runner import run_task
 from benchmarks.predictor.score import Score, over_seeds, score, worst_tenth
 from benchmarks.predictor.splits import Known, Measured, Split, item_key, leave_out, random_split
 from benchmarks.predictor.tasks import WORST, Task, all_tasks, device_family, read
+from netlathe.archspace.configurations import graph_of
 
 CONVS = [
     graph_of({"op": "conv", "height": h, "cin": c, "cout": 2 * c, "kernel": k})

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from torch import nn
 
-from archspace.presets import nas_bench_macro
-from archspace.resources import data_path
 from benchmarks import headline
 from benchmarks.search_bytes import step_bytes
 from benchmarks.search_common import Results, small_mobilenet_v2
 from benchmarks.search_memory import CANDIDATES, space_of
 from benchmarks.search_regret.proxy import ProxyConfig, search_proxy
 from benchmarks.search_regret.truth import SHARES, Truth, methods
-from search.costs import CostTable
+from netlathe.archspace.presets import nas_bench_macro
+from netlathe.archspace.resources import data_path
+from netlathe.search.costs import CostTable
 
 
 @pytest.fixture(scope="module")

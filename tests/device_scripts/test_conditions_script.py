@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from toybox_phone import ToyboxPhone
 
-from profiler.phone.conditions import Conditions
+from netlathe.profiler.phone.conditions import Conditions
 
 GOLDEN = {
     "thermal_android_10_samsung.txt": {"status": 0.0, "cpu_c": 24.0, "battery_c": 24.4, "skin_c": 25.3},

@@ -7,9 +7,9 @@ import subprocess
 
 from toybox_phone import ToyboxPhone
 
-from archspace.resources import device_script_path
-from profiler.phone.description import PhoneDescription
-from profiler.phone.topology import core_mask, core_summary
+from netlathe.archspace.resources import device_script_path
+from netlathe.profiler.phone.description import PhoneDescription
+from netlathe.profiler.phone.topology import core_mask, core_summary
 
 DF = """
 echo "Filesystem     1K-blocks     Used Available Use% Mounted on"

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 from toybox_phone import ToyboxPhone, hang_up, processes_with
 
-from profiler.phone.session import (
+from netlathe.profiler.phone.session import (
     BUSY,
     NO_SPACE,
     Event,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from toybox_phone import ToyboxPhone
 
-from profiler.phone.session import (
+from netlathe.profiler.phone.session import (
     BAD_PLAN,
     FINISHED,
     NO_SPACE,

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from loopback.phone import ANDROID_9, BENCHMARK_MODEL, LoopbackPhone, loopback_unavailable
 
-from archspace.blocks import ConvBlock
-from archspace.forms.tflite import write_tflite
-from archspace.resources import device_script_path
-from profiler.phone.conditions import Conditions
-from profiler.phone.description import PhoneDescription
-from profiler.phone.session import (
+from netlathe.archspace.blocks import ConvBlock
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.resources import device_script_path
+from netlathe.profiler.phone.conditions import Conditions
+from netlathe.profiler.phone.description import PhoneDescription
+from netlathe.profiler.phone.session import (
     NO_SPACE,
     STOPPED_HOT,
     Event,
@@ -34,8 +34,8 @@ from profiler.phone.session import (
     read_events,
     write_plan,
 )
-from profiler.phone.steady import parse_outcomes
-from profiler.phone.topology import core_mask
+from netlathe.profiler.phone.steady import parse_outcomes
+from netlathe.profiler.phone.topology import core_mask
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 

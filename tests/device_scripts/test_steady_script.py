@@ -10,7 +10,7 @@ import time
 import pytest
 from toybox_phone import ToyboxPhone, hang_up
 
-from profiler.phone.steady import StepOutcome, parse_outcomes
+from netlathe.profiler.phone.steady import StepOutcome, parse_outcomes
 
 ALL = ("wake", "stay_awake", "fixed_performance", "cores=3", "background")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from archspace.resources import device_script_path
+from netlathe.archspace.resources import device_script_path
 
 SHELLS = ("mksh", "dash")
 DUMPS = Path(__file__).with_name("dumpsys")

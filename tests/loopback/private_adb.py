@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from profiler.adb.server import AdbServer
+from netlathe.profiler.adb.server import AdbServer
 
 
 class Adb:

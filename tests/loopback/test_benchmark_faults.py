@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from archspace.blocks import MBConv
-from archspace.forms.tflite import write_tflite
+from netlathe.archspace.blocks import MBConv
+from netlathe.archspace.forms.tflite import write_tflite
 
 from .faults import KINDS, Fault
 from .phone import LoopbackPhone, loopback_unavailable

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.tflite import write_tflite
 
 from .phone import LoopbackPhone, loopback_unavailable
 from .tool.flags import parse

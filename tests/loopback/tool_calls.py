@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from archspace.blocks import MBConv
-from archspace.forms.tflite import write_tflite
+from netlathe.archspace.blocks import MBConv
+from netlathe.archspace.forms.tflite import write_tflite
 
 from .phone import BENCHMARK_MODEL, LoopbackPhone
 

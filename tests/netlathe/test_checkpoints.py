@@ -9,16 +9,16 @@ from typing import Any, cast
 import pytest
 import torch
 
-from archspace.errors import FormatError
-from archspace.presets import tiny
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.presets import tiny
 from netlathe.checkpoints import RunCheckpointer
 from netlathe.console import Terminal
 from netlathe.job import Job
 from netlathe.judging import DeviceAtHand
+from netlathe.search import Compute, ImageData, SearchConfig, TrainConfig
+from netlathe.search.checkpoint import ForeignCheckpointError
+from netlathe.search.images import MemorySplit
 from netlathe.targets import Goal
-from search import Compute, ImageData, SearchConfig, TrainConfig
-from search.checkpoint import ForeignCheckpointError
-from search.images import MemorySplit
 
 
 class Clock:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from test_cli import answer, netlathe
 
-from archspace.presets import tiny
-from archspace.profile_file import ProfileFile
-from archspace.records import Setup, Status
-from archspace.tables import read_records
+from netlathe.archspace.presets import tiny
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import Setup, Status
+from netlathe.archspace.tables import read_records
 from netlathe.choosing import choose_items
+from netlathe.profiler.protocol import ANCHORS
 from netlathe.stages import work_items
-from profiler.protocol import ANCHORS
 
 SETUP = Setup("bench", "soc", "linux", "litert", "2.3.0", "xnnpack")
 ITEMS = work_items(tiny(8), networks=3, batch=1, seed=0)
@@ -125,7 +125,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, where: str, folder: Path, *more
         assert netlathe(*words).exit_code == 130
 
 
-FIRST_ROUND, REPORT = "profiler.campaign._Campaign._store_round", "netlathe.profiling._report"
+FIRST_ROUND, REPORT = "netlathe.profiler.campaign._Campaign._store_round", "netlathe.profiling._report"
 
 
 @pytest.mark.parametrize("where", [FIRST_ROUND, REPORT])
@@ -156,7 +156,7 @@ def test_a_larger_budget_after_an_interruption_adds_to_what_was_chosen(
 def test_a_budget_that_ends_with_blocks_unfinished_goes_on_with_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("profiler.progress.Pace.budget_left_s", 0.0)
+    monkeypatch.setattr("netlathe.profiler.progress.Pace.budget_left_s", 0.0)
     words = ("profile", "--resolution", 8, "--output", tmp_path / "p.sqlite", "--budget", 2, "--networks", 0)
     result = netlathe(*words, "--budget-s", 1, "--json")
     assert result.exit_code == 1

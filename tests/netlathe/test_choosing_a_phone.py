@@ -18,9 +18,9 @@ from loopback.phone import BENCHMARK_MODEL, PIXEL_8, LoopbackPhone, loopback_una
 from loopback.private_adb import Adb, wait_until
 from test_cli import refusal
 
-from profiler.adb import open_connection, parse_address
-from profiler.adb.discovery import candidates
-from profiler.adb.socket_transport import SocketTransport
+from netlathe.profiler.adb import open_connection, parse_address
+from netlathe.profiler.adb.discovery import candidates
+from netlathe.profiler.adb.socket_transport import SocketTransport
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
@@ -138,7 +138,7 @@ def test_with_json_nobody_is_asked(addresses: list[str]) -> None:
 def test_phones_on_usb_are_told_apart_by_what_they_are(daemons: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     open_connection(daemons[0].address).close()  # makes the key, without which no phone is asked anything
     cables = {f"SERIAL{i}": SocketTransport("127.0.0.1", daemon.port) for i, daemon in enumerate(daemons)}
-    monkeypatch.setattr("profiler.adb.usb.usb_phones", lambda: iter(cables.items()))
+    monkeypatch.setattr("netlathe.profiler.adb.usb.usb_phones", lambda: iter(cables.items()))
     rows = candidates(parse_address("usb"))
     assert [(row.address, row.model, row.state) for row in rows] == [
         ("usb:SERIAL0", "Pixel 8", "ready"),

@@ -12,13 +12,13 @@ import onnxruntime
 import pytest
 from typer.testing import CliRunner, Result
 
-from archspace.forms.tflite_reader import read_tflite
-from archspace.presets import tiny
-from archspace.records import Status
-from archspace.spaces import Architecture
-from archspace.tables import read_records, write_table
+from netlathe.archspace.forms.tflite_reader import read_tflite
+from netlathe.archspace.presets import tiny
+from netlathe.archspace.records import Status
+from netlathe.archspace.spaces import Architecture
+from netlathe.archspace.tables import read_records, write_table
 from netlathe.cli import make_app
-from profiler import Plan
+from netlathe.profiler import Plan
 
 
 def netlathe(*arguments: object) -> Result:

@@ -8,11 +8,11 @@ import pytest
 from test_cli import answer, netlathe
 from test_pareto import run
 
-from archspace.records import Setup
+from netlathe.archspace.records import Setup
 from netlathe.console import Terminal
 from netlathe.demo import FOUND, PREDICTOR, REPORT, Demo, commands, rounded, search_job
 from netlathe.job import Job, prepare
-from predictor import LatencyPredictor
+from netlathe.predictor import LatencyPredictor
 
 
 def test_the_search_command_that_it_prints_goes_on_with_its_own_search(

@@ -11,8 +11,8 @@ import sys
 import pytest
 from test_cli import answer, netlathe
 
-from profiler.adb.connection import unauthorized
-from profiler.adb.discovery import PhoneRow
+from netlathe.profiler.adb.connection import unauthorized
+from netlathe.profiler.adb.discovery import PhoneRow
 
 HEAVY = {
     "ai_edge_litert", "matplotlib", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "scipy", "sklearn", "torch",
@@ -55,7 +55,7 @@ def test_the_check_of_imports_would_notice_one() -> None:
 
 @pytest.fixture
 def no_phone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("profiler.adb.discovery.list_phones", list)
+    monkeypatch.setattr("netlathe.profiler.adb.discovery.list_phones", list)
 
 
 @pytest.mark.usefixtures("no_phone")
@@ -71,7 +71,7 @@ def test_without_a_phone_the_steps_to_one_are_told() -> None:
 
 def test_where_usb_does_not_work_the_steps_stand_beside_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = PhoneRow("usb", "unavailable", hint="USB does not work here; install libusb")
-    monkeypatch.setattr("profiler.adb.discovery.list_phones", lambda: [broken])
+    monkeypatch.setattr("netlathe.profiler.adb.discovery.list_phones", lambda: [broken])
     result = netlathe("devices")
     assert "install libusb" in result.stderr
     assert "seven times" in result.stderr
@@ -80,7 +80,7 @@ def test_where_usb_does_not_work_the_steps_stand_beside_the_reason(monkeypatch: 
 def test_a_phone_comes_first_and_its_hint_names_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     address = "usb:1A2B"
     locked = PhoneRow(address, "unauthorized", hint=str(unauthorized(address)))
-    monkeypatch.setattr("profiler.adb.discovery.list_phones", lambda: [locked])
+    monkeypatch.setattr("netlathe.profiler.adb.discovery.list_phones", lambda: [locked])
     found = answer("devices")
     first = found["devices"][0]
     assert (first["name"], first["kind"], first["state"]) == (address, "phone", "unauthorized")

@@ -11,15 +11,15 @@ import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
 
-from archspace.blocks import ConvBlock, LinearHead, MBConv
-from archspace.errors import FormatError
-from archspace.forms.tflite_reader import read_tflite
-from archspace.forms.torch import TorchGraph
-from archspace.spaces import SearchSpace
 from netlathe import exporting
+from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.tflite_reader import read_tflite
+from netlathe.archspace.forms.torch import TorchGraph
+from netlathe.archspace.spaces import SearchSpace
 from netlathe.exporting import Dtype, Format, export, export_all, file_accuracy, form_of
-from search import Compute, ImageData, TrainConfig, evaluate, load_images, recalibrate_batch_norm, train
-from search.images import MemorySplit
+from netlathe.search import Compute, ImageData, TrainConfig, evaluate, load_images, recalibrate_batch_norm, train
+from netlathe.search.images import MemorySplit
 
 CPU = Compute("cpu")
 

@@ -15,17 +15,17 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from archspace.graph import Graph
-from archspace.ops import Conv2d
-from archspace.presets import tiny
-from archspace.profile_file import ProfileFile
-from archspace.records import LatencyRecord, Measurement, Round, Setup, Status
-from archspace.tables import write_table
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import Conv2d
+from netlathe.archspace.presets import tiny
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
+from netlathe.archspace.tables import write_table
 from netlathe.cli import make_app
 from netlathe.fitting import Fit, fit_warnings, known_devices, some_of
+from netlathe.predictor import CrossValidation, KernelTimes, LatencyPredictor, Prior, kernels_of
+from netlathe.predictor.metrics import LEVELS, Predictions
 from netlathe.stages import sample_networks
-from predictor import CrossValidation, KernelTimes, LatencyPredictor, Prior, kernels_of
-from predictor.metrics import LEVELS, Predictions
 
 SETUP = Setup("bench", "soc", "linux", "litert", "2.3.0", "xnnpack")
 SPACE = tiny(16)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from test_cli import answer, netlathe, refusal
 
-from archspace.networks import network
-from archspace.presets import tiny
+from netlathe.archspace.networks import network
+from netlathe.archspace.presets import tiny
 
 DEVICES = ("pixel4-cpu-networks", "pixel4-cpu-int8-networks")
 NETWORKS = ("mobilenet_v2_0.5", "mobilenet_v2", "proxyless_gpu")

@@ -25,26 +25,34 @@ from PIL import Image
 from pyarrow import parquet
 from test_cli import netlathe
 
-from archspace.block_names import parse_block
-from archspace.blocks import MBConv
-from archspace.errors import ArchspaceError, BlockError, FormatError, GraphError, NetlatheError, RecordError, printable
-from archspace.forms.onnx import read_onnx, write_onnx
-from archspace.forms.structure import EMBEDDED_KEY
-from archspace.forms.tflite import write_tflite
-from archspace.forms.tflite_file import Model, Operator, Tensor, all_options, pack, unpack
-from archspace.forms.tflite_reader import read_tflite
-from archspace.graph import MOST_NODES, Graph, GraphBuilder, Node
-from archspace.jsonfile import read_json, write_json
-from archspace.ops import LARGEST, Activation, ActivationKind, Conv2d, FullyConnected, Pad, Reshape
-from archspace.profile_file import ProfileFile
-from archspace.records import Measurement, Round
-from archspace.spaces import Architecture, SearchSpace
-from archspace.tables import read_records
+from netlathe.archspace.block_names import parse_block
+from netlathe.archspace.blocks import MBConv
+from netlathe.archspace.errors import (
+    ArchspaceError,
+    BlockError,
+    FormatError,
+    GraphError,
+    NetlatheError,
+    RecordError,
+    printable,
+)
+from netlathe.archspace.forms.onnx import read_onnx, write_onnx
+from netlathe.archspace.forms.structure import EMBEDDED_KEY
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.tflite_file import Model, Operator, Tensor, all_options, pack, unpack
+from netlathe.archspace.forms.tflite_reader import read_tflite
+from netlathe.archspace.graph import MOST_NODES, Graph, GraphBuilder, Node
+from netlathe.archspace.jsonfile import read_json, write_json
+from netlathe.archspace.ops import LARGEST, Activation, ActivationKind, Conv2d, FullyConnected, Pad, Reshape
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import Measurement, Round
+from netlathe.archspace.spaces import Architecture, SearchSpace
+from netlathe.archspace.tables import read_records
 from netlathe.logs import _read_rows
 from netlathe.run import load_network, save_report
+from netlathe.search import DataError, load_images
+from netlathe.search.checkpoint import load_checkpoint
 from netlathe.targets import load_goal
-from search import DataError, load_images
-from search.checkpoint import load_checkpoint
 
 GRAPH = MBConv(8, 8, 8, 8, se=0.25).graph()
 
@@ -380,7 +388,7 @@ def test_a_profile_on_a_read_only_disk_can_be_read(tmp_path: Path) -> None:
         with closing(sqlite3.connect(disk / name)) as db:
             db.execute(f"PRAGMA journal_mode = {mode}")
     code = (
-        "import sys; from archspace.tables import read_records\n"
+        "import sys; from netlathe.archspace.tables import read_records\n"
         "for path in sys.argv[1:]: print(len(read_records(path)))\n"
     )
     script = f'mount --bind "{disk}" "{disk}" && mount -o remount,ro,bind "{disk}" && exec "$@"'

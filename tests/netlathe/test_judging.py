@@ -11,18 +11,18 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from archspace.blocks import ConvBlock, LinearHead, MBConv
-from archspace.errors import RecordError
-from archspace.graph import Graph
-from archspace.records import Measurement, Round, Setup
-from archspace.spaces import SearchSpace
+from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv
+from netlathe.archspace.errors import RecordError
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.records import Measurement, Round, Setup
+from netlathe.archspace.spaces import SearchSpace
 from netlathe.console import Terminal
 from netlathe.job import Job
 from netlathe.judging import DeviceAtHand, Judged, choose_network
+from netlathe.predictor import LatencyPredictor
 from netlathe.run_search import _above_target, missed
 from netlathe.searching import Found
 from netlathe.targets import Goal, Limit, Target
-from predictor import LatencyPredictor
 
 CHOICES = tuple(MBConv(8, 8, 8, 8, kernel=3, expand=expand) for expand in (6, 4, 2, 1))
 SPACE = SearchSpace("small", ((ConvBlock(3, 8, 8, 8),), CHOICES, CHOICES, (LinearHead(8, 10, 8, 8),)))

@@ -16,20 +16,20 @@ from matplotlib.figure import Figure
 from PIL import Image
 from test_cli import netlathe, refusal
 
-from archspace.errors import FormatError
-from archspace.files import sweep, write_whole, writing
-from archspace.forms.onnx import write_onnx
-from archspace.forms.tflite import write_tflite
-from archspace.forms.torch import TorchGraph
-from archspace.graph import Graph
-from archspace.jsonfile import write_json
-from archspace.presets import tiny
-from archspace.profile_file import ProfileFile
-from archspace.records import LatencyRecord, Measurement, Round, Setup, Status
-from archspace.resources import data_files
-from archspace.spaces import Architecture
-from archspace.tables import write_table
 from netlathe import fitting
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.files import sweep, write_whole, writing
+from netlathe.archspace.forms.onnx import write_onnx
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.torch import TorchGraph
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.jsonfile import write_json
+from netlathe.archspace.presets import tiny
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
+from netlathe.archspace.resources import data_files
+from netlathe.archspace.spaces import Architecture
+from netlathe.archspace.tables import write_table
 from netlathe.outputs import RUN_FILES, Kind, kind_of
 from netlathe.run import save_network, write_csv
 
@@ -283,7 +283,7 @@ def test_profile_says_before_it_opens_a_device_what_it_cannot_write(
     def work(*_: object, **__: object) -> None:
         raise AssertionError("work began")
 
-    monkeypatch.setattr("profiler.devices.open_device", work)
+    monkeypatch.setattr("netlathe.profiler.devices.open_device", work)
     for path, reason in unwritable(tmp_path):
         assert reason in refusal("profile", "--output", path)
     assert "is there already, and is a predictor" in refusal("profile", "--output", write(tmp_path, "predictor"))
@@ -426,7 +426,7 @@ def test_writing_follows_links_and_refuses_devices(tmp_path: Path) -> None:
 
 def test_what_a_killed_writer_left_is_swept_for_that_file_alone(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from archspace.files import writing\n"
+        "import os, sys; from netlathe.archspace.files import writing\n"
         "with writing(sys.argv[1]) as part: part.write_text('half'); os.kill(os.getpid(), 9)"
     )
     for name in ("a.npz", "b.npz"):

@@ -10,11 +10,11 @@ from loopback.phone import BENCHMARK_MODEL, PIXEL_8, LoopbackPhone, loopback_una
 from loopback.private_adb import Adb, wait_until
 from test_cli import answer, netlathe, refusal
 
-from archspace.blocks import ConvBlock, LinearHead, MBConv
-from archspace.forms.tflite import write_tflite
-from archspace.profile_file import ProfileFile
-from archspace.spaces import SearchSpace
-from predictor import kernel_records
+from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.spaces import SearchSpace
+from netlathe.predictor import kernel_records
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
@@ -94,7 +94,7 @@ def test_two_phones_are_profiled_side_by_side(daemon, space, tmp_path):
 
 
 def test_when_one_of_two_phones_is_lost_the_other_finishes(daemon, space, tmp_path, monkeypatch):
-    monkeypatch.setattr("profiler.phone.link.RECONNECT_S", 0.2)
+    monkeypatch.setattr("netlathe.profiler.phone.link.RECONNECT_S", 0.2)
     other = {**PIXEL_8, "ro.serialno": "OTHER", "ro.product.model": "Pixel 9"}
     with LoopbackPhone(tmp_path / "other", properties=other) as phone, AdbDaemon(phone) as second:
         phone.fault("wrong_tool", when=range(3, 1000))  # once the setup is known
@@ -183,7 +183,7 @@ def test_a_phone_is_cleaned(daemon):
 @pytest.fixture
 def unplugged_at_the_end(daemon, monkeypatch):
     """The cable is pulled for good just before the phone is given back."""
-    from profiler.devices.adb import PhoneDevice
+    from netlathe.profiler.devices.adb import PhoneDevice
 
     real = PhoneDevice.close
 
@@ -192,7 +192,7 @@ def unplugged_at_the_end(daemon, monkeypatch):
         real(self)
 
     with monkeypatch.context() as patched:
-        patched.setattr("profiler.devices.adb.RESTORE_S", 0.3)
+        patched.setattr("netlathe.profiler.devices.adb.RESTORE_S", 0.3)
         patched.setattr(PhoneDevice, "close", close)
         yield patched.undo
         daemon.plug()
@@ -233,8 +233,8 @@ def test_a_dry_run_that_leaves_something_on_the_phone_is_no_success(daemon, spac
 
 def test_a_search_goes_on_though_its_phone_was_not_given_back_and_says_so_until_it_was(daemon, unplugged_at_the_end):
     from netlathe.console import Terminal
+    from netlathe.profiler.devices import DeviceOptions, open_device
     from netlathe.stages import results_first
-    from profiler.devices import DeviceOptions, open_device
 
     terminal = Terminal()
     options = DeviceOptions(benchmark_binary=BENCHMARK_MODEL)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from archspace.block_names import parse_block
-from archspace.presets import PRESETS, tiny
-from archspace.profile_file import ProfileFile
-from archspace.tables import read_records
+from netlathe.archspace.block_names import parse_block
+from netlathe.archspace.presets import PRESETS, tiny
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.tables import read_records
+from netlathe.profiler import Plan, open_device, run_campaign
+from netlathe.search import SearchConfig
 from netlathe.stages import work_items
-from profiler import Plan, open_device, run_campaign
-from search import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

@@ -16,13 +16,13 @@ import pytest
 from PIL import Image
 from test_cli import answer, netlathe, refusal
 
-from archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
-from archspace.records import Measurement, Round, Setup
-from archspace.spaces import Architecture, SearchSpace
+from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
+from netlathe.archspace.records import Measurement, Round, Setup
+from netlathe.archspace.spaces import Architecture, SearchSpace
+from netlathe.predictor import LatencyPredictor
+from netlathe.profiler import Plan, open_device
 from netlathe.run import forget_network, load_report
-from predictor import LatencyPredictor
-from profiler import Plan, open_device
-from search import StepProgress
+from netlathe.search import StepProgress
 
 CHOICES = (MBConv(8, 8, 8, 8, kernel=3, expand=6), MBConv(8, 8, 8, 8, kernel=3, expand=2), Skip(8, 8, 8, 8))
 SPACE = SearchSpace("small", ((ConvBlock(3, 8, 8, 8),), CHOICES, CHOICES, (LinearHead(8, 10, 8, 8),)))

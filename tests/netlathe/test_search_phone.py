@@ -10,10 +10,10 @@ from loopback.phone import BENCHMARK_MODEL, LoopbackPhone, loopback_unavailable
 from test_cli import answer, refusal
 from test_search_cli import SPACE, words
 
-from predictor import LatencyPredictor
-from profiler import open_device
-from profiler.devices import DeviceOptions
-from profiler.protocol import Plan
+from netlathe.predictor import LatencyPredictor
+from netlathe.profiler import open_device
+from netlathe.profiler.devices import DeviceOptions
+from netlathe.profiler.protocol import Plan
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from archspace.blocks import MBConv
-from archspace.presets import load_space, nas_bench_macro, tiny
+from netlathe.archspace.blocks import MBConv
+from netlathe.archspace.presets import load_space, nas_bench_macro, tiny
+from netlathe.profiler.devices.base import Event, Visit, Waiting
+from netlathe.profiler.devices.local import LocalDevice
+from netlathe.profiler.protocol import Plan
 from netlathe.stages import baseline, measure, sample_networks, work_items
-from profiler.devices.base import Event, Visit, Waiting
-from profiler.devices.local import LocalDevice
-from profiler.protocol import Plan
 
 
 @pytest.mark.parametrize("name", ["proxyless", "nas-bench-macro", "tiny"])

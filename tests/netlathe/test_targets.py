@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
-from archspace.errors import FormatError, NetlatheError
-from archspace.records import Setup
-from archspace.spaces import SearchSpace
+from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
+from netlathe.archspace.errors import FormatError, NetlatheError
+from netlathe.archspace.records import Setup
+from netlathe.archspace.spaces import SearchSpace
+from netlathe.predictor import LatencyPredictor, UnknownOpError
+from netlathe.search import TargetError
 from netlathe.targets import check_names, load_goal, parse_milliseconds
-from predictor import LatencyPredictor, UnknownOpError
-from search import TargetError
 
 CHOICES = (*(MBConv(8, 8, 8, 8, kernel=kernel, expand=3) for kernel in (3, 5)), Skip(8, 8, 8, 8))
 SPACE = SearchSpace("small", ((ConvBlock(3, 8, 16, 16, 2),), CHOICES, CHOICES, (LinearHead(8, 10, 8, 8),)))

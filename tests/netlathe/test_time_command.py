@@ -18,13 +18,13 @@ import pytest
 from test_cli import answer, netlathe, refusal
 from test_devices_command import HEAVY, imported_by
 
-from archspace.block_names import parse_block
-from archspace.forms.tflite import write_tflite
-from archspace.profile_file import ProfileFile
+from netlathe.archspace.block_names import parse_block
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.profile_file import ProfileFile
 from netlathe.console import Terminal
+from netlathe.profiler.devices.base import Event, Visit
+from netlathe.profiler.protocol import Plan
 from netlathe.timing import Stopwatch, stopwatch
-from profiler.devices.base import Event, Visit
-from profiler.protocol import Plan
 from tests.profiler.simulated import SETUP, SimulatedDevice
 
 BLOCK, OTHER = "mbconv_k3_e4_s1_c24-24_4x4_relu6", "conv_k3_s1_c8-16_8x8_relu6"
@@ -51,8 +51,8 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Puts a device into local's place, and lets every round be told."""
 
     def replace(device: SimulatedDevice) -> SimulatedDevice:
-        monkeypatch.setattr("profiler.devices.open_device", lambda *_, **__: device)
-        monkeypatch.setattr("profiler.progress.TELL_EVERY_S", -1.0)
+        monkeypatch.setattr("netlathe.profiler.devices.open_device", lambda *_, **__: device)
+        monkeypatch.setattr("netlathe.profiler.progress.TELL_EVERY_S", -1.0)
         return device
 
     return replace

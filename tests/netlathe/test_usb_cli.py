@@ -13,11 +13,11 @@ from loopback.phone import BENCHMARK_MODEL, LoopbackPhone, loopback_unavailable
 from loopback.usb import Identity, UsbBus, usb_unavailable
 from loopback.usb.clients import UsbClient
 
-from archspace.blocks import ConvBlock, LinearHead, MBConv
-from archspace.errors import FormatError
-from archspace.profile_file import ProfileFile
-from archspace.spaces import SearchSpace
-from profiler.protocol import ANCHORS
+from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.spaces import SearchSpace
+from netlathe.profiler.protocol import ANCHORS
 
 MISSING = loopback_unavailable() or usb_unavailable()
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
@@ -47,7 +47,7 @@ def bus():
 @pytest.fixture
 def netlathe(bus, tmp_path):
     """Starts the command on the bus, in a home of its own."""
-    from profiler.adb.keys import load_or_create_key
+    from netlathe.profiler.adb.keys import load_or_create_key
 
     load_or_create_key(tmp_path / ".android" / "adbkey")
     return lambda *words: UsbClient(bus, tmp_path, PROGRAM, *words)

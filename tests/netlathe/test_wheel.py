@@ -39,7 +39,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_data_and_device_scripts_are_found(installed: Path, tmp_path: Path) -> None:
     code = (
-        "from archspace.resources import data_path, device_script_path as script\n"
+        "from netlathe.archspace.resources import data_path, device_script_path as script\n"
         "print(data_path('nas_bench_macro_cifar10.parquet'), script('describe.sh'))"
     )
     for path in run(installed / "python", "-c", code, cwd=tmp_path).split():

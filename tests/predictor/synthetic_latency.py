@@ -6,10 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from archspace.blocks import ConvBlock, LinearHead, MBConv
-from archspace.graph import Graph, chain
-from archspace.ops import Activation, ActivationKind, Conv2d
-from archspace.records import LatencyRecord, Measurement, Round, Setup, Status
+from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv
+from netlathe.archspace.graph import Graph, chain
+from netlathe.archspace.ops import Activation, ActivationKind, Conv2d
+from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
 
 SETUP = Setup("bench", "soc", "linux", "litert", "2.3.0", "xnnpack")
 CALL_MS = 0.01

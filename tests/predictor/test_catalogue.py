@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from synthetic_latency import block_records, random_blocks
 
-from archspace.block_names import parse_block
-from archspace.errors import FormatError
-from archspace.networks import network
-from archspace.resources import data_files
-from predictor import LatencyPredictor, Metrics, Prior, UnknownOpError
-from predictor.catalogue import Card, predictor_path, read_card, shipped_names
-from predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
-from predictor.prior import FILE_VERSION as PRIOR_VERSION
+from netlathe.archspace.block_names import parse_block
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.networks import network
+from netlathe.archspace.resources import data_files
+from netlathe.predictor import LatencyPredictor, Metrics, Prior, UnknownOpError
+from netlathe.predictor.catalogue import Card, predictor_path, read_card, shipped_names
+from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
+from netlathe.predictor.prior import FILE_VERSION as PRIOR_VERSION
 
 BLOCK = parse_block("mbconv_k3_e6_s1_c24-24_56x56_hard_swish")
 ACCURACY = {"n": 12, "mape": 0.1, "within_5": 0.5, "within_10": 0.75, "spearman": 0.9, "coverage": 0.9}

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from synthetic_latency import SETUP, block_records, head_and_stem_records, network_records, random_blocks, record
 
-from archspace.blocks import Pool
-from archspace.errors import RecordError
-from archspace.records import Measurement, Round, Status
-from predictor import LatencyPredictor, PredictorError, TooFewRecordsError, cross_validate
-from predictor.prior import Prior
+from netlathe.archspace.blocks import Pool
+from netlathe.archspace.errors import RecordError
+from netlathe.archspace.records import Measurement, Round, Status
+from netlathe.predictor import LatencyPredictor, PredictorError, TooFewRecordsError, cross_validate
+from netlathe.predictor.prior import Prior
 
 BLOCKS = random_blocks(60)
 RECORDS = block_records(BLOCKS, noise=0.01)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from synthetic_latency import block_records, head_and_stem_records, network_records, random_blocks, true_latency_ms
 
-from archspace.errors import FormatError
-from predictor import LatencyPredictor, PredictorError, Prior
-from predictor.files import FILE_VERSION, pack
+from netlathe.archspace.errors import FormatError
+from netlathe.predictor import LatencyPredictor, PredictorError, Prior
+from netlathe.predictor.files import FILE_VERSION, pack
 
 RECORDS = block_records(random_blocks(24), noise=0.02) + head_and_stem_records()
 NETWORKS = network_records(range(6), 1.1, 0.3, 0.01)

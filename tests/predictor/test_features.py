@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from synthetic_latency import random_blocks, random_network
 
-from archspace.blocks import ConvBlock, MBConv, Pool, Skip
-from archspace.graph import Graph, GraphBuilder
-from archspace.ops import (
+from netlathe.archspace.blocks import ConvBlock, MBConv, Pool, Skip
+from netlathe.archspace.graph import Graph, GraphBuilder
+from netlathe.archspace.ops import (
     OPS,
     Activation,
     ActivationKind,
@@ -24,8 +24,8 @@ from archspace.ops import (
     Softmax,
     Zeros,
 )
-from predictor.errors import PredictorError, UnknownOpError
-from predictor.features import LOG_FEATURES, TERMS, features_of, log_features, work_terms
+from netlathe.predictor.errors import PredictorError, UnknownOpError
+from netlathe.predictor.features import LOG_FEATURES, TERMS, features_of, log_features, work_terms
 
 
 def terms_of(graph: Graph) -> dict[str, float]:

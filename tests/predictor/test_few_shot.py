@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from synthetic_latency import random_blocks, random_network, true_latency_ms
 
-from archspace.blocks import ConvBlock, MBConv, Skip
-from archspace.errors import FormatError
-from archspace.graph import chain
-from predictor import LatencyPredictor, Prior, few_shot
-from predictor.errors import PredictorError, TooFewRecordsError, UnknownOpError
-from predictor.few_shot import Adapted
-from predictor.robust import robust_process
-from predictor.samples import sample_of
+from netlathe.archspace.blocks import ConvBlock, MBConv, Skip
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.graph import chain
+from netlathe.predictor import LatencyPredictor, Prior, few_shot
+from netlathe.predictor.errors import PredictorError, TooFewRecordsError, UnknownOpError
+from netlathe.predictor.few_shot import Adapted
+from netlathe.predictor.robust import robust_process
+from netlathe.predictor.samples import sample_of
 
 BLOCKS = [block.graph() for block in random_blocks(60, seed=1, kernels=(3, 5))]
 NEW = [block.graph() for block in random_blocks(80, seed=2, kernels=(3, 5))]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from archspace.blocks import ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip
-from archspace.configurations import graph_of
-from predictor.errors import PredictorError
-from predictor.folds import block_folds, configuration_folds, input_side, kernel_size, op_kind, stage
+from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip
+from netlathe.archspace.configurations import graph_of
+from netlathe.predictor.errors import PredictorError
+from netlathe.predictor.folds import block_folds, configuration_folds, input_side, kernel_size, op_kind, stage
 
 
 def graphs(*blocks):

@@ -5,11 +5,11 @@ import pytest
 from scipy.spatial import cKDTree
 from scipy.stats import t
 
-from predictor.block_model import HeldOut, Trial
-from predictor.domain import fit_domain
-from predictor.errors import PredictorError
-from predictor.features import LOG_FEATURES
-from predictor.intervals import WIDEST, Conformal, bounds, check_coverage, one_for_each
+from netlathe.predictor.block_model import HeldOut, Trial
+from netlathe.predictor.domain import fit_domain
+from netlathe.predictor.errors import PredictorError
+from netlathe.predictor.features import LOG_FEATURES
+from netlathe.predictor.intervals import WIDEST, Conformal, bounds, check_coverage, one_for_each
 
 
 def test_the_quantile_is_the_conformal_rank():

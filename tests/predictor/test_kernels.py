@@ -1,14 +1,14 @@
 import pytest
 
-from archspace.blocks import ConvBlock, MBConv
-from archspace.forms.structure import clamped_nodes
-from archspace.graph import Graph, GraphBuilder, chain
-from archspace.ops import Activation, ActivationKind, Add, Conv2d, FullyConnected, GlobalAvgPool, Mul, Pool2d
-from predictor.errors import PredictorError, UnknownOpError
-from predictor.features import TERMS, work_terms
-from predictor.kernel_times import describe
-from predictor.kernels import is_kernel, kernels_of
-from predictor.predictor import LatencyPredictor
+from netlathe.archspace.blocks import ConvBlock, MBConv
+from netlathe.archspace.forms.structure import clamped_nodes
+from netlathe.archspace.graph import Graph, GraphBuilder, chain
+from netlathe.archspace.ops import Activation, ActivationKind, Add, Conv2d, FullyConnected, GlobalAvgPool, Mul, Pool2d
+from netlathe.predictor.errors import PredictorError, UnknownOpError
+from netlathe.predictor.features import TERMS, work_terms
+from netlathe.predictor.kernel_times import describe
+from netlathe.predictor.kernels import is_kernel, kernels_of
+from netlathe.predictor.predictor import LatencyPredictor
 
 RELU, RELU6, HARD_SWISH = ActivationKind.RELU, ActivationKind.RELU6, ActivationKind.HARD_SWISH
 

@@ -18,11 +18,11 @@ from synthetic_latency import (
     unscoped,
 )
 
-from archspace.blocks import ConvBlock, MBConv, Skip
-from archspace.errors import NetlatheError, RecordError
-from archspace.graph import chain
-from archspace.records import LatencyRecord, Setup, Status
-from predictor import LatencyPredictor, NotFittedError, PredictorError, TooFewRecordsError, UnknownOpError
+from netlathe.archspace.blocks import ConvBlock, MBConv, Skip
+from netlathe.archspace.errors import NetlatheError, RecordError
+from netlathe.archspace.graph import chain
+from netlathe.archspace.records import LatencyRecord, Setup, Status
+from netlathe.predictor import LatencyPredictor, NotFittedError, PredictorError, TooFewRecordsError, UnknownOpError
 
 BLOCKS = random_blocks(100)
 OTHERS = [b for b in random_blocks(300, seed=1) if b not in BLOCKS]
@@ -283,6 +283,6 @@ def test_importing_the_package_imports_nothing_heavy():
     heavy = {"torch", "xgboost", "matplotlib", "sklearn", "pandas"}
     code = f"import sys, predictor; print(*sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
-    code = "import sys; from predictor import LatencyPredictor; print('torch' in sys.modules, 'xgboost' in sys.modules)"
+    code = "import sys; from netlathe.predictor import LatencyPredictor; print('torch' in sys.modules, 'xgboost' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split() == ["False", "False"]

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from predictor.errors import PredictorError
-from predictor.metrics import LEVELS, Predictions, measure
+from netlathe.predictor.errors import PredictorError
+from netlathe.predictor.metrics import LEVELS, Predictions, measure
 
 
 def test_closed_form_figures():

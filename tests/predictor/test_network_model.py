@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from predictor.network_model import NetworkModel
-from predictor.network_model import fit_network_model as fit_by_key
-from predictor.segments import BlockSums
+from netlathe.predictor.network_model import NetworkModel
+from netlathe.predictor.network_model import fit_network_model as fit_by_key
+from netlathe.predictor.segments import BlockSums
 
 SUMS = np.linspace(5, 60, 12)
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from synthetic_latency import block_records, random_blocks, true_latency_ms
 
-from archspace.blocks import ConvBlock, MBConv
-from predictor.errors import UnknownOpError
-from predictor.features import TERMS, work_terms
-from predictor.physics import _CLIFF_DOUBT, _KERNEL_DOUBT, _RESOURCES, Physics, fit_physics, prior_rates
+from netlathe.archspace.blocks import ConvBlock, MBConv
+from netlathe.predictor.errors import UnknownOpError
+from netlathe.predictor.features import TERMS, work_terms
+from netlathe.predictor.physics import _CLIFF_DOUBT, _KERNEL_DOUBT, _RESOURCES, Physics, fit_physics, prior_rates
 
 COLUMN = {term: i for i, term in enumerate(TERMS)}
 

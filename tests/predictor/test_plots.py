@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 from synthetic_latency import SETUP, block_records, head_and_stem_records, network_records, random_blocks
 
-from predictor import CrossValidation, TooFewRecordsError, cross_validate, plot_validation
-from predictor.metrics import LEVELS, Predictions
+from netlathe.predictor import CrossValidation, TooFewRecordsError, cross_validate, plot_validation
+from netlathe.predictor.metrics import LEVELS, Predictions
 
 RECORDS = block_records(random_blocks(30), noise=0.03) + head_and_stem_records()
 

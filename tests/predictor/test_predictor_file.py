@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from synthetic_latency import block_records, head_and_stem_records, network_records, random_blocks, random_network
 
-from archspace.errors import FormatError
-from predictor import LatencyPredictor, PredictorError
-from predictor.files import FILE_VERSION, pack, read_model, write_model
+from netlathe.archspace.errors import FormatError
+from netlathe.predictor import LatencyPredictor, PredictorError
+from netlathe.predictor.files import FILE_VERSION, pack, read_model, write_model
 
 ITEMS = [b.graph() for b in random_blocks(50, seed=9)] + [random_network(5), random_network(6)]
 SCHEMA = f"netlathe.predictor/{FILE_VERSION}"
@@ -119,7 +119,7 @@ def test_numbers_that_are_not_finite_are_not_written(tmp_path):
 
 def test_loading_and_predicting_needs_neither_torch_nor_xgboost(saved):
     code = (
-        "import sys; from predictor import LatencyPredictor; from archspace.block_names import parse_block\n"
+        "import sys; from netlathe.predictor import LatencyPredictor; from netlathe.archspace.block_names import parse_block\n"
         "block = parse_block('mbconv_k3_e6_s1_c16-16_56x56_relu6')\n"
         f"assert LatencyPredictor.load({str(saved)!r}).predict([block])[0] > 0\n"
         "print([name for name in ('torch', 'xgboost', 'tensorflow', 'onnx', 'matplotlib') if name in sys.modules])"

@@ -7,14 +7,14 @@ from scipy.optimize import approx_fprime
 from scipy.sparse import csr_array, eye_array
 from sklearn.ensemble import RandomForestRegressor
 
-from predictor.boosted_trees import _ROUNDS, _SETTINGS, fit_boosted_trees
-from predictor.features import LOG_FEATURES, TERMS, FloatArray, Ops
-from predictor.gaussian_process import GaussianProcess, _negative_log_likelihood, fit_gaussian_process
-from predictor.inputs import Inputs
-from predictor.op_work import OP_SIZES
-from predictor.random_forest import _MOST_LEAVES, _TREES, fit_random_forest
-from predictor.residual import NoResidual, fit_residuals, residual_from_json
-from predictor.trees import Trees
+from netlathe.predictor.boosted_trees import _ROUNDS, _SETTINGS, fit_boosted_trees
+from netlathe.predictor.features import LOG_FEATURES, TERMS, FloatArray, Ops
+from netlathe.predictor.gaussian_process import GaussianProcess, _negative_log_likelihood, fit_gaussian_process
+from netlathe.predictor.inputs import Inputs
+from netlathe.predictor.op_work import OP_SIZES
+from netlathe.predictor.random_forest import _MOST_LEAVES, _TREES, fit_random_forest
+from netlathe.predictor.residual import NoResidual, fit_residuals, residual_from_json
+from netlathe.predictor.trees import Trees
 
 
 def points(n: int, seed: int) -> FloatArray:

@@ -10,9 +10,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from synthetic_latency import SETUP, random_blocks, true_latency_ms
 
-from archspace.blocks import ConvBlock, Skip
-from archspace.errors import RecordError
-from predictor import LatencyPredictor, PredictorError
+from netlathe.archspace.blocks import ConvBlock, Skip
+from netlathe.archspace.errors import RecordError
+from netlathe.predictor import LatencyPredictor, PredictorError
 
 BLOCKS = random_blocks(60, seed=4)
 TABLE = pd.DataFrame(

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from synthetic_latency import block_records, head_and_stem_records, random_blocks, random_network, true_latency_ms
 
-from archspace.blocks import ConvBlock, MBConv, Skip
-from archspace.graph import Graph
-from predictor import LatencyPredictor
-from predictor.errors import PredictorError, UnknownOpError
-from predictor.features import work_terms
-from predictor.few_shot import covariance
-from predictor.op_work import PLAIN_MOVES, op_classes_of
-from predictor.prior import Prior
-from predictor.robust import NOISE
-from predictor.selection import choose
+from netlathe.archspace.blocks import ConvBlock, MBConv, Skip
+from netlathe.archspace.graph import Graph
+from netlathe.predictor import LatencyPredictor
+from netlathe.predictor.errors import PredictorError, UnknownOpError
+from netlathe.predictor.features import work_terms
+from netlathe.predictor.few_shot import covariance
+from netlathe.predictor.op_work import PLAIN_MOVES, op_classes_of
+from netlathe.predictor.prior import Prior
+from netlathe.predictor.robust import NOISE
+from netlathe.predictor.selection import choose
 
 
 def graphs(n: int, seed: int = 0) -> list[Graph]:
@@ -141,7 +141,7 @@ def test_a_model_learns_more_from_chosen_blocks_than_from_random_ones() -> None:
 
 
 def test_of_very_many_a_part_stands_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("predictor.selection._MOST_REFERENCES", 20)
+    monkeypatch.setattr("netlathe.predictor.selection._MOST_REFERENCES", 20)
     pool = graphs(60)
     for seed in (0, 1):
         chosen = choose(pool, 6, seed=seed)

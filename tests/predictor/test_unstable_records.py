@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from synthetic_latency import block_records, head_and_stem_records, random_blocks, true_latency_ms
 
-from archspace.records import LatencyRecord, Measurement, Round
-from predictor import LatencyPredictor, Prior, cross_validate
-from predictor.features import work_terms
-from predictor.physics import fit_physics
-from predictor.samples import sample_of
+from netlathe.archspace.records import LatencyRecord, Measurement, Round
+from netlathe.predictor import LatencyPredictor, Prior, cross_validate
+from netlathe.predictor.features import work_terms
+from netlathe.predictor.physics import fit_physics
+from netlathe.predictor.samples import sample_of
 
 BLOCKS = random_blocks(82, seed=3)
 OTHERS = [block for block in random_blocks(300, seed=4) if block not in BLOCKS]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.predictor import tables
-from predictor import LatencyPredictor, Prior, measure
+from netlathe.predictor import LatencyPredictor, Prior, measure
 
 
 @cache

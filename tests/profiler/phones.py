@@ -8,11 +8,11 @@ from pathlib import Path
 from loopback.phone import BENCHMARK_MODEL
 from simulated import conv_items
 
-from archspace.profile_file import ProfileFile
-from archspace.records import Status
-from profiler.campaign import run_campaign
-from profiler.devices import DeviceOptions, open_device
-from profiler.protocol import ANCHORS, Plan
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import Status
+from netlathe.profiler.campaign import run_campaign
+from netlathe.profiler.devices import DeviceOptions, open_device
+from netlathe.profiler.protocol import ANCHORS, Plan
 
 ITEMS = conv_items(6)
 KEYS = {item.graph.key for item in ITEMS} | {block.graph().key for block in ANCHORS}

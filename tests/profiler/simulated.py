@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from archspace.blocks import ConvBlock
-from archspace.graph import Graph
-from archspace.records import Setup
-from profiler.campaign import WorkItem
-from profiler.devices.base import Event, RoundEnd, Timing, Visit, check_loadable
-from profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
+from netlathe.archspace.blocks import ConvBlock
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.records import Setup
+from netlathe.profiler.campaign import WorkItem
+from netlathe.profiler.devices.base import Event, RoundEnd, Timing, Visit, check_loadable
+from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
 
 EPOCH = 1.7e9  # when every simulated machine is switched on, in seconds
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.benchmark_failures import DOWNLOADS, tail
-from profiler.benchmark_tool import BenchmarkOptions, Statistics, flags, parse
-from profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
-from profiler.op_profile import OpTime, read_op_times
+from netlathe.profiler.benchmark_failures import DOWNLOADS, tail
+from netlathe.profiler.benchmark_tool import BenchmarkOptions, Statistics, flags, parse
+from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
+from netlathe.profiler.op_profile import OpTime, read_op_times
 
 LOGS = Path(__file__).parent / "benchmark_model_logs"
 CPU = BenchmarkOptions()

@@ -8,14 +8,14 @@ from collections import Counter
 import pytest
 from simulated import SETUP, SimulatedDevice, conv_items, true_ms
 
-from archspace.blocks import ConvBlock
-from archspace.profile_file import ProfileFile
-from archspace.records import Status
-from archspace.tables import read_records, write_table
-from profiler.campaign import WorkItem, run_campaign
-from profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
-from profiler.lock import exclusive
-from profiler.protocol import ANCHORS, Plan
+from netlathe.archspace.blocks import ConvBlock
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import Status
+from netlathe.archspace.tables import read_records, write_table
+from netlathe.profiler.campaign import WorkItem, run_campaign
+from netlathe.profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
+from netlathe.profiler.lock import exclusive
+from netlathe.profiler.protocol import ANCHORS, Plan
 
 ITEMS = conv_items(12)
 KEYS = [item.graph.key for item in ITEMS]

@@ -13,19 +13,19 @@ import pytest
 import torch
 from simulated import SimulatedDevice
 
-from archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
-from archspace.forms.tflite import write_tflite
-from archspace.forms.torch import TorchGraph
-from archspace.graph import Graph, GraphBuilder
-from archspace.ops import Activation, ActivationKind, Concat
-from archspace.records import Setup
-from profiler.devices import DeviceOptions, available_devices, open_device
-from profiler.devices.base import RoundEnd, Timing, Visit
-from profiler.devices.cuda import folded
-from profiler.devices.host import HostMonitor, os_name
-from profiler.devices.local import LocalDevice
-from profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
-from profiler.protocol import ANCHORS
+from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.torch import TorchGraph
+from netlathe.archspace.graph import Graph, GraphBuilder
+from netlathe.archspace.ops import Activation, ActivationKind, Concat
+from netlathe.archspace.records import Setup
+from netlathe.profiler.devices import DeviceOptions, available_devices, open_device
+from netlathe.profiler.devices.base import RoundEnd, Timing, Visit
+from netlathe.profiler.devices.cuda import folded
+from netlathe.profiler.devices.host import HostMonitor, os_name
+from netlathe.profiler.devices.local import LocalDevice
+from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
+from netlathe.profiler.protocol import ANCHORS
 
 SMALL = ConvBlock(3, 4, 8, 8)
 LARGE = ConvBlock(16, 64, 32, 32)
@@ -231,7 +231,7 @@ def test_what_runs_in_int8_is_an_int8_file(monkeypatch):
         written.append(write_tflite(graph, **options))
         return written[-1]
 
-    monkeypatch.setattr("profiler.devices.local.write_tflite", keep)
+    monkeypatch.setattr("netlathe.profiler.devices.local.write_tflite", keep)
     with LocalDevice(dtype="int8") as device:
         device.load("x", graph)
     assert written[-1] == write_tflite(graph, dtype="int8")
@@ -273,7 +273,7 @@ def test_an_unexpected_failure_while_loading_is_not_taken_for_an_unsupported_gra
 
     with LocalDevice() as device:
         for failure, words in ((out_of_memory, "out of memory"), (broken, "oops")):
-            monkeypatch.setattr("profiler.devices.local.write_tflite", failure)
+            monkeypatch.setattr("netlathe.profiler.devices.local.write_tflite", failure)
             with pytest.raises(MeasurementError, match=words):
                 device.load("x", SMALL.graph())
 
@@ -348,8 +348,8 @@ def test_a_checked_device_was_opened():
 
 
 def test_a_device_that_was_not_tried_is_not_called_ready(monkeypatch):
-    monkeypatch.setattr("profiler.devices.listing._has_nvidia_driver", lambda: True)
-    monkeypatch.setattr("profiler.devices.listing._version", {"torch": "2.9.1+cu130"}.get)
+    monkeypatch.setattr("netlathe.profiler.devices.listing._has_nvidia_driver", lambda: True)
+    monkeypatch.setattr("netlathe.profiler.devices.listing._version", {"torch": "2.9.1+cu130"}.get)
     rows = {row.name: row for row in available_devices()}
     assert {rows[name].state for name in ("local", "onnxruntime", "cuda")} == {"installed"}
     assert rows["cuda"].detail == "PyTorch 2.9.1+cu130 and an NVIDIA driver"
@@ -360,8 +360,8 @@ def test_a_device_that_was_not_tried_is_not_called_ready(monkeypatch):
     [("2.9.1+cpu", True, "build for CPUs"), ("2.9.1", False, "no NVIDIA driver")],
 )
 def test_a_gpu_that_cannot_work_is_unavailable_without_importing_torch(monkeypatch, torch_version, has_driver, reason):
-    monkeypatch.setattr("profiler.devices.listing._has_nvidia_driver", lambda: has_driver)
-    monkeypatch.setattr("profiler.devices.listing._version", lambda name: torch_version)
+    monkeypatch.setattr("netlathe.profiler.devices.listing._has_nvidia_driver", lambda: has_driver)
+    monkeypatch.setattr("netlathe.profiler.devices.listing._version", lambda name: torch_version)
     row = next(row for row in available_devices() if row.name == "cuda")
     assert row.state == "unavailable"
     assert reason in row.detail
@@ -369,7 +369,7 @@ def test_a_gpu_that_cannot_work_is_unavailable_without_importing_torch(monkeypat
 
 
 def test_a_runtime_that_is_not_installed_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("profiler.devices.listing.find_spec", lambda name: None)
+    monkeypatch.setattr("netlathe.profiler.devices.listing.find_spec", lambda name: None)
     rows = {row.name: row for row in available_devices()}
     assert [rows[name].state for name in ("local", "onnxruntime", "cuda")] == ["unavailable"] * 3
     assert rows["onnxruntime"].hint == "pip install 'netlathe[onnxruntime]'"
@@ -384,7 +384,7 @@ def test_other_programs_load_is_what_this_one_did_not_use(tmp_path, monkeypatch)
     tick = os.sysconf("SC_CLK_TCK")
     seconds = {"all": 100.0, "own": 10.0, "now": 0.0}
     monkeypatch.setattr(
-        "profiler.devices.host._read", lambda path: f"cpu {seconds['all'] * tick:.0f} 0 0 900 0 0 0 0 0\n"
+        "netlathe.profiler.devices.host._read", lambda path: f"cpu {seconds['all'] * tick:.0f} 0 0 900 0 0 0 0 0\n"
     )
     monkeypatch.setattr("time.process_time", lambda: seconds["own"])
     monkeypatch.setattr("time.monotonic", lambda: seconds["now"])

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 from simulated import SETUP, SimulatedDevice, conv_items
 
-from archspace.blocks import ConvBlock
-from archspace.profile_file import ProfileFile
-from profiler.campaign import WorkItem, run_campaign
-from profiler.errors import DeviceError, MeasurementError
-from profiler.forecast import dry_run
-from profiler.protocol import Plan
+from netlathe.archspace.blocks import ConvBlock
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.profiler.campaign import WorkItem, run_campaign
+from netlathe.profiler.errors import DeviceError, MeasurementError
+from netlathe.profiler.forecast import dry_run
+from netlathe.profiler.protocol import Plan
 
 ITEMS = conv_items(12)
 NAMES = tuple(item.name for item in ITEMS)

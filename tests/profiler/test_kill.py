@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from archspace.blocks import ConvBlock
-from archspace.profile_file import ProfileFile
-from archspace.records import Status
-from profiler.campaign import WorkItem, run_campaign
-from profiler.devices.local import LocalDevice
-from profiler.errors import ProfilerError
-from profiler.protocol import ANCHORS, Plan
+from netlathe.archspace.blocks import ConvBlock
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import Status
+from netlathe.profiler.campaign import WorkItem, run_campaign
+from netlathe.profiler.devices.local import LocalDevice
+from netlathe.profiler.errors import ProfilerError
+from netlathe.profiler.protocol import ANCHORS, Plan
 
 ITEMS = [WorkItem(b.name, "block", b.graph()) for b in (ConvBlock(3, 4 + i, 16, 16) for i in range(10))]
 ROUNDS = 40

@@ -18,12 +18,12 @@ from loopback.phone import BENCHMARK_MODEL, LoopbackPhone, loopback_unavailable
 from loopback.trust import Trust
 from phones import ITEMS, KEYS, PLAN, check_profile, leftovers, opened, profile_phone
 
-from archspace.profile_file import ProfileFile
-from profiler.campaign import run_campaign
-from profiler.devices import DeviceOptions, adb, open_device
-from profiler.errors import DeviceError
-from profiler.phone import link, rounds
-from profiler.phone.workspace import Workspace
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.profiler.campaign import run_campaign
+from netlathe.profiler.devices import DeviceOptions, adb, open_device
+from netlathe.profiler.errors import DeviceError
+from netlathe.profiler.phone import link, rounds
+from netlathe.profiler.phone.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
@@ -468,7 +468,7 @@ def test_a_computer_whose_clock_was_set_back_continues_the_profile(phone, daemon
 
 
 def test_a_phone_that_refuses_the_computer_says_what_to_do(phone, tmp_path, monkeypatch):
-    from profiler.adb import open_connection
+    from netlathe.profiler.adb import open_connection
 
     with AdbDaemon(phone, auth=Trust(answer_s=None)) as stern, pytest.raises(DeviceError, match=r"(?i)allow"):
         open_connection(stern.address, auth_timeout_s=0.5)

@@ -16,12 +16,12 @@ from loopback.trust import Trust
 from phones import leftovers, opened
 from test_devices import SMALL, one_round
 
-from profiler.adb import open_connection
-from profiler.devices import DeviceOptions, adb, open_device
-from profiler.devices.base import Visit
-from profiler.errors import ConnectionLostError, DeviceError, NotRestoredError
-from profiler.phone import link
-from profiler.phone.holding import clean_phone
+from netlathe.profiler.adb import open_connection
+from netlathe.profiler.devices import DeviceOptions, adb, open_device
+from netlathe.profiler.devices.base import Visit
+from netlathe.profiler.errors import ConnectionLostError, DeviceError, NotRestoredError
+from netlathe.profiler.phone import link
+from netlathe.profiler.phone.holding import clean_phone
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
@@ -154,7 +154,7 @@ def no_waiting(monkeypatch):
     def reconnect(self, timeout_s):
         raise AssertionError("this must end at once")
 
-    monkeypatch.setattr("profiler.adb.services.ServiceConnection.reconnect", reconnect)
+    monkeypatch.setattr("netlathe.profiler.adb.services.ServiceConnection.reconnect", reconnect)
 
 
 def test_what_needs_a_person_ends_the_opening_at_once(phone, daemon, tmp_path, monkeypatch):
@@ -180,7 +180,7 @@ def test_a_phone_that_is_not_there_or_does_not_trust_this_computer_ends_the_open
     with pytest.raises(ConnectionLostError, match="nothing answers"):
         clean_phone(daemon.address, print)
     impatient = functools.partial(open_connection, auth_timeout_s=0.3)
-    monkeypatch.setattr("profiler.adb.open_connection", impatient)
+    monkeypatch.setattr("netlathe.profiler.adb.open_connection", impatient)
     with AdbDaemon(phone, auth=Trust(answer_s=None)) as stern, pytest.raises(DeviceError, match="tap Allow"):
         start(stern)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archspace.records import Measurement, Round
-from profiler.errors import MeasurementError
-from profiler.protocol import (
+from netlathe.archspace.records import Measurement, Round
+from netlathe.profiler.errors import MeasurementError
+from netlathe.profiler.protocol import (
     ANCHORS,
     REFERENCE_ROUNDS,
     Ledger,

@@ -8,11 +8,11 @@ import threading
 import pytest
 from simulated import EPOCH, SETUP, SimulatedDevice, conv_items, true_ms
 
-from archspace.profile_file import ProfileFile
-from profiler.campaign import run_campaign
-from profiler.devices.base import RoundEnd, Timing, Waiting
-from profiler.errors import DeviceError, MeasurementError
-from profiler.protocol import ANCHORS, Plan
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.profiler.campaign import run_campaign
+from netlathe.profiler.devices.base import RoundEnd, Timing, Waiting
+from netlathe.profiler.errors import DeviceError, MeasurementError
+from netlathe.profiler.protocol import ANCHORS, Plan
 
 ITEMS = conv_items(8)
 PLAN = Plan(min_rounds=4, max_rounds=4, redo_drift=0.05)

@@ -11,13 +11,13 @@ from loopback.phone import BENCHMARK_MODEL, PIXEL_8, LoopbackPhone, loopback_una
 from phones import ITEMS, PLAN, check_profile, leftovers, opened
 from test_devices import LARGE, SMALL, one_round
 
-from archspace.profile_file import ProfileFile
-from profiler.campaign import run_campaign
-from profiler.devices import DeviceOptions, adb, open_device
-from profiler.devices.base import Visit
-from profiler.errors import DeviceError, ProfilerError
-from profiler.phone import link, rounds, workspace
-from profiler.phone.holding import clean_phone
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.profiler.campaign import run_campaign
+from netlathe.profiler.devices import DeviceOptions, adb, open_device
+from netlathe.profiler.devices.base import Visit
+from netlathe.profiler.errors import DeviceError, ProfilerError
+from netlathe.profiler.phone import link, rounds, workspace
+from netlathe.profiler.phone.holding import clean_phone
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 

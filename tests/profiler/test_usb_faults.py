@@ -13,9 +13,9 @@ from loopback.phone import loopback_unavailable
 from loopback.usb.double import UsbDevice
 from phones import check_profile, leftovers, profile_phone
 
-from profiler.adb import usb
-from profiler.errors import DeviceError
-from profiler.phone import link
+from netlathe.profiler.adb import usb
+from netlathe.profiler.errors import DeviceError
+from netlathe.profiler.phone import link
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 

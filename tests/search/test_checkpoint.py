@@ -20,9 +20,9 @@ import pytest
 import torch
 from torch import nn
 
-from archspace.errors import FormatError
-from search.checkpoint import Checkpointer, load_checkpoint, save_checkpoint
-from search.errors import TrainingError
+from netlathe.archspace.errors import FormatError
+from netlathe.search.checkpoint import Checkpointer, load_checkpoint, save_checkpoint
+from netlathe.search.errors import TrainingError
 
 RUN = {"space": "toy", "config": {"epochs": 20, "rate": 0.05}, "limits": [40.0, 12.0]}
 

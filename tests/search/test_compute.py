@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from archspace.blocks import MBConv
-from archspace.forms.torch import TorchGraph
-from search.compute import Compute
-from search.errors import TrainingError
+from netlathe.archspace.blocks import MBConv
+from netlathe.archspace.forms.torch import TorchGraph
+from netlathe.search.compute import Compute
+from netlathe.search.errors import TrainingError
 
 
 def test_auto_takes_the_gpu_when_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

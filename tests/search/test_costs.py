@@ -10,12 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from archspace.blocks import Block, MBConv
-from archspace.graph import Graph
-from archspace.presets import nas_bench_macro, tiny
-from archspace.spaces import SearchSpace
-from search.costs import Constraint, CostTable, decode, dispensable, limit_memory
-from search.errors import TargetError
+from netlathe.archspace.blocks import Block, MBConv
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.presets import nas_bench_macro, tiny
+from netlathe.archspace.spaces import SearchSpace
+from netlathe.search.costs import Constraint, CostTable, decode, dispensable, limit_memory
+from netlathe.search.errors import TargetError
 
 
 class MacsModel:

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from search.errors import SearchError
-from search.objectives import (
+from netlathe.search.errors import SearchError
+from netlathe.search.objectives import (
     AbsoluteReward,
     AddLinear,
     FixedObjective,

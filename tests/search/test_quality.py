@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
-from search.costs import Constraint, CostTable, decode
-from search.errors import TrainingError
-from search.parameters import Path
-from search.quality import FEWEST, look, quality
+from netlathe.search.costs import Constraint, CostTable, decode
+from netlathe.search.errors import TrainingError
+from netlathe.search.parameters import Path
+from netlathe.search.quality import FEWEST, look, quality
 
 RNG = np.random.default_rng(0)
 COSTS = RNG.exponential(1.0, (6, 4))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from search.costs import Constraint, CostTable
-from search.errors import TargetError
-from search.parameters import Path
-from search.repair import repair
+from netlathe.search.costs import Constraint, CostTable
+from netlathe.search.errors import TargetError
+from netlathe.search.parameters import Path
+from netlathe.search.repair import repair
 
 TABLE = CostTable("latency", "ms", 10.0, np.array([[0.0, 1.0, 2.0, 3.0]] * 4))
 SCORES = np.log(np.array([[0.1, 0.2, 0.3, 0.4]] * 4))  # the slower, the better

@@ -13,24 +13,24 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
-from archspace.errors import FormatError
-from archspace.forms.torch import TorchGraph
-from archspace.graph import Graph
-from archspace.spaces import SearchSpace
-from search.checkpoint import Checkpointer
-from search.compute import Compute
-from search.costs import Constraint, CostTable
-from search.errors import DataError, SearchError, TargetError, TrainingError
-from search.images import ImageData, to_input
-from search.loop import Searcher, search
-from search.objectives import AddLinear, PIObjective
-from search.outcome import SearchConfig, SearchResult
-from search.sources import load_images
-from search.stream import stream
-from search.supernet import SuperNet, main_path
-from search.training import OnStep, StepProgress, TrainConfig, evaluate, recalibrate_batch_norm, train
-from search.updates import GradientUpdate, Reinforce, UpdateRule
+from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.torch import TorchGraph
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.spaces import SearchSpace
+from netlathe.search.checkpoint import Checkpointer
+from netlathe.search.compute import Compute
+from netlathe.search.costs import Constraint, CostTable
+from netlathe.search.errors import DataError, SearchError, TargetError, TrainingError
+from netlathe.search.images import ImageData, to_input
+from netlathe.search.loop import Searcher, search
+from netlathe.search.objectives import AddLinear, PIObjective
+from netlathe.search.outcome import SearchConfig, SearchResult
+from netlathe.search.sources import load_images
+from netlathe.search.stream import stream
+from netlathe.search.supernet import SuperNet, main_path
+from netlathe.search.training import OnStep, StepProgress, TrainConfig, evaluate, recalibrate_batch_norm, train
+from netlathe.search.updates import GradientUpdate, Reinforce, UpdateRule
 
 
 def toy_space(classes: int = 10) -> SearchSpace:

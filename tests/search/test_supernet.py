@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 import pytest
 import torch
 
-from archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
-from archspace.spaces import SearchSpace
-from search.errors import TrainingError
-from search.parameters import ArchitectureParameters, Gate, plain_gates, rescale_pairs
-from search.supernet import SuperNet
-from search.updates import Form, GradientUpdate
+from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
+from netlathe.archspace.spaces import SearchSpace
+from netlathe.search.errors import TrainingError
+from netlathe.search.parameters import ArchitectureParameters, Gate, plain_gates, rescale_pairs
+from netlathe.search.supernet import SuperNet
+from netlathe.search.updates import Form, GradientUpdate
 
 SPACE = SearchSpace(
     "toy",

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from archspace.errors import FormatError
-from search.checkpoint import Checkpointer, load_checkpoint
-from search.compute import Compute
-from search.errors import TrainingError
-from search.images import ImageData, ImageSplit, MemorySplit, to_input
-from search.sources import load_images
-from search.stream import batches_per_pass, stream
-from search.training import (
+from netlathe.archspace.errors import FormatError
+from netlathe.search.checkpoint import Checkpointer, load_checkpoint
+from netlathe.search.compute import Compute
+from netlathe.search.errors import TrainingError
+from netlathe.search.images import ImageData, ImageSplit, MemorySplit, to_input
+from netlathe.search.sources import load_images
+from netlathe.search.stream import batches_per_pass, stream
+from netlathe.search.training import (
     OnStep,
     StepProgress,
     TrainConfig,
@@ -270,8 +270,8 @@ def test_weights_spoiled_by_the_last_step_are_not_handed_out(digits: ImageData) 
 TRAINER = """
 import sys
 from pathlib import Path
-from search.checkpoint import Checkpointer, save_checkpoint
-from search.sources import load_images
+from netlathe.search.checkpoint import Checkpointer, save_checkpoint
+from netlathe.search.sources import load_images
 from test_training import CPU, SHORT, make_net, train
 from dataclasses import replace
 folder, config = Path(sys.argv[1]), replace(SHORT, epochs=60)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from archspace.forms import tflite_file
+from netlathe.archspace.forms import tflite_file
 
 from .delegates import NODE_NAMES, Session
 from .inputs import random_inputs

@@ -11,12 +11,12 @@ from loopback.phone import LoopbackPhone, loopback_unavailable
 from loopback.private_adb import Adb, wait_until
 from loopback.usb.double import UsbDevice
 
-from profiler.adb import AdbConnection
-from profiler.adb.direct import DirectConnection
-from profiler.adb.keys import load_or_create_key
-from profiler.adb.server import ServerConnection
-from profiler.adb.socket_transport import SocketTransport
-from profiler.adb.usb import UsbTransport
+from netlathe.profiler.adb import AdbConnection
+from netlathe.profiler.adb.direct import DirectConnection
+from netlathe.profiler.adb.keys import load_or_create_key
+from netlathe.profiler.adb.server import ServerConnection
+from netlathe.profiler.adb.socket_transport import SocketTransport
+from netlathe.profiler.adb.usb import UsbTransport
 
 
 @pytest.fixture(scope="session")

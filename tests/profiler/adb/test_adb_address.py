@@ -2,8 +2,8 @@
 
 import pytest
 
-from profiler.adb import Address, parse_address
-from profiler.errors import DeviceError
+from netlathe.profiler.adb import Address, parse_address
+from netlathe.profiler.errors import DeviceError
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from adb_shell.transport.base_transport import BaseTransport
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.adb.cable import MESSAGE, Cable
-from profiler.adb.connection import PhoneStateError
-from profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError
+from netlathe.profiler.adb.cable import MESSAGE, Cable
+from netlathe.profiler.adb.connection import PhoneStateError
+from netlathe.profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError
 
 
 class Transport(BaseTransport):

@@ -11,9 +11,9 @@ from loopback.link import Link
 from loopback.phone import LoopbackPhone
 from loopback.trust import Trust
 
-from profiler.adb import AdbConnection, ShellExit, ShellResult, quote
-from profiler.adb.connection import PhoneStateError
-from profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError
+from netlathe.profiler.adb import AdbConnection, ShellExit, ShellResult, quote
+from netlathe.profiler.adb.connection import PhoneStateError
+from netlathe.profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError
 
 FOLDER = "/data/local/tmp/contract"
 Connect = Callable[..., AdbConnection]

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from loopback.adbd import AdbDaemon
 
-from profiler.adb.address import parse_address
-from profiler.adb.direct import DirectConnection
-from profiler.adb.discovery import probe
-from profiler.adb.socket_transport import SocketTransport
-from profiler.errors import ConnectionLostError, DeviceError
+from netlathe.profiler.adb.address import parse_address
+from netlathe.profiler.adb.direct import DirectConnection
+from netlathe.profiler.adb.discovery import probe
+from netlathe.profiler.adb.socket_transport import SocketTransport
+from netlathe.profiler.errors import ConnectionLostError, DeviceError
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_silence_of_a_phone_that_is_gone_is_a_lost_link(
     daemon: AdbDaemon, key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = DirectConnection(lambda: SocketTransport("127.0.0.1", daemon.port), daemon.address, key_path=key)
-    monkeypatch.setattr("profiler.adb.services.CONNECT_S", 0.3)
+    monkeypatch.setattr("netlathe.profiler.adb.services.CONNECT_S", 0.3)
     daemon.link.pause()
     with pytest.raises(ConnectionLostError, match="does not answer"):
         connection.run("echo nobody hears", timeout_s=0.3)
@@ -210,7 +210,7 @@ def test_a_silent_port_is_no_reason_to_replug_a_phone_of_the_network(key: Path) 
 
 
 def test_what_hangs_up_within_the_greeting_is_tried_a_few_times(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("profiler.adb.direct.RETRY_S", 0.01)
+    monkeypatch.setattr("netlathe.profiler.adb.direct.RETRY_S", 0.01)
     with answering(b"") as (port, greetings), pytest.raises(ConnectionLostError, match="closed the connection"):
         DirectConnection(lambda: SocketTransport("127.0.0.1", port), f"tcp:127.0.0.1:{port}", key_path=key)
     assert len(greetings) == 5

@@ -12,9 +12,9 @@ from loopback.private_adb import Adb
 from loopback.trust import Trust
 from loopback.usb.double import UsbDevice
 
-from profiler.adb import PhoneRow, list_phones, open_connection, parse_address, usb
-from profiler.adb.discovery import probe
-from profiler.errors import ConnectionLostError, DeviceError
+from netlathe.profiler.adb import PhoneRow, list_phones, open_connection, parse_address, usb
+from netlathe.profiler.adb.discovery import probe
+from netlathe.profiler.errors import ConnectionLostError, DeviceError
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from adb_shell.auth.keygen import keygen
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from profiler.adb.keys import load_or_create_key
-from profiler.errors import DeviceError
+from netlathe.profiler.adb.keys import load_or_create_key
+from netlathe.profiler.errors import DeviceError
 
 
 @pytest.fixture

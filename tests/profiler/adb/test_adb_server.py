@@ -8,9 +8,9 @@ import pytest
 from loopback.adbd import AdbDaemon
 from loopback.private_adb import Adb, wait_until
 
-from profiler.adb.connection import PhoneStateError
-from profiler.adb.server import AdbServer, ServerConnection, refusal, running_server
-from profiler.errors import ConnectionLostError, DeviceError
+from netlathe.profiler.adb.connection import PhoneStateError
+from netlathe.profiler.adb.server import AdbServer, ServerConnection, refusal, running_server
+from netlathe.profiler.errors import ConnectionLostError, DeviceError
 
 
 def test_no_server_says_how_to_start_one() -> None:

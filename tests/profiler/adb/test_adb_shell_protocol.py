@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.adb.shell_protocol import EXIT, HEADER, STDERR, STDOUT, MarkedShell, ShellCommand, ShellV2
-from profiler.errors import DeviceError
+from netlathe.profiler.adb.shell_protocol import EXIT, HEADER, STDERR, STDOUT, MarkedShell, ShellCommand, ShellV2
+from netlathe.profiler.errors import DeviceError
 
 cuts = st.lists(st.integers(0, 400), max_size=12)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from profiler.adb.socket_transport import SocketTransport
+from netlathe.profiler.adb.socket_transport import SocketTransport
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.adb import sync
-from profiler.adb.sync import DATA_BYTES, HEADER, RefusedError
-from profiler.errors import ConnectionLostError
+from netlathe.profiler.adb import sync
+from netlathe.profiler.adb.sync import DATA_BYTES, HEADER, RefusedError
+from netlathe.profiler.errors import ConnectionLostError
 
 
 class ScriptedPipe:

@@ -32,7 +32,7 @@ def phone_on_usb(bus: UsbBus, daemon: AdbDaemon) -> UsbPhone:
 
 HELLO = """
 import sys
-from profiler.adb import open_connection
+from netlathe.profiler.adb import open_connection
 connection = open_connection(*sys.argv[1:] or ["usb"])
 print(connection.run("echo hello").stdout.strip())
 connection.close()
@@ -41,7 +41,7 @@ connection.close()
 # Commands for the smallest payloads, files for the others: both ways, payloads of every size.
 SWEEP = """
 import sys
-from profiler.adb import open_connection, sync
+from netlathe.profiler.adb import open_connection, sync
 
 connection = open_connection("usb")
 path, sizes = sys.argv[1], [int(size) for size in sys.argv[2].split(",")]
@@ -110,7 +110,7 @@ def test_payloads_of_every_number_of_packets_arrive(
 
 
 LIST = """
-from profiler.adb import list_phones
+from netlathe.profiler.adb import list_phones
 for row in list_phones():
     print(row.address, row.state, row.model or "-", row.hint, sep="|")
 """
@@ -150,7 +150,7 @@ def test_a_kernel_driver_is_detached(bus: UsbBus, home: Path, daemon: AdbDaemon)
 
 HOLD = """
 import sys
-from profiler.adb import open_connection
+from netlathe.profiler.adb import open_connection
 connection = open_connection("usb")
 print("held", flush=True)
 sys.stdin.readline()
@@ -182,7 +182,7 @@ def test_a_halted_endpoint_is_cleared_and_the_command_goes_on(
 ) -> None:
     commands = """
 import sys
-from profiler.adb import open_connection
+from netlathe.profiler.adb import open_connection
 connection = open_connection("usb")
 for _ in range(2):
     print(connection.run("echo hello").stdout.strip(), flush=True)
@@ -200,7 +200,7 @@ for _ in range(2):
 
 CHATTER = """
 import sys
-from profiler.adb import open_connection
+from netlathe.profiler.adb import open_connection
 connection = open_connection("usb")
 print("open", flush=True)
 for _ in connection.stream(f"while :; do echo {'x' * 500}; done", silence_s=20):
@@ -276,8 +276,8 @@ UNPLUGGED = {
 }
 LOSE = """
 import sys
-from profiler.adb import open_connection
-from profiler.errors import ConnectionLostError
+from netlathe.profiler.adb import open_connection
+from netlathe.profiler.errors import ConnectionLostError
 connection = open_connection("usb")
 connection.push(bytes(3_000_000), sys.argv[1])
 print("open", flush=True)
@@ -307,7 +307,7 @@ def test_a_phone_unplugged_in_any_phase_comes_back_under_another_number(
 
 def test_ctrl_c_ends_a_wait_for_a_silent_phone(bus: UsbBus, home: Path, phone_on_usb: UsbPhone) -> None:
     program = """
-from profiler.adb import open_connection
+from netlathe.profiler.adb import open_connection
 connection = open_connection("usb")
 print("open", flush=True)
 try:

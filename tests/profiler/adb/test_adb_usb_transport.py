@@ -10,10 +10,10 @@ from loopback.adbd import AdbDaemon
 from loopback.usb.double import UsbDevice
 from loopback.usb.identity import IN_ENDPOINT, OUT_ENDPOINT
 
-from profiler.adb import sync
-from profiler.adb.direct import DirectConnection
-from profiler.adb.usb import MOST_HALTS, UsbTransport
-from profiler.errors import DeviceError
+from netlathe.profiler.adb import sync
+from netlathe.profiler.adb.direct import DirectConnection
+from netlathe.profiler.adb.usb import MOST_HALTS, UsbTransport
+from netlathe.profiler.errors import DeviceError
 
 
 def transport_to(device: UsbDevice) -> UsbTransport:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from profiler.errors import DeviceError
-from profiler.phone.description import PhoneDescription, core_list
-from profiler.phone.topology import core_groups, core_mask, core_summary
+from netlathe.profiler.errors import DeviceError
+from netlathe.profiler.phone.description import PhoneDescription, core_list
+from netlathe.profiler.phone.topology import core_groups, core_mask, core_summary
 
 PIXEL_8 = (1704000,) * 4 + (2367000,) * 4 + (2914000,)
 HEAD = "ro.product.cpu.abilist=arm64-v8a,armeabi-v7a\n"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from profiler.phone.conditions import COOL_C, SETTLE_S, WARMER_K, Conditions, SkinWatch
+from netlathe.profiler.phone.conditions import COOL_C, SETTLE_S, WARMER_K, Conditions, SkinWatch
 
 START = Conditions.parse("status=0 cpu_c=41.0 skin_c=31.5 battery_c=30.0 capped=0:1200 uptime_s=1000.00")
 

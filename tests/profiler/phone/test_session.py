@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.errors import DeviceError
-from profiler.phone.conditions import Conditions
-from profiler.phone.session import (
+from netlathe.profiler.errors import DeviceError
+from netlathe.profiler.phone.conditions import Conditions
+from netlathe.profiler.phone.session import (
     Event,
     Finished,
     PlannedVisit,

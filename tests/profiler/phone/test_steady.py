@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from profiler.errors import DeviceError
-from profiler.phone.steady import StepOutcome, parse_outcomes
+from netlathe.profiler.errors import DeviceError
+from netlathe.profiler.phone.steady import StepOutcome, parse_outcomes
 
 
 def test_lines_become_outcomes() -> None:

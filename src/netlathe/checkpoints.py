@@ -1,0 +1,68 @@
+"""A run's checkpoints: they know how long the run has taken, and a refusal says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from netlathe.archspace.errors import FormatError
+from netlathe.run_folder import RunFolder
+from netlathe.search import Checkpointer
+from netlathe.search.checkpoint import ForeignCheckpointError
+
+_SECONDS = "seconds"
+
+
+@dataclass
+class RunCheckpointer(Checkpointer):
+    """A file in a run's folder. `remedy` is what the user can do about a file of another run, or a damaged one;
+    `folder` is where it lies, watched."""
+
+    remedy: str = ""
+    folder: RunFolder | None = None
+    _before_s: float = field(default=0.0, init=False, repr=False)
+    _begun_s: float = field(default=0.0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.begin()
+
+    def begin(self) -> None:
+        """Counts this process's seconds from now."""
+        self._begun_s = self.clock()
+
+    def seconds(self) -> float:
+        """What the run has taken, over all processes: those before up to their last save."""
+        return self._before_s + self.clock() - self._begun_s
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """As Checkpointer's, with the seconds. Where the run's folder was moved, the file follows it; there, and where
+        the folder was deleted, NetlatheError is raised."""
+        place = self.folder.place() if self.folder else None
+        self.path = (place or self.path.parent) / self.path.name
+        super().save({**state, _SECONDS: self.seconds()})
+        if self.folder:
+            self.folder.check(f" A checkpoint of this moment was saved as {self.path}.")
+
+    def load(self) -> dict[str, Any] | None:
+        """As Checkpointer's; goes on counting seconds from those saved."""
+        with self._advised():
+            state = super().load()
+        self._before_s = state.pop(_SECONDS, 0.0) if state else 0.0
+        return state
+
+    def resume(self, load: Callable[[Mapping[str, Any]], None], state: Mapping[str, Any]) -> None:
+        """As Checkpointer's."""
+        with self._advised():
+            super().resume(load, state)
+
+    @contextmanager
+    def _advised(self) -> Iterator[None]:
+        try:
+            yield
+        except ForeignCheckpointError as error:
+            raise ForeignCheckpointError(f"{error} ({self.remedy})", error.path, error.differences) from error
+        except FormatError as error:
+            raise FormatError(f"{error} ({self.remedy})") from error

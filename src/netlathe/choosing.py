@@ -1,0 +1,143 @@
+"""Which of a space's graphs one call of `netlathe profile` measures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.records import LatencyRecord, Setup, Status
+from netlathe.console import Terminal, millions
+
+if TYPE_CHECKING:
+    from netlathe.profiler.campaign import WorkItem
+    from netlathe.profiler.protocol import Plan
+
+
+class Choice(NamedTuple):
+    """The graphs of a campaign."""
+
+    items: list[WorkItem]
+    chosen: list[WorkItem] | None = None
+    """The blocks among them that were chosen, the most instructive first; None where all are measured."""
+    known: int = 0
+    """How many blocks the choice could build on."""
+    continued: int = 0
+    """How many of those chosen were chosen or begun by a call that was interrupted."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {} if self.chosen is None else {"chosen": [item.name for item in self.chosen]}
+
+
+class _Known(NamedTuple):
+    """What a profile file holds of a setup."""
+
+    outcomes: dict[str, Status]
+    begun: set[str]
+    """Keys of all graphs that have rounds."""
+    promised: list[str]
+    """Keys of what a call chose that was interrupted, in its order."""
+    anchors: dict[str, Graph]
+    measured: list[LatencyRecord]
+    """Blocks with a latency."""
+
+
+def choose_items(items: Sequence[WorkItem], count: int, path: Path, setup: Setup, seed: int) -> Choice:
+    """Leaves out all but `count` of the blocks that the profile file has not heard of.
+
+    Networks stay, and so do blocks with an outcome, which the campaign reports or tries again. What an interrupted call
+    chose counts as chosen, finished or not, and so does what has rounds but no outcome: the same command goes on with
+    them, and chooses others only once it has ended.
+    """
+    from netlathe.predictor.selection import choose
+
+    known = _read(path, setup)
+    blocks = {item.graph.key: item for item in items if item.kind == "block"}
+    chosen = [key for key in known.promised if key in blocks]
+    others = [key for key in blocks if key not in known.outcomes | known.anchors | dict.fromkeys(chosen)]
+    chosen += [key for key in others if key in known.begun]
+    fresh = [key for key in others if key not in known.begun]
+    pending = known.anchors | {key: blocks[key].graph for key in chosen}
+    for record in known.measured:
+        pending.pop(record.graph.key, None)
+    places = choose(
+        [blocks[key].graph for key in fresh],
+        max(count - len(chosen), 0),
+        measured=[record.graph for record in known.measured],
+        latency_ms=[record.latency_ms for record in known.measured],
+        pending=list(pending.values()),
+        seed=seed,
+    )
+    built_on, continued = len(known.measured) + len(pending), len(chosen)
+    chosen += [fresh[place] for place in places]
+    settled = [key for key in blocks if key in known.outcomes and key not in chosen]
+    networks = [item for item in items if item.kind == "network"]
+    picked = [blocks[key] for key in chosen]
+    return Choice([*(blocks[key] for key in settled), *picked, *networks], picked, built_on, continued)
+
+
+def remember(choice: Choice, path: Path, setup: Setup) -> None:
+    """Writes down what was chosen, so that the same command goes on with it, wherever it is interrupted."""
+    if choice.chosen:
+        with ProfileFile(path, create=True) as file:
+            file.add_setup(setup)
+            file.add_graphs((item.name, item.kind, item.graph) for item in choice.chosen)
+            file.add_chosen(setup, [item.graph.key for item in choice.chosen])
+
+
+def forget(choice: Choice, path: Path, setup: Setup) -> None:
+    """All of the call's graphs have an outcome, and it was told: the next one chooses anew."""
+    with ProfileFile(path) as file:
+        file.forget_chosen(setup, [item.graph.key for item in choice.items])
+
+
+def _read(path: Path, setup: Setup) -> _Known:
+    """The anchors are those that a campaign would measure beside its items."""
+    from netlathe.profiler.protocol import ANCHORS
+
+    first = {graph.key: graph for graph in (block.graph(setup.batch) for block in ANCHORS)}
+    if not path.is_file():
+        return _Known({}, set(), [], first, [])
+    with ProfileFile(path) as file:
+        measured = [r for r in file.records(setup) if r.kind == "block" and r.status is Status.OK]
+        return _Known(
+            file.outcomes(setup), set(file.rounds(setup)), file.chosen(setup), file.anchors(setup) or first, measured
+        )
+
+
+def print_choice(choice: Choice, terminal: Terminal) -> None:
+    """A line, where there was a choice."""
+    if choice.chosen is None:
+        return
+    names = [item.name for item in choice.chosen[:3]] + (["..."] if len(choice.chosen) > 3 else [])
+    said = f"{len(choice.chosen)} blocks, which teach most beside {choice.known} that are known or anchors"
+    if choice.continued:
+        said = f"{len(choice.chosen)} blocks, {choice.continued} of them by a call that was interrupted"
+    terminal.say(
+        f"  Chosen: {said}: {', '.join(names)}" if names else "  Every block is measured; there is none to choose"
+    )
+
+
+def forecast(choice: Choice, path: Path, setup: Setup, plan: Plan, terminal: Terminal) -> dict[str, Any]:
+    """What the campaign would do, with the blocks that were chosen; nothing is measured."""
+    from netlathe.profiler.forecast import dry_run
+
+    if path.is_file():
+        with ProfileFile(path) as file:
+            found = dry_run(choice.items, file, setup, plan)
+    else:
+        found = dry_run(choice.items, None, setup, plan)
+    counts = {
+        "new": len(found.new),
+        "continued": len(found.continued),
+        "reused": len(found.reused),
+        "unsupported": len(found.unsupported),
+    }
+    terminal.table(("would", "graphs"), [(f"be {name}", count) for name, count in counts.items()])
+    if choice.chosen:
+        rows = [(item.name, millions(item.graph.macs)) for item in choice.chosen]
+        terminal.table(("chosen, the most instructive first", "MACs"), rows)
+    terminal.say(f"  About {found.estimate_s:.0f} s on {setup}. Nothing was measured (--dry-run).")
+    return {**counts, **choice.to_json(), "estimate_s": found.estimate_s, "setup": setup.to_json()}

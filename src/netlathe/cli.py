@@ -1,0 +1,120 @@
+"""The `netlathe` command: its parts, and how errors end it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from netlathe import commands
+from netlathe.archspace.errors import NetlatheError
+from netlathe.catalogue import predictors
+from netlathe.console import fail
+from netlathe.profile_command import profile
+from netlathe.search_command import search
+from netlathe.stopping import ENDINGS
+from netlathe.time_command import time
+
+Command = Callable[..., None]
+
+KEPT = {
+    "profile": "what was measured is kept, and the same command goes on from there",
+    "demo": "what was measured and searched is kept; the same command goes on from there",
+    "search": "what was searched and trained up to the last checkpoint is kept; the same command goes on from there",
+    "time": "there were fewer than three rounds, too few for a time",
+}
+"""What an interrupted command leaves."""
+
+
+def make_app(*, debug: bool = False) -> typer.Typer:
+    """The command line; with `debug`, errors keep their traceback."""
+    app = typer.Typer(
+        name="netlathe",
+        help="Shapes convolutional networks to the hardware they will run on.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for command in (
+        commands.demo, commands.devices, profile, commands.fit,
+        commands.predict, search, commands.export, time, commands.show,
+        commands.pareto, commands.compare, predictors,
+    ):  # fmt: skip
+        app.command()(_at_home(command if debug else _guarded(command)))
+    device = typer.Typer(help="What concerns a phone itself: clean.", no_args_is_help=True)
+    device.command()(commands.clean if debug else _guarded(commands.clean))
+    app.add_typer(device, name="device")
+    return app
+
+
+def _at_home(command: Command) -> Command:
+    """With the home folder in place of a `~` that begins an argument: shells leave it in --output=~/x."""
+
+    @functools.wraps(command)
+    def run(**options: object) -> None:
+        command(**{name: _expanded(value) for name, value in options.items()})
+
+    return run
+
+
+def _expanded(value: object) -> object:
+    if isinstance(value, Path):
+        return Path(os.path.expanduser(value))
+    if isinstance(value, str):
+        return os.path.expanduser(value) if value.startswith("~") else value
+    return [_expanded(one) for one in value] if isinstance(value, list) else value
+
+
+def _guarded(command: Command) -> Command:
+    """Ends with one paragraph and exit code 1 on an expected error, 130 on an interrupt. What is not expected is a bug
+    and keeps its traceback."""
+
+    @functools.wraps(command)
+    def run(*args: object, **options: object) -> None:
+        as_json = bool(options.get("as_json"))
+        try:
+            command(*args, **options)
+        except (NetlatheError, OSError, EOFError, MemoryError) as error:  # the system's own: a full disk, a folder
+            fail(error, as_json=as_json, kind=type(error).__name__)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            fail(
+                f"interrupted; {KEPT.get(command.__name__, 'nothing was written')}", as_json=as_json, kind="Interrupted"
+            )
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"netlathe {version('netlathe')}")
+        raise typer.Exit
+
+
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback (anywhere on the line).")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Shapes convolutional networks to the hardware they will run on: profile, fit, predict, search, export."""
+
+
+def main() -> None:
+    """Runs the command line. Exit codes: 0 done, 1 an expected error, a search whose target was missed when
+    measured, or a phone that was not given back as it was, 2 wrong usage, 130 interrupted."""
+    for ending in ENDINGS:  # as Ctrl-C: a phone is restored on the way out
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(ending, signal.default_int_handler)
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    make_app(debug="--debug" in sys.argv[1:])(arguments)

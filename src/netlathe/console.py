@@ -1,0 +1,283 @@
+"""What the terminal sees: tables, progress bars, one JSON object for machines, one paragraph for an error."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
+from rich.text import Text
+
+from netlathe.archspace.errors import NetlatheError, paragraph, printable
+
+if TYPE_CHECKING:
+    from netlathe.predictor import Metrics
+
+PIPE_WIDTH = 160
+
+BAR_FROM_WIDTH = 70
+"""Columns of a terminal from which on a bar has room beside the percentage."""
+
+LABEL_WIDTH = 15
+
+METRIC_COLUMNS = ("n", "MAPE", "within 5 %", "within 10 %", "Spearman", "in 90 % interval")
+
+Update = Callable[[int, int, str], None]
+"""(done, total, note) for a progress bar."""
+
+Watch = Callable[[float, float | None, str], None]
+"""(share done, seconds left where known, note) for one of several things that run side by side."""
+
+
+class Terminal:
+    """Words and progress go to standard error. Results go to standard output: as tables, or, when `as_json`, as one
+    JSON object on its last line."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.err = _console(stderr=True)
+        self.out = self.err if as_json else _console(stderr=False)
+        self.undone: dict[str, str] = {}
+        """What somebody still has to put right, by device: such a command ends with exit code 1, results or not."""
+
+    def say(self, text: str, *, style: str = "", is_command: bool = False) -> None:
+        """A line on standard error: brackets in a path are no markup. A terminal gets it broken between words and
+        indented, unless it is a command to be copied."""
+        if is_command or not self.err.is_terminal:
+            self.err.print(Text(printable(text), style=style), soft_wrap=True)
+            return
+        body = printable(text.lstrip(" "))
+        self.err.print(Padding(Text(body, style=style), (0, 0, 0, len(text) - len(text.lstrip(" "))), expand=False))
+
+    def step(self, title: str) -> None:
+        """The heading of a longer step."""
+        self.err.print()
+        self.err.print(Text(printable(title), style="bold cyan"))
+
+    def steps(self, steps: Iterable[str]) -> None:
+        """A numbered list on standard error."""
+        table = Table.grid(padding=(0, 1, 0, 0))
+        for number, text in enumerate(steps, 1):
+            table.add_row(f"{number}.", Text(text))
+        self.err.print(Padding(table, (0, 0, 0, 2), expand=False))
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Each with its remedy in its own words."""
+        for warning in warnings:
+            self.say(f"  Warning: {warning}", style="yellow")
+
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[object]],
+        *,
+        numbers: bool = True,
+        text: int = 1,
+        last: bool = False,
+    ) -> None:
+        """`numbers`: all but the first `text` columns stand to the right. `last`: the last row sums up the others."""
+        table = _table(columns, rows, text if numbers else len(columns))
+        if last and table.rows:
+            table.rows[-1].style = "bold"
+        self.out.print(Padding(table, (0, 0, 0, 2), expand=False))
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person sees the question and can answer."""
+        return not self.as_json and all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+
+    def choose(self, question: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int | None:
+        """Index of the row that the user chooses by its number, None for none: an empty answer or the end of input."""
+        numbered = [(f"{number}.", *row) for number, row in enumerate(rows, 1)]
+        self.err.print(Padding(_table(("", *columns), numbered, len(columns) + 1), (0, 0, 0, 2), expand=False))
+        while True:
+            try:
+                said = self.err.input(Text(f"  {question} (1 to {len(rows)}, Enter for none) ")).strip()
+            except EOFError:
+                said = ""
+            except KeyboardInterrupt:
+                self.err.print()  # what follows stands on a line of its own
+                raise
+            if not said:
+                return None
+            if said.isascii() and said.isdigit() and 1 <= int(said) <= len(rows):
+                return int(said) - 1
+
+    @contextmanager
+    def live(self) -> Iterator[Callable[[Sequence[str], Iterable[Sequence[object]], str], None] | None]:
+        """Draws (columns, rows, a line below) in place of what was there, and leaves nothing; None off a terminal.
+
+        Draws only when it is called: a thread that does it by itself would disturb what is being timed.
+        """
+        if not self.err.is_terminal:
+            yield None
+            return
+        with Live(console=self.err, transient=True, auto_refresh=False) as live:
+
+            def draw(columns: Sequence[str], rows: Iterable[Sequence[object]], below: str) -> None:
+                whole = Group(_table(columns, rows, 1), Text(below, style="dim", no_wrap=True, overflow="ellipsis"))
+                live.update(Padding(whole, (0, 0, 0, 2), expand=False), refresh=True)
+
+            yield draw
+
+    def result(self, content: Mapping[str, Any]) -> None:
+        """The machine's answer; nothing without --json."""
+        if self.as_json:
+            undone = {"not_restored": list(self.undone.values())} if self.undone else {}
+            print(json.dumps({**content, **undone}), flush=True)
+
+    @contextmanager
+    def working(self, label: str) -> Iterator[None]:
+        """A spinner for a step of unknown length; a line off a terminal."""
+        if self.err.is_terminal:
+            with self.err.status(label):
+                yield
+        else:
+            self.say(f"  {label}")
+            yield
+
+    @contextmanager
+    def progress(self, label: str, unit: str = "") -> Iterator[Update]:
+        """A progress bar with an ETA; off a terminal, a line at the start and every tenth."""
+        if not self.err.is_terminal:
+            yield self._lines(label, unit)
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
+        )
+        with Progress(*columns, console=self.err, transient=True) as bar:
+            task = bar.add_task(label, total=None, note="")
+            yield lambda done, total, note: bar.update(task, completed=done, total=total, note=note)
+
+    @contextmanager
+    def watching(self, labels: Sequence[str]) -> Iterator[list[Watch]]:
+        """A bar with the time left for each of these; off a terminal, a line at the start and every tenth. Where there
+        is little room, the note goes first, then the bar, then the middle of the label."""
+        if not self.err.is_terminal:
+            yield [self._watch_lines(label) for label in labels]
+            return
+        fixed, width = partial(Column, no_wrap=True), self.err.width
+        columns = (
+            SpinnerColumn(table_column=fixed()),
+            TextColumn("{task.description}", markup=False, table_column=fixed()),
+            *([BarColumn(bar_width=width // 8, table_column=fixed())] if width >= BAR_FROM_WIDTH else []),
+            TextColumn("{task.percentage:>3.0f} %", table_column=fixed()),
+            TextColumn("{task.fields[left]}", table_column=fixed()),
+            TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=fixed(ratio=1)),
+        )
+        with Progress(*columns, console=self.err, transient=True, expand=True) as bar:
+            names = [shortened(label, max(LABEL_WIDTH, width // 4)) for label in labels]
+            tasks = [bar.add_task(name, total=1.0, left="", note="") for name in names]
+            yield [partial(_show, bar, task) for task in tasks]
+
+    def _watch_lines(self, label: str) -> Watch:
+        lines = self._lines(label, "%")
+        return lambda share, left_s, note: lines(int(100 * share), 100, f"{time_left(left_s)}  {note}".strip())
+
+    def log(self, text: str) -> None:
+        """A line where there is no terminal, for what a terminal shows as progress."""
+        if not self.err.is_terminal:
+            self.say(text)
+
+    def _lines(self, label: str, unit: str) -> Update:
+        printed = -1
+
+        def update(done: int, total: int, note: str) -> None:
+            nonlocal printed
+            tenth = 10 * done // max(total, 1)
+            if tenth > printed:
+                printed = tenth
+                self.say(f"  {label}: {done}/{total} {unit}  {note}".rstrip())
+
+        return update
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], text: int) -> Table:
+    """All but the first `text` columns stand to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for index, column in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if index >= text else "left"
+        table.add_column(printable(column), justify=justify, header_style="dim", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
+    return table
+
+
+def _show(bar: Progress, task: TaskID, share: float, left_s: float | None, note: str) -> None:
+    bar.update(task, completed=share, left=time_left(left_s), note=note)
+
+
+def shortened(text: str, width: int) -> str:
+    """'tcp:192.168.1.17:5555', 12 -> 'tcp…1.17:5555': the end, which tells devices apart, keeps more than the start."""
+    if len(text) <= width:
+        return text
+    start = (width - 1) // 3
+    return f"{text[:start]}…{text[start + 1 - width :]}"
+
+
+def time_left(seconds: float | None) -> str:
+    """75 -> '1:15 left'; '' when unknown."""
+    return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d} left"
+
+
+def _console(*, stderr: bool) -> Console:
+    """As wide as the terminal; wide enough for any table where there is none, as in a pipe."""
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
+
+
+def fail(error: BaseException | str, *, as_json: bool, kind: str) -> None:
+    """One paragraph on standard error; for machines also an object on standard output."""
+    message = str(error) or repr(error)
+    message = message if isinstance(error, NetlatheError) else paragraph(message)
+    console = Console(stderr=True, highlight=False)
+    console.print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=not sys.stderr.isatty())
+    if as_json:
+        print(json.dumps({"error": {"type": kind, "message": message}}), flush=True)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.123 -> '12.3 %'; a dash when unknown."""
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def metric_cells(metrics: Metrics) -> tuple[object, ...]:
+    """What stands under METRIC_COLUMNS."""
+    spearman = "-" if math.isnan(metrics.spearman) else f"{metrics.spearman:.3f}"
+    shares = (percent(metrics.within_5, 0), percent(metrics.within_10, 0))
+    return metrics.n, percent(metrics.mape), *shares, spearman, percent(metrics.coverage, 0)
+
+
+def milliseconds(value: float | None) -> str:
+    """Three significant digits; a dash when unknown."""
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def millions(value: float) -> str:
+    """1234567 -> '1.23 M', 1234 -> '1.2 K'."""
+    return f"{value / 1e6:.2f} M" if value >= 1e5 else f"{value / 1e3:.1f} K"

@@ -1,0 +1,314 @@
+"""Fitting: records in, a saved predictor out, and in words and figures how far it can be trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netlathe.archspace.errors import RecordError, paragraph
+from netlathe.archspace.records import LatencyRecord
+from netlathe.archspace.tables import read_records
+from netlathe.console import METRIC_COLUMNS, Terminal, metric_cells, percent
+
+if TYPE_CHECKING:
+    from netlathe.predictor import CrossValidation, KernelTimes, LatencyPredictor, Metrics
+    from netlathe.predictor.prior import Prior
+
+FEW_BLOCKS = 30
+NOISY = 0.05
+"""Noise floor from which on the measurements themselves are in doubt."""
+HONEST = 0.85, 0.95
+"""Shares of measurements that a 90 % interval may hold before a warning is due."""
+MOST_SETUPS = 20
+"""How many a message lists."""
+_HELD_OUT = {
+    "configuration": "blocks, by configuration",
+    "random": "blocks, at random",
+    "kernel": "blocks of a kernel size left out",
+    "stage": "blocks of a stage left out",
+    "larger": "blocks on larger inputs than fitted on",
+    "network": "networks",
+}
+_TIMED_INSIDE = "kernels were timed inside the networks, so none is held out, and errors on networks are unknown"
+_EXTRAPOLATIONS = ("kernel", "stage", "larger")
+
+
+class SeveralSetupsError(RecordError):
+    """A file of several setups, of which the message lists one a line."""
+
+    is_paragraph = False
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted predictor and how well it predicts what it has not seen."""
+
+    predictor: LatencyPredictor
+    records: list[LatencyRecord]
+    validation: CrossValidation
+    kernels: KernelTimes | None = None
+    """What it was fitted on in place of blocks."""
+
+
+def fit(
+    profile_path: Path,
+    output: Path,
+    *,
+    residual: str = "auto",
+    prior: Prior | str | None = None,
+    seed: int = 0,
+    setup_key: str = "",
+    latency_column: str = "latency_ms",
+    splits: Sequence[str] = (),
+    kernels: bool = False,
+) -> Fit:
+    """Fits on a profile file or table, cross-validates by `splits` (by default all that the records admit), and saves.
+
+    `setup_key`, or the beginning of one, chooses among several setups. With `kernels`, the runtime's own times of
+    single kernels take the place of the blocks. Raises RecordError where there is no such setup, or time.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+
+    from netlathe.predictor import LatencyPredictor, cross_validate
+    from netlathe.predictor.crossval import SPLITS
+
+    chosen = records_of_one_setup(profile_path, setup_key, latency_column)
+    times = kernels_of_profile(profile_path, chosen) if kernels else None
+    if times:
+        chosen = [*times.records, *(r for r in chosen if r.kind == "network")]
+    held_out = [split for split in splits or SPLITS if not (times and times.of_networks and split == "network")]
+    with threadpool_limits(1):  # threads cost more than they save on matrices of a few hundred rows
+        model = LatencyPredictor(residual, seed, prior).fit(chosen)  # type: ignore[arg-type]
+        kind: Any = residual if prior else model.residual_
+        validation = cross_validate(chosen, residual=kind, prior=prior, splits=held_out, seed=seed)
+    if times and times.of_networks:
+        validation = replace(validation, impossible={**validation.impossible, "network": _TIMED_INSIDE})
+    model.save(output)
+    return Fit(model, chosen, validation, times)
+
+
+def kernels_of_profile(path: Path, records: Sequence[LatencyRecord]) -> KernelTimes:
+    """The kernels that a profile has times of, on the setup of these records. Raises RecordError without any."""
+    from netlathe.archspace.profile_file import ProfileFile
+    from netlathe.predictor import kernel_records
+
+    with ProfileFile(path) as file:
+        found = kernel_records(file, records[0].setup) if records else None
+    if not found or not found.records:
+        raise RecordError(f"{path}: holds no times of single kernels; profile a phone with --op-profile")
+    return found
+
+
+def known_devices(
+    profiles: Sequence[Path] | None, latency_column: str, *, few_shot: bool, fitted: tuple[Path, str]
+) -> Prior | str | None:
+    """The prior to adapt: what these profiles of similar devices say, each setup as a device, else the shipped one of
+    phones, else none. What is `fitted` (path, setup's key) is no known device: nothing could be held out from it.
+    Raises RecordError for a profile without other measurements."""
+    if not profiles:
+        return "phones49" if few_shot else None
+    from netlathe.predictor import Prior
+
+    devices = {}
+    for path in profiles:
+        records = [r for r in read_records(path, latency_column) if r.measurement and r.graph.nodes]
+        if path.resolve() == fitted[0].resolve():
+            records = [r for r in records if not r.setup.key.startswith(fitted[1])]
+        if not records:
+            raise RecordError(
+                f"{path}: holds nothing beside what is fitted; choose that by --setup, or others by --like"
+            )
+        for setup in dict.fromkeys(record.setup for record in records):
+            devices[f"{path} {setup.key[:8]}"] = [record for record in records if record.setup == setup], None
+    return Prior.learn(devices)
+
+
+def records_of_one_setup(path: Path, setup_key: str, latency_column: str = "latency_ms") -> list[LatencyRecord]:
+    """Those of the setup whose key begins so. Raises RecordError when that leaves none or several setups."""
+    records = read_records(path, latency_column)
+    chosen = [record for record in records if record.setup.key.startswith(setup_key)]
+    if records and not chosen:
+        keys = ", ".join(sorted({record.setup.key for record in records}))
+        raise RecordError(f"{path}: no setup's key begins with {setup_key!r}; there are {keys}")
+    if len({record.setup for record in chosen}) > 1:
+        raise SeveralSetupsError(f"{paragraph(str(path))}: choose one of its setups with --setup:\n{_setups(chosen)}")
+    return chosen
+
+
+def _setups(records: Sequence[LatencyRecord]) -> str:
+    """A line per setup: the beginning of its key, what it is, and in what else it differs from the first."""
+    setups = list(dict.fromkeys(record.setup for record in records))
+    first = dict(setups[0].details)
+    lines = []
+    for setup in setups:
+        others = [f"{name} {value}" for name, value in setup.details if first.get(name) != value]
+        lines.append(f"  {setup.key[:8]}  {setup}" + (f" ({', '.join(others)})" if others else ""))
+    more = f"\n  and {len(lines) - MOST_SETUPS} more" if len(lines) > MOST_SETUPS else ""
+    return "\n".join(paragraph(line) for line in lines[:MOST_SETUPS]) + more
+
+
+def print_fit(fitted: Fit, terminal: Terminal) -> None:
+    """The table of errors, what they can be compared with, and warnings."""
+    validation, model = fitted.validation, fitted.predictor
+    if validation.splits:
+        rows = [(label, *metric_cells(metrics)) for label, metrics in _labelled_metrics(validation)]
+        terminal.table(("held out", *METRIC_COLUMNS), rows)
+    noise = percent(validation.noise_floor)
+    terminal.say(
+        f"  Noise floor (two halves of the same measurements): {noise}. {_what_was_fitted(model)}.", style="dim"
+    )
+    if validation.not_predicted:
+        names = some_of(validation.not_predicted)
+        terminal.say(f"  Fitted, but not in every row, as nothing left in the fit has such ops: {names}.", style="dim")
+    terminal.warn(fit_warnings(fitted))
+
+
+def some_of(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _labelled_metrics(validation: CrossValidation) -> Iterator[tuple[str, Metrics]]:
+    """A row per split, and below the split by configuration a row per kind of block."""
+    for split, predictions in validation.splits.items():
+        yield _HELD_OUT[split], predictions.metrics
+        kinds = predictions.by_kind()
+        if split == "configuration" and len(kinds) > 1:
+            yield from ((f"  {kind}", part.metrics) for kind, part in kinds.items())
+
+
+def _what_was_fitted(model: LatencyPredictor) -> str:
+    from netlathe.predictor.assembled import Assembled
+
+    fitted = model.model_
+    if not isinstance(fitted, Assembled):
+        return "What is known of other devices, adapted"
+    parts = f"Physics + {fitted.residual} residual" if fitted.residual != "none" else "Physics alone"
+    if not model.n_networks_ or fitted.unit == "network":
+        return parts
+    network = fitted.networks
+    terms = [f"{network.slope:.3f} x its blocks"]
+    for value, unit in (
+        (1e3 * network.offset_ms, ""), (1e3 * network.ms_per_weight_mb, " per MB of weights"),
+        (1e3 * network.ms_per_block, " per block"),
+    ):  # fmt: skip
+        if abs(value) > 1e-3:
+            terms.append(f"{'-' if value < 0 else '+'} {abs(value):.3g} us{unit}")
+    return f"{parts}. Network = {' '.join(terms)}"
+
+
+def fit_warnings(fitted: Fit) -> list[str]:
+    """What a user should know before trusting the predictor, each with its remedy."""
+    validation, model = fitted.validation, fitted.predictor
+    adapted = model.residual_ == "few-shot"
+    warnings = []
+    if model.prior is not None and not adapted:
+        warnings.append(
+            "the known devices do not serve here (they lack some of its ops, or are too unlike): fitted on these "
+            "measurements alone; profile about 100 blocks"
+        )
+    if not validation.splits:
+        warnings.append("too little is measured to hold anything out, so its errors are unknown: profile more blocks")
+    elif 0 < model.n_blocks_ < FEW_BLOCKS and not adapted:
+        warnings.append(f"only {model.n_blocks_} blocks; about 100 make a good predictor: profile a larger space")
+    if not model.n_networks_ and not adapted:
+        warnings.append(
+            "no whole networks were measured, so a network is taken as the plain sum of its blocks, which may be off "
+            "by 10 % and more: profile with --networks 12"
+        )
+    if missing := [record for record in fitted.records if record.measurement is None]:
+        first = missing[0]
+        warnings.append(
+            f"{len(missing)} of {len(fitted.records)} records hold no latency and were left out, the first of them "
+            f"{first.name} ({first.message or first.status}): measure them again, or correct the table"
+        )
+    warnings += model.warnings_
+    if validation.unsteady:
+        warnings.append(
+            f"the measurements of {some_of(validation.unsteady)} disagree with themselves and were left out: profile "
+            "again on a quiet machine"
+        )
+    warnings += _kernel_warnings(fitted.kernels) if fitted.kernels else []
+    if (noise := validation.noise_floor or 0.0) > NOISY:
+        warnings.append(f"measurements differ by {percent(noise)} between their own halves: profile on a quiet machine")
+    return warnings + _coverage_warnings(validation) + _setup_warnings(fitted)
+
+
+def _kernel_warnings(times: KernelTimes) -> list[str]:
+    warnings = [f"{_TIMED_INSIDE}: profile blocks too, with --op-profile"] if times.of_networks else []
+    if times.unmatched:
+        warnings.append(
+            f"{len(times.unmatched)} times of the runtime's table belong to no kernel for certain and were left out "
+            f"({some_of(times.unmatched)}): if they matter, fit without --kernels"
+        )
+    return warnings
+
+
+def _coverage_warnings(validation: CrossValidation) -> list[str]:
+    """Where 90 % intervals hold too few or too many, by more than chance explains with so many predictions. Far from
+    what was fitted on, too many is as it should be."""
+    warnings = []
+    for split, predictions in validation.splits.items():
+        metrics = predictions.metrics
+        share = metrics.coverage or 0.0
+        chance = 2 * math.sqrt(0.9 * 0.1 / metrics.n)
+        honest = HONEST[0] <= share <= HONEST[1] or abs(share - 0.9) <= chance
+        if honest or (share > 0.9 and split in _EXTRAPOLATIONS):
+            continue
+        hint = "too narrow there: ask for a higher" if share < 0.9 else "wider than they need to be: ask for a lower"
+        warnings.append(f"90 % intervals hold {percent(share, 0)} of {_HELD_OUT[split]}; they are {hint} --coverage")
+    return warnings
+
+
+def _setup_warnings(fitted: Fit) -> list[str]:
+    unknown = dict(fitted.predictor.setup_.details).get("not told")
+    if unknown is None:
+        return []
+    return [
+        f"the table does not tell {unknown}, so nothing can warn of predictions for another setup: add columns with "
+        "these names"
+    ]
+
+
+def fit_json(fitted: Fit) -> dict[str, Any]:
+    """The same for machines."""
+    from netlathe.predictor.assembled import Assembled
+
+    validation, model = fitted.validation, fitted.predictor
+    content: dict[str, Any] = {
+        "setup": model.setup_.to_json(),
+        "residual": model.residual_,
+        "network_offset_ms": model.network_offset_ms_,
+    }
+    if isinstance(model.model_, Assembled):
+        networks = model.model_.networks
+        content["network_slope"] = networks.slope
+        content["network_ms_per_weight_mb"] = networks.ms_per_weight_mb
+        content["network_ms_per_block"] = networks.ms_per_block
+    return {**content, **validation_json(validation), "warnings": fit_warnings(fitted)}
+
+
+def validation_json(validation: CrossValidation) -> dict[str, Any]:
+    """Metrics by split and, of the split by configuration, by kind of block; `blocks` and `networks` are the usual."""
+    splits = {split: _metrics_json(predictions.metrics) for split, predictions in validation.splits.items()}
+    by_configuration = validation.splits.get("configuration")
+    kinds = by_configuration.by_kind() if by_configuration else {}
+    usual = {"blocks": splits.get("configuration"), "networks": splits.get("network")}
+    return {
+        **{name: metrics for name, metrics in usual.items() if metrics},
+        "splits": splits,
+        "kinds": {kind: _metrics_json(part.metrics) for kind, part in kinds.items()},
+        "not_held_out": dict(validation.impossible),
+        "not_predicted": list(validation.not_predicted),
+        "unsteady": list(validation.unsteady),
+        "noise_floor": validation.noise_floor,
+    }
+
+
+def _metrics_json(metrics: Metrics) -> dict[str, Any]:
+    """JSON has no NaN."""
+    return {name: None if value != value else value for name, value in asdict(metrics).items()}

@@ -1,0 +1,218 @@
+"""From the table's network to one that holds on the device: repaired by the stopwatch, or by the predictor's doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netlathe.archspace.spaces import Architecture, SearchSpace
+from netlathe.console import Terminal, milliseconds
+from netlathe.stages import results_first
+from netlathe.targets import Goal, Target
+
+if TYPE_CHECKING:
+    from netlathe.archspace.records import Measurement
+    from netlathe.search.costs import Constraint
+    from netlathe.search.repair import Judge, Repaired
+    from netlathe.timing import Stopwatch
+
+COVERAGE = 0.9
+
+
+@dataclass(frozen=True)
+class DeviceAtHand:
+    """The main target's device, as far as it can be reached from here."""
+
+    address: str
+    """As open_device takes it."""
+    profile: Path | None = None
+    """Its anchors tell how fast the device is now."""
+    benchmark_binary: Path | None = None
+    seed: int = 0
+
+    @contextmanager
+    def open(
+        self, target: Target, terminal: Terminal, *, models: Mapping[str, bytes] | None = None
+    ) -> Iterator[Stopwatch]:
+        """A stopwatch there. `models` are .tflite files by graph key that local runs instead of networks with random
+        weights. Raises RecordError where the device is not the predictor's."""
+        from netlathe.profiler.devices.local import LocalDevice
+        from netlathe.timing import device_of, plan_for, stopwatch
+
+        with (
+            results_first(self.address, terminal),
+            device_of(self.address, target.model, benchmark_binary=self.benchmark_binary, terminal=terminal) as device,
+        ):
+            if isinstance(device, LocalDevice):
+                device.models.update(models or {})
+            with stopwatch(device, self.profile, plan=plan_for(device), seed=self.seed, terminal=terminal) as watch:
+                yield watch
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the repair decided, and on what grounds."""
+
+    path: tuple[int, ...]
+    by: str
+    """What judged the main target: 'stopwatch on ADDRESS', 'upper end of the 90 % interval', 'prediction'."""
+    is_met: bool
+    judgements: int
+    timed: tuple[tuple[str, float, float], ...] = ()
+    """(network, predicted ms, measured ms) of what the stopwatch saw; the last is the one that was taken."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "by": self.by,
+            "is_met": self.is_met,
+            "judgements": self.judgements,
+            "timed": [{"name": n, "predicted_ms": p, "measured_ms": m} for n, p, m in self.timed],
+        }
+
+
+def choose_network(
+    space: SearchSpace,
+    goal: Goal,
+    scores: NDArray[np.float64],
+    constraints: Sequence[Constraint],
+    device: DeviceAtHand | None,
+    terminal: Terminal,
+) -> tuple[Judged, list[str]]:
+    """The most probable network that meets every limit in the judges' eyes, and warnings.
+
+    The main target's judge is the stopwatch where its device is at hand; each other target's is the upper end of its
+    predictor's 90 % interval, or, where no network that was tried satisfies that, the prediction itself. Raises
+    TargetError where nothing fits by the tables.
+    """
+    if device is None:
+        with terminal.working("choosing the network"):
+            return _choose(_Case(space, goal, scores, constraints))
+    with device.open(goal.main, terminal) as watch:
+        clock = _Clock(space, goal.main, watch)
+        found = _choose(_Case(space, goal, scores, constraints, clock, f"stopwatch on {device.address}"))
+        terminal.warn(watch.warnings)
+        return found
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What the repair works on."""
+
+    space: SearchSpace
+    goal: Goal
+    scores: NDArray[np.float64]
+    constraints: Sequence[Constraint]
+    clock: _Clock | None = None
+    by_clock: str = ""
+
+    def repaired(self, judge: type[_Upper] | type[_Middle]) -> Repaired:
+        """By `judge`, but by the clock where there is one for it."""
+        from netlathe.search.repair import repair
+
+        judges: list[Judge | None] = [judge(self.space, target) for target in self.goal.targets]
+        if self.clock:
+            judges[0] = self.clock
+        judges += [None] * len(self.goal.limits)
+        return repair(self.scores, self.constraints, judges)
+
+
+def _choose(case: _Case) -> tuple[Judged, list[str]]:
+    repaired, by = case.repaired(_Upper), f"upper end of the {COVERAGE:.0%} interval".replace("%", " %")
+    judgements, warnings = repaired.judgements, []
+    doubtful = [target.name for target in case.goal.targets[1 if case.clock else 0 :]]
+    if not repaired.is_met and doubtful:
+        middle = case.repaired(_Middle)
+        judgements += middle.judgements
+        if middle.is_met or not case.clock:
+            repaired, by = middle, "prediction"
+            warnings.append(
+                "no network that was tried meets every target with the whole of its 90 % interval, so the prediction "
+                f"alone was heeded on {', '.join(doubtful)}; measure on the device (--device), or profile more there"
+            )
+    clock, path = case.clock, repaired.path
+    judged = Judged(path, case.by_clock or by, repaired.is_met, judgements, clock.timed(path) if clock else ())
+    return judged, warnings if judged.is_met else [_unmet(judged, case, repaired)]
+
+
+def _unmet(judged: Judged, case: _Case, repaired: Repaired) -> str:
+    broken = [
+        f"{c.table.name} is {c.table.show(value)} where {c.table.show(c.limit)} are allowed"
+        for c, value in zip(case.constraints, repaired.judged, strict=True)
+        if value > c.limit
+    ]
+    return (
+        f"none of the {judged.judgements} networks tried meets every limit by the {judged.by}; of the one that comes "
+        f"closest, {' and '.join(broken)}; raise the limit, or profile {case.goal.main.name} again"
+    )
+
+
+@dataclass(frozen=True)
+class _Upper:
+    """Upper end of the predicted interval, ms."""
+
+    space: SearchSpace
+    target: Target
+
+    def __call__(self, path: tuple[int, ...]) -> float:
+        model = self.target.model
+        return float(model.predict_interval([_graph(self.space, path, self.target)], COVERAGE)[1][0])
+
+
+@dataclass(frozen=True)
+class _Middle:
+    """The prediction itself, ms."""
+
+    space: SearchSpace
+    target: Target
+
+    def __call__(self, path: tuple[int, ...]) -> float:
+        return float(self.target.model.predict([_graph(self.space, path, self.target)])[0])
+
+
+@dataclass
+class _Clock:
+    """Measured ms; remembers what it timed."""
+
+    space: SearchSpace
+    target: Target
+    watch: Stopwatch
+    seen: dict[tuple[int, ...], tuple[str, float, float]] = field(default_factory=dict)
+
+    def __call__(self, path: tuple[int, ...]) -> float:
+        if path in self.seen:
+            return self.seen[path][2]
+        network = self.space.architecture(path)
+        graph = network.graph(self.target.model.setup_.batch)
+        measured = self.watch.time({network.name: graph})[network.name].latency_ms
+        predicted = float(self.target.model.predict([graph])[0])
+        self.watch.terminal.say(
+            f"  {network.name}: {milliseconds(predicted)} ms predicted, {milliseconds(measured)} ms measured, target "
+            f"{milliseconds(self.target.limit_ms)} ms"
+        )
+        self.seen[path] = (network.name, predicted, measured)
+        return measured
+
+    def timed(self, last: tuple[int, ...]) -> tuple[tuple[str, float, float], ...]:
+        return (*(one for path, one in self.seen.items() if path != last), self.seen[last])
+
+
+def _graph(space: SearchSpace, path: tuple[int, ...], target: Target) -> Any:
+    return space.architecture(path).graph(target.model.setup_.batch)
+
+
+def time_file(
+    architecture: Architecture, content: bytes | None, target: Target, device: DeviceAtHand, terminal: Terminal
+) -> Measurement:
+    """Times the network once more on its device: on this CPU the exported file itself, where its dtype is the
+    predictor's."""
+    graph = architecture.graph(target.model.setup_.batch)
+    with device.open(target, terminal, models={graph.key: content} if content else {}) as watch:
+        timed = watch.time({architecture.name: graph})[architecture.name]
+        terminal.warn(watch.warnings)
+        return timed

@@ -1,0 +1,222 @@
+"""What a command is about to write, checked before it begins to work: nothing that is dear to the user gets lost, and
+what cannot be written is known at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from netlathe.archspace.errors import FormatError, NetlatheError
+from netlathe.archspace.files import odd_kind, read_whole
+from netlathe.archspace.jsonfile import MOST_BYTES
+from netlathe.archspace.profile_file import APPLICATION_ID
+from netlathe.job import CHECKPOINT, FOUND, TRAINING_CHECKPOINT
+from netlathe.run import (
+    ARCHITECTURE,
+    HARDWARE,
+    HISTORY,
+    MEASURED,
+    NETWORK,
+    NETWORK_INT8,
+    NETWORK_ONNX,
+    PICTURE,
+    REPORT,
+    SEARCH,
+    SEARCH_PICTURE,
+    TRAINING,
+    WEIGHTS,
+)
+
+Kind = Literal[
+    "profile", "predictor", "architecture", "space", "search", "run", "demo", "pareto", "records", "latencies",
+    "history", "picture", "tflite", "onnx", "arrays",
+]  # fmt: skip
+"""The kinds of files that netlathe writes; those in JSON are called as in their schema."""
+
+_WORDS: dict[Kind, str] = {
+    "profile": "a profile", "predictor": "a predictor", "architecture": "an architecture", "space": "a search space",
+    "search": "the result of a search", "run": "the report of a run", "demo": "the report of a demo",
+    "pareto": "a curve of `netlathe pareto`", "records": "a table of measurements",
+    "latencies": "a table of latencies", "history": "the log of a run", "picture": "a picture of netlathe's",
+    "tflite": "a .tflite model", "onnx": "an .onnx model", "arrays": "weights or a checkpoint",
+}  # fmt: skip
+_JSON_KINDS: tuple[Kind, ...] = ("predictor", "architecture", "space", "search", "run", "demo", "pareto")
+_HEAD_BYTES = 1 << 16
+RUN_FILES: dict[str, Kind] = {
+    ARCHITECTURE: "architecture", SEARCH: "search", REPORT: "run", HISTORY: "history", TRAINING: "history",
+    NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_ONNX: "onnx", HARDWARE: "latencies", WEIGHTS: "arrays",
+    CHECKPOINT: "arrays", FOUND: "arrays", TRAINING_CHECKPOINT: "arrays", SEARCH_PICTURE: "picture",
+    PICTURE: "picture", MEASURED: "picture",
+}  # fmt: skip
+"""What `netlathe search` leaves in its folder."""
+_READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)
+"""What commands read of a run that they are given."""
+_SIDE_FILES = ("-wal", "-shm", "-journal")
+"""What SQLite keeps beside a profile."""
+
+
+class OutputError(NetlatheError):
+    """A file that a command must not, or cannot write."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a command writes: the option that names it, where, and what it will be."""
+
+    option: str
+    path: Path
+    kind: Kind
+
+
+def check_outputs(outputs: Sequence[Output], inputs: Iterable[str | Path], *, force: bool | None = None) -> None:
+    """Raises OutputError, before any work, for an output that
+
+    - is one of the inputs, or another output, by whatever path or link, or a profile's side file;
+    - exists and is of another kind than the command writes, unless `force` (None: the command has no --force);
+    - is a folder, a device, a pipe, or write-protected;
+    - lies where no file can be made.
+
+    An input that is no file (a shipped name, a network's) is passed over.
+    """
+    files = [file for one in inputs for file in _read_with(one)]
+    for index, output in enumerate(outputs):
+        _check_place(output)
+        for one in files:
+            if is_same_file(output.path, one):
+                raise OutputError(
+                    f"{_named(output)}: is an input, or belongs to one ({one}); name another file to write"
+                )
+        for other in outputs[:index]:
+            if is_same_file(output.path, other.path):
+                raise OutputError(f"{_named(output)}: {other.option} names the same file; give each its own")
+        if not force:
+            _check_kind(output, "name another file" + ("" if force is None else ", or replace it with --force"))
+
+
+def _read_with(given: str | Path) -> list[Path]:
+    """The files that are read where this is given: itself, what SQLite keeps beside it, the files of a run."""
+    path = Path(given)
+    if path.is_dir():
+        return [path / name for name in _READ_OF_RUNS]
+    return [path, *(Path(f"{path}{end}") for end in _SIDE_FILES)] if path.name else [path]
+
+
+def check_run_folder(folder: Path, inputs: Iterable[str | Path], images: str, below: Iterable[str] = ()) -> None:
+    """The same for the folder of a run, and those of several `below` it. Nor may it lie among the `images`, where it
+    would become a class of them."""
+    from netlathe.search.sources import folders_of_classes
+
+    for one in folders_of_classes(Path(images)) if Path(images).is_dir() else ():
+        if is_within(folder, one):
+            raise OutputError(f"--output {folder}: lies among the images of {one}; name a folder elsewhere")
+    folders = (folder, *(folder / name for name in below))
+    files = [Output("--output", one / name, kind) for one in folders for name, kind in RUN_FILES.items()]
+    check_outputs(files, [*inputs, images])
+
+
+def is_within(path: Path, folder: Path) -> bool:
+    """Whether the path is the folder, or lies in it; neither need exist."""
+    path = Path(os.path.realpath(path))
+    return any(is_same_file(one, folder) for one in (path, *path.parents))
+
+
+def is_same_file(one: str | Path, other: str | Path) -> bool:
+    """Whether two paths name one file, by links or spelling too, whether it exists or not."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return _spelled(one) == _spelled(other)
+
+
+def _spelled(path: str | Path) -> str:
+    text = os.path.realpath(path)
+    return text.casefold() if sys.platform in ("win32", "darwin") else text
+
+
+def _named(output: Output) -> str:
+    return f"{output.option} {output.path}"
+
+
+def _check_place(output: Output) -> None:
+    """Whether a file can be made there. Missing folders are made when it is written."""
+    path = Path(os.path.realpath(output.path))
+    try:
+        if path.exists():
+            kind = odd_kind(path)
+            if kind:
+                hint = "name a file in it" if kind == "a folder" else "name a file"
+                raise OutputError(f"{_named(output)}: is {kind}; {hint}")
+            if not os.access(path, os.W_OK):
+                raise OutputError(f"{_named(output)}: is write-protected; name another file, or allow to write it")
+        folder = next(parent for parent in path.parents if parent.exists())
+        with tempfile.TemporaryFile(dir=folder):  # tells more than permissions do: full, read-only, quotas
+            pass
+    except OSError as error:
+        raise OutputError(f"{_named(output)}: cannot be written ({error.strerror}); name another file") from error
+
+
+def _check_kind(output: Output, remedy: str) -> None:
+    if not output.path.exists() or not output.path.stat().st_size:
+        return
+    found = kind_of(output.path)
+    if found != output.kind:
+        what = _WORDS[found] if found else f"not {_WORDS[output.kind]} that netlathe wrote"
+        raise OutputError(f"{_named(output)}: is there already, and is {what}; {remedy}")
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What kind of netlathe's files this one is, by its content; None for any other file. Raises OSError."""
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    if head.startswith(b"SQLite format 3\0"):
+        return "profile" if int.from_bytes(head[68:72], "big") == APPLICATION_ID else None
+    if head[4:8] == b"TFL3":
+        return "tflite"
+    if head.startswith(b"\x08") and path.suffix == ".onnx":  # an ONNX file begins with its version, field 1
+        return "onnx"
+    if head.startswith(b"\x89PNG"):
+        return "picture" if b"Matplotlib" in head[:512] else None
+    if head.startswith(b"PK") and path.suffix == ".npz":
+        return "arrays"
+    if head.startswith(b"PAR1"):
+        return _kind_of_parquet(path)
+    return _kind_of_json(path) if head.lstrip().startswith(b"{") else _kind_of_csv(head)
+
+
+def _kind_of_json(path: Path) -> Kind | None:
+    try:
+        content = json.loads(read_whole(path, MOST_BYTES))
+    except (FormatError, ValueError, RecursionError):
+        return None
+    schema = content.get("schema") if isinstance(content, dict) else None
+    name = str(schema).removeprefix("netlathe.").partition("/")[0]
+    return next((kind for kind in _JSON_KINDS if schema and kind == name), None)
+
+
+def _kind_of_csv(head: bytes) -> Kind | None:
+    columns = head.partition(b"\n")[0].decode(errors="replace").strip().split(",")
+    return _kind_of_columns(columns)
+
+
+def _kind_of_parquet(path: Path) -> Kind | None:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return _kind_of_columns(parquet.read_schema(path).names)
+    except (ArrowException, OSError, ValueError):
+        return None
+
+
+def _kind_of_columns(columns: Sequence[str]) -> Kind | None:
+    from netlathe.archspace.tables import RECORD_COLUMNS
+
+    if set(columns) >= RECORD_COLUMNS:
+        return "records"
+    first: dict[str, Kind] = {"network": "latencies", "epoch": "history"}
+    return first.get(columns[0]) if len(columns) > 1 else None

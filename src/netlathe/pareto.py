@@ -1,0 +1,110 @@
+"""`netlathe pareto`: finished runs as points between latency and accuracy, and which of them no other beats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.jsonfile import write_json
+from netlathe.archspace.spaces import Architecture
+from netlathe.console import Terminal, milliseconds, percent
+from netlathe.run import ARCHITECTURE, find_runs, load_report
+
+if TYPE_CHECKING:
+    from netlathe.predictor import LatencyPredictor
+
+PICTURE, CURVE = "pareto.png", "pareto.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Point:
+    """A trained network between latency and accuracy."""
+
+    name: str
+    folder: str
+    predicted_ms: float
+    measured_ms: float | None
+    accuracy: float
+    """Of the torch module on the test images, 0..1."""
+    on_front: bool = False
+
+
+def read_points(folders: Sequence[Path], model: LatencyPredictor | None = None) -> tuple[list[Point], str]:
+    """The runs by rising latency, and the setup of their milliseconds. With `model`, predicted anew on its device,
+    where nothing was measured. Raises FormatError for folders without runs, and for runs whose latencies are those of
+    unlike setups."""
+    runs = [run for folder in folders for run in find_runs(folder)]
+    points: list[Point] = []
+    setups: dict[str, Path] = {}
+    for run in dict.fromkeys(runs):
+        points.append(_point(run, load_report(run), model, setups))
+    if len(setups) > 1 and model is None:
+        raise FormatError(
+            "these runs were searched for different devices, so their latencies do not compare ("
+            + "; ".join(f"{run}: {setup}" for setup, run in setups.items())
+            + "); name one with --predictor"
+        )
+    return mark_front(points), str(model.setup_) if model else next(iter(setups))
+
+
+def _point(run: Path, report: dict[str, Any], model: LatencyPredictor | None, setups: dict[str, Path]) -> Point:
+    try:
+        main = report["targets"][0]
+        setups.setdefault(main["setup"], run)
+        predicted, measured = main["predicted_ms"], main["measured_ms"]
+        if model:
+            architecture = Architecture.load(run / ARCHITECTURE)
+            predicted, measured = float(model.predict([architecture])[0]), None
+        measured_ms = None if measured is None else float(measured)
+        return Point(str(report["name"]), str(run), float(predicted), measured_ms, float(report["accuracy"]["torch"]))
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise FormatError(f"{run}: its report lacks or confuses {error!s:.200}; search again with --restart") from error
+
+
+def mark_front(points: Sequence[Point]) -> list[Point]:
+    """By rising latency; a point is on the front when no other is at least as fast and as accurate, and better in one
+    of them."""
+    ordered = sorted(points, key=lambda p: (p.predicted_ms, -p.accuracy))
+    marked: list[Point] = []
+    best, best_ms = -1.0, -1.0
+    for point in ordered:
+        equal = point.accuracy == best and point.predicted_ms == best_ms
+        on_front = point.accuracy > best or equal
+        if point.accuracy > best:
+            best, best_ms = point.accuracy, point.predicted_ms
+        marked.append(Point(**{**asdict(point), "on_front": on_front}))
+    return marked
+
+
+def show_points(points: Sequence[Point], setup: str, terminal: Terminal) -> None:
+    """The table, fastest first."""
+    names = [p.name for p in points]
+    rows = [
+        (
+            p.name if names.count(p.name) == 1 else f"{p.name} ({p.folder})",
+            milliseconds(p.predicted_ms),
+            milliseconds(p.measured_ms),
+            percent(p.accuracy),
+            "on the front" if p.on_front else "dominated",
+        )
+        for p in points
+    ]
+    terminal.table(("network", "predicted ms", "measured ms", "accuracy", ""), rows)
+    terminal.say(f"  On {setup}.", style="dim")
+
+
+def write_points(points: Sequence[Point], setup: str, folder: Path) -> None:
+    """pareto.json and pareto.png."""
+    from netlathe.pictures import draw_pareto
+
+    write_json(folder / CURVE, "pareto", SCHEMA_VERSION, points_json(points, setup))
+    draw_pareto(points, setup, folder / PICTURE)
+
+
+def points_json(points: Sequence[Point], setup: str) -> dict[str, Any]:
+    """The same for machines."""
+    return {"setup": setup, "networks": [asdict(p) for p in points]}

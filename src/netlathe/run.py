@@ -1,0 +1,128 @@
+"""A run's folder: what a search leaves, and what export and re-runs start from."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.files import check_plain, write_whole, writing
+from netlathe.archspace.jsonfile import read_json, write_json
+from netlathe.archspace.packed import NPZ_DAMAGE, check_zip
+from netlathe.archspace.spaces import Architecture
+
+if TYPE_CHECKING:
+    from netlathe.archspace.forms.torch import TorchGraph
+
+ARCHITECTURE = "architecture.json"
+WEIGHTS = "weights.npz"
+NETWORK, NETWORK_INT8, NETWORK_ONNX = "network.tflite", "network_int8.tflite", "network.onnx"
+SEARCH = "search.json"
+HISTORY = "history.csv"
+TRAINING = "train.csv"
+REPORT = "report.json"
+SEARCH_PICTURE, PICTURE, MEASURED = "search.png", "architecture.png", "measured.png"
+HARDWARE = "hardware.csv"
+_OF_TRAINING = (REPORT, WEIGHTS, NETWORK, NETWORK_INT8, NETWORK_ONNX, HARDWARE)
+_OF_SEARCH = (ARCHITECTURE, SEARCH, SEARCH_PICTURE, PICTURE, MEASURED)
+SCHEMA_VERSION = 1
+
+
+def save_network(folder: Path, architecture: Architecture, network: TorchGraph) -> None:
+    """architecture.json and weights.npz (plain arrays by the names of torch's state_dict)."""
+    architecture.save(folder / ARCHITECTURE)
+    arrays = {name: value.numpy() for name, value in network.state_dict().items()}
+    with writing(folder / WEIGHTS, makes_folder=False) as part:
+        np.savez(part, **arrays)
+
+
+def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
+    """The trained network of a run, in eval mode. Raises FormatError when a file is missing, damaged, or of another
+    architecture."""
+    import torch
+
+    from netlathe.archspace.forms.torch import TorchGraph
+
+    if not folder.is_dir():
+        raise FormatError(f"{folder}: there is no such run; `netlathe search --output` makes one")
+    architecture = Architecture.load(folder / ARCHITECTURE)
+    path = folder / WEIGHTS
+    try:
+        check_plain(path)
+        check_zip(path, stored=True)
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            state = {name: torch.from_numpy(file[name]) for name in file.files}
+        network = TorchGraph(architecture.graph())
+        network.load_state_dict(state)
+    except NPZ_DAMAGE as error:
+        reason = f"{(str(error) or repr(error)).splitlines()[0]:.200}"
+        raise FormatError(
+            f"{path}: not the weights of {architecture.name} ({reason}); search or train again"
+        ) from error
+    return architecture, network.eval()
+
+
+def forget_network(folder: Path) -> None:
+    """Removes an earlier run's network: what a new search found must not stand beside it."""
+    forget_training(folder)
+    for name in _OF_SEARCH:
+        (folder / name).unlink(missing_ok=True)
+
+
+def forget_training(folder: Path) -> None:
+    """Removes what an earlier training left, the report first: the run is not finished then. Its log stays, as the
+    training may go on."""
+    for name in _OF_TRAINING:
+        (folder / name).unlink(missing_ok=True)
+
+
+def save_search(folder: Path, content: dict[str, Any]) -> None:
+    """Everything about a search that is not weights."""
+    write_json(folder / SEARCH, "search", SCHEMA_VERSION, content)
+
+
+def load_search(folder: Path) -> dict[str, Any]:
+    """What save_search wrote. Raises FormatError."""
+    return read_json(folder / SEARCH, "search", SCHEMA_VERSION)
+
+
+def save_report(folder: Path, content: dict[str, Any]) -> None:
+    """The last file of a run: where it stands, the run is finished."""
+    write_json(folder / REPORT, "run", SCHEMA_VERSION, content)
+
+
+def load_report(folder: Path) -> dict[str, Any]:
+    """What save_report wrote. Raises FormatError where the run is not finished, or its report is damaged."""
+    if not (folder / REPORT).is_file():
+        raise FormatError(
+            f"{folder}: holds no finished run, as there is no {REPORT}; `netlathe search --output` makes one"
+        )
+    report = read_json(folder / REPORT, "run", SCHEMA_VERSION)
+    del report["schema"]
+    return report
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The finished runs in a folder: itself, or those right below it, by name. Raises FormatError for none."""
+    if (folder / REPORT).is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob(f"*/{REPORT}")) if folder.is_dir() else []
+    below = [run for run in found if not run.name.startswith(".")]
+    if not below:
+        raise FormatError(
+            f"{folder}: neither this folder nor one right below it holds a finished run (with a {REPORT}); "
+            "`netlathe search --output` makes one"
+        )
+    return below
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Whole or not at all, as all files of a run."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([columns, *rows])
+    write_whole(path, text.getvalue(), makes_folder=False)  # a run's that was moved is not made again

@@ -1,0 +1,71 @@
+"""A folder that a long run writes into, watched: a run whose folder was moved or deleted must not end as if all was
+well, with half of its files in a new one."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from netlathe.archspace.errors import NetlatheError
+
+
+class RunFolder:
+    """The folder at `path`, watched from when it is made."""
+
+    _handle: int | None = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def make(self) -> None:
+        """Makes the folder where it is missing, once. Raises OSError."""
+        if self._handle is None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(self.path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._handle)
+
+    def place(self) -> Path | None:
+        """Where the folder is now; None where it was deleted, or the system does not tell."""
+        if self._handle is None or self._is_at(self.path):
+            return self.path
+        try:
+            moved = Path(os.readlink(f"/proc/self/fd/{self._handle}"))
+        except OSError:
+            return None
+        return moved if self._is_at(moved) else None
+
+    def _is_at(self, path: Path) -> bool:
+        assert self._handle is not None
+        try:
+            return os.path.samestat(os.fstat(self._handle), os.stat(path))
+        except OSError:
+            return False
+
+    def check(self, kept: str = "") -> None:
+        """Raises NetlatheError once the folder is no longer at its path. `kept` is what was done about it."""
+        place = self.place()
+        if place == self.path:
+            return
+        if place is None:
+            raise NetlatheError(
+                f"{self.path}: the run's folder was deleted while the run wrote into it, and what it held is gone."
+                f"{kept or ' Run the same command again'}"
+            )
+        raise NetlatheError(
+            f"{self.path}: the run's folder was moved to {place} while the run wrote into it.{kept} Move it back, or "
+            "name it where it is, and the same command goes on from the last checkpoint there"
+        )
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Within it, a file that cannot be written because the folder is gone is told so; at its end, the folder must
+        still be there."""
+        try:
+            yield
+        except OSError:
+            self.check()
+            raise
+        self.check()

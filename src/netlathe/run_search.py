@@ -1,0 +1,178 @@
+"""Everything that `netlathe search` does, from a job to a finished run's folder, for one target or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netlathe import hardware, pareto
+from netlathe.archspace.spaces import Architecture
+from netlathe.job import TRAINING_CHECKPOINT, Job
+from netlathe.judging import time_file
+from netlathe.products import Product, train_and_export
+from netlathe.reporting import make_report, show_reports
+from netlathe.run import HARDWARE, REPORT, TRAINING, forget_training, load_report, save_report
+from netlathe.searching import Found, find_architecture, warm_searcher
+from netlathe.stages import doubts
+
+if TYPE_CHECKING:
+    from netlathe.archspace.records import Measurement
+    from netlathe.search import Searcher
+
+NOISE = 0.03
+"""Share of a latency by which two measurements of it may differ."""
+
+
+def search_one(job: Job) -> dict[str, Any]:
+    """One target: searches, trains, exports, reports."""
+    report = run_job(job)
+    show_reports([report], job.terminal)
+    if len(job.goal.targets) > 1:
+        _compare([job], job.folder)
+    _list_files(job)
+    return report
+
+
+def search_several(job: Job, targets_ms: Sequence[float]) -> dict[str, Any]:
+    """One warm supernet, then a search, a training and a report per target, each in a folder of its own; last the
+    curve."""
+    jobs = [job.at(ms) for ms in targets_ms]
+    for one in jobs:
+        one.goal.constraints(one.space)  # the last target's error should not come after hours
+    warm = warm_searcher(replace(jobs[-1], folder=job.folder, is_warm_up=True))
+    reports = []
+    for one in jobs:
+        job.terminal.step(f"{one.goal.main.limit_ms:g} ms on {one.goal.main.name}")
+        reports.append(run_job(one, warm))
+    job.terminal.step("All targets")
+    show_reports(reports, job.terminal)
+    points, setup = pareto.read_points([one.folder for one in jobs])
+    pareto.write_points(points, setup, job.folder)
+    job.terminal.say("")
+    pareto.show_points(points, setup, job.terminal)
+    if len(job.goal.targets) > 1:
+        _compare(jobs, job.folder)
+    _list_files(job)
+    return {"folder": str(job.folder), "runs": reports, "curve": pareto.points_json(points, setup)}
+
+
+def run_job(job: Job, warm: Callable[[], Searcher] | None = None) -> dict[str, Any]:
+    """A run's folder, from wherever it stands to its report; a finished one is read. Raises FormatError where the
+    folder holds another run, NetlatheError where the folder was moved or deleted meanwhile."""
+    with job.held.watched():
+        return _run(job, warm)
+
+
+def _run(job: Job, warm: Callable[[], Searcher] | None) -> dict[str, Any]:
+    kept = job.found_checkpointer().load()
+    report = _finished(job, kept)
+    if report is not None:
+        job.terminal.say(f"  Finished before, and read from {job.folder}; --restart begins anew")
+        return report
+    found = find_architecture(job, kept, warm)
+    job.held.check()
+    product = _train(job, found)
+    main = job.goal.main
+    unknown = doubts(main.model, found.architecture.name, found.architecture.graph(main.model.setup_.batch))
+    timed = _timed(job, found, product)
+    late = _above_target(job, found, timed) if timed else []
+    product = replace(product, warnings=(*unknown, *product.warnings, *late))
+    report = make_report(job, found, product, timed)
+    job.held.check()
+    save_report(job.folder, report)
+    return report
+
+
+def _finished(job: Job, kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The report of this very run, where it has come to its end. Raises FormatError for a damaged one."""
+    is_whole = (job.folder / REPORT).is_file() and (job.folder / TRAINING_CHECKPOINT).is_file()
+    if kept is None or not is_whole:
+        return None
+    report = load_report(job.folder)
+    architecture = Architecture.from_json(kept["found"]["architecture"])
+    return report if report.get("run") == job.run_description(architecture) else None
+
+
+def _train(job: Job, found: Found) -> Product:
+    """Begins, or goes on. Raises FormatError where the folder holds another training of this network."""
+    checkpointer = job.training_checkpointer(found.architecture)
+    begun = checkpointer.load()
+    if begun is None:
+        (job.folder / TRAINING).unlink(missing_ok=True)
+    forget_training(job.folder)  # a report that stands beside a training that goes on would be an earlier one's
+    first = int(begun["step"]) + 1 if begun else 1
+    return train_and_export(
+        found.architecture, job.data, job.folder, job.train, job.compute, job.terminal,
+        weights=found.weights if job.train_from == "supernet" else None, checkpointer=checkpointer,
+        events_from=first if job.tensorboard else None,
+    )  # fmt: skip
+
+
+def _timed(job: Job, found: Found, product: Product) -> Measurement | None:
+    """The exported file on the device, where there is one."""
+    if job.device is None:
+        return None
+    form = {"float32": "tflite", "int8": "int8"}.get(job.goal.model.setup_.dtype, "")
+    content = Path(product.files[form]).read_bytes() if form in product.files else None
+    if job.goal.model.setup_.batch != 1:
+        content = None  # exported files take one image
+    return time_file(found.architecture, content, job.goal.main, job.device, job.terminal)
+
+
+def _above_target(job: Job, found: Found, timed: Measurement) -> list[str]:
+    """Where the last word of the stopwatch is not the one by which the network was chosen."""
+    limit_ms = job.goal.main.limit_ms
+    excess = timed.latency_ms / limit_ms - 1
+    if excess <= 0 or not found.judged.is_met:
+        return []
+    noise = ", which may be no more than the measurement's noise" if excess < NOISE else ""
+    return [
+        f"the target is missed: {found.architecture.name} now takes {timed.latency_ms:.4g} ms, {excess:.1%} above "
+        f"the target{noise}; when it was chosen, it took {found.judged.timed[-1][2]:.4g} ms. Time it again on a quiet "
+        "device, or lower the target by as much"
+    ]
+
+
+def missed(report: Mapping[str, Any]) -> list[str]:
+    """The networks of a search's report, one or several runs', that were measured above their target."""
+    runs = report.get("runs", [report])
+    return [run["name"] for run in runs if run["targets"][0]["is_met"] is False]
+
+
+def _compare(jobs: Sequence[Job], folder: Path) -> None:
+    """Each found network on each target's device."""
+    models = {target.name: target.model for target in jobs[0].goal.targets}
+    table = hardware.price_networks([str(job.folder) for job in jobs], models)
+    jobs[0].terminal.say("")
+    hardware.show_table(table, models, jobs[0].terminal)
+    hardware.write_table(table, folder / HARDWARE)
+
+
+def check_device(job: Job) -> None:
+    """Opens the device once: what is missing there should show before hours of work. Raises ProfilerError or
+    RecordError."""
+    if job.device:
+        with job.device.open(job.goal.main, job.terminal):
+            pass
+
+
+def _list_files(job: Job) -> None:
+    names = sorted(p.name for p in job.folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    job.terminal.say(f"  {job.folder} holds {', '.join(names)}")
+
+
+def begin_anew(job: Job, targets_ms: Sequence[float]) -> None:
+    """Forgets the checkpoints of earlier runs in the folder, and in those of its targets."""
+    for one in (job, *(job.at(ms) for ms in targets_ms)):
+        one.forget()
+
+
+def train_anew(job: Job, targets_ms: Sequence[float]) -> None:
+    """Forgets the trainings of what this job found. Raises FormatError, before it does, where it is another's."""
+    jobs = [job.at(ms) for ms in targets_ms] or [job]
+    for one in jobs:
+        one.found_checkpointer().load()
+    for one in jobs:
+        one.forget_training()

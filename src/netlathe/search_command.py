@@ -1,0 +1,187 @@
+"""`netlathe search`: its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from netlathe.console import Terminal
+from netlathe.options import Data, Json, LimitImages, Resolution, Seed, Space, Width
+
+if TYPE_CHECKING:
+    from netlathe.job import Job
+
+MEET, SEARCH, TRAIN, COMPUTE = "What to meet", "The search", "The training", "Computing"
+
+
+def search(
+    data: Data,
+    output: Annotated[Path, typer.Option(help="Folder of the run; the same command continues what is there.")],
+    space: Space = "tiny",
+    predictor: Annotated[
+        str | None,
+        typer.Option(help="Predictor file, or a name from `netlathe predictors`.", rich_help_panel=MEET),
+    ] = None,
+    target_ms: Annotated[
+        float | None, typer.Option(help="Latency on the predictor's device.", rich_help_panel=MEET)
+    ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(help="Several, as 20,30,40: one network each, from one warm-up.", rich_help_panel=MEET),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="PREDICTOR=MS, once per device that is to be met at the same time.", rich_help_panel=MEET),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="macs=300e6, parameters=4e6, memory-kb=512 (KiB of activations alive at once), or "
+            "FILE.csv:COLUMN=VALUE, a cost per block.",
+            rich_help_panel=MEET,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="The main target's device, as `profile` takes it: the judge.", rich_help_panel=MEET),
+    ] = None,
+    profile_file: Annotated[
+        Path | None,
+        typer.Option("--profile", help="Profile whose anchors tell how fast it is now.", rich_help_panel=MEET),
+    ] = None,
+    benchmark_binary: Annotated[
+        Path | None, typer.Option(help="benchmark_model for a phone.", rich_help_panel=MEET)
+    ] = None,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Epochs in which the architecture moves.", rich_help_panel=SEARCH)
+    ] = 20,
+    warmup_epochs: Annotated[
+        int, typer.Option(min=0, help="Epochs of weights on random paths before that.", rich_help_panel=SEARCH)
+    ] = 6,
+    start_epochs: Annotated[
+        int, typer.Option(min=1, help="Epochs of the widest network alone, before all.", rich_help_panel=SEARCH)
+    ] = 4,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images per step.", rich_help_panel=SEARCH)] = 32,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Of the weights.", rich_help_panel=SEARCH)] = 0.05,
+    update: Annotated[
+        Literal["gradient", "reinforce"],
+        typer.Option(help="How the architecture learns from the images.", rich_help_panel=SEARCH),
+    ] = "gradient",
+    prune_below: Annotated[
+        float,
+        typer.Option(min=0, max=0.5, help="Drop candidates less probable than this.", rich_help_panel=SEARCH),
+    ] = 0.0,
+    looks: Annotated[
+        int,
+        typer.Option(min=0, help="Networks compared at the end for the last choice.", rich_help_panel=SEARCH),
+    ] = 128,
+    train_epochs: Annotated[int, typer.Option(min=1, help="Epochs of the found network.", rich_help_panel=TRAIN)] = 30,
+    train_from: Annotated[
+        Literal["scratch", "supernet"],
+        typer.Option(help="Weights that its training starts from.", rich_help_panel=TRAIN),
+    ] = "scratch",
+    train_batch_size: Annotated[int, typer.Option(min=2, help="Images per step.", rich_help_panel=TRAIN)] = 64,
+    train_learning_rate: Annotated[float, typer.Option(min=1e-9, help="The highest.", rich_help_panel=TRAIN)] = 0.1,
+    train_warmup_epochs: Annotated[
+        float, typer.Option(min=0, help="Epochs in which it grows to that.", rich_help_panel=TRAIN)
+    ] = 0.0,
+    ema_decay: Annotated[
+        float, typer.Option(min=0, max=0.99999, help="Average the weights, as 0.999.", rich_help_panel=TRAIN)
+    ] = 0.0,
+    label_smoothing: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of each label that goes to all.", rich_help_panel=TRAIN)
+    ] = 0.1,
+    compute_device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...", rich_help_panel=COMPUTE)] = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the weights' steps.", rich_help_panel=COMPUTE)
+    ] = "auto",
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="torch.compile each candidate.", rich_help_panel=COMPUTE)
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that decode and augment images.", rich_help_panel=COMPUTE)
+    ] = 0,
+    accumulate: Annotated[
+        int, typer.Option(min=1, help="Parts that a batch is computed in, for less memory.", rich_help_panel=COMPUTE)
+    ] = 1,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write events for TensorBoard.", rich_help_panel=COMPUTE)
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew, whatever checkpoint the folder holds.")
+    ] = False,
+    restart_training: Annotated[
+        bool, typer.Option("--restart-training", help="Train the found network anew; the search is kept.")
+    ] = False,
+    limit_images: LimitImages = None,
+    resolution: Resolution = None,
+    width: Width = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Search the network that classifies best within a latency target, or several; train it, export it, report.
+    Exit code 1 also where a network was measured above its target at the end."""
+    from netlathe.job import Job, prepare
+    from netlathe.judging import DeviceAtHand
+    from netlathe.logs import check_tensorboard
+    from netlathe.outputs import check_run_folder
+    from netlathe.phones import choose_phone
+    from netlathe.search import Compute, SearchConfig, TrainConfig
+    from netlathe.targets import check_names, files_of_goal, folder_name, load_goal, parse_milliseconds
+
+    terminal = Terminal(as_json=as_json)
+    check_names(predictor, target_ms, targets, target or ())
+    if tensorboard:
+        check_tensorboard()
+    several = parse_milliseconds(targets) if targets else []
+    inputs = [space, *files_of_goal(predictor, target or (), limit or ())]
+    inputs += [str(one) for one in (profile_file, benchmark_binary) if one]
+    check_run_folder(output, inputs, data, [folder_name(ms) for ms in several])
+    goal = load_goal(predictor, max(several) if several else target_ms, target or (), limit or ())
+    compute = Compute(compute_device, precision, compile_, workers)
+    device = choose_phone(device, terminal) if device else None
+    chosen, images = prepare(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
+    job = Job(
+        goal.narrowed(chosen), images, goal, output,
+        SearchConfig(
+            start_epochs, warmup_epochs, epochs, batch_size, accumulate=accumulate, learning_rate=learning_rate,
+            prune_below=prune_below, looks=looks, seed=seed,
+        ),
+        TrainConfig(
+            train_epochs, train_batch_size, train_learning_rate, warmup_epochs=train_warmup_epochs,
+            ema_decay=ema_decay, label_smoothing=label_smoothing, accumulate=accumulate, seed=seed,
+        ),
+        compute, terminal, update, train_from,
+        DeviceAtHand(device, profile_file, benchmark_binary, seed) if device else None, tensorboard,
+    )  # fmt: skip
+    _run(job, several, restart=restart, restart_training=restart_training)
+
+
+def _run(job: Job, several: list[float], *, restart: bool, restart_training: bool) -> None:
+    """Raises typer.Exit(1), after the report, where a target was missed when measured, or a phone is not as it was."""
+    from netlathe.run_search import begin_anew, check_device, missed, search_one, search_several, train_anew
+
+    _announce(job, several)
+    check_device(job)
+    if restart:
+        begin_anew(job, several)
+    elif restart_training:
+        train_anew(job, several)
+    report = search_several(job, several) if several else search_one(job)
+    job.terminal.result(report)
+    if missed(report) or job.terminal.undone:
+        raise typer.Exit(1)
+
+
+def _announce(job: Job, several: list[float]) -> None:
+    """What is about to be searched, for what."""
+    wanted = [f"{t.limit_ms:.3g} ms on {t.model.setup_}" for t in job.goal.targets]
+    if several:
+        wanted[0] = f"{', '.join(f'{ms:g}' for ms in several)} ms on {job.goal.model.setup_}"
+    wanted += [f"at most {limit.value:g} {limit.name}" for limit in job.goal.limits]
+    if job.goal.memory_kib is not None:
+        wanted.append(f"at most {job.goal.memory_kib:g} KiB of activations")
+    title = f"Searching {job.space.size:.2g} networks of space {job.space.name} for {wanted[0]}"
+    job.terminal.step(title + "".join(f"\n  and {one}" for one in wanted[1:]))

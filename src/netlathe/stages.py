@@ -1,0 +1,144 @@
+"""The steps from device to network, each from files to files. The commands and the demo call these same functions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from netlathe.archspace.blocks import MBConv
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.spaces import Architecture, SearchSpace
+from netlathe.console import Terminal, Watch
+
+if TYPE_CHECKING:
+    from netlathe.predictor import LatencyPredictor
+    from netlathe.profiler.campaign import CampaignSummary, Progress, WorkItem
+    from netlathe.profiler.devices.base import Device
+    from netlathe.profiler.protocol import Plan
+
+
+@contextmanager
+def results_first(address: str, terminal: Terminal) -> Iterator[None]:
+    """Around an open device: a phone that could not be given back as it was is a warning at once, but an error only
+    once the results are out (Terminal.undone)."""
+    from netlathe.profiler.errors import NotRestoredError
+
+    try:
+        yield
+    except NotRestoredError as error:
+        terminal.undone[address] = str(error)
+        terminal.warn([str(error)])
+    else:
+        terminal.undone.pop(address, None)  # what an earlier opening left is put right
+
+
+WIDE_INTERVAL = 4.0
+"""High over low, from which on a prediction deserves a warning."""
+
+
+def sample_networks(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
+    """Different networks over the whole range of latencies: up to half of them with the same candidate everywhere,
+    from the lightest to the heaviest, the rest uniformly random (which all are of medium latency)."""
+    widest = max((len(space.positions[i]) for i in space.searchable), default=1)
+    uniform = [_uniform(space, candidate) for candidate in range(widest)]
+    uniform.sort(key=lambda architecture: architecture.macs)
+    places = min(len(uniform), max(2, count // 2))
+    spread = [uniform[round(i * (len(uniform) - 1) / max(1, places - 1))] for i in range(places)]
+    found = dict.fromkeys(spread)
+    rng = random.Random(seed)
+    while len(found) < min(count, space.size):
+        found[space.sample(rng)] = None
+    return list(found)[:count]
+
+
+def _uniform(space: SearchSpace, candidate: int) -> Architecture:
+    """The same candidate at each position, the lightest one where there is none of that number."""
+    choices = []
+    for index in space.searchable:
+        blocks = space.positions[index]
+        macs = [block.graph().macs for block in blocks]
+        choices.append(candidate if candidate < len(blocks) else macs.index(min(macs)))
+    return space.architecture(choices)
+
+
+def baseline(space: SearchSpace, name: str = "baseline") -> Architecture:
+    """The space's MobileNetV2: 3x3 kernels and the largest expansion everywhere, nothing skipped."""
+    choices = []
+    for index in space.searchable:
+        rank = [(-b.kernel, b.expand) if isinstance(b, MBConv) else (-99, 0) for b in space.positions[index]]
+        choices.append(rank.index(max(rank)))
+    return space.architecture(choices, name)
+
+
+def work_items(space: SearchSpace, *, networks: int, batch: int, seed: int) -> list[WorkItem]:
+    """The space's distinct blocks, then some whole networks: they tell what a network costs beyond its blocks."""
+    from netlathe.profiler.campaign import WorkItem
+
+    blocks = [WorkItem(block.name, "block", block.graph(batch)) for block in space.distinct_blocks()]
+    return blocks + [WorkItem(a.name, "network", a.graph(batch)) for a in sample_networks(space, networks, seed)]
+
+
+def profile(
+    device: Device, items: Sequence[WorkItem], path: Path, plan: Plan, *, seed: int, terminal: Terminal
+) -> CampaignSummary:
+    """Measures what the profile file does not hold yet."""
+    with terminal.watching(["measuring"]) as (watch,):
+        return measure(device, items, path, plan, seed=seed, watch=watch)
+
+
+def measure(
+    device: Device,
+    items: Sequence[WorkItem],
+    path: Path,
+    plan: Plan,
+    *,
+    seed: int,
+    watch: Watch,
+    on_wait: Callable[[str], None] = lambda words: None,
+) -> CampaignSummary:
+    """The same, told to `watch`, and to `on_wait` whenever the device begins to wait for something."""
+    from netlathe.profiler.campaign import run_campaign
+
+    furthest, waited = 0.0, False
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal furthest, waited
+        furthest = max(furthest, progress.share)  # a better estimate of the time left moves no bar back
+        watch(furthest, progress.eta_s, _note(progress))
+        if progress.is_waiting and not waited:
+            on_wait(progress.current)
+        waited = progress.is_waiting
+
+    with ProfileFile(path, create=True) as file:
+        return run_campaign(device, items, file, plan, seed=seed, on_progress=on_progress)
+
+
+def _note(progress: Progress) -> str:
+    """What is going on, the most important first."""
+    if progress.is_waiting:
+        return progress.current
+    notes = [f"{progress.done}/{progress.total} graphs", f"round {progress.round}"]
+    notes += [f"{progress.redone} redone"] if progress.redone else []
+    warmest = [progress.conditions[name] for name in ("skin_c", "battery_c", "cpu_c") if name in progress.conditions]
+    notes += [f"{warmest[0]:.1f} °C"] if warmest else []
+    return ", ".join([*notes, progress.current] if progress.current else notes)
+
+
+def doubts(model: LatencyPredictor, name: str, graph: Graph) -> list[str]:
+    """A warning where the predictor knows next to nothing about such a graph."""
+    low, high = (float(bound[0]) for bound in model.predict_interval([graph]))
+    if high <= WIDE_INTERVAL * low:
+        return []
+    return [
+        f"{name} is unlike what the predictor was fitted on, so its latency is little more than a guess; profile a "
+        "space of its kind and size, and fit on that"
+    ]
+
+
+def part_latencies_ms(model: LatencyPredictor, architecture: Architecture) -> list[float]:
+    """What each block adds to the network's predicted latency, in ms; an identity adds nothing."""
+    return [float(row[0]) for row in model.tabulate([[block] for block in architecture.blocks]).latency_ms]

@@ -1,0 +1,68 @@
+"""Ctrl-C in a long run: the step in flight is finished and saved, then it ends; a second Ctrl-C ends it at once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from netlathe.search import Checkpointer
+
+Between = Callable[[], None]
+"""To be called between steps."""
+
+
+ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""What ends a program from outside; Windows has no SIGHUP."""
+
+
+class _Stop:
+    """Whether the user asked to stop."""
+
+    def __init__(self, checkpointer: Checkpointer) -> None:
+        self.checkpointer = checkpointer
+        self.is_asked = False
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """A signal's handler."""
+        if self.is_asked:
+            raise KeyboardInterrupt
+        self.is_asked = True
+        self.checkpointer.ask()
+
+    def between(self) -> None:
+        """Ends once the save that was asked for has been made."""
+        if self.is_asked and not self.checkpointer.is_asked:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def stopping(checkpointer: Checkpointer | None) -> Iterator[Between]:
+    """Within it, what would interrupt (SIGINT; SIGTERM and SIGHUP where they are handled so) waits for a save. Raises
+    KeyboardInterrupt once that is done, also where a worker, which gets the same signal, fails by it."""
+    if checkpointer is None:
+        yield lambda: None
+        return
+    stop = _Stop(checkpointer)
+    handled = [s for s in (signal.SIGINT, *ENDINGS) if _interrupts(s)]
+    for number in handled:
+        signal.signal(number, stop.ask)
+    try:
+        yield stop.between
+    except Exception as error:
+        if stop.is_asked:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        for number in handled:
+            signal.signal(number, signal.default_int_handler)
+    if stop.is_asked:
+        raise KeyboardInterrupt
+
+
+def _interrupts(number: int) -> bool:
+    """Whether this signal raises KeyboardInterrupt as things stand."""
+    return signal.getsignal(number) is signal.default_int_handler

@@ -1,0 +1,97 @@
+"""What a user may point at: a network's or block's name, an architecture file, a run, a .tflite or .onnx file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from netlathe.archspace.block_names import parse_block
+from netlathe.archspace.blocks import Block
+from netlathe.archspace.errors import FormatError, SpaceError
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.networks import network
+from netlathe.archspace.spaces import Architecture
+from netlathe.run import ARCHITECTURE
+
+_BLOCK_KINDS = ("mbconv", "conv", "sepconv", "avgpool", "maxpool", "linear", "skip", "zero")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A block of a network, by its canonical name where it has one."""
+
+    name: str
+    graph: Graph
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network or a single block, ready to be shown, predicted or timed."""
+
+    name: str
+    graph: Graph
+    parts: tuple[Part, ...]
+
+
+def find_subject(what: str, *, batch: int = 1) -> Subject:
+    """Raises FormatError for a file that cannot be read or has another batch, SpaceError for a name that is unknown."""
+    path = Path(what)
+    if what and (path / ARCHITECTURE).is_file():
+        return _of_blocks(Architecture.load(path / ARCHITECTURE), batch)
+    if path.is_file():
+        return _of_file(path, batch)
+    if not what or not ("/" in what or path.suffix in (".json", ".tflite", ".onnx")):
+        return _of_name(what, batch)  # also where a folder happens to be called like a network
+    if path.is_dir():
+        raise FormatError(f"{what}: this folder is not a run's, as it holds no {ARCHITECTURE}")
+    raise FormatError(f"{what}: there is no such file")
+
+
+def _of_file(path: Path, batch: int) -> Subject:
+    if path.suffix == ".json":
+        return _of_blocks(Architecture.load(path), batch)
+    graph = _reader(path)(path)
+    found = graph.input_shape[0]
+    if found != batch:
+        raise FormatError(f"{path}: takes batches of {found}, but the predictor was fitted on batches of {batch}")
+    parts = (Part(_label(segment), segment) for segment in graph.segments())
+    return Subject(path.stem, graph, tuple(parts))
+
+
+def _reader(path: Path) -> Callable[[Path], Graph]:
+    if path.suffix == ".tflite":
+        from netlathe.archspace.forms.tflite_reader import read_tflite
+
+        return read_tflite
+    if path.suffix == ".onnx":
+        from netlathe.archspace.forms.onnx import read_onnx
+
+        return read_onnx
+    raise FormatError(f"{path}: expected an architecture (.json), a .tflite or an .onnx file")
+
+
+def _label(segment: Graph) -> str:
+    """The scope that a segment's nodes share, or what its first node is called."""
+    return segment.nodes[0].scope or segment.nodes[0].name
+
+
+def _of_blocks(architecture: Architecture, batch: int) -> Subject:
+    parts = (Part(block.name, block.graph(batch)) for block in architecture.blocks)
+    return Subject(architecture.name, architecture.graph(batch), tuple(parts))
+
+
+def _of_name(name: str, batch: int) -> Subject:
+    if name.partition("_")[0] in _BLOCK_KINDS:
+        return _of_block(parse_block(name), batch)
+    try:
+        return _of_blocks(network(name), batch)
+    except SpaceError as error:
+        raise SpaceError(
+            f"{error}; nor is it a file, a run's folder, or a block such as mbconv_k3_e6_s1_c16-16_56x56_relu6"
+        ) from None
+
+
+def _of_block(block: Block, batch: int) -> Subject:
+    graph = block.graph(batch)
+    return Subject(block.name, graph, (Part(block.name, graph),))

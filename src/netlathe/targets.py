@@ -1,0 +1,272 @@
+"""What a search has to meet: latency targets on devices, and limits on other costs."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netlathe.archspace.blocks import Block
+from netlathe.archspace.errors import FormatError, NetlatheError
+from netlathe.archspace.files import check_plain
+from netlathe.archspace.spaces import SearchSpace
+
+if TYPE_CHECKING:
+    from netlathe.predictor import LatencyPredictor
+    from netlathe.search.costs import Constraint, CostTable
+
+KIB = 1024
+KNOWN_LIMITS = "macs=300e6, parameters=4e6, memory-kb=512, or FILE.csv:COLUMN=VALUE"
+
+
+@dataclass(frozen=True)
+class Target:
+    """At most `limit_ms` by the predictor of one device."""
+
+    name: str
+    """The shipped name, or the file's without its ending; after its folder's where two files are called the same."""
+    model: LatencyPredictor
+    limit_ms: float
+
+    def table(self, space: SearchSpace) -> CostTable:
+        """Raises UnknownOpError for a space with blocks that the predictor knows nothing of, and names one."""
+        from netlathe.predictor import UnknownOpError
+        from netlathe.search.costs import CostTable
+
+        try:
+            return CostTable.tabulate(space, self.model, batch=self.model.setup_.batch, name=f"latency on {self.name}")
+        except UnknownOpError as error:
+            blocks = space.distinct_blocks()
+            known = self.model.knows([block.graph(self.model.setup_.batch) for block in blocks])
+            unknown = [block.name for block, is_known in zip(blocks, known, strict=True) if not is_known]
+            example = f", such as {unknown[0]}" if unknown else ""
+            raise UnknownOpError(
+                f"the predictor {self.name} cannot price {len(unknown)} of the {len(blocks)} blocks of space "
+                f"{space.name}{example}: {error}"
+            ) from error
+
+    @cached_property
+    def content(self) -> str:
+        """A digest of the predictor."""
+        return hashlib.sha256(json.dumps(self.model.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"predictor": self.name, "content": self.content, "ms": self.limit_ms}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most `value` of a cost that adds up over blocks: macs, parameters, or a column of a table."""
+
+    name: str
+    value: float
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """Cost by block name, where a table gives it."""
+    source: str = ""
+    """The table's file."""
+
+    def price(self, block: Block) -> float:
+        """Raises FormatError for a block that the table lacks; one that runs nothing costs nothing."""
+        if not self.source:
+            graph = block.graph()
+            return float(graph.macs if self.name == "macs" else graph.parameters)
+        if block.name in self.prices:
+            return self.prices[block.name]
+        if not block.graph().nodes:
+            return 0.0
+        raise FormatError(
+            f"{self.source}: has no line for block {block.name}, which the space holds; measure it, or search a space "
+            "without it"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        content = json.dumps(sorted(self.prices.items())).encode()
+        return {"cost": self.name, "content": hashlib.sha256(content).hexdigest()[:16], "value": self.value}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """All that a network has to meet. The first target is the main one: its device tells whether a network is fast."""
+
+    targets: tuple[Target, ...]
+    limits: tuple[Limit, ...] = ()
+    memory_kib: float | None = None
+
+    @property
+    def main(self) -> Target:
+        return self.targets[0]
+
+    @property
+    def model(self) -> LatencyPredictor:
+        return self.main.model
+
+    def at(self, limit_ms: float) -> Goal:
+        """The same with another limit of the main target."""
+        return replace(self, targets=(replace(self.main, limit_ms=limit_ms), *self.targets[1:]))
+
+    def narrowed(self, space: SearchSpace) -> SearchSpace:
+        """The space without what needs too much memory, in the main target's dtype. Raises TargetError when that leaves
+        nothing."""
+        from netlathe.search.costs import limit_memory
+
+        itemsize = 1 if self.model.setup_.dtype == "int8" else 4
+        return space if self.memory_kib is None else limit_memory(space, int(self.memory_kib * KIB), itemsize=itemsize)
+
+    def constraints(self, space: SearchSpace) -> list[Constraint]:
+        """One per target, then one per limit. Raises TargetError where no network meets all of them, and FormatError
+        for a block that a table lacks."""
+        from netlathe.search.costs import Constraint, CostTable, check_limits
+
+        found = [Constraint(target.table(space), target.limit_ms) for target in self.targets]
+        found += [Constraint(CostTable.of_blocks(space, one.price, name=one.name), one.value) for one in self.limits]
+        check_limits(space, found)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """What tells this goal from any other."""
+        return {
+            "targets": [t.to_json() for t in self.targets],
+            "limits": [limit.to_json() for limit in self.limits],
+            "memory_kib": self.memory_kib,
+        }
+
+
+def check_names(predictor: str | None, target_ms: float | None, several_ms: str | None, targets: Sequence[str]) -> None:
+    """Raises NetlatheError for options that leave open what to meet, or contradict each other."""
+    if target_ms is not None and several_ms is not None:
+        raise NetlatheError("--target-ms and --targets say the same thing; give one of them")
+    given = target_ms is not None or several_ms is not None
+    if given and predictor is None:
+        raise NetlatheError("--target-ms and --targets need the --predictor of the device that they are meant for")
+    if predictor is not None and not given:
+        raise NetlatheError(f"--predictor {predictor}: say in --target-ms what latency is to be met there")
+    if predictor is None and not targets:
+        raise NetlatheError("say what to meet: --predictor NAME --target-ms MS, or --target NAME=MS, once per device")
+
+
+def load_goal(predictor: str | None, target_ms: float | None, targets: Sequence[str], limits: Sequence[str]) -> Goal:
+    """The goal of --predictor and --target-ms, --target PREDICTOR=MS, and --limit, once check_names has passed them.
+    Raises NetlatheError for what does not parse, FormatError for a predictor or table that cannot be read."""
+    wanted = [] if predictor is None or target_ms is None else [(predictor, target_ms)]
+    wanted += [_assignment("--target", one, "PREDICTOR=MS, such as pixel4-cpu=40") for one in targets]
+    loaded = tuple(
+        Target(name, _load(path), ms) for name, (path, ms) in zip(_names([p for p, _ in wanted]), wanted, strict=True)
+    )
+    for one, other in itertools.combinations(loaded, 2):
+        if one.content == other.content:
+            which = f"{one.name} is named twice" if one.name == other.name else f"{one.name} and {other.name} are equal"
+            raise NetlatheError(f"--target: {which}; a device has one target")
+    values: dict[str, float] = {}
+    for text in limits:
+        name, value = _assignment("--limit", text, KNOWN_LIMITS)
+        if name in values:
+            raise NetlatheError(f"--limit {name}: given twice, as {values[name]:g} and {value:g}; keep one of them")
+        values[name] = value
+    memory = values.pop("memory-kb", None)
+    return Goal(loaded, tuple(_limit(name, value) for name, value in values.items()), memory)
+
+
+def files_of_goal(predictor: str | None, targets: Sequence[str], limits: Sequence[str]) -> list[str]:
+    """The files that load_goal would read, and names that are none."""
+    named = [one.rpartition("=")[0] for one in (*targets, *limits)]
+    return [*([predictor] if predictor else ()), *named, *(one.rpartition(":")[0] for one in named if ":" in one)]
+
+
+def _names(files: Sequence[str]) -> list[str]:
+    """What to call predictors: their files' names without ending, with as many folders as tell them apart."""
+    parts = [(*Path(file).parent.parts, Path(file).stem) for file in files]
+    names = [p[-1] for p in parts]
+    for depth in range(2, max((len(p) for p in parts), default=1) + 1):
+        names = [name if names.count(name) == 1 else "/".join(p[-depth:]) for name, p in zip(names, parts, strict=True)]
+    return names
+
+
+def parse_milliseconds(text: str) -> list[float]:
+    """'20,30,40' -> [20.0, 30.0, 40.0], rising. Raises NetlatheError for anything else."""
+    values = sorted({_positive("--targets", part, text) for part in text.split(",")})
+    if len(values) < 2:
+        raise NetlatheError(f"--targets {text}: name at least two different targets, such as 20,30,40")
+    for one, next_one in itertools.pairwise(values):
+        if folder_name(one) == folder_name(next_one):
+            raise NetlatheError(
+                f"--targets {text}: {one!r} and {next_one!r} would share the folder {folder_name(one)}; targets differ "
+                "in their first six digits"
+            )
+    return values
+
+
+def folder_name(limit_ms: float) -> str:
+    """20.5 -> '20.5ms': the folder of one of several targets."""
+    return f"{limit_ms:g}ms"
+
+
+def _assignment(option: str, text: str, known: str) -> tuple[str, float]:
+    name, equals, value = text.rpartition("=")
+    if not equals or not name:
+        raise NetlatheError(f"{option} {text}: expected {known}")
+    return name, _positive(option, value, text)
+
+
+def _positive(option: str, value: str, text: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise NetlatheError(f"{option} {text}: {value.strip() or 'nothing'} is not a number above zero")
+    return number
+
+
+def _load(name: str) -> LatencyPredictor:
+    from netlathe.predictor import LatencyPredictor
+
+    return LatencyPredictor.load(name)
+
+
+def _limit(name: str, value: float) -> Limit:
+    if name in ("macs", "parameters"):
+        return Limit(name, value)
+    file, colon, column = name.rpartition(":")
+    if not colon or not file.endswith(".csv"):
+        raise NetlatheError(f"--limit {name}: unknown; known are {KNOWN_LIMITS}")
+    return Limit(column, value, _read_prices(Path(file), column), file)
+
+
+def _read_prices(path: Path, column: str) -> dict[str, float]:
+    """{block name: cost} of a CSV. Raises FormatError for anything in it that is no cost."""
+    try:
+        check_plain(path)
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FormatError(f"{path}: cannot be read as CSV ({error})") from error
+    found = list(rows[0]) if rows else []
+    for name in ("block", column):
+        if name not in found:
+            raise FormatError(f"{path}: has no column {name!r}, only {', '.join(map(str, found)) or 'no lines'}")
+    prices: dict[str, float] = {}
+    for line, row in enumerate(rows, start=2):
+        block, text = row["block"], row[column]
+        if not block:
+            raise FormatError(f"{path}: line {line} names no block")
+        if block in prices:
+            raise FormatError(f"{path}: line {line} tells of block {block} again")
+        prices[block] = _cost(path, line, column, text)
+    return prices
+
+
+def _cost(path: Path, line: int, column: str, text: str | None) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise FormatError(f"{path}: line {line} has {text!r} as its {column}; it must be a number of at least zero")
+    return value
