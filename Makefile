@@ -27,7 +27,7 @@ test-slow: $(VENV)/.netlathe-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow  # equal sums need equal threads, here and in the processes that tests start
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info
 
 $(VENV)/.netlathe: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e .

@@ -6,13 +6,8 @@ from pathlib import Path
 
 from netlathe.archspace.errors import FormatError
 
-_ROOT = Path(__file__).resolve().parent.parent
-
-
-def _folder(name: str) -> Path:
-    """In a checkout the folder itself; a wheel installs it as netlathe_<name>, which clashes with nobody's."""
-    installed = _ROOT / f"netlathe_{name}"
-    return installed if installed.is_dir() else _ROOT / name
+_PACKAGE = Path(__file__).parent.parent
+"""Both folders stand in the package, in a checkout by links."""
 
 
 def data_path(name: str) -> Path:
@@ -22,7 +17,7 @@ def data_path(name: str) -> Path:
 
 def data_files(folder: str, suffix: str) -> list[Path]:
     """The files with that ending in a folder of data/, by name; none where there is no such folder."""
-    return sorted((_folder("data") / folder).glob(f"*{suffix}"), key=lambda path: path.stem)
+    return sorted((_PACKAGE / "data" / folder).glob(f"*{suffix}"), key=lambda path: path.stem)
 
 
 def device_script_path(name: str) -> Path:
@@ -31,8 +26,8 @@ def device_script_path(name: str) -> Path:
 
 
 def _existing(folder: str, name: str) -> Path:
-    path = _folder(folder) / name
+    path = _PACKAGE / folder / name
     if not path.is_file():
-        there = ", ".join(sorted(p.name for p in _folder(folder).glob("*") if p.is_file())) or "nothing"
+        there = ", ".join(sorted(p.name for p in (_PACKAGE / folder).glob("*") if p.is_file())) or "nothing"
         raise FormatError(f"{folder}/ has no {name!r}; it has {there}")
     return path

@@ -48,8 +48,8 @@ CANDIDATES: dict[int, tuple[tuple[int, ...], tuple[int, ...], bool]] = {
 
 
 FORMS = ("one path", "two paths", "full gates", "recompute", "all paths")
-"""A weight step; architecture steps of the three forms of netlathe.search.updates.GradientUpdate; and the search that they
-replace."""
+"""A weight step; architecture steps of the three forms of netlathe.search.updates.GradientUpdate; and the search that
+they replace."""
 
 
 def space_of(count: int, resolution: int) -> SearchSpace:

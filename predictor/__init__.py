@@ -60,5 +60,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Imports on first use: scikit-learn, XGBoost and matplotlib take seconds that most commands need not spend."""
     if name not in _HOMES:
-        raise AttributeError(f"module 'predictor' has no attribute {name!r}")
-    return getattr(import_module(f"predictor.{_HOMES[name]}"), name)
+        raise AttributeError(f"module 'netlathe.predictor' has no attribute {name!r}")
+    return getattr(import_module(f"netlathe.predictor.{_HOMES[name]}"), name)

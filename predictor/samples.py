@@ -53,8 +53,8 @@ def key_of(item: Item) -> str:
 
 def items_of(given: Any, batch: int = 1) -> list[Item]:
     """Graphs, and networks in pieces, of whatever `given` holds: records, graphs, tuples of graphs, blocks or
-    architectures, or the rows of a table (netlathe.archspace.configurations). Raises PredictorError, RecordError for a bad
-    row."""
+    architectures, or the rows of a table (netlathe.archspace.configurations). Raises PredictorError, RecordError for a
+    bad row."""
     if hasattr(given, "columns"):
         return list(graphs_of(given, batch))
     if hasattr(given, "iloc"):
@@ -121,7 +121,7 @@ def _sample_of_records(records: Any) -> Sample:
     for record in usable:
         if record.kind == "network" and not record.graph.is_network:
             raise PredictorError(
-                f"the network {record.name} does not name its blocks; use graph.scoped() or netlathe.archspace.graph.chain"
+                f"the network {record.name} does not name its blocks; use graph.scoped() or archspace.graph.chain"
             )
     kept = [r for r in usable if r.kind == "block"] + steady([r for r in usable if r.kind == "network"])
     latency_ms = np.array([r.latency_ms for r in kept], dtype=float)

@@ -1,4 +1,4 @@
-"""Installed from a wheel, outside the checkout, netlathe finds its files and runs its whole demo."""
+"""Installed from a wheel, outside the checkout: one import name, typed, with its files, beside a user's own modules."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -25,16 +26,32 @@ def run(*command: object, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of a clean environment that holds netlathe from its wheel."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, made from an unpacked source distribution as packagers make it."""
     folder = tmp_path_factory.mktemp("wheel")
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    run(*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT, cwd=folder)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
     (wheel,) = folder.glob("netlathe-*.whl")
-    run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
-    venv = folder / "venv" / "bin"
-    run(venv / "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wheel, cwd=folder)
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path) -> Path:
+    """The bin folder of a clean environment that holds netlathe from its wheel."""
+    run(sys.executable, "-m", "venv", wheel.parent / "venv", cwd=wheel.parent)
+    venv = wheel.parent / "venv" / "bin"
+    pip = (venv / "pip", "--disable-pip-version-check")
+    run(*pip, "install", "--quiet", "-c", ROOT / "constraints.txt", wheel, cwd=wheel.parent)
     return venv
+
+
+def test_the_top_level_of_the_wheel_is_netlathe_alone(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as content:
+        names = content.namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"netlathe"}
+    assert {"netlathe/py.typed", "netlathe/search/loop.py", "netlathe/profiler/adb/usb.py"} <= {*names}
+    in_checkout = run("git", "ls-files", "data", "device_scripts", ":!data/latency", cwd=ROOT).split()
+    assert {f"netlathe/{name}" for name in in_checkout} <= {*names}
+    assert not [name for name in names if "__pycache__" in name or name.startswith("netlathe/tests")]
 
 
 def test_data_and_device_scripts_are_found(installed: Path, tmp_path: Path) -> None:
@@ -45,6 +62,33 @@ def test_data_and_device_scripts_are_found(installed: Path, tmp_path: Path) -> N
     for path in run(installed / "python", "-c", code, cwd=tmp_path).split():
         assert Path(path).is_file()
         assert ROOT not in Path(path).parents
+
+
+@pytest.mark.parametrize("name", ["archspace", "predictor", "profiler", "search"])
+def test_a_users_own_script_may_be_called_as_a_room_is(installed: Path, tmp_path: Path, name: str) -> None:
+    script = tmp_path / f"{name}.py"
+    script.write_text(
+        "from netlathe.archspace.networks import network\n"
+        "from netlathe.predictor import LatencyPredictor\n"
+        "from netlathe.profiler import open_device\n"
+        "from netlathe.search import search\n"
+        "print(network('mobilenet_v2').name)\n"
+    )
+    assert run(installed / "python", script, cwd=tmp_path) == "mobilenet_v2\n"
+
+
+def test_a_users_own_script_is_type_checked_strictly(installed: Path, tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "from netlathe.archspace.networks import network\n"
+        "from netlathe.predictor import LatencyPredictor\n"
+        "predictor = LatencyPredictor.load('pixel.json')\n"
+        "latency_ms = predictor.predict([network('mobilenet_v2')])\n"
+        "reveal_type(latency_ms.tolist()[0] + 1.0)\n"
+    )
+    checker = (sys.executable, "-m", "mypy", "--strict", "--python-executable", installed / "python")
+    printed = run(*checker, script, cwd=tmp_path)
+    assert "Success: no issues found" in printed
 
 
 def test_the_demo_ends_with_a_network_that_meets_its_target(installed: Path, tmp_path: Path) -> None:

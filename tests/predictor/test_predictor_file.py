@@ -119,7 +119,8 @@ def test_numbers_that_are_not_finite_are_not_written(tmp_path):
 
 def test_loading_and_predicting_needs_neither_torch_nor_xgboost(saved):
     code = (
-        "import sys; from netlathe.predictor import LatencyPredictor; from netlathe.archspace.block_names import parse_block\n"
+        "import sys; from netlathe.predictor import LatencyPredictor\n"
+        "from netlathe.archspace.block_names import parse_block\n"
         "block = parse_block('mbconv_k3_e6_s1_c16-16_56x56_relu6')\n"
         f"assert LatencyPredictor.load({str(saved)!r}).predict([block])[0] > 0\n"
         "print([name for name in ('torch', 'xgboost', 'tensorflow', 'onnx', 'matplotlib') if name in sys.modules])"
