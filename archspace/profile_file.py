@@ -31,7 +31,7 @@ _DAMAGE = (
 )  # fmt: skip
 """What making sense of any content may raise."""
 APPLICATION_ID = 0x6E6C7468  # "nlth": what marks a SQLite file as ours
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS setups (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS graphs (
@@ -57,7 +57,21 @@ CREATE TABLE IF NOT EXISTS op_times (
 CREATE TABLE IF NOT EXISTS chosen (
     id INTEGER PRIMARY KEY, setup TEXT NOT NULL REFERENCES setups, graph TEXT NOT NULL REFERENCES graphs,
     UNIQUE (setup, graph));
+CREATE TABLE IF NOT EXISTS again (
+    setup TEXT NOT NULL REFERENCES setups, graph TEXT NOT NULL REFERENCES graphs, what TEXT NOT NULL,
+    since REAL NOT NULL, is_done INTEGER NOT NULL, message TEXT NOT NULL, PRIMARY KEY (setup, graph)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS discounted (
+    graph TEXT NOT NULL REFERENCES graphs, round INTEGER NOT NULL REFERENCES rounds,
+    PRIMARY KEY (graph, round)) WITHOUT ROWID;
 """
+
+
+_COUNTING = """
+AND NOT EXISTS (SELECT 1 FROM discounted WHERE discounted.graph = samples.graph AND discounted.round = rounds.id)
+AND NOT EXISTS (SELECT 1 FROM again WHERE again.setup = rounds.setup AND again.graph = samples.graph
+    AND NOT is_done AND started_at > since)
+"""
+"""Leaves out samples that later ones have replaced, and those that are to replace others once there are enough."""
 
 
 def _spaced(sql: str | None) -> str:
@@ -81,6 +95,18 @@ class RoundInfo:
     started_at: float
     drift: float
     conditions: Mapping[str, float | str]
+
+
+@dataclass(frozen=True)
+class Again:
+    """A graph that a call measures again, or has: what for, and the rounds from which on count for it alone."""
+
+    what: str
+    since: float
+    """Rounds that started later are new ones; those up to then are the record's until `is_done`."""
+    is_done: bool = False
+    message: str = ""
+    """Why it could not be measured again; '' where it could."""
 
 
 class ProfileFile:
@@ -265,6 +291,46 @@ class ProfileFile:
         with self._transaction():
             self._db.executemany("DELETE FROM chosen WHERE setup = ? AND graph = ?", [(setup.key, key) for key in keys])
 
+    def begin_again(self, setup: Setup, keys: Iterable[str], what: str, since: float) -> None:
+        """Rounds that start after `since` are to decide on these graphs' records anew; until end_again, or where that
+        was asked for before, nothing changes."""
+        with self._transaction():
+            rows = [(setup.key, key, what, since) for key in keys]
+            self._db.executemany("INSERT OR IGNORE INTO again VALUES (?, ?, ?, ?, 0, '')", rows)
+
+    def again(self, setup: Setup) -> dict[str, Again]:
+        """By graph key, what is or was measured again by calls that have not told their result (forget_again)."""
+        query = "SELECT graph, what, since, is_done, message FROM again WHERE setup = ? ORDER BY graph"
+        with self._guard():
+            rows = self._db.execute(query, (setup.key,)).fetchall()
+            return {key: Again(str(what), float(since), bool(done), str(text)) for key, what, since, done, text in rows}
+
+    def end_again(
+        self,
+        setup: Setup,
+        key: str,
+        outcome: tuple[Status, str, Mapping[str, float] | None] | None,
+        *,
+        message: str = "",
+        discounted: Iterable[float] = (),
+    ) -> None:
+        """The graph was measured again: its outcome (status, message, details), None where the earlier one stays, why
+        there is no new one, and the rounds whose samples no longer count. They are kept."""
+        rows = [(key, setup.key, started_at) for started_at in discounted]
+        query = "INSERT OR IGNORE INTO discounted SELECT ?, id FROM rounds WHERE setup = ? AND started_at = ?"
+        with self._transaction():
+            if outcome:
+                self.set_outcome(setup, key, *outcome)
+            self._db.executemany(query, rows)
+            self._db.execute(
+                "UPDATE again SET is_done = 1, message = ? WHERE setup = ? AND graph = ?", (message, setup.key, key)
+            )
+
+    def forget_again(self, setup: Setup, what: str) -> None:
+        """What was measured again for this was told: the next call that is to do so begins anew."""
+        with self._guard():
+            self._db.execute("DELETE FROM again WHERE setup = ? AND what = ? AND is_done", (setup.key, what))
+
     def add_round(
         self,
         setup: Setup,
@@ -306,11 +372,11 @@ class ProfileFile:
         with self._transaction():
             self._db.executemany("UPDATE rounds SET drift = ? WHERE setup = ? AND started_at = ?", rows)
 
-    def rounds(self, setup: Setup) -> dict[str, tuple[Round, ...]]:
-        """Every stored round per graph key in order of time, finished or not."""
+    def rounds(self, setup: Setup, *, counting: bool = False) -> dict[str, tuple[Round, ...]]:
+        """Every stored round per graph key in order of time, finished or not; or only those that count in records."""
         query = (
-            "SELECT graph, samples_ms, drift, started_at FROM samples JOIN rounds ON round = id "
-            "WHERE setup = ? ORDER BY started_at"
+            "SELECT samples.graph, samples_ms, drift, started_at FROM samples JOIN rounds ON round = id "
+            f"WHERE rounds.setup = ? {_COUNTING if counting else ''} ORDER BY started_at"
         )
         rounds: dict[str, list[Round]] = defaultdict(list)
         with self._guard():
@@ -378,7 +444,7 @@ class ProfileFile:
         )
         with self._guard():
             for one in self.setups() if setup is None else [setup]:
-                rounds = self.rounds(one)
+                rounds = self.rounds(one, counting=True)
                 for key, name, kind, text, status, message, details in self._db.execute(query, (one.key,)):
                     measurement = Measurement(rounds[key]) if status == Status.OK else None
                     graph = Graph.from_json(json.loads(text))
@@ -402,6 +468,7 @@ class ProfileFile:
                 for one in record.measurement.rounds if record.measurement else ():
                     by_round[setup, one.started_at][key] = one
                 self.set_outcome(setup, key, record.status, record.message, dict(record.details))
+                self._db.execute("DELETE FROM again WHERE setup = ? AND graph = ?", (setup.key, key))
                 known[setup][key] = record.status
                 new += 1
             for (setup, started_at), rounds in by_round.items():

@@ -22,7 +22,7 @@ from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features import TERMS, FlagArray, FloatArray, Item, features_of
 from netlathe.predictor.files import find_file, read_model, write_model
 from netlathe.predictor.numbers import MOST_LOG, read_array, read_logs, read_positive
-from netlathe.predictor.physics import Physics, fit_physics
+from netlathe.predictor.physics import Physics, fit_physics, robust_deviation
 from netlathe.predictor.robust import NOISE, robust_process
 from netlathe.predictor.samples import key_of, sample_of
 
@@ -131,17 +131,20 @@ class Prior:
         items = {key_of(item): item for sample in samples.values() for item in sample.items}
         rows = {key: row for row, key in enumerate(items)}
         terms = features_of(list(items.values())).terms
-        log_ms = np.full((len(items), len(devices)), np.nan)
+        log_ms, weights, errors = (np.full((len(items), len(devices)), np.nan) for _ in range(3))
         for column, sample in enumerate(samples.values()):
-            repeated: dict[int, list[float]] = {}
-            for item, value in zip(sample.items, sample.latency_ms, strict=True):
-                repeated.setdefault(rows[key_of(item)], []).append(float(value))
-            for row, values in repeated.items():
-                log_ms[row, column] = np.log(np.median(values))
-        rates, seen = _rates(terms, log_ms)
+            repeated: dict[int, list[int]] = {}
+            for place, item in enumerate(sample.items):
+                repeated.setdefault(rows[key_of(item)], []).append(place)
+            for row, places in repeated.items():
+                log_ms[row, column] = np.log(np.median(sample.latency_ms[places]))
+                weights[row, column] = np.median(sample.weights[places])
+                errors[row, column] = np.median(sample.errors[places])
+        rates, seen = _rates(terms, log_ms, weights)
         space = _space(terms, rates, seen)
         physics = np.log(terms @ rates.T)
-        residuals = _filled(log_ms - physics, space.places(terms), space)
+        residuals = _steadied(log_ms - physics, errors, space.places(terms), space)
+        residuals = _filled(residuals, space.places(terms), space)
         if len(devices) >= _FEWEST_TO_CLEAN:
             residuals = _cleaned(physics + residuals, space.places(terms), space) - physics
         return cls(tuple(devices), rates, space, tuple(items), terms, residuals)
@@ -258,13 +261,13 @@ def find_prior(prior: Prior | str | Path) -> Prior:
     return prior if isinstance(prior, Prior) else Prior.load(prior)
 
 
-def _rates(terms: FloatArray, log_ms: FloatArray) -> tuple[FloatArray, FlagArray]:
+def _rates(terms: FloatArray, log_ms: FloatArray, weights: FloatArray) -> tuple[FloatArray, FlagArray]:
     """Rates (D, terms) of each device, and which terms any of them was measured with. What a device was not measured
     with costs in proportion to what it costs on the others."""
     fitted = []
-    for column in log_ms.T:
+    for column, trust in zip(log_ms.T, weights.T, strict=True):
         measured = np.isfinite(column)
-        fitted.append(fit_physics(terms[measured], np.exp(column[measured])))
+        fitted.append(fit_physics(terms[measured], np.exp(column[measured]), trust[measured]))
     rates, seen = np.array([physics.rates for physics in fitted]), np.array([physics.seen for physics in fitted])
     speeds = np.nanmedian(log_ms - np.log(terms @ _typical(rates, seen)[:, None]), axis=0)
     typical = _typical(rates / np.exp(speeds)[:, None], seen)
@@ -293,6 +296,40 @@ def _space(terms: FloatArray, rates: FloatArray, seen: FlagArray) -> Space:
 def _smoothing(places: FloatArray, residuals: FloatArray, space: Space) -> FloatArray:
     covariance = space.covariance(places, places) + _OWN**2 * np.eye(len(places))
     return np.asarray(cho_solve(cho_factor(covariance, lower=True), residuals))
+
+
+def _steadied(residuals: FloatArray, errors: FloatArray, places: FloatArray, space: Space) -> FloatArray:
+    """Residuals (J, D), NaN where nothing was measured, each drawn towards what all others say of it, the more the less
+    certain its own rounds leave it: `errors` are standard errors, 0 where nothing is known of them."""
+    result = residuals.copy()
+    for device in np.flatnonzero((errors > 0).any(axis=0)):
+        rows = np.flatnonzero(np.isfinite(residuals[:, device]))
+        own, doubt = residuals[rows, device], errors[rows, device] ** 2
+        relation = space.covariance(places[rows], places[rows]) + np.diag(_OWN**2 + doubt)
+        candidates = [_left_out(own, relation)]
+        middle, common = _middle(np.delete(residuals, device, axis=1)[rows], np.delete(errors, device, axis=1)[rows])
+        if common.all():  # with what the other devices have in common on the same items
+            candidates.append(_left_out(own - middle, relation))
+        sure = doubt <= np.median(doubt)
+        off = min(candidates, key=lambda left_out: float(np.median(np.abs(left_out[sure]))))
+        usual = max(robust_deviation(off[sure]), _OWN)
+        result[rows, device] -= off * doubt / (doubt + usual**2)
+    return result
+
+
+def _middle(residuals: FloatArray, errors: FloatArray) -> tuple[FloatArray, FlagArray]:
+    """Mean residual of some devices by how certain each is, (n,), and where there is one."""
+    measured = np.isfinite(residuals)
+    shares = np.where(measured, 1 / (np.nan_to_num(errors) ** 2 + _OWN**2), 0.0)
+    total = shares.sum(axis=1)
+    mean = (shares * np.nan_to_num(residuals)).sum(axis=1) / np.maximum(total, np.finfo(float).tiny)
+    return np.asarray(mean), np.asarray(total > 0)
+
+
+def _left_out(values: FloatArray, covariance: FloatArray) -> FloatArray:
+    """Errors on each of the values (n,) from all others: Rasmussen and Williams, equation 5.12."""
+    precision = cho_solve(cho_factor(covariance, lower=True), np.eye(len(values)))
+    return np.asarray(precision @ values / np.diag(precision))
 
 
 def _filled(residuals: FloatArray, places: FloatArray, space: Space) -> FloatArray:

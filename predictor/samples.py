@@ -28,6 +28,8 @@ class Sample(NamedTuple):
     setup: Setup
     weights: FloatArray
     """How far each latency is to be trusted, from 0 to 1: by how much its own rounds differ, where that is known."""
+    errors: FloatArray
+    """Relative standard error of each latency, by its own rounds; 0 where that is not known."""
 
     @property
     def is_network(self) -> FlagArray:
@@ -36,7 +38,7 @@ class Sample(NamedTuple):
     def take(self, chosen: FlagArray) -> Sample:
         """The part where `chosen`, shape (n,), is true."""
         items = [item for item, wanted in zip(self.items, chosen, strict=True) if wanted]
-        return Sample(items, self.latency_ms[chosen], self.setup, self.weights[chosen])
+        return Sample(items, self.latency_ms[chosen], self.setup, self.weights[chosen], self.errors[chosen])
 
 
 def is_network(item: Item) -> bool:
@@ -103,7 +105,7 @@ def sample_of(given: Any, latency_ms: Iterable[float] | None, setup: Setup | Non
     if len(bad):
         raise PredictorError(f"latency {bad[0]} is {values[bad[0]]:g} ms: leave out what could not be measured")
     kept = [index for index, item in enumerate(items) if isinstance(item, tuple) or item.nodes]
-    return Sample([items[index] for index in kept], values[kept], setup, np.ones(len(kept)))
+    return Sample([items[index] for index in kept], values[kept], setup, np.ones(len(kept)), np.zeros(len(kept)))
 
 
 def unknown_setup(batch: int = 1) -> Setup:
@@ -125,13 +127,13 @@ def _sample_of_records(records: Any) -> Sample:
             )
     kept = [r for r in usable if r.kind == "block"] + steady([r for r in usable if r.kind == "network"])
     latency_ms = np.array([r.latency_ms for r in kept], dtype=float)
-    return Sample([r.graph for r in kept], latency_ms, setup, _weights(kept))
+    errors = np.array([r.measurement.relative_error if r.measurement else 0.0 for r in kept], dtype=float)
+    return Sample([r.graph for r in kept], latency_ms, setup, _weights(errors), errors)
 
 
-def _weights(records: Sequence[LatencyRecord]) -> FloatArray:
+def _weights(errors: FloatArray) -> FloatArray:
     """One half where a latency is as uncertain as a stable one may be, less beyond. Where most are worse than that,
     the better half of them is what there is."""
-    errors = np.array([r.measurement.relative_error if r.measurement else 0.0 for r in records])
     weights = 1 / (1 + (errors / STABLE_SPREAD) ** 2)
     return np.minimum(1, weights / min(1, 2 * np.median(weights))) if len(weights) else weights
 
@@ -147,7 +149,7 @@ def warnings_of(given: Any) -> list[str]:
     return [
         f"{len(doubted)} of {len(errors)} blocks were measured unstably: their own rounds leave their latencies "
         f"uncertain by {100 * median(doubted):.0f} % (median) to {100 * max(doubted):.0f} %, so they count less; "
-        "profile again on a quiet machine"
+        "measure them again on a quiet machine: `netlathe profile --again unstable`"
     ]
 
 

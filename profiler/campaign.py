@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Kind, Status
+from netlathe.profiler.again import Repetition, Which
 from netlathe.profiler.devices.base import Device, Event, RoundEnd, Timing, Waiting
 from netlathe.profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
 from netlathe.profiler.guess import CAUTIOUS_MS_PER_WORK, LatencyGuess, work
@@ -60,6 +61,7 @@ def run_campaign(
     profile: ProfileFile,
     plan: Plan | None = None,
     *,
+    again: Which | None = None,
     seed: int = 0,
     on_progress: OnProgress | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -69,7 +71,13 @@ def run_campaign(
     Graphs with an ok or unsupported outcome are left alone, failed ones are tried again, stored rounds of unfinished
     ones count. When the budget is out, graphs with at least three rounds are finished and the others stay unfinished;
     where it does not suffice for three rounds of all, the first of the items get theirs.
-    The anchors are measured and recorded along with the items. `seed` orders the rounds; `clock` gives seconds.
+    The anchors are measured and recorded along with the items.
+
+    `again` measures items in place that have a record already: "unstable" ones, or those whose measurement "failed" or
+    was unsupported. A record stays until the stop rule, or the end of the budget after three new rounds, ends its new
+    measurement; then it is made of the rounds that tell it best (profiler.again), and all samples are kept. The same
+    call continues an interrupted one, and measures nothing a third time, until `profile.forget_again` says that its
+    result was told. `seed` orders the rounds; `clock` gives seconds.
 
     Raises DeviceError when the device is lost (what is stored stays), MeasurementError for graphs of another batch than
     the setup's, ProfilerError when another campaign holds the file.
@@ -78,7 +86,7 @@ def run_campaign(
         f"{profile.path}: another campaign is measuring this setup into this file; wait for it to end, or name another"
     )
     with exclusive(profile.path, device.setup.key, refusal):
-        return _Campaign(device, items, profile, plan or Plan(), random.Random(seed)).run(on_progress, clock)
+        return _Campaign(device, items, profile, plan or Plan(), again, random.Random(seed)).run(on_progress, clock)
 
 
 class _Campaign:
@@ -88,11 +96,18 @@ class _Campaign:
     ledger: Ledger
 
     def __init__(
-        self, device: Device, items: Iterable[WorkItem], profile: ProfileFile, plan: Plan, rng: random.Random
+        self,
+        device: Device,
+        items: Iterable[WorkItem],
+        profile: ProfileFile,
+        plan: Plan,
+        again: Which | None,
+        rng: random.Random,
     ) -> None:
         self.device, self.profile, self.plan, self.rng = device, profile, plan, rng
         self.setup = device.setup
         self.items = unique_items(items, self.setup.batch)
+        self.repetition = Repetition(profile, self.setup, again, self.items)
         self.work = {key: work(item.graph) for key, item in self.items.items()}  # and of the anchors
         self.anchors: list[str] = []  # those that run
         self.loaded: set[str] = set()
@@ -109,13 +124,14 @@ class _Campaign:
     def run(self, on_progress: OnProgress | None, clock: Callable[[], float]) -> CampaignSummary:
         self.profile.add_setup(self.setup)
         self.profile.add_graphs((item.name, item.kind, item.graph) for item in self.items.values())
-        outcomes = self.profile.outcomes(self.setup)
-        todo = [key for key in self.items if outcomes.get(key, Status.FAILED) is Status.FAILED]
+        todo = self.repetition.due()
         reused = len(self.items) - len(todo)
         self.pace = Pace(len(self.items), reused, self.plan.budget_s, on_progress, clock)
         if todo:
             self._open_ledger()
             self._collect(self._missed(), until_s=math.inf)
+            self.repetition.begin(self._latest)
+            self.ledger.since = self.repetition.since
             self._measure(todo)
         else:
             deque(self.device.recovered(), maxlen=0)  # of no use any more, so that the device forgets it
@@ -124,8 +140,8 @@ class _Campaign:
         self.pace.tell_now()
         return summarize(
             self.profile, self.setup, {key: item.name for key, item in self.items.items()}, self.stamps,
-            anchors=self.anchors, reused=reused, redone=self.redo.count, wall_s=self.pace.elapsed_s,
-            inference_s=self.inference_s, needed_s=needed_s,
+            again=self.repetition.marks, anchors=self.anchors, reused=reused, redone=self.redo.count,
+            wall_s=self.pace.elapsed_s, inference_s=self.inference_s, needed_s=needed_s,
         )  # fmt: skip
 
     def _open_ledger(self) -> None:
@@ -326,7 +342,11 @@ class _Campaign:
         return finished
 
     def _settle(self, key: str, status: Status, message: str) -> None:
-        self.profile.set_outcome(self.setup, key, status, message, self.details.get(key))
+        outcome = status, message, self.details.get(key)
+        if key in self.repetition.since:
+            self.repetition.settle(key, outcome, self.ledger.rounds(key), self.ledger.drifts)
+        else:
+            self.profile.set_outcome(self.setup, key, *outcome)
         if status is not Status.OK and key in self.anchors:
             self.anchors.remove(key)
             self.lost_anchors.append(message)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Round, Setup, Status
+from netlathe.profiler.again import Repetition, Which
 from netlathe.profiler.campaign import WorkItem, unique_items
 from netlathe.profiler.guess import LatencyGuess, work
 from netlathe.profiler.protocol import ANCHORS, Plan, missing_rounds
@@ -26,6 +28,8 @@ class Forecast:
     new: tuple[str, ...]
     continued: tuple[str, ...]
     """Begun by an earlier campaign, or failed in it."""
+    again: tuple[str, ...]
+    """With a record, or found unsupported; measured again."""
     reused: tuple[str, ...]
     unsupported: tuple[str, ...]
     """Found so by an earlier campaign; left alone."""
@@ -33,7 +37,13 @@ class Forecast:
     """Wall time, within a factor of about two; the budget at most."""
 
 
-def dry_run(items: Sequence[WorkItem], profile: ProfileFile | None, setup: Setup, plan: Plan | None = None) -> Forecast:
+def dry_run(
+    items: Sequence[WorkItem],
+    profile: ProfileFile | None,
+    setup: Setup,
+    plan: Plan | None = None,
+    again: Which | None = None,
+) -> Forecast:
     """What run_campaign would measure on this setup. `profile` is None where there is no file yet.
 
     Raises MeasurementError for graphs of another batch than the setup's.
@@ -41,20 +51,24 @@ def dry_run(items: Sequence[WorkItem], profile: ProfileFile | None, setup: Setup
     plan = plan or Plan()
     rounds = profile.rounds(setup) if profile else {}
     outcomes = profile.outcomes(setup) if profile else {}
-    groups: dict[str, list[str]] = {"new": [], "continued": [], "reused": [], "unsupported": []}
-    todo: dict[str, Graph] = {}
-    for key, item in unique_items(items, setup.batch).items():
+    unique = unique_items(items, setup.batch)
+    repetition = Repetition(profile, setup, again, unique) if profile else None
+    repeated, due = (repetition.open, set(repetition.due())) if repetition else (set(), set(unique))
+    groups: dict[str, list[str]] = {"new": [], "continued": [], "again": [], "reused": [], "unsupported": []}
+    for key, item in unique.items():
         status = outcomes.get(key)
-        if status is Status.OK:
-            groups["reused"].append(item.name)
-        elif status is Status.UNSUPPORTED:
-            groups["unsupported"].append(item.name)
+        if key in repeated:
+            group = "again"
+        elif key in due:
+            group = "continued" if status or key in rounds else "new"
         else:
-            groups["continued" if status or key in rounds else "new"].append(item.name)
-            todo[key] = item.graph
+            group = "unsupported" if status is Status.UNSUPPORTED else "reused"
+        groups[group].append(item.name)
+    since = dict.fromkeys(repeated, math.inf) | (repetition.since if repetition else {})
     known = [record for record in (profile.records(setup) if profile else []) if record.measurement]
     guess = LatencyGuess((work(record.graph), record.latency_ms) for record in known)
-    estimate_s = _estimate_s(todo, rounds, guess, plan, setup.batch)
+    todo = {key: item.graph for key, item in unique.items() if key in due}
+    estimate_s = _estimate_s(todo, rounds, since, guess, plan, setup.batch)
     return Forecast(
         **{name: tuple(names) for name, names in groups.items()},
         estimate_s=estimate_s if plan.budget_s is None else min(estimate_s, plan.budget_s),
@@ -62,13 +76,20 @@ def dry_run(items: Sequence[WorkItem], profile: ProfileFile | None, setup: Setup
 
 
 def _estimate_s(
-    todo: Mapping[str, Graph], rounds: Mapping[str, Sequence[Round]], guess: LatencyGuess, plan: Plan, batch: int
+    todo: Mapping[str, Graph],
+    rounds: Mapping[str, Sequence[Round]],
+    since: Mapping[str, float],
+    guess: LatencyGuess,
+    plan: Plan,
+    batch: int,
 ) -> float:
-    """Loads, visits until about half way between the plan's least and most rounds, and the anchors' visits."""
+    """Loads, visits until about half way between the plan's least and most rounds, and the anchors' visits. Of graphs
+    in `since`, only rounds that started later count."""
     cost_ms, most_rounds = 0.0, 0.0
     for key, graph in todo.items():
-        own = rounds.get(key, ())
-        latency_ms = own[-1].latency_ms if own else guess.latency_ms(work(graph))
+        known = rounds.get(key, ())
+        own = [one for one in known if one.started_at > since.get(key, -math.inf)]
+        latency_ms = known[-1].latency_ms if known else guess.latency_ms(work(graph))
         missing = max(missing_rounds(own, plan), (plan.min_rounds + plan.max_rounds) / 2 - len(own))
         cost_ms += LOAD_MS + missing * plan.cost_ms(latency_ms)
         most_rounds = max(most_rounds, missing)

@@ -184,6 +184,9 @@ class Ledger:
     def __init__(self, stored: Mapping[str, Sequence[Round]], anchors: Sequence[str]) -> None:
         """`stored` are the rounds per graph key that earlier campaigns left."""
         self.anchors = tuple(anchors)
+        self.since: Mapping[str, float] = {}
+        """From when on graphs are measured anew: their earlier rounds no longer count for them, though those of anchors
+        still tell the drift."""
         self._samples: dict[str, dict[float, tuple[float, ...]]] = {}
         self._anchor_ms: dict[float, dict[str, float]] = {}
         self._drifts: dict[float, float] = {}
@@ -231,13 +234,14 @@ class Ledger:
         return self._drifts
 
     def count(self, key: str) -> int:
-        """How many rounds the graph has."""
-        return len(self._samples.get(key, ()))
+        """How many rounds the graph has, since it is measured anew."""
+        since = self.since.get(key, -math.inf)
+        return sum(at > since for at in self._samples.get(key, ()))
 
     def rounds(self, key: str) -> tuple[Round, ...]:
-        """The graph's rounds in order of time."""
-        times = sorted(self._samples.get(key, {}).items())
-        return tuple(Round(samples, self._drifts[at], at) for at, samples in times)
+        """The graph's rounds in order of time, since it is measured anew."""
+        since, times = self.since.get(key, -math.inf), sorted(self._samples.get(key, {}).items())
+        return tuple(Round(samples, self._drifts[at], at) for at, samples in times if at > since)
 
     def latency_ms(self, key: str) -> float | None:
         """Latest uncorrected median: what the next visit is going to take. None before the first."""

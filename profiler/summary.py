@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from netlathe.archspace.profile_file import ProfileFile, RoundInfo
+from netlathe.archspace.profile_file import Again, ProfileFile, RoundInfo
 from netlathe.archspace.records import LatencyRecord, Setup, Status, noise_floor
 from netlathe.profiler.protocol import FEWEST_ROUNDS, is_calm
 
@@ -26,7 +26,9 @@ class CampaignSummary:
     failed: tuple[LatencyRecord, ...]
     unsupported: tuple[LatencyRecord, ...]
     unfinished: tuple[str, ...]
-    """Names of items whose rounds do not suffice yet."""
+    """Names of items whose rounds do not suffice yet, for a record or to measure it again."""
+    again: tuple[str, ...]
+    """Names of items that were measured again, by this call and those that it continued."""
     reused: int
     """Items that earlier campaigns had finished."""
     rounds: int
@@ -51,6 +53,7 @@ def summarize(
     names: Mapping[str, str],
     stamps: Sequence[float],
     *,
+    again: Mapping[str, Again],
     anchors: Sequence[str],
     reused: int,
     redone: int,
@@ -66,21 +69,30 @@ def summarize(
         tuple(record for record in wanted if record.status is status)
         for status in (Status.OK, Status.FAILED, Status.UNSUPPORTED)
     )
-    unfinished = tuple(name for key, name in names.items() if key not in found)
-    own = set(stamps)
-    log = [info for info in profile.round_log(setup) if info.started_at in own and "redone" not in info.conditions]
+    begun = {key for key, one in again.items() if not one.is_done}
+    unfinished = tuple(name for key, name in names.items() if key not in found or key in begun)
+    done = tuple(name for key, name in names.items() if key in again and key not in begun)
+    log = _counted(profile.round_log(setup), set(stamps))
     drifts = [info.drift for info in log]
     warnings = [
         *_outcome_warnings(failed, unsupported, unfinished, needed_s),
+        *_kept_warnings(
+            {name: again[key].message for key, name in names.items() if key in again and again[key].message}
+        ),
         *quality_warnings(records),
         *_machine_warnings(log),
         *_redo_warnings(redone, len(stamps)),
     ]
     return CampaignSummary(
-        setup, records, failed, unsupported, unfinished, reused, len(stamps), wall_s, inference_s, redone,
+        setup, records, failed, unsupported, unfinished, done, reused, len(stamps), wall_s, inference_s, redone,
         noise_floor(records), noise_floor([found[key] for key in anchors if key in found]),
         (min(drifts), max(drifts)) if drifts else None, tuple(warnings),
     )  # fmt: skip
+
+
+def _counted(log: Sequence[RoundInfo], stamps: Collection[float]) -> list[RoundInfo]:
+    """Of the rounds that started then, those that were not measured again."""
+    return [info for info in log if info.started_at in stamps and "redone" not in info.conditions]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -103,7 +115,8 @@ def _outcome_warnings(
         names = _some([record.name for record in unsupported])
         warnings.append(
             f"{len(unsupported)} do not run on this setup ({names}: {unsupported[0].message}); "
-            "leave them out of the search space, or choose another runtime"
+            "leave them out of the search space, or choose another runtime; `netlathe profile --again failed` tries "
+            "them once more"
         )
     if unfinished:
         warnings.append(
@@ -114,6 +127,15 @@ def _outcome_warnings(
     return warnings
 
 
+def _kept_warnings(reasons: Mapping[str, str]) -> list[str]:
+    if not reasons:
+        return []
+    return [
+        f"{len(reasons)} could not be measured again ({_some(list(reasons))}: {next(iter(reasons.values()))}); their "
+        "earlier records stay"
+    ]
+
+
 def quality_warnings(records: Sequence[LatencyRecord]) -> list[str]:
     """Which of a profile's latencies are unstable."""
     unstable = [r.name for r in records if r.measurement is not None and not r.measurement.is_stable]
@@ -121,7 +143,7 @@ def quality_warnings(records: Sequence[LatencyRecord]) -> list[str]:
         return []
     return [
         f"{len(unstable)} of {len(records)} latencies are unstable ({_some(unstable)}): their rounds disagree; close "
-        "other programs and measure into a new file, with a larger budget"
+        "other programs and measure them again, `netlathe profile --again unstable`"
     ]
 
 

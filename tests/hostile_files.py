@@ -265,13 +265,16 @@ def profile_seed() -> bytes:
             file.add_records(RECORDS)
             file.set_anchors(RECORDS[0].setup, [RECORDS[0].graph.key])
             file.set_op_times(RECORDS[0].setup, RECORDS[0].graph.key, [{"node_type": "CONV", "mean_ms": 1.0}])
+            first, second = (record.graph.key for record in RECORDS[:2])
+            file.begin_again(RECORDS[0].setup, [first, second], "unstable", 2.0)
+            file.end_again(RECORDS[0].setup, first, None, discounted=[0.0])
         with closing(sqlite3.connect(path)) as db:
             db.execute("PRAGMA journal_mode = DELETE")
 
     return saved(write)
 
 
-TABLES = ("setups", "graphs", "anchors", "rounds", "samples", "outcomes", "details", "op_times")
+TABLES = ("setups", "graphs", "anchors", "rounds", "samples", "outcomes", "details", "op_times", "again", "discounted")
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x, x, x, x FROM n"
 
 
@@ -323,7 +326,7 @@ def read_profile(path: Path) -> None:
                 assert record.measurement.spread >= 0
                 record.measurement.half_difference  # noqa: B018
         for setup in file.setups():
-            file.anchors(setup), file.op_times(setup), file.outcomes(setup)
+            file.anchors(setup), file.op_times(setup), file.outcomes(setup), file.again(setup)
             file.round_log(setup)
 
 

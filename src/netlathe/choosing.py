@@ -6,14 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from netlathe.archspace.errors import RecordError
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import LatencyRecord, Setup, Status
 from netlathe.console import Terminal, millions
 
 if TYPE_CHECKING:
+    from netlathe.profiler.again import Which
     from netlathe.profiler.campaign import WorkItem
     from netlathe.profiler.protocol import Plan
+
+
+WOULD = {
+    "new": "be new", "continued": "be continued", "again": "be measured again", "reused": "be reused",
+    "unsupported": "be unsupported",
+}  # fmt: skip
 
 
 class Choice(NamedTuple):
@@ -78,6 +86,21 @@ def choose_items(items: Sequence[WorkItem], count: int, path: Path, setup: Setup
     return Choice([*(blocks[key] for key in settled), *picked, *networks], picked, built_on, continued)
 
 
+def recorded_items(path: Path, setup: Setup) -> list[WorkItem]:
+    """All that the profile file holds of a setup, as work. Raises RecordError where that is nothing."""
+    from netlathe.profiler.campaign import WorkItem
+
+    with ProfileFile(path) as file:
+        records, setups = file.records(setup), [one for one in file.setups() if one != setup]
+    if not records:
+        nearest = min((setup.differences(one) for one in setups), key=len, default=["nothing is measured"])
+        raise RecordError(
+            f"{path}: holds nothing that was measured on {setup} ({'; '.join(nearest)}), so that "
+            "nothing can be measured again; give the same --device, --threads, --dtype, ... as then"
+        )
+    return [WorkItem(record.name, record.kind, record.graph) for record in records]
+
+
 def remember(choice: Choice, path: Path, setup: Setup) -> None:
     """Writes down what was chosen, so that the same command goes on with it, wherever it is interrupted."""
     if choice.chosen:
@@ -87,10 +110,13 @@ def remember(choice: Choice, path: Path, setup: Setup) -> None:
             file.add_chosen(setup, [item.graph.key for item in choice.chosen])
 
 
-def forget(choice: Choice, path: Path, setup: Setup) -> None:
+def forget(choice: Choice, path: Path, setup: Setup, again: Which | None) -> None:
     """All of the call's graphs have an outcome, and it was told: the next one chooses anew."""
     with ProfileFile(path) as file:
-        file.forget_chosen(setup, [item.graph.key for item in choice.items])
+        if again:
+            file.forget_again(setup, again)
+        else:
+            file.forget_chosen(setup, [item.graph.key for item in choice.items])
 
 
 def _read(path: Path, setup: Setup) -> _Known:
@@ -120,22 +146,25 @@ def print_choice(choice: Choice, terminal: Terminal) -> None:
     )
 
 
-def forecast(choice: Choice, path: Path, setup: Setup, plan: Plan, terminal: Terminal) -> dict[str, Any]:
+def forecast(
+    choice: Choice, path: Path, setup: Setup, plan: Plan, again: Which | None, terminal: Terminal
+) -> dict[str, Any]:
     """What the campaign would do, with the blocks that were chosen; nothing is measured."""
     from netlathe.profiler.forecast import dry_run
 
     if path.is_file():
         with ProfileFile(path) as file:
-            found = dry_run(choice.items, file, setup, plan)
+            found = dry_run(choice.items, file, setup, plan, again)
     else:
         found = dry_run(choice.items, None, setup, plan)
     counts = {
         "new": len(found.new),
         "continued": len(found.continued),
+        "again": len(found.again),
         "reused": len(found.reused),
         "unsupported": len(found.unsupported),
     }
-    terminal.table(("would", "graphs"), [(f"be {name}", count) for name, count in counts.items()])
+    terminal.table(("would", "graphs"), [(WOULD[name], count) for name, count in counts.items()])
     if choice.chosen:
         rows = [(item.name, millions(item.graph.macs)) for item in choice.chosen]
         terminal.table(("chosen, the most instructive first", "MACs"), rows)

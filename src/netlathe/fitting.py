@@ -224,13 +224,14 @@ def fit_warnings(fitted: Fit) -> list[str]:
         first = missing[0]
         warnings.append(
             f"{len(missing)} of {len(fitted.records)} records hold no latency and were left out, the first of them "
-            f"{first.name} ({first.message or first.status}): measure them again, or correct the table"
+            f"{first.name} ({first.message or first.status}): measure them again, `netlathe profile --again failed`, "
+            "or correct the table"
         )
     warnings += model.warnings_
     if validation.unsteady:
         warnings.append(
-            f"the measurements of {some_of(validation.unsteady)} disagree with themselves and were left out: profile "
-            "again on a quiet machine"
+            f"the measurements of {some_of(validation.unsteady)} disagree with themselves and were left out: measure "
+            "them again on a quiet machine, `netlathe profile --again unstable`"
         )
     warnings += _kernel_warnings(fitted.kernels) if fitted.kernels else []
     if (noise := validation.noise_floor or 0.0) > NOISY:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from netlathe.archspace.errors import NetlatheError
 from netlathe.console import Terminal
 from netlathe.options import Classes, Device, Force, Json, Resolution, Seed, Space, Width
 
@@ -40,6 +41,13 @@ def profile(
     networks: Annotated[
         int | None, typer.Option(min=0, help="Whole networks to time as well.", show_default="12, with --quick 3")
     ] = None,
+    again: Annotated[
+        Literal["unstable", "failed"] | None,
+        typer.Option(
+            help="Measure again, instead of the space, what the profile holds: records whose rounds disagree, or what "
+            "failed or was unsupported."
+        ),
+    ] = None,
     budget_s: Annotated[float | None, typer.Option(min=1, help="Stop after so many seconds.")] = None,
     rounds: Annotated[int | None, typer.Option(min=3, help="Rounds that a graph gets at most.")] = None,
     max_thermal_status: Annotated[
@@ -65,6 +73,8 @@ def profile(
     from netlathe.profiler.devices import DeviceOptions
     from netlathe.profiling import Job, profile_space
 
+    if again and (budget or quick):
+        raise NetlatheError(f"--again {again} measures no new blocks; leave out {'--budget' if budget else '--quick'}")
     if not dry_run:
         _check_files(output, export, [space, *([benchmark_binary] if benchmark_binary else ())], force=force)
     chosen = load_space(space, resolution=resolution, width=width, classes=classes)
@@ -76,6 +86,7 @@ def profile(
     job = Job(
         chosen, output, default_networks if networks is None else networks, seed,
         blocks=budget or default_blocks, budget_s=budget_s, max_rounds=rounds, op_profile=op_profile,
+        again=again,
     )  # fmt: skip
     terminal = Terminal(as_json=as_json)
     devices = [choose_phone(one, terminal) for one in device]

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.profile_file import ProfileFile
-from netlathe.archspace.records import LatencyRecord, Status
+from netlathe.archspace.records import Status
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.archspace.tables import check_table_path, write_table
-from netlathe.choosing import Choice, choose_items, forecast, forget, print_choice, remember
+from netlathe.choosing import Choice, choose_items, forecast, forget, print_choice, recorded_items, remember
 from netlathe.console import Terminal, Watch, milliseconds, percent
 from netlathe.stages import measure, results_first, work_items
 
 if TYPE_CHECKING:
+    from netlathe.profiler.again import Which
     from netlathe.profiler.campaign import CampaignSummary, WorkItem
     from netlathe.profiler.devices import DeviceOptions
     from netlathe.profiler.devices.base import Device, Report
@@ -41,6 +42,11 @@ class Job:
     max_rounds: int | None = None
     """Instead of the device's own plan's."""
     op_profile: bool = False
+    again: Which | None = None
+    """Instead of the space's, such graphs of what the profile holds, a second time."""
+
+
+AGAIN_WORDS: Mapping[Which, str] = {"unstable": "is unstable", "failed": "failed or was unsupported"}
 
 
 class StoppedError(NetlatheError):
@@ -59,12 +65,7 @@ def profile_space(
     """Everything that `netlathe profile` does. False when a graph has neither a record nor a reason for having none."""
     from netlathe.profiler.devices import open_device
 
-    if len(set(devices)) < len(devices):
-        raise NetlatheError(f"--device: {', '.join(devices)} names a device twice")
-    if table:
-        check_table_path(table)
-    if not dry_run:
-        ProfileFile(job.output, create=True).close()  # what cannot be written is noticed before a phone is touched
+    _check(job, devices, dry_run=dry_run, table=table)
     with ExitStack() as stack:
         opened: dict[str, Device] = {}
         for name in devices:
@@ -74,7 +75,7 @@ def profile_space(
         choices = {name: _choice(job, device) for name, device in opened.items()}
         if dry_run:
             answers = [
-                forecast(choices[name], job.output, device.setup, _plan(job, device), terminal)
+                forecast(choices[name], job.output, device.setup, _plan(job, device), job.again, terminal)
                 for name, device in opened.items()
             ]
             terminal.result({"dry_run": True, **(answers[0] if len(answers) == 1 else {"devices": answers})})
@@ -82,13 +83,27 @@ def profile_space(
         if job.op_profile:
             _check_op_profile(opened)
         for name, device in opened.items():
-            terminal.step(f"Profiling space {job.space.name} on {device.setup}")
+            terminal.step(f"Profiling {_subject(job)} on {device.setup}")
             print_steps(name, device, terminal)
             print_choice(choices[name], terminal)
             remember(choices[name], job.output, device.setup)
         campaigns = {name: (device, choices[name].items) for name, device in opened.items()}
         summaries = _measure_all(job, campaigns, terminal)
     return _report(job, summaries, choices, table, terminal)
+
+
+def _check(job: Job, devices: Sequence[str], *, dry_run: bool, table: Path | None) -> None:
+    """What cannot be named or written is noticed before a phone is touched."""
+    if len(set(devices)) < len(devices):
+        raise NetlatheError(f"--device: {', '.join(devices)} names a device twice")
+    if table:
+        check_table_path(table)
+    if job.again or not dry_run:
+        ProfileFile(job.output, create=not job.again).close()
+
+
+def _subject(job: Job) -> str:
+    return f"again what {AGAIN_WORDS[job.again]} in {job.output}" if job.again else f"space {job.space.name}"
 
 
 def _measure_all(
@@ -142,13 +157,17 @@ def _logged(name: str, terminal: Terminal) -> Report:
 
 
 def _measure(job: Job, device: Device, items: Sequence[WorkItem], watch: Watch, on_wait: Report) -> CampaignSummary:
-    summary = measure(device, items, job.output, _plan(job, device), seed=job.seed, watch=watch, on_wait=on_wait)
+    summary = measure(
+        device, items, job.output, _plan(job, device), again=job.again, seed=job.seed, watch=watch, on_wait=on_wait
+    )
     if job.op_profile:
-        _profile_ops(job, device, summary.records)
+        _profile_ops(job, device, summary)
     return summary
 
 
 def _choice(job: Job, device: Device) -> Choice:
+    if job.again:
+        return Choice(recorded_items(job.output, device.setup))
     items = work_items(job.space, networks=job.networks, batch=device.setup.batch, seed=job.seed)
     if job.blocks is None:
         return Choice(items)
@@ -164,14 +183,18 @@ def _plan(job: Job, device: Device) -> Plan:
     return dataclasses.replace(plan, max_rounds=job.max_rounds, min_rounds=min(plan.min_rounds, job.max_rounds))
 
 
-def _profile_ops(job: Job, device: Device, records: Sequence[LatencyRecord]) -> None:
-    """Stores kernel times of the graphs that have none yet."""
+def _profile_ops(job: Job, device: Device, summary: CampaignSummary) -> None:
+    """Stores kernel times of the graphs that have none yet, or were measured again."""
     from netlathe.profiler.devices.adb import PhoneDevice
 
     assert isinstance(device, PhoneDevice)
     with ProfileFile(job.output) as file:
         known = {row["graph"] for row in file.op_times(device.setup)}
-        missing = {record.graph.key: record for record in records if record.graph.key not in known}
+        missing = {
+            record.graph.key: record
+            for record in summary.records
+            if record.graph.key not in known or record.name in summary.again
+        }
         for key, record in missing.items():
             device.load(key, record.graph)
         for key, result in device.profile_ops(list(missing)):
@@ -209,6 +232,8 @@ def _report(
         if job.op_profile:
             print_op_times(job.output, summary, terminal)
     records = [record for summary in summaries.values() for record in summary.records]
+    if job.again and not any(summary.again or summary.unfinished for summary in summaries.values()):
+        terminal.say(f"  Nothing {AGAIN_WORDS[job.again]} in {job.output}")
     if table:
         write_table(records, table)
     terminal.say(f"  Wrote {job.output}" + (f" and {table}" if table else ""))
@@ -216,17 +241,19 @@ def _report(
         {"device": name, **choices[name].to_json(), **summary_json(summary)} for name, summary in summaries.items()
     ]
     whole = answers[0] if len(answers) == 1 else {**_added(answers), "devices": answers}
-    terminal.result({"output": str(job.output), "space": job.space.name, **whole})
+    terminal.result({"output": str(job.output), "space": None if job.again else job.space.name, **whole})
     complete = not any(summary.unfinished for summary in summaries.values())
     if complete:
         for name, summary in summaries.items():
-            forget(choices[name], job.output, summary.setup)
+            forget(choices[name], job.output, summary.setup, job.again)
     return complete
 
 
 def _added(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Counts and times over all devices; the wall time is the longest one's."""
-    counts = ("records", "blocks", "networks", "failed", "unsupported", "unfinished", "reused", "rounds", "redone")
+    counts = (
+        "records", "blocks", "networks", "failed", "unsupported", "unfinished", "again", "reused", "rounds", "redone",
+    )  # fmt: skip
     return {
         **{name: sum(answer[name] for answer in answers) for name in counts},
         "inference_s": round(sum(answer["inference_s"] for answer in answers), 2),
@@ -260,6 +287,8 @@ def print_summary(summary: CampaignSummary, terminal: Terminal) -> None:
 
 
 def _facts(summary: CampaignSummary) -> Iterator[str]:
+    from netlathe.profiler.again import is_wanted
+
     yield f"{summary.rounds} rounds in {summary.wall_s:.0f} s ({summary.inference_s:.1f} s of it timed inference)"
     if summary.redone:
         yield f"{summary.redone} of them measured again"
@@ -268,6 +297,9 @@ def _facts(summary: CampaignSummary) -> Iterator[str]:
         yield f"of the anchors {percent(summary.anchor_noise)}"
     if summary.drift_range is not None:
         yield "drift {:.2f} to {:.2f}".format(*summary.drift_range)
+    if summary.again:
+        still = {record.name for record in summary.records if is_wanted(record, "unstable")}
+        yield f"{len(summary.again)} graphs measured again, {len(still & set(summary.again))} of them still unstable"
     if summary.reused:
         yield f"{summary.reused} from an earlier run"
 
@@ -295,6 +327,7 @@ def summary_json(summary: CampaignSummary) -> dict[str, Any]:
         "failed": len(summary.failed),
         "unsupported": len(summary.unsupported),
         "unfinished": len(summary.unfinished),
+        "again": len(summary.again),
         "reused": summary.reused,
         "rounds": summary.rounds,
         "redone": summary.redone,

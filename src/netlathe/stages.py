@@ -16,6 +16,7 @@ from netlathe.console import Terminal, Watch
 
 if TYPE_CHECKING:
     from netlathe.predictor import LatencyPredictor
+    from netlathe.profiler.again import Which
     from netlathe.profiler.campaign import CampaignSummary, Progress, WorkItem
     from netlathe.profiler.devices.base import Device
     from netlathe.profiler.protocol import Plan
@@ -96,6 +97,7 @@ def measure(
     path: Path,
     plan: Plan,
     *,
+    again: Which | None = None,
     seed: int,
     watch: Watch,
     on_wait: Callable[[str], None] = lambda words: None,
@@ -114,7 +116,7 @@ def measure(
         waited = progress.is_waiting
 
     with ProfileFile(path, create=True) as file:
-        return run_campaign(device, items, file, plan, seed=seed, on_progress=on_progress)
+        return run_campaign(device, items, file, plan, again=again, seed=seed, on_progress=on_progress)
 
 
 def _note(progress: Progress) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from netlathe.archspace.blocks import ConvBlock
 from netlathe.archspace.errors import FormatError, RecordError
-from netlathe.archspace.profile_file import ProfileFile
+from netlathe.archspace.profile_file import Again, ProfileFile
 from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
 from netlathe.archspace.tables import read_records, write_table
 
@@ -196,7 +196,14 @@ def test_a_foreign_database_is_refused_and_left_alone(path, create):
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize(("schema", "later"), [(1, ["details", "op_times", "chosen"]), (2, ["chosen"])])
+@pytest.mark.parametrize(
+    ("schema", "later"),
+    [
+        (1, ["details", "op_times", "chosen", "again", "discounted"]),
+        (2, ["chosen", "again", "discounted"]),
+        (3, ["again", "discounted"]),
+    ],
+)
 def test_a_file_of_an_older_schema_is_read_and_gets_the_tables_that_it_lacks(profile, path, schema, later):
     fill(profile)
     expected = profile.records(), profile.rounds(SETUP)
@@ -220,6 +227,33 @@ def test_what_was_chosen_keeps_its_order_until_it_is_forgotten(profile):
     assert profile.chosen(SETUP) == [third, second]
     profile.add_setup(OTHER)
     assert profile.chosen(OTHER) == []
+
+
+def test_samples_that_no_longer_count_are_kept_and_others_count_only_once_they_are_complete(profile):
+    fill(profile)
+    key, rounds = GRAPHS[0].key, profile.rounds(SETUP)[GRAPHS[0].key]
+    (before,) = [record for record in profile.records() if record.graph.key == key]
+    profile.begin_again(SETUP, [key], "unstable", rounds[-1].started_at)
+    for n in range(3):
+        profile.add_round(SETUP, {key: [7.0]}, started_at=rounds[-1].started_at + 1 + n)
+    assert [r for r in profile.records() if r.graph.key == key] == [before]
+    profile.end_again(SETUP, key, (Status.OK, "", None), discounted=[one.started_at for one in rounds])
+    (after,) = [record for record in profile.records() if record.graph.key == key]
+    assert [one.samples_ms for one in after.measurement.rounds] == [(7.0,)] * 3
+    assert profile.rounds(SETUP)[key][: len(rounds)] == rounds
+
+
+def test_what_is_measured_again_is_known_until_it_is_told(profile):
+    fill(profile)
+    first, second = GRAPHS[0].key, GRAPHS[1].key
+    profile.begin_again(SETUP, [first], "unstable", 100.0)
+    profile.begin_again(SETUP, [first, second], "failed", 200.0)
+    assert profile.again(SETUP) == {first: Again("unstable", 100.0), second: Again("failed", 200.0)}
+    profile.end_again(SETUP, first, None, message="gone")
+    profile.forget_again(SETUP, "failed")
+    assert profile.again(SETUP)[first] == Again("unstable", 100.0, True, "gone")
+    profile.forget_again(SETUP, "unstable")
+    assert profile.again(SETUP) == {second: Again("failed", 200.0)}
 
 
 def test_a_file_of_a_newer_schema_is_refused_with_what_to_do(profile, path):

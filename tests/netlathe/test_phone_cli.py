@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from disturbed import disturb
 from loopback.adbd import AdbDaemon
 from loopback.phone import BENCHMARK_MODEL, PIXEL_8, LoopbackPhone, loopback_unavailable
 from loopback.private_adb import Adb, wait_until
@@ -91,6 +92,23 @@ def test_two_phones_are_profiled_side_by_side(daemon, space, tmp_path):
     assert found["records"] == 16
     assert [setup["device"] for setup in found["setup"]] == ["Google Pixel 8", "Google Pixel 9"]
     assert [one["records"] for one in found["devices"]] == [8, 8]
+
+
+def test_two_phones_measure_again_what_each_has_unstable_kernels_included(daemon, space, tmp_path):
+    path, other = tmp_path / "p.sqlite", {**PIXEL_8, "ro.serialno": "OTHER", "ro.product.model": "Pixel 9"}
+    with LoopbackPhone(tmp_path / "other", properties=other) as phone, AdbDaemon(phone) as second:
+        words = profile(daemon, space, path, "--device", second.address, "--op-profile")
+        answer(*words)
+        with ProfileFile(path) as file:
+            keys = {record.graph.key for record in file.records()}
+            times = {setup.key: file.op_times(setup) for setup in file.setups()}
+        disturb(path, keys)
+        promised = answer(*words, "--again", "unstable", "--dry-run")
+        found = answer(*words, "--again", "unstable")
+    assert [one["again"] for one in promised["devices"]] == [one["again"] for one in found["devices"]] == [13, 13]
+    assert (found["again"], found["unfinished"], found["records"]) == (26, 0, 26)
+    with ProfileFile(path) as file:
+        assert all(file.op_times(setup) != times[setup.key] for setup in file.setups())
 
 
 def test_when_one_of_two_phones_is_lost_the_other_finishes(daemon, space, tmp_path, monkeypatch):

@@ -60,7 +60,7 @@ def test_unstable_records_are_told_in_words_and_numbers():
     (warning,) = LatencyPredictor("none").fit(profile(29)).warnings_
     assert warning.startswith("29 of 82 blocks were measured unstably")
     assert "% (median)" in warning
-    assert "profile again on a quiet machine" in warning
+    assert "netlathe profile --again unstable" in warning
 
 
 @pytest.mark.parametrize("unstable", [0, 3])
@@ -104,3 +104,57 @@ def test_cross_validation_fits_as_the_predictor_does():
     stable = {record.name for record in records[29:82]}
     rows = np.flatnonzero([name in stable for name in found.names])
     assert found.take(rows).metrics.within_10 > 0.95
+
+
+def device_ms(seed: int) -> np.ndarray:
+    """A device that shares what is peculiar to each of BLOCKS with all others, but not what each kind of work costs."""
+    rng, terms = np.random.default_rng(seed), work_terms([block.graph() for block in BLOCKS])
+    rates = fit_physics(terms, np.array([true_latency_ms(block.graph()) for block in BLOCKS])).rates
+    peculiar = np.exp(0.25 * np.random.default_rng(9).standard_normal(len(BLOCKS)))
+    return terms @ (rates * np.exp(0.35 * rng.standard_normal(len(rates)))) * peculiar
+
+
+def known_device(seed: int, unstable: int) -> list[LatencyRecord]:
+    """Its records; the first ones are off either way by up to three times, and their rounds show that."""
+    rng, records = np.random.default_rng(seed), []
+    for index, (record, ms) in enumerate(zip(block_records(BLOCKS), device_ms(seed), strict=True)):
+        factors = np.exp(0.01 * rng.standard_normal(8))
+        if index < unstable:
+            factors = np.exp(rng.choice([-1, 1]) * rng.uniform(0.3, 1.1) + 0.5 * rng.standard_normal(8))
+        quiet = dataclasses.replace(record, measurement=Measurement((Round((float(ms),)),)))
+        records.append(with_rounds(quiet, factors))
+    return records
+
+
+def within_10_with_known(unstable: int, seed: int) -> float:
+    """Of a new device of which ten stable blocks are measured, beside a known device like that and a clean one."""
+    graphs = [block.graph() for block in BLOCKS]
+    devices = {"noisy": (known_device(10 * seed, unstable), None), "clean": (known_device(10 * seed + 1, 0), None)}
+    truth, order = device_ms(10 * seed + 2), np.random.default_rng(seed).permutation(len(graphs))
+    model = LatencyPredictor("none", prior=Prior.learn(devices))
+    model.fit([graphs[i] for i in order[:10]], truth[order[:10]])
+    errors = np.abs(model.predict([graphs[i] for i in order[10:]]) / truth[order[10:]] - 1)
+    return float(np.mean(errors <= 0.1))
+
+
+def test_a_noisy_known_device_does_not_spoil_what_is_learned_beside_a_clean_one():
+    clean, noisy = (np.mean([within_10_with_known(count, seed) for seed in range(6)]) for count in (0, 29))
+    assert clean > 0.9
+    assert noisy > clean - 0.02
+
+
+def test_unstable_records_of_a_known_device_are_drawn_to_what_the_others_say():
+    prior = Prior.learn({"noisy": (known_device(0, 29), None), "clean": (known_device(1, 0), None)})
+    learned, truth = np.log(prior.terms @ prior.rates[0]) + prior.residuals[:, 0], np.log(device_ms(0))
+    measured = np.log([record.latency_ms for record in known_device(0, 29)])
+    assert np.median(np.abs(measured - truth)[:29]) > 0.5
+    assert np.median(np.abs(learned - truth)[:29]) < 0.1
+    assert np.abs(learned - measured)[29:].max() < 0.02
+
+
+def test_latencies_without_rounds_are_learned_as_they_are():
+    graphs = [block.graph() for block in BLOCKS]
+    devices = {str(s): (graphs, [s * true_latency_ms(g) for g in graphs]) for s in (0.5, 1.3)}
+    prior = Prior.learn(devices)
+    measured = np.log([[s * true_latency_ms(g) for s in (0.5, 1.3)] for g in graphs])
+    assert np.allclose(np.log(prior.terms @ prior.rates.T) + prior.residuals, measured, atol=1e-9)
