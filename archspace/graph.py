@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from netlathe.archspace.errors import GraphError
+from netlathe.archspace.grouping import group_parts
 from netlathe.archspace.ops import OPS, Activation, ActivationKind, Op, Padding, Shape, check_shape
 
 SCOPE_SEPARATOR = "/"
@@ -172,10 +173,16 @@ class Graph:
         return self._cut(lambda before, after: before.scope != after.scope)
 
     def scoped(self) -> Graph:
-        """The same graph, grouped into the smallest segments that a single tensor connects, an activation staying with
-        the op before it: how a foreign network, which names no blocks, is made one of blocks."""
+        """The same graph, grouped into blocks, which are known by their layers (archspace/grouping.py); what is none
+        of them, into the smallest segments that a single tensor connects, an activation staying with the op before it:
+        how a foreign network, which names no blocks, is made one of blocks."""
         parts = self._cut(lambda before, after: not isinstance(after.op, Activation))
-        names = [f"b{i:02d}{SCOPE_SEPARATOR}{n.name}" for i, part in enumerate(parts) for n in part.nodes]
+        blocks = [block for block, count in enumerate(group_parts(parts)) for _ in range(count)]
+        names = [
+            f"b{block:02d}{SCOPE_SEPARATOR}{n.name}"
+            for block, part in zip(blocks, parts, strict=True)
+            for n in part.nodes
+        ]
         nodes = (dataclasses.replace(n, name=name) for n, name in zip(self.nodes, names, strict=True))
         return Graph(self.inputs, tuple(nodes))
 

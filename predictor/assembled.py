@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, get_args
 
 import numpy as np
 
-from netlathe.predictor.block_model import BlockModel, Measured, ResidualChoice, choose_block_model, features_of
+from netlathe.predictor.block_model import BlockModel, Measured, ResidualChoice, choose_block_model
 from netlathe.predictor.errors import TooFewRecordsError
 from netlathe.predictor.features import FlagArray, FloatArray, Item
 from netlathe.predictor.intervals import Conformal, bounds
-from netlathe.predictor.network_model import NetworkModel, fit_network_model
+from netlathe.predictor.kernels import Fusion, fusion_of
+from netlathe.predictor.metrics import USUAL_LEVEL
+from netlathe.predictor.network_model import NetworkModel, fit_network_model, plain_sum
 from netlathe.predictor.samples import Sample, key_of
-from netlathe.predictor.segments import Unit, block_sums, block_totals, segments_of, unit_of_blocks
+from netlathe.predictor.segments import Segments, Unit, block_sums, block_totals, segments_of, unit_of_blocks
+from netlathe.predictor.unknown_ops import Assumed, UnknownOps
 
 FEWEST_BLOCKS = 3
 
@@ -43,6 +47,11 @@ class Model(Protocol):
         ...
 
     @property
+    def assumes(self) -> bool:
+        """Whether ops that no record has are priced by what such work usually costs, not refused. Never saved."""
+        ...
+
+    @property
     def residual(self) -> str:
         """The regressor on top of the physics."""
         ...
@@ -59,8 +68,17 @@ class Model(Protocol):
         """What each block adds to a network that has it."""
         ...
 
-    def knows(self, items: Sequence[Item]) -> FlagArray:
-        """Whether predict has a number for each, shape (n,)."""
+    @property
+    def unknown_kinds(self) -> tuple[str, ...]:
+        """The kinds of op that no record has."""
+        ...
+
+    def unknown(self, items: Sequence[Item]) -> Assumed:
+        """What is assumed of the ops that no record has."""
+        ...
+
+    def assuming(self) -> Model:
+        """The same, which refuses none of them."""
         ...
 
     def to_json(self) -> dict[str, Any]: ...
@@ -75,6 +93,10 @@ class Assembled:
     """Of the block model in cross-validation."""
     networks: NetworkModel
     unit: Unit
+    fusion: Fusion = "cpu"
+    """What the runtime starts as one op."""
+    assumes: bool = False
+    """Whether ops that no record has are priced by what such work usually costs, not refused. Never saved."""
     kind = "assembled"
 
     @property
@@ -90,30 +112,65 @@ class Assembled:
         return self.blocks.residual.kind
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
-        segments = segments_of(items, self.unit)
-        sums = block_totals(segments, self.blocks)
+        segments, _ = self._segments(items)
+        sums = block_totals(segments, self._complete)
         return np.where(segments.is_network, self.networks.predict(sums), sums.latency_ms)
 
     def predict_interval(self, items: Sequence[Item], coverage: float) -> Predicted:
-        segments = segments_of(items, self.unit)
-        sums = block_sums(segments, self.blocks, self.errors, coverage)
+        segments, assumed = self._segments(items)
+        sums = block_sums(segments, self._complete, self.errors, coverage)
         networks = segments.is_network
         latency_ms, half_widths = sums.latency_ms.copy(), sums.scale * self.errors.quantile(coverage) + sums.doubt
         latency_ms[networks] = self.networks.predict(sums.take(networks))
         half_widths[networks] = self.networks.half_widths(sums.take(networks), coverage)
-        return Predicted(latency_ms, *bounds(latency_ms, half_widths))
+        return Predicted(latency_ms, *bounds(latency_ms, half_widths + assumed.doubt))
 
     def added(self, blocks: Sequence[Item], coverage: float) -> Predicted:
-        sums = block_sums(segments_of(blocks, self.unit), self.blocks, self.errors, coverage)
+        segments, assumed = self._segments(blocks)
+        sums = block_sums(segments, self._complete, self.errors, coverage)
         latency_ms = self.networks.contributions(sums)
-        return Predicted(latency_ms, *bounds(latency_ms, sums.scale * self.errors.quantile(coverage) + sums.doubt))
+        half_widths = sums.scale * self.errors.quantile(coverage) + sums.doubt + assumed.doubt
+        return Predicted(latency_ms, *bounds(latency_ms, half_widths))
 
-    def knows(self, items: Sequence[Item]) -> FlagArray:
-        return self.blocks.physics.knows(features_of(items).terms)
+    def with_networks(self, networks: Sequence[Item], latency_ms: FloatArray) -> Assembled:
+        """With what n >= 0 measured networks take beyond their blocks. Raises UnknownOpError."""
+        segments, _ = self._segments(networks)
+        sums = block_sums(segments, self._complete, self.errors, USUAL_LEVEL)
+        return replace(self, networks=fit_network_model(sums, latency_ms, [key_of(item) for item in networks]))
+
+    def assuming(self) -> Assembled:
+        return replace(self, assumes=True)
+
+    @property
+    def unknown_kinds(self) -> tuple[str, ...]:
+        return self._unknown_ops.kinds
+
+    def unknown(self, items: Sequence[Item]) -> Assumed:
+        return self._assumed(segments_of(items, self.unit, self.fusion))
+
+    def _segments(self, items: Sequence[Item]) -> tuple[Segments, Assumed]:
+        """Raises UnknownOpError."""
+        segments = segments_of(items, self.unit, self.fusion)
+        assumed = self._assumed(segments)
+        assumed.check(ask=self.assumes)
+        return segments, assumed
+
+    def _assumed(self, segments: Segments) -> Assumed:
+        return self._unknown_ops.of(segments.features, segments.owner, len(segments.is_network))
+
+    @cached_property
+    def _unknown_ops(self) -> UnknownOps:
+        return UnknownOps(self.blocks.physics, self.unit in ("cpu_kernel", "gpu_kernel"))
+
+    @cached_property
+    def _complete(self) -> BlockModel:
+        """With a rate for every op."""
+        return replace(self.blocks, physics=self._unknown_ops.complete)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "unit": self.unit,
+            "fusion": self.fusion,
             "blocks": self.blocks.to_json(),
             "errors": self.errors.to_json(),
             "networks": self.networks.to_json(),
@@ -124,11 +181,15 @@ class Assembled:
         """Raises ValueError, KeyError or TypeError on anything that is not such a model."""
         if data["unit"] not in get_args(Unit):
             raise ValueError(f"networks are not made of {data['unit']!r:.20}s")
+        fusion = data.get("fusion", "cpu")
+        if fusion not in get_args(Fusion):
+            raise ValueError(f"no runtime fuses like {fusion!r:.20}")
         return cls(
             BlockModel.from_json(data["blocks"]),
             Conformal.from_json(data["errors"]),
             NetworkModel.from_json(data["networks"]),
             data["unit"],
+            fusion,
         )
 
 
@@ -152,8 +213,7 @@ def assemble(sample: Sample, residual: ResidualChoice, seed: int) -> Assembled:
     place. Raises TooFewRecordsError below 3 different ones, UnknownOpError when a network holds an op that no block
     has."""
     unit, networks = unit_of(sample)
+    fusion = fusion_of(sample.setup)
     model, errors = choose_block_model(Measured.of(sample.take(~networks)), residual, seed)
     whole = sample.take(networks)
-    sums = block_sums(segments_of(whole.items, unit), model, errors, coverage=0.9)
-    keys = [key_of(item) for item in whole.items]
-    return Assembled(model, errors, fit_network_model(sums, whole.latency_ms, keys), unit)
+    return Assembled(model, errors, plain_sum(), unit, fusion).with_networks(whole.items, whole.latency_ms)

@@ -20,6 +20,7 @@ from netlathe.predictor.features import features_of as features_of
 from netlathe.predictor.folds import configuration_folds, near_folds
 from netlathe.predictor.inputs import Inputs
 from netlathe.predictor.intervals import Conformal, one_for_each, shares
+from netlathe.predictor.kernels import fusion_of
 from netlathe.predictor.physics import TRUSTED, Physics, fit_physics
 from netlathe.predictor.residual import Residual, ResidualKind, fit_residuals, residual_from_json
 from netlathe.predictor.samples import Sample, key_of
@@ -102,7 +103,7 @@ class Measured(NamedTuple):
     def of(cls, sample: Sample) -> Measured:
         """The sample's items taken as blocks. Raises UnknownOpError for an op without work terms."""
         keys = np.array([key_of(item) for item in sample.items], dtype=np.str_)
-        return cls(features_of(sample.items), sample.latency_ms, keys, sample.weights)
+        return cls(features_of(sample.items, fusion_of(sample.setup)), sample.latency_ms, keys, sample.weights)
 
     def take(self, rows: NDArray[Any]) -> Measured:
         features, latency_ms, configurations, weights = self

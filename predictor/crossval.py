@@ -25,11 +25,11 @@ from netlathe.predictor.few_shot import adapt
 from netlathe.predictor.fitting import fit_model
 from netlathe.predictor.folds import BLOCK_SPLITS, Fold, block_folds, configuration_folds, op_kind
 from netlathe.predictor.intervals import Conformal
-from netlathe.predictor.metrics import LEVELS, USUAL_LEVEL, Predictions
-from netlathe.predictor.network_model import fit_network_model
+from netlathe.predictor.kernels import fusion_of
+from netlathe.predictor.metrics import LEVELS, Predictions
+from netlathe.predictor.network_model import plain_sum
 from netlathe.predictor.prior import Prior, find_prior
 from netlathe.predictor.samples import Sample, is_network, key_of, sample_of, steady
-from netlathe.predictor.segments import block_sums, segments_of
 
 SPLITS = (*BLOCK_SPLITS, "network")
 _MANY = 200
@@ -134,7 +134,7 @@ def _predict(sample: Sample, names: Sequence[str], held: Sequence[_Held], fit: F
     for train, test in held:
         model = fit(train)
         items = [sample.items[i] for i in test]
-        known = model.knows(items)
+        known = model.unknown(items).is_negligible
         unknown += [names[i] for i in test[~known]]
         if known.any():
             parts.append(_predictions(model, sample, names, test[known]))
@@ -171,6 +171,7 @@ def _fit_without_prior(sample: Sample, residual: ResidualChoice, seed: int) -> F
     which the intervals of a fold take those on the blocks that it is fitted on. A fold that leaves much fewer blocks
     than there are has to find them anew."""
     unit, on_top = unit_of(sample)
+    fusion = fusion_of(sample.setup)
     rows, blocks = np.flatnonzero(~on_top), Measured.of(sample.take(~on_top))
     kind, trial = try_residuals(blocks, residual, seed)
 
@@ -187,17 +188,17 @@ def _fit_without_prior(sample: Sample, residual: ResidualChoice, seed: int) -> F
     def fit(train: Fold) -> Model:
         model, errors = block_model(np.isin(rows, train).tobytes())
         whole = train[on_top[train]]
-        networks = [sample.items[i] for i in whole]
-        sums = block_sums(segments_of(networks, unit), model, errors, USUAL_LEVEL)
-        on_networks = fit_network_model(sums, sample.latency_ms[whole], [key_of(item) for item in networks])
-        return Assembled(model, errors, on_networks, unit)
+        blocks_alone = Assembled(model, errors, plain_sum(), unit, fusion)
+        return blocks_alone.with_networks([sample.items[i] for i in whole], sample.latency_ms[whole])
 
     return fit
 
 
 def _names(given: Any, sample: Sample) -> list[str]:
     """What to call each item of the sample: as its record is called, else by its place."""
-    names = {r.graph.key: r.name for r in given if isinstance(r, LatencyRecord)} if isinstance(given, Sequence) else {}
+    names = (
+        {key_of(r.graph): r.name for r in given if isinstance(r, LatencyRecord)} if isinstance(given, Sequence) else {}
+    )
     return [names.get(key_of(item), f"item {index}") for index, item in enumerate(sample.items)]
 
 

@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Op, Shape
 from netlathe.predictor.errors import PredictorError
+from netlathe.predictor.kernels import Fusion
 from netlathe.predictor.op_work import COLUMN, LARGEST, OP_SIZES, SUMMED, OpFacts, launched, op_facts, op_rows, op_sizes
 from netlathe.predictor.op_work import TERMS as TERMS
 from netlathe.predictor.op_work import FlagArray as FlagArray
@@ -62,7 +63,8 @@ class Features(NamedTuple):
 class _Steps:
     """All different ops met so far, and which of them a graph is made of."""
 
-    def __init__(self) -> None:
+    def __init__(self, fusion: Fusion) -> None:
+        self._fusion: Fusion = fusion
         self._index: dict[tuple[Op, tuple[Shape, ...]], int] = {}
         self._facts: list[OpFacts] = []
         self._by_graph: dict[int, list[int]] = {}
@@ -71,7 +73,7 @@ class _Steps:
         """Known by identity, as hashing a graph takes longer than walking it: graphs must outlive this object."""
         found = self._by_graph.get(id(graph))
         if found is None:
-            found = self._by_graph[id(graph)] = [self._number(*step) for step in launched(graph)]
+            found = self._by_graph[id(graph)] = [self._number(*step) for step in launched(graph, self._fusion)]
         return found
 
     def _number(self, op: Op, inputs: tuple[Shape, ...], out: Shape) -> int:
@@ -99,10 +101,10 @@ def _pieces(item: Item) -> tuple[Graph, ...]:
     return pieces
 
 
-def features_of(items: Sequence[Item]) -> Features:
+def features_of(items: Sequence[Item], fusion: Fusion = "cpu") -> Features:
     """Features of each item, a graph or a network in pieces, whose work is the sum over the pieces and counts as one
-    call. Raises UnknownOpError for an op without work terms."""
-    steps = _Steps()
+    call; `fusion` says what the runtime starts as one op. Raises UnknownOpError for an op without work terms."""
+    steps = _Steps(fusion)
     lists = [[0, *chain.from_iterable(map(steps.of, _pieces(item)))] for item in items]
     rows, ops = steps.tables()
     flat = np.fromiter(chain.from_iterable(lists), dtype=np.intp)

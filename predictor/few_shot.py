@@ -9,7 +9,7 @@ of work). A Gaussian process with Student's t noise: Rasmussen and Williams, Gau
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from scipy.stats import norm
 
 from netlathe.predictor.assembled import Predicted
 from netlathe.predictor.errors import TooFewRecordsError
-from netlathe.predictor.features import FlagArray, FloatArray, Item
+from netlathe.predictor.features import FloatArray, Item
 from netlathe.predictor.folds import near_folds
 from netlathe.predictor.intervals import Conformal, bounds, one_for_each
 from netlathe.predictor.numbers import MOST_LOG, read_array, read_indices, read_logs, read_positive
@@ -28,6 +28,7 @@ from netlathe.predictor.physics import TRUSTED
 from netlathe.predictor.prior import USUAL, Known, Prior, Scatter
 from netlathe.predictor.robust import RobustProcess, robust_process
 from netlathe.predictor.samples import Sample
+from netlathe.predictor.unknown_ops import Assumed
 
 _SPEED = 0.15
 """Uncertainty of the speed that the median measurement tells, in log latency."""
@@ -90,8 +91,19 @@ class Adapted:
         """Alone and in a network, a block is taken to cost the same."""
         return self.predict_interval(blocks, coverage)
 
-    def knows(self, items: Sequence[Item]) -> FlagArray:
-        return self.prior.knows(items)
+    @property
+    def unknown_kinds(self) -> tuple[str, ...]:
+        return self.prior.unknown_kinds
+
+    def unknown(self, items: Sequence[Item]) -> Assumed:
+        return self.prior.unknown(items)
+
+    @property
+    def assumes(self) -> bool:
+        return self.prior.assumes
+
+    def assuming(self) -> Adapted:
+        return replace(self, prior=replace(self.prior, assumes=True))
 
     def to_json(self) -> dict[str, Any]:
         return {

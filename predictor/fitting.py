@@ -26,7 +26,7 @@ _WORST = 0.5
 def fit_model(sample: Sample, prior: Prior | None, residual: ResidualChoice, seed: int) -> Model:
     """Without a prior, physics and residual. With one, the known devices adapted to this one; unless it is so unlike
     them that its measurements alone predict each other better. Raises what assemble and adapt raise."""
-    if prior is None or not prior.knows(sample.items).all():
+    if prior is None or not prior.unknown(sample.items).is_negligible.all():
         return assemble(sample, residual, seed)
     adapted, left_out = adapt(prior, sample)
     different = len({key_of(item) for item in sample.items})

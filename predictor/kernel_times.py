@@ -20,7 +20,7 @@ from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Activation, ActivationKind, Conv2d, Op, Pool2d, Shape, Zeros
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
-from netlathe.predictor.kernels import Fusion, kernel_starts, kernels_of
+from netlathe.predictor.kernels import Fusion, fusion_of, kernel_starts, kernels_of
 
 _BUILTIN = {
     "CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise", "FULLY_CONNECTED": "fully_connected", "MEAN": "mean",
@@ -86,7 +86,7 @@ def _kernel_times(
     tables: Mapping[str, list[dict[str, Any]]], records: Mapping[str, LatencyRecord], setup: Setup
 ) -> KernelTimes:
     """What the tables of some graphs, by key, tell."""
-    fusion: Fusion = "gpu" if "gpu" in setup.delegate.lower() else "cpu"
+    fusion = fusion_of(setup)
     times: dict[str, list[float]] = defaultdict(list)
     kernels: dict[str, Graph] = {}
     unmatched: list[str] = []
@@ -177,7 +177,7 @@ def _kind_of(row: Mapping[str, Any]) -> str | None:
 
 def _steps(graph: Graph, fusion: Fusion) -> list[_Step]:
     """The ops of the graph's .tflite file in their order (netlathe.archspace.forms.tflite_lowering)."""
-    starts, fused = kernel_starts(graph, fusion), kernel_starts(graph)
+    starts, fused = kernel_starts(graph, fusion), kernel_starts(graph, "cpu" if fusion == "gpu" else fusion)
     kernel_of = {start: place for place, start in enumerate(sorted(set(starts)))}
     results = {start: graph.nodes[index].name for index, start in enumerate(fused)}  # a fused activation names it
     gated = gated_layers(graph)

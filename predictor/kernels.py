@@ -1,19 +1,35 @@
 """Graphs cut into kernels: what a runtime starts as one, an op with what is fused behind it.
 
-On a CPU that is the relu or relu6 which TFLite's and ONNX's ops apply themselves. TFLite's GPU delegate also links
-activations, sums and products behind any op (tensorflow/lite/delegates/gpu/common/gpu_model.cc, MergeNodes).
+On a CPU that is the relu or relu6 which TFLite's and ONNX's ops apply themselves, and the padding before an unpadded
+convolution, which XNNPACK and ONNX Runtime do inside of it; ONNX's pools take theirs in, too. TFLite's own kernels run
+every PAD. Its GPU delegate also links activations, sums and products behind any op
+(tensorflow/lite/delegates/gpu/common/gpu_model.cc, MergeNodes).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
-from netlathe.archspace.forms.structure import clamped_nodes
+from netlathe.archspace.forms.structure import clamped_nodes, padded_convolutions, padded_layers
 from netlathe.archspace.graph import Graph, Node
 from netlathe.archspace.ops import Activation, Add, Mul
+from netlathe.archspace.records import Setup
 from netlathe.predictor.errors import PredictorError
 
-Fusion = Literal["cpu", "gpu"]
+Fusion = Literal["cpu", "gpu", "onnx", "tflite"]
+"""What becomes one kernel: by XNNPACK and alike, by TFLite's GPU delegate, by ONNX Runtime, by TFLite's own kernels."""
+_PAD_RUNS = ("none", "nnapi")
+"""What executes a TFLite PAD as an op of its own."""
+
+
+def fusion_of(setup: Setup) -> Fusion:
+    """The rule of what runs there. PyTorch's symmetric padding is a convolution's own, and where it is not, it runs for
+    what the graph calls SAME as well: either way it is part of what such a convolution was seen to take."""
+    if "gpu" in setup.delegate.lower():
+        return "gpu"
+    if setup.runtime == "onnxruntime":
+        return "onnx"
+    return "tflite" if setup.runtime == "tflite" and setup.delegate in _PAD_RUNS else "cpu"
 
 
 def kernels_of(graph: Graph, fusion: Fusion = "cpu") -> list[Graph]:
@@ -28,19 +44,32 @@ def kernels_of(graph: Graph, fusion: Fusion = "cpu") -> list[Graph]:
 
 def kernel_starts(graph: Graph, fusion: Fusion = "cpu") -> list[int]:
     """For each node the index of the node whose kernel it belongs to: its own, unless it is fused into another's."""
-    if fusion == "cpu":
-        starts = list(range(len(graph.nodes)))
-        for op, activation in clamped_nodes(graph).items():
-            starts[activation] = op
-        return starts
-    if fusion == "gpu":
-        return _linked_starts(graph)
-    raise PredictorError(f"unknown fusion {fusion!r}; known: cpu, gpu")
+    if fusion not in get_args(Fusion):
+        raise PredictorError(f"unknown fusion {fusion!r}; known: {', '.join(get_args(Fusion))}")
+    starts = _linked_starts(graph) if fusion == "gpu" else _clamped_starts(graph)
+    for layer, pad in paddings(graph, fusion).items():
+        starts[pad] = layer
+    return starts
+
+
+def paddings(graph: Graph, fusion: Fusion = "cpu") -> dict[int, int]:
+    """Index of each layer that does the padding before it itself -> index of that pad."""
+    if fusion == "tflite":
+        return {}
+    return padded_layers(graph) if fusion == "onnx" else padded_convolutions(graph)
 
 
 def is_kernel(graph: Graph, fusion: Fusion = "cpu") -> bool:
     """Whether the graph is one kernel."""
-    return bool(graph.nodes) and not any(kernel_starts(graph, fusion))
+    return len(set(kernel_starts(graph, fusion))) == 1
+
+
+def _clamped_starts(graph: Graph) -> list[int]:
+    """Each op takes in the relu or relu6 behind it."""
+    starts = list(range(len(graph.nodes)))
+    for op, activation in clamped_nodes(graph).items():
+        starts[activation] = op
+    return starts
 
 
 def _linked_starts(graph: Graph) -> list[int]:

@@ -120,11 +120,16 @@ def fit_network_model(sums: BlockSums, latency_ms: FloatArray, keys: Sequence[st
     return replace(model, errors=Conformal(one_for_each(scores, numbers)))
 
 
+def plain_sum() -> NetworkModel:
+    """What is thought of networks before any has been measured."""
+    return NetworkModel(1.0, 0.0, 0.0, 0.0, np.diag([_PRIOR_DEVIATION**2, 0.0, 0.0, 0.0]))
+
+
 def _fit(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
     """Bayesian linear regression of relative errors with a Gaussian prior, within bounds. Cauchy's weights once there
     are enough networks to tell which one is off."""
     if not len(latency_ms):
-        return NetworkModel(1.0, 0.0, 0.0, 0.0, np.diag([_PRIOR_DEVIATION**2, 0.0, 0.0, 0.0]))
+        return plain_sum()
     rows = design(sums)
     # A coefficient may be worth that part of a typical network; what no network has stays at its prior.
     deviations = _PRIOR_DEVIATION * np.median(latency_ms) / np.maximum(np.median(rows, axis=0), 1e-12)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -15,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.ops import Activation, ActivationKind, Conv2d, Op, Pool2d, Shape
+from netlathe.archspace.ops import Activation, ActivationKind, Conv2d, Op, Padding, Pool2d, Shape
 from netlathe.predictor.errors import UnknownOpError
-from netlathe.predictor.kernels import kernel_starts
+from netlathe.predictor.kernels import Fusion, kernel_starts, paddings
 
 FloatArray = NDArray[np.float64]
 FlagArray = NDArray[np.bool_]
@@ -83,6 +84,11 @@ def op_class(op: Op, x: Shape) -> str:
     if name not in _QUANTITIES:
         raise UnknownOpError(f"the op {name!r} has no work terms; known: {', '.join(_QUANTITIES)}")
     return name
+
+
+def has_macs(name: str) -> bool:
+    """Whether ops of that class multiply and accumulate, rather than move values."""
+    return any(quantity.startswith("macs") for quantity in _QUANTITIES[name])
 
 
 def op_classes_of(terms: FloatArray) -> set[str]:
@@ -230,7 +236,25 @@ def _columns(facts: Sequence[OpFacts]) -> _Columns:
     return _Columns(*values.reshape(-1, len(OpFacts._fields)).T)
 
 
-def launched(graph: Graph) -> list[tuple[Op, tuple[Shape, ...], Shape]]:
-    """The ops that a CPU's runtime starts, one per kernel, with the shapes of their inputs and result."""
-    starts = kernel_starts(graph)
-    return [(node.op, inputs, out) for at, (node, inputs, out) in enumerate(graph.steps()) if starts[at] == at]
+def launched(graph: Graph, fusion: Fusion = "cpu") -> list[tuple[Op, tuple[Shape, ...], Shape]]:
+    """The ops that a CPU's runtime starts, one per kernel, with the shapes of their inputs and result. Where an op does
+    the padding before it itself, it reads what is not yet padded."""
+    pads = paddings(graph, fusion)
+    starts = kernel_starts(graph, "cpu" if fusion == "gpu" else fusion)
+    steps = list(graph.steps())
+    return [
+        _unpadded(node.op, steps[pads[at]][1], inputs, out) if at in pads else (node.op, inputs, out)
+        for at, (node, inputs, out) in enumerate(steps)
+        if starts[at] == at
+    ]
+
+
+def _unpadded(
+    op: Op, before: tuple[Shape, ...], inputs: tuple[Shape, ...], out: Shape
+) -> tuple[Op, tuple[Shape, ...], Shape]:
+    """A layer with its own padding, which is SAME where that gives as many pixels; else it counts as reading them."""
+    if isinstance(op, Conv2d | Pool2d):
+        same = replace(op, padding=Padding.SAME)
+        if same.output_shape(*before) == out:
+            return same, before, out
+    return op, inputs, out

@@ -67,7 +67,7 @@ _BELIEF_POWER = 0.25
 and those of neighbours in size are not independent."""
 _WILD_ERROR, _MOST_LEVERAGE, _TINY = 0.3, 0.999, 1e-9
 """A record is not more wrong than the first for this decision; the others keep divisions finite."""
-_RESOURCES = np.array([_resource(term) for term in TERMS])
+RESOURCES = np.array([_resource(term) for term in TERMS])
 """Per term: 0 computing, 1 moving, 2 starting."""
 _ASSUMED = (*COMMON_TERMS, *(f"{name}.moved" for name in PLAIN_MOVES))
 """Terms that the prior may speak for when no record has them."""
@@ -171,7 +171,7 @@ def fit_physics(terms: FloatArray, latency_ms: FloatArray, weights: FloatArray |
     weights = np.ones(len(latency_ms)) if weights is None else weights
     found, errors = _fit_rates(work, latency_ms, weights, prior, _PRIOR_DEVIATION)
     if len(latency_ms) >= _ENOUGH_FOR_OWN_RATIOS:
-        own = _own_ratios(work, latency_ms, weights, prior, _RESOURCES[used])
+        own = _own_ratios(work, latency_ms, weights, prior, RESOURCES[used])
         other, other_errors = _fit_rates(work, latency_ms, weights, own, _WIDE_DEVIATION)
         share = float(expit(_BELIEF_POWER * len(latency_ms) * np.log(errors / other_errors)))
         found = (1 - share) * found + share * other
@@ -185,7 +185,7 @@ def _own_ratios(
 ) -> FloatArray:
     """The prior, with what computing, moving and starting typically cost multiplied by a factor each that fits the
     records."""
-    count = int(_RESOURCES.max()) + 1
+    count = int(RESOURCES.max()) + 1
     sums = np.stack([(terms * prior)[:, resources == one].sum(axis=1) for one in range(count)], axis=1)
     factors, _ = _fit_rates(sums, latency_ms, weights, np.ones(count), _RESOURCE_DEVIATION)
     return np.asarray(prior * np.maximum(factors, _LEAST_RATE * factors.max())[resources])

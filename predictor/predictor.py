@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -103,8 +104,9 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     def predict(self, X: Any) -> FloatArray:  # noqa: N803
         """ms, shape (n,), of items as fit takes them. A graph whose nodes have scopes is a network, and so is a tuple
-        of graphs; any other is a block; one without nodes takes exactly 0. Raises NotFittedError, and UnknownOpError
-        for an op that nothing measured had."""
+        of graphs; any other is a block; one without nodes takes exactly 0. Graphs have no dtype: latencies are those in
+        the dtype of the setup. Raises NotFittedError, and UnknownOpError for an op that nothing measured had, unless it
+        moves a few values only (unknown_ops)."""
         with _undisturbed():
             parts = [self.model_.predict(items)[numbers] for items, numbers in self._parts(X)]
         return _latencies(np.concatenate([np.zeros(0), *parts]))
@@ -124,9 +126,25 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         return low_ms, high_ms
 
     def knows(self, X: Any) -> FlagArray:  # noqa: N803
-        """Whether all ops of each item were measured, so that predict does not raise UnknownOpError. Shape (n,)."""
+        """Whether the ops of each item were measured, or are next to nothing, so that predict does not raise
+        UnknownOpError even without assuming(). Shape (n,)."""
         items = self._items(X)
-        return self.model_.knows(items)
+        return self.model_.unknown(items).is_negligible
+
+    def unknown_ops(self, X: Any) -> list[Mapping[str, float]]:  # noqa: N803
+        """For each item, by kind of op, those that nothing measured had, with the part of its latency that they take at
+        most. Predictions hold what they usually cost beside the measured work, and intervals are wider for them."""
+        items = self._items(X)
+        return self.model_.unknown(items).told()
+
+    def assuming(self) -> Self:
+        """A copy that refuses no op: also those that are more than next to nothing are priced by what such work usually
+        costs beside the measured work, from a tenth of it to ten times. unknown_ops tells which these are; a saved copy
+        does not know of this. Raises NotFittedError."""
+        self._items([])
+        other = copy(self)
+        other.model_ = self.model_.assuming()
+        return other
 
     def tabulate(self, space: Any, coverage: float = 0.9) -> Predicted:
         """What each candidate block of a search space, or of a sequence of candidates per position, adds to a network's
@@ -165,6 +183,11 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
                 "this predictor has seen no measurements; call fit(records), or LatencyPredictor.load(path or name)"
             )
         return items_of(given, self.setup_.batch)
+
+    @property
+    def assumes_(self) -> bool:
+        """Whether ops that nothing measured had are assumed, as by assuming()."""
+        return self.model_.assumes
 
     @property
     def residual_(self) -> str:

@@ -19,12 +19,13 @@ from scipy.spatial.distance import cdist
 from scipy.stats import norm
 
 from netlathe.predictor.errors import PredictorError
-from netlathe.predictor.features import TERMS, FlagArray, FloatArray, Item, features_of
+from netlathe.predictor.features import TERMS, Features, FlagArray, FloatArray, Item, features_of
 from netlathe.predictor.files import find_file, read_model, write_model
 from netlathe.predictor.numbers import MOST_LOG, read_array, read_logs, read_positive
 from netlathe.predictor.physics import Physics, fit_physics, robust_deviation
 from netlathe.predictor.robust import NOISE, robust_process
 from netlathe.predictor.samples import key_of, sample_of
+from netlathe.predictor.unknown_ops import Assumed, UnknownOps
 
 FILE_KIND, FILE_VERSION = "prior", 1
 _SIZE_WEIGHT = 0.2
@@ -120,6 +121,8 @@ class Prior:
     """Work of the known items, shape (J, terms)."""
     residuals: FloatArray
     """log(measured / sum of work), shape (J, D); where a device was not measured, what its other residuals say."""
+    assumes: bool = False
+    """As of Assembled."""
 
     @classmethod
     def learn(cls, devices: Mapping[str, tuple[Any, Any]]) -> Prior:
@@ -151,10 +154,13 @@ class Prior:
 
     def known(self, items: Sequence[Item]) -> Known:
         """Raises UnknownOpError for an op that no known device was measured with."""
-        terms = features_of(items).terms
-        self.space.typical.predict(terms)  # raises for what it does not know
+        features = features_of(items)
+        assumed = self._assumed(features)
+        assumed.check(ask=self.assumes)
+        terms = np.where(self.space.typical.rates > 0, features.terms, 0.0)
         places = self.space.places(terms)
         log_ms = np.log(np.maximum(terms @ self.rates.T, np.finfo(float).tiny))
+        log_ms -= np.log1p(-assumed.share)[:, None]  # there is more than that: a call, at the least
         keys = [key_of(item) for item in items]
         rows = np.array([self._row.get(key, -1) for key in keys], dtype=int)
         measured, peculiar = rows >= 0, np.zeros(len(items))
@@ -169,13 +175,26 @@ class Prior:
         identity = np.array([int(key[:12], 16) for key in keys], dtype=np.int64)
         return Known(middle, relative - middle[:, None], places, peculiar, identity)
 
-    def knows(self, items: Sequence[Item]) -> FlagArray:
-        """Whether known devices were measured with all ops of each item, shape (n,)."""
-        return self.space.typical.knows(features_of(items).terms)
+    @property
+    def unknown_kinds(self) -> tuple[str, ...]:
+        """The kinds of op that no known device was measured with."""
+        return self._unknown_ops.kinds
+
+    def unknown(self, items: Sequence[Item]) -> Assumed:
+        """What is assumed of the ops that no known device was measured with."""
+        return self._assumed(features_of(items))
 
     def doubt(self, items: Sequence[Item]) -> FloatArray:
         """What log error to allow for work that no known device was measured with, shape (n,)."""
-        return self.space.typical.doubt(features_of(items).terms)
+        features = features_of(items)
+        return np.asarray(self.space.typical.doubt(features.terms) + self._assumed(features).doubt)
+
+    def _assumed(self, features: Features) -> Assumed:
+        return self._unknown_ops.of(features, np.arange(len(features.terms)), len(features.terms))
+
+    @cached_property
+    def _unknown_ops(self) -> UnknownOps:
+        return UnknownOps(self.space.typical)
 
     @cached_property
     def _row(self) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from netlathe.archspace.configurations import graphs_of
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import Conv2d
 from netlathe.archspace.records import STABLE_SPREAD, LatencyRecord, Setup, Status, single_setup
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features import FlagArray, FloatArray, Item
@@ -47,10 +49,22 @@ def is_network(item: Item) -> bool:
 
 
 def key_of(item: Item) -> str:
-    """Equal for equal computations; a network in pieces is known by its pieces in their order."""
+    """Equal for equal computations, whether or not BatchNorm is folded in by now, as it is in files; a network in
+    pieces is known by its pieces in their order."""
     if isinstance(item, Graph):
-        return item.key
-    return hashlib.sha256("".join(piece.key for piece in item).encode()).hexdigest()[:32]
+        return _deployed(item).key
+    return hashlib.sha256("".join(key_of(piece) for piece in item).encode()).hexdigest()[:32]
+
+
+def _deployed(graph: Graph) -> Graph:
+    """The graph with BatchNorm behind each convolution: deployed, that is the same as a bias."""
+    if all(node.op.batch_norm for node in graph.nodes if isinstance(node.op, Conv2d)):
+        return graph
+    nodes = [
+        replace(node, op=replace(node.op, batch_norm=True)) if isinstance(node.op, Conv2d) else node
+        for node in graph.nodes
+    ]
+    return Graph(graph.inputs, tuple(nodes))
 
 
 def items_of(given: Any, batch: int = 1) -> list[Item]:

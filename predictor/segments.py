@@ -19,6 +19,7 @@ Unit = Literal["block", "cpu_kernel", "gpu_kernel", "network"]
 """What a model was fitted on, and so what a network is cut into before it is predicted: its blocks; its kernels, into
 which blocks are cut as well; or nothing."""
 _FUSIONS: dict[Unit, Fusion] = {"cpu_kernel": "cpu", "gpu_kernel": "gpu"}
+"""By which rule a block is known to be a kernel."""
 
 
 class Segments(NamedTuple):
@@ -57,20 +58,21 @@ class BlockSums(NamedTuple):
         return BlockSums(*(values[indices] for values in self))
 
 
-def segments_of(items: Sequence[Item], unit: Unit = "block") -> Segments:
-    """Cuts each item into what the unit says."""
+def segments_of(items: Sequence[Item], unit: Unit = "block", fusion: Fusion = "cpu") -> Segments:
+    """Cuts each item into what the unit says; `fusion` is the rule of the runtime."""
     cut = [unit != "network" and is_network(item) for item in items]
-    parts = [_parts(item, unit, is_cut) for item, is_cut in zip(items, cut, strict=True)]
+    parts = [_parts(item, unit, fusion, is_cut) for item, is_cut in zip(items, cut, strict=True)]
     parts = [[piece for piece in part if isinstance(piece, tuple) or piece.nodes] for part in parts]
     owner = np.repeat(np.arange(len(items)), np.array([len(part) for part in parts], dtype=int))
-    features = features_of([piece for part in parts for piece in part])
+    features = features_of([piece for part in parts for piece in part], fusion)
     return Segments(features, owner, np.array(cut, dtype=bool))
 
 
-def _parts(item: Item, unit: Unit, is_cut: bool) -> Sequence[Item]:
+def _parts(item: Item, unit: Unit, fusion: Fusion, is_cut: bool) -> Sequence[Item]:
     if unit in _FUSIONS:
         pieces = item if isinstance(item, tuple) else (item,)
-        return [kernel for piece in pieces for kernel in kernels_of(piece, _FUSIONS[unit])]
+        rule = _FUSIONS[unit] if "gpu" in (fusion, _FUSIONS[unit]) else fusion
+        return [kernel for piece in pieces for kernel in kernels_of(piece, rule)]
     if not is_cut:
         return [item]
     return item if isinstance(item, tuple) else item.segments()

@@ -7,6 +7,7 @@ read_onnx restores it exactly.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -16,11 +17,14 @@ from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.onnx_limits import check_messages
 from netlathe.archspace.forms.onnx_lowering import lower
 from netlathe.archspace.forms.onnx_structure import read_structure
-from netlathe.archspace.forms.structure import EMBEDDED_KEY, embedded_graph, read_source
+from netlathe.archspace.forms.structure import EMBEDDED_KEY, embedded_graph, precision_of, read_source
 from netlathe.archspace.forms.weights import Weights, check_weights, kernel_shapes, random_weights
 from netlathe.archspace.graph import Graph
 
 _MAX_WEIGHTS = (2**31 - 2**24) // 4  # float32 values in the 2 GB of a protobuf, less 16 MB for the rest
+
+_QUANTIZED = {"QuantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"}
+_QUANTIZED_WEIGHTS = {"DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
 
 
 def write_onnx(graph: Graph, weights: Weights | None = None, *, seed: int = 0) -> bytes:
@@ -47,7 +51,28 @@ def read_onnx(data: bytes | Path) -> Graph:
     return read_source(data, _read)
 
 
+def read_onnx_precision(data: bytes | Path) -> str:
+    """What an .onnx file computes in: float32, float16, int8, or "float32 with int8 weights" where only these are
+    quantized. Raises FormatError for what is no .onnx file."""
+    return read_source(data, _precision)
+
+
+def _precision(content: bytes) -> str:
+    model = _parse(content)
+    kinds = {node.op_type for node in model.graph.node}
+    if kinds & _QUANTIZED:
+        return "int8"
+    dtypes = Counter(tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) > 1)
+    halves = dtypes[TensorProto.FLOAT16] > dtypes[TensorProto.FLOAT]
+    return precision_of("float16" if halves else "float32", "int8" if kinds & _QUANTIZED_WEIGHTS else "")
+
+
 def _read(content: bytes) -> Graph:
+    model = _parse(content)
+    return _embedded(model) or read_structure(model)
+
+
+def _parse(content: bytes) -> ModelProto:
     check_messages(content)
     try:
         model = ModelProto.FromString(content)
@@ -57,7 +82,7 @@ def _read(content: bytes) -> Graph:
         ) from error
     if not model.ir_version or not model.opset_import or not model.graph.input:
         raise FormatError("not an .onnx file: version, opset or inputs are missing; check the path and the download")
-    return _embedded(model) or read_structure(model)
+    return model
 
 
 def _embedded(model: ModelProto) -> Graph | None:

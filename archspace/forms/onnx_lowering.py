@@ -1,4 +1,4 @@
-"""Graph -> ONNX's ops: NCHW, explicit pads. A pad becomes part of the convolution behind it."""
+"""Graph -> ONNX's ops: NCHW, explicit pads. A pad becomes part of the convolution or pool behind it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.structure import (
-    EMBEDDED_KEY,
-    Borders,
-    borders_of,
-    embed,
-    input_names,
-    padded_convolutions,
-)
+from netlathe.archspace.forms.structure import EMBEDDED_KEY, Borders, borders_of, embed, input_names, padded_layers
 from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import (
@@ -32,6 +25,7 @@ from netlathe.archspace.ops import (
     Mul,
     Op,
     Pad,
+    Padding,
     Pool2d,
     Reshape,
     Shape,
@@ -134,7 +128,7 @@ def lower(graph: Graph, weights: Weights | None) -> ModelProto:
 
 def _lower_nodes(graph: Graph, target: _Target, inputs: list[str]) -> str:
     """Adds all nodes, returns the name of the result."""
-    pads = padded_convolutions(graph)
+    pads = padded_layers(graph)
     done = set(pads.values())
     results = [target.result(name) for name in inputs]
     for index, (node, shapes, shape) in enumerate(graph.steps()):
@@ -177,7 +171,8 @@ def _pool(op: Pool2d, target: _Target, step: _Step) -> str:
     window = {"kernel_shape": op.kernel, "strides": op.stride, "pads": step.pads}
     if op.mode == "max":
         return target.node("MaxPool", step.name, step.inputs, **window)
-    return target.node("AveragePool", step.name, step.inputs, count_include_pad=0, **window)
+    counted = int(op.padding is Padding.VALID and any(step.pads))  # a pad's zeros are values, SAME's border is none
+    return target.node("AveragePool", step.name, step.inputs, count_include_pad=counted, **window)
 
 
 @_lower.register

@@ -9,18 +9,15 @@ from typing import Any
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.structure import NodeNames, finish_foreign
+from netlathe.archspace.forms.structure import NodeNames, finish_foreign, is_never_negative
 from netlathe.archspace.graph import Graph, GraphBuilder
-from netlathe.archspace.ops import Activation, ActivationKind, Op, Shape
+from netlathe.archspace.ops import Op, Shape
 
 DOMAINS = ("", "ai.onnx")
 """The names of ONNX's own set of ops."""
 
 _MOST_SETTINGS = 64
 """Numbers that steer one op."""
-_NOT_NEGATIVE = (
-    ActivationKind.RELU, ActivationKind.RELU6, ActivationKind.SIGMOID, ActivationKind.HARD_SIGMOID,
-)  # fmt: skip
 
 
 class Reader:
@@ -113,9 +110,7 @@ class Reader:
 
     def never_negative(self, name: str) -> bool:
         """Whether a value comes straight from an activation that gives no negative numbers."""
-        index = self.operand(name) - len(self._builder.inputs)
-        op = self._builder.nodes[index].op if index >= 0 else None
-        return isinstance(op, Activation) and op.function in _NOT_NEGATIVE
+        return is_never_negative(self._builder.nodes, self.operand(name) - len(self._builder.inputs))
 
 
 def _values(tensor: TensorProto, name: str) -> Any:

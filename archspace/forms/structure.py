@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.files import read_whole
@@ -25,6 +26,8 @@ from netlathe.archspace.ops import (
     same_padding,
 )
 
+T = TypeVar("T")
+
 Borders = tuple[Pair, Pair]
 """Pixels (before, after) along height, then along width."""
 
@@ -43,6 +46,7 @@ _DAMAGE = (
 )  # fmt: skip
 """What making sense of any content may raise."""
 _CLAMPS = (ActivationKind.RELU, ActivationKind.RELU6)
+_NOT_NEGATIVE = (*_CLAMPS, ActivationKind.SIGMOID, ActivationKind.HARD_SIGMOID)
 _LAYERS = (Conv2d, FullyConnected)
 _CLAMPING_OPS = (*_LAYERS, Add, Mul)
 
@@ -74,6 +78,33 @@ def padded_convolutions(graph: Graph) -> dict[int, int]:
         return isinstance(op, Pad) and isinstance(user, Conv2d) and user.padding is Padding.VALID
 
     return {conv: pad for pad, conv in _pairs(graph, fits).items()}
+
+
+def padded_layers(graph: Graph) -> dict[int, int]:
+    """The same for ONNX's layers, whose pools can pad, too: an average counts its zeros, a maximum ignores its border,
+    which comes to the same where nothing is negative."""
+
+    def fits(op: Op, user: Op) -> bool:
+        return isinstance(op, Pad) and isinstance(user, Pool2d) and user.padding is Padding.VALID
+
+    found = {pool: pad for pad, pool in _pairs(graph, fits).items()}
+    return padded_convolutions(graph) | {pool: pad for pool, pad in found.items() if _pads_alike(graph, pool, pad)}
+
+
+def _pads_alike(graph: Graph, pool: int, pad: int) -> bool:
+    """Whether the pool's own padding gives what zeros around its input do; ONNX's own is smaller than its window."""
+    op = graph.nodes[pool].op
+    assert isinstance(op, Pool2d)
+    borders = borders_of(graph, pad)
+    if any(amount >= size for pair, size in zip(borders, op.kernel, strict=True) for amount in pair):
+        return False
+    return op.mode == "avg" or is_never_negative(graph.nodes, graph.nodes[pad].inputs[0] - len(graph.inputs))
+
+
+def is_never_negative(nodes: Sequence[Node], index: int) -> bool:
+    """Whether the result of the node at that index comes straight from an activation that gives no negative numbers."""
+    op = nodes[index].op if index >= 0 else None
+    return isinstance(op, Activation) and op.function in _NOT_NEGATIVE
 
 
 def _pairs(graph: Graph, fits: Callable[[Op, Op], bool]) -> dict[int, int]:
@@ -147,15 +178,23 @@ class NodeNames:
 
 
 def finish_foreign(inputs: tuple[tuple[int, ...], ...], nodes: list[Node]) -> Graph:
-    """The graph of a foreign file, grouped into segments. Raises FormatError where the parts do not fit."""
+    """The graph of a foreign file, grouped into blocks; a single one is a block and no network, as it would be without
+    a file. Raises FormatError where the parts do not fit."""
     try:
-        return Graph(inputs, tuple(nodes)).scoped()
+        graph = Graph(inputs, tuple(nodes))
+        grouped = graph.scoped()
+        return graph if len(grouped.segments()) == 1 else grouped
     except GraphError as error:
         raise FormatError(f"the file does not hold together: {error}") from error
 
 
-def read_source(data: bytes | Path, parse: Callable[[bytes], Graph]) -> Graph:
-    """The graph that `parse` finds in those bytes, or in that file; errors then begin with its path. Raises FormatError
+def precision_of(values: str, weights: str) -> str:
+    """What a layer computes in, in words."""
+    return values if weights in (values, "") or values.startswith("int") else f"{values} with {weights} weights"
+
+
+def read_source(data: bytes | Path, parse: Callable[[bytes], T]) -> T:
+    """What `parse` finds in those bytes, or in that file; errors then begin with its path. Raises FormatError
     for anything that is amiss with them."""
     if isinstance(data, bytes):
         return _parsed(data, parse)
@@ -169,7 +208,7 @@ def read_source(data: bytes | Path, parse: Callable[[bytes], Graph]) -> Graph:
         raise FormatError(f"{data}: {error}") from error
 
 
-def _parsed(content: bytes, parse: Callable[[bytes], Graph]) -> Graph:
+def _parsed(content: bytes, parse: Callable[[bytes], T]) -> T:
     try:
         return parse(content)
     except _DAMAGE as error:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.structure import EMBEDDED_KEY, embedded_graph, read_source
+from netlathe.archspace.forms.structure import EMBEDDED_KEY, embedded_graph, precision_of, read_source
 from netlathe.archspace.forms.tflite_file import Model, Tensor, unpack
 from netlathe.archspace.forms.tflite_lowering import lower
 from netlathe.archspace.forms.tflite_structure import read_structure
 from netlathe.archspace.forms.weights import placeholder_weights
 from netlathe.archspace.graph import Graph
+
+_LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 def read_tflite(data: bytes | Path) -> Graph:
@@ -31,6 +34,22 @@ def read_dtype(data: bytes) -> str:
     """What a .tflite file computes in, by its input: float32, int8, ... Raises FormatError for what is none."""
     model = unpack(data)
     return model.tensors[model.inputs[0]].dtype.lower()
+
+
+def read_precision(data: bytes | Path) -> str:
+    """What most layers of a .tflite file compute in: float32, int8, ..., or "float32 with int8 weights" where only
+    their weights are quantized. Weights that are dequantized before they are used count as float32. Raises FormatError
+    for what is no .tflite file."""
+    return read_source(data, _precision)
+
+
+def _precision(content: bytes) -> str:
+    model = unpack(content)
+    layers = [op.inputs[:2] for op in model.operators if op.kind in _LAYERS and len(op.inputs) > 1]
+    dtypes = [(model.tensors[x].dtype.lower(), model.tensors[weights].dtype.lower()) for x, weights in layers]
+    if not dtypes:
+        return model.tensors[model.inputs[0]].dtype.lower()
+    return precision_of(*Counter(dtypes).most_common(1)[0][0])
 
 
 def _read(content: bytes) -> Graph:

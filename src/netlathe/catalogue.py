@@ -1,7 +1,8 @@
-"""`netlathe predictors`: what ships, and the card of each."""
+"""`netlathe predictors`: what ships, what each can price, and the card of each."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from netlathe.options import Json
 
 if TYPE_CHECKING:
     from netlathe.predictor.catalogue import Card
+    from netlathe.pricing import Priced
 
 
 def predictors(
@@ -19,38 +21,43 @@ def predictors(
 ) -> None:
     """List the predictors that ship with netlathe, or show one's card: source, accuracy, and what it cannot know."""
     from netlathe.predictor.catalogue import read_card, shipped_names
+    from netlathe.pricing import Priced
 
     terminal = Terminal(as_json=as_json)
     if name:
-        card = read_card(name)
-        _print_card(card, terminal)
-        terminal.result(card.to_json())
+        card, priced = read_card(name), Priced.by(name)
+        _print_card(card, priced, terminal)
+        terminal.result({**card.to_json(), "prices": asdict(priced)})
         return
-    cards = [read_card(shipped) for shipped in shipped_names()]
-    columns = ("name", "device", "runtime", "type", "fitted on", "within 10 %", "held out")
-    terminal.table(columns, [_row(card) for card in cards], numbers=False)
+    names = shipped_names()
+    cards, prices = [read_card(one) for one in names], [Priced.by(one) for one in names]
+    columns = ("name", "device", "runtime", "type", "fitted on", "prices", "within 10 %", "held out")
+    terminal.table(columns, [_row(*both) for both in zip(cards, prices, strict=True)], numbers=False)
     terminal.say(
         "  `netlathe predictors NAME` shows the card; --predictor takes a name in place of a file.", style="dim"
     )
-    terminal.result({"predictors": [card.to_json() for card in cards]})
+    found = [{**card.to_json(), "prices": asdict(priced)} for card, priced in zip(cards, prices, strict=True)]
+    terminal.result({"predictors": found})
 
 
-def _row(card: Card) -> tuple[str, ...]:
+def _row(card: Card, priced: Priced) -> tuple[str, ...]:
     setup, (split, metrics) = card.setup, next(iter(card.accuracy.items()))
     runtime = " ".join(filter(None, (setup.runtime, setup.runtime_version, setup.delegate)))
-    return card.name, setup.device, runtime, setup.dtype, _counts(card), percent(metrics.within_10, 0), split
+    accuracy = percent(metrics.within_10, 0), split
+    return card.name, setup.device, runtime, setup.dtype, _counts(card), priced.word, *accuracy
 
 
 def _counts(card: Card) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in card.counts.items() if count)
 
 
-def _print_card(card: Card, terminal: Terminal) -> None:
+def _print_card(card: Card, priced: Priced, terminal: Terminal) -> None:
     terminal.step(card.name)
     details = "; ".join(f"{name}: {value}" for name, value in card.setup.details)
     for label, text in (
         ("", card.summary), ("Setup: ", f"{card.setup}" + (f" ({details})" if details else "")),
-        ("Fitted on: ", _counts(card)), ("Source: ", card.source), ("License of the measurements: ", card.license),
+        ("Fitted on: ", _counts(card)), ("Prices: ", priced.words),
+        ("Source: ", card.source), ("License of the measurements: ", card.license),
     ):  # fmt: skip
         terminal.say(f"  {label}{text}")
     rows = [(split, *metric_cells(metrics)) for split, metrics in card.accuracy.items()]

@@ -10,10 +10,10 @@ import typer
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.console import Terminal, milliseconds
-from netlathe.options import Data, Device, Force, Json, LimitImages, Predictor, Seed, What
+from netlathe.options import AssumeUnknown, Data, Device, Force, Json, LimitImages, Predictor, Seed, What
 
 if TYPE_CHECKING:
-    from netlathe.predictor import CrossValidation, LatencyPredictor
+    from netlathe.predictor import CrossValidation
 
 
 def devices(
@@ -137,22 +137,24 @@ def predict(
     what: What,
     predictor: Predictor,
     coverage: Annotated[float, typer.Option(help="Share of measurements that the interval is to hold.")] = 0.9,
+    assume_unknown: AssumeUnknown = False,
     as_json: Json = False,
 ) -> None:
     """Predict the latency of a network or block, with an interval."""
-    from netlathe.stages import doubts
+    from netlathe.pricing import doubts, load_predictor, naming_others
     from netlathe.subjects import find_subject
 
     terminal = Terminal(as_json=as_json)
-    model = _load(predictor)
+    model = load_predictor(predictor, assume_unknown=assume_unknown)
     subject = find_subject(what, batch=model.setup_.batch)
-    low, high = (float(bound[0]) for bound in model.predict_interval([subject.graph], coverage))
-    latency_ms = float(model.predict([subject.graph])[0])
+    with naming_others(predictor, [subject.graph]):
+        low, high = (float(bound[0]) for bound in model.predict_interval([subject.graph], coverage))
+        latency_ms = float(model.predict([subject.graph])[0])
     interval = f"{milliseconds(low)} to {milliseconds(high)}"
     columns = ("what", "predicted ms", f"{100 * coverage:g} % interval")
     terminal.table(columns, [(subject.name, milliseconds(latency_ms), interval)])
     terminal.say(f"  on {model.setup_}", style="dim")
-    warnings = doubts(model, subject.name, subject.graph)
+    warnings = doubts(model, subject.name, subject.graph, subject.dtype)
     terminal.warn(warnings)
     terminal.result(
         {
@@ -170,15 +172,18 @@ def predict(
 def show(
     what: What,
     predictor: Annotated[Path | None, typer.Option(help="Add predicted latencies from this predictor file.")] = None,
+    assume_unknown: AssumeUnknown = False,
     as_json: Json = False,
 ) -> None:
     """Show a network layer by layer: shapes, MACs, parameters, and predicted latency."""
+    from netlathe.pricing import load_predictor, naming_others
     from netlathe.showing import show_subject
     from netlathe.subjects import find_subject
 
-    model = _load(predictor) if predictor else None
+    model = load_predictor(predictor, assume_unknown=assume_unknown) if predictor else None
     subject = find_subject(what, batch=model.setup_.batch if model else 1)
-    show_subject(subject, model, Terminal(as_json=as_json))
+    with naming_others(predictor or "", [subject.graph]):
+        show_subject(subject, model, Terminal(as_json=as_json))
 
 
 def pareto(
@@ -195,12 +200,13 @@ def pareto(
     """Compare finished runs: latency against accuracy, and which no other beats."""
     from netlathe.outputs import Output, check_outputs
     from netlathe.pareto import CURVE, PICTURE, points_json, read_points, show_points, write_points
+    from netlathe.pricing import load_predictor
 
     terminal = Terminal(as_json=as_json)
     if output:
         files = [Output("--output", output / PICTURE, "picture"), Output("--output", output / CURVE, "pareto")]
         check_outputs(files, [*runs, *([predictor] if predictor else ())], force=force)
-    points, setup = read_points(runs, _load(predictor) if predictor else None)
+    points, setup = read_points(runs, load_predictor(predictor) if predictor else None)
     show_points(points, setup, terminal)
     if output:
         write_points(points, setup, output)
@@ -218,18 +224,23 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(help="CSV to write; an earlier one of this command is replaced.")
     ] = None,
+    assume_unknown: AssumeUnknown = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Price each network on each device: which is made for which."""
     from netlathe.hardware import price_networks, show_table, table_json, write_table
     from netlathe.outputs import Output, check_outputs
+    from netlathe.pricing import load_predictor
 
     terminal = Terminal(as_json=as_json)
     if output:
         check_outputs([Output("--output", output, "latencies")], [*networks, *predictor], force=force)
     names = [Path(one).stem if Path(one).is_file() else one for one in predictor]
-    models = {name if names.count(name) == 1 else one: _load(one) for name, one in zip(names, predictor, strict=True)}
+    models = {
+        name if names.count(name) == 1 else one: load_predictor(one, assume_unknown=assume_unknown)
+        for name, one in zip(names, predictor, strict=True)
+    }
     table = price_networks(networks, models)
     warnings = show_table(table, models, terminal)
     if output:
@@ -278,10 +289,3 @@ def demo(
     from netlathe.demo import Demo, run_demo
 
     run_demo(Demo(output, data, fraction, resolution, limit_images, seed, Terminal(as_json=as_json)))
-
-
-def _load(path: Path | str) -> LatencyPredictor:
-    """Imported only where a predictor is wanted: scikit-learn takes a second."""
-    from netlathe.predictor import LatencyPredictor
-
-    return LatencyPredictor.load(path)

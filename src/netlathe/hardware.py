@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlathe.console import Terminal, milliseconds
+from netlathe.pricing import WIDE_INTERVAL, naming_others, other_dtype, unknown_ops
 from netlathe.run import write_csv
-from netlathe.stages import WIDE_INTERVAL
-from netlathe.subjects import find_subject
+from netlathe.subjects import Subject, find_subject
 
 if TYPE_CHECKING:
-    from netlathe.archspace.graph import Graph
     from netlathe.predictor import LatencyPredictor
 
 
@@ -27,6 +26,8 @@ class Price:
     """Ends of the 90 % interval."""
     is_best: bool
     """Whether no other network of the table is faster there."""
+    warnings: tuple[str, ...] = ()
+    """Of ops and dtypes that are not the predictor's."""
 
     @property
     def is_guess(self) -> bool:
@@ -46,27 +47,28 @@ def price_networks(networks: Sequence[str], models: Mapping[str, LatencyPredicto
     }
     names = {what: next(iter(by_device.values())).name for what, by_device in subjects.items()}
     taken = list(names.values())
-    return price_graphs(
-        {
-            names[what] if taken.count(names[what]) == 1 else f"{names[what]} ({what})": {
-                device: subject.graph for device, subject in by_device.items()
-            }
-            for what, by_device in subjects.items()
-        },
+    return _price(
+        {names[what] if taken.count(names[what]) == 1 else f"{names[what]} ({what})": by_device
+         for what, by_device in subjects.items()},
         models,
-    )
+    )  # fmt: skip
 
 
-def price_graphs(graphs: Mapping[str, Mapping[str, Graph]], models: Mapping[str, LatencyPredictor]) -> HardwareTable:
-    """{network: {device: graph at its batch}} -> prices."""
-    table: HardwareTable = {name: {} for name in graphs}
+def _price(subjects: Mapping[str, Mapping[str, Subject]], models: Mapping[str, LatencyPredictor]) -> HardwareTable:
+    """{network: {device: it at the device's batch}} -> prices."""
+    table: HardwareTable = {name: {} for name in subjects}
     for device, model in models.items():
-        column = [by_device[device] for by_device in graphs.values()]
-        latencies = model.predict(column).tolist()
-        lows, highs = (bound.tolist() for bound in model.predict_interval(column))
+        column = [by_device[device] for by_device in subjects.values()]
+        graphs = [subject.graph for subject in column]
+        with naming_others(device, graphs):
+            latencies = model.predict(graphs).tolist()
+            lows, highs = (bound.tolist() for bound in model.predict_interval(graphs))
         best = min(latencies)
-        for name, ms, low, high in zip(graphs, latencies, lows, highs, strict=True):
-            table[name][device] = Price(ms, low, high, len(graphs) > 1 and ms == best)
+        rows = zip(subjects, column, model.unknown_ops(graphs), latencies, lows, highs, strict=True)
+        for name, subject, unknown, ms, low, high in rows:
+            told = f"{name} on {device}"
+            warnings = (*other_dtype(model, told, subject.dtype), *unknown_ops(told, unknown))
+            table[name][device] = Price(ms, low, high, len(subjects) > 1 and ms == best, warnings)
     return table
 
 
@@ -82,7 +84,8 @@ def show_table(table: HardwareTable, models: Mapping[str, LatencyPredictor], ter
     notes += [f"{device}: batch {batch}" for device, batch in batches.items()]
     if notes:
         terminal.say(f"  {'; '.join(notes)}.", style="dim")
-    warnings = [
+    warnings = [warning for prices in table.values() for price in prices.values() for warning in price.warnings]
+    warnings += [
         f"{name} is unlike what the predictor of {device} was fitted on, so its {price.latency_ms:.3g} ms are little "
         "more than a guess"
         for name, prices in table.items()

@@ -22,6 +22,12 @@ Classes = Annotated[int | None, typer.Option(help="Number of classes, instead of
 Predictor = Annotated[
     Path, typer.Option(help="Predictor file, as `netlathe fit` writes it, or a name from `netlathe predictors`.")
 ]
+AssumeUnknown = Annotated[
+    bool,
+    typer.Option(
+        "--assume-unknown", help="Price ops that were never measured by what such work usually costs, with a warning."
+    ),
+]
 Data = Annotated[str, typer.Option(help="A folder per class, an .npz, a .parquet of encoded images, or 'digits'.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace any file that is there, but for inputs.")]
 What = Annotated[str, typer.Argument(help="Network or block name, architecture .json, run folder, .tflite or .onnx.")]

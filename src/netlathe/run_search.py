@@ -11,11 +11,11 @@ from netlathe import hardware, pareto
 from netlathe.archspace.spaces import Architecture
 from netlathe.job import TRAINING_CHECKPOINT, Job
 from netlathe.judging import time_file
+from netlathe.pricing import doubts
 from netlathe.products import Product, train_and_export
 from netlathe.reporting import make_report, show_reports
 from netlathe.run import HARDWARE, REPORT, TRAINING, forget_training, load_report, save_report
 from netlathe.searching import Found, find_architecture, warm_searcher
-from netlathe.stages import doubts
 
 if TYPE_CHECKING:
     from netlathe.archspace.records import Measurement

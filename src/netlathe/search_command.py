@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from netlathe.console import Terminal
-from netlathe.options import Data, Json, LimitImages, Resolution, Seed, Space, Width
+from netlathe.options import AssumeUnknown, Data, Json, LimitImages, Resolution, Seed, Space, Width
 
 if TYPE_CHECKING:
     from netlathe.job import Job
@@ -35,6 +35,7 @@ def search(
         list[str] | None,
         typer.Option(help="PREDICTOR=MS, once per device that is to be met at the same time.", rich_help_panel=MEET),
     ] = None,
+    assume_unknown: AssumeUnknown = False,
     limit: Annotated[
         list[str] | None,
         typer.Option(
@@ -139,7 +140,8 @@ def search(
     inputs = [space, *files_of_goal(predictor, target or (), limit or ())]
     inputs += [str(one) for one in (profile_file, benchmark_binary) if one]
     check_run_folder(output, inputs, data, [folder_name(ms) for ms in several])
-    goal = load_goal(predictor, max(several) if several else target_ms, target or (), limit or ())
+    main_ms = max(several) if several else target_ms
+    goal = load_goal(predictor, main_ms, target or (), limit or (), assume_unknown=assume_unknown)
     compute = Compute(compute_device, precision, compile_, workers)
     device = choose_phone(device, terminal) if device else None
     chosen, images = prepare(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
@@ -185,3 +187,4 @@ def _announce(job: Job, several: list[float]) -> None:
         wanted.append(f"at most {job.goal.memory_kib:g} KiB of activations")
     title = f"Searching {job.space.size:.2g} networks of space {job.space.name} for {wanted[0]}"
     job.terminal.step(title + "".join(f"\n  and {one}" for one in wanted[1:]))
+    job.terminal.warn([warning for target in job.goal.targets for warning in target.doubts(job.space)])

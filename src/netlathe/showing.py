@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.ops import Shape
 from netlathe.console import Terminal, millions, milliseconds
+from netlathe.pricing import doubts
 from netlathe.subjects import Subject
 
 if TYPE_CHECKING:
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 
 def show_subject(subject: Subject, model: LatencyPredictor | None, terminal: Terminal) -> None:
     """Prints the table; with a predictor also what each block adds to the latency."""
-    layers = layer_rows(subject, model)
     total_ms = float(model.predict([subject.graph])[0]) if model else None
+    layers = layer_rows(subject, model)
+    warnings = doubts(model, subject.name, subject.graph, subject.dtype) if model else []
     columns = ["layer", "output", "MACs", "parameters"] + (["predicted ms"] if model else [])
     rows = [[x["name"], shape(x["output_shape"]), millions(x["macs"]), f"{x['parameters']:,}"] for x in layers]
     graph = subject.graph
@@ -34,6 +36,7 @@ def show_subject(subject: Subject, model: LatencyPredictor | None, terminal: Ter
             offset = f"the total includes {model.network_offset_ms_:.3g} ms for the network as such"
             what = f"What each layer adds to the network; {offset}"
         terminal.say(f"  {what}. On {model.setup_}.", style="dim")
+    terminal.warn(warnings)
     terminal.result(
         {
             "name": subject.name,
@@ -45,14 +48,15 @@ def show_subject(subject: Subject, model: LatencyPredictor | None, terminal: Ter
             "bytes_written": graph.bytes_written(),
             "predicted_ms": total_ms,
             "layers": layers,
+            "warnings": warnings,
         }
     )
 
 
 def layer_rows(subject: Subject, model: LatencyPredictor | None) -> list[dict[str, Any]]:
-    """One object per block, in order."""
+    """One object per block, in order. What may be unknown of a network may be all of one of its blocks."""
     graphs = [part.graph for part in subject.parts]
-    table = model.tabulate([[g] for g in graphs]).latency_ms[:, 0].tolist() if model else [None] * len(graphs)
+    table = model.assuming().tabulate([[g] for g in graphs]).latency_ms[:, 0].tolist() if model else None
     return [
         {
             "name": part.name,
@@ -63,7 +67,7 @@ def layer_rows(subject: Subject, model: LatencyPredictor | None) -> list[dict[st
             "parameters": part.graph.parameters,
             "predicted_ms": ms,
         }
-        for part, ms in zip(subject.parts, table, strict=True)
+        for part, ms in zip(subject.parts, table or [None] * len(graphs), strict=True)
     ]
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netlathe.archspace.blocks import MBConv
-from netlathe.archspace.graph import Graph
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.console import Terminal, Watch
@@ -35,10 +34,6 @@ def results_first(address: str, terminal: Terminal) -> Iterator[None]:
         terminal.warn([str(error)])
     else:
         terminal.undone.pop(address, None)  # what an earlier opening left is put right
-
-
-WIDE_INTERVAL = 4.0
-"""High over low, from which on a prediction deserves a warning."""
 
 
 def sample_networks(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
@@ -128,17 +123,6 @@ def _note(progress: Progress) -> str:
     warmest = [progress.conditions[name] for name in ("skin_c", "battery_c", "cpu_c") if name in progress.conditions]
     notes += [f"{warmest[0]:.1f} °C"] if warmest else []
     return ", ".join([*notes, progress.current] if progress.current else notes)
-
-
-def doubts(model: LatencyPredictor, name: str, graph: Graph) -> list[str]:
-    """A warning where the predictor knows next to nothing about such a graph."""
-    low, high = (float(bound[0]) for bound in model.predict_interval([graph]))
-    if high <= WIDE_INTERVAL * low:
-        return []
-    return [
-        f"{name} is unlike what the predictor was fitted on, so its latency is little more than a guess; profile a "
-        "space of its kind and size, and fit on that"
-    ]
 
 
 def part_latencies_ms(model: LatencyPredictor, architecture: Architecture) -> list[float]:

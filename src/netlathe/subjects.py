@@ -32,6 +32,8 @@ class Subject:
     name: str
     graph: Graph
     parts: tuple[Part, ...]
+    dtype: str | None = None
+    """What the file computes in; architectures have none."""
 
 
 def find_subject(what: str, *, batch: int = 1) -> Subject:
@@ -51,23 +53,25 @@ def find_subject(what: str, *, batch: int = 1) -> Subject:
 def _of_file(path: Path, batch: int) -> Subject:
     if path.suffix == ".json":
         return _of_blocks(Architecture.load(path), batch)
-    graph = _reader(path)(path)
+    read, read_precision = _readers(path)
+    graph = read(path)
     found = graph.input_shape[0]
     if found != batch:
         raise FormatError(f"{path}: takes batches of {found}, but the predictor was fitted on batches of {batch}")
     parts = (Part(_label(segment), segment) for segment in graph.segments())
-    return Subject(path.stem, graph, tuple(parts))
+    return Subject(path.stem, graph, tuple(parts), read_precision(path))
 
 
-def _reader(path: Path) -> Callable[[Path], Graph]:
+def _readers(path: Path) -> tuple[Callable[[Path], Graph], Callable[[Path], str]]:
+    """What gives a file's graph, and its dtype."""
     if path.suffix == ".tflite":
-        from netlathe.archspace.forms.tflite_reader import read_tflite
+        from netlathe.archspace.forms.tflite_reader import read_precision, read_tflite
 
-        return read_tflite
+        return read_tflite, read_precision
     if path.suffix == ".onnx":
-        from netlathe.archspace.forms.onnx import read_onnx
+        from netlathe.archspace.forms.onnx import read_onnx, read_onnx_precision
 
-        return read_onnx
+        return read_onnx, read_onnx_precision
     raise FormatError(f"{path}: expected an architecture (.json), a .tflite or an .onnx file")
 
 

@@ -17,6 +17,7 @@ from netlathe.archspace.blocks import Block
 from netlathe.archspace.errors import FormatError, NetlatheError
 from netlathe.archspace.files import check_plain
 from netlathe.archspace.spaces import SearchSpace
+from netlathe.pricing import load_predictor
 
 if TYPE_CHECKING:
     from netlathe.predictor import LatencyPredictor
@@ -33,18 +34,21 @@ class Target:
     name: str
     """The shipped name, or the file's without its ending; after its folder's where two files are called the same."""
     model: LatencyPredictor
+    """With ops that it refuses, or one that assumes what they cost."""
     limit_ms: float
 
     def table(self, space: SearchSpace) -> CostTable:
         """Raises UnknownOpError for a space with blocks that the predictor knows nothing of, and names one."""
         from netlathe.predictor import UnknownOpError
+        from netlathe.pricing import naming_others
         from netlathe.search.costs import CostTable
 
+        blocks, batch = space.distinct_blocks(), self.model.setup_.batch
         try:
-            return CostTable.tabulate(space, self.model, batch=self.model.setup_.batch, name=f"latency on {self.name}")
+            with naming_others(self.name, (block.graph(batch) for block in blocks)):
+                return CostTable.tabulate(space, self.model, batch=batch, name=f"latency on {self.name}")
         except UnknownOpError as error:
-            blocks = space.distinct_blocks()
-            known = self.model.knows([block.graph(self.model.setup_.batch) for block in blocks])
+            known = self.model.knows([block.graph(batch) for block in blocks])
             unknown = [block.name for block, is_known in zip(blocks, known, strict=True) if not is_known]
             example = f", such as {unknown[0]}" if unknown else ""
             raise UnknownOpError(
@@ -52,13 +56,27 @@ class Target:
                 f"{space.name}{example}: {error}"
             ) from error
 
+    def doubts(self, space: SearchSpace) -> list[str]:
+        """A warning where the space holds ops that were never measured and are assumed."""
+        blocks = space.distinct_blocks()
+        found = self.model.unknown_ops([block.graph(self.model.setup_.batch) for block in blocks])
+        examples = {op: block.name for block, shares in zip(blocks, found, strict=True) for op in shares}
+        if not examples:
+            return []
+        told = ", ".join(f"{op} (as in {name})" for op, name in examples.items())
+        return [
+            f"never measured for {self.name}, and priced by what such work usually costs: {told}; the intervals are "
+            "wider for it"
+        ]
+
     @cached_property
     def content(self) -> str:
         """A digest of the predictor."""
         return hashlib.sha256(json.dumps(self.model.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        return {"predictor": self.name, "content": self.content, "ms": self.limit_ms}
+        assumes = {"assumes_unknown": True} if self.model.assumes_ else {}
+        return {"predictor": self.name, "content": self.content, "ms": self.limit_ms, **assumes}
 
 
 @dataclass(frozen=True)
@@ -151,13 +169,22 @@ def check_names(predictor: str | None, target_ms: float | None, several_ms: str 
         raise NetlatheError("say what to meet: --predictor NAME --target-ms MS, or --target NAME=MS, once per device")
 
 
-def load_goal(predictor: str | None, target_ms: float | None, targets: Sequence[str], limits: Sequence[str]) -> Goal:
+def load_goal(
+    predictor: str | None,
+    target_ms: float | None,
+    targets: Sequence[str],
+    limits: Sequence[str],
+    *,
+    assume_unknown: bool = False,
+) -> Goal:
     """The goal of --predictor and --target-ms, --target PREDICTOR=MS, and --limit, once check_names has passed them.
-    Raises NetlatheError for what does not parse, FormatError for a predictor or table that cannot be read."""
+    With `assume_unknown`, the predictors refuse no op. Raises NetlatheError for what does not parse, FormatError for a
+    predictor or table that cannot be read."""
     wanted = [] if predictor is None or target_ms is None else [(predictor, target_ms)]
-    wanted += [_assignment("--target", one, "PREDICTOR=MS, such as pixel4-cpu=40") for one in targets]
+    wanted += [_assignment("--target", one, "PREDICTOR=MS, such as pixel4-cpu-networks=40") for one in targets]
     loaded = tuple(
-        Target(name, _load(path), ms) for name, (path, ms) in zip(_names([p for p, _ in wanted]), wanted, strict=True)
+        Target(name, load_predictor(path, assume_unknown=assume_unknown), ms)
+        for name, (path, ms) in zip(_names([p for p, _ in wanted]), wanted, strict=True)
     )
     for one, other in itertools.combinations(loaded, 2):
         if one.content == other.content:
@@ -222,12 +249,6 @@ def _positive(option: str, value: str, text: str) -> float:
     if not (math.isfinite(number) and number > 0):
         raise NetlatheError(f"{option} {text}: {value.strip() or 'nothing'} is not a number above zero")
     return number
-
-
-def _load(name: str) -> LatencyPredictor:
-    from netlathe.predictor import LatencyPredictor
-
-    return LatencyPredictor.load(name)
 
 
 def _limit(name: str, value: float) -> Limit:

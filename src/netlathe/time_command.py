@@ -11,7 +11,7 @@ import typer
 
 from netlathe.archspace.errors import FormatError, NetlatheError
 from netlathe.console import Terminal, percent
-from netlathe.options import Json, Seed
+from netlathe.options import AssumeUnknown, Json, Seed
 
 if TYPE_CHECKING:
     from netlathe.archspace.graph import Graph
@@ -47,6 +47,7 @@ def time(
     benchmark_binary: Annotated[
         Path | None, typer.Option(help="benchmark_model for the phone, instead of the official one.")
     ] = None,
+    assume_unknown: AssumeUnknown = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -58,21 +59,19 @@ def time(
     Ctrl-C ends it with the times so far: exit code 0 if they are stable (three
     rounds or more, standard error at most 5 %), else 130.
     """
+    from netlathe.pricing import load_predictor, naming_others
+
     terminal = Terminal(as_json=as_json)
-    model = _load(predictor) if predictor else None
+    model = load_predictor(predictor, assume_unknown=assume_unknown) if predictor else None
     given = {"threads": threads, "cores": cores, "dtype": dtype, "delegate": delegate}
     case = _prepare(what, model, benchmark_binary, {name: value for name, value in given.items() if value is not None})
+    if model:
+        with naming_others(predictor or "", case.graphs.values()):
+            model.predict(list(case.graphs.values()))  # what cannot be predicted is told before it is timed
     ended = _time(case, device, profile_file, budget_s, seed, terminal)
     _report(case, ended, budget_s, terminal, corrected=profile_file is not None)
     if terminal.undone:
         raise typer.Exit(1)
-
-
-def _load(path: Path) -> LatencyPredictor:
-    """Imported only where a predictor is wanted: scikit-learn takes a second."""
-    from netlathe.predictor import LatencyPredictor
-
-    return LatencyPredictor.load(path)
 
 
 @dataclass(frozen=True)
@@ -170,6 +169,7 @@ def _report(case: _Case, ended: _Ended, budget_s: float, terminal: Terminal, *, 
     """Raises typer.Exit where an interrupt left no sound result, NetlatheError for a network that could not be timed,
     both after the table; KeyboardInterrupt where there is nothing to show."""
     from netlathe.estimates import explain_drift, measured_json, show_measured
+    from netlathe.pricing import doubts
 
     measured, summary = ended.measured, ended.summary
     if not measured and summary is None:
@@ -185,6 +185,7 @@ def _report(case: _Case, ended: _Ended, budget_s: float, terminal: Terminal, *, 
         explain_drift(measured.values(), terminal)
     missing = [name for name in case.graphs if name not in measured]
     warnings = _warnings(ended, missing, budget_s)
+    warnings += [doubt for name in predicted_ms if case.model for doubt in doubts(case.model, name, case.graphs[name])]
     terminal.warn(warnings)
     _raise_failure(summary)
     answer = {"timed": measured_json(measured, predicted_ms), "setup": ended.setup, "warnings": warnings}

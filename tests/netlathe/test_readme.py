@@ -9,12 +9,15 @@ import pandas as pd
 import pytest
 
 from netlathe.archspace.block_names import parse_block
-from netlathe.archspace.presets import PRESETS, tiny
+from netlathe.archspace.networks import NETWORKS, network
+from netlathe.archspace.presets import PRESETS, load_space, tiny
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.tables import read_records
+from netlathe.predictor import LatencyPredictor, shipped_names
 from netlathe.profiler import Plan, open_device, run_campaign
 from netlathe.search import SearchConfig
 from netlathe.stages import work_items
+from netlathe.targets import load_goal
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -73,6 +76,28 @@ def test_every_file_of_the_tree_exists() -> None:
             if not line.startswith(" "):
                 folder = ROOT / name
             assert (folder if not line.startswith(" ") else folder / name).exists(), line
+
+
+def test_the_targets_of_the_readme_on_devices_that_ship_can_be_met() -> None:
+    space = load_space("proxyless")
+    shown = re.findall(r"--target ([\w./-]+)=([\d.]+)", README)
+    shipped = [f"{name}={ms}" for name, ms in shown if name in shipped_names()]
+    assert shipped
+    (constraint,) = load_goal(None, None, shipped, []).constraints(space)
+    table = constraint.table
+    assert table.cost(table.cheapest_path) < constraint.limit < table.dearest
+
+
+def test_every_predictor_that_the_readme_gives_a_network_knows_it() -> None:
+    shown = re.findall(r"netlathe (?:predict|compare|show) (.*)", README)
+    priced = 0
+    for line in shown:
+        words = line.partition("#")[0].split()
+        for name in (word for word in words if word in shipped_names()):
+            graphs = [network(word).graph() for word in words if word in NETWORKS]
+            assert LatencyPredictor.load(name).knows(graphs).all(), line
+            priced += len(graphs)
+    assert priced
 
 
 def test_every_preset_is_named() -> None:

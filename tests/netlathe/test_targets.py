@@ -10,9 +10,11 @@ import pytest
 
 from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
 from netlathe.archspace.errors import FormatError, NetlatheError
+from netlathe.archspace.presets import PRESETS, load_space
 from netlathe.archspace.records import Setup
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.predictor import LatencyPredictor, UnknownOpError
+from netlathe.predictor import LatencyPredictor, UnknownOpError, shipped_names
+from netlathe.pricing import Priced
 from netlathe.search import TargetError
 from netlathe.targets import check_names, load_goal, parse_milliseconds
 
@@ -206,6 +208,35 @@ def test_a_predictor_that_knows_a_block_nothing_of_names_it() -> None:
         UnknownOpError, match=r"pixel4-cpu cannot price 1 of the 4 blocks .* such as conv_k3_s2_c3-8_16"
     ):
         goal.constraints(SPACE)
+    with pytest.raises(UnknownOpError, match="known to pixel4-cpu-int8-networks, pixel4-cpu-networks, pixel4-gpu"):
+        goal.constraints(SPACE)
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_every_shipped_predictor_serves_the_presets_that_it_says_and_all_when_asked(name: str) -> None:
+    plain, asked = (load_goal(None, None, [f"{name}=1e6"], [], assume_unknown=assumes) for assumes in (False, True))
+    served = Priced.by(name).spaces
+    for preset in map(load_space, PRESETS):
+        if preset.name in served:
+            plain.constraints(preset)
+        else:
+            with pytest.raises(UnknownOpError, match=f"{name} cannot price"):
+                plain.constraints(preset)
+        ((table, _),) = ((one.table, one.limit) for one in asked.constraints(preset))
+        assert 0 < table.cost(table.cheapest_path) < table.dearest
+        assert bool(asked.main.doubts(preset)) == (preset.name not in served)
+
+
+def test_a_network_of_assumed_blocks_costs_their_sum_and_its_interval_allows_for_them() -> None:
+    (target,) = load_goal(None, None, ["pixel4-cpu=40"], [], assume_unknown=True).targets
+    space = load_space("proxyless")
+    network = space.architecture([0] * len(space.searchable))
+    (priced,) = target.model.predict([network])
+    blocks = target.model.tabulate([[block] for block in network.blocks]).latency_ms
+    assert priced == pytest.approx(float(blocks.sum()) + target.model.network_offset_ms_)
+    ((low,), (high,)) = target.model.predict_interval([network])
+    assert low < priced / 1.3
+    assert priced * 1.3 < high
 
 
 def test_goals_are_told_apart_by_predictor_target_and_limit(model_file: Path) -> None:
@@ -213,6 +244,7 @@ def test_goals_are_told_apart_by_predictor_target_and_limit(model_file: Path) ->
     same = load_goal(str(model_file), 3.0, [], ["macs=1e6"])
     assert goal.to_json() == same.to_json()
     assert goal.to_json() != goal.at(2.0).to_json()
+    assert goal.to_json() != load_goal(str(model_file), 3.0, [], ["macs=1e6"], assume_unknown=True).to_json()
     assert goal.to_json() != load_goal("pixel4-cpu", 3.0, [], ["macs=1e6"]).to_json()
     assert goal.to_json() != load_goal(str(model_file), 3.0, [], ["macs=2e6"]).to_json()
 

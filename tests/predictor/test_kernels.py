@@ -1,13 +1,30 @@
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from netlathe.archspace.blocks import ConvBlock, MBConv
+from netlathe.archspace.forms.onnx import write_onnx
 from netlathe.archspace.forms.structure import clamped_nodes
-from netlathe.archspace.graph import Graph, GraphBuilder, chain
-from netlathe.archspace.ops import Activation, ActivationKind, Add, Conv2d, FullyConnected, GlobalAvgPool, Mul, Pool2d
+from netlathe.archspace.graph import Graph, GraphBuilder, Node, chain
+from netlathe.archspace.ops import (
+    Activation,
+    ActivationKind,
+    Add,
+    Conv2d,
+    FullyConnected,
+    GlobalAvgPool,
+    Mul,
+    Pad,
+    Padding,
+    Pool2d,
+)
+from netlathe.archspace.records import Setup
 from netlathe.predictor.errors import PredictorError, UnknownOpError
 from netlathe.predictor.features import TERMS, work_terms
 from netlathe.predictor.kernel_times import describe
-from netlathe.predictor.kernels import is_kernel, kernels_of
+from netlathe.predictor.kernels import fusion_of, is_kernel, kernels_of
 from netlathe.predictor.predictor import LatencyPredictor
 
 RELU, RELU6, HARD_SWISH = ActivationKind.RELU, ActivationKind.RELU6, ActivationKind.HARD_SWISH
@@ -107,7 +124,7 @@ def test_an_identity_has_no_kernels_and_one_op_is_one():
 
 
 def test_an_unknown_fusion_is_refused():
-    with pytest.raises(PredictorError, match=r"unknown fusion 'npu'; known: cpu, gpu"):
+    with pytest.raises(PredictorError, match=r"unknown fusion 'npu'; known: cpu, gpu, onnx, tflite"):
         kernels_of(MBConv(16, 16, 28, 28).graph(), "npu")
 
 
@@ -152,3 +169,103 @@ def test_an_op_that_no_kernel_had_is_refused():
     predictor = LatencyPredictor(residual="none").fit(*measured_kernels("cpu"))
     with pytest.raises(UnknownOpError, match="pool"):
         predictor.predict([MBConv(16, 16, 28, 28, se=0.25).graph()])
+
+
+def padded(kernel=3, stride=2, border=(1, 1), side=16) -> Graph:
+    """A depthwise convolution behind a pad, as torch's exports are read."""
+    builder = GraphBuilder((1, side, side, 16))
+    x = builder.add("pad", Pad(border, border), 0)
+    x = builder.add("conv", Conv2d(16, (kernel, kernel), (stride, stride), 16, Padding.VALID), x)
+    builder.add("act", Activation(RELU), x)
+    return builder.build()
+
+
+@pytest.mark.parametrize(
+    ("fusion", "kernels"),
+    [
+        ("cpu", ["pad+conv+activation"]),
+        ("onnx", ["pad+conv+activation"]),
+        ("gpu", ["pad+conv+activation"]),
+        ("tflite", ["pad", "conv+activation"]),
+    ],
+)
+def test_a_pad_is_part_of_the_convolution_behind_it_but_for_tflites_own_kernels(fusion, kernels):
+    assert names(padded(), fusion) == kernels
+    assert is_kernel(padded(), fusion) == (len(kernels) == 1)
+
+
+def test_only_onnxs_pools_do_the_padding_before_them():
+    builder = GraphBuilder((1, 16, 16, 8))
+    x = builder.add("relu", Activation(RELU), 0)
+    x = builder.add("pad", Pad((1, 1), (1, 1)), x)
+    x = builder.add("max", Pool2d("max", (3, 3), (2, 2), Padding.VALID), x)
+    x = builder.add("pad_2", Pad((1, 1), (1, 1)), x)
+    x = builder.add("avg", Pool2d("avg", (3, 3), (2, 2), Padding.VALID), x)
+    x = builder.add("pad_3", Pad((1, 1), (1, 1)), x)
+    builder.add("max_2", Pool2d("max", (3, 3), (2, 2), Padding.VALID), x)  # of values that may be negative
+    assert names(builder.build(), "onnx") == ["activation", "pad+pool", "pad+pool", "pad", "pool"]
+    assert names(builder.build(), "cpu") == ["activation", "pad", "pool", "pad", "pool", "pad", "pool"]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "delegate", "fusion"),
+    [
+        ("onnxruntime", "cpu", "onnx"), ("litert", "xnnpack", "cpu"), ("tflite", "xnnpack", "cpu"),
+        ("tflite", "none", "tflite"), ("tflite", "nnapi", "tflite"), ("tflite", "gpu", "gpu"),
+        ("torch", "cudnn", "cpu"),
+    ],
+)  # fmt: skip
+def test_the_setup_says_what_becomes_one_kernel(runtime, delegate, fusion):
+    assert fusion_of(Setup("d", "p", "o", runtime, "1", delegate)) == fusion
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+@pytest.mark.parametrize("side", [15, 16])
+def test_torchs_padding_costs_what_tensorflows_does_where_the_convolution_pads(runtime, side, tmp_path):
+    setup = Setup("d", "p", "o", runtime, "1", "xnnpack")
+    predictor = LatencyPredictor("none").fit(*measured_kernels("cpu"), setup=setup)
+    predictor.save(tmp_path / "p.json")
+    for stride in (1, 2):
+        same = ConvBlock(16, 16, side, side, stride, activation=RELU).graph()
+        conv = Conv2d(16, (3, 3), (stride, stride), 16)
+        same = Graph(same.inputs, (Node("conv", conv, (0,)), Node("act", Activation(RELU), (1,))))
+        for one in (predictor, LatencyPredictor.load(tmp_path / "p.json")):
+            expected_ms, found_ms = one.predict([same, padded(stride=stride, side=side)])
+            assert found_ms == pytest.approx(expected_ms)
+
+
+def test_a_pad_that_is_none_of_tensorflows_is_not_charged_either():
+    setup = Setup("d", "p", "o", "onnxruntime", "1")
+    predictor = LatencyPredictor("none").fit(*measured_kernels("cpu"), setup=setup)
+    graph = padded(border=(4, 4))
+    kernel = graph.subgraph(1, 3)  # the convolution on what is padded by then
+    assert predictor.predict([graph]) == pytest.approx(predictor.predict([kernel]))
+
+
+def test_tflites_own_kernels_are_charged_for_every_pad(tmp_path):
+    setup = Setup("d", "p", "o", "tflite", "1", "none")
+    predictor = LatencyPredictor("none").fit(*measured_kernels("tflite"), setup=setup)
+    predictor.save(tmp_path / "p.json")
+    for one in (predictor, LatencyPredictor.load(tmp_path / "p.json")):
+        whole_ms, conv_ms = one.predict([padded(), padded().subgraph(1, 3)])
+        assert whole_ms > conv_ms + 0.005
+
+
+def test_onnx_runtime_starts_no_pad_where_none_is_charged(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    graph = chain(
+        (f"b{i}", block.graph())
+        for i, block in enumerate(
+            (ConvBlock(3, 16, 32, 32, 2, padding="symmetric"), MBConv(16, 24, 16, 16, 2, 5, padding="symmetric"))
+        )
+    )
+    assert sum(isinstance(node.op, Pad) for node in graph.nodes) == 2
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "ran")
+    session = onnxruntime.InferenceSession(write_onnx(graph), options, providers=["CPUExecutionProvider"])
+    session.run(None, {"input": np.zeros((1, 3, 32, 32), np.float32)})
+    ran = {event["args"]["op_name"] for event in json.loads(Path(session.end_profiling()).read_text())
+           if event.get("cat") == "Node" and "op_name" in event["args"]}  # fmt: skip
+    assert "Conv" in ran
+    assert "Pad" not in ran
+    assert not any(name == "pad" for name in names(graph, "onnx"))

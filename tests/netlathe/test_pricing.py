@@ -1,0 +1,183 @@
+"""What a prediction is warned of: a file's dtype, ops that were never measured; and who can price what."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from test_cli import answer, netlathe, refusal
+
+from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv
+from netlathe.archspace.forms.onnx import read_onnx_precision, write_onnx
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.tflite_file import pack, unpack
+from netlathe.archspace.forms.tflite_reader import read_precision
+from netlathe.archspace.graph import Graph, Node, chain
+from netlathe.archspace.networks import NETWORKS, network
+from netlathe.archspace.ops import Softmax
+from netlathe.predictor import LatencyPredictor, shipped_names
+from netlathe.pricing import Priced, other_dtype
+
+SMALL = chain([("a", ConvBlock(3, 8, 32, 32, 2).graph()), ("b", LinearHead(8, 10, 16, 16).graph())])
+FLOAT, INT8, GPU = "pixel4-cpu-networks", "pixel4-cpu-int8-networks", "pixel4-gpu"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One network as a file of each dtype."""
+    folder = tmp_path_factory.mktemp("files")
+    graph = network("mobilenet_v2_0.35_96").graph()
+    found = {"float32": folder / "f.tflite", "int8": folder / "q.tflite", "onnx": folder / "f.onnx"}
+    found["float32"].write_bytes(write_tflite(graph))
+    found["int8"].write_bytes(write_tflite(graph, dtype="int8"))
+    found["onnx"].write_bytes(write_onnx(graph))
+    return found
+
+
+def of_dtypes(warnings: list[str]) -> list[str]:
+    return [warning for warning in warnings if "computes in" in warning]
+
+
+@pytest.mark.parametrize(
+    ("file", "predictor", "is_told"),
+    [
+        ("float32", FLOAT, False), ("float32", INT8, True), ("float32", GPU, False),
+        ("int8", FLOAT, True), ("int8", INT8, False), ("int8", GPU, True),
+        ("onnx", FLOAT, False), ("onnx", INT8, True), ("onnx", GPU, False),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_dtype_than_the_predictors_is_never_priced_without_a_word(
+    file: str, predictor: str, is_told: bool, files: dict[str, Path]
+) -> None:
+    path = files[file]
+    for words in (("predict", path), ("show", path), ("compare", path)):
+        found = of_dtypes(answer(*words, "--predictor", predictor)["warnings"])
+        assert len(found) == is_told
+        if is_told:
+            assert f"computes in {'int8' if file == 'int8' else 'float32'}" in found[0]
+
+
+def test_a_name_has_no_dtype() -> None:
+    for predictor in (FLOAT, INT8, GPU):
+        assert of_dtypes(answer("predict", "mobilenet_v2", "--predictor", predictor)["warnings"]) == []
+
+
+def test_a_file_is_not_timed_against_a_predictor_of_another_dtype(files: dict[str, Path]) -> None:
+    assert "computes in int8, but float32 is asked for" in refusal("time", files["int8"], "--predictor", FLOAT)
+
+
+def test_a_tflite_files_precision_is_its_layers() -> None:
+    assert read_precision(write_tflite(SMALL)) == "float32"
+    assert read_precision(write_tflite(SMALL, dtype="int8")) == "int8"
+    model = unpack(write_tflite(SMALL))
+    layers = {op.inputs[1] for op in model.operators if op.kind in ("CONV_2D", "FULLY_CONNECTED")}
+    tensors = tuple(
+        dataclasses.replace(t, dtype="INT8", data=np.zeros(t.shape, np.int8)) if index in layers else t
+        for index, t in enumerate(model.tensors)
+    )
+    assert read_precision(pack(dataclasses.replace(model, tensors=tensors), "")) == "float32 with int8 weights"
+
+
+def edited(change: Any) -> bytes:
+    model = onnx.load_from_string(write_onnx(SMALL))
+    change(model.graph)
+    return bytes(model.SerializeToString())
+
+
+def halve(graph: Any) -> None:
+    for tensor in graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+
+
+def insert(kind: str) -> Any:
+    return lambda graph: graph.node.insert(0, helper.make_node(kind, ["x", "scale", "zero"], ["y"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "precision"),
+    [
+        (lambda graph: None, "float32"), (halve, "float16"), (insert("QuantizeLinear"), "int8"),
+        (insert("QLinearConv"), "int8"), (insert("DequantizeLinear"), "float32 with int8 weights"),
+        (insert("ConvInteger"), "float32 with int8 weights"),
+    ],
+)  # fmt: skip
+def test_an_onnx_files_precision_is_its_weights_and_its_quantization(change: Any, precision: str) -> None:
+    assert TensorProto.FLOAT16 == 10
+    assert read_onnx_precision(edited(change)) == precision
+
+
+@pytest.mark.parametrize(
+    ("runs", "dtype", "is_told"),
+    [
+        ("float16", "float16", False), ("float16", "float32", False), ("float32", "float16", True),
+        ("int8", "float16", True), ("float32", "float32 with int8 weights", True), ("float32", None, False),
+    ],
+)  # fmt: skip
+def test_half_precision_is_told_from_single_where_it_is_another_file(
+    runs: str, dtype: str | None, is_told: bool
+) -> None:
+    model = LatencyPredictor.load(FLOAT)
+    model.setup_ = dataclasses.replace(model.setup_, dtype=runs)
+    assert bool(list(other_dtype(model, "it", dtype))) == is_told
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network's file that ends in a softmax."""
+    graph = network("mobilenet_v2").graph()
+    path = tmp_path_factory.mktemp("classifier") / "classifier.tflite"
+    path.write_bytes(write_tflite(Graph(graph.inputs, (*graph.nodes, Node("softmax", Softmax(), (len(graph.nodes),))))))
+    return path
+
+
+@pytest.mark.parametrize("predictor", [FLOAT, INT8, GPU, "unnamed-phone-cpu"])
+def test_a_classifier_with_a_softmax_is_priced_and_the_softmax_is_named(predictor: str, classifier: Path) -> None:
+    for words in (("predict", classifier), ("show", classifier), ("compare", classifier)):
+        warnings = answer(*words, "--predictor", predictor)["warnings"]
+        assert [w for w in warnings if "never measured" in w and "softmax (at most" in w]
+    plain_ms = answer("predict", "mobilenet_v2", "--predictor", predictor)["latency_ms"]
+    assert answer("predict", classifier, "--predictor", predictor)["latency_ms"] == pytest.approx(plain_ms, rel=0.01)
+
+
+@pytest.mark.parametrize("command", ["predict", "show", "compare"])
+def test_a_predictor_of_parts_refuses_networks_and_names_those_that_do_not(command: str) -> None:
+    message = refusal(command, "mobilenet_v2", "--predictor", "pixel4-cpu")
+    assert "no measured block contains conv" in message
+    assert f"all ops of it are known to {INT8}, {FLOAT}, {GPU}, unnamed-phone-cpu" in message
+    found = answer(command, "mobilenet_v2", "--predictor", "pixel4-cpu", "--assume-unknown")
+    assert any("never measured" in warning and "conv (at most" in warning for warning in found["warnings"])
+
+
+def test_an_own_predictor_is_not_compared_with_shipped_ones(tmp_path: Path) -> None:
+    blocks = [MBConv(8, 8, size, size) for size in (8, 16, 32)]
+    LatencyPredictor("none").fit(blocks, [1.0, 2.0, 3.0]).save(tmp_path / "mine.json")
+    message = refusal("predict", "mobilenet_v2", "--predictor", tmp_path / "mine.json")
+    assert "contains conv" in message
+    assert "ship" not in message
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_what_a_shipped_predictor_is_said_to_price_is_what_it_prices(name: str) -> None:
+    (row,) = (p for p in answer("predictors")["predictors"] if p["name"] == name)
+    assert row["prices"] == answer("predictors", name)["prices"]
+    model = LatencyPredictor.load(name)
+    for one in NETWORKS:
+        found = netlathe("predict", one, "--predictor", name)
+        assert (found.exit_code == 0) == (one in row["prices"]["networks"])
+    assert set(row["prices"]["lacking"]) <= set(row["prices"]["unknown_ops"])
+    assert bool(row["prices"]["networks"]) != bool(row["prices"]["lacking"])
+    assert not set(row["prices"]["unknown_ops"]) & model.model_.blocks.physics.classes
+
+
+def test_the_table_and_the_card_say_which_cannot_price_networks() -> None:
+    shown = netlathe("predictors").stdout
+    assert "prices" in shown.splitlines()[0]
+    for name in ("pixel1-cpu", "pixel4-cpu", "sd855-cpu-kernels"):
+        assert Priced.by(name).word.startswith("blocks (no ")
+        assert f"Prices: {Priced.by(name).words}" in " ".join(netlathe("predictors", name).output.split())
+    assert Priced.by(FLOAT).word == "networks, blocks"
