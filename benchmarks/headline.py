@@ -34,7 +34,7 @@ from netlathe import stages
 from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.presets import tiny
 from netlathe.archspace.spaces import Architecture, SearchSpace
-from netlathe.console import Terminal
+from netlathe.cli.console import Terminal
 from netlathe.predictor import LatencyPredictor
 from netlathe.predictor.catalogue import predictor_path
 from netlathe.search import (
@@ -271,7 +271,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
     special = {name: searched[f"{name} {options.special:g}"] for name in models}
     graphs = {name: a.graph() for name, a in {**networks, **special}.items()}
     graphs["space's MobileNetV2"] = stages.baseline(space).graph()
-    timed = time_networks(graphs, {}, profile_of(options.latency), seed=options.seed, terminal=terminal)
+    timed = time_networks(graphs, {}, profile_of(options.latency), seed=options.seed, listener=terminal)
     host_ms = {name: one.latency_ms for name, one in timed.items()}
     results.put("measured_ms", host_ms)
     report(networks, results, host_ms, terminal)

@@ -16,9 +16,10 @@ from pathlib import Path
 from netlathe import fitting, stages
 from netlathe.archspace.networks import network
 from netlathe.archspace.presets import proxyless
-from netlathe.console import Terminal, milliseconds, percent
+from netlathe.cli.console import Terminal
+from netlathe.cli.profile import show_summary
 from netlathe.profiler import Plan, WorkItem, open_device
-from netlathe.profiling import print_summary
+from netlathe.words import milliseconds, percent
 
 NAMES = (
     "mobilenet_v2", "mobilenet_v2_0.5", "mobilenet_v2_1.4", "mnasnet_b1",
@@ -36,14 +37,14 @@ def main() -> None:
     networks = {name: network(name) for name in NAMES}
     with open_device(arguments.device) as device:
         items = stages.work_items(proxyless(), networks=12, batch=device.setup.batch, seed=0)
-        summary = stages.profile(device, items, folder / "p.sqlite", Plan(), seed=0, terminal=terminal)
-        print_summary(summary, terminal)
+        summary = stages.profile(device, items, folder / "p.sqlite", Plan(), seed=0, listener=terminal)
+        show_summary(summary, terminal)
         fitted = fitting.fit(folder / "p.sqlite", folder / "m.json")
         fitting.print_fit(fitted, terminal)
         graphs = {name: a.graph(device.setup.batch) for name, a in networks.items()}
         predicted = dict(zip(graphs, fitted.predictor.predict(list(graphs.values())), strict=True))
         judged = [WorkItem(name, "network", graph) for name, graph in graphs.items()]
-        judge = stages.profile(device, judged, folder / "p.sqlite", Plan(), seed=1, terminal=terminal)
+        judge = stages.profile(device, judged, folder / "p.sqlite", Plan(), seed=1, listener=terminal)
     measured = {r.name: r.latency_ms for r in judge.records}
     ms_per_mac = measured["mobilenet_v2"] / networks["mobilenet_v2"].macs
     rows, errors, flop_errors = [], [], []

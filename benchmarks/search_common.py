@@ -15,10 +15,10 @@ from netlathe.archspace.jsonfile import write_json
 from netlathe.archspace.presets import make_divisible
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.archspace.tables import read_records
-from netlathe.console import Terminal
+from netlathe.cli.console import Terminal
+from netlathe.cli.profile import show_summary
 from netlathe.predictor import LatencyPredictor
 from netlathe.profiler import Plan, open_device
-from netlathe.profiling import print_summary
 
 CIFAR10 = "../shared/data/cifar10.parquet"
 """Columns split, label and the encoded image."""
@@ -36,7 +36,7 @@ def host_predictor(
         with open_device("local") as device:
             terminal.step(f"Profiling {space.name} on {device.setup}")
             items = stages.work_items(space, networks=networks, batch=1, seed=seed)
-            print_summary(stages.profile(device, items, profile, PLAN, seed=seed, terminal=terminal), terminal)
+            show_summary(stages.profile(device, items, profile, PLAN, seed=seed, listener=terminal), terminal)
         fitting.print_fit(fitting.fit(profile, path, seed=seed, splits=("configuration", "network")), terminal)
     measured = {record.graph.key for record in read_records(profile)}
     missing = [block.name for block in space.distinct_blocks() if block.graph().key not in measured]

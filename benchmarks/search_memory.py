@@ -29,7 +29,7 @@ from benchmarks.search_bytes import Bytes, step_bytes
 from netlathe.archspace.blocks import MBConv, Skip
 from netlathe.archspace.presets import proxyless
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.console import Terminal
+from netlathe.cli.console import Terminal
 from netlathe.search.compute import Compute
 from netlathe.search.parameters import Gate, Path, plain_gates
 from netlathe.search.supernet import SuperNet

@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.search_common import Clock, host_predictor, profile_of
 from netlathe.archspace.presets import tiny
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.console import Terminal
+from netlathe.cli.console import Terminal
 from netlathe.profiler.devices.local import LocalDevice
 from netlathe.search import Constraint, CostTable, SearchConfig, Searcher, load_images, repair
 from netlathe.search.parameters import Path as Choices
@@ -76,7 +76,7 @@ def search_targets(
         # The device is open while it times only: searching beside an open one would be no different, but slower.
         with (
             LocalDevice() as device,
-            stopwatch(device, profile_of(options.latency), plan=PLAN, seed=options.seed, terminal=terminal) as watch,
+            stopwatch(device, profile_of(options.latency), plan=PLAN, seed=options.seed, listener=terminal) as watch,
         ):
             hits.append(hit(searcher, watch))
         clock.tell(2.5 * config.epochs, f"{target_ms:.3f} ms: {hits[-1].judged} networks timed")
@@ -103,7 +103,7 @@ def main() -> None:
     hits = search_targets(space, table, targets_ms, options, terminal)
     paths = {f"{kind} {i}": getattr(one, kind) for i, one in enumerate(hits) for kind in ("decoded", "repaired")}
     graphs = {name: space.architecture(path).graph() for name, path in paths.items()}
-    timed = time_networks(graphs, {}, profile_of(options.latency), seed=options.seed, terminal=terminal)
+    timed = time_networks(graphs, {}, profile_of(options.latency), seed=options.seed, listener=terminal)
     report(hits, table, {name: one.latency_ms for name, one in timed.items()}, terminal)
 
 

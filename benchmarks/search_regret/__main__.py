@@ -25,7 +25,7 @@ from benchmarks.search_regret.real import METHODS, RealConfig, rows_of, run_real
 from benchmarks.search_regret.truth import SHARES, Truth, report
 from netlathe.archspace.presets import nas_bench_macro
 from netlathe.archspace.resources import data_path
-from netlathe.console import Terminal
+from netlathe.cli.console import Terminal
 from netlathe.search.costs import CostTable
 
 SCALE, NOISE = 2.5, 0.035

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.search_common import quantile_text
-from netlathe.console import Terminal
+from netlathe.cli.console import Terminal
 from netlathe.search.costs import Constraint, CostTable
 from netlathe.search.objectives import AbsoluteReward, AddLinear, MulLog, Objective, PIObjective, SoftPenalty
 

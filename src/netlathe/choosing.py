@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,18 +11,11 @@ from netlathe.archspace.errors import RecordError
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import LatencyRecord, Setup, Status
-from netlathe.console import Terminal, millions
 
 if TYPE_CHECKING:
     from netlathe.profiler.again import Which
     from netlathe.profiler.campaign import WorkItem
     from netlathe.profiler.protocol import Plan
-
-
-WOULD = {
-    "new": "be new", "continued": "be continued", "again": "be measured again", "reused": "be reused",
-    "unsupported": "be unsupported",
-}  # fmt: skip
 
 
 class Choice(NamedTuple):
@@ -34,6 +28,17 @@ class Choice(NamedTuple):
     """How many blocks the choice could build on."""
     continued: int = 0
     """How many of those chosen were chosen or begun by a call that was interrupted."""
+
+    @property
+    def words(self) -> str:
+        """What was chosen and why, in a line; empty where there was no choice."""
+        if self.chosen is None:
+            return ""
+        names = [item.name for item in self.chosen[:3]] + (["..."] if len(self.chosen) > 3 else [])
+        said = f"{len(self.chosen)} blocks, which teach most beside {self.known} that are known or anchors"
+        if self.continued:
+            said = f"{len(self.chosen)} blocks, {self.continued} of them by a call that was interrupted"
+        return f"Chosen: {said}: {', '.join(names)}" if names else "Every block is measured; there is none to choose"
 
     def to_json(self) -> dict[str, Any]:
         return {} if self.chosen is None else {"chosen": [item.name for item in self.chosen]}
@@ -133,22 +138,24 @@ def _read(path: Path, setup: Setup) -> _Known:
         )
 
 
-def print_choice(choice: Choice, terminal: Terminal) -> None:
-    """A line, where there was a choice."""
-    if choice.chosen is None:
-        return
-    names = [item.name for item in choice.chosen[:3]] + (["..."] if len(choice.chosen) > 3 else [])
-    said = f"{len(choice.chosen)} blocks, which teach most beside {choice.known} that are known or anchors"
-    if choice.continued:
-        said = f"{len(choice.chosen)} blocks, {choice.continued} of them by a call that was interrupted"
-    terminal.say(
-        f"  Chosen: {said}: {', '.join(names)}" if names else "  Every block is measured; there is none to choose"
-    )
+@dataclass(frozen=True)
+class DeviceForecast:
+    """What a campaign on one device would do."""
+
+    device: str
+    setup: Setup
+    choice: Choice
+    counts: dict[str, int]
+    """Graphs by what would happen to them: new, continued, again, reused, unsupported."""
+    estimate_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.counts, **self.choice.to_json(), "estimate_s": self.estimate_s, "setup": self.setup.to_json(),
+        }  # fmt: skip
 
 
-def forecast(
-    choice: Choice, path: Path, setup: Setup, plan: Plan, again: Which | None, terminal: Terminal
-) -> dict[str, Any]:
+def forecast(device: str, choice: Choice, path: Path, setup: Setup, plan: Plan, again: Which | None) -> DeviceForecast:
     """What the campaign would do, with the blocks that were chosen; nothing is measured."""
     from netlathe.profiler.forecast import dry_run
 
@@ -164,9 +171,4 @@ def forecast(
         "reused": len(found.reused),
         "unsupported": len(found.unsupported),
     }
-    terminal.table(("would", "graphs"), [(WOULD[name], count) for name, count in counts.items()])
-    if choice.chosen:
-        rows = [(item.name, millions(item.graph.macs)) for item in choice.chosen]
-        terminal.table(("chosen, the most instructive first", "MACs"), rows)
-    terminal.say(f"  About {found.estimate_s:.0f} s on {setup}. Nothing was measured (--dry-run).")
-    return {**counts, **choice.to_json(), "estimate_s": found.estimate_s, "setup": setup.to_json()}
+    return DeviceForecast(device, setup, choice, counts, found.estimate_s)

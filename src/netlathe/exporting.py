@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.files import write_whole
-from netlathe.run import NETWORK, NETWORK_INT8, NETWORK_ONNX
+from netlathe.outputs import RUN_FILES, Output, check_outputs
+from netlathe.run import NETWORK, NETWORK_INT8, NETWORK_ONNX, load_network
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch import TorchGraph
@@ -59,6 +60,36 @@ def form_of(path: Path, asked: Format | None) -> Format:
     if form is None:
         raise FormatError(f"{path}: is this to be a .tflite or an .onnx? Say so with --format")
     return form
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """A file that was written."""
+
+    output: Path
+    format: Format
+    name: str
+    """The network's."""
+    bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"output": str(self.output), "format": self.format, "name": self.name, "bytes": self.bytes}
+
+
+def export_run(run: str | Path, output: str | Path, *, form: Format | None = None, force: bool = False) -> ExportReport:
+    """Writes the trained network of a run's folder as .tflite or .onnx; its input is float32 in [-1, 1].
+
+    `form` is the format, by default what the file's ending says. An earlier model at `output` is replaced, with `force`
+    any file. Raises OutputError for a file that must not or cannot be written, FormatError for a folder that holds no
+    finished network.
+    """
+    folder, place = Path(run), Path(output)
+    wanted = form_of(place, form)
+    others = RUN_FILES.keys() - {NETWORK if wanted == "tflite" else NETWORK_ONNX}
+    check_outputs([Output("--output", place, wanted)], [folder / name for name in sorted(others)], force=force)
+    architecture, network = load_network(folder)
+    export(network, place, wanted)
+    return ExportReport(place, wanted, architecture.name, place.stat().st_size)
 
 
 def export(

@@ -1,21 +1,27 @@
-"""Fitting: records in, a saved predictor out, and in words and figures how far it can be trusted."""
+"""Fitting: records in, a saved predictor out, and how far it can be trusted."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from netlathe.archspace.errors import RecordError, paragraph
+from netlathe.archspace.files import writing
 from netlathe.archspace.records import LatencyRecord
 from netlathe.archspace.tables import read_records
-from netlathe.console import METRIC_COLUMNS, Terminal, metric_cells, percent
+from netlathe.events import Listener, listener_of
+from netlathe.outputs import Output, check_outputs
+from netlathe.words import first_names, percent
 
 if TYPE_CHECKING:
     from netlathe.predictor import CrossValidation, KernelTimes, LatencyPredictor, Metrics
     from netlathe.predictor.prior import Prior
+
+Residual = Literal["auto", "none", "gp", "xgboost", "forest"]
+"""What is learned on top of the physics; auto: whichever does best in cross-validation."""
 
 FEW_BLOCKS = 30
 NOISY = 0.05
@@ -24,7 +30,7 @@ HONEST = 0.85, 0.95
 """Shares of measurements that a 90 % interval may hold before a warning is due."""
 MOST_SETUPS = 20
 """How many a message lists."""
-_HELD_OUT = {
+HELD_OUT: Mapping[str, str] = {
     "configuration": "blocks, by configuration",
     "random": "blocks, at random",
     "kernel": "blocks of a kernel size left out",
@@ -43,58 +49,123 @@ class SeveralSetupsError(RecordError):
 
 
 @dataclass(frozen=True)
-class Fit:
-    """A fitted predictor and how well it predicts what it has not seen."""
+class FitReport:
+    """A fitted predictor, and how well it predicts what it has not seen."""
 
     predictor: LatencyPredictor
     records: list[LatencyRecord]
+    """What it was fitted on, and those beside them that have no latency."""
     validation: CrossValidation
     kernels: KernelTimes | None = None
-    """What it was fitted on in place of blocks."""
+    """The single kernels that it was fitted on in place of blocks."""
+    output: Path | None = None
+    """The predictor's file."""
+    plot: Path | None = None
+    """The picture; None where there was nothing to draw."""
+    not_drawn: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know before trusting the predictor, each with its remedy."""
+        return [*fit_warnings(self), *self.not_drawn]
+
+    def to_json(self) -> dict[str, Any]:
+        output = {"output": str(self.output)} if self.output else {}
+        return {**output, **fit_json(self), "warnings": self.warnings}
 
 
 def fit(
-    profile_path: Path,
-    output: Path,
+    source: str | Path | Sequence[LatencyRecord],
+    output: str | Path | None = None,
     *,
-    residual: str = "auto",
+    residual: Residual = "auto",
+    few_shot: bool = False,
+    like: Sequence[str | Path] = (),
     prior: Prior | str | None = None,
-    seed: int = 0,
-    setup_key: str = "",
+    setup: str = "",
     latency_column: str = "latency_ms",
-    splits: Sequence[str] = (),
     kernels: bool = False,
-) -> Fit:
-    """Fits on a profile file or table, cross-validates by `splits` (by default all that the records admit), and saves.
+    splits: Sequence[str] = (),
+    plot: str | Path | None = None,
+    force: bool = False,
+    seed: int = 0,
+    progress: bool | Listener = False,
+) -> FitReport:
+    """Fits a latency predictor, cross-validates it, and saves it at `output`, where that is given.
 
-    `setup_key`, or the beginning of one, chooses among several setups. With `kernels`, the runtime's own times of
-    single kernels take the place of the blocks. Raises RecordError where there is no such setup, or time.
+    `source` is a profile file, a .csv or .parquet table of records or configurations, or records; `setup` is the
+    beginning of the key of the one to fit, where there are several, and `latency_column` a table's milliseconds.
+    `few_shot` adapts what is known of 49 phones, `like` the profiles of similar devices, `prior` one of your own: for 3
+    to 50 measurements. With `kernels`, the runtime's own times of single kernels take the place of the blocks. `splits`
+    says what is held out, by default all that the records admit (netlathe.predictor.crossval.SPLITS). `plot` is a PNG
+    to draw. `force` replaces any file at `output` and `plot`.
+
+    Raises OutputError for files that must not or cannot be written, FormatError for a source that cannot be read,
+    RecordError where there is no such setup or several, PredictorError where there is too little to fit.
     """
+    listener = listener_of(progress)
+    place, picture = (None if one is None else Path(one) for one in (output, plot))
+    wanted = [Output("--output", place, "predictor")] if place else []
+    wanted += [Output("--plot", picture, "picture")] if picture else []
+    check_outputs(wanted, [str(one) for one in (source, *like) if isinstance(one, str | Path)], force=force)
+    with listener.working("fitting and cross-validating"):
+        if prior is None and (like or few_shot):
+            prior = known_devices(like, latency_column, few_shot=few_shot, fitted=(source, setup))
+        report = _fit(source, residual, prior, seed, setup, latency_column, splits, kernels)
+    if place:
+        report.predictor.save(place)
+    not_drawn = _draw(report.validation, picture) if picture else ()
+    return replace(report, output=place, plot=None if not_drawn else picture, not_drawn=not_drawn)
+
+
+def _fit(
+    source: str | Path | Sequence[LatencyRecord],
+    residual: Residual,
+    prior: Prior | str | None,
+    seed: int,
+    setup_key: str,
+    latency_column: str,
+    splits: Sequence[str],
+    kernels: bool,
+) -> FitReport:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     from netlathe.predictor import LatencyPredictor, cross_validate
     from netlathe.predictor.crossval import SPLITS
 
-    chosen = records_of_one_setup(profile_path, setup_key, latency_column)
-    times = kernels_of_profile(profile_path, chosen) if kernels else None
+    chosen = records_of_one_setup(source, setup_key, latency_column)
+    times = kernels_of_profile(source, chosen) if kernels else None
     if times:
         chosen = [*times.records, *(r for r in chosen if r.kind == "network")]
     held_out = [split for split in splits or SPLITS if not (times and times.of_networks and split == "network")]
     with threadpool_limits(1):  # threads cost more than they save on matrices of a few hundred rows
-        model = LatencyPredictor(residual, seed, prior).fit(chosen)  # type: ignore[arg-type]
+        model = LatencyPredictor(residual, seed, prior).fit(chosen)
         kind: Any = residual if prior else model.residual_
         validation = cross_validate(chosen, residual=kind, prior=prior, splits=held_out, seed=seed)
     if times and times.of_networks:
         validation = replace(validation, impossible={**validation.impossible, "network": _TIMED_INSIDE})
-    model.save(output)
-    return Fit(model, chosen, validation, times)
+    return FitReport(model, chosen, validation, times)
 
 
-def kernels_of_profile(path: Path, records: Sequence[LatencyRecord]) -> KernelTimes:
+def _draw(validation: CrossValidation, plot: Path) -> tuple[str, ...]:
+    """A warning where there is nothing to draw. The predictor is written by then, whatever comes of the picture."""
+    from netlathe.predictor import TooFewRecordsError, plot_validation
+
+    try:
+        with writing(plot) as part:
+            plot_validation(validation, part)
+    except TooFewRecordsError as error:
+        return (f"{plot} was not drawn: {error}",)
+    return ()
+
+
+def kernels_of_profile(path: object, records: Sequence[LatencyRecord]) -> KernelTimes:
     """The kernels that a profile has times of, on the setup of these records. Raises RecordError without any."""
     from netlathe.archspace.profile_file import ProfileFile
     from netlathe.predictor import kernel_records
 
+    if not isinstance(path, str | Path):
+        raise RecordError("kernels are read from a profile file; give its path instead of records")
     with ProfileFile(path) as file:
         found = kernel_records(file, records[0].setup) if records else None
     if not found or not found.records:
@@ -103,7 +174,7 @@ def kernels_of_profile(path: Path, records: Sequence[LatencyRecord]) -> KernelTi
 
 
 def known_devices(
-    profiles: Sequence[Path] | None, latency_column: str, *, few_shot: bool, fitted: tuple[Path, str]
+    profiles: Sequence[str | Path], latency_column: str, *, few_shot: bool, fitted: tuple[object, str]
 ) -> Prior | str | None:
     """The prior to adapt: what these profiles of similar devices say, each setup as a device, else the shipped one of
     phones, else none. What is `fitted` (path, setup's key) is no known device: nothing could be held out from it.
@@ -113,9 +184,9 @@ def known_devices(
     from netlathe.predictor import Prior
 
     devices = {}
-    for path in profiles:
+    for path in map(Path, profiles):
         records = [r for r in read_records(path, latency_column) if r.measurement and r.graph.nodes]
-        if path.resolve() == fitted[0].resolve():
+        if isinstance(fitted[0], str | Path) and path.resolve() == Path(fitted[0]).resolve():
             records = [r for r in records if not r.setup.key.startswith(fitted[1])]
         if not records:
             raise RecordError(
@@ -126,9 +197,12 @@ def known_devices(
     return Prior.learn(devices)
 
 
-def records_of_one_setup(path: Path, setup_key: str, latency_column: str = "latency_ms") -> list[LatencyRecord]:
+def records_of_one_setup(
+    source: str | Path | Sequence[LatencyRecord], setup_key: str, latency_column: str = "latency_ms"
+) -> list[LatencyRecord]:
     """Those of the setup whose key begins so. Raises RecordError when that leaves none or several setups."""
-    records = read_records(path, latency_column)
+    path = str(source) if isinstance(source, str | Path) else "records"
+    records = read_records(Path(source), latency_column) if isinstance(source, str | Path) else list(source)
     chosen = [record for record in records if record.setup.key.startswith(setup_key)]
     if records and not chosen:
         keys = ", ".join(sorted({record.setup.key for record in records}))
@@ -150,58 +224,7 @@ def _setups(records: Sequence[LatencyRecord]) -> str:
     return "\n".join(paragraph(line) for line in lines[:MOST_SETUPS]) + more
 
 
-def print_fit(fitted: Fit, terminal: Terminal) -> None:
-    """The table of errors, what they can be compared with, and warnings."""
-    validation, model = fitted.validation, fitted.predictor
-    if validation.splits:
-        rows = [(label, *metric_cells(metrics)) for label, metrics in _labelled_metrics(validation)]
-        terminal.table(("held out", *METRIC_COLUMNS), rows)
-    noise = percent(validation.noise_floor)
-    terminal.say(
-        f"  Noise floor (two halves of the same measurements): {noise}. {_what_was_fitted(model)}.", style="dim"
-    )
-    if validation.not_predicted:
-        names = some_of(validation.not_predicted)
-        terminal.say(f"  Fitted, but not in every row, as nothing left in the fit has such ops: {names}.", style="dim")
-    terminal.warn(fit_warnings(fitted))
-
-
-def some_of(names: Sequence[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def _labelled_metrics(validation: CrossValidation) -> Iterator[tuple[str, Metrics]]:
-    """A row per split, and below the split by configuration a row per kind of block."""
-    for split, predictions in validation.splits.items():
-        yield _HELD_OUT[split], predictions.metrics
-        kinds = predictions.by_kind()
-        if split == "configuration" and len(kinds) > 1:
-            yield from ((f"  {kind}", part.metrics) for kind, part in kinds.items())
-
-
-def _what_was_fitted(model: LatencyPredictor) -> str:
-    from netlathe.predictor.assembled import Assembled
-
-    fitted = model.model_
-    if not isinstance(fitted, Assembled):
-        return "What is known of other devices, adapted"
-    parts = f"Physics + {fitted.residual} residual" if fitted.residual != "none" else "Physics alone"
-    if not model.n_networks_ or fitted.unit == "network":
-        return parts
-    network = fitted.networks
-    terms = [f"{network.slope:.3f} x its blocks"]
-    for value, unit in (
-        (1e3 * network.offset_ms, ""), (1e3 * network.ms_per_weight_mb, " per MB of weights"),
-        (1e3 * network.ms_per_block, " per block"),
-    ):  # fmt: skip
-        if abs(value) > 1e-3:
-            terms.append(f"{'-' if value < 0 else '+'} {abs(value):.3g} us{unit}")
-    return f"{parts}. Network = {' '.join(terms)}"
-
-
-def fit_warnings(fitted: Fit) -> list[str]:
+def fit_warnings(fitted: FitReport) -> list[str]:
     """What a user should know before trusting the predictor, each with its remedy."""
     validation, model = fitted.validation, fitted.predictor
     adapted = model.residual_ == "few-shot"
@@ -230,8 +253,8 @@ def fit_warnings(fitted: Fit) -> list[str]:
     warnings += model.warnings_
     if validation.unsteady:
         warnings.append(
-            f"the measurements of {some_of(validation.unsteady)} disagree with themselves and were left out: measure "
-            "them again on a quiet machine, `netlathe profile --again unstable`"
+            f"the measurements of {first_names(validation.unsteady)} disagree with themselves and were left out: "
+            "measure them again on a quiet machine, `netlathe profile --again unstable`"
         )
     warnings += _kernel_warnings(fitted.kernels) if fitted.kernels else []
     if (noise := validation.noise_floor or 0.0) > NOISY:
@@ -244,7 +267,7 @@ def _kernel_warnings(times: KernelTimes) -> list[str]:
     if times.unmatched:
         warnings.append(
             f"{len(times.unmatched)} times of the runtime's table belong to no kernel for certain and were left out "
-            f"({some_of(times.unmatched)}): if they matter, fit without --kernels"
+            f"({first_names(times.unmatched)}): if they matter, fit without --kernels"
         )
     return warnings
 
@@ -261,11 +284,11 @@ def _coverage_warnings(validation: CrossValidation) -> list[str]:
         if honest or (share > 0.9 and split in _EXTRAPOLATIONS):
             continue
         hint = "too narrow there: ask for a higher" if share < 0.9 else "wider than they need to be: ask for a lower"
-        warnings.append(f"90 % intervals hold {percent(share, 0)} of {_HELD_OUT[split]}; they are {hint} --coverage")
+        warnings.append(f"90 % intervals hold {percent(share, 0)} of {HELD_OUT[split]}; they are {hint} --coverage")
     return warnings
 
 
-def _setup_warnings(fitted: Fit) -> list[str]:
+def _setup_warnings(fitted: FitReport) -> list[str]:
     unknown = dict(fitted.predictor.setup_.details).get("not told")
     if unknown is None:
         return []
@@ -275,7 +298,7 @@ def _setup_warnings(fitted: Fit) -> list[str]:
     ]
 
 
-def fit_json(fitted: Fit) -> dict[str, Any]:
+def fit_json(fitted: FitReport) -> dict[str, Any]:
     """The same for machines."""
     from netlathe.predictor.assembled import Assembled
 

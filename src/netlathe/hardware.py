@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netlathe.console import Terminal, milliseconds
-from netlathe.pricing import WIDE_INTERVAL, naming_others, other_dtype, unknown_ops
+from netlathe.outputs import Output, check_outputs
+from netlathe.pricing import WIDE_INTERVAL, load_predictor, naming_others, other_dtype, unknown_ops
 from netlathe.run import write_csv
-from netlathe.subjects import Subject, find_subject
+from netlathe.subjects import Given, Subject, find_subject
 
 if TYPE_CHECKING:
+    from netlathe.archspace.records import Setup
     from netlathe.predictor import LatencyPredictor
 
 
@@ -35,11 +36,78 @@ class Price:
         return self.high_ms > WIDE_INTERVAL * self.low_ms
 
 
+@dataclass(frozen=True)
+class CompareReport:
+    """Networks on devices."""
+
+    devices: dict[str, Setup]
+    table: HardwareTable
+
+    @property
+    def warnings(self) -> list[str]:
+        """What should be known before it is trusted, each with its network and device."""
+        warnings = [
+            warning for prices in self.table.values() for price in prices.values() for warning in price.warnings
+        ]
+        return warnings + [
+            f"{name} is unlike what the predictor of {device} was fitted on, so its {price.latency_ms:.3g} ms are "
+            "little more than a guess"
+            for name, prices in self.table.items()
+            for device, price in prices.items()
+            if price.is_guess
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "devices": {device: setup.to_json() for device, setup in self.devices.items()},
+            "networks": [
+                {
+                    "name": name,
+                    "latency_ms": {device: p.latency_ms for device, p in prices.items()},
+                    "interval_ms": {device: [p.low_ms, p.high_ms] for device, p in prices.items()},
+                    "best_on": [device for device, p in prices.items() if p.is_best],
+                }
+                for name, prices in self.table.items()
+            ],
+            "warnings": self.warnings,
+        }
+
+
 HardwareTable = dict[str, dict[str, Price]]
 """network -> device -> price."""
 
 
-def price_networks(networks: Sequence[str], models: Mapping[str, LatencyPredictor]) -> HardwareTable:
+def compare(
+    networks: Sequence[Given],
+    predictors: Sequence[str | Path] | Mapping[str, str | Path | LatencyPredictor],
+    *,
+    output: str | Path | None = None,
+    assume_unknown: bool = False,
+    force: bool = False,
+) -> CompareReport:
+    """The latency of each network on each device, in ms, and where each is the fastest.
+
+    `networks` are what predict takes; `predictors` files or names of shipped ones, or any predictors by a name of your
+    own. `output` is a CSV to write, an earlier one of this function is replaced, with `force` any file. Raises
+    OutputError for an output that must not or cannot be written, and what predict raises.
+    """
+    if isinstance(predictors, Mapping):
+        given: dict[str, str | Path | LatencyPredictor] = dict(predictors)
+    else:
+        names = [Path(one).stem if Path(one).is_file() else str(one) for one in predictors]
+        given = {name if names.count(name) == 1 else str(one): one for name, one in zip(names, predictors, strict=True)}
+    place = None if output is None else Path(output)
+    if place:
+        inputs = [str(one) for one in (*networks, *given.values()) if isinstance(one, str | Path)]
+        check_outputs([Output("--output", place, "latencies")], inputs, force=force)
+    models = {name: load_predictor(one, assume_unknown=assume_unknown) for name, one in given.items()}
+    table = price_networks(networks, models)
+    if place:
+        write_table(table, place)
+    return CompareReport({name: model.setup_ for name, model in models.items()}, table)
+
+
+def price_networks(networks: Sequence[Given], models: Mapping[str, LatencyPredictor]) -> HardwareTable:
     """Networks as `netlathe predict` takes them; those of one name are told apart by where they are from."""
     subjects = {
         what: {device: find_subject(what, batch=model.setup_.batch) for device, model in models.items()}
@@ -48,7 +116,7 @@ def price_networks(networks: Sequence[str], models: Mapping[str, LatencyPredicto
     names = {what: next(iter(by_device.values())).name for what, by_device in subjects.items()}
     taken = list(names.values())
     return _price(
-        {names[what] if taken.count(names[what]) == 1 else f"{names[what]} ({what})": by_device
+        {names[what] if taken.count(names[what]) == 1 else f"{names[what]} ({what!s})": by_device
          for what, by_device in subjects.items()},
         models,
     )  # fmt: skip
@@ -70,46 +138,6 @@ def _price(subjects: Mapping[str, Mapping[str, Subject]], models: Mapping[str, L
             warnings = (*other_dtype(model, told, subject.dtype), *unknown_ops(told, unknown))
             table[name][device] = Price(ms, low, high, len(subjects) > 1 and ms == best, warnings)
     return table
-
-
-def show_table(table: HardwareTable, models: Mapping[str, LatencyPredictor], terminal: Terminal) -> list[str]:
-    """Prints it, the best of each column with a star, and returns the warnings."""
-    rows = [
-        (name, *(milliseconds(p.latency_ms) + (" *" if p.is_best else "  ") for p in prices.values()))
-        for name, prices in table.items()
-    ]
-    terminal.table(("network, predicted ms on", *(f"{device}  " for device in models)), rows)
-    batches = {device: m.setup_.batch for device, m in models.items() if m.setup_.batch != 1}
-    notes = ["* the fastest there"] if len(table) > 1 else []
-    notes += [f"{device}: batch {batch}" for device, batch in batches.items()]
-    if notes:
-        terminal.say(f"  {'; '.join(notes)}.", style="dim")
-    warnings = [warning for prices in table.values() for price in prices.values() for warning in price.warnings]
-    warnings += [
-        f"{name} is unlike what the predictor of {device} was fitted on, so its {price.latency_ms:.3g} ms are little "
-        "more than a guess"
-        for name, prices in table.items()
-        for device, price in prices.items()
-        if price.is_guess
-    ]
-    terminal.warn(warnings)
-    return warnings
-
-
-def table_json(table: HardwareTable, models: Mapping[str, LatencyPredictor]) -> dict[str, Any]:
-    """The same for machines."""
-    return {
-        "devices": {device: model.setup_.to_json() for device, model in models.items()},
-        "networks": [
-            {
-                "name": name,
-                "latency_ms": {device: p.latency_ms for device, p in prices.items()},
-                "interval_ms": {device: [p.low_ms, p.high_ms] for device, p in prices.items()},
-                "best_on": [device for device, p in prices.items() if p.is_best],
-            }
-            for name, prices in table.items()
-        ],
-    }
 
 
 def write_table(table: HardwareTable, path: Path) -> None:

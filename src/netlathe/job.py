@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from netlathe.archspace.presets import PRESETS, load_space
 from netlathe.archspace.spaces import Architecture, SearchSpace
-from netlathe.console import Terminal
+from netlathe.events import Listener
 from netlathe.judging import DeviceAtHand
+from netlathe.run import CHECKPOINT, FOUND, TRAINING_CHECKPOINT
 from netlathe.run_folder import RunFolder
 from netlathe.targets import Goal, folder_name
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from netlathe.search import Compute, ImageData, ImageSplit, SearchConfig, Searcher, TrainConfig
     from netlathe.search.costs import Constraint
 
-CHECKPOINT, FOUND, TRAINING_CHECKPOINT = "checkpoint.npz", "found.npz", "training.npz"
-"""Of the search, which stays at its last step; of the network that was chosen from it; of that one's training."""
 EVERY_S = 60.0
 """Between checkpoints: what a power cut may cost."""
 
@@ -39,7 +38,7 @@ class Job:
     search: SearchConfig
     train: TrainConfig
     compute: Compute
-    terminal: Terminal
+    listener: Listener
     update: Literal["gradient", "reinforce"] = "gradient"
     train_from: Literal["scratch", "supernet"] = "scratch"
     device: DeviceAtHand | None = None
@@ -47,6 +46,10 @@ class Job:
     every_s: float = field(default_factory=lambda: EVERY_S)
     is_warm_up: bool = False
     """Whether this is only the beginning that several targets share: it does not depend on the main target's ms."""
+
+    def __post_init__(self) -> None:
+        """Leaves only blocks that keep the goal's limit on memory. Raises TargetError where that leaves nothing."""
+        object.__setattr__(self, "space", self.goal.narrowed(self.space))
 
     def at(self, limit_ms: float) -> Job:
         """The same for another limit of the main target, in a folder of its own below this one's."""

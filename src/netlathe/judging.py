@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.spaces import Architecture, SearchSpace
-from netlathe.console import Terminal, milliseconds
+from netlathe.events import Listener
 from netlathe.stages import results_first
 from netlathe.targets import Goal, Target
+from netlathe.words import milliseconds
 
 if TYPE_CHECKING:
     from netlathe.archspace.records import Measurement
@@ -38,7 +39,7 @@ class DeviceAtHand:
 
     @contextmanager
     def open(
-        self, target: Target, terminal: Terminal, *, models: Mapping[str, bytes] | None = None
+        self, target: Target, listener: Listener, *, models: Mapping[str, bytes] | None = None
     ) -> Iterator[Stopwatch]:
         """A stopwatch there. `models` are .tflite files by graph key that local runs instead of networks with random
         weights. Raises RecordError where the device is not the predictor's."""
@@ -46,12 +47,12 @@ class DeviceAtHand:
         from netlathe.timing import device_of, plan_for, stopwatch
 
         with (
-            results_first(self.address, terminal),
-            device_of(self.address, target.model, benchmark_binary=self.benchmark_binary, terminal=terminal) as device,
+            results_first(self.address, listener),
+            device_of(self.address, target.model, benchmark_binary=self.benchmark_binary, listener=listener) as device,
         ):
             if isinstance(device, LocalDevice):
                 device.models.update(models or {})
-            with stopwatch(device, self.profile, plan=plan_for(device), seed=self.seed, terminal=terminal) as watch:
+            with stopwatch(device, self.profile, plan=plan_for(device), seed=self.seed, listener=listener) as watch:
                 yield watch
 
 
@@ -82,7 +83,7 @@ def choose_network(
     scores: NDArray[np.float64],
     constraints: Sequence[Constraint],
     device: DeviceAtHand | None,
-    terminal: Terminal,
+    listener: Listener,
 ) -> tuple[Judged, list[str]]:
     """The most probable network that meets every limit in the judges' eyes, and warnings.
 
@@ -91,12 +92,12 @@ def choose_network(
     TargetError where nothing fits by the tables.
     """
     if device is None:
-        with terminal.working("choosing the network"):
+        with listener.working("choosing the network"):
             return _choose(_Case(space, goal, scores, constraints))
-    with device.open(goal.main, terminal) as watch:
+    with device.open(goal.main, listener) as watch:
         clock = _Clock(space, goal.main, watch)
         found = _choose(_Case(space, goal, scores, constraints, clock, f"stopwatch on {device.address}"))
-        terminal.warn(watch.warnings)
+        listener.warn(watch.warnings)
         return found
 
 
@@ -191,7 +192,7 @@ class _Clock:
         graph = network.graph(self.target.model.setup_.batch)
         measured = self.watch.time({network.name: graph})[network.name].latency_ms
         predicted = float(self.target.model.predict([graph])[0])
-        self.watch.terminal.say(
+        self.watch.listener.note(
             f"  {network.name}: {milliseconds(predicted)} ms predicted, {milliseconds(measured)} ms measured, target "
             f"{milliseconds(self.target.limit_ms)} ms"
         )
@@ -207,12 +208,12 @@ def _graph(space: SearchSpace, path: tuple[int, ...], target: Target) -> Any:
 
 
 def time_file(
-    architecture: Architecture, content: bytes | None, target: Target, device: DeviceAtHand, terminal: Terminal
+    architecture: Architecture, content: bytes | None, target: Target, device: DeviceAtHand, listener: Listener
 ) -> Measurement:
     """Times the network once more on its device: on this CPU the exported file itself, where its dtype is the
     predictor's."""
     graph = architecture.graph(target.model.setup_.batch)
-    with device.open(target, terminal, models={graph.key: content} if content else {}) as watch:
+    with device.open(target, listener, models={graph.key: content} if content else {}) as watch:
         timed = watch.time({architecture.name: graph})[architecture.name]
-        terminal.warn(watch.warnings)
+        listener.warn(watch.warnings)
         return timed

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netlathe.archspace.errors import NetlatheError
-from netlathe.console import Update
+from netlathe.events import Update
 from netlathe.run import write_csv
 from netlathe.stopping import Between
 

@@ -16,9 +16,10 @@ from netlathe.archspace.errors import FormatError, NetlatheError
 from netlathe.archspace.files import odd_kind, read_whole
 from netlathe.archspace.jsonfile import MOST_BYTES
 from netlathe.archspace.profile_file import APPLICATION_ID
-from netlathe.job import CHECKPOINT, FOUND, TRAINING_CHECKPOINT
 from netlathe.run import (
     ARCHITECTURE,
+    CHECKPOINT,
+    FOUND,
     HARDWARE,
     HISTORY,
     MEASURED,
@@ -30,6 +31,7 @@ from netlathe.run import (
     SEARCH,
     SEARCH_PICTURE,
     TRAINING,
+    TRAINING_CHECKPOINT,
     WEIGHTS,
 )
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.jsonfile import write_json
 from netlathe.archspace.spaces import Architecture
-from netlathe.console import Terminal, milliseconds, percent
+from netlathe.outputs import Output, check_outputs
+from netlathe.pricing import load_predictor
 from netlathe.run import ARCHITECTURE, find_runs, load_report
 
 if TYPE_CHECKING:
@@ -33,8 +34,45 @@ class Point:
     on_front: bool = False
 
 
-def read_points(folders: Sequence[Path], model: LatencyPredictor | None = None) -> tuple[list[Point], str]:
-    """The runs by rising latency, and the setup of their milliseconds. With `model`, predicted anew on its device,
+@dataclass(frozen=True)
+class ParetoReport:
+    """Finished runs by rising predicted latency."""
+
+    points: tuple[Point, ...]
+    setup: str
+    """What their milliseconds are of."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"setup": self.setup, "networks": [asdict(p) for p in self.points]}
+
+
+def pareto(
+    runs: Sequence[str | Path],
+    predictor: str | Path | LatencyPredictor | None = None,
+    *,
+    output: str | Path | None = None,
+    force: bool = False,
+) -> ParetoReport:
+    """Finished runs between latency and accuracy, and which of them no other beats.
+
+    `runs` are their folders, or folders that hold some. With a `predictor`, they are priced anew on its device.
+    `output` is a folder for pareto.png and pareto.json; with `force`, any files of these names are replaced. Raises
+    OutputError for files that must not or cannot be written, FormatError for folders without runs, and for runs whose
+    latencies are those of unlike setups.
+    """
+    folders = [Path(run) for run in runs]
+    place = None if output is None else Path(output)
+    if place:
+        files = [Output("--output", place / PICTURE, "picture"), Output("--output", place / CURVE, "pareto")]
+        check_outputs(files, [*folders, *([predictor] if isinstance(predictor, str | Path) else ())], force=force)
+    report = read_points(folders, None if predictor is None else load_predictor(predictor))
+    if place:
+        write_points(report, place)
+    return report
+
+
+def read_points(folders: Sequence[Path], model: LatencyPredictor | None = None) -> ParetoReport:
+    """The runs by rising latency. With `model`, predicted anew on its device,
     where nothing was measured. Raises FormatError for folders without runs, and for runs whose latencies are those of
     unlike setups."""
     runs = [run for folder in folders for run in find_runs(folder)]
@@ -48,7 +86,7 @@ def read_points(folders: Sequence[Path], model: LatencyPredictor | None = None) 
             + "; ".join(f"{run}: {setup}" for setup, run in setups.items())
             + "); name one with --predictor"
         )
-    return mark_front(points), str(model.setup_) if model else next(iter(setups))
+    return ParetoReport(tuple(mark_front(points)), str(model.setup_) if model else next(iter(setups)))
 
 
 def _point(run: Path, report: dict[str, Any], model: LatencyPredictor | None, setups: dict[str, Path]) -> Point:
@@ -80,31 +118,9 @@ def mark_front(points: Sequence[Point]) -> list[Point]:
     return marked
 
 
-def show_points(points: Sequence[Point], setup: str, terminal: Terminal) -> None:
-    """The table, fastest first."""
-    names = [p.name for p in points]
-    rows = [
-        (
-            p.name if names.count(p.name) == 1 else f"{p.name} ({p.folder})",
-            milliseconds(p.predicted_ms),
-            milliseconds(p.measured_ms),
-            percent(p.accuracy),
-            "on the front" if p.on_front else "dominated",
-        )
-        for p in points
-    ]
-    terminal.table(("network", "predicted ms", "measured ms", "accuracy", ""), rows)
-    terminal.say(f"  On {setup}.", style="dim")
-
-
-def write_points(points: Sequence[Point], setup: str, folder: Path) -> None:
+def write_points(report: ParetoReport, folder: Path) -> None:
     """pareto.json and pareto.png."""
     from netlathe.pictures import draw_pareto
 
-    write_json(folder / CURVE, "pareto", SCHEMA_VERSION, points_json(points, setup))
-    draw_pareto(points, setup, folder / PICTURE)
-
-
-def points_json(points: Sequence[Point], setup: str) -> dict[str, Any]:
-    """The same for machines."""
-    return {"setup": setup, "networks": [asdict(p) for p in points]}
+    write_json(folder / CURVE, "pareto", SCHEMA_VERSION, report.to_json())
+    draw_pareto(report.points, report.setup, folder / PICTURE)

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from netlathe.console import percent
+from netlathe.archspace.graph import Graph
+from netlathe.subjects import Given, Subject, find_subject
+from netlathe.words import percent
 
 if TYPE_CHECKING:
     from netlathe.archspace.blocks import Block
-    from netlathe.archspace.graph import Graph
+    from netlathe.archspace.records import Setup
     from netlathe.predictor import LatencyPredictor
 
 WIDE_INTERVAL = 4.0
@@ -21,23 +23,129 @@ _FORMS = {"float16": {"float32", "float16"}}
 """Dtypes of files that run in the setup's: what computes in float16 is given float32 files, too; others, their own."""
 
 
-def load_predictor(name: Path | str, *, assume_unknown: bool = False) -> LatencyPredictor:
-    """A predictor file, or a shipped one by name; with `assume_unknown`, one that refuses no op."""
+def load_predictor(given: Path | str | LatencyPredictor, *, assume_unknown: bool = False) -> LatencyPredictor:
+    """The predictor itself, a predictor file, or a shipped one by name; with `assume_unknown`, it refuses no op."""
     from netlathe.predictor import LatencyPredictor  # only where a predictor is wanted: scikit-learn takes a second
 
-    model = LatencyPredictor.load(name)
+    model = given if isinstance(given, LatencyPredictor) else LatencyPredictor.load(given)
     return model.assuming() if assume_unknown else model
 
 
+@dataclass(frozen=True)
+class PredictReport:
+    """The predicted latency of one network or block."""
+
+    name: str
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+    """Ends of the interval that holds `coverage` of all measurements."""
+    coverage: float
+    setup: Setup
+    """What it is predicted for."""
+    warnings: tuple[str, ...] = ()
+    """What should be known before it is trusted."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "latency_ms": self.latency_ms, "low_ms": self.low_ms, "high_ms": self.high_ms,
+            "coverage": self.coverage, "warnings": list(self.warnings), "setup": self.setup.to_json(),
+        }  # fmt: skip
+
+
+def predict(
+    what: Given, predictor: str | Path | LatencyPredictor, *, coverage: float = 0.9, assume_unknown: bool = False
+) -> PredictReport:
+    """The latency of a network or block on the predictor's device, in ms, with an interval.
+
+    `what` is a name (`mobilenet_v2_0.5`, `mbconv_k3_e6_s1_c16-16_56x56_relu6`), an architecture file, a run's folder, a
+    .tflite or .onnx file, or an Architecture, block or Graph; `predictor` a file, the name of one that ships, or the
+    object. With `assume_unknown`, ops that were never measured are priced by what such work usually costs, and told in
+    the warnings. Raises FormatError for files that cannot be read, SpaceError for unknown names, UnknownOpError for ops
+    that the predictor knows nothing of.
+    """
+    model = load_predictor(predictor, assume_unknown=assume_unknown)
+    subject = find_subject(what, batch=model.setup_.batch)
+    with naming_others(predictor, [subject.graph]):
+        low, high = (float(bound[0]) for bound in model.predict_interval([subject.graph], coverage))
+        latency_ms = float(model.predict([subject.graph])[0])
+    warnings = doubts(model, subject.name, subject.graph, subject.dtype)
+    return PredictReport(subject.name, latency_ms, low, high, coverage, model.setup_, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """A network block by block."""
+
+    subject: Subject
+    layers: tuple[dict[str, Any], ...]
+    """One object per block, in order: name, input_shape, output_shape, ops, macs, parameters, predicted_ms."""
+    model: LatencyPredictor | None = None
+    predicted_ms: float | None = None
+    """Of the whole, where there is a predictor."""
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        graph = self.subject.graph
+        return {
+            "name": self.subject.name,
+            "input_shape": list(graph.input_shape),
+            "output_shape": list(graph.output_shape),
+            "macs": graph.macs,
+            "parameters": graph.parameters,
+            "bytes_read": graph.bytes_read(),
+            "bytes_written": graph.bytes_written(),
+            "predicted_ms": self.predicted_ms,
+            "layers": list(self.layers),
+            "warnings": list(self.warnings),
+        }
+
+
+def show(
+    what: Given, predictor: str | Path | LatencyPredictor | None = None, *, assume_unknown: bool = False
+) -> LayerReport:
+    """A network block by block: shapes, MACs, parameters, and with a predictor what each adds to the latency, in ms.
+
+    Arguments and errors are those of predict.
+    """
+    model = None if predictor is None else load_predictor(predictor, assume_unknown=assume_unknown)
+    subject = find_subject(what, batch=model.setup_.batch if model else 1)
+    with naming_others(predictor or "", [subject.graph]):
+        total_ms = float(model.predict([subject.graph])[0]) if model else None
+        layers = _layer_rows(subject, model)
+        warnings = doubts(model, subject.name, subject.graph, subject.dtype) if model else []
+    if not subject.graph.is_network:  # the block itself is the total
+        layers = [{**layer, "predicted_ms": total_ms} for layer in layers]
+    return LayerReport(subject, tuple(layers), model, total_ms, tuple(warnings))
+
+
+def _layer_rows(subject: Subject, model: LatencyPredictor | None) -> list[dict[str, Any]]:
+    """What may be unknown of a network may be all of one of its blocks."""
+    graphs = [part.graph for part in subject.parts]
+    table = model.assuming().tabulate([[g] for g in graphs]).latency_ms[:, 0].tolist() if model else None
+    return [
+        {
+            "name": part.name,
+            "input_shape": list(part.graph.input_shape),
+            "output_shape": list(part.graph.output_shape),
+            "ops": [node.op.kind for node in part.graph.nodes],
+            "macs": part.graph.macs,
+            "parameters": part.graph.parameters,
+            "predicted_ms": ms,
+        }
+        for part, ms in zip(subject.parts, table or [None] * len(graphs), strict=True)
+    ]
+
+
 @contextmanager
-def naming_others(predictor: Path | str, graphs: Iterable[Graph]) -> Iterator[None]:
+def naming_others(predictor: object, graphs: Iterable[Graph]) -> Iterator[None]:
     """Where a shipped predictor does not know all ops of the graphs, the error names the shipped ones that do."""
     from netlathe.predictor import LatencyPredictor, UnknownOpError, shipped_names
 
     try:
         yield
     except UnknownOpError as error:
-        if str(predictor) not in shipped_names() or Path(predictor).is_file():
+        if str(predictor) not in shipped_names() or Path(str(predictor)).is_file():
             raise
         items = list(graphs)
         others = [name for name in shipped_names() if LatencyPredictor.load(name).knows(items).all()]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netlathe.archspace.spaces import Architecture
-from netlathe.console import Terminal
+from netlathe.events import Listener
 from netlathe.exporting import export_all
 from netlathe.logs import TrainLog, scalars
 from netlathe.run import TRAINING, save_network
@@ -42,7 +42,7 @@ def train_and_export(
     folder: Path,
     config: TrainConfig,
     compute: Compute,
-    terminal: Terminal,
+    listener: Listener,
     *,
     weights: Mapping[str, Tensor] | None = None,
     checkpointer: RunCheckpointer | None = None,
@@ -67,10 +67,10 @@ def train_and_export(
         network.load_state_dict(dict(weights))
     folder.mkdir(parents=True, exist_ok=True)
     label = f"training {architecture.name}"
-    _train(network, data, folder, config, compute, terminal, label, checkpointer, events_from)
+    _train(network, data, folder, config, compute, listener, label, checkpointer, events_from)
     recalibrate_batch_norm(network, data.train, compute=compute)
     save_network(folder, architecture, network)
-    with terminal.working("exporting, and checking every file on the test images"):
+    with listener.working("exporting, and checking every file on the test images"):
         own = evaluate(network, data.test, compute=compute)
         exported = export_all(network, folder, data, accuracy=own, compute=compute)
     accuracy = {"torch": own, **{name: one.accuracy for name, one in exported.items() if one.accuracy is not None}}
@@ -86,17 +86,17 @@ def _train(
     folder: Path,
     config: TrainConfig,
     compute: Compute,
-    terminal: Terminal,
+    listener: Listener,
     label: str,
     checkpointer: RunCheckpointer | None,
     events_from: int | None,
 ) -> None:
-    """With its progress on the terminal, and its logs in the folder."""
+    """With its progress on the listener, and its logs in the folder."""
     from netlathe.search import train
 
     events = None if events_from is None else folder / "tensorboard" / "train"
     with (
-        terminal.progress(label, "steps") as update,
+        listener.progress(label, "steps") as update,
         scalars(events, first_step=events_from or 1) as scalar,
         stopping(checkpointer) as between,
     ):

@@ -1,10 +1,10 @@
-"""Profiling a search space on one device or several side by side, as a user watches it."""
+"""Profiling a search space on one device or several side by side."""
 
 from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,40 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.errors import NetlatheError
+from netlathe.archspace.presets import load_space
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Status
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.archspace.tables import check_table_path, write_table
-from netlathe.choosing import Choice, choose_items, forecast, forget, print_choice, recorded_items, remember
-from netlathe.console import Terminal, Watch, milliseconds, percent
+from netlathe.archspace.tables import TABLE_ENDINGS, check_table_path, write_table
+from netlathe.choosing import Choice, DeviceForecast, choose_items, forget, recorded_items, remember
+from netlathe.choosing import forecast as forecast_campaign
+from netlathe.events import Listener, Watch, listener_of
+from netlathe.outputs import Output, OutputError, check_outputs
 from netlathe.stages import measure, results_first, work_items
 
 if TYPE_CHECKING:
     from netlathe.profiler.again import Which
     from netlathe.profiler.campaign import CampaignSummary, WorkItem
-    from netlathe.profiler.devices import DeviceOptions
-    from netlathe.profiler.devices.base import Device, Report
+    from netlathe.profiler.devices import Device, DeviceOptions
+    from netlathe.profiler.devices.base import Report
     from netlathe.profiler.protocol import Plan
 
-
-@dataclass(frozen=True)
-class Job:
-    """What `netlathe profile` is asked to do on every device."""
-
-    space: SearchSpace
-    output: Path
-    networks: int
-    seed: int
-    blocks: int | None = None
-    """How many blocks to measure that the profile does not hold yet; None for all."""
-    budget_s: float | None = None
-    max_rounds: int | None = None
-    """Instead of the device's own plan's."""
-    op_profile: bool = False
-    again: Which | None = None
-    """Instead of the space's, such graphs of what the profile holds, a second time."""
-
-
+NETWORKS = 12
+"""Whole networks that a profile times by default: they tell what a network costs beyond its blocks."""
 AGAIN_WORDS: Mapping[Which, str] = {"unstable": "is unstable", "failed": "failed or was unsupported"}
 
 
@@ -53,74 +39,271 @@ class StoppedError(NetlatheError):
     """Another device's failure or an interrupt ended this one's campaign; what it measured is kept."""
 
 
-def profile_space(
-    job: Job,
-    devices: Sequence[str],
-    options: DeviceOptions,
-    *,
-    dry_run: bool,
-    table: Path | None,
-    terminal: Terminal,
-) -> bool:
-    """Everything that `netlathe profile` does. False when a graph has neither a record nor a reason for having none."""
-    from netlathe.profiler.devices import open_device
+@dataclass(frozen=True)
+class DeviceProfile:
+    """What was measured on one device."""
 
-    _check(job, devices, dry_run=dry_run, table=table)
+    device: str
+    choice: Choice
+    summary: CampaignSummary
+    op_profile: bool = False
+    """Whether its single kernels were timed, too."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"device": self.device, **self.choice.to_json(), **summary_json(self.summary)}
+
+
+@dataclass(frozen=True)
+class ProfileReport:
+    """What one call measured, and where it is."""
+
+    output: Path
+    """The profile file."""
+    space: str | None
+    """The space's name; None where records of the profile were measured again."""
+    devices: tuple[DeviceProfile, ...]
+    table: Path | None = None
+    """The table that the records were exported to."""
+    again: Which | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every graph has a record, or a reason for having none; otherwise the same call goes on."""
+        return not any(one.summary.unfinished for one in self.devices)
+
+    def to_json(self) -> dict[str, Any]:
+        answers = [one.to_json() for one in self.devices]
+        whole = answers[0] if len(answers) == 1 else {**_added(answers), "devices": answers}
+        return {"output": str(self.output), "space": self.space, **whole}
+
+
+@dataclass(frozen=True)
+class ForecastReport:
+    """What a call of profile would measure."""
+
+    devices: tuple[DeviceForecast, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        answers = [one.to_json() for one in self.devices]
+        return {"dry_run": True, **(answers[0] if len(answers) == 1 else {"devices": answers})}
+
+
+@dataclass(frozen=True)
+class ProfileJob:
+    """What is to be measured, where, and how: the arguments of profile and of forecast.
+
+    `space` is a preset's name, a space's file, or a SearchSpace; of each of its blocks that the profile file `output`
+    does not hold yet, all are measured, or the `blocks` that teach a predictor most, and so many whole `networks`.
+    `devices` are names as `netlathe devices` lists them, or open devices. With `again`, what the profile holds and is
+    such is measured a second time instead. `rounds` bounds the rounds of a graph, `budget_s` the time; both have
+    defaults by the kind of device. `op_profile` also times each kernel (phones). `export` is a .csv or .parquet of all
+    records to write.
+    """
+
+    output: Path
+    space: SearchSpace
+    devices: tuple[str | Device, ...]
+    options: DeviceOptions
+    networks: int = NETWORKS
+    seed: int = 0
+    blocks: int | None = None
+    budget_s: float | None = None
+    max_rounds: int | None = None
+    op_profile: bool = False
+    again: Which | None = None
+    export: Path | None = None
+
+
+def profile(
+    output: str | Path,
+    *,
+    space: str | Path | SearchSpace = "tiny",
+    device: str | Device | Sequence[str | Device] = "local",
+    options: DeviceOptions | None = None,
+    blocks: int | None = None,
+    networks: int = NETWORKS,
+    rounds: int | None = None,
+    budget_s: float | None = None,
+    again: Which | None = None,
+    op_profile: bool = False,
+    export: str | Path | None = None,
+    force: bool = False,
+    seed: int = 0,
+    progress: bool | Listener = False,
+) -> ProfileReport:
+    """Times the blocks of a search space, and some whole networks, into a profile file; an existing one is continued.
+
+    The arguments are those of ProfileJob; `options` tell how the runtime is to run (threads, dtype, ...). Whatever
+    interrupts this costs the round in flight: the same call continues. `force` replaces any file at `export`.
+    `progress`: True for the command's bars, or a listener of your own.
+
+    Raises NetlatheError: OutputError for files that must not or cannot be written, DeviceError for a device that cannot
+    be opened, SpaceError for a space that there is not.
+    """
+    job = _job(output, space, device, options, blocks, networks, rounds, budget_s, again, op_profile, export, seed)
+    check_files(job, space, force=force)
+    return run(job, listener_of(progress))
+
+
+def forecast(
+    output: str | Path,
+    *,
+    space: str | Path | SearchSpace = "tiny",
+    device: str | Device | Sequence[str | Device] = "local",
+    options: DeviceOptions | None = None,
+    blocks: int | None = None,
+    networks: int = NETWORKS,
+    rounds: int | None = None,
+    budget_s: float | None = None,
+    again: Which | None = None,
+    seed: int = 0,
+    progress: bool | Listener = False,
+) -> ForecastReport:
+    """What the same call of profile would measure, and for how long; nothing is measured or written.
+
+    Raises NetlatheError as profile does.
+    """
+    job = _job(output, space, device, options, blocks, networks, rounds, budget_s, again, False, None, seed)
+    return run_forecast(job, listener_of(progress))
+
+
+def _job(
+    output: str | Path,
+    space: str | Path | SearchSpace,
+    device: str | Device | Sequence[str | Device],
+    options: DeviceOptions | None,
+    blocks: int | None,
+    networks: int,
+    rounds: int | None,
+    budget_s: float | None,
+    again: Which | None,
+    op_profile: bool,
+    export: str | Path | None,
+    seed: int,
+) -> ProfileJob:
+    from netlathe.profiler.devices import DeviceOptions
+
+    if again and blocks is not None:
+        raise NetlatheError(f"again={again!r} measures no new blocks; leave out blocks")
+    found = space if isinstance(space, SearchSpace) else load_space(str(space))
+    devices = tuple(device) if isinstance(device, Sequence) and not isinstance(device, str) else (device,)
+    return ProfileJob(
+        Path(output), found, devices, options or DeviceOptions(), networks, seed, blocks, budget_s, rounds, op_profile,
+        again, Path(export) if export else None,
+    )  # fmt: skip
+
+
+def check_files(job: ProfileJob, space: object, *, force: bool) -> None:
+    """A profile is continued, never replaced; only the table that it is exported to may be."""
+    if job.output.suffix in TABLE_ENDINGS:
+        raise OutputError(
+            f"--output {job.output}: a profile is no {job.output.suffix}; call it .sqlite, and write the table with "
+            "--export"
+        )
+    binary = job.options.benchmark_binary
+    inputs = [*([str(space)] if isinstance(space, str | Path) else ()), *([str(binary)] if binary else ())]
+    profile = Output("--output", job.output, "profile")
+    check_outputs([profile], inputs)
+    if job.export:
+        check_table_path(job.export)
+        check_outputs([profile, Output("--export", job.export, "records")], inputs, force=force)
+
+
+def run_forecast(job: ProfileJob, listener: Listener) -> ForecastReport:
+    """What run would do; nothing is measured."""
+    _check(job, creates=False)
     with ExitStack() as stack:
-        opened: dict[str, Device] = {}
-        for name in devices:
-            stack.enter_context(results_first(name, terminal))
-            with terminal.working(f"opening {name}"):
-                opened[name] = stack.enter_context(open_device(name, options, report=terminal.say))
+        opened = _open(job, stack, listener)
+        found = [
+            forecast_campaign(name, _choice(job, device), job.output, device.setup, _plan(job, device), job.again)
+            for name, device in opened.items()
+        ]
+    report = ForecastReport(tuple(found))
+    listener.report(report)
+    return report
+
+
+def run(job: ProfileJob, listener: Listener) -> ProfileReport:
+    """Everything that profile does, with files checked."""
+    _check(job, creates=True)
+    with ExitStack() as stack:
+        opened = _open(job, stack, listener)
         choices = {name: _choice(job, device) for name, device in opened.items()}
-        if dry_run:
-            answers = [
-                forecast(choices[name], job.output, device.setup, _plan(job, device), job.again, terminal)
-                for name, device in opened.items()
-            ]
-            terminal.result({"dry_run": True, **(answers[0] if len(answers) == 1 else {"devices": answers})})
-            return True
         if job.op_profile:
             _check_op_profile(opened)
         for name, device in opened.items():
-            terminal.step(f"Profiling {_subject(job)} on {device.setup}")
-            print_steps(name, device, terminal)
-            print_choice(choices[name], terminal)
+            listener.step(f"Profiling {_subject(job)} on {device.setup}")
+            _tell_steps(name, device, listener)
+            if choices[name].words:
+                listener.note(f"  {choices[name].words}")
             remember(choices[name], job.output, device.setup)
         campaigns = {name: (device, choices[name].items) for name, device in opened.items()}
-        summaries = _measure_all(job, campaigns, terminal)
-    return _report(job, summaries, choices, table, terminal)
+        summaries = _measure_all(job, campaigns, listener)
+    if job.export:
+        write_table([record for summary in summaries.values() for record in summary.records], job.export)
+    found = tuple(DeviceProfile(name, choices[name], summary, job.op_profile) for name, summary in summaries.items())
+    report = ProfileReport(job.output, None if job.again else job.space.name, found, job.export, job.again)
+    listener.report(report)
+    if report.is_complete:  # and it was told: the next call chooses anew
+        for one in found:
+            forget(one.choice, job.output, one.summary.setup, job.again)
+    return report
 
 
-def _check(job: Job, devices: Sequence[str], *, dry_run: bool, table: Path | None) -> None:
+def _open(job: ProfileJob, stack: ExitStack, listener: Listener) -> dict[str, Device]:
+    """The devices by name, opened one after the other; those that came open stay so."""
+    from netlathe.profiler.devices import open_device
+
+    opened: dict[str, Device] = {}
+    for given in job.devices:
+        if not isinstance(given, str):
+            opened[str(given.setup)] = given
+            continue
+        stack.enter_context(results_first(given, listener))
+        with listener.working(f"opening {given}"):
+            opened[given] = stack.enter_context(open_device(given, job.options, report=listener.note))
+    return opened
+
+
+def _check(job: ProfileJob, *, creates: bool) -> None:
     """What cannot be named or written is noticed before a phone is touched."""
-    if len(set(devices)) < len(devices):
-        raise NetlatheError(f"--device: {', '.join(devices)} names a device twice")
-    if table:
-        check_table_path(table)
-    if job.again or not dry_run:
+    names = [one for one in job.devices if isinstance(one, str)]
+    if len(set(names)) < len(names):
+        raise NetlatheError(f"--device: {', '.join(names)} names a device twice")
+    if job.export:
+        check_table_path(job.export)
+    if job.again or creates:
         ProfileFile(job.output, create=not job.again).close()
 
 
-def _subject(job: Job) -> str:
+def _tell_steps(name: str, device: Device, listener: Listener) -> None:
+    """What keeps a phone steady, and what it lacks; what it refused, the device itself has reported."""
+    steps = getattr(device, "steps", ())
+    held = ", ".join(step.step.replace("_", " ") for step in steps if step.state == "held")
+    if held:
+        listener.note(f"  {name} held steady: {held}")
+    listener.warn(step.report for step in steps if step.state == "unavailable")
+
+
+def _subject(job: ProfileJob) -> str:
     return f"again what {AGAIN_WORDS[job.again]} in {job.output}" if job.again else f"space {job.space.name}"
 
 
 def _measure_all(
-    job: Job, campaigns: Mapping[str, tuple[Device, list[WorkItem]]], terminal: Terminal
+    job: ProfileJob, campaigns: Mapping[str, tuple[Device, list[WorkItem]]], listener: Listener
 ) -> dict[str, CampaignSummary]:
     """Each device's campaign, in a thread of its own where there are several. Raises the first device's error once all
     have ended."""
-    with terminal.watching(list(campaigns)) as watches:
+    with listener.watching(list(campaigns)) as watches:
         if len(campaigns) == 1:
             return {
-                name: _measure(job, *campaign, watches[0], _logged(name, terminal))
+                name: _measure(job, *campaign, watches[0], _logged(name, listener))
                 for name, campaign in campaigns.items()
             }
         stop = threading.Event()
         with ThreadPoolExecutor(len(campaigns)) as pool:
             futures = {
-                name: pool.submit(_measure, job, *campaign, _stoppable(watch, stop), _logged(name, terminal))
+                name: pool.submit(_measure, job, *campaign, _stoppable(watch, stop), _logged(name, listener))
                 for (name, campaign), watch in zip(campaigns.items(), watches, strict=True)
             }
             try:
@@ -152,11 +335,13 @@ def _stoppable(watch: Watch, stop: threading.Event) -> Watch:
     return watch_or_stop
 
 
-def _logged(name: str, terminal: Terminal) -> Report:
-    return lambda words: terminal.log(f"  {name}: {words}")
+def _logged(name: str, listener: Listener) -> Report:
+    return lambda words: listener.log(f"  {name}: {words}")
 
 
-def _measure(job: Job, device: Device, items: Sequence[WorkItem], watch: Watch, on_wait: Report) -> CampaignSummary:
+def _measure(
+    job: ProfileJob, device: Device, items: Sequence[WorkItem], watch: Watch, on_wait: Report
+) -> CampaignSummary:
     summary = measure(
         device, items, job.output, _plan(job, device), again=job.again, seed=job.seed, watch=watch, on_wait=on_wait
     )
@@ -165,7 +350,7 @@ def _measure(job: Job, device: Device, items: Sequence[WorkItem], watch: Watch, 
     return summary
 
 
-def _choice(job: Job, device: Device) -> Choice:
+def _choice(job: ProfileJob, device: Device) -> Choice:
     if job.again:
         return Choice(recorded_items(job.output, device.setup))
     items = work_items(job.space, networks=job.networks, batch=device.setup.batch, seed=job.seed)
@@ -174,7 +359,7 @@ def _choice(job: Job, device: Device) -> Choice:
     return choose_items(items, job.blocks, job.output, device.setup, job.seed)
 
 
-def _plan(job: Job, device: Device) -> Plan:
+def _plan(job: ProfileJob, device: Device) -> Plan:
     from netlathe.profiler.devices import default_plan
 
     plan = dataclasses.replace(default_plan(device), budget_s=job.budget_s)
@@ -183,7 +368,7 @@ def _plan(job: Job, device: Device) -> Plan:
     return dataclasses.replace(plan, max_rounds=job.max_rounds, min_rounds=min(plan.min_rounds, job.max_rounds))
 
 
-def _profile_ops(job: Job, device: Device, summary: CampaignSummary) -> None:
+def _profile_ops(job: ProfileJob, device: Device, summary: CampaignSummary) -> None:
     """Stores kernel times of the graphs that have none yet, or were measured again."""
     from netlathe.profiler.devices.adb import PhoneDevice
 
@@ -218,37 +403,6 @@ def _check_op_profile(devices: Mapping[str, Device]) -> None:
             )
 
 
-def _report(
-    job: Job,
-    summaries: Mapping[str, CampaignSummary],
-    choices: Mapping[str, Choice],
-    table: Path | None,
-    terminal: Terminal,
-) -> bool:
-    for name, summary in summaries.items():
-        if len(summaries) > 1:
-            terminal.step(name)
-        print_summary(summary, terminal)
-        if job.op_profile:
-            print_op_times(job.output, summary, terminal)
-    records = [record for summary in summaries.values() for record in summary.records]
-    if job.again and not any(summary.again or summary.unfinished for summary in summaries.values()):
-        terminal.say(f"  Nothing {AGAIN_WORDS[job.again]} in {job.output}")
-    if table:
-        write_table(records, table)
-    terminal.say(f"  Wrote {job.output}" + (f" and {table}" if table else ""))
-    answers = [
-        {"device": name, **choices[name].to_json(), **summary_json(summary)} for name, summary in summaries.items()
-    ]
-    whole = answers[0] if len(answers) == 1 else {**_added(answers), "devices": answers}
-    terminal.result({"output": str(job.output), "space": None if job.again else job.space.name, **whole})
-    complete = not any(summary.unfinished for summary in summaries.values())
-    if complete:
-        for name, summary in summaries.items():
-            forget(choices[name], job.output, summary.setup, job.again)
-    return complete
-
-
 def _added(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Counts and times over all devices; the wall time is the longest one's."""
     counts = (
@@ -260,62 +414,6 @@ def _added(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "wall_s": max(answer["wall_s"] for answer in answers),
         "setup": [answer["setup"] for answer in answers],
     }
-
-
-def print_steps(name: str, device: Device, terminal: Terminal) -> None:
-    """What keeps a phone steady, and what it lacks; what it refused, the device itself has reported."""
-    steps = getattr(device, "steps", ())
-    held = ", ".join(step.step.replace("_", " ") for step in steps if step.state == "held")
-    if held:
-        terminal.say(f"  {name} held steady: {held}", style="dim")
-    terminal.warn(step.report for step in steps if step.state == "unavailable")
-
-
-def print_summary(summary: CampaignSummary, terminal: Terminal) -> None:
-    """The table at a campaign's end, then its warnings."""
-    rows = []
-    for kind in ("block", "network"):
-        records = [r for r in summary.records if r.kind == kind]
-        if records:
-            latencies = sorted(r.latency_ms for r in records)
-            stable = sum(bool(r.measurement and r.measurement.is_stable) for r in records)
-            span = f"{milliseconds(latencies[0])} to {milliseconds(latencies[-1])}"
-            rows.append((f"{kind}s", len(records), f"{stable} of {len(records)}", span))
-    terminal.table(("measured", "n", "stable", "ms"), rows)
-    terminal.say("  " + ", ".join(_facts(summary)) + ".", style="dim")
-    terminal.warn(summary.warnings)
-
-
-def _facts(summary: CampaignSummary) -> Iterator[str]:
-    from netlathe.profiler.again import is_wanted
-
-    yield f"{summary.rounds} rounds in {summary.wall_s:.0f} s ({summary.inference_s:.1f} s of it timed inference)"
-    if summary.redone:
-        yield f"{summary.redone} of them measured again"
-    yield f"noise floor {percent(summary.noise_floor)}"
-    if summary.anchor_noise is not None:
-        yield f"of the anchors {percent(summary.anchor_noise)}"
-    if summary.drift_range is not None:
-        yield "drift {:.2f} to {:.2f}".format(*summary.drift_range)
-    if summary.again:
-        still = {record.name for record in summary.records if is_wanted(record, "unstable")}
-        yield f"{len(summary.again)} graphs measured again, {len(still & set(summary.again))} of them still unstable"
-    if summary.reused:
-        yield f"{summary.reused} from an earlier run"
-
-
-def print_op_times(path: Path, summary: CampaignSummary, terminal: Terminal) -> None:
-    """Which kinds of kernels the time of all profiled graphs goes to."""
-    with ProfileFile(path) as file:
-        rows = file.op_times(summary.setup)
-    totals: dict[str, list[float]] = {}
-    for row in rows:
-        kind = row["node_type"].rstrip("0123456789 :")  # some delegates number their kernels
-        totals.setdefault(kind, []).append(row["mean_ms"] * row["times_called"])
-    whole_ms = sum(map(sum, totals.values()))
-    ranked = sorted(totals.items(), key=lambda item: -sum(item[1]))
-    cells = [(kind, len(ms), milliseconds(sum(ms)), percent(sum(ms) / whole_ms)) for kind, ms in ranked[:10]]
-    terminal.table(("kernel", "n", "ms", "share"), cells)
 
 
 def summary_json(summary: CampaignSummary) -> dict[str, Any]:

@@ -1,135 +1,203 @@
-"""What a run says at its end: target, expected, predicted, measured; accuracies; as a table and as JSON."""
+"""What a run says at its end: target, expected, predicted, measured; accuracies."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netlathe.console import Terminal, millions, milliseconds, percent
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.spaces import Architecture
 
 if TYPE_CHECKING:
     from netlathe.archspace.records import Measurement
     from netlathe.job import Job
+    from netlathe.pareto import ParetoReport
     from netlathe.products import Product
     from netlathe.searching import Found
     from netlathe.targets import Target
 
-ACCURACIES = {"torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "onnx": "of .onnx"}
-"""Columns for the same network in its forms."""
+
+@dataclass(frozen=True)
+class TargetReport:
+    """A latency target, and what became of it; all times in ms."""
+
+    device: str
+    """The predictor's name."""
+    setup: str
+    target_ms: float
+    expected_ms: float
+    """Expectation over the architecture's distribution at the end of the search."""
+    predicted_ms: float
+    low_ms: float
+    high_ms: float
+    """Ends of the 90 % interval."""
+    measured_ms: float | None = None
+    """Of the exported network at the end, where its device was at hand."""
+    is_met: bool | None = None
+    """Whether it was met when measured at the end; None where nothing was measured."""
+    measured_on: str | None = None
+    """The device's address."""
+    drift: float | None = None
+    """How much slower than its profile the device was at that moment."""
+
+    def to_json(self) -> dict[str, Any]:
+        whole = asdict(self)
+        return {
+            name: value for name, value in whole.items() if name not in ("measured_on", "drift") or value is not None
+        }
 
 
-def make_report(job: Job, found: Found, product: Product, timed: Measurement | None) -> dict[str, Any]:
-    """Everything a person or a script may ask of a run. `timed` is the exported network on the main target's device.
+@dataclass(frozen=True)
+class LimitReport:
+    """A limit on another cost, and what the network has of it."""
 
-    A target's `is_met` is whether it was met when measured at the end, None where nothing was measured; the run's is
-    whether the judge saw every limit kept, and the last measurement did too. `judged` tells of the choice alone.
-    """
+    name: str
+    limit: float
+    expected: float | None
+    """As of a target; None for a cost that does not add up."""
+    value: float
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Everything a person or a script may ask of a finished run."""
+
+    name: str
+    """The network's."""
+    folder: str
+    target_ms: float
+    predicted_ms: float
+    measured_ms: float | None
+    """Of the main target, which is the first."""
+    is_met: bool
+    """Whether the judge saw every limit kept, and the last measurement did too."""
+    test_accuracy: float
+    tflite_accuracy: float
+    macs: int
+    parameters: int
+    targets: tuple[TargetReport, ...]
+    limits: tuple[LimitReport, ...]
+    judged: Mapping[str, Any]
+    """Of the choice alone: by whom, is_met, judgements, and what was timed for it."""
+    accuracy: Mapping[str, float]
+    """By form: torch, tflite, int8, onnx; of the test images, 0..1."""
+    files: Mapping[str, str]
+    """By form."""
+    test_images: int
+    seconds: Mapping[str, float]
+    """Of search and train."""
+    warnings: tuple[str, ...]
+    architecture: Architecture
+    run: Mapping[str, Any]
+    """What its outcome depends on."""
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether the main target was missed when the exported network was measured at the end."""
+        return self.targets[0].is_met is False
+
+    def to_json(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {
+            **own,
+            "targets": [target.to_json() for target in self.targets],
+            "limits": [asdict(limit) for limit in self.limits],
+            "warnings": list(self.warnings),
+            "architecture": self.architecture.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RunReport:
+        """Raises FormatError for what is no report."""
+        try:
+            return cls(
+                **{
+                    **content,
+                    "targets": tuple(TargetReport(**target) for target in content["targets"]),
+                    "limits": tuple(LimitReport(**limit) for limit in content["limits"]),
+                    "warnings": tuple(content["warnings"]),
+                    "architecture": Architecture.from_json(content["architecture"]),
+                }
+            )
+        except (LookupError, TypeError) as error:
+            raise FormatError(f"this is no report of a run ({error!s:.200}); search again with --restart") from error
+
+
+@dataclass(frozen=True)
+class CurveReport:
+    """Several targets, one network each."""
+
+    folder: Path
+    runs: tuple[RunReport, ...]
+    curve: ParetoReport
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether a target was missed when measured."""
+        return any(run.is_missed for run in self.runs)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "folder": str(self.folder), "runs": [run.to_json() for run in self.runs], "curve": self.curve.to_json(),
+        }  # fmt: skip
+
+
+def make_report(job: Job, found: Found, product: Product, timed: Measurement | None) -> RunReport:
+    """`timed` is the exported network on the main target's device."""
     architecture = found.architecture
-    targets = [
-        _target_json(target, found, index, None if index else timed) for index, target in enumerate(job.goal.targets)
-    ]
-    if timed and job.device:
-        targets[0] |= {"measured_on": job.device.address, "drift": timed.drift}
-        targets[0]["is_met"] = timed.latency_ms <= job.goal.main.limit_ms
+    targets = tuple(
+        _target_report(job, target, found, index, None if index else timed)
+        for index, target in enumerate(job.goal.targets)
+    )
     first = len(targets)
     limits = [
-        {
-            "name": limit.name, "limit": limit.value,
-            "expected": found.expected[first + index], "value": found.costs[first + index],
-        }
+        LimitReport(limit.name, limit.value, found.expected[first + index], found.costs[first + index])
         for index, limit in enumerate(job.goal.limits)
-    ]  # fmt: skip
+    ]
     if job.goal.memory_kib is not None:
-        peak = architecture.graph().peak_activation_bytes() / 1024
-        limits.append({"name": "memory-kb", "limit": job.goal.memory_kib, "expected": None, "value": peak})
-    return {
-        "name": architecture.name,
-        "folder": str(job.folder),
-        "target_ms": job.goal.main.limit_ms,
-        "predicted_ms": targets[0]["predicted_ms"],
-        "measured_ms": targets[0]["measured_ms"],
-        "is_met": found.judged.is_met and targets[0]["is_met"] is not False,
-        "test_accuracy": product.accuracy["torch"],
-        "tflite_accuracy": product.accuracy["tflite"],
-        "macs": architecture.macs,
-        "parameters": architecture.parameters,
-        "targets": targets,
-        "limits": limits,
-        "judged": found.judged.to_json(),
-        "accuracy": product.accuracy,
-        "files": product.files,
-        "test_images": len(job.data.test),
-        "seconds": {"search": round(found.seconds, 1), "train": round(product.seconds, 1)},
-        "warnings": [*found.warnings, *product.warnings],
-        "architecture": architecture.to_json(),
-        "run": job.run_description(architecture),
-    }
+        peak = architecture.graph().peak_activation_bytes(job.goal.itemsize) / 1024
+        limits.append(LimitReport("memory-kb", job.goal.memory_kib, None, peak))
+    main = targets[0]
+    return RunReport(
+        name=architecture.name,
+        folder=str(job.folder),
+        target_ms=main.target_ms,
+        predicted_ms=main.predicted_ms,
+        measured_ms=main.measured_ms,
+        is_met=found.judged.is_met and main.is_met is not False,
+        test_accuracy=product.accuracy["torch"],
+        tflite_accuracy=product.accuracy["tflite"],
+        macs=architecture.macs,
+        parameters=architecture.parameters,
+        targets=targets,
+        limits=tuple(limits),
+        judged=found.judged.to_json(),
+        accuracy=product.accuracy,
+        files=product.files,
+        test_images=len(job.data.test),
+        seconds={"search": round(found.seconds, 1), "train": round(product.seconds, 1)},
+        warnings=(*found.warnings, *product.warnings),
+        architecture=architecture,
+        run=job.run_description(architecture),
+    )
 
 
-def _target_json(target: Target, found: Found, index: int, timed: Measurement | None) -> dict[str, Any]:
+def _target_report(job: Job, target: Target, found: Found, index: int, timed: Measurement | None) -> TargetReport:
     graph = found.architecture.graph(target.model.setup_.batch)
     low, high = target.model.predict_interval([graph])
-    return {
-        "device": target.name,
-        "setup": str(target.model.setup_),
-        "target_ms": target.limit_ms,
-        "expected_ms": found.expected[index],
-        "predicted_ms": float(target.model.predict([graph])[0]),
-        "low_ms": float(low[0]),
-        "high_ms": float(high[0]),
-        "measured_ms": timed.latency_ms if timed else None,
-        "is_met": None,
-    }
-
-
-def show_reports(reports: Sequence[Mapping[str, Any]], terminal: Terminal) -> None:
-    """A line per network and device, a line per limit, then the accuracies, then the warnings."""
-    columns = ("network", "on", "target ms", "expected ms", "predicted ms", "90 % interval", "measured ms")
-    terminal.table(columns, [row for report in reports for row in _target_rows(report)], text=2)
-    limits = [row for report in reports for row in _limit_rows(report)]
-    if limits:
-        terminal.say("")
-        terminal.table(("network", "limited", "at most", "expected", "has"), limits, text=2)
-    shown = [name for name in ACCURACIES if any(name in report["accuracy"] for report in reports)]
-    terminal.say("")
-    terminal.table(
-        ("network", "MACs", "parameters", *(ACCURACIES[name] for name in shown)),
-        [
-            (
-                report["name"], millions(report["macs"]), millions(report["parameters"]),
-                *(percent(report["accuracy"].get(name)) for name in shown),
-            )
-            for report in reports
-        ],
-    )  # fmt: skip
-    for report in reports:
-        terminal.warn(report["warnings"])
-
-
-def _target_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    return [
-        (
-            report["name"] if index == 0 else "",
-            target["device"],
-            milliseconds(target["target_ms"]),
-            milliseconds(target["expected_ms"]),
-            milliseconds(target["predicted_ms"]),
-            f"{milliseconds(target['low_ms'])} to {milliseconds(target['high_ms'])}",
-            milliseconds(target["measured_ms"]),
-        )
-        for index, target in enumerate(report["targets"])
-    ]
-
-
-def _limit_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
-    for limit in report["limits"]:
-        values = (limit["limit"], limit["expected"], limit["value"])
-        rows.append((report["name"], limit["name"], *(_number(value) for value in values)))
-    return rows
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return millions(value) if value >= 1e5 else f"{value:.4g}"
+    measured = timed if job.device else None
+    return TargetReport(
+        device=target.name,
+        setup=str(target.model.setup_),
+        target_ms=target.limit_ms,
+        expected_ms=found.expected[index],
+        predicted_ms=float(target.model.predict([graph])[0]),
+        low_ms=float(low[0]),
+        high_ms=float(high[0]),
+        measured_ms=timed.latency_ms if timed else None,
+        is_met=measured.latency_ms <= target.limit_ms if measured else None,
+        measured_on=job.device.address if measured and job.device else None,
+        drift=measured.drift if measured else None,
+    )

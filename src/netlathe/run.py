@@ -28,6 +28,8 @@ TRAINING = "train.csv"
 REPORT = "report.json"
 SEARCH_PICTURE, PICTURE, MEASURED = "search.png", "architecture.png", "measured.png"
 HARDWARE = "hardware.csv"
+CHECKPOINT, FOUND, TRAINING_CHECKPOINT = "checkpoint.npz", "found.npz", "training.npz"
+"""Of the search, which stays at its last step; of the network that was chosen from it; of that one's training."""
 _OF_TRAINING = (REPORT, WEIGHTS, NETWORK, NETWORK_INT8, NETWORK_ONNX, HARDWARE)
 _OF_SEARCH = (ARCHITECTURE, SEARCH, SEARCH_PICTURE, PICTURE, MEASURED)
 SCHEMA_VERSION = 1

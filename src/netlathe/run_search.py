@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from netlathe import hardware, pareto
 from netlathe.archspace.spaces import Architecture
-from netlathe.job import TRAINING_CHECKPOINT, Job
+from netlathe.job import Job
 from netlathe.judging import time_file
 from netlathe.pricing import doubts
 from netlathe.products import Product, train_and_export
-from netlathe.reporting import make_report, show_reports
-from netlathe.run import HARDWARE, REPORT, TRAINING, forget_training, load_report, save_report
+from netlathe.reporting import CurveReport, RunReport, make_report
+from netlathe.run import HARDWARE, REPORT, TRAINING, TRAINING_CHECKPOINT, forget_training, load_report, save_report
 from netlathe.searching import Found, find_architecture, warm_searcher
 
 if TYPE_CHECKING:
@@ -25,17 +25,44 @@ NOISE = 0.03
 """Share of a latency by which two measurements of it may differ."""
 
 
-def search_one(job: Job) -> dict[str, Any]:
-    """One target: searches, trains, exports, reports."""
-    report = run_job(job)
-    show_reports([report], job.terminal)
-    if len(job.goal.targets) > 1:
-        _compare([job], job.folder)
-    _list_files(job)
+def run(
+    job: Job, targets_ms: Sequence[float] = (), *, restart: bool = False, restart_training: bool = False
+) -> RunReport | CurveReport:
+    """The whole job, for its main target's limit or for several in its place. A finished one is read; `restart` begins
+    it anew, `restart_training` trains what was found anew."""
+    _announce(job, targets_ms)
+    check_device(job)
+    if restart:
+        begin_anew(job, targets_ms)
+    elif restart_training:
+        train_anew(job, targets_ms)
+    report = search_several(job, targets_ms) if targets_ms else search_one(job)
+    job.listener.report(report)
     return report
 
 
-def search_several(job: Job, targets_ms: Sequence[float]) -> dict[str, Any]:
+def _announce(job: Job, several: Sequence[float]) -> None:
+    """What is about to be searched, for what."""
+    wanted = [f"{t.limit_ms:.3g} ms on {t.model.setup_}" for t in job.goal.targets]
+    if several:
+        wanted[0] = f"{', '.join(f'{ms:g}' for ms in several)} ms on {job.goal.model.setup_}"
+    wanted += [f"at most {limit.value:g} {limit.name}" for limit in job.goal.limits]
+    if job.goal.memory_kib is not None:
+        wanted.append(f"at most {job.goal.memory_kib:g} KiB of activations")
+    title = f"Searching {job.space.size:.2g} networks of space {job.space.name} for {wanted[0]}"
+    job.listener.step(title + "".join(f"\n  and {one}" for one in wanted[1:]))
+    job.listener.warn([warning for target in job.goal.targets for warning in target.doubts(job.space)])
+
+
+def search_one(job: Job) -> RunReport:
+    """One target: searches, trains, exports, reports."""
+    report = run_job(job)
+    if len(job.goal.targets) > 1:
+        compare_runs([job], job.folder)
+    return report
+
+
+def search_several(job: Job, targets_ms: Sequence[float]) -> CurveReport:
     """One warm supernet, then a search, a training and a report per target, each in a folder of its own; last the
     curve."""
     jobs = [job.at(ms) for ms in targets_ms]
@@ -44,32 +71,27 @@ def search_several(job: Job, targets_ms: Sequence[float]) -> dict[str, Any]:
     warm = warm_searcher(replace(jobs[-1], folder=job.folder, is_warm_up=True))
     reports = []
     for one in jobs:
-        job.terminal.step(f"{one.goal.main.limit_ms:g} ms on {one.goal.main.name}")
+        job.listener.step(f"{one.goal.main.limit_ms:g} ms on {one.goal.main.name}")
         reports.append(run_job(one, warm))
-    job.terminal.step("All targets")
-    show_reports(reports, job.terminal)
-    points, setup = pareto.read_points([one.folder for one in jobs])
-    pareto.write_points(points, setup, job.folder)
-    job.terminal.say("")
-    pareto.show_points(points, setup, job.terminal)
+    curve = pareto.read_points([one.folder for one in jobs])
+    pareto.write_points(curve, job.folder)
     if len(job.goal.targets) > 1:
-        _compare(jobs, job.folder)
-    _list_files(job)
-    return {"folder": str(job.folder), "runs": reports, "curve": pareto.points_json(points, setup)}
+        compare_runs(jobs, job.folder)
+    return CurveReport(job.folder, tuple(reports), curve)
 
 
-def run_job(job: Job, warm: Callable[[], Searcher] | None = None) -> dict[str, Any]:
+def run_job(job: Job, warm: Callable[[], Searcher] | None = None) -> RunReport:
     """A run's folder, from wherever it stands to its report; a finished one is read. Raises FormatError where the
     folder holds another run, NetlatheError where the folder was moved or deleted meanwhile."""
     with job.held.watched():
         return _run(job, warm)
 
 
-def _run(job: Job, warm: Callable[[], Searcher] | None) -> dict[str, Any]:
+def _run(job: Job, warm: Callable[[], Searcher] | None) -> RunReport:
     kept = job.found_checkpointer().load()
     report = _finished(job, kept)
     if report is not None:
-        job.terminal.say(f"  Finished before, and read from {job.folder}; --restart begins anew")
+        job.listener.note(f"  Finished before, and read from {job.folder}; --restart begins anew")
         return report
     found = find_architecture(job, kept, warm)
     job.held.check()
@@ -81,18 +103,18 @@ def _run(job: Job, warm: Callable[[], Searcher] | None) -> dict[str, Any]:
     product = replace(product, warnings=(*unknown, *product.warnings, *late))
     report = make_report(job, found, product, timed)
     job.held.check()
-    save_report(job.folder, report)
+    save_report(job.folder, report.to_json())
     return report
 
 
-def _finished(job: Job, kept: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _finished(job: Job, kept: Mapping[str, Any] | None) -> RunReport | None:
     """The report of this very run, where it has come to its end. Raises FormatError for a damaged one."""
     is_whole = (job.folder / REPORT).is_file() and (job.folder / TRAINING_CHECKPOINT).is_file()
     if kept is None or not is_whole:
         return None
     report = load_report(job.folder)
     architecture = Architecture.from_json(kept["found"]["architecture"])
-    return report if report.get("run") == job.run_description(architecture) else None
+    return RunReport.from_json(report) if report.get("run") == job.run_description(architecture) else None
 
 
 def _train(job: Job, found: Found) -> Product:
@@ -104,7 +126,7 @@ def _train(job: Job, found: Found) -> Product:
     forget_training(job.folder)  # a report that stands beside a training that goes on would be an earlier one's
     first = int(begun["step"]) + 1 if begun else 1
     return train_and_export(
-        found.architecture, job.data, job.folder, job.train, job.compute, job.terminal,
+        found.architecture, job.data, job.folder, job.train, job.compute, job.listener,
         weights=found.weights if job.train_from == "supernet" else None, checkpointer=checkpointer,
         events_from=first if job.tensorboard else None,
     )  # fmt: skip
@@ -118,7 +140,7 @@ def _timed(job: Job, found: Found, product: Product) -> Measurement | None:
     content = Path(product.files[form]).read_bytes() if form in product.files else None
     if job.goal.model.setup_.batch != 1:
         content = None  # exported files take one image
-    return time_file(found.architecture, content, job.goal.main, job.device, job.terminal)
+    return time_file(found.architecture, content, job.goal.main, job.device, job.listener)
 
 
 def _above_target(job: Job, found: Found, timed: Measurement) -> list[str]:
@@ -135,32 +157,20 @@ def _above_target(job: Job, found: Found, timed: Measurement) -> list[str]:
     ]
 
 
-def missed(report: Mapping[str, Any]) -> list[str]:
-    """The networks of a search's report, one or several runs', that were measured above their target."""
-    runs = report.get("runs", [report])
-    return [run["name"] for run in runs if run["targets"][0]["is_met"] is False]
-
-
-def _compare(jobs: Sequence[Job], folder: Path) -> None:
-    """Each found network on each target's device."""
+def compare_runs(jobs: Sequence[Job], folder: Path) -> hardware.HardwareTable:
+    """Each found network on each target's device, also as a file of the folder."""
     models = {target.name: target.model for target in jobs[0].goal.targets}
-    table = hardware.price_networks([str(job.folder) for job in jobs], models)
-    jobs[0].terminal.say("")
-    hardware.show_table(table, models, jobs[0].terminal)
+    table = hardware.price_networks([job.folder for job in jobs], models)
     hardware.write_table(table, folder / HARDWARE)
+    return table
 
 
 def check_device(job: Job) -> None:
     """Opens the device once: what is missing there should show before hours of work. Raises ProfilerError or
     RecordError."""
     if job.device:
-        with job.device.open(job.goal.main, job.terminal):
+        with job.device.open(job.goal.main, job.listener):
             pass
-
-
-def _list_files(job: Job) -> None:
-    names = sorted(p.name for p in job.folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    job.terminal.say(f"  {job.folder} holds {', '.join(names)}")
 
 
 def begin_anew(job: Job, targets_ms: Sequence[float]) -> None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.spaces import Architecture
-from netlathe.console import millions, milliseconds
-from netlathe.job import FOUND, Job
+from netlathe.job import Job
 from netlathe.judging import Judged, choose_network
 from netlathe.logs import SearchLog, scalars, write_history
 from netlathe.pictures import draw_architectures, draw_judged, draw_search
-from netlathe.run import HISTORY, MEASURED, PICTURE, SEARCH_PICTURE, forget_network, save_search
+from netlathe.run import FOUND, HISTORY, MEASURED, PICTURE, SEARCH_PICTURE, forget_network, save_search
 from netlathe.stages import part_latencies_ms
 from netlathe.stopping import stopping
+from netlathe.words import millions, milliseconds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +70,7 @@ def find_architecture(job: Job, kept: Mapping[str, Any] | None, warm: Callable[[
     constraints = job.goal.constraints(job.space)
     if kept is not None and kept["judge"] == job.judge():
         found = Found.from_state(kept["found"], constraints)
-        job.terminal.say(f"  {found.architecture.name} was found before; {job.folder / FOUND} tells so")
+        job.listener.note(f"  {found.architecture.name} was found before; {job.folder / FOUND} tells so")
         return found
     job.held.make()  # what cannot be written should show before hours of work
     checkpointer = job.checkpointer()
@@ -80,19 +80,19 @@ def find_architecture(job: Job, kept: Mapping[str, Any] | None, warm: Callable[[
     checkpointer.begin()
     if state is not None:
         checkpointer.resume(searcher.load_state_dict, state)
-        job.terminal.say(f"  Goes on from step {searcher.step} of {searcher.steps}")
+        job.listener.note(f"  Goes on from step {searcher.step} of {searcher.steps}")
     run_searcher(searcher, job, checkpointer)
-    with job.terminal.progress("comparing networks", "networks") as update:
+    with job.listener.progress("comparing networks", "networks") as update:
         result = searcher.result(lambda done, total: update(done, total, ""))
     return _conclude(job, result, checkpointer)
 
 
 def run_searcher(searcher: Searcher, job: Job, checkpointer: RunCheckpointer, *, warm_only: bool = False) -> None:
-    """With its progress on the terminal, and its log in the folder."""
+    """With its progress on the listener, and its log in the folder."""
     folder = job.folder / "tensorboard" / "search" if job.tensorboard else None
     label = "warming up" if warm_only else "searching"
     with (
-        job.terminal.progress(label, "steps") as update,
+        job.listener.progress(label, "steps") as update,
         scalars(folder, first_step=searcher.step + 1) as scalar,
         stopping(checkpointer) as between,
     ):
@@ -102,10 +102,10 @@ def run_searcher(searcher: Searcher, job: Job, checkpointer: RunCheckpointer, *,
 
 def _conclude(job: Job, result: SearchResult, checkpointer: RunCheckpointer) -> Found:
     """From the scores to the network, and the files that tell of it."""
-    terminal, goal = job.terminal, job.goal
-    judged, warnings = choose_network(job.space, goal, result.scores, result.constraints, job.device, terminal)
+    listener, goal = job.listener, job.goal
+    judged, warnings = choose_network(job.space, goal, result.scores, result.constraints, job.device, listener)
     architecture = job.space.architecture(judged.path)
-    terminal.say(
+    listener.note(
         f"  Found {architecture.name}: {millions(architecture.macs)} MACs, judged by the {judged.by} "
         f"({judged.judgements} looked at)"
     )
@@ -137,7 +137,9 @@ def _forget_other_training(job: Job, architecture: Architecture) -> None:
         job.training_checkpointer(architecture).load()
     except ForeignCheckpointError as error:
         if "architecture" in error.differences:
-            job.terminal.say(f"  The network that was trained in {job.folder} was another one; its training is dropped")
+            job.listener.note(
+                f"  The network that was trained in {job.folder} was another one; its training is dropped"
+            )
             job.forget_training()
     except FormatError:
         job.forget_training()

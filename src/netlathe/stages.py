@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from netlathe.archspace.blocks import MBConv
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.spaces import Architecture, SearchSpace
-from netlathe.console import Terminal, Watch
+from netlathe.events import Listener, Watch
 
 if TYPE_CHECKING:
     from netlathe.predictor import LatencyPredictor
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def results_first(address: str, terminal: Terminal) -> Iterator[None]:
+def results_first(address: str, listener: Listener) -> Iterator[None]:
     """Around an open device: a phone that could not be given back as it was is a warning at once, but an error only
-    once the results are out (Terminal.undone)."""
+    once the results are out (Listener.undone)."""
     from netlathe.profiler.errors import NotRestoredError
 
     try:
         yield
     except NotRestoredError as error:
-        terminal.undone[address] = str(error)
-        terminal.warn([str(error)])
+        listener.undone[address] = str(error)
+        listener.warn([str(error)])
     else:
-        terminal.undone.pop(address, None)  # what an earlier opening left is put right
+        listener.undone.pop(address, None)  # what an earlier opening left is put right
 
 
 def sample_networks(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
@@ -79,10 +79,10 @@ def work_items(space: SearchSpace, *, networks: int, batch: int, seed: int) -> l
 
 
 def profile(
-    device: Device, items: Sequence[WorkItem], path: Path, plan: Plan, *, seed: int, terminal: Terminal
+    device: Device, items: Sequence[WorkItem], path: Path, plan: Plan, *, seed: int, listener: Listener
 ) -> CampaignSummary:
     """Measures what the profile file does not hold yet."""
-    with terminal.watching(["measuring"]) as (watch,):
+    with listener.watching(["measuring"]) as (watch,):
         return measure(device, items, path, plan, seed=seed, watch=watch)
 
 

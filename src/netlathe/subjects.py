@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from netlathe.archspace.block_names import parse_block
@@ -36,9 +36,19 @@ class Subject:
     """What the file computes in; architectures have none."""
 
 
-def find_subject(what: str, *, batch: int = 1) -> Subject:
+Given = str | Path | Graph | Block | Architecture
+"""A network or block: its name, a file of it, a run's folder, or the object itself."""
+
+
+def find_subject(given: Given, *, batch: int = 1) -> Subject:
     """Raises FormatError for a file that cannot be read or has another batch, SpaceError for a name that is unknown."""
-    path = Path(what)
+    if isinstance(given, Architecture):
+        return _of_blocks(given, batch)
+    if isinstance(given, Graph):
+        return _of_graph("graph", given, batch)
+    if not isinstance(given, str | Path):
+        return _of_block(given, batch)
+    what, path = str(given), Path(given)
     if what and (path / ARCHITECTURE).is_file():
         return _of_blocks(Architecture.load(path / ARCHITECTURE), batch)
     if path.is_file():
@@ -54,12 +64,15 @@ def _of_file(path: Path, batch: int) -> Subject:
     if path.suffix == ".json":
         return _of_blocks(Architecture.load(path), batch)
     read, read_precision = _readers(path)
-    graph = read(path)
+    return replace(_of_graph(str(path), read(path), batch), name=path.stem, dtype=read_precision(path))
+
+
+def _of_graph(name: str, graph: Graph, batch: int) -> Subject:
     found = graph.input_shape[0]
     if found != batch:
-        raise FormatError(f"{path}: takes batches of {found}, but the predictor was fitted on batches of {batch}")
+        raise FormatError(f"{name}: takes batches of {found}, but the predictor was fitted on batches of {batch}")
     parts = (Part(_label(segment), segment) for segment in graph.segments())
-    return Subject(path.stem, graph, tuple(parts), read_precision(path))
+    return Subject(name, graph, tuple(parts))
 
 
 def _readers(path: Path) -> tuple[Callable[[Path], Graph], Callable[[Path], str]]:

@@ -134,8 +134,13 @@ class Goal:
         nothing."""
         from netlathe.search.costs import limit_memory
 
-        itemsize = 1 if self.model.setup_.dtype == "int8" else 4
-        return space if self.memory_kib is None else limit_memory(space, int(self.memory_kib * KIB), itemsize=itemsize)
+        limit = None if self.memory_kib is None else int(self.memory_kib * KIB)
+        return space if limit is None else limit_memory(space, limit, itemsize=self.itemsize)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an activation's value as it runs on the main target's device."""
+        return 1 if self.model.setup_.dtype == "int8" else 4
 
     def constraints(self, space: SearchSpace) -> list[Constraint]:
         """One per target, then one per limit. Raises TargetError where no network meets all of them, and FormatError

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from netlathe.archspace.errors import NetlatheError, RecordError
+from netlathe.archspace.errors import FormatError, NetlatheError, RecordError
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Measurement, Setup
-from netlathe.console import Terminal
-from netlathe.profiler.campaign import CampaignSummary, Progress, WorkItem, run_campaign
+from netlathe.events import Listener, OnRound, listener_of
+from netlathe.pricing import doubts, load_predictor, naming_others
+from netlathe.profiler.campaign import CampaignSummary, WorkItem, run_campaign
 from netlathe.profiler.devices import DeviceOptions, default_plan, open_device
 from netlathe.profiler.devices.base import Device
-from netlathe.profiler.protocol import FEWEST_ROUNDS, Plan
+from netlathe.profiler.protocol import FEWEST_ROUNDS, Plan, is_done
+from netlathe.stages import results_first
+from netlathe.subjects import Given, find_subject
+from netlathe.words import percent
 
 if TYPE_CHECKING:
     from netlathe.predictor import LatencyPredictor
@@ -28,8 +32,217 @@ Measurements = dict[str, Measurement]
 """By network's name. With a profile, at the speed that the machine had when that was begun, as a predictor fitted on it
 predicts."""
 
-OnRound = Callable[[Progress, Callable[[], Measurements]], None]
-"""(progress, what has been measured so far) while a timing goes on."""
+
+@dataclass(frozen=True)
+class TimeReport:
+    """Networks timed on a device."""
+
+    measured: Measurements
+    """By name; those without a sound time are left out, and told in the warnings."""
+    setup: Setup
+    predicted_ms: Mapping[str, float]
+    """Beside them, where there is a predictor."""
+    warnings: tuple[str, ...]
+    is_interrupted: bool
+    """Whether these are the times until Ctrl-C."""
+    is_corrected: bool
+    """Whether times are in the level of a profile, whose anchors tell how fast the device is now."""
+    failure: str = ""
+    """Why a network could not be timed."""
+    missing: tuple[str, ...] = ()
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether every network has a time, and each has a standard error of at most 5 %."""
+        return not self.missing and all(one.is_stable for one in self.measured.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "timed": [_timed_json(name, one, self.predicted_ms.get(name)) for name, one in self.measured.items()],
+            "setup": str(self.setup), "warnings": list(self.warnings), "is_interrupted": self.is_interrupted,
+        }  # fmt: skip
+
+
+def _timed_json(name: str, one: Measurement, predicted_ms: float | None) -> dict[str, Any]:
+    low_ms, high_ms = one.interval_ms or (None, None)
+    return {
+        "name": name, "latency_ms": one.latency_ms, "low_ms": low_ms, "high_ms": high_ms, "rounds": len(one.rounds),
+        "is_stable": one.is_stable, "drift": one.drift, "predicted_ms": predicted_ms,
+    }  # fmt: skip
+
+
+def time(
+    what: Given | Sequence[Given],
+    *,
+    device: str = "local",
+    predictor: str | Path | LatencyPredictor | None = None,
+    profile: str | Path | None = None,
+    budget_s: float = 10.0,
+    threads: int | None = None,
+    cores: str | None = None,
+    dtype: str | None = None,
+    delegate: str | None = None,
+    benchmark_binary: str | Path | None = None,
+    assume_unknown: bool = False,
+    seed: int = 0,
+    progress: bool | Listener = False,
+) -> TimeReport:
+    """Times networks on a device until rounds agree within 1 %, or `budget_s` seconds are out.
+
+    `what` are what predict takes, one or several; a .tflite runs as it is (not on onnxruntime and cuda), others with
+    random weights. Without `threads`, `cores`, `dtype` and `delegate`, they run as the `predictor`'s measurements did.
+    `profile` is a profile of the device, whose anchors tell how fast it is now. An interrupt (Ctrl-C) ends it with the
+    times so far.
+
+    Raises FormatError for files that cannot be read or are of unlike dtypes, DeviceError for a device that cannot be
+    opened, RecordError where it is not the predictor's, NetlatheError for a network that could not be timed,
+    KeyboardInterrupt where there are no times yet.
+    """
+    listener = listener_of(progress)
+    model = None if predictor is None else load_predictor(predictor, assume_unknown=assume_unknown)
+    given = {"threads": threads, "cores": cores, "dtype": dtype, "delegate": delegate}
+    case = _prepare(
+        [what] if isinstance(what, str) or not isinstance(what, Sequence) else what, model,
+        Path(benchmark_binary) if benchmark_binary else None,
+        {name: value for name, value in given.items() if value is not None},
+    )  # fmt: skip
+    if model:
+        with naming_others(predictor, case.graphs.values()):
+            model.predict(list(case.graphs.values()))  # what cannot be predicted is told before it is timed
+    ended = _time(case, device, Path(profile) if profile else None, budget_s, seed, listener)
+    if not ended.measured and ended.summary is None:
+        raise KeyboardInterrupt
+    report = _time_report(case, ended, budget_s, is_corrected=profile is not None)
+    listener.report(report)
+    if report.failure:
+        raise NetlatheError(report.failure)
+    return report
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What to time, and how."""
+
+    graphs: Mapping[str, Graph]
+    files: Mapping[str, bytes]
+    """.tflite files by graph key, to run as they are."""
+    options: DeviceOptions
+    model: LatencyPredictor | None
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What was measured until the end, and why it was the end."""
+
+    setup: Setup
+    measured: Measurements
+    summary: CampaignSummary | None
+    """None where it was interrupted."""
+    is_done: bool
+    """Whether the stop rule was met for each network."""
+
+
+def _prepare(
+    what: Sequence[Given], model: LatencyPredictor | None, binary: Path | None, given: Mapping[str, object]
+) -> _Case:
+    """Raises FormatError where files are of unlike dtypes, or of another than was asked for."""
+    from netlathe.archspace.forms.tflite_reader import read_dtype
+
+    options = options_of(model.setup_) if model else DeviceOptions(batch=1)
+    options = replace(options, benchmark_binary=binary, **given)  # type: ignore[arg-type]  # by name, as typer checked
+    graphs: dict[str, Graph] = {}
+    contents: dict[str, bytes] = {}
+    for one in what:
+        subject = find_subject(one, batch=options.batch or 1)
+        name = str(one) if isinstance(one, str | Path) else subject.name
+        graphs[name] = subject.graph
+        if isinstance(one, str | Path) and name.endswith(".tflite") and Path(one).is_file():
+            contents[name] = Path(one).read_bytes()
+    for name, content in contents.items():
+        own = read_dtype(content)
+        if options.dtype is None:
+            options = replace(options, dtype=own)
+        elif options.dtype != own:
+            raise FormatError(
+                f"{name}: this file computes in {own}, but {options.dtype} is asked for, by --dtype, the predictor or "
+                "another file; time files of each dtype in a call of their own"
+            )
+    return _Case(graphs, {graphs[one].key: content for one, content in contents.items()}, options, model)
+
+
+def _time(
+    case: _Case, address: str, profile_file: Path | None, budget_s: float, seed: int, listener: Listener
+) -> _Ended:
+    with listener.working(f"opening {address}"):
+        opened = open_device(address, case.options, report=listener.note)
+    with results_first(address, listener), opened as device:
+        if case.model:
+            check_same_setup(case.model, device.setup)
+        _give_files(device, case.files)
+        plan = replace(plan_for(device), budget_s=budget_s)
+        with stopwatch(device, profile_file, plan=plan, seed=seed, listener=listener) as watch:
+            summary = _refine(watch, case.graphs, listener)
+            measured = {name: one for name, one in watch.taken(case.graphs).items() if one.interval_ms}
+            done = all(is_done(one.rounds, plan) for one in measured.values())
+            ended = _Ended(device.setup, measured, summary, done)
+    return ended
+
+
+def _give_files(device: Device, files: Mapping[str, bytes]) -> None:
+    """To a device that runs .tflite files."""
+    models = getattr(device, "models", None)
+    if models is not None:
+        models.update(files)
+
+
+def _refine(watch: Stopwatch, graphs: Mapping[str, Graph], listener: Listener) -> CampaignSummary | None:
+    """None where it was interrupted; what was measured is in the notes."""
+    try:
+        with listener.estimating(list(graphs)) as on_round:
+            return watch.measure(graphs, on_round)
+    except KeyboardInterrupt:
+        return None
+
+
+def _time_report(case: _Case, ended: _Ended, budget_s: float, *, is_corrected: bool) -> TimeReport:
+    measured, summary = ended.measured, ended.summary
+    predicted_ms: dict[str, float] = {}
+    if case.model and measured:
+        graphs = [case.graphs[name] for name in measured]
+        predicted_ms = dict(zip(measured, case.model.predict(graphs).tolist(), strict=True))
+    missing = [name for name in case.graphs if name not in measured]
+    warnings = _warnings(ended, missing, budget_s)
+    warnings += [doubt for name in predicted_ms if case.model for doubt in doubts(case.model, name, case.graphs[name])]
+    failed = (*summary.unsupported, *summary.failed) if summary else ()
+    failure = f"{failed[0].name} could not be timed: {failed[0].message}" if failed else ""
+    return TimeReport(
+        measured, ended.setup, predicted_ms, tuple(warnings), summary is None, is_corrected, failure, tuple(missing)
+    )
+
+
+def _warnings(ended: _Ended, missing: Sequence[str], budget_s: float) -> list[str]:
+    """Why the times may not be the last word."""
+    from netlathe.profiler.summary import quality_warnings
+
+    warnings = []
+    unstable = {name: one for name, one in ended.measured.items() if not one.is_stable}
+    for name, one in unstable.items():
+        warnings.append(
+            f"{name} is not stable yet: after {len(one.rounds)} rounds the standard error is "
+            f"{percent(one.relative_error)}; close other programs, or give it longer (--budget-s {6 * budget_s:g})"
+        )
+    if ended.summary is None:
+        warnings.append("interrupted, so these are the times so far")
+        warnings += [f"without a time, as there were fewer than three rounds: {', '.join(missing)}"] if missing else []
+    elif not ended.is_done and not unstable:
+        warnings.append(
+            f"the {budget_s:g} s were out before rounds agreed within 1 %; --budget-s {6 * budget_s:g} may narrow the "
+            "interval"
+        )
+    if ended.summary:
+        of_a_profile = quality_warnings(ended.summary.records)
+        warnings += [warning for warning in ended.summary.warnings if warning not in of_a_profile]
+    return warnings
 
 
 @dataclass(frozen=True)
@@ -42,14 +255,14 @@ class Stopwatch:
     records that it was fitted on nor be added to them."""
     plan: Plan
     seed: int
-    terminal: Terminal
+    listener: Listener
     warnings: list[str] = field(default_factory=list)
     """Of the last timing."""
 
     def time(self, graphs: Mapping[str, Graph]) -> Measurements:
         """By name, all in the same rounds. Raises NetlatheError for a network that could not be timed."""
         label = f"timing {next(iter(graphs))}" if len(graphs) == 1 else f"timing {len(graphs)} networks"
-        with self.terminal.working(label):
+        with self.listener.working(label):
             summary = self.measure(graphs)
         for record in (*summary.unsupported, *summary.failed):
             raise NetlatheError(f"{record.name} could not be timed: {record.message}")
@@ -87,7 +300,7 @@ class Stopwatch:
 
 @contextmanager
 def stopwatch(
-    device: Device, profile: Path | None, *, plan: Plan, seed: int = 0, terminal: Terminal
+    device: Device, profile: Path | None, *, plan: Plan, seed: int = 0, listener: Listener
 ) -> Iterator[Stopwatch]:
     """With a `profile`, its anchors tell how fast the device is now; nothing is added to it.
 
@@ -102,18 +315,18 @@ def stopwatch(
         notes = Path(folder) / "timed.sqlite"
         if profile is not None:
             _copy_anchors(profile, notes, device.setup)
-        yield Stopwatch(device, notes, plan, seed, terminal)
+        yield Stopwatch(device, notes, plan, seed, listener)
 
 
 @contextmanager
 def device_of(
-    address: str, model: LatencyPredictor, *, benchmark_binary: Path | None = None, terminal: Terminal
+    address: str, model: LatencyPredictor, *, benchmark_binary: Path | None = None, listener: Listener
 ) -> Iterator[Device]:
     """The device at `address`, opened as the predictor's measurements were taken. Raises RecordError when that is not
     the device that they were taken on."""
     options = replace(options_of(model.setup_), benchmark_binary=benchmark_binary)
-    with terminal.working(f"opening {address}"):
-        device = open_device(address, options, report=terminal.say)
+    with listener.working(f"opening {address}"):
+        device = open_device(address, options, report=listener.note)
     with device:
         check_same_setup(model, device.setup)
         yield device
@@ -141,7 +354,7 @@ def time_networks(
     threads: int = 1,
     dtype: str = "float32",
     seed: int = 0,
-    terminal: Terminal,
+    listener: Listener,
 ) -> Measurements:
     """Times graphs by name through LiteRT on this CPU, all in the same rounds, and anew each time. With a `profile`,
     its anchors tell how fast the machine is now; nothing is added to it.
@@ -153,10 +366,10 @@ def time_networks(
 
     with (
         LocalDevice(threads=threads, models=models, dtype=dtype) as device,
-        stopwatch(device, profile, plan=PLAN, seed=seed, terminal=terminal) as watch,
+        stopwatch(device, profile, plan=PLAN, seed=seed, listener=listener) as watch,
     ):
         timed = watch.time(graphs)
-        terminal.warn(watch.warnings)
+        listener.warn(watch.warnings)
         return timed
 
 

@@ -12,7 +12,7 @@ import torch
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.presets import tiny
 from netlathe.checkpoints import RunCheckpointer
-from netlathe.console import Terminal
+from netlathe.cli.console import Terminal
 from netlathe.job import Job
 from netlathe.judging import DeviceAtHand
 from netlathe.search import Compute, ImageData, SearchConfig, TrainConfig

@@ -17,7 +17,7 @@ from netlathe.archspace.presets import tiny
 from netlathe.archspace.records import Status
 from netlathe.archspace.spaces import Architecture
 from netlathe.archspace.tables import read_records, write_table
-from netlathe.cli import make_app
+from netlathe.cli.app import make_app
 from netlathe.profiler import Plan
 
 

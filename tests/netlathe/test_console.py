@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from netlathe.console import Terminal, shortened
+from netlathe.cli.console import Terminal, shortened
 
 ADDRESSES = ["tcp:192.168.100.17:5555", "server:192.168.100.18:40635"]
 NOTE = "3/110 graphs, round 5, 1 redone, 36.1 °C, mbconv_k7_e6_s2_c24-40_56x56_relu6"

@@ -9,8 +9,8 @@ from test_cli import answer, netlathe
 from test_pareto import run
 
 from netlathe.archspace.records import Setup
-from netlathe.console import Terminal
-from netlathe.demo import FOUND, PREDICTOR, REPORT, Demo, commands, rounded, search_job
+from netlathe.cli.console import Terminal
+from netlathe.cli.demo import FOUND, PREDICTOR, REPORT, Demo, commands, rounded, search_job
 from netlathe.job import Job, prepare
 from netlathe.predictor import LatencyPredictor
 
@@ -27,7 +27,7 @@ def test_the_search_command_that_it_prints_goes_on_with_its_own_search(
     target_ms = rounded(0.123456789)
     own = search_job(demo, space, model, data, target_ms)
     parsed: list[Job] = []
-    monkeypatch.setattr("netlathe.search_command._run", lambda job, *_, **__: parsed.append(job))
+    monkeypatch.setattr("netlathe.run_search.run", lambda job, *_, **__: parsed.append(job))
     (words,) = [words for words in commands(demo, space.classes, target_ms) if words[1] == "search"]
     result = netlathe(*words[1:])
     assert result.exit_code == 0, result.output

@@ -21,11 +21,12 @@ from netlathe.archspace.presets import tiny
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
 from netlathe.archspace.tables import write_table
-from netlathe.cli import make_app
-from netlathe.fitting import Fit, fit_warnings, known_devices, some_of
+from netlathe.cli.app import make_app
+from netlathe.fitting import FitReport, fit_warnings, known_devices
 from netlathe.predictor import CrossValidation, KernelTimes, LatencyPredictor, Prior, kernels_of
 from netlathe.predictor.metrics import LEVELS, Predictions
 from netlathe.stages import sample_networks
+from netlathe.words import first_names
 
 SETUP = Setup("bench", "soc", "linux", "litert", "2.3.0", "xnnpack")
 SPACE = tiny(16)
@@ -235,7 +236,7 @@ def judged(measured_over_predicted: Sequence[float], half_width: float = 0.1, **
     }  # fmt: skip
     model = copy(usual_model())
     model.n_blocks_ = n
-    return fit_warnings(Fit(model, [], CrossValidation(**{**found, **changes})))
+    return fit_warnings(FitReport(model, [], CrossValidation(**{**found, **changes})))
 
 
 GOOD = [1.05] * 91 + [1.2] * 9
@@ -266,7 +267,7 @@ def test_a_poor_fit_is_warned_of_in_words(ratios: list[float], changes: dict[str
 
 def test_times_that_belong_to_no_kernel_are_told_with_a_remedy() -> None:
     validation = CrossValidation(SETUP, {}, {}, (), (), 0.01)
-    found = fit_warnings(Fit(usual_model(), [], validation, KernelTimes([], ["a: b", "c: d"])))
+    found = fit_warnings(FitReport(usual_model(), [], validation, KernelTimes([], ["a: b", "c: d"])))
     assert found[-1].startswith("2 times of the runtime's table belong to no kernel")
     assert found[-1].endswith("(a: b, c: d): if they matter, fit without --kernels")
 
@@ -281,8 +282,8 @@ def test_wide_intervals_far_from_the_records_are_as_they_should_be() -> None:
 
 
 def test_a_long_list_of_names_is_cut() -> None:
-    assert some_of(["a", "b"]) == "a, b"
-    assert some_of(list("abcdefgh")) == "a, b, c, d, e and 3 more"
+    assert first_names(["a", "b"]) == "a, b"
+    assert first_names(list("abcdefgh")) == "a, b, c, d, e and 3 more"
 
 
 def test_a_profile_without_times_of_kernels_says_how_to_get_them(tmp_path: Path) -> None:

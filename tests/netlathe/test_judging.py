@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,11 +18,13 @@ from netlathe.archspace.errors import RecordError
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Measurement, Round, Setup
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.console import Terminal
+from netlathe.events import Listener
 from netlathe.job import Job
 from netlathe.judging import DeviceAtHand, Judged, choose_network
+from netlathe.pareto import ParetoReport
 from netlathe.predictor import LatencyPredictor
-from netlathe.run_search import _above_target, missed
+from netlathe.reporting import CurveReport, LimitReport, RunReport, TargetReport
+from netlathe.run_search import _above_target
 from netlathe.searching import Found
 from netlathe.targets import Goal, Limit, Target
 
@@ -53,7 +57,7 @@ def target(limit_ms: float, doubt: float = 1.1) -> Target:
 
 
 def choose(goal: Goal, device: Any = None) -> tuple[Judged, list[str]]:
-    return choose_network(SPACE, goal, WIDEST_FIRST, goal.constraints(SPACE), device, Terminal(as_json=True))
+    return choose_network(SPACE, goal, WIDEST_FIRST, goal.constraints(SPACE), device, Listener())
 
 
 @dataclass
@@ -61,7 +65,7 @@ class FakeWatch:
     """A stopwatch that shows what `measure` makes of the predicted ms."""
 
     measure: Callable[[float], float]
-    terminal: Terminal
+    listener: Listener
     warnings: list[str] = field(default_factory=list)
     timed: list[str] = field(default_factory=list)
 
@@ -76,8 +80,8 @@ class FakeDevice:
     address: str = "bench"
 
     @contextmanager
-    def open(self, target: Target, terminal: Terminal, **_: object) -> Iterator[FakeWatch]:
-        self.watch = FakeWatch(self.measure, terminal)
+    def open(self, target: Target, listener: Listener, **_: object) -> Iterator[FakeWatch]:
+        self.watch = FakeWatch(self.measure, listener)
         yield self.watch
 
 
@@ -140,7 +144,7 @@ def test_limits_hold_beside_the_judges() -> None:
 def test_a_device_at_hand_must_be_the_predictors() -> None:
     with (
         pytest.raises(RecordError, match="fitted on another setup"),
-        DeviceAtHand("local").open(target(1.0), Terminal(as_json=True)),
+        DeviceAtHand("local").open(target(1.0), Listener()),
     ):
         pass
 
@@ -157,6 +161,23 @@ def test_a_last_measurement_above_the_target_is_warned_of(measured_ms: float, wa
 
 
 def test_any_network_that_was_measured_above_its_target_fails_the_search() -> None:
-    runs = [{"name": str(is_met), "targets": [{"is_met": is_met}, {"is_met": None}]} for is_met in (True, None, False)]
-    assert missed({"runs": runs}) == ["False"]
-    assert [missed(run) for run in runs] == [[], [], ["False"]]
+    runs = [run_report(is_met) for is_met in (True, None, False)]
+    assert [run.is_missed for run in runs] == [False, False, True]
+    assert CurveReport(Path("runs"), tuple(runs), ParetoReport((), "")).is_missed
+    assert not CurveReport(Path("runs"), tuple(runs[:2]), ParetoReport((), "")).is_missed
+
+
+def run_report(is_met: bool | None) -> RunReport:
+    targets = (TargetReport("a", "", 1.0, 1.0, 1.0, 1.0, 1.0, is_met=is_met), TargetReport("b", "", *5 * (1.0,)))
+    return RunReport(
+        name=str(is_met), folder="", target_ms=1.0, predicted_ms=1.0, measured_ms=None, is_met=True, test_accuracy=1.0,
+        tflite_accuracy=1.0, macs=1, parameters=1, targets=targets, limits=(LimitReport("macs", 2.0, None, 1.0),),
+        judged={}, accuracy={}, files={}, test_images=1, seconds={}, warnings=("w",),
+        architecture=SPACE.architecture((0, 0)), run={},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("is_met", [True, None])
+def test_a_report_comes_back_from_its_json(is_met: bool | None) -> None:
+    report = run_report(is_met)
+    assert RunReport.from_json(json.loads(json.dumps(report.to_json()))) == report

@@ -250,7 +250,7 @@ def test_a_dry_run_that_leaves_something_on_the_phone_is_no_success(daemon, spac
 
 
 def test_a_search_goes_on_though_its_phone_was_not_given_back_and_says_so_until_it_was(daemon, unplugged_at_the_end):
-    from netlathe.console import Terminal
+    from netlathe.cli.console import Terminal
     from netlathe.profiler.devices import DeviceOptions, open_device
     from netlathe.stages import results_first
 

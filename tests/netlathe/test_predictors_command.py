@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from netlathe.cli import make_app
+from netlathe.cli.app import make_app
 from netlathe.predictor.catalogue import read_card, shipped_names
 
 BLOCK = "mbconv_k3_e6_s1_c24-24_56x56_hard_swish"

@@ -21,7 +21,7 @@ from test_devices_command import HEAVY, imported_by
 from netlathe.archspace.block_names import parse_block
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.profile_file import ProfileFile
-from netlathe.console import Terminal
+from netlathe.cli.console import Terminal
 from netlathe.profiler.devices.base import Event, Visit
 from netlathe.profiler.protocol import Plan
 from netlathe.timing import Stopwatch, stopwatch
@@ -209,12 +209,12 @@ def test_files_of_unlike_dtypes_are_refused_before_anything_is_timed(tmp_path: P
 def test_a_stopwatch_beside_a_profile_adds_nothing_to_it(tmp_path: Path) -> None:
     device = SimulatedDevice()
     graphs = {BLOCK: parse_block(BLOCK).graph()}
-    with stopwatch(device, None, plan=Plan(), terminal=Terminal(as_json=True)) as watch:
+    with stopwatch(device, None, plan=Plan(), listener=Terminal(as_json=True)) as watch:
         watch.measure(graphs)
         (tmp_path / "p.sqlite").write_bytes(watch.notes.read_bytes())
     with ProfileFile(tmp_path / "p.sqlite") as profile:
         before = len(profile.round_log(SETUP))
-    with stopwatch(device, tmp_path / "p.sqlite", plan=Plan(), terminal=Terminal(as_json=True)) as watch:
+    with stopwatch(device, tmp_path / "p.sqlite", plan=Plan(), listener=Terminal(as_json=True)) as watch:
         watch.measure(graphs)
     with ProfileFile(tmp_path / "p.sqlite") as profile:
         assert len(profile.round_log(SETUP)) == before

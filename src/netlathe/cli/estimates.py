@@ -5,15 +5,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from netlathe.archspace.records import Measurement
-from netlathe.console import Terminal, milliseconds, time_left
+from netlathe.cli.console import Terminal, time_left
 from netlathe.profiler.protocol import FEWEST_ROUNDS
+from netlathe.words import milliseconds
 
 if TYPE_CHECKING:
+    from netlathe.events import OnRound
     from netlathe.profiler.campaign import Progress
-    from netlathe.timing import Measurements, OnRound
+    from netlathe.timing import TimeReport
 
 COLUMNS = ("what", "measured ms", "90 % interval", "rounds")
 
@@ -31,9 +33,9 @@ class _Drawn:
     def __init__(self, names: Sequence[str], draw: Callable[..., None]) -> None:
         self._names, self._draw = names, draw
         self._round = -1
-        self._taken: Measurements = {}
+        self._taken: Mapping[str, Measurement] = {}
 
-    def __call__(self, progress: Progress, taken: Callable[[], Measurements]) -> None:
+    def __call__(self, progress: Progress, taken: Callable[[], Mapping[str, Measurement]]) -> None:
         if progress.round != self._round:
             self._round, self._taken = progress.round, taken()
         rows = [(name, *_cells(self._taken.get(name))) for name in self._names]
@@ -49,7 +51,7 @@ class _Told:
         self._terminal = terminal
         self._told: set[str] = set()
 
-    def __call__(self, progress: Progress, taken: Callable[[], Measurements]) -> None:
+    def __call__(self, progress: Progress, taken: Callable[[], Mapping[str, Measurement]]) -> None:
         if progress.round < FEWEST_ROUNDS:
             return
         for name, one in taken().items():
@@ -67,40 +69,21 @@ def _cells(one: Measurement | None) -> tuple[str, str, str]:
     return milliseconds(one.latency_ms), interval, str(len(one.rounds))
 
 
-def show_measured(measured: Measurements, predicted_ms: Mapping[str, float], terminal: Terminal) -> None:
+def show_measured(report: TimeReport, terminal: Terminal) -> None:
     """The table, with predictions beside it where there are some."""
-    if not predicted_ms:
-        terminal.table(COLUMNS, [(name, *_cells(one)) for name, one in measured.items()])
+    if not report.predicted_ms:
+        terminal.table(COLUMNS, [(name, *_cells(one)) for name, one in report.measured.items()])
         return
     what, *others = COLUMNS
+    predicted_ms = report.predicted_ms
     rows = [
         (
             name, milliseconds(predicted_ms[name]), *_cells(one),
             f"{100 * (predicted_ms[name] / one.latency_ms - 1):+.1f} %",
         )
-        for name, one in measured.items()
+        for name, one in report.measured.items()
     ]  # fmt: skip
     terminal.table((what, "predicted ms", *others, "off by"), rows)
-
-
-def measured_json(measured: Measurements, predicted_ms: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The same for machines."""
-    found = []
-    for name, one in measured.items():
-        low_ms, high_ms = one.interval_ms or (None, None)
-        found.append(
-            {
-                "name": name,
-                "latency_ms": one.latency_ms,
-                "low_ms": low_ms,
-                "high_ms": high_ms,
-                "rounds": len(one.rounds),
-                "is_stable": one.is_stable,
-                "drift": one.drift,
-                "predicted_ms": predicted_ms.get(name),
-            }
-        )
-    return found
 
 
 def explain_drift(measured: Iterable[Measurement], terminal: Terminal) -> None:

@@ -26,6 +26,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from netlathe.archspace.errors import NetlatheError, paragraph, printable
+from netlathe.events import Listener, OnRound, Update, Watch
+from netlathe.words import percent
 
 if TYPE_CHECKING:
     from netlathe.predictor import Metrics
@@ -39,23 +41,21 @@ LABEL_WIDTH = 15
 
 METRIC_COLUMNS = ("n", "MAPE", "within 5 %", "within 10 %", "Spearman", "in 90 % interval")
 
-Update = Callable[[int, int, str], None]
-"""(done, total, note) for a progress bar."""
 
-Watch = Callable[[float, float | None, str], None]
-"""(share done, seconds left where known, note) for one of several things that run side by side."""
+class Terminal(Listener):
+    """A listener that shows everything.
 
-
-class Terminal:
-    """Words and progress go to standard error. Results go to standard output: as tables, or, when `as_json`, as one
-    JSON object on its last line."""
+    Words and progress go to standard error, results to standard output: as tables, or, when `as_json`, as one JSON
+    object on its last line.
+    """
 
     def __init__(self, *, as_json: bool = False) -> None:
+        super().__init__()
         self.as_json = as_json
         self.err = _console(stderr=True)
         self.out = self.err if as_json else _console(stderr=False)
-        self.undone: dict[str, str] = {}
-        """What somebody still has to put right, by device: such a command ends with exit code 1, results or not."""
+        self.on_report: Callable[[Any], None] = lambda report: None
+        """Shows the workflow's report."""
 
     def say(self, text: str, *, style: str = "", is_command: bool = False) -> None:
         """A line on standard error: brackets in a path are no markup. A terminal gets it broken between words and
@@ -65,6 +65,9 @@ class Terminal:
             return
         body = printable(text.lstrip(" "))
         self.err.print(Padding(Text(body, style=style), (0, 0, 0, len(text) - len(text.lstrip(" "))), expand=False))
+
+    def note(self, text: str) -> None:
+        self.say(text)
 
     def step(self, title: str) -> None:
         """The heading of a longer step."""
@@ -197,6 +200,17 @@ class Terminal:
         lines = self._lines(label, "%")
         return lambda share, left_s, note: lines(int(100 * share), 100, f"{time_left(left_s)}  {note}".strip())
 
+    @contextmanager
+    def estimating(self, names: Sequence[str]) -> Iterator[OnRound]:
+        """A table that follows the rounds; off a terminal, a line with each network's first estimate."""
+        from netlathe.cli.estimates import watching
+
+        with watching(names, self) as on_round:
+            yield on_round
+
+    def report(self, report: object) -> None:
+        self.on_report(report)
+
     def log(self, text: str) -> None:
         """A line where there is no terminal, for what a terminal shows as progress."""
         if not self.err.is_terminal:
@@ -259,25 +273,8 @@ def fail(error: BaseException | str, *, as_json: bool, kind: str) -> None:
         print(json.dumps({"error": {"type": kind, "message": message}}), flush=True)
 
 
-def percent(share: float | None, digits: int = 1) -> str:
-    """0.123 -> '12.3 %'; a dash when unknown."""
-    return "-" if share is None else f"{100 * share:.{digits}f} %"
-
-
 def metric_cells(metrics: Metrics) -> tuple[object, ...]:
     """What stands under METRIC_COLUMNS."""
     spearman = "-" if math.isnan(metrics.spearman) else f"{metrics.spearman:.3f}"
     shares = (percent(metrics.within_5, 0), percent(metrics.within_10, 0))
     return metrics.n, percent(metrics.mape), *shares, spearman, percent(metrics.coverage, 0)
-
-
-def milliseconds(value: float | None) -> str:
-    """Three significant digits; a dash when unknown."""
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
-
-
-def millions(value: float) -> str:
-    """1234567 -> '1.23 M', 1234 -> '1.2 K'."""
-    return f"{value / 1e6:.2f} M" if value >= 1e5 else f"{value / 1e3:.1f} K"

@@ -11,27 +11,30 @@ from typing import Any
 
 from netlathe import fitting, stages
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.files import writing
 from netlathe.archspace.jsonfile import write_json
 from netlathe.archspace.records import Measurement
 from netlathe.archspace.spaces import Architecture, SearchSpace
-from netlathe.console import Terminal, millions, milliseconds, percent
-from netlathe.estimates import explain_drift
+from netlathe.cli.console import Terminal
+from netlathe.cli.estimates import explain_drift
+from netlathe.cli.fit import show_fit
+from netlathe.cli.profile import show_summary
+from netlathe.cli.search import show_search
 from netlathe.job import Job, prepare
 from netlathe.judging import DeviceAtHand
 from netlathe.outputs import Kind, Output, check_outputs, check_run_folder
 from netlathe.pictures import draw_architectures
-from netlathe.predictor import LatencyPredictor, plot_validation
+from netlathe.predictor import LatencyPredictor
 from netlathe.products import train_and_export
 from netlathe.profiler.devices.local import LocalDevice
 from netlathe.profiler.protocol import Plan
-from netlathe.profiling import print_summary, summary_json
-from netlathe.run import ARCHITECTURE, NETWORK
+from netlathe.profiling import summary_json
+from netlathe.run import NETWORK
 from netlathe.run_folder import RunFolder
 from netlathe.run_search import search_one
 from netlathe.search import Compute, ImageData, SearchConfig, TrainConfig
 from netlathe.targets import Goal, Target
 from netlathe.timing import time_networks
+from netlathe.words import millions, milliseconds, percent
 
 PROFILE, PREDICTOR, BASELINE, FOUND = "profile.sqlite", "predictor.json", "baseline", "found"
 REPORT = "demo.json"
@@ -134,21 +137,19 @@ def _profile(demo: Demo, space: SearchSpace) -> dict[str, object]:
         demo.terminal.step(f"1  Profile every block of space {space.name} on {device.setup}")
         items = stages.work_items(space, networks=NETWORKS, batch=1, seed=demo.seed)
         summary = stages.profile(
-            device, items, demo.folder / PROFILE, PROFILE_PLAN, seed=demo.seed, terminal=demo.terminal
+            device, items, demo.folder / PROFILE, PROFILE_PLAN, seed=demo.seed, listener=demo.terminal
         )
-    print_summary(summary, demo.terminal)
+    show_summary(summary, demo.terminal)
     return summary_json(summary)
 
 
-def _fit(demo: Demo) -> fitting.Fit:
+def _fit(demo: Demo) -> fitting.FitReport:
     demo.terminal.step("2  Fit a latency predictor for this machine")
-    with demo.terminal.working("fitting and cross-validating"):
-        fitted = fitting.fit(
-            demo.folder / PROFILE, demo.folder / PREDICTOR, seed=demo.seed, splits=("configuration", "network")
-        )
-    fitting.print_fit(fitted, demo.terminal)
-    with writing(demo.folder / FIT_PICTURE) as part:
-        plot_validation(fitted.validation, part)
+    fitted = fitting.fit(
+        demo.folder / PROFILE, demo.folder / PREDICTOR, seed=demo.seed, splits=("configuration", "network"),
+        plot=demo.folder / FIT_PICTURE, progress=demo.terminal,
+    )  # fmt: skip
+    show_fit(fitted, demo.terminal)
     return fitted
 
 
@@ -171,8 +172,8 @@ def _search(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: Image
     job = search_job(demo, space, model, data, target_ms)
     _forget_other(job)
     report = search_one(job)
-    architecture = Architecture.load(job.folder / ARCHITECTURE)
-    return Trained(architecture, report["predicted_ms"], report["accuracy"], job.folder)
+    show_search(job, report, demo.terminal)
+    return Trained(report.architecture, report.predicted_ms, report.accuracy, job.folder)
 
 
 def search_job(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: ImageData, target_ms: float) -> Job:
@@ -209,7 +210,7 @@ def _time(demo: Demo, trained: Mapping[str, Trained]) -> dict[str, Measurement]:
     demo.terminal.step("5  Time both .tflite files on this machine")
     graphs = {name: t.architecture.graph() for name, t in trained.items()}
     models = {graphs[name].key: (t.folder / NETWORK).read_bytes() for name, t in trained.items()}
-    return time_networks(graphs, models, demo.folder / PROFILE, seed=demo.seed, terminal=demo.terminal)
+    return time_networks(graphs, models, demo.folder / PROFILE, seed=demo.seed, listener=demo.terminal)
 
 
 def _network_json(trained: Trained, timed: Measurement) -> dict[str, object]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from netlathe.console import Terminal
-from netlathe.options import AssumeUnknown, Data, Json, LimitImages, Resolution, Seed, Space, Width
+from netlathe.cli.compare import show_points, show_prices
+from netlathe.cli.console import Terminal
+from netlathe.cli.options import AssumeUnknown, Data, Json, LimitImages, Resolution, Seed, Space, Width
+from netlathe.reporting import CurveReport, RunReport
+from netlathe.words import millions, milliseconds, percent
 
 if TYPE_CHECKING:
     from netlathe.job import Job
 
+ACCURACIES = {"torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "onnx": "of .onnx"}
+"""Columns for the same network in its forms."""
 MEET, SEARCH, TRAIN, COMPUTE = "What to meet", "The search", "The training", "Computing"
 
 
@@ -124,11 +130,12 @@ def search(
 ) -> None:
     """Search the network that classifies best within a latency target, or several; train it, export it, report.
     Exit code 1 also where a network was measured above its target at the end."""
+    from netlathe.cli.phones import choose_phone
     from netlathe.job import Job, prepare
     from netlathe.judging import DeviceAtHand
     from netlathe.logs import check_tensorboard
     from netlathe.outputs import check_run_folder
-    from netlathe.phones import choose_phone
+    from netlathe.run_search import run
     from netlathe.search import Compute, SearchConfig, TrainConfig
     from netlathe.targets import check_names, files_of_goal, folder_name, load_goal, parse_milliseconds
 
@@ -146,7 +153,7 @@ def search(
     device = choose_phone(device, terminal) if device else None
     chosen, images = prepare(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
     job = Job(
-        goal.narrowed(chosen), images, goal, output,
+        chosen, images, goal, output,
         SearchConfig(
             start_epochs, warmup_epochs, epochs, batch_size, accumulate=accumulate, learning_rate=learning_rate,
             prune_below=prune_below, looks=looks, seed=seed,
@@ -158,33 +165,81 @@ def search(
         compute, terminal, update, train_from,
         DeviceAtHand(device, profile_file, benchmark_binary, seed) if device else None, tensorboard,
     )  # fmt: skip
-    _run(job, several, restart=restart, restart_training=restart_training)
-
-
-def _run(job: Job, several: list[float], *, restart: bool, restart_training: bool) -> None:
-    """Raises typer.Exit(1), after the report, where a target was missed when measured, or a phone is not as it was."""
-    from netlathe.run_search import begin_anew, check_device, missed, search_one, search_several, train_anew
-
-    _announce(job, several)
-    check_device(job)
-    if restart:
-        begin_anew(job, several)
-    elif restart_training:
-        train_anew(job, several)
-    report = search_several(job, several) if several else search_one(job)
-    job.terminal.result(report)
-    if missed(report) or job.terminal.undone:
+    report = run(job, several, restart=restart, restart_training=restart_training)
+    show_search(job, report, terminal)
+    terminal.result(report.to_json())
+    if report.is_missed or terminal.undone:
         raise typer.Exit(1)
 
 
-def _announce(job: Job, several: list[float]) -> None:
-    """What is about to be searched, for what."""
-    wanted = [f"{t.limit_ms:.3g} ms on {t.model.setup_}" for t in job.goal.targets]
-    if several:
-        wanted[0] = f"{', '.join(f'{ms:g}' for ms in several)} ms on {job.goal.model.setup_}"
-    wanted += [f"at most {limit.value:g} {limit.name}" for limit in job.goal.limits]
-    if job.goal.memory_kib is not None:
-        wanted.append(f"at most {job.goal.memory_kib:g} KiB of activations")
-    title = f"Searching {job.space.size:.2g} networks of space {job.space.name} for {wanted[0]}"
-    job.terminal.step(title + "".join(f"\n  and {one}" for one in wanted[1:]))
-    job.terminal.warn([warning for target in job.goal.targets for warning in target.doubts(job.space)])
+def show_search(job: Job, report: RunReport | CurveReport, terminal: Terminal) -> None:
+    """Targets, limits, accuracies, warnings; the curve of several targets; each network on each device."""
+    from netlathe.hardware import CompareReport, price_networks
+
+    runs = report.runs if isinstance(report, CurveReport) else (report,)
+    if isinstance(report, CurveReport):
+        terminal.step("All targets")
+    show_reports(runs, terminal)
+    if isinstance(report, CurveReport):
+        terminal.say("")
+        show_points(report.curve, terminal)
+    if len(job.goal.targets) > 1:
+        models = {target.name: target.model for target in job.goal.targets}
+        table = price_networks([run.folder for run in runs], models)
+        terminal.say("")
+        show_prices(CompareReport({name: model.setup_ for name, model in models.items()}, table), terminal)
+    names = sorted(p.name for p in job.folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    terminal.say(f"  {job.folder} holds {', '.join(names)}")
+
+
+def show_reports(reports: Sequence[RunReport], terminal: Terminal) -> None:
+    """A line per network and device, a line per limit, then the accuracies, then the warnings."""
+    columns = ("network", "on", "target ms", "expected ms", "predicted ms", "90 % interval", "measured ms")
+    terminal.table(columns, [row for report in reports for row in _target_rows(report)], text=2)
+    limits = [row for report in reports for row in _limit_rows(report)]
+    if limits:
+        terminal.say("")
+        terminal.table(("network", "limited", "at most", "expected", "has"), limits, text=2)
+    shown = [name for name in ACCURACIES if any(name in report.accuracy for report in reports)]
+    terminal.say("")
+    terminal.table(
+        ("network", "MACs", "parameters", *(ACCURACIES[name] for name in shown)),
+        [
+            (
+                report.name, millions(report.macs), millions(report.parameters),
+                *(percent(report.accuracy.get(name)) for name in shown),
+            )
+            for report in reports
+        ],
+    )  # fmt: skip
+    for report in reports:
+        terminal.warn(report.warnings)
+
+
+def _target_rows(report: RunReport) -> list[tuple[str, ...]]:
+    return [
+        (
+            report.name if index == 0 else "",
+            target.device,
+            milliseconds(target.target_ms),
+            milliseconds(target.expected_ms),
+            milliseconds(target.predicted_ms),
+            f"{milliseconds(target.low_ms)} to {milliseconds(target.high_ms)}",
+            milliseconds(target.measured_ms),
+        )
+        for index, target in enumerate(report.targets)
+    ]
+
+
+def _limit_rows(report: RunReport) -> list[tuple[str, ...]]:
+    rows = []
+    for limit in report.limits:
+        values = (limit.limit, limit.expected, limit.value)
+        rows.append((report.name, limit.name, *(_number(value) for value in values)))
+    return rows
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return millions(value) if value >= 1e5 else f"{value:.4g}"

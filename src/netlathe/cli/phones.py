@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from netlathe.archspace.errors import NetlatheError
-from netlathe.console import Terminal
+from netlathe.cli.console import Terminal
 
 if TYPE_CHECKING:
     from netlathe.profiler.devices import DeviceRow

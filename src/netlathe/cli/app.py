@@ -13,14 +13,17 @@ from typing import Annotated
 
 import typer
 
-from netlathe import commands
 from netlathe.archspace.errors import NetlatheError
-from netlathe.catalogue import predictors
-from netlathe.console import fail
-from netlathe.profile_command import profile
-from netlathe.search_command import search
+from netlathe.cli import commands
+from netlathe.cli.compare import compare, pareto
+from netlathe.cli.console import fail
+from netlathe.cli.fit import fit
+from netlathe.cli.predict import predict, show
+from netlathe.cli.predictors import predictors
+from netlathe.cli.profile import profile
+from netlathe.cli.search import search
+from netlathe.cli.time import time
 from netlathe.stopping import ENDINGS
-from netlathe.time_command import time
 
 Command = Callable[..., None]
 
@@ -45,9 +48,9 @@ def make_app(*, debug: bool = False) -> typer.Typer:
     )
     app.callback()(_options)
     for command in (
-        commands.demo, commands.devices, profile, commands.fit,
-        commands.predict, search, commands.export, time, commands.show,
-        commands.pareto, commands.compare, predictors,
+        commands.demo, commands.devices, profile, fit,
+        predict, search, commands.export, time, show,
+        pareto, compare, predictors,
     ):  # fmt: skip
         app.command()(_at_home(command if debug else _guarded(command)))
     device = typer.Typer(help="What concerns a phone itself: clean.", no_args_is_help=True)
@@ -111,8 +114,7 @@ def _options(
 
 
 def main() -> None:
-    """Runs the command line. Exit codes: 0 done, 1 an expected error, a search whose target was missed when
-    measured, or a phone that was not given back as it was, 2 wrong usage, 130 interrupted."""
+    """See netlathe.cli.main."""
     for ending in ENDINGS:  # as Ctrl-C: a phone is restored on the way out
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
             signal.signal(ending, signal.default_int_handler)

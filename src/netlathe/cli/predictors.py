@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from netlathe.console import METRIC_COLUMNS, Terminal, metric_cells, percent
-from netlathe.options import Json
+from netlathe.cli.console import METRIC_COLUMNS, Terminal, metric_cells
+from netlathe.cli.options import Json
+from netlathe.words import percent
 
 if TYPE_CHECKING:
     from netlathe.predictor.catalogue import Card

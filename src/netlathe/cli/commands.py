@@ -1,0 +1,101 @@
+"""`netlathe devices`, `netlathe device clean`, `netlathe export`, `netlathe demo`: their options."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from netlathe.archspace.errors import NetlatheError
+from netlathe.cli.console import Terminal
+from netlathe.cli.options import Data, Device, Force, Json, LimitImages, Seed
+
+
+def devices(
+    device: Annotated[
+        list[str] | None, typer.Option(help="A phone that cannot be found by looking around: tcp:HOST:PORT.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Also open this computer's own devices, which takes seconds.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List what can be profiled from here, phones first, and what to do about what cannot.
+
+    With --json: "devices", and "steps" to get a phone where none was found.
+    """
+    from netlathe.cli.phones import show_devices
+    from netlathe.profiler.devices import available_devices
+
+    terminal = Terminal(as_json=as_json)
+    with terminal.working("looking for phones and runtimes"):
+        rows = available_devices(device or (), check=check)
+    steps = show_devices(rows, terminal)
+    terminal.result({"devices": [asdict(row) for row in rows], "steps": steps})
+
+
+def clean(device: Device, as_json: Json = False) -> None:
+    """Restore a phone that an interrupted profile left changed, and remove everything that netlathe put there."""
+    from netlathe.cli.phones import choose_phone
+    from netlathe.profiler.phone.holding import clean_phone
+
+    terminal = Terminal(as_json=as_json)
+    outcomes = {}
+    addresses = [choose_phone(one, terminal) for one in device]
+    for address in addresses:
+        try:
+            steps = outcomes[address] = clean_phone(address, terminal.say)
+        except NetlatheError as error:  # the others can be cleaned all the same
+            if len(addresses) == 1:
+                raise
+            terminal.undone[address] = str(error)
+            terminal.warn([str(error)])
+            continue
+        failed = [step.report for step in steps if step.state == "failed"]
+        restored = ", ".join(step.step.replace("_", " ") for step in steps if step.state == "restored")
+        terminal.say(
+            f"  {address} is {'not ' if failed else ''}clean" + (f"; restored: {restored}" if restored else "")
+        )
+        terminal.warn(failed)
+        if failed:
+            terminal.undone[address] = "; ".join(failed)
+    terminal.result({"devices": {address: [asdict(step) for step in steps] for address, steps in outcomes.items()}})
+    if terminal.undone:
+        raise typer.Exit(1)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, as `netlathe search --output` leaves it.")],
+    output: Annotated[Path, typer.Option(help="File to write; an earlier model there is replaced.")],
+    form: Annotated[
+        Literal["tflite", "onnx"] | None, typer.Option("--format", help="File format; by default the file's ending.")
+    ] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write a run's trained network as .tflite or .onnx."""
+    from netlathe.exporting import export_run
+
+    terminal = Terminal(as_json=as_json)
+    report = export_run(run, output, form=form, force=force)
+    terminal.say(f"  Wrote {output} ({report.bytes / 1e6:.2f} MB), input float32 in -1..1")
+    terminal.result(report.to_json())
+
+
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for everything that the demo leaves.")] = Path("runs/demo"),
+    data: Data = "digits",
+    fraction: Annotated[
+        float, typer.Option(min=0.05, max=1, help="Target, as a share of the baseline's latency.")
+    ] = 0.6,
+    resolution: Annotated[int, typer.Option(min=8, max=64, help="Images are resized to this height and width.")] = 16,
+    limit_images: LimitImages = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """The whole path on this machine: profile, fit, search, train, export, time. Takes a few minutes."""
+    from netlathe.cli.demo import Demo, run_demo
+
+    run_demo(Demo(output, data, fraction, resolution, limit_images, seed, Terminal(as_json=as_json)))

@@ -1,0 +1,110 @@
+"""`netlathe fit`: its options, and its report as a table of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from netlathe.cli.console import METRIC_COLUMNS, Terminal, metric_cells
+from netlathe.cli.options import Force, Json, Seed
+from netlathe.words import first_names, percent
+
+if TYPE_CHECKING:
+    from netlathe.fitting import FitReport
+    from netlathe.predictor import CrossValidation, LatencyPredictor, Metrics
+
+
+def fit(
+    profile_file: Annotated[
+        Path, typer.Argument(help="Profile file, or a .csv or .parquet of records or of configurations and latencies.")
+    ],
+    output: Annotated[
+        Path, typer.Option(help="Predictor file (JSON) to write; an earlier predictor there is replaced.")
+    ],
+    residual: Annotated[
+        Literal["auto", "none", "gp", "xgboost", "forest"], typer.Option(help="Regressor on top of the physics.")
+    ] = "auto",
+    few_shot: Annotated[
+        bool, typer.Option("--few-shot", help="Adapt what is known of other phones: for 3 to 50 measurements.")
+    ] = False,
+    like: Annotated[
+        list[Path] | None, typer.Option(help="Profile of a similar device to adapt; several times for several.")
+    ] = None,
+    setup: Annotated[str, typer.Option(help="Key of the setup to fit, where the file holds several.")] = "",
+    latency_column: Annotated[str, typer.Option(help="Column of milliseconds in a table.")] = "latency_ms",
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="Fit on single kernels, from a profile made with --op-profile.")
+    ] = False,
+    splits: Annotated[
+        Literal["all", "configuration"], typer.Option(help="What to hold out for the table of errors.")
+    ] = "all",
+    plot: Annotated[Path | None, typer.Option(help="Write a PNG: errors, residuals, coverage of intervals.")] = None,
+    force: Force = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Fit a latency predictor on a profile or table, and say how far it can be trusted."""
+    from netlathe import fitting
+
+    terminal = Terminal(as_json=as_json)
+    report = fitting.fit(
+        profile_file, output, residual=residual, few_shot=few_shot, like=like or (), setup=setup,
+        latency_column=latency_column, kernels=kernels, splits=() if splits == "all" else (splits, "network"),
+        plot=plot, force=force, seed=seed, progress=terminal,
+    )  # fmt: skip
+    show_fit(report, terminal)
+    terminal.warn(report.not_drawn)
+    terminal.say(f"  Wrote {output}" + (f" and {report.plot}" if report.plot else ""))
+    terminal.result(report.to_json())
+
+
+def show_fit(fitted: FitReport, terminal: Terminal) -> None:
+    """The table of errors, what they can be compared with, and warnings."""
+    from netlathe.fitting import fit_warnings
+
+    validation, model = fitted.validation, fitted.predictor
+    if validation.splits:
+        rows = [(label, *metric_cells(metrics)) for label, metrics in _labelled_metrics(validation)]
+        terminal.table(("held out", *METRIC_COLUMNS), rows)
+    noise = percent(validation.noise_floor)
+    terminal.say(
+        f"  Noise floor (two halves of the same measurements): {noise}. {_what_was_fitted(model)}.", style="dim"
+    )
+    if validation.not_predicted:
+        names = first_names(validation.not_predicted)
+        terminal.say(f"  Fitted, but not in every row, as nothing left in the fit has such ops: {names}.", style="dim")
+    terminal.warn(fit_warnings(fitted))
+
+
+def _labelled_metrics(validation: CrossValidation) -> Iterator[tuple[str, Metrics]]:
+    """A row per split, and below the split by configuration a row per kind of block."""
+    from netlathe.fitting import HELD_OUT
+
+    for split, predictions in validation.splits.items():
+        yield HELD_OUT[split], predictions.metrics
+        kinds = predictions.by_kind()
+        if split == "configuration" and len(kinds) > 1:
+            yield from ((f"  {kind}", part.metrics) for kind, part in kinds.items())
+
+
+def _what_was_fitted(model: LatencyPredictor) -> str:
+    from netlathe.predictor.assembled import Assembled
+
+    fitted = model.model_
+    if not isinstance(fitted, Assembled):
+        return "What is known of other devices, adapted"
+    parts = f"Physics + {fitted.residual} residual" if fitted.residual != "none" else "Physics alone"
+    if not model.n_networks_ or fitted.unit == "network":
+        return parts
+    network = fitted.networks
+    terms = [f"{network.slope:.3f} x its blocks"]
+    for value, unit in (
+        (1e3 * network.offset_ms, ""), (1e3 * network.ms_per_weight_mb, " per MB of weights"),
+        (1e3 * network.ms_per_block, " per block"),
+    ):  # fmt: skip
+        if abs(value) > 1e-3:
+            terms.append(f"{'-' if value < 0 else '+'} {abs(value):.3g} us{unit}")
+    return f"{parts}. Network = {' '.join(terms)}"

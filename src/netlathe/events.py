@@ -1,0 +1,79 @@
+"""What a workflow tells while it works. Nothing is printed: who wants to see it hands over a listener."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from netlathe.archspace.records import Measurement
+    from netlathe.profiler.campaign import Progress
+
+Update = Callable[[int, int, str], None]
+"""(done, total, note) of one long step."""
+
+Watch = Callable[[float, float | None, str], None]
+"""(share done, seconds left where known, note) of one of several things that run side by side."""
+
+OnRound = Callable[["Progress", Callable[[], Mapping[str, "Measurement"]]], None]
+"""(progress, what has been measured so far by name) while a timing goes on."""
+
+
+class Listener:
+    """Hears what a workflow tells, and does nothing with it; subclasses show it, log it or store it.
+
+    Every method may be overridden alone. What is measured waits while a method runs, so none may take long; methods may
+    be called from several threads where several devices are measured side by side.
+    """
+
+    def __init__(self) -> None:
+        self.undone: dict[str, str] = {}
+        """By device, what somebody still has to put right on it by hand."""
+
+    def step(self, title: str) -> None:
+        """A longer step begins."""
+
+    def note(self, text: str) -> None:
+        """One line on what was found or done."""
+
+    def log(self, text: str) -> None:
+        """A line that only a record needs: progress tells a person the same."""
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Doubts about a result, each with its remedy; they are in the report as well."""
+
+    @contextmanager
+    def working(self, label: str) -> Iterator[None]:
+        """Around a step of unknown length."""
+        yield
+
+    @contextmanager
+    def progress(self, label: str, unit: str = "") -> Iterator[Update]:
+        """Around a step of known length."""
+        yield lambda done, total, note: None
+
+    @contextmanager
+    def watching(self, labels: Sequence[str]) -> Iterator[list[Watch]]:
+        """Around several things that run side by side."""
+        yield [lambda share, left_s, note: None for _ in labels]
+
+    @contextmanager
+    def estimating(self, names: Sequence[str]) -> Iterator[OnRound]:
+        """Around a timing whose estimates become better round by round."""
+        yield lambda progress, taken: None
+
+    def report(self, report: object) -> None:
+        """The whole result, just before it is returned; what a workflow keeps for a call that is interrupted, it keeps
+        until this has returned."""
+
+
+def listener_of(progress: bool | Listener) -> Listener:
+    """The listener itself; for True the one that shows the command's bars on standard error, for False a deaf one."""
+    if isinstance(progress, Listener):
+        return progress
+    if not progress:
+        return Listener()
+    from netlathe.cli.console import Terminal
+
+    return Terminal()
