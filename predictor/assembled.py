@@ -156,4 +156,4 @@ def assemble(sample: Sample, residual: ResidualChoice, seed: int) -> Assembled:
     whole = sample.take(networks)
     sums = block_sums(segments_of(whole.items, unit), model, errors, coverage=0.9)
     keys = [key_of(item) for item in whole.items]
-    return Assembled(model, errors, fit_network_model(sums, whole.latency_ms, keys), unit)
+    return Assembled(model, errors, fit_network_model(sums, whole.latency_ms, keys, whole.errors), unit)

@@ -189,7 +189,8 @@ def _fit_without_prior(sample: Sample, residual: ResidualChoice, seed: int) -> F
         whole = train[on_top[train]]
         networks = [sample.items[i] for i in whole]
         sums = block_sums(segments_of(networks, unit), model, errors, USUAL_LEVEL)
-        on_networks = fit_network_model(sums, sample.latency_ms[whole], [key_of(item) for item in networks])
+        keys = [key_of(item) for item in networks]
+        on_networks = fit_network_model(sums, sample.latency_ms[whole], keys, sample.errors[whole])
         return Assembled(model, errors, on_networks, unit)
 
     return fit
