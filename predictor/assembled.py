@@ -132,11 +132,13 @@ class Assembled:
         half_widths = sums.scale * self.errors.quantile(coverage) + sums.doubt + assumed.doubt
         return Predicted(latency_ms, *bounds(latency_ms, half_widths))
 
-    def with_networks(self, networks: Sequence[Item], latency_ms: FloatArray) -> Assembled:
-        """With what n >= 0 measured networks take beyond their blocks. Raises UnknownOpError."""
+    def with_networks(self, networks: Sequence[Item], latency_ms: FloatArray, errors: FloatArray) -> Assembled:
+        """With what n >= 0 measured networks take beyond their blocks; `errors` are relative, n of them, as a Sample's.
+        Raises UnknownOpError."""
         segments, _ = self._segments(networks)
         sums = block_sums(segments, self._complete, self.errors, USUAL_LEVEL)
-        return replace(self, networks=fit_network_model(sums, latency_ms, [key_of(item) for item in networks]))
+        keys = [key_of(item) for item in networks]
+        return replace(self, networks=fit_network_model(sums, latency_ms, keys, errors))
 
     def assuming(self) -> Assembled:
         return replace(self, assumes=True)
@@ -216,4 +218,5 @@ def assemble(sample: Sample, residual: ResidualChoice, seed: int) -> Assembled:
     fusion = fusion_of(sample.setup)
     model, errors = choose_block_model(Measured.of(sample.take(~networks)), residual, seed)
     whole = sample.take(networks)
-    return Assembled(model, errors, plain_sum(), unit, fusion).with_networks(whole.items, whole.latency_ms)
+    blocks_alone = Assembled(model, errors, plain_sum(), unit, fusion)
+    return blocks_alone.with_networks(whole.items, whole.latency_ms, whole.errors)

@@ -189,7 +189,8 @@ def _fit_without_prior(sample: Sample, residual: ResidualChoice, seed: int) -> F
         model, errors = block_model(np.isin(rows, train).tobytes())
         whole = train[on_top[train]]
         blocks_alone = Assembled(model, errors, plain_sum(), unit, fusion)
-        return blocks_alone.with_networks([sample.items[i] for i in whole], sample.latency_ms[whole])
+        networks = [sample.items[i] for i in whole]
+        return blocks_alone.with_networks(networks, sample.latency_ms[whole], sample.errors[whole])
 
     return fit
 

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.optimize import lsq_linear
 from scipy.stats import norm
 
+from netlathe.archspace.records import STABLE_SPREAD
 from netlathe.predictor.features import FloatArray
 from netlathe.predictor.intervals import Conformal, one_for_each
 from netlathe.predictor.numbers import read_array, read_number
@@ -103,21 +104,26 @@ def design(sums: BlockSums) -> FloatArray:
     return np.stack([sums.latency_ms, np.ones_like(sums.latency_ms), sums.weight_mb, sums.blocks], axis=1)
 
 
-def fit_network_model(sums: BlockSums, latency_ms: FloatArray, keys: Sequence[str]) -> NetworkModel:
-    """From n >= 0 measured networks; latency_ms has shape (n,), equal networks have equal keys."""
-    model = _fit(sums, latency_ms)
+def fit_network_model(
+    sums: BlockSums, latency_ms: FloatArray, keys: Sequence[str], errors: FloatArray | None = None
+) -> NetworkModel:
+    """From n >= 0 measured networks; latency_ms has shape (n,), equal networks have equal keys. `errors`, (n,), as of
+    Sample, say how much each counts."""
+    errors = np.zeros(len(latency_ms)) if errors is None else errors
+    model = _fit(sums, latency_ms, errors)
     numbers = np.unique(np.array(keys, dtype=str), return_inverse=True)[1]
-    if len(set(numbers.tolist())) < ENOUGH_NETWORKS:
+    stable = errors <= STABLE_SPREAD  # how far the others are from a prediction says how wrong they are, not it
+    if len(set(numbers[stable].tolist())) < ENOUGH_NETWORKS:
         return model
     scores = np.empty(len(latency_ms))
-    for number in set(numbers.tolist()):
-        held_out, rest = np.flatnonzero(numbers == number), np.flatnonzero(numbers != number)
-        other, own = _fit(sums.take(rest), latency_ms[rest]), sums.take(held_out)
+    for number in set(numbers[stable].tolist()):
+        held_out, rest = np.flatnonzero(stable & (numbers == number)), np.flatnonzero(numbers != number)
+        other, own = _fit(sums.take(rest), latency_ms[rest], errors[rest]), sums.take(held_out)
         # In units of what the others leave open: the lightest and the heaviest network are far out for them, and being
         # wrong there says little about what lies between.
         expected = own.scale * other.deviations(own)
         scores[held_out] = np.abs(np.log(latency_ms[held_out] / other.predict(own))) / expected
-    return replace(model, errors=Conformal(one_for_each(scores, numbers)))
+    return replace(model, errors=Conformal(one_for_each(scores[stable], numbers[stable])))
 
 
 def plain_sum() -> NetworkModel:
@@ -125,29 +131,25 @@ def plain_sum() -> NetworkModel:
     return NetworkModel(1.0, 0.0, 0.0, 0.0, np.diag([_PRIOR_DEVIATION**2, 0.0, 0.0, 0.0]))
 
 
-def _fit(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
+def _fit(sums: BlockSums, latency_ms: FloatArray, errors: FloatArray) -> NetworkModel:
     """Bayesian linear regression of relative errors with a Gaussian prior, within bounds. Cauchy's weights once there
     are enough networks to tell which one is off."""
     if not len(latency_ms):
         return plain_sum()
-    rows = design(sums)
-    # A coefficient may be worth that part of a typical network; what no network has stays at its prior.
-    deviations = _PRIOR_DEVIATION * np.median(latency_ms) / np.maximum(np.median(rows, axis=0), 1e-12)
-    deviations[0] = _PRIOR_DEVIATION
-    # Weights cost time to fetch. A call that is not made saves time, but less than the fastest block took with it, and
-    # no saving leaves less than that share of the smallest network.
-    most_saved = (1 - _LEAST_SHARE) * float(sums.latency_ms.min())
-    least = np.array([0.0, -most_saved, 0.0, -float(sums.least_ms.min())])
-    most = np.array([np.inf, np.inf, np.inf, 0.0])
-    weights, noise = np.ones(len(latency_ms)), _NOISE
+    rows, stable = design(sums), errors <= STABLE_SPREAD
+    sure = stable if stable.any() else errors <= np.median(errors)
+    # A bad hour disturbs all networks alike, so that together they say no more than one of them.
+    errors = np.where(stable, errors, errors * np.sqrt((~stable).sum()))
+    deviations, least, most = _beliefs(sums.take(np.flatnonzero(sure)), latency_ms[sure])
+    weights, noise = np.ones(len(latency_ms)), np.hypot(_NOISE, errors)
     # From the usual ratio on: a line through a wrong network at either end would take that network's side for good.
-    found = _PRIOR * np.median(latency_ms / sums.latency_ms)
+    found = _PRIOR * np.median((latency_ms / sums.latency_ms)[sure])
     for _ in range(_ITERATIONS):
         predicted = rows @ found
         larger = np.maximum(latency_ms, predicted)  # so that what is wrong counts alike, whether too fast or too slow
         residuals = (predicted - latency_ms) / larger
         if len(latency_ms) >= ENOUGH_NETWORKS:
-            noise = max(_NOISE, robust_deviation(residuals))
+            noise = np.hypot(max(_NOISE, robust_deviation(residuals[sure])), errors)
             weights = 1 / (1 + (residuals / (2 * noise)) ** 2)
         scale = np.sqrt(weights) / noise / larger
         system = np.vstack([rows * scale[:, None], np.diag(1 / deviations)])
@@ -156,7 +158,19 @@ def _fit(sums: BlockSums, latency_ms: FloatArray) -> NetworkModel:
         bounds = (least / deviations, most / deviations)
         found = deviations * lsq_linear(system * deviations, target, bounds=bounds, method="bvls").x
     relative = rows / larger[:, None]
-    precision = relative.T @ (relative * weights[:, None]) / noise**2 + np.diag(deviations**-2.0)
+    precision = relative.T @ (relative * (weights / noise**2)[:, None]) + np.diag(deviations**-2.0)
     slope, offset_ms, ms_per_weight_mb, ms_per_block = (float(value) for value in found)
     covariance = np.asarray(np.linalg.inv(precision), dtype=float)
     return NetworkModel(slope, offset_ms, ms_per_weight_mb, ms_per_block, covariance)
+
+
+def _beliefs(sums: BlockSums, latency_ms: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The coefficients' prior deviations, and their least and most."""
+    # A coefficient may be worth that part of a typical network's latency; what no network has stays at its prior.
+    deviations = _PRIOR_DEVIATION * np.median(latency_ms) / np.maximum(np.median(design(sums), axis=0), 1e-12)
+    deviations[0] = _PRIOR_DEVIATION
+    # Weights cost time to fetch. A call that is not made saves time, but less than the fastest block took with it, and
+    # no saving leaves less than that share of the smallest network.
+    most_saved = (1 - _LEAST_SHARE) * float(sums.latency_ms.min())
+    least = np.array([0.0, -most_saved, 0.0, -float(sums.least_ms.min())])
+    return deviations, least, np.array([np.inf, np.inf, np.inf, 0.0])

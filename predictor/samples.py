@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +30,8 @@ class Sample(NamedTuple):
     weights: FloatArray
     """How far each latency is to be trusted, from 0 to 1: by how much its own rounds differ, where that is known."""
     errors: FloatArray
-    """Relative standard error of each latency, by its own rounds; 0 where that is not known."""
+    """Relative error of each latency, by its own rounds; 0 where that is not known. The standard error of a stable one;
+    of others, what their rounds differ by: what disturbed them need not be fair, so that many are as wrong as one."""
 
     @property
     def is_network(self) -> FlagArray:
@@ -141,8 +141,9 @@ def _sample_of_records(records: Any) -> Sample:
             )
     kept = [r for r in usable if r.kind == "block"] + steady([r for r in usable if r.kind == "network"])
     latency_ms = np.array([r.latency_ms for r in kept], dtype=float)
-    errors = np.array([r.measurement.relative_error if r.measurement else 0.0 for r in kept], dtype=float)
-    return Sample([r.graph for r in kept], latency_ms, setup, _weights(errors), errors)
+    scatter = [r.measurement.spread if r.measurement and not r.measurement.is_stable else 0.0 for r in kept]
+    weights, errors = _weights(_errors(kept)), np.maximum(_errors(kept), scatter)
+    return Sample([r.graph for r in kept], latency_ms, setup, weights, errors)
 
 
 def _weights(errors: FloatArray) -> FloatArray:
@@ -156,15 +157,27 @@ def warnings_of(given: Any) -> list[str]:
     """What is to be said of latency records whose own rounds differ too much, if there are more than a few; nothing of
     what else is fitted on."""
     records = [r for r in given if isinstance(r, LatencyRecord)] if isinstance(given, Sequence) else []
-    errors = [r.measurement.relative_error for r in records if r.kind == "block" and r.measurement]
-    doubted = [error for error in errors if error > STABLE_SPREAD]
-    if len(doubted) <= _FEW_UNSTABLE * len(errors):
-        return []
-    return [
-        f"{len(doubted)} of {len(errors)} blocks were measured unstably: their own rounds leave their latencies "
-        f"uncertain by {100 * median(doubted):.0f} % (median) to {100 * max(doubted):.0f} %, so they count less; "
+    blocks, networks = (_errors([r for r in records if r.kind == kind]) for kind in ("block", "network"))
+    warnings = []
+    if np.sum(blocks > STABLE_SPREAD) > _FEW_UNSTABLE * len(blocks):
+        warnings.append(_unstable("blocks", blocks, "they count less"))
+    if 2 * np.sum(networks > STABLE_SPREAD) > len(networks):  # fewer are left out
+        warnings.append(_unstable("networks", networks, "a network is little more than the sum of its blocks"))
+    return warnings
+
+
+def _unstable(what: str, errors: FloatArray, consequence: str) -> str:
+    doubted = errors[errors > STABLE_SPREAD]
+    return (
+        f"{len(doubted)} of {len(errors)} {what} were measured unstably: their own rounds leave their latencies "
+        f"uncertain by {100 * np.median(doubted):.0f} % (median) to {100 * doubted.max():.0f} %, so {consequence}; "
         "measure them again on a quiet machine: `netlathe profile --again unstable`"
-    ]
+    )
+
+
+def _errors(records: Sequence[LatencyRecord]) -> FloatArray:
+    """Relative standard errors of those that have a latency."""
+    return np.array([r.measurement.relative_error for r in records if r.measurement], dtype=float)
 
 
 def steady(records: Sequence[LatencyRecord]) -> list[LatencyRecord]:

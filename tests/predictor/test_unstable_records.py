@@ -4,7 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from synthetic_latency import block_records, head_and_stem_records, random_blocks, true_latency_ms
+from synthetic_latency import (
+    block_records,
+    head_and_stem_records,
+    network_records,
+    random_blocks,
+    random_network,
+    true_latency_ms,
+)
 
 from netlathe.archspace.records import LatencyRecord, Measurement, Round
 from netlathe.predictor import LatencyPredictor, Prior, cross_validate
@@ -127,7 +134,7 @@ def known_device(seed: int, unstable: int) -> list[LatencyRecord]:
 
 
 def within_10_with_known(unstable: int, seed: int) -> float:
-    """Of a new device of which ten stable blocks are measured, beside a known device like that and a clean one."""
+    """Share of a new device's blocks, ten of which are measured, beside a known device like that and a clean one."""
     graphs = [block.graph() for block in BLOCKS]
     devices = {"noisy": (known_device(10 * seed, unstable), None), "clean": (known_device(10 * seed + 1, 0), None)}
     truth, order = device_ms(10 * seed + 2), np.random.default_rng(seed).permutation(len(graphs))
@@ -158,3 +165,46 @@ def test_latencies_without_rounds_are_learned_as_they_are():
     prior = Prior.learn(devices)
     measured = np.log([[s * true_latency_ms(g) for s in (0.5, 1.3)] for g in graphs])
     assert np.allclose(np.log(prior.terms @ prior.rates.T) + prior.residuals, measured, atol=1e-9)
+
+
+def networks(unstable: int, factor: float) -> list[LatencyRecord]:
+    """Twelve networks of 1.1 x their blocks, of which the first ones are off by a factor that their rounds show."""
+    rng, records = np.random.default_rng(0), []
+    for index, record in enumerate(network_records(range(12), 1.1, 0.0)):
+        log = np.log(factor) * (index < unstable)
+        records.append(with_rounds(record, np.exp(log + (abs(log) or 0.01) * rng.standard_normal(14))))
+    return records
+
+
+def errors_on_networks(unstable: int, factor: float) -> np.ndarray:
+    model = LatencyPredictor("none").fit(profile(29) + head_and_stem_records() + networks(unstable, factor))
+    graphs = [random_network(seed) for seed in range(100, 130)]
+    truth = np.array([1.1 * sum(map(true_latency_ms, graph.segments())) for graph in graphs])
+    return np.abs(model.predict(graphs) / truth - 1)
+
+
+@pytest.mark.parametrize("factor", [0.4, 2.5])
+@pytest.mark.parametrize("unstable", [4, 7, 9])
+def test_unstable_networks_do_not_spoil_the_others_even_where_they_are_most(unstable, factor):
+    errors = errors_on_networks(unstable, factor)
+    assert np.median(errors) < 0.05
+    assert np.mean(errors) < 0.08
+
+
+@pytest.mark.parametrize("factor", [0.4, 2.5])
+def test_where_all_networks_are_unstable_a_network_stays_near_the_sum_of_its_blocks(factor):
+    assert np.median(errors_on_networks(12, factor)) < 0.5 * abs(factor - 1)
+
+
+@pytest.mark.parametrize(("unstable", "count"), [(0, 0), (5, 0), (7, 1), (12, 1)])
+def test_networks_that_are_mostly_unstable_are_told(unstable, count):
+    records = profile(0) + head_and_stem_records() + networks(unstable, 2.5)
+    told = LatencyPredictor("none").fit(records).warnings_
+    assert len(told) == count
+    assert all(warning.startswith(f"{unstable} of 12 networks were measured unstably") for warning in told)
+
+
+def test_intervals_of_networks_are_those_of_the_stable_ones():
+    model = LatencyPredictor("none").fit(profile(0) + head_and_stem_records() + networks(7, 2.5))
+    low, high = model.predict_interval([random_network(seed) for seed in range(100, 120)])
+    assert np.median(high / low) < 1.5
