@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from netlathe.predictor import LatencyPredictor
     from netlathe.profiler.campaign import CampaignSummary
     from netlathe.profiler.devices import Device, DeviceOptions
+    from netlathe.subjects import Subject
     from netlathe.timing import Measurements, Stopwatch
 
 
@@ -78,11 +79,23 @@ def time(
 class _Case:
     """What to time, and how."""
 
-    graphs: Mapping[str, Graph]
+    subjects: Mapping[str, Subject]
     files: Mapping[str, bytes]
     """.tflite files by graph key, to run as they are."""
     options: DeviceOptions
     model: LatencyPredictor | None
+
+    @property
+    def graphs(self) -> dict[str, Graph]:
+        return {name: subject.graph for name, subject in self.subjects.items()}
+
+    def doubts(self, names: Iterable[str]) -> list[str]:
+        """Of predictions of these."""
+        from netlathe.pricing import doubts
+
+        found = {name: self.subjects[name] for name in names} if self.model else {}
+        return [doubt for name, one in found.items() if self.model
+                for doubt in doubts(self.model, name, one.graph, one.dtype)]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,8 +121,8 @@ def _prepare(
 
     options = options_of(model.setup_) if model else DeviceOptions(batch=1)
     options = replace(options, benchmark_binary=binary, **given)  # type: ignore[arg-type]  # by name, as typer checked
-    graphs = {one: find_subject(one, batch=options.batch or 1).graph for one in what}
-    contents = {one: Path(one).read_bytes() for one in graphs if one.endswith(".tflite") and Path(one).is_file()}
+    subjects = {one: find_subject(one, batch=options.batch or 1) for one in what}
+    contents = {one: Path(one).read_bytes() for one in subjects if one.endswith(".tflite") and Path(one).is_file()}
     for one, content in contents.items():
         dtype = read_dtype(content)
         if options.dtype is None:
@@ -119,7 +132,8 @@ def _prepare(
                 f"{one}: this file computes in {dtype}, but {options.dtype} is asked for, by --dtype, the predictor or "
                 "another file; time files of each dtype in a call of their own"
             )
-    return _Case(graphs, {graphs[one].key: content for one, content in contents.items()}, options, model)
+    files = {subjects[one].graph.key: content for one, content in contents.items()}
+    return _Case(subjects, files, options, model)
 
 
 def _time(
@@ -169,7 +183,6 @@ def _report(case: _Case, ended: _Ended, budget_s: float, terminal: Terminal, *, 
     """Raises typer.Exit where an interrupt left no sound result, NetlatheError for a network that could not be timed,
     both after the table; KeyboardInterrupt where there is nothing to show."""
     from netlathe.estimates import explain_drift, measured_json, show_measured
-    from netlathe.pricing import doubts
 
     measured, summary = ended.measured, ended.summary
     if not measured and summary is None:
@@ -185,7 +198,7 @@ def _report(case: _Case, ended: _Ended, budget_s: float, terminal: Terminal, *, 
         explain_drift(measured.values(), terminal)
     missing = [name for name in case.graphs if name not in measured]
     warnings = _warnings(ended, missing, budget_s)
-    warnings += [doubt for name in predicted_ms if case.model for doubt in doubts(case.model, name, case.graphs[name])]
+    warnings += case.doubts(predicted_ms)
     terminal.warn(warnings)
     _raise_failure(summary)
     answer = {"timed": measured_json(measured, predicted_ms), "setup": ended.setup, "warnings": warnings}
