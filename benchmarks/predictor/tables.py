@@ -51,8 +51,7 @@ def exists(folder: Path, stem: str) -> bool:
 def pixel1_pixel4_blocks(folder: Path = SHIPPED) -> Blocks:
     """MBConv blocks with `pixel1_ms` and `pixel4_ms`; a failed measurement is a row less."""
     frame = read(folder, "blocks_pixel1_pixel4").dropna(subset=["pixel1_ms", "pixel4_ms"]).reset_index(drop=True)
-    table = frame.assign(op="mbconv", se=0.25 * frame.se, shortcut=np.where(frame.cin != frame.cout, "conv", None))
-    return Blocks(graphs_of(table), frame.assign(h=frame.hw_in))
+    return Blocks(graphs_of(frame.drop(columns=["pixel1_ms", "pixel4_ms"])), frame.assign(h=frame.hw_in))
 
 
 def unnamed_phone_blocks(folder: Path = SHIPPED) -> Blocks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from netlathe.profiler.devices import DeviceOptions, default_plan, open_device
 from netlathe.profiler.devices.base import Device
 from netlathe.profiler.protocol import FEWEST_ROUNDS, Plan, is_done
 from netlathe.stages import results_first
-from netlathe.subjects import Given, find_subject
+from netlathe.subjects import Given, Subject, find_subject
 from netlathe.words import percent
 
 if TYPE_CHECKING:
@@ -123,11 +123,26 @@ def time(
 class _Case:
     """What to time, and how."""
 
-    graphs: Mapping[str, Graph]
+    subjects: Mapping[str, Subject]
     files: Mapping[str, bytes]
     """.tflite files by graph key, to run as they are."""
     options: DeviceOptions
     model: LatencyPredictor | None
+
+    @property
+    def graphs(self) -> dict[str, Graph]:
+        return {name: subject.graph for name, subject in self.subjects.items()}
+
+    def predicted_ms(self, names: Sequence[str]) -> dict[str, float]:
+        """By name; none without a predictor."""
+        if not self.model or not names:
+            return {}
+        return dict(zip(names, self.model.predict([self.graphs[name] for name in names]).tolist(), strict=True))
+
+    def doubts(self, names: Iterable[str]) -> list[str]:
+        """Warnings on the predictions of these."""
+        found = [(name, self.subjects[name]) for name in names] if self.model else []
+        return [doubt for name, one in found if self.model for doubt in doubts(self.model, name, one.graph, one.dtype)]
 
 
 @dataclass(frozen=True)
@@ -150,12 +165,12 @@ def _prepare(
 
     options = options_of(model.setup_) if model else DeviceOptions(batch=1)
     options = replace(options, benchmark_binary=binary, **given)  # type: ignore[arg-type]  # by name, as typer checked
-    graphs: dict[str, Graph] = {}
+    subjects: dict[str, Subject] = {}
     contents: dict[str, bytes] = {}
     for one in what:
         subject = find_subject(one, batch=options.batch or 1)
         name = str(one) if isinstance(one, str | Path) else subject.name
-        graphs[name] = subject.graph
+        subjects[name] = subject
         if isinstance(one, str | Path) and name.endswith(".tflite") and Path(one).is_file():
             contents[name] = Path(one).read_bytes()
     for name, content in contents.items():
@@ -167,7 +182,8 @@ def _prepare(
                 f"{name}: this file computes in {own}, but {options.dtype} is asked for, by --dtype, the predictor or "
                 "another file; time files of each dtype in a call of their own"
             )
-    return _Case(graphs, {graphs[one].key: content for one, content in contents.items()}, options, model)
+    files = {subjects[one].graph.key: content for one, content in contents.items()}
+    return _Case(subjects, files, options, model)
 
 
 def _time(
@@ -206,13 +222,10 @@ def _refine(watch: Stopwatch, graphs: Mapping[str, Graph], listener: Listener) -
 
 def _time_report(case: _Case, ended: _Ended, budget_s: float, *, is_corrected: bool) -> TimeReport:
     measured, summary = ended.measured, ended.summary
-    predicted_ms: dict[str, float] = {}
-    if case.model and measured:
-        graphs = [case.graphs[name] for name in measured]
-        predicted_ms = dict(zip(measured, case.model.predict(graphs).tolist(), strict=True))
+    predicted_ms = case.predicted_ms(list(measured))
     missing = [name for name in case.graphs if name not in measured]
     warnings = _warnings(ended, missing, budget_s)
-    warnings += [doubt for name in predicted_ms if case.model for doubt in doubts(case.model, name, case.graphs[name])]
+    warnings += case.doubts(predicted_ms)
     failed = (*summary.unsupported, *summary.failed) if summary else ()
     failure = f"{failed[0].name} could not be timed: {failed[0].message}" if failed else ""
     return TimeReport(

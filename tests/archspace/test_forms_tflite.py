@@ -229,7 +229,7 @@ def test_a_foreign_file_is_grouped_into_segments() -> None:
     read = read_tflite(foreign(NETWORK))
     scopes = list(dict.fromkeys(node.scope for node in read.nodes))
     assert scopes == [f"b{i:02d}" for i in range(len(read.segments()))]
-    assert len(scopes) > len(NETWORK.segments())  # the smallest that a single tensor connects
+    assert len(scopes) == len(NETWORK.segments())  # its blocks, known by their layers
 
 
 def test_the_schemas_own_packing_is_read_as_well() -> None:

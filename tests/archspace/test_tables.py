@@ -96,6 +96,21 @@ def test_public_tables_of_blocks_and_kernels_are_read_as_they_are(name):
     assert len(records) == len(pd.read_parquet(path))
 
 
+def test_the_shipped_blocks_of_two_phones_are_what_was_measured():
+    path = data_path("latency/blocks_pixel1_pixel4.parquet")
+    frame = pd.read_parquet(path)
+    records = read_records(path, "pixel1_ms")
+    assert set(frame.se) == {0, 0.25}
+    for record, row in zip(records, frame.itertuples(), strict=True):
+        kinds = [node.op.kind for node in record.graph.nodes]
+        assert ("mul" in kinds) == (row.se > 0)
+        assert ("add" in kinds) == (row.cin != row.cout or row.stride == 1)
+        reduced = [n.op.out_channels for n in record.graph.nodes if n.name == "se_reduce"]
+        assert reduced in ([], [round(row.cin * row.expand / 4)])
+        shortcuts = [n.op for n in record.graph.nodes if n.name == "shortcut"]
+        assert [op.out_channels for op in shortcuts] == [row.cout] * (row.cin != row.cout)
+
+
 def test_an_unreadable_latency_is_told_as_it_stands(written):
     records = read_records(written(ROWS.assign(latency_ms=["1.5", "fast", "0"])))
     assert [r.message for r in records[1:]] == ["the table says 'fast', and no number", "the table says 0 ms"]

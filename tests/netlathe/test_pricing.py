@@ -22,6 +22,7 @@ from netlathe.archspace.networks import NETWORKS, network
 from netlathe.archspace.ops import Softmax
 from netlathe.predictor import LatencyPredictor, shipped_names
 from netlathe.pricing import Priced, other_dtype
+from netlathe.profiler.devices.local import LocalDevice
 
 SMALL = chain([("a", ConvBlock(3, 8, 32, 32, 2).graph()), ("b", LinearHead(8, 10, 16, 16).graph())])
 FLOAT, INT8, GPU = "pixel4-cpu-networks", "pixel4-cpu-int8-networks", "pixel4-gpu"
@@ -181,3 +182,15 @@ def test_the_table_and_the_card_say_which_cannot_price_networks() -> None:
         assert Priced.by(name).word.startswith("blocks (no ")
         assert f"Prices: {Priced.by(name).words}" in " ".join(netlathe("predictors", name).output.split())
     assert Priced.by(FLOAT).word == "networks, blocks"
+
+
+def test_what_is_timed_beside_a_prediction_is_warned_of_alike(files: dict[str, Path], tmp_path: Path) -> None:
+    blocks = [ConvBlock(3, 8, size, size, 2) for size in (8, 16, 32)] + [MBConv(8, 8, size, size) for size in (8, 16)]
+    with LocalDevice(dtype="int8") as device:
+        fitted = LatencyPredictor("none").fit(blocks, [1.0, 2.0, 3.0, 4.0, 5.0], setup=device.setup)
+    fitted.save(tmp_path / "int8.json")
+    words = ("--predictor", tmp_path / "int8.json", "--budget-s", 1)
+    assert "no measured block contains fully_connected, global_avg_pool" in refusal("time", files["onnx"], *words)
+    warnings = answer("time", files["onnx"], *words, "--assume-unknown")["warnings"]
+    assert len(of_dtypes(warnings)) == 1
+    assert [w for w in warnings if "never measured" in w and "fully_connected (at most" in w]

@@ -5,7 +5,7 @@ from synthetic_latency import block_records, random_blocks, true_latency_ms
 from netlathe.archspace.blocks import ConvBlock, MBConv
 from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.features import TERMS, work_terms
-from netlathe.predictor.physics import _CLIFF_DOUBT, _KERNEL_DOUBT, _RESOURCES, Physics, fit_physics, prior_rates
+from netlathe.predictor.physics import _CLIFF_DOUBT, _KERNEL_DOUBT, RESOURCES, Physics, fit_physics, prior_rates
 
 COLUMN = {term: i for i, term in enumerate(TERMS)}
 
@@ -54,7 +54,7 @@ def test_five_percent_of_outliers_do_not_move_the_fit(factor):
 
 @pytest.mark.parametrize("costs", [(30, 1, 1), (1, 30, 1), (1, 1, 100), (1, 30, 30)], ids=str)
 def test_records_tell_how_far_computing_moving_and_starting_are_from_what_is_typical(costs):
-    law = 1e-7 * prior_rates() * np.array(costs)[_RESOURCES]
+    law = 1e-7 * prior_rates() * np.array(costs)[RESOURCES]
     terms, unseen = (work_terms([b.graph() for b in random_blocks(n, seed=n)]) for n in (25, 200))
     assert fit_physics(terms, terms @ law).predict(unseen) == pytest.approx(unseen @ law, rel=1e-3)
 
