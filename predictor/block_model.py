@@ -38,7 +38,8 @@ _WILD_ERROR = 0.5
 _EXPECTED_SCORES = 0.05 * norm.ppf(1 - np.array([5, 3, 1]) / 12)
 """Those of three records with 5 % of error, evenly over its distribution: the expectation that the physics has too."""
 _CALIBRATED = 0.9
-_GROWTHS = np.geomspace(0.2, 20, 50)
+_GROWTHS = np.geomspace(0.5, 20, 50)
+"""The least is half of the usual: a few records that happen to be right tell nothing of what lies beyond them."""
 _SMALLER = 0.5
 """The part of the records, by the side of their input, from which the larger are predicted."""
 

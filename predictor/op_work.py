@@ -34,6 +34,9 @@ vectors: like all quantities it never falls with the size, as a surcharge for ch
 CACHE_BYTES = 1 << 20
 """What an op moves beyond this much comes from a slower memory: the size of a large core's second-level cache. More
 levels fit blocks no better and networks worse, whose ops find part of their data in the cache."""
+WINDOW_BYTES = (48 << 10, 64 << 10)
+"""What a depthwise kernel goes through for one pixel, inputs and weights of all channels, and reads again for the next.
+From the first size on it begins to fall out of the first-level cache in between, from the second on nothing stays."""
 
 # Op class -> quantities that it is charged for. A quantity that is proportional to another of its class has no term of
 # its own: a depthwise convolution writes one value per MAC and tap, a fully connected layer reads one weight per MAC.
@@ -41,11 +44,17 @@ levels fit blocks no better and networks worse, whose ops find part of their dat
 # of channels; with few channels they cost more than the MACs.
 # depth: steps that follow one another for one value of the result. A GPU computes all values at once, so that a kernel
 # that is small, but deep, takes its depth.
+# odd: MACs of a convolution to an odd number of channels, whose pixels begin at every address; others cost no more than
+# "aligned" says. A surcharge, as nothing that grows with the channels could be that large.
+# windows: input pixels that a depthwise kernel looks up, whatever the number of channels that it then takes from each.
+# refetched: MACs on what has fallen out of the first-level cache since the pixel before.
 _QUANTITIES: dict[str, tuple[str, ...]] = {
-    "conv": ("macs", "aligned", "patches", "depth", "read", "written", "weights"),
-    "grouped_conv": ("macs", "aligned", "patches", "depth", "read", "written", "weights"),
-    "pointwise": ("macs", "aligned", "depth", "read", "written", "weights"),
-    "depthwise": (*(f"macs_k{k}" for k in (*DEPTHWISE_KERNELS, OTHER_KERNEL)), "aligned", "read"),
+    "conv": ("macs", "aligned", "odd", "patches", "depth", "read", "written", "weights"),
+    "grouped_conv": ("macs", "aligned", "odd", "patches", "depth", "read", "written", "weights"),
+    "pointwise": ("macs", "aligned", "odd", "depth", "read", "written", "weights"),
+    "depthwise": (
+        *(f"macs_k{k}" for k in (*DEPTHWISE_KERNELS, OTHER_KERNEL)), "aligned", "odd", "windows", "refetched", "read",
+    ),
     "fully_connected": ("macs", "depth"),
     "pool": ("taps", "depth", "moved"),
     "global_avg_pool": ("depth", "moved"),
@@ -58,7 +67,7 @@ _QUANTITIES: dict[str, tuple[str, ...]] = {
     "softmax": ("moved",),
     "reshape": ("moved",),
     "zeros": ("moved",),
-}
+}  # fmt: skip
 COMMON_TERMS = ("calls", "launches", "spilled")
 """Terms of no class. calls: 1 for every graph that does something; launches: ops that the runtime starts, so without
 the relu and relu6 that it fuses; spilled: bytes that each op moves beyond CACHE_BYTES."""
@@ -178,9 +187,13 @@ def op_rows(facts: Sequence[OpFacts]) -> FloatArray:
     """What each of m ops adds to a graph's features: SUMMED, then LARGEST. Shape (m, both)."""
     f = _columns(facts)
     aligned, moved = f.macs * _align(f.cin) * _align(f.cout), ITEMSIZE * (f.read + f.written)
+    window = f.macs / f.written  # pixels, in a depthwise convolution
     amounts = {
         "macs": f.macs,
         "aligned": aligned,
+        "odd": f.macs * (f.cout % 2),
+        "windows": f.macs / f.cout,
+        "refetched": f.macs * np.interp(2 * ITEMSIZE * window * f.cout, WINDOW_BYTES, (0, 1)),
         "patches": ITEMSIZE * f.macs * f.groups // f.cout,
         "depth": f.depth,
         "read": ITEMSIZE * f.read,

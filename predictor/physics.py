@@ -31,19 +31,22 @@ from netlathe.predictor.op_work import (
     op_classes_of,
 )
 
+_COMPUTED = ("aligned", "odd", "windows", "refetched", "taps")
+"""Quantities that are computed rather than moved, beside MACs."""
+
 
 def _resource(term: str) -> int:
     quantity = term.rpartition(".")[2]
     if quantity in ("calls", "launches", "depth"):
         return 2
-    return 0 if quantity.startswith("macs") or quantity in ("aligned", "taps") else 1
+    return 0 if quantity.startswith("macs") or quantity in _COMPUTED else 1
 
 
 # Typical cost of a unit of each term, as multiples of one MAC of a 1x1 convolution. Only ratios matter, and only to the
 # nearest order: a byte or a MAC costs about the same on CPUs, unblocked MACs more, starting an op thousands.
 _PRIOR_BY_QUANTITY = {
     "macs": 1.0, "read": 1.0, "written": 1.0, "aligned": 0.3, "moved": 1.0, "weights": 1.0, "taps": 1.0, "patches": 1.0,
-    "depth": 30.0,
+    "depth": 30.0, "odd": 1.0, "windows": 5.0, "refetched": 0.3,
 }  # fmt: skip
 _PRIOR_BY_TERM = {"calls": 2e4, "launches": 2e4, "spilled": 0.3, "grouped_conv.macs": 3.0, "fully_connected.macs": 4.0}
 _PRIOR_DEVIATION = 2.0
@@ -150,7 +153,8 @@ class Physics:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Physics:
-        """Raises ValueError, KeyError, TypeError or AttributeError on unknown terms and impossible rates."""
+        """Raises ValueError, KeyError, TypeError or AttributeError on unknown terms and impossible rates. A file that
+        was written before a term existed does not name it, and predicts what it did then."""
         given, seen = data["rates"], set(data["seen"])
         if not set(TERMS) >= given.keys() >= seen | set(_ASSUMED):
             raise ValueError("the work terms are not those of this version")

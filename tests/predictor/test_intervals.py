@@ -6,7 +6,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import t
 
 from netlathe.predictor.block_model import HeldOut, Trial
-from netlathe.predictor.domain import fit_domain
+from netlathe.predictor.domain import USUAL_GROWTH, fit_domain
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features import LOG_FEATURES
 from netlathe.predictor.intervals import WIDEST, Conformal, bounds, check_coverage, one_for_each
@@ -80,6 +80,11 @@ def test_an_interval_grows_just_enough_to_cover_what_is_far_away():
     growth, errors = Trial(HELD_OUT, (far,)).calibrated()
     assert errors.quantile(0.9) == pytest.approx(0.02)
     assert 2.5 <= growth < 2.5 * 1.1  # 1 + 2.5 * 2 = 6
+
+
+def test_an_interval_grows_with_the_distance_even_where_what_was_far_away_happened_to_be_right():
+    lucky = held_out(0.0, 1.0)
+    assert Trial(HELD_OUT, (lucky,)).calibrated()[0] == pytest.approx(USUAL_GROWTH / 2)
 
 
 def test_the_hardest_of_several_ways_to_be_far_sets_the_growth():

@@ -3,6 +3,8 @@ import pytest
 from synthetic_latency import block_records, random_blocks, true_latency_ms
 
 from netlathe.archspace.blocks import ConvBlock, MBConv
+from netlathe.archspace.graph import Graph, GraphBuilder
+from netlathe.archspace.ops import Conv2d
 from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.features import TERMS, work_terms
 from netlathe.predictor.physics import _CLIFF_DOUBT, _KERNEL_DOUBT, RESOURCES, Physics, fit_physics, prior_rates
@@ -156,6 +158,53 @@ def test_a_channel_more_is_never_cheaper_where_odd_numbers_of_channels_are_slow(
     slow_when_odd = terms[:, COLUMN["pointwise.macs"]] * np.where(np.arange(16, 80) % 8, 2.0, 1.0)
     latency_ms = fit_physics(terms, slow_when_odd).predict(terms)
     assert (np.diff(latency_ms) > -1e-9).all()
+
+
+def in_out(cin: int, cout: int) -> np.ndarray:
+    return work_terms([ConvBlock(cin, cout, 14, 14, kernel=1).graph()])
+
+
+def test_odd_channel_counts_cost_more_and_ragged_even_ones_do_not_where_the_records_say_so():
+    blocks = [ConvBlock(cin, cout, 14, 14, kernel=1) for cin in range(16, 40, 3) for cout in range(40, 60)]
+    terms = work_terms([b.graph() for b in blocks])
+    odd, macs = (terms[:, COLUMN[f"pointwise.{quantity}"]] for quantity in ("odd", "macs"))
+    assert ((odd > 0) == [b.cout % 2 for b in blocks]).all()
+    physics = fit_physics(terms, 1e-7 * macs + 5e-8 * odd)
+    per_mac = {cout: (physics.predict(in_out(64, cout)) / (64 * cout * 14**2))[0] for cout in (94, 95, 96)}
+    assert per_mac[95] / per_mac[96] == pytest.approx(1.5, rel=0.05)
+    assert per_mac[94] / per_mac[96] == pytest.approx(1.0, rel=0.05)
+
+
+def depthwise(channels: int) -> Graph:
+    builder = GraphBuilder((1, 14, 14, channels))
+    builder.add("dw", Conv2d(channels, (5, 5), groups=channels), 0)
+    return builder.build()
+
+
+def test_a_depthwise_window_that_does_not_fit_the_first_level_cache_may_cost_more():
+    # 25 taps, 8 bytes each (a value and its weight): 48 KiB is 245.76 channels, 64 KiB 327.68.
+    terms = work_terms([depthwise(c) for c in range(64, 512, 8)])
+    macs, refetched = (terms[:, COLUMN[f"depthwise.{quantity}"]] for quantity in ("macs_k5", "refetched"))
+    channels = np.arange(64, 512, 8)
+    assert (refetched[channels < 245] == 0).all()
+    assert np.array_equal(refetched[channels > 328], macs[channels > 328])
+    physics = fit_physics(terms, 1e-7 * macs + 2e-8 * refetched)
+    costs = physics.predict(terms) / macs
+    assert costs[channels == 504] / costs[channels == 64] == pytest.approx(1.2, rel=0.03)
+
+
+def test_a_file_from_before_a_term_existed_predicts_what_it_did():
+    terms, truth = terms_and_ms(random_blocks(60))
+    physics = fit_physics(terms, truth)
+    data = physics.to_json()
+    later = [term for term in data["rates"] if term.endswith(("odd", "windows", "refetched"))]
+    assert later
+    earlier = {
+        "rates": {t: r for t, r in data["rates"].items() if t not in later},
+        "seen": sorted({*data["seen"]} - {*later}),
+    }
+    without = np.where(np.isin(TERMS, later), 0, terms)
+    assert np.array_equal(Physics.from_json(earlier).predict(terms), physics.predict(without))
 
 
 def test_a_larger_kernel_is_never_cheaper():
