@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from netlathe.archspace.errors import BlockError, GraphError
@@ -155,9 +155,9 @@ class MBConv(_Spatial):
         gate = ActivationKind.HARD_SIGMOID if hard else ActivationKind.SIGMOID
         reduced = max(1, round(self.middle * self.se))
         y = builder.add("se_pool", GlobalAvgPool(keep_dims=True), x)
-        y = builder.add("se_reduce", Conv2d(reduced, batch_norm=False), y)
+        y = builder.add("se_reduce", _convolution(reduced, batch_norm=False), y)
         y = builder.add("se_reduce_act", Activation(ActivationKind.RELU), y)
-        y = builder.add("se_expand", Conv2d(self.middle, batch_norm=False), y)
+        y = builder.add("se_expand", _convolution(self.middle, batch_norm=False), y)
         y = builder.add("se_gate", Activation(gate), y)
         return builder.add("se_scale", Mul(), x, y)
 
@@ -313,8 +313,21 @@ def _conv(
         border = (kernel // 2, kernel // 2)
         x = builder.add(f"{name}_pad", Pad(border, border), x)
         mode = Padding.VALID
-    y = builder.add(name, Conv2d(cout, (kernel, kernel), (stride, stride), groups, mode), x)
+    y = builder.add(name, _convolution(cout, kernel, stride, groups, mode), x)
     return builder.add(f"{name}_act", Activation(activation), y) if activation else y
+
+
+@lru_cache(maxsize=1 << 14, typed=True)
+def _convolution(
+    cout: int,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    padding: Padding = Padding.SAME,
+    batch_norm: bool = True,
+) -> Conv2d:
+    """With a square window. Shared, as blocks have few different ones and checking them takes long."""
+    return Conv2d(cout, (kernel, kernel), (stride, stride), groups, padding, batch_norm)
 
 
 _SIZE = "an integer from 1 to 2^31 - 1"

@@ -101,16 +101,17 @@ _SAYS_NOTHING = {
 }  # fmt: skip
 
 
-def graphs_of(table: pd.DataFrame, batch: int = 1) -> list[Graph]:
-    """The graph of each row, in the table's order; equal rows share one. RecordErrors name the row."""
+def graphs_of(table: pd.DataFrame, batch: int = 1, first_row: int = 0) -> list[Graph]:
+    """The graph of each row, in the table's order; equal rows share one. RecordErrors name the row, counted from
+    `first_row`: a part of a larger table says where it begins."""
     cells = _cells(table)
     if not cells.keys() - {"batch"}:
         raise RecordError(f"the table has neither a column `op` nor `block`; it has {', '.join(map(str, table))}")
     if "block" in cells:
-        _by_row(cells.get("batch", []), lambda cell: _check_batch(cell, batch))
-        return _by_row(cells["block"], lambda name: parse_block(str(name or "")).graph(batch))
+        _by_row(cells.get("batch", []), lambda cell: _check_batch(cell, batch), first_row)
+        return _by_row(cells["block"], lambda name: parse_block(str(name or "")).graph(batch), first_row)
     rows = list(zip(*cells.values(), strict=True))
-    return _by_row(rows, lambda row: graph_of(dict(zip(cells, row, strict=True)), batch))
+    return _by_row(rows, lambda row: graph_of(dict(zip(cells, row, strict=True)), batch), first_row)
 
 
 def _cells(table: pd.DataFrame) -> dict[str, list[Any]]:
@@ -133,9 +134,9 @@ def _cells(table: pd.DataFrame) -> dict[str, list[Any]]:
     return cells
 
 
-def _by_row(rows: list[Any], lower: Callable[[Any], T]) -> list[T]:
+def _by_row(rows: list[Any], lower: Callable[[Any], T], first_row: int) -> list[T]:
     graphs: dict[Hashable, T] = {}
-    for index, row in enumerate(rows):
+    for index, row in enumerate(rows, start=first_row):
         try:
             if row not in graphs:
                 graphs[row] = lower(row)

@@ -65,14 +65,14 @@ class Graph:
         if len(self.inputs) > MOST_NODES or len(self.nodes) > MOST_NODES:
             count = max(len(self.inputs), len(self.nodes))
             raise GraphError(f"a graph of {count} nodes or inputs is more than the {MOST_NODES} that netlathe takes")
-        counts = Counter(node.name for node in self.nodes)
-        if len(counts) != len(self.nodes):
-            repeated = counts.most_common(1)[0][0]
+        names = [node.name for node in self.nodes]
+        if len(set(names)) != len(names):
+            repeated = Counter(names).most_common(1)[0][0]
             raise GraphError(f"two nodes are called {repeated!r:.80}; names must be unique")
         used = {tensor for node in self.nodes for tensor in node.inputs}
-        unused = set(range(len(self.shapes) - 1)) - used
-        if unused:
-            raise GraphError(f"tensors {sorted(unused)[:5]} are computed but never used")
+        if not used.issuperset(range(len(self.shapes) - 1)):
+            unused = sorted(set(range(len(self.shapes) - 1)) - used)
+            raise GraphError(f"tensors {unused[:5]} are computed but never used")
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:

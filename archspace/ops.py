@@ -113,9 +113,13 @@ class Op(ABC):
     def output_shape(self, *inputs: Shape) -> Shape:
         """Shape of the result. Raises GraphError when the inputs do not fit."""
 
+    def macs_per_value(self, *inputs: Shape) -> int:
+        """Multiply-accumulates for one value of the result."""
+        return 0
+
     def macs(self, *inputs: Shape) -> int:
         """Multiply-accumulates."""
-        return 0
+        return math.prod(self.output_shape(*inputs)) * self.macs_per_value(*inputs)
 
     def parameters(self, *inputs: Shape) -> int:
         """Trainable values, as the papers count them: BatchNorm adds scale and shift per channel."""
@@ -128,10 +132,12 @@ class Op(ABC):
     def result_shape(self, *inputs: Shape) -> Shape:
         """output_shape, and a GraphError too where the result or the weights are larger than any runtime takes."""
         shape = self.output_shape(*inputs)
-        if math.prod(shape) > MOST_VALUES or max(shape) > LARGEST:
+        values = math.prod(shape)
+        if values > LARGEST and (values > MOST_VALUES or max(shape) > LARGEST):
             raise GraphError(f"{self.kind} gives {shape}, more than {MOST_VALUES} values or {LARGEST} along an axis")
-        if self.constants(*inputs) > MOST_CONSTANTS:
-            raise GraphError(f"{self.kind} has {self.constants(*inputs)} weights, more than {MOST_CONSTANTS}")
+        constants = self.constants(*inputs)
+        if constants > MOST_CONSTANTS:
+            raise GraphError(f"{self.kind} has {constants} weights, more than {MOST_CONSTANTS}")
         return shape
 
 
@@ -171,8 +177,8 @@ class Conv2d(Op):
         width = _window_out(x[2], across, along, self.padding, "conv")
         return (x[0], height, width, self.out_channels)
 
-    def macs(self, *inputs: Shape) -> int:
-        return math.prod(self.output_shape(*inputs)) * math.prod(self.weight_shape(inputs[0])[1:])
+    def macs_per_value(self, *inputs: Shape) -> int:
+        return math.prod(self.weight_shape(inputs[0])[1:])
 
     def parameters(self, *inputs: Shape) -> int:
         return math.prod(self.weight_shape(inputs[0])) + self.out_channels * (2 if self.batch_norm else 1)
@@ -196,8 +202,8 @@ class FullyConnected(Op):
         _expect_rank(x, 2, "fully_connected")
         return (x[0], self.out_features)
 
-    def macs(self, *inputs: Shape) -> int:
-        return inputs[0][0] * inputs[0][1] * self.out_features
+    def macs_per_value(self, *inputs: Shape) -> int:
+        return inputs[0][1]
 
     def parameters(self, *inputs: Shape) -> int:
         return (inputs[0][1] + 1) * self.out_features
@@ -281,6 +287,8 @@ class Activation(Op):
 
 
 def _broadcast(a: Shape, b: Shape, where: str) -> Shape:
+    if a == b:
+        return a
     if len(a) != len(b) or any(m != n and 1 not in (m, n) for m, n in zip(a, b, strict=True)):
         raise GraphError(f"{where}: shapes {a} and {b} do not match")
     return tuple(max(m, n) for m, n in zip(a, b, strict=True))

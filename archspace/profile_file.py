@@ -339,12 +339,17 @@ class ProfileFile:
         started_at: float,
         drift: float = 1.0,
         conditions: Mapping[str, Any] | None = None,
+        moved: Mapping[float, float] | None = None,
     ) -> None:
-        """Stores one round, {graph key: times in ms}, as one transaction. What is already stored is left alone."""
+        """Stores one round, {graph key: times in ms}, as one transaction. What is already stored is left alone, but for
+        the drifts of earlier rounds that have `moved`, {started_at: drift}, now that the anchors' reference is better
+        known."""
         texts = {key: json.dumps(list(times)) for key, times in samples_ms.items()}
         told = json.dumps(dict(conditions or {}))
         with self._transaction():
             self._insert_round(setup, texts, started_at, drift, told)
+            rows = [(moved_to, setup.key, at) for at, moved_to in (moved or {}).items() if at != started_at]
+            self._db.executemany("UPDATE rounds SET drift = ? WHERE setup = ? AND started_at = ?", rows)
         if self._place:
             self._place.last_round = setup.key, started_at
 
@@ -365,12 +370,6 @@ class ProfileFile:
         (round_id,) = self._db.execute(query, (setup.key, started_at)).fetchone()
         rows = [(key, round_id, text) for key, text in samples.items()]
         self._db.executemany("INSERT OR IGNORE INTO samples VALUES (?, ?, ?)", rows)
-
-    def set_drifts(self, setup: Setup, drifts: Mapping[float, float]) -> None:
-        """Updates the drift of rounds, {started_at: drift}, once the anchors' reference is better known."""
-        rows = [(drift, setup.key, started_at) for started_at, drift in drifts.items()]
-        with self._transaction():
-            self._db.executemany("UPDATE rounds SET drift = ? WHERE setup = ? AND started_at = ?", rows)
 
     def rounds(self, setup: Setup, *, counting: bool = False) -> dict[str, tuple[Round, ...]]:
         """Every stored round per graph key in order of time, finished or not; or only those that count in records."""

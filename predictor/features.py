@@ -16,7 +16,18 @@ from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Op, Shape
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.kernels import Fusion
-from netlathe.predictor.op_work import COLUMN, LARGEST, OP_SIZES, SUMMED, OpFacts, launched, op_facts, op_rows, op_sizes
+from netlathe.predictor.op_work import (
+    COLUMN,
+    LARGEST,
+    OP_SIZES,
+    SUMMED,
+    OpFacts,
+    launched,
+    op_columns,
+    op_facts,
+    op_rows,
+    op_sizes,
+)
 from netlathe.predictor.op_work import TERMS as TERMS
 from netlathe.predictor.op_work import FlagArray as FlagArray
 from netlathe.predictor.op_work import FloatArray as FloatArray
@@ -87,10 +98,10 @@ class _Steps:
 
     def tables(self) -> tuple[FloatArray, Ops]:
         """op_rows of each, op 0 first, and all of them."""
-        nothing = np.zeros((1, len(SUMMED) + len(LARGEST)))
-        rows = np.concatenate([nothing, op_rows(self._facts)])
-        classes = np.array([0, *(facts.op_class for facts in self._facts)], dtype=np.intp)
-        sizes = np.concatenate([np.zeros((1, len(OP_SIZES))), op_sizes(self._facts)])
+        columns = op_columns(self._facts)
+        rows = np.concatenate([np.zeros((1, len(SUMMED) + len(LARGEST))), op_rows(columns)])
+        classes = np.concatenate([[0], columns.op_class]).astype(np.intp)
+        sizes = np.concatenate([np.zeros((1, len(OP_SIZES))), op_sizes(columns)])
         return rows, Ops(classes, sizes, rows[:, : len(TERMS)])
 
 

@@ -116,12 +116,19 @@ def _by_class(a: NDArray[np.intp], b: NDArray[np.intp]) -> Iterator[tuple[NDArra
 
 def _distances(a: FloatArray, b: FloatArray) -> FloatArray:
     """Times the root of 5, shape (len(a), len(b))."""
-    squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-    return np.asarray(np.sqrt(5 * np.maximum(squared, 0)))
+    squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)  # in place from here on: it is large
+    squared -= 2 * a @ b.T
+    np.maximum(squared, 0, out=squared)
+    squared *= 5
+    return np.asarray(np.sqrt(squared, out=squared))
 
 
 def _matern(distances: FloatArray) -> FloatArray:
-    return np.asarray((1 + distances + distances**2 / 3) * np.exp(-distances))
+    result, decay = distances**2, -distances
+    result /= 3
+    result += 1 + distances
+    result *= np.exp(decay, out=decay)
+    return np.asarray(result)
 
 
 def _hyperparameters(inputs: Inputs, log_ratio: FloatArray) -> tuple[float, float, FloatArray]:

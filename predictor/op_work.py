@@ -149,9 +149,9 @@ class OpFacts(NamedTuple):
 
 def op_facts(op: Op, inputs: tuple[Shape, ...], out: Shape) -> OpFacts:
     """Raises UnknownOpError for an op without work terms."""
-    x, written, macs = inputs[0], math.prod(out), op.macs(*inputs)
-    pixels_in = math.prod(x[1:-1])
-    depth = macs // written if macs else pixels_in
+    x, written, depth = inputs[0], math.prod(out), op.macs_per_value(*inputs)
+    macs, pixels_in = written * depth, math.prod(x[1:-1])
+    depth = depth or pixels_in
     kernel, taps, groups = (1, 1), 0, 0
     if isinstance(op, Conv2d):
         kernel, groups = op.kernel, op.groups
@@ -164,7 +164,7 @@ def op_facts(op: Op, inputs: tuple[Shape, ...], out: Shape) -> OpFacts:
         _CLASS_INDEX[op_class(op, x)],
         macs,
         op.constants(*inputs),
-        sum(map(math.prod, inputs)),
+        sum([math.prod(shape) for shape in inputs]),
         written,
         max(kernel),
         taps,
@@ -172,7 +172,7 @@ def op_facts(op: Op, inputs: tuple[Shape, ...], out: Shape) -> OpFacts:
         depth,
         x[-1],
         out[-1],
-        max(out[-1], *[shape[-1] for shape in inputs]),
+        max([out[-1], *[shape[-1] for shape in inputs]]),
         pixels_in,
         math.prod(out[1:-1]),
     )
@@ -183,9 +183,8 @@ def _align(channels: FloatArray) -> FloatArray:
     return np.asarray(np.ceil(channels / VECTOR) * VECTOR / channels)
 
 
-def op_rows(facts: Sequence[OpFacts]) -> FloatArray:
+def op_rows(f: OpColumns) -> FloatArray:
     """What each of m ops adds to a graph's features: SUMMED, then LARGEST. Shape (m, both)."""
-    f = _columns(facts)
     aligned, moved = f.macs * _align(f.cin) * _align(f.cout), ITEMSIZE * (f.read + f.written)
     window = f.macs / f.written  # pixels, in a depthwise convolution
     amounts = {
@@ -204,13 +203,13 @@ def op_rows(facts: Sequence[OpFacts]) -> FloatArray:
     }
     bucket = np.where(np.isin(f.kernel, DEPTHWISE_KERNELS), f.kernel, OTHER_KERNEL)
     amounts |= {f"macs_k{k}": np.where(bucket == k, f.macs, 0) for k in (*DEPTHWISE_KERNELS, OTHER_KERNEL)}
-    rows = np.zeros((len(facts), len(SUMMED) + len(LARGEST)))
+    rows = np.zeros((len(f.macs), len(SUMMED) + len(LARGEST)))
     for index in np.unique(f.op_class).astype(int):
         of_class = f.op_class == index
         for quantity in _QUANTITIES[OP_CLASSES[index]]:
             rows[of_class, _SUM[f"{OP_CLASSES[index]}.{quantity}"]] = amounts[quantity][of_class]
     depthwise = np.where(f.op_class == _CLASS_INDEX["depthwise"], f.macs, 0)
-    plain = (np.ones(len(facts)), np.maximum(moved - CACHE_BYTES, 0))
+    plain = (np.ones(len(f.macs)), np.maximum(moved - CACHE_BYTES, 0))
     rows[:, [_SUM["launches"], _SUM["spilled"]]] = np.stack(plain, axis=1)
     rows[:, len(TERMS) : len(SUMMED)] = np.stack([f.macs, moved, amounts["weights"], depthwise, aligned], axis=1)
     flags = [f.op_class == _CLASS_INDEX[name] for name in ("mul", "add")]
@@ -218,14 +217,13 @@ def op_rows(facts: Sequence[OpFacts]) -> FloatArray:
     return rows
 
 
-def op_sizes(facts: Sequence[OpFacts]) -> FloatArray:
+def op_sizes(f: OpColumns) -> FloatArray:
     """OP_SIZES of each of m ops, shape (m, sizes)."""
-    f = _columns(facts)
     sizes = (f.cin, f.cout, np.sqrt(f.pixels_out), f.kernel, np.sqrt(f.pixels_in / f.pixels_out))
     return np.asarray(np.log2(np.stack([*sizes, _align(f.cin), _align(f.cout)], axis=1)))
 
 
-class _Columns(NamedTuple):
+class OpColumns(NamedTuple):
     """The fields of OpFacts, each of shape (m,)."""
 
     op_class: FloatArray
@@ -244,9 +242,10 @@ class _Columns(NamedTuple):
     pixels_out: FloatArray
 
 
-def _columns(facts: Sequence[OpFacts]) -> _Columns:
+def op_columns(facts: Sequence[OpFacts]) -> OpColumns:
+    """Of m ops."""
     values = np.fromiter(chain.from_iterable(facts), dtype=float, count=len(facts) * len(OpFacts._fields))
-    return _Columns(*values.reshape(-1, len(OpFacts._fields)).T)
+    return OpColumns(*values.reshape(-1, len(OpFacts._fields)).T)
 
 
 def launched(graph: Graph, fusion: Fusion = "cpu") -> list[tuple[Op, tuple[Shape, ...], Shape]]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from netlathe.archspace.records import Setup
@@ -24,9 +23,12 @@ from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_model, write_
 from netlathe.predictor.fitting import fit_model
 from netlathe.predictor.intervals import check_coverage
 from netlathe.predictor.prior import Prior, find_prior
-from netlathe.predictor.samples import distinct, items_of, sample_of, warnings_of
+from netlathe.predictor.samples import distinct, elements_of, items_of, lower, sample_of, warnings_of
 
-_PART = 1 << 16
+_PART = 1 << 13
+"""Graphs in memory at once: few enough that the processor's caches still help, enough for whole-array arithmetic."""
+_WINDOW = 1 << 16
+"""Items, or rows of a table, among which equal ones are looked for."""
 _MODELS: dict[str, Callable[[Mapping[str, Any]], Model]] = {
     "assembled": Assembled.from_json,
     "adapted": Adapted.from_json,
@@ -107,22 +109,15 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         of graphs; any other is a block; one without nodes takes exactly 0. Graphs have no dtype: latencies are those in
         the dtype of the setup. Raises NotFittedError, and UnknownOpError for an op that nothing measured had, unless it
         moves a few values only (unknown_ops)."""
-        with _undisturbed():
-            parts = [self.model_.predict(items)[numbers] for items, numbers in self._parts(X)]
-        return _latencies(np.concatenate([np.zeros(0), *parts]))
+        return _latencies(self._by_part(X, lambda items: self.model_.predict(items)))
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> tuple[FloatArray, FloatArray]:  # noqa: N803
         """(low, high) in ms, each of shape (n,): where a measurement lies with probability `coverage`, if the items are
         like the measured ones; wider for those that are not. Raises as predict does, and PredictorError for a coverage
         outside (0, 1)."""
         check_coverage(coverage)
-        nothing = np.zeros((2, 0))
-        with _undisturbed():
-            parts = [
-                np.array(self.model_.predict_interval(items, coverage)[1:])[:, numbers]
-                for items, numbers in self._parts(X)
-            ]
-        low_ms, high_ms = _latencies(np.concatenate([nothing, *parts], axis=1))
+        bounds_ms = self._by_part(X, lambda items: np.array(self.model_.predict_interval(items, coverage)[1:]))
+        low_ms, high_ms = _latencies(bounds_ms)
         return low_ms, high_ms
 
     def knows(self, X: Any) -> FlagArray:  # noqa: N803
@@ -169,20 +164,39 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
             tables.append(table)
         return Predicted(*tables)
 
-    def _parts(self, given: Any) -> Iterator[tuple[list[Item], NDArray[np.intp]]]:
-        """A million graphs take gigabytes, so they are lowered in parts; equal ones within a part count once."""
-        count = len(given) if hasattr(given, "__len__") else 0
-        for start in range(0, max(count, 1), _PART):
-            part = given.iloc[start : start + _PART] if hasattr(given, "iloc") else given
-            part = given[start : start + _PART] if isinstance(part, (list, tuple, np.ndarray)) else part
-            yield distinct(self._items(part))
+    def _by_part(self, given: Any, answer: Callable[[list[Item]], FloatArray]) -> FloatArray:
+        """What `answer` says of each item, along the last axis. A million graphs take gigabytes, so they are lowered in
+        parts; equal items within a window count once."""
+        self._check_fitted()
+        windows = []
+        with _undisturbed():
+            for window in self._windows(given):
+                different, numbers = distinct(window)
+                starts = range(0, max(len(different), 1), _PART)
+                parts = [answer(self._lowered(different[start : start + _PART])) for start in starts]
+                windows.append(np.concatenate(parts, axis=-1)[..., np.array(numbers, dtype=np.intp)])
+        return np.concatenate(windows, axis=-1)
+
+    def _windows(self, given: Any) -> Iterator[list[Any]]:
+        """The graphs of a table's rows, or a sequence's elements as they are; at least one window."""
+        is_table = hasattr(given, "columns")
+        elements = given.iloc if is_table else elements_of(given)
+        for start in range(0, max(len(given), 1), _WINDOW):
+            part = elements[start : start + _WINDOW]
+            yield items_of(part, self.setup_.batch, start) if is_table else part
+
+    def _lowered(self, elements: Sequence[Any]) -> list[Item]:
+        return [lower(element, self.setup_.batch) for element in elements]
 
     def _items(self, given: Any) -> list[Item]:
+        self._check_fitted()
+        return items_of(given, self.setup_.batch)
+
+    def _check_fitted(self) -> None:
         if not hasattr(self, "model_"):
             raise NotFittedError(
                 "this predictor has seen no measurements; call fit(records), or LatencyPredictor.load(path or name)"
             )
-        return items_of(given, self.setup_.batch)
 
     @property
     def assumes_(self) -> bool:
@@ -210,7 +224,7 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     def save(self, path: str | Path) -> None:
         """Writes one JSON file with a checksum. Raises NotFittedError."""
-        self._items([])
+        self._check_fitted()
         write_model(path, FILE_KIND, FILE_VERSION, self.to_json())
 
     def to_json(self) -> dict[str, Any]:

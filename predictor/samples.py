@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from netlathe.archspace.configurations import graphs_of
 from netlathe.archspace.graph import Graph
@@ -67,39 +66,46 @@ def _deployed(graph: Graph) -> Graph:
     return Graph(graph.inputs, tuple(nodes))
 
 
-def items_of(given: Any, batch: int = 1) -> list[Item]:
+def items_of(given: Any, batch: int = 1, first_row: int = 0) -> list[Item]:
     """Graphs, and networks in pieces, of whatever `given` holds: records, graphs, tuples of graphs, blocks or
-    architectures, or the rows of a table (netlathe.archspace.configurations). Raises PredictorError, RecordError for a
-    bad row."""
+    architectures, or the rows of a table (netlathe.archspace.configurations), the first of which errors call
+    `first_row`. Equal ones share an item. Raises PredictorError, RecordError for a bad row."""
     if hasattr(given, "columns"):
-        return list(graphs_of(given, batch))
+        return list(graphs_of(given, batch, first_row))
+    different, numbers = distinct(elements_of(given))
+    lowered = [lower(element, batch) for element in different]
+    return [lowered[number] for number in numbers]
+
+
+def elements_of(given: Any) -> list[Any]:
+    """What a sequence or a table's column holds, as it is. Raises PredictorError for anything else."""
     if hasattr(given, "iloc"):
         given = given.tolist()
     if not isinstance(given, Sequence | np.ndarray) or isinstance(given, str):
         raise PredictorError(f"a sequence of blocks, architectures or graphs is needed, got {given!s:.60}")
-    # Networks are made of the same blocks again and again: each is lowered once.
-    lowered: dict[Any, Item] = {}
-    return [_lower_once(item, batch, lowered) for item in given]
+    return list(given)
 
 
-def _lower_once(item: Any, batch: int, lowered: dict[Any, Item]) -> Item:
-    if isinstance(item, (Graph, tuple, LatencyRecord)):
-        return _lower(item, batch)
-    try:
-        found = lowered.get(item)
-    except TypeError:  # not hashable
-        return _lower(item, batch)
-    if found is None:
-        found = lowered[item] = _lower(item, batch)
-    return found
-
-
-def distinct(items: Sequence[Item]) -> tuple[list[Item], NDArray[np.intp]]:
-    """The different objects among n items, and the number of each item's among them, shape (n,)."""
-    places: dict[int, int] = {}
-    numbers = np.array([places.setdefault(id(item), len(places)) for item in items], dtype=np.intp)
-    _, first = np.unique(numbers, return_index=True)
-    return [items[index] for index in first], numbers
+def distinct(elements: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """The different ones among n elements, and the number of each element among them. Blocks and architectures are
+    compared by value; graphs and records by identity, as hashing a graph takes longer than walking it."""
+    different: list[Any] = []
+    by_value: dict[Any, int] = {}
+    by_identity: dict[int, int] = {}
+    numbers = []
+    for element in elements:
+        number = len(different)
+        try:
+            if isinstance(element, (Graph, tuple, LatencyRecord)):
+                number = by_identity.setdefault(id(element), number)
+            else:
+                number = by_value.setdefault(element, number)
+        except TypeError:  # not hashable
+            number = by_identity.setdefault(id(element), number)
+        if number == len(different):
+            different.append(element)
+        numbers.append(number)
+    return different, numbers
 
 
 def sample_of(given: Any, latency_ms: Iterable[float] | None, setup: Setup | None) -> Sample:
@@ -196,10 +202,12 @@ def _batch_of(given: Any) -> int:
     return first.inputs[0][0] if isinstance(first, Graph) else 1
 
 
-def _lower(item: Any, batch: int) -> Item:
+def lower(item: Any, batch: int) -> Item:
+    """The graph of a block, an architecture or a record; graphs, and networks in pieces, are their own. Raises
+    PredictorError for anything else, and for a graph of another batch."""
     if isinstance(item, tuple) and item and all(isinstance(piece, Graph) for piece in item):
         for piece in item:
-            _lower(piece, batch)
+            lower(piece, batch)
         return item
     if isinstance(item, LatencyRecord):
         item = item.graph

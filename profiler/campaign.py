@@ -327,9 +327,10 @@ class _Campaign:
             kept = {} if end.redo else {key: samples[key] for key in self.anchors if key in samples}
         moved = self.ledger.add(end.started_at, kept) if kept else {}
         conditions = {**end.conditions, "redone": redo} if redo else end.conditions
-        self.profile.add_round(self.setup, kept, started_at=end.started_at, drift=drift, conditions=conditions)
         # The first rounds move the reference a little: earlier drifts follow, so that the file is always consistent.
-        self.profile.set_drifts(self.setup, moved)
+        self.profile.add_round(
+            self.setup, kept, started_at=end.started_at, drift=drift, conditions=conditions, moved=moved
+        )
         self.stamps.append(end.started_at)
         self.pace.rounds, self.pace.drift, self.pace.conditions = len(self.stamps), drift, end.conditions
 

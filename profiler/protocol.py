@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from netlathe.archspace.blocks import Block, ConvBlock, MBConv
@@ -140,19 +141,24 @@ def round_drifts(anchor_ms: Mapping[float, Mapping[str, float]]) -> dict[float, 
     over their references (their geometric mean repeats worse: one disturbed anchor spoils it). Rounds without anchors
     are left out.
     """
-    reference_ms = _reference_ms(anchor_ms)
+    reference_ms = _reference_ms(_first_rounds(anchor_ms))
     return {name: _drift(anchors, reference_ms) for name, anchors in anchor_ms.items() if anchors}
 
 
-def _reference_ms(anchor_ms: Mapping[float, Mapping[str, float]]) -> dict[str, float]:
-    """What each anchor usually takes."""
-    times: dict[str, list[float]] = {}
+def _first_rounds(anchor_ms: Mapping[float, Mapping[str, float]]) -> dict[str, dict[float, float]]:
+    """Each anchor's times in its first REFERENCE_ROUNDS rounds, in their order."""
+    times: dict[str, dict[float, float]] = {}
     for name in sorted(anchor_ms):
         for key, ms in anchor_ms[name].items():
-            first = times.setdefault(key, [])
+            first = times.setdefault(key, {})
             if len(first) < REFERENCE_ROUNDS:
-                first.append(ms)
-    return {key: statistics.median(first) for key, first in times.items()}
+                first[name] = ms
+    return times
+
+
+def _reference_ms(first_rounds: Mapping[str, Mapping[float, float]]) -> dict[str, float]:
+    """What each anchor usually takes."""
+    return {key: statistics.median(first.values()) for key, first in first_rounds.items()}
 
 
 def _drift(anchors: Mapping[str, float], reference_ms: Mapping[str, float]) -> float:
@@ -194,7 +200,7 @@ class Ledger:
             for one in rounds:
                 self._drifts[one.started_at] = one.drift  # stands where a round has no anchors, as after an import
                 self._insert(key, one.started_at, one.samples_ms)
-        self._reference_ms = _reference_ms(self._anchor_ms)
+        self._first_rounds = _first_rounds(self._anchor_ms)
         self._drifts |= round_drifts(self._anchor_ms)
 
     def _insert(self, key: str, started_at: float, samples_ms: Sequence[float]) -> None:
@@ -210,23 +216,34 @@ class Ledger:
                 "none of the anchor blocks ran in this round, so the machine's drift is unknown and the round is lost; "
                 "run the same command again"
             )
-        before = self._drifts
-        self._drifts = self.preview(started_at, samples_ms)
+        settled, moved = self._is_settled(started_at, samples_ms), self._moved(started_at, samples_ms)
+        self._drifts |= moved
         for key, samples in samples_ms.items():
             self._insert(key, started_at, samples)
-        self._reference_ms = _reference_ms(self._anchor_ms)
-        return {at: drift for at, drift in self._drifts.items() if before.get(at) != drift}
+        if not settled:
+            self._first_rounds = _first_rounds(self._anchor_ms)
+        return moved
 
-    def preview(self, started_at: float, samples_ms: Mapping[str, Sequence[float]]) -> dict[float, float]:
-        """Drift per round if this one were entered, too. A round without anchors has none."""
+    def preview(self, started_at: float, samples_ms: Mapping[str, Sequence[float]]) -> Mapping[float, float]:
+        """Drift per round if this one were entered, too: a view, until the next one is. A round without anchors has
+        none."""
+        return ChainMap(self._moved(started_at, samples_ms), self._drifts)
+
+    def _moved(self, started_at: float, samples_ms: Mapping[str, Sequence[float]]) -> dict[float, float]:
+        """The drifts that this round makes new or other than they are. Long campaigns have thousands of rounds, so the
+        earlier ones are looked at only while they may move."""
         anchors = {key: statistics.median(times) for key, times in samples_ms.items() if key in self.anchors}
         if not anchors:
-            return self._drifts
-        entered = {**self._anchor_ms, started_at: anchors}
-        reference_ms = _reference_ms(entered)
-        if reference_ms == self._reference_ms:
-            return {**self._drifts, started_at: _drift(anchors, reference_ms)}
-        return {**self._drifts, **round_drifts(entered)}
+            return {}
+        if self._is_settled(started_at, samples_ms):
+            return {started_at: _drift(anchors, _reference_ms(self._first_rounds))}
+        drifts = round_drifts({**self._anchor_ms, started_at: anchors})
+        return {at: drift for at, drift in drifts.items() if self._drifts.get(at) != drift}
+
+    def _is_settled(self, started_at: float, keys: Iterable[str]) -> bool:
+        """Whether a round from then on, of these graphs, leaves the reference of all anchors as it is."""
+        firsts = [self._first_rounds.get(key, {}) for key in keys if key in self.anchors]
+        return all(len(first) == REFERENCE_ROUNDS and started_at > max(first) for first in firsts)
 
     @property
     def drifts(self) -> Mapping[float, float]:

@@ -53,22 +53,23 @@ _CLAMPING_OPS = (*_LAYERS, Add, Mul)
 
 def sole_users(graph: Graph) -> dict[int, int]:
     """Index of each node whose result only one other node uses -> index of that one."""
-    users: dict[int, list[int]] = {}
+    users: dict[int, int | None] = dict.fromkeys(range(-len(graph.inputs), 0))  # several, or none that counts: None
     for index, node in enumerate(graph.nodes):
         for tensor in node.inputs:
-            users.setdefault(tensor - len(graph.inputs), []).append(index)
-    return {index: found[0] for index, found in users.items() if index >= 0 and len(found) == 1}
+            result = tensor - len(graph.inputs)
+            users[result] = None if result in users else index
+    return {index: user for index, user in users.items() if user is not None}
 
 
 def clamped_nodes(graph: Graph) -> dict[int, int]:
     """Index of each op that can apply the relu or relu6 behind it itself -> index of that activation's node."""
-    return _pairs(graph, lambda op, user: isinstance(op, _CLAMPING_OPS) and _function(user) in _CLAMPS)
+    return _pairs(graph, lambda op, user: _function(user) in _CLAMPS and isinstance(op, _CLAMPING_OPS))
 
 
 def gated_layers(graph: Graph) -> dict[int, int]:
     """Index of each layer that can do the x + 3 of the hard sigmoid behind it in its bias -> that activation's."""
     hard_sigmoid = ActivationKind.HARD_SIGMOID
-    return _pairs(graph, lambda op, user: isinstance(op, _LAYERS) and _function(user) is hard_sigmoid)
+    return _pairs(graph, lambda op, user: _function(user) is hard_sigmoid and isinstance(op, _LAYERS))
 
 
 def padded_convolutions(graph: Graph) -> dict[int, int]:

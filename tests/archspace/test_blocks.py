@@ -138,6 +138,14 @@ def test_impossible_values_are_named(make, message: str) -> None:
         make()
 
 
+def test_equal_convolutions_are_shared_but_a_number_that_only_equals_a_size_is_refused() -> None:
+    one, other = (MBConv(8, cout, 4, 4, kernel=3).graph().nodes for cout in (8, 12))
+    assert one[2].op is other[2].op
+    for kernel in (3.0, 1.0):
+        with pytest.raises(BlockError, match="conv: kernel must be a positive integer, got"):
+            MBConv(8, 8, 4, 4, kernel=kernel).graph()  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

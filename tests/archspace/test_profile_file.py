@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sqlite3
 import threading
 
 import pytest
 
 from netlathe.archspace.blocks import ConvBlock
-from netlathe.archspace.errors import FormatError, RecordError
+from netlathe.archspace.errors import ArchspaceError, FormatError, RecordError
 from netlathe.archspace.profile_file import Again, ProfileFile
 from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
 from netlathe.archspace.tables import read_records, write_table
@@ -78,10 +79,13 @@ def test_a_graph_keeps_the_name_under_which_it_first_came(profile):
     assert BLOCKS[0].name in {r.name for r in profile.records()}
 
 
-def test_drifts_can_be_corrected_afterwards(profile):
+def test_a_round_and_the_earlier_drifts_that_it_moves_are_stored_together_or_not_at_all(profile):
     fill(profile)
-    profile.set_drifts(SETUP, {100.25: 2.0})
-    assert [r.drift for r in profile.rounds(SETUP)[GRAPHS[0].key]] == [2.0, 1.1, 1.2]
+    with pytest.raises(ArchspaceError):
+        profile.add_round(SETUP, {GRAPHS[0].key: [1.0]}, started_at=200.0, drift=1.3, moved={100.25: math.nan})
+    assert [r.drift for r in profile.rounds(SETUP)[GRAPHS[0].key]] == [1.0, 1.1, 1.2]
+    profile.add_round(SETUP, {GRAPHS[0].key: [1.0]}, started_at=200.0, drift=1.3, moved={100.25: 2.0, 200.0: 1.3})
+    assert [r.drift for r in profile.rounds(SETUP)[GRAPHS[0].key]] == [2.0, 1.1, 1.2, 1.3]
 
 
 def test_the_round_log_tells_drift_and_conditions(profile):

@@ -1,8 +1,11 @@
+import collections
 import gc
 import subprocess
 import sys
+import weakref
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.base
 import sklearn.exceptions
@@ -18,7 +21,7 @@ from synthetic_latency import (
     unscoped,
 )
 
-from netlathe.archspace.blocks import ConvBlock, MBConv, Skip
+from netlathe.archspace.blocks import Block, ConvBlock, MBConv, Skip
 from netlathe.archspace.errors import NetlatheError, RecordError
 from netlathe.archspace.graph import chain
 from netlathe.archspace.records import LatencyRecord, Setup, Status
@@ -38,6 +41,43 @@ def fitted() -> LatencyPredictor:
 def test_blocks_never_seen_are_predicted_within_a_few_percent(fitted):
     assert np.mean(np.abs(fitted.predict(OTHERS) / OTHERS_MS - 1)) < 0.03
     assert np.mean(np.abs(fitted.predict(OTHERS) / OTHERS_MS - 1) < 0.1) > 0.98
+
+
+def test_what_is_predicted_does_not_depend_on_how_many_are_lowered_at_once(fitted, monkeypatch):
+    items = [*OTHERS[:40], *BLOCKS[:5], *OTHERS[:40], random_network(3), random_network(3)]
+    alone = [fitted.predict([item])[0] for item in items]
+    bounds = np.array(fitted.predict_interval(items))
+    monkeypatch.setattr("netlathe.predictor.predictor._PART", 7)
+    monkeypatch.setattr("netlathe.predictor.predictor._WINDOW", 20)
+    assert fitted.predict(items) == pytest.approx(alone, rel=1e-12)
+    assert fitted.predict(collections.deque(items)) == pytest.approx(alone, rel=1e-12)
+    assert np.array(fitted.predict_interval(items)) == pytest.approx(bounds, rel=1e-12)
+    assert len(fitted.predict([])) == 0
+
+
+def test_only_a_part_of_many_graphs_is_in_memory_at_once_and_equal_blocks_are_lowered_once(fitted, monkeypatch):
+    monkeypatch.setattr("netlathe.predictor.predictor._PART", 7)
+    lowered, alive, most = [], weakref.WeakValueDictionary(), []
+
+    def graph(block, batch=1):
+        found = Block.graph(block, batch)
+        lowered.append(block)
+        alive[len(lowered)] = found
+        most.append(len(alive))
+        return found
+
+    monkeypatch.setattr(MBConv, "graph", graph)
+    monkeypatch.setattr(ConvBlock, "graph", graph)
+    fitted.predict([*OTHERS[:50], *OTHERS[:50]])
+    assert lowered == OTHERS[:50]
+    assert max(most) <= 2 * 7
+
+
+def test_a_bad_row_of_a_large_table_is_named_by_its_number_in_the_whole(fitted, monkeypatch):
+    monkeypatch.setattr("netlathe.predictor.predictor._WINDOW", 20)
+    table = pd.DataFrame({"op": "mbconv", "height": 14, "cin": 16, "cout": 16, "kernel": [3] * 44 + [4], "expand": 3})
+    with pytest.raises(RecordError, match="row 44: MBConv: kernel must be odd"):
+        fitted.predict(table)
 
 
 def test_the_cliff_at_seven_by_seven_is_predicted(fitted):

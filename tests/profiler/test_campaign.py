@@ -15,7 +15,7 @@ from netlathe.archspace.tables import read_records, write_table
 from netlathe.profiler.campaign import WorkItem, run_campaign
 from netlathe.profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
 from netlathe.profiler.lock import exclusive
-from netlathe.profiler.protocol import ANCHORS, Plan
+from netlathe.profiler.protocol import ANCHORS, REFERENCE_ROUNDS, Ledger, Plan
 
 ITEMS = conv_items(12)
 KEYS = [item.graph.key for item in ITEMS]
@@ -56,6 +56,21 @@ def test_noise_and_outliers_are_averaged_out(profile):
     assert -0.03 < mean < 0
     assert all(abs(error - mean) < 0.03 for error in errors(summary.records))
     assert all(r.measurement.is_stable for r in summary.records)
+
+
+def test_each_round_is_one_transaction_and_only_the_first_ones_write_earlier_drifts_again(profile):
+    statements = []
+    profile._db.set_trace_callback(statements.append)
+    summary = run(SimulatedDevice(noise=0.03), profile, plan=Plan(min_rounds=3 * REFERENCE_ROUNDS, max_rounds=200))
+    inserts = [at for at, text in enumerate(statements) if text.startswith("INSERT OR IGNORE INTO rounds")]
+    updates = [at for at, text in enumerate(statements) if text.startswith("UPDATE rounds")]
+    assert len(inserts) == summary.rounds >= 3 * REFERENCE_ROUNDS
+    assert 0 < len(updates) <= REFERENCE_ROUNDS * (REFERENCE_ROUNDS - 1) / 2
+    assert max(updates) < inserts[REFERENCE_ROUNDS]
+    between = statements[inserts[-2] : inserts[-1]]
+    assert sum(text.startswith("COMMIT") for text in between) == 1
+    ledger = Ledger(profile.rounds(SETUP), ANCHOR_KEYS)
+    assert {info.started_at: info.drift for info in profile.round_log(SETUP)} == ledger.drifts
 
 
 def test_latencies_hold_on_a_machine_that_becomes_slower_in_the_middle(profile):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netlathe.archspace.records import Measurement, Round
+from netlathe.profiler import protocol
 from netlathe.profiler.errors import MeasurementError
 from netlathe.profiler.protocol import (
     ANCHORS,
@@ -174,6 +175,40 @@ def test_only_the_first_rounds_move_earlier_drifts_and_the_ledger_tells_which():
         assert at < REFERENCE_ROUNDS or set(moved) == {at}
     log = {at: {key: ledger.rounds(key)[at].samples_ms[0] for key in ("a", "b")} for at in range(2 * REFERENCE_ROUNDS)}
     assert ledger.drifts == round_drifts(log)
+
+
+def test_a_late_round_costs_the_same_however_many_came_before(monkeypatch):
+    counts = Counter()
+
+    def count(name):
+        real = getattr(protocol, name)
+        monkeypatch.setattr(protocol, name, lambda *given: (counts.update([name]), real(*given))[1])
+
+    count("_drift")
+    count("_first_rounds")
+    ledger, rng, spent = Ledger({}, ["a", "b"]), random.Random(4), []
+    for at in range(5 * REFERENCE_ROUNDS):
+        counts.clear()
+        times = {"a": [rng.random() + 1], "b": [rng.random() + 2], "g": [1.0]}
+        ledger.preview(float(at), times)
+        ledger.add(float(at), times)
+        spent.append((counts["_drift"], counts["_first_rounds"]))
+    assert spent[REFERENCE_ROUNDS - 1] == (2 * REFERENCE_ROUNDS, 3)
+    assert set(spent[REFERENCE_ROUNDS:]) == {(2, 0)}
+
+
+def test_a_round_that_was_found_later_but_ran_among_the_first_moves_the_reference():
+    steady, slow = {"a": [2.0]}, {"a": [4.0]}
+    late, ordered = Ledger({}, ["a"]), Ledger({}, ["a"])
+    times = [(float(at), slow if at < REFERENCE_ROUNDS // 2 else steady) for at in range(REFERENCE_ROUNDS + 1)]
+    for at, samples in times:
+        ordered.add(at, samples)
+    for at, samples in times[1:]:
+        late.add(at, samples)
+    assert set(late.drifts.values()) == {1.0, 2.0}
+    assert late.add(*times[0]) == {at: ordered.drifts[at] for at, _ in times}
+    assert late.drifts == ordered.drifts
+    assert ordered.drifts[0.0] == pytest.approx(4 / 3)
 
 
 def test_the_ledger_goes_on_from_stored_rounds_with_one_reference_for_all():
