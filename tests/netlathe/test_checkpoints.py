@@ -11,8 +11,9 @@ import torch
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.presets import tiny
+from netlathe.archspace.spaces import SearchSpace
 from netlathe.checkpoints import RunCheckpointer
-from netlathe.cli.console import Terminal
+from netlathe.events import Listener
 from netlathe.job import Job
 from netlathe.judging import DeviceAtHand
 from netlathe.search import Compute, ImageData, SearchConfig, TrainConfig
@@ -73,6 +74,9 @@ class NoGoal:
     def to_json(self) -> dict[str, Any]:
         return {}
 
+    def narrowed(self, space: SearchSpace) -> SearchSpace:
+        return space
+
 
 def job(shade: int = 0, device: DeviceAtHand | None = None, epochs: int = 1) -> Job:
     images = torch.zeros((6, 3, 8, 8), dtype=torch.uint8)
@@ -80,7 +84,7 @@ def job(shade: int = 0, device: DeviceAtHand | None = None, epochs: int = 1) -> 
     split = MemorySplit(images, torch.arange(6) % 2)
     return Job(
         tiny(8), ImageData("d", ("a", "b"), split, split, split), cast(Goal, NoGoal()), Path("run"), SearchConfig(),
-        TrainConfig(epochs=epochs), Compute("cpu"), Terminal(as_json=True), device=device,
+        TrainConfig(epochs=epochs), Compute("cpu"), Listener(), device=device,
     )  # fmt: skip
 
 

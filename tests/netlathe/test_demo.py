@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import typer
 from test_cli import answer, netlathe
 from test_pareto import run
 
@@ -27,7 +28,12 @@ def test_the_search_command_that_it_prints_goes_on_with_its_own_search(
     target_ms = rounded(0.123456789)
     own = search_job(demo, space, model, data, target_ms)
     parsed: list[Job] = []
-    monkeypatch.setattr("netlathe.run_search.run", lambda job, *_, **__: parsed.append(job))
+
+    def stop(job: Job, *_: object, **__: object) -> None:
+        parsed.append(job)
+        raise typer.Exit
+
+    monkeypatch.setattr("netlathe.run_search.run", stop)
     (words,) = [words for words in commands(demo, space.classes, target_ms) if words[1] == "search"]
     result = netlathe(*words[1:])
     assert result.exit_code == 0, result.output

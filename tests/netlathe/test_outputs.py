@@ -269,7 +269,7 @@ def test_what_cannot_be_written_is_said_before_the_work(
     def work(*_: object, **__: object) -> None:
         raise AssertionError("work began")
 
-    monkeypatch.setattr(fitting, "fit", work)
+    monkeypatch.setattr(fitting, "_fit", work)
     monkeypatch.setattr("netlathe.hardware.price_networks", work)
     monkeypatch.setattr("netlathe.run.load_network", work)
     for path, reason in unwritable(tmp_path):

@@ -51,7 +51,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Puts a device into local's place, and lets every round be told."""
 
     def replace(device: SimulatedDevice) -> SimulatedDevice:
-        monkeypatch.setattr("netlathe.profiler.devices.open_device", lambda *_, **__: device)
+        monkeypatch.setattr("netlathe.timing.open_device", lambda *_, **__: device)
         monkeypatch.setattr("netlathe.profiler.progress.TELL_EVERY_S", -1.0)
         return device
 

@@ -104,6 +104,8 @@ def profile(
         forecast = run_forecast(job, terminal)
         show_forecast(forecast, terminal)
         terminal.result(forecast.to_json())
+        if terminal.undone:
+            raise typer.Exit(1)
         return
     terminal.on_report = lambda report: show_profile(report, terminal)
     report = run(job, terminal)
