@@ -37,21 +37,10 @@ from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.console import Terminal
 from netlathe.predictor import LatencyPredictor
 from netlathe.predictor.catalogue import predictor_path
-from netlathe.search import (
-    Compute,
-    Constraint,
-    CostTable,
-    ImageData,
-    SearchConfig,
-    Searcher,
-    TrainConfig,
-    evaluate,
-    load_images,
-    recalibrate_batch_norm,
-    train,
-)
-from netlathe.search.checkpoint import load_checkpoint, save_checkpoint
+from netlathe.search import Constraint, CostTable, SearchConfig, Searcher
 from netlathe.timing import time_networks
+from netlathe.training import Compute, ImageData, TrainConfig, evaluate, load_images, recalibrate_batch_norm, train
+from netlathe.training.checkpoint import load_checkpoint, save_checkpoint
 
 HOST, PHONES = "host", ("pixel4-cpu-networks", "pixel4-gpu")
 

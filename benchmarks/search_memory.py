@@ -30,10 +30,10 @@ from netlathe.archspace.blocks import MBConv, Skip
 from netlathe.archspace.presets import proxyless
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.console import Terminal
-from netlathe.search.compute import Compute
 from netlathe.search.parameters import Gate, Path, plain_gates
 from netlathe.search.supernet import SuperNet
-from netlathe.search.training import make_optimizer
+from netlathe.training.compute import Compute
+from netlathe.training.loop import make_optimizer
 
 MIB = 2.0**20
 CANDIDATES: dict[int, tuple[tuple[int, ...], tuple[int, ...], bool]] = {

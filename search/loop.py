@@ -16,19 +16,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.search.checkpoint import Checkpointer
-from netlathe.search.compute import Compute
 from netlathe.search.costs import Constraint, check_limits, decode, dispensable
-from netlathe.search.errors import TargetError, TrainingError
-from netlathe.search.images import ImageData
+from netlathe.search.errors import TargetError
 from netlathe.search.objectives import Objective, PIObjective
 from netlathe.search.outcome import EpochRow, Phase, Schedule, SearchConfig, SearchResult, check_data
 from netlathe.search.parameters import ArchitectureParameters, Gate, Path, plain_gates
 from netlathe.search.quality import OnLook, examiner, look, quality
-from netlathe.search.stream import batches_per_pass, stream
 from netlathe.search.supernet import SuperNet, main_path
-from netlathe.search.training import OnStep, StepProgress, check_finite, make_optimizer, parts_of
 from netlathe.search.updates import GradientUpdate, UpdateRule
+from netlathe.training.checkpoint import Checkpointer
+from netlathe.training.compute import Compute
+from netlathe.training.errors import TrainingError
+from netlathe.training.images import ImageData
+from netlathe.training.loop import OnStep, StepProgress, check_finite, make_optimizer, parts_of
+from netlathe.training.stream import batches_per_pass, stream
 
 Batches = Generator[tuple[Tensor, Tensor], None, None]
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.search.costs import Constraint
-from netlathe.search.errors import DataError, refuse
-from netlathe.search.images import ImageData
 from netlathe.search.parameters import Path
 from netlathe.search.supernet import SuperNet
+from netlathe.training.errors import DataError, refuse
+from netlathe.training.images import ImageData
 
 Phase = Literal["start", "warm-up", "search"]
 

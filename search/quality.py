@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
 from torch.nn import functional as F
 
-from netlathe.search.compute import Compute
 from netlathe.search.costs import Constraint, decode
-from netlathe.search.images import ImageSplit, to_input
 from netlathe.search.parameters import Path, plain_gates
 from netlathe.search.supernet import SuperNet
-from netlathe.search.training import check_finite, parts_of
+from netlathe.training.compute import Compute
+from netlathe.training.images import ImageSplit, to_input
+from netlathe.training.loop import check_finite, parts_of
 
 Examiner = Callable[[Path], float]
 """Cross-entropy of the network along a path, on the same images for all."""

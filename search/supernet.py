@@ -14,8 +14,8 @@ from netlathe.archspace.blocks import MBConv
 from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.graph import SCOPE_SEPARATOR
 from netlathe.archspace.spaces import SearchSpace, block_scope
-from netlathe.search.errors import TrainingError
 from netlathe.search.parameters import Gate, Path
+from netlathe.training.errors import TrainingError
 
 
 class SuperNet(nn.Module):

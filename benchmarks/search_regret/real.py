@@ -16,8 +16,9 @@ import torch
 from benchmarks.search_common import Clock, Results
 from benchmarks.search_regret.truth import OURS, SHARES, Method, Truth, methods
 from netlathe.archspace.presets import nas_bench_macro
-from netlathe.search import SearchConfig, Searcher, decode, load_images
-from netlathe.search.compute import Compute
+from netlathe.search import SearchConfig, Searcher, decode
+from netlathe.training import load_images
+from netlathe.training.compute import Compute
 
 METHODS = (OURS, "mul#log", "add#linear", "soft penalty")
 

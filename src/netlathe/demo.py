@@ -29,9 +29,10 @@ from netlathe.profiling import print_summary, summary_json
 from netlathe.run import ARCHITECTURE, NETWORK
 from netlathe.run_folder import RunFolder
 from netlathe.run_search import search_one
-from netlathe.search import Compute, ImageData, SearchConfig, TrainConfig
+from netlathe.search import SearchConfig
 from netlathe.targets import Goal, Target
 from netlathe.timing import time_networks
+from netlathe.training import Compute, ImageData, TrainConfig
 
 PROFILE, PREDICTOR, BASELINE, FOUND = "profile.sqlite", "predictor.json", "baseline", "found"
 REPORT = "demo.json"

@@ -16,9 +16,10 @@ from netlathe.run import write_csv
 from netlathe.stopping import Between
 
 if TYPE_CHECKING:
-    from netlathe.search import Searcher, StepProgress
+    from netlathe.search import Searcher
     from netlathe.search.costs import Constraint
     from netlathe.search.outcome import EpochRow
+    from netlathe.training import StepProgress
 
 Scalars = Callable[[str, float, int], None]
 """(name, value, step) of one number."""

@@ -128,8 +128,9 @@ def search(
     from netlathe.logs import check_tensorboard
     from netlathe.outputs import check_run_folder
     from netlathe.phones import choose_phone
-    from netlathe.search import Compute, SearchConfig, TrainConfig
+    from netlathe.search import SearchConfig
     from netlathe.targets import check_names, files_of_goal, folder_name, load_goal, parse_milliseconds
+    from netlathe.training import Compute, TrainConfig
 
     terminal = Terminal(as_json=as_json)
     check_names(predictor, target_ms, targets, target or ())

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from netlathe.search.costs import Constraint, CostTable, decode
-from netlathe.search.errors import TrainingError
 from netlathe.search.parameters import Path
 from netlathe.search.quality import FEWEST, look, quality
+from netlathe.training.errors import TrainingError
 
 RNG = np.random.default_rng(0)
 COSTS = RNG.exponential(1.0, (6, 4))

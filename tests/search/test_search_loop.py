@@ -18,19 +18,20 @@ from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.search.checkpoint import Checkpointer
-from netlathe.search.compute import Compute
 from netlathe.search.costs import Constraint, CostTable
-from netlathe.search.errors import DataError, SearchError, TargetError, TrainingError
-from netlathe.search.images import ImageData, to_input
+from netlathe.search.errors import SearchError, TargetError
 from netlathe.search.loop import Searcher, search
 from netlathe.search.objectives import AddLinear, PIObjective
 from netlathe.search.outcome import SearchConfig, SearchResult
-from netlathe.search.sources import load_images
-from netlathe.search.stream import stream
 from netlathe.search.supernet import SuperNet, main_path
-from netlathe.search.training import OnStep, StepProgress, TrainConfig, evaluate, recalibrate_batch_norm, train
 from netlathe.search.updates import GradientUpdate, Reinforce, UpdateRule
+from netlathe.training.checkpoint import Checkpointer
+from netlathe.training.compute import Compute
+from netlathe.training.errors import DataError, TrainingError
+from netlathe.training.images import ImageData, to_input
+from netlathe.training.loop import OnStep, StepProgress, TrainConfig, evaluate, recalibrate_batch_norm, train
+from netlathe.training.sources import load_images
+from netlathe.training.stream import stream
 
 
 def toy_space(classes: int = 10) -> SearchSpace:

@@ -9,10 +9,10 @@ import torch
 
 from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.search.errors import TrainingError
 from netlathe.search.parameters import ArchitectureParameters, Gate, plain_gates, rescale_pairs
 from netlathe.search.supernet import SuperNet
 from netlathe.search.updates import Form, GradientUpdate
+from netlathe.training.errors import TrainingError
 
 SPACE = SearchSpace(
     "toy",

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from netlathe.search import sources
-from netlathe.search.encoded import EncodedSplit
-from netlathe.search.errors import DataError
-from netlathe.search.images import MemorySplit, augment, to_input
-from netlathe.search.sources import load_images
+from netlathe.training import sources
+from netlathe.training.encoded import EncodedSplit
+from netlathe.training.errors import DataError
+from netlathe.training.images import MemorySplit, augment, to_input
+from netlathe.training.sources import load_images
 
 COLORS = {"blue": (0, 0, 255), "red": (255, 0, 0)}
 

@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from netlathe.search.encoded import EncodedSplit, Files
-from netlathe.search.errors import DataError
-from netlathe.search.images import ImageSplit, MemorySplit, to_input
-from netlathe.search.stream import batches_per_pass, chunks, stream
+from netlathe.training.encoded import EncodedSplit, Files
+from netlathe.training.errors import DataError
+from netlathe.training.images import ImageSplit, MemorySplit, to_input
+from netlathe.training.stream import batches_per_pass, chunks, stream
 
 # On a machine of one core, two workers are one more than torch suggests.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")

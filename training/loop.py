@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from netlathe.search.checkpoint import Checkpointer
-from netlathe.search.compute import Compute
-from netlathe.search.errors import TrainingError, refuse
-from netlathe.search.images import ImageData, ImageSplit, to_input
-from netlathe.search.stream import batches_per_pass, chunks, stream
+from netlathe.training.checkpoint import Checkpointer
+from netlathe.training.compute import Compute
+from netlathe.training.errors import TrainingError, refuse
+from netlathe.training.images import ImageData, ImageSplit, to_input
+from netlathe.training.stream import batches_per_pass, chunks, stream
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import nn
 
 from netlathe.archspace.blocks import MBConv
 from netlathe.archspace.forms.torch import TorchGraph
-from netlathe.search.compute import Compute
-from netlathe.search.errors import TrainingError
+from netlathe.training.compute import Compute
+from netlathe.training.errors import TrainingError
 
 
 def test_auto_takes_the_gpu_when_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

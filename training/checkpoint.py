@@ -23,7 +23,7 @@ from torch import Tensor
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.files import check_plain, sweep, writing
-from netlathe.search.errors import TrainingError
+from netlathe.training.errors import TrainingError
 
 SCHEMA_VERSION = 1
 _HEADER = "header"

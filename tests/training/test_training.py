@@ -20,13 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netlathe.archspace.errors import FormatError
-from netlathe.search.checkpoint import Checkpointer, load_checkpoint
-from netlathe.search.compute import Compute
-from netlathe.search.errors import TrainingError
-from netlathe.search.images import ImageData, ImageSplit, MemorySplit, to_input
-from netlathe.search.sources import load_images
-from netlathe.search.stream import batches_per_pass, stream
-from netlathe.search.training import (
+from netlathe.training.checkpoint import Checkpointer, load_checkpoint
+from netlathe.training.compute import Compute
+from netlathe.training.errors import TrainingError
+from netlathe.training.images import ImageData, ImageSplit, MemorySplit, to_input
+from netlathe.training.loop import (
     OnStep,
     StepProgress,
     TrainConfig,
@@ -35,6 +33,8 @@ from netlathe.search.training import (
     recalibrate_batch_norm,
     train,
 )
+from netlathe.training.sources import load_images
+from netlathe.training.stream import batches_per_pass, stream
 
 CPU = Compute("cpu")
 SHORT = TrainConfig(epochs=2, batch_size=64, warmup_epochs=0.5, ema_decay=0.8)
@@ -270,8 +270,8 @@ def test_weights_spoiled_by_the_last_step_are_not_handed_out(digits: ImageData) 
 TRAINER = """
 import sys
 from pathlib import Path
-from netlathe.search.checkpoint import Checkpointer, save_checkpoint
-from netlathe.search.sources import load_images
+from netlathe.training.checkpoint import Checkpointer, save_checkpoint
+from netlathe.training.sources import load_images
 from test_training import CPU, SHORT, make_net, train
 from dataclasses import replace
 folder, config = Path(sys.argv[1]), replace(SHORT, epochs=60)

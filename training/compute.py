@@ -11,7 +11,7 @@ from typing import Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from netlathe.search.errors import TrainingError
+from netlathe.training.errors import TrainingError
 
 Precision = Literal["auto", "float32", "bfloat16"]
 AnyModule = TypeVar("AnyModule", bound=nn.Module)

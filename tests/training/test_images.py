@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from netlathe.search.encoded import LEAST_AREA, Cells, EncodedSplit, Files, crop_box
-from netlathe.search.errors import DataError
-from netlathe.search.images import ImageSplit, JoinedSplit, MemorySplit
+from netlathe.training.encoded import LEAST_AREA, Cells, EncodedSplit, Files, crop_box
+from netlathe.training.errors import DataError
+from netlathe.training.images import ImageSplit, JoinedSplit, MemorySplit
 
 COUNT, HEIGHT, WIDTH = 12, 6, 8
 PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, HEIGHT, WIDTH, 3), dtype=np.uint8)

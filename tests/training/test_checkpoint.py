@@ -21,8 +21,8 @@ import torch
 from torch import nn
 
 from netlathe.archspace.errors import FormatError
-from netlathe.search.checkpoint import Checkpointer, load_checkpoint, save_checkpoint
-from netlathe.search.errors import TrainingError
+from netlathe.training.checkpoint import Checkpointer, load_checkpoint, save_checkpoint
+from netlathe.training.errors import TrainingError
 
 RUN = {"space": "toy", "config": {"epochs": 20, "rate": 0.05}, "limits": [40.0, 12.0]}
 

@@ -20,10 +20,10 @@ from torch import Tensor
 from netlathe.archspace.files import odd_kind
 from netlathe.archspace.packed import NPZ_DAMAGE, check_zip
 from netlathe.archspace.parquet import PARQUET_DAMAGE, check_parquet
-from netlathe.search.encoded import Cells, EncodedSplit, Files
-from netlathe.search.errors import DataError
-from netlathe.search.images import ImageData, ImageSplit, MemorySplit, Pixels, make_data
-from netlathe.search.stream import chunks, fetch
+from netlathe.training.encoded import Cells, EncodedSplit, Files
+from netlathe.training.errors import DataError
+from netlathe.training.images import ImageData, ImageSplit, MemorySplit, Pixels, make_data
+from netlathe.training.stream import chunks, fetch
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".gif")
 _SPLIT_NAMES = {

@@ -1,4 +1,4 @@
-"""Image classification data: what the searches train on. Splits kept encoded are in search/encoded.py."""
+"""Image classification data: splits of images in memory, and the batches made of them (encoded.py: on disk)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from netlathe.search.errors import DataError
+from netlathe.training.errors import DataError
 
 Pixels = tuple[int, int]
 """(height, width)."""

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from netlathe.search.errors import DataError
-from netlathe.search.images import ImageSplit, Pixels, augment
+from netlathe.training.errors import DataError
+from netlathe.training.images import ImageSplit, Pixels, augment
 
 # What PIL raises on damaged files, depending on the format. Its "cannot identify" is an OSError.
 _UNREADABLE = (

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from netlathe.search.errors import DataError
-from netlathe.search.images import ImageSplit, to_input
+from netlathe.training.errors import DataError
+from netlathe.training.images import ImageSplit, to_input
 
 T = TypeVar("T")
 Batch = tuple[Tensor, Tensor]
