@@ -33,7 +33,7 @@ from netlathe.console import Terminal
 from netlathe.search.parameters import Gate, Path, plain_gates
 from netlathe.search.supernet import SuperNet
 from netlathe.training.compute import Compute
-from netlathe.training.loop import make_optimizer
+from netlathe.training.sgd import make_optimizer
 
 MIB = 2.0**20
 CANDIDATES: dict[int, tuple[tuple[int, ...], tuple[int, ...], bool]] = {

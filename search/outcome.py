@@ -15,30 +15,32 @@ from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.search.costs import Constraint
 from netlathe.search.parameters import Path
 from netlathe.search.supernet import SuperNet
-from netlathe.training.errors import DataError, refuse
+from netlathe.training.errors import DataError
 from netlathe.training.images import ImageData
+from netlathe.training.loop import StepProgress
+from netlathe.training.sgd import SgdConfig
 
 Phase = Literal["start", "warm-up", "search"]
 
 
-@dataclass(frozen=True)
-class SearchConfig:
-    """Three phases: the widest network alone, whose weights the other candidates then start from; weights along random
-    paths; and weights and architecture in turn, the one on a sampled path, the other from the validation split.
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(SgdConfig):
+    """Settings of a path-binarized search in three phases: the widest network alone, whose weights the other candidates
+    then start from; weights along random paths; and weights and architecture in turn, the one on a sampled path, the
+    other from the validation split.
+
+    Raises TrainingError for values that no search can have.
     """
 
     start_epochs: int = 4
-    """Before the others."""
+    """Epochs of the first phase."""
     warmup_epochs: int = 6
+    """Epochs of the second phase."""
     epochs: int = 20
-    """Of the third phase."""
+    """Epochs of the third phase."""
     batch_size: int = 32
-    accumulate: int = 1
-    """Parts that a batch is computed in: as much less memory, the same gradients except for BatchNorm's statistics."""
     learning_rate: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 4e-5
-    label_smoothing: float = 0.1
+    """Highest learning rate of the weights."""
     alpha_learning_rate: float = 0.02
     multiplier_gain: float = 1.0
     """Proportional gain: weight of log(E / limit) in the loss per unit of excess."""
@@ -50,29 +52,21 @@ class SearchConfig:
     looks: int = 128
     """Networks that are compared on validation images at the end, for the last choice; 0: probabilities decide."""
     look_images: int = 1024
-    """At most so many images for each."""
-    seed: int = 0
+    """Most images that each of these is judged by."""
 
-    def __post_init__(self) -> None:
-        wrong = {
+    def out_of_range(self) -> dict[str, bool]:
+        return {
             "start_epochs": self.start_epochs < 0,
             "warmup_epochs": self.warmup_epochs < 0,
             "epochs": self.epochs < 0 or self.start_epochs + self.warmup_epochs + self.epochs == 0,
-            "batch_size": self.batch_size < 1,
-            "accumulate": not (self.accumulate == 1 or 1 < self.accumulate <= self.batch_size // 2),
-            "learning_rate": not 0 < self.learning_rate < math.inf,
-            "momentum": not 0 <= self.momentum < 1,
-            "weight_decay": not 0 <= self.weight_decay < math.inf,
-            "label_smoothing": not 0 <= self.label_smoothing < 1,
             "alpha_learning_rate": not 0 < self.alpha_learning_rate < math.inf,
             "multiplier_gain": not 0 <= self.multiplier_gain < math.inf,
             "multiplier_rate": not 0 <= self.multiplier_rate < math.inf,
             "prune_below": not 0 <= self.prune_below < 1,
             "looks": self.looks < 0,
             "look_images": self.look_images < 1,
-            "seed": self.seed < 0,
+            **super().out_of_range(),
         }
-        refuse(self, wrong)
 
 
 @dataclass(frozen=True)
@@ -103,6 +97,19 @@ class Schedule:
     def learning_rate(self, step: int) -> float:
         """Of the weights: a cosine over all phases."""
         return 0.5 * self.config.learning_rate * (1 + math.cos(math.pi * step / self.steps))
+
+
+@dataclass(frozen=True)
+class SearchProgress(StepProgress):
+    """Where a search stands, after a step."""
+
+    constraints: tuple[Constraint, ...] = ()
+    expected: tuple[float, ...] = ()
+    """E[cost] under the architecture parameters, one per constraint, in its table's unit."""
+
+    def __str__(self) -> str:
+        costs = (f", expected {c.table.show(cost)}" for c, cost in zip(self.constraints, self.expected, strict=True))
+        return super().__str__() + next(costs, "")  # the first one alone: a progress bar is short
 
 
 @dataclass(frozen=True)

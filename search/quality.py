@@ -16,7 +16,7 @@ from netlathe.search.parameters import Path, plain_gates
 from netlathe.search.supernet import SuperNet
 from netlathe.training.compute import Compute
 from netlathe.training.images import ImageSplit, to_input
-from netlathe.training.loop import check_finite, parts_of
+from netlathe.training.sgd import check_finite, parts_of
 
 Examiner = Callable[[Path], float]
 """Cross-entropy of the network along a path, on the same images for all."""

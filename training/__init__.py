@@ -3,8 +3,9 @@
 from netlathe.training.checkpoint import Checkpointer
 from netlathe.training.compute import Compute
 from netlathe.training.errors import DataError, TrainingError
+from netlathe.training.evaluation import evaluate, recalibrate_batch_norm
 from netlathe.training.images import ImageData, ImageSplit
-from netlathe.training.loop import StepProgress, TrainConfig, evaluate, recalibrate_batch_norm, train
+from netlathe.training.loop import StepProgress, TrainConfig, train
 from netlathe.training.sources import load_images
 
 __all__ = [

@@ -147,12 +147,13 @@ def search(
     job = Job(
         goal.narrowed(chosen), images, goal, output,
         SearchConfig(
-            start_epochs, warmup_epochs, epochs, batch_size, accumulate=accumulate, learning_rate=learning_rate,
-            prune_below=prune_below, looks=looks, seed=seed,
+            start_epochs=start_epochs, warmup_epochs=warmup_epochs, epochs=epochs, batch_size=batch_size,
+            accumulate=accumulate, learning_rate=learning_rate, prune_below=prune_below, looks=looks, seed=seed,
         ),
         TrainConfig(
-            train_epochs, train_batch_size, train_learning_rate, warmup_epochs=train_warmup_epochs,
-            ema_decay=ema_decay, label_smoothing=label_smoothing, accumulate=accumulate, seed=seed,
+            epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate,
+            warmup_epochs=train_warmup_epochs, ema_decay=ema_decay, label_smoothing=label_smoothing,
+            accumulate=accumulate, seed=seed,
         ),
         compute, terminal, update, train_from,
         DeviceAtHand(device, profile_file, benchmark_binary, seed) if device else None, tensorboard,

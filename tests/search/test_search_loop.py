@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,16 @@ from netlathe.search.costs import Constraint, CostTable
 from netlathe.search.errors import SearchError, TargetError
 from netlathe.search.loop import Searcher, search
 from netlathe.search.objectives import AddLinear, PIObjective
-from netlathe.search.outcome import SearchConfig, SearchResult
+from netlathe.search.outcome import SearchConfig, SearchProgress, SearchResult
+from netlathe.search.parameters import plain_gates
 from netlathe.search.supernet import SuperNet, main_path
 from netlathe.search.updates import GradientUpdate, Reinforce, UpdateRule
 from netlathe.training.checkpoint import Checkpointer
 from netlathe.training.compute import Compute
 from netlathe.training.errors import DataError, TrainingError
+from netlathe.training.evaluation import evaluate, recalibrate_batch_norm
 from netlathe.training.images import ImageData, to_input
-from netlathe.training.loop import OnStep, StepProgress, TrainConfig, evaluate, recalibrate_batch_norm, train
+from netlathe.training.loop import OnStep, StepProgress, TrainConfig, train
 from netlathe.training.sources import load_images
 from netlathe.training.stream import stream
 
@@ -112,10 +115,12 @@ def test_equal_seeds_give_equal_searches(few: ImageData) -> None:
 
 
 def test_progress_counts_every_step_once(few: ImageData) -> None:
-    seen: list[StepProgress] = []
+    seen: list[SearchProgress] = []
     search(SPACE, few, LOOSE, BRIEF, seen.append)
     assert [step.step for step in seen] == list(range(1, seen[-1].steps + 1))
-    assert seen[0].expected_ms == pytest.approx(float(np.nanmean(TABLE.values, 1).sum()) + TABLE.base, rel=1e-5)
+    expected = float(np.nanmean(TABLE.values, 1).sum()) + TABLE.base
+    assert seen[0].expected == pytest.approx((expected,), rel=1e-5)
+    assert str(seen[0]) == f"start: loss {seen[0].loss:.2f}, expected {expected:.3g} ms"
 
 
 def test_a_target_below_the_fastest_network_stops_before_any_training(digits: ImageData) -> None:
@@ -251,8 +256,8 @@ def test_pruned_candidates_free_their_weights_and_their_momentum(few: ImageData)
     left = sum(len(list(candidates.children())) for candidates in searcher.supernet.positions[1:-1])
     assert left == searcher.history[-1].candidates < 9
     known = {id(p) for p in searcher.supernet.parameters()}
-    assert {id(p) for group in searcher.weight_optimizer.param_groups for p in group["params"]} == known
-    assert {id(p) for p in searcher.weight_optimizer.state} <= known
+    assert {id(p) for group in searcher.weight_step.optimizer.param_groups for p in group["params"]} == known
+    assert {id(p) for p in searcher.weight_step.optimizer.state} <= known
     assert searcher.result().costs[0] <= TIGHT[0].limit
 
 
@@ -263,8 +268,8 @@ def test_the_steps_parts_add_up_to_the_whole_batch(few: ImageData) -> None:
         one.supernet.eval()
     batch = next(stream(few.train, 32, seed=0))
     for one in (whole, parts):
-        one._weight_step(batch, (0, 1, 0), "here")
-        one._architecture_step(batch, "here")
+        one.weight_step(batch, partial(one.supernet, gates=plain_gates((0, 1, 0))), 0.05, "here")
+        one.architecture_step(partial(one._cross_entropy, batch), one.generator, "here")
     for a, b in zip(whole.supernet.parameters(), parts.supernet.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(whole.parameters.alpha, parts.parameters.alpha, rtol=1e-3, atol=1e-5)

@@ -23,16 +23,9 @@ from netlathe.archspace.errors import FormatError
 from netlathe.training.checkpoint import Checkpointer, load_checkpoint
 from netlathe.training.compute import Compute
 from netlathe.training.errors import TrainingError
+from netlathe.training.evaluation import evaluate, recalibrate_batch_norm
 from netlathe.training.images import ImageData, ImageSplit, MemorySplit, to_input
-from netlathe.training.loop import (
-    OnStep,
-    StepProgress,
-    TrainConfig,
-    evaluate,
-    learning_rate_at,
-    recalibrate_batch_norm,
-    train,
-)
+from netlathe.training.loop import OnStep, StepProgress, TrainConfig, learning_rate_at, train
 from netlathe.training.sources import load_images
 from netlathe.training.stream import batches_per_pass, stream
 
