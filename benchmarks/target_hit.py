@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.search_common import Clock, host_predictor, profile_of
+from netlathe.archspace.decisions import Choices
 from netlathe.archspace.presets import tiny
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.console import Terminal
 from netlathe.profiler.devices.local import LocalDevice
 from netlathe.search import Constraint, CostTable, SearchConfig, Searcher, repair
-from netlathe.search.parameters import Path as Choices
-from netlathe.search.supernet import main_path
+from netlathe.search.strategies.binarized.supernet import main_path
 from netlathe.timing import PLAN, Stopwatch, stopwatch, time_networks
 from netlathe.training import load_images
 

@@ -1,12 +1,14 @@
 """A space, images and cost tables in; the architecture that keeps its limits out."""
 
-from netlathe.search.costs import Constraint, CostTable, LatencyModel, decode, limit_memory
+from netlathe.search.costs import Constraint, CostTable, LatencyModel, limit_memory
+from netlathe.search.decode import decode
 from netlathe.search.errors import SearchError, TargetError
-from netlathe.search.loop import Searcher, search
-from netlathe.search.objectives import PIObjective
-from netlathe.search.outcome import SearchConfig, SearchResult
 from netlathe.search.repair import Repaired, repair
-from netlathe.search.updates import GradientUpdate, Reinforce
+from netlathe.search.strategies.binarized.loop import Searcher, search
+from netlathe.search.strategies.binarized.objectives import PIObjective
+from netlathe.search.strategies.binarized.outcome import SearchResult
+from netlathe.search.strategies.binarized.settings import SearchConfig
+from netlathe.search.strategies.binarized.updates import GradientUpdate, Reinforce
 
 __all__ = [
     "Constraint",

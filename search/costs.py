@@ -1,4 +1,4 @@
-"""What networks cost: tables that are differentiable in expectation, limits on them, exact decoding under limits."""
+"""Costs of networks: tables that are differentiable in expectation, limits on them, and limits on memory."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor
 
 from netlathe.archspace.blocks import Block
+from netlathe.archspace.decisions import Choices
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.search.errors import SearchError, TargetError
-from netlathe.search.parameters import Path
-
-INFEASIBLE = 2
-"""scipy.optimize.milp's status."""
+from netlathe.search.errors import TargetError
 
 ROUNDING = 1e-9
 """Relative excess of a limit that is only the order of a sum."""
@@ -106,11 +102,11 @@ class CostTable:
         return self.base + float(self.values[np.arange(len(path)), list(path)].sum())
 
     @property
-    def cheapest_path(self) -> Path:
+    def cheapest_path(self) -> Choices:
         return tuple(np.nanargmin(self.values, axis=1).tolist()) if self.values.size else ()
 
     @property
-    def dearest(self) -> float:
+    def most_expensive(self) -> float:
         """Cost of the network that costs most."""
         return self.base + float(np.nanmax(self.values, axis=1).sum())
 
@@ -158,85 +154,9 @@ class Constraint:
             cheapest = space.architecture(table.cheapest_path)
             raise TargetError(
                 f"no network of space {space.name} meets {table.show(self.limit)} of {table.name}: the least is "
-                f"{table.show(table.base)}, of {cheapest.name}, and the most {table.show(table.dearest)}; raise the "
-                "limit, or search a smaller space"
+                f"{table.show(table.base)}, of {cheapest.name}, and the most {table.show(table.most_expensive)}; "
+                "raise the limit, or search a smaller space"
             )
-
-
-def check_limits(space: SearchSpace, constraints: Sequence[Constraint]) -> None:
-    """Raises TargetError when a limit is no limit, when no network keeps one of them, or none all of them together."""
-    for constraint in constraints:
-        constraint.check(space)
-    if constraints:
-        decode(np.where(np.isfinite(constraints[0].table.values), 0.0, -np.inf), constraints)
-
-
-def decode(scores: NDArray[np.float64], constraints: Sequence[Constraint]) -> Path:
-    """The best path that keeps all limits: max sum of scores (as log probabilities), subject to cost <= limit for each.
-
-    A multiple-choice knapsack with one or more resources, solved to optimality as an integer program (HiGHS).
-    scores (positions, candidates); -inf where there is no candidate, or no longer one. Raises TargetError when no path
-    keeps the limits.
-    """
-    alive = np.isfinite(scores)
-    # The solver's tolerance is absolute, so scores are given in units of their spread.
-    gains = scores[alive] / (float(np.ptp(scores[alive])) or 1.0)
-    rows, _ = np.nonzero(alive)
-    one_each = LinearConstraint((rows == np.arange(len(alive))[:, None]).astype(float), 1, 1)
-    # The solver may break a row by 1e-6 of its scale; then a limit that much lower is kept for certain.
-    for tighter in (0.0, 4e-6, 1e-4):
-        budgets = [one_each, *(_budget(c, alive, c.limit * (1 - tighter)) for c in constraints)]
-        solved = milp(
-            -gains, constraints=budgets, integrality=np.ones(len(rows)), bounds=Bounds(0, 1),
-            options={"mip_rel_gap": 0},
-        )  # fmt: skip
-        if solved.x is None:
-            if solved.status != INFEASIBLE:
-                raise SearchError(f"the integer program of the decode was not solved: {solved.message}")
-            break
-        chosen = np.full(alive.shape, -1.0)
-        chosen[alive] = solved.x
-        path = tuple(chosen.argmax(1).tolist())
-        if all(c.is_met(path) for c in constraints):
-            return path
-    limits = ", ".join(f"{c.table.show(c.limit)} of {c.table.name}" for c in constraints)
-    raise TargetError(f"no network meets all of these limits: {limits}; raise one of them, or search a smaller space")
-
-
-def _budget(constraint: Constraint, alive: NDArray[np.bool_], limit: float) -> LinearConstraint:
-    # In units of the limit, so that the solver's absolute tolerance is a relative one.
-    table = constraint.table
-    return LinearConstraint(table.values[alive] / constraint.limit, -np.inf, (limit - table.base) / constraint.limit)
-
-
-def dispensable(
-    log_probabilities: NDArray[np.float64], floor: float, constraints: Sequence[Constraint]
-) -> list[tuple[int, int]]:
-    """(position, candidate) of what can be dropped: less probable than `floor`, the least probable first, and only as
-    long as some network keeps all limits without it."""
-    left = log_probabilities.copy()
-    dropped = []
-    for index in np.argsort(left, axis=None).tolist():
-        place = divmod(index, left.shape[1])
-        value = left[place]
-        if value >= math.log(floor):
-            break
-        if not np.isfinite(value):
-            continue
-        left[place] = -np.inf
-        if np.isfinite(left[place[0]]).any() and _is_possible(left, constraints):
-            dropped.append(place)
-        else:
-            left[place] = value
-    return dropped
-
-
-def _is_possible(log_probabilities: NDArray[np.float64], constraints: Sequence[Constraint]) -> bool:
-    try:
-        decode(log_probabilities, constraints)
-    except TargetError:
-        return False
-    return True
 
 
 def limit_memory(space: SearchSpace, limit_bytes: int, *, itemsize: int = 4) -> SearchSpace:

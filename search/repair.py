@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from netlathe.search.costs import ROUNDING, Constraint, decode
+from netlathe.archspace.decisions import Choices
+from netlathe.search.costs import ROUNDING, Constraint
+from netlathe.search.decode import decode
 from netlathe.search.errors import TargetError
-from netlathe.search.parameters import Path
 
-Judge = Callable[[Path], float]
+Judge = Callable[[Choices], float]
 """The cost of the whole network along a path: the upper end of its predicted interval, or a stopwatch's answer."""
 
 
@@ -21,7 +22,7 @@ Judge = Callable[[Path], float]
 class Repaired:
     """The network taken."""
 
-    path: Path
+    path: Choices
     costs: tuple[float, ...]
     """By the tables."""
     judged: tuple[float, ...]
@@ -47,7 +48,7 @@ def repair(
     Raises TargetError when already by the tables nothing fits.
     """
     decode(scores, constraints)
-    found: dict[Path, Repaired] = {}
+    found: dict[Choices, Repaired] = {}
     ranges = [_Range(c.limit) for c in constraints]
     for _ in range(4 * attempts):
         path, is_within = _decoded(scores, constraints, [r.tried for r in ranges])
@@ -108,7 +109,7 @@ class _Range:
 
 def _decoded(
     scores: NDArray[np.float64], constraints: Sequence[Constraint], limits: Sequence[float]
-) -> tuple[Path, bool]:
+) -> tuple[Choices, bool]:
     """Under these limits on the tables; what fits best where nothing does. And whether it is within them."""
     try:
         return decode(scores, [replace(c, limit=limit) for c, limit in zip(constraints, limits, strict=True)]), True
@@ -122,5 +123,5 @@ def _worst_excess(judged: Sequence[float], constraints: Sequence[Constraint]) ->
     return max((value / c.limit - 1 for value, c in zip(judged, constraints, strict=True)), default=0.0)
 
 
-def _score(scores: NDArray[np.float64], path: Path) -> float:
+def _score(scores: NDArray[np.float64], path: Choices) -> float:
     return float(scores[np.arange(len(path)), list(path)].sum())

@@ -115,7 +115,7 @@ def run_real(
 
 def settings_of(config: RealConfig, truth: Truth) -> dict[str, Any]:
     """What results must share to stand in one table."""
-    return {**vars(config), "images": Path(config.images).name, "slowest_ms": truth.table.dearest}
+    return {**vars(config), "images": Path(config.images).name, "slowest_ms": truth.table.most_expensive}
 
 
 def rows_of(folder: Path, settings: dict[str, Any], seeds: Sequence[int]) -> list[dict[str, Any]]:

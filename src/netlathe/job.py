@@ -162,7 +162,7 @@ def prepare(
     space_name: str, source: str, *, resolution: int | None, width: float | None, limit: int | None, seed: int
 ) -> tuple[SearchSpace, ImageData]:
     """The space, and the images at its resolution; a preset's head gets as many classes as the images have."""
-    from netlathe.search.outcome import check_data
+    from netlathe.search.strategies.binarized.outcome import check_data
     from netlathe.training import load_images
 
     space = load_space(space_name, resolution=resolution, width=width)

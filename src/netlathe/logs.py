@@ -18,7 +18,7 @@ from netlathe.stopping import Between
 if TYPE_CHECKING:
     from netlathe.search import Searcher
     from netlathe.search.costs import Constraint
-    from netlathe.search.outcome import EpochRow, SearchProgress
+    from netlathe.search.strategies.binarized.outcome import EpochRow, SearchProgress
     from netlathe.training import StepProgress
 
 Scalars = Callable[[str, float, int], None]

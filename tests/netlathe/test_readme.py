@@ -51,7 +51,7 @@ def test_the_python_of_the_readme_runs(
     table.assign(old_ms=times_ms, new_ms=[2 * ms for ms in times_ms]).to_csv("blocks.csv", index=False)
     exec(adapt, {})
     assert "array" in capsys.readouterr().out
-    short = search.replace("0.6 * table.dearest)])", "0.6 * table.dearest)], SHORT)")
+    short = search.replace("0.6 * table.most_expensive)])", "0.6 * table.most_expensive)], SHORT)")
     short = short.replace("(32, 32))", "(32, 32), limit=64)")
     assert "SHORT" in short
     assert "limit" in short

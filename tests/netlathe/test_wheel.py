@@ -48,7 +48,8 @@ def test_the_top_level_of_the_wheel_is_netlathe_alone(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as content:
         names = content.namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"netlathe"}
-    assert {"netlathe/py.typed", "netlathe/search/loop.py", "netlathe/profiler/adb/usb.py"} <= {*names}
+    deep = {"netlathe/search/strategies/binarized/loop.py", "netlathe/profiler/adb/usb.py"}
+    assert {"netlathe/py.typed", *deep} <= {*names}
     in_checkout = run("git", "ls-files", "data", "device_scripts", ":!data/latency", cwd=ROOT).split()
     assert {f"netlathe/{name}" for name in in_checkout} <= {*names}
     assert not [name for name in names if "__pycache__" in name or name.startswith("netlathe/tests")]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from netlathe.search.costs import Constraint
-from netlathe.search.objectives import Objective
-from netlathe.search.parameters import ArchitectureParameters
-from netlathe.search.updates import Run, UpdateRule
+from netlathe.search.strategies.binarized.objectives import Objective
+from netlathe.search.strategies.binarized.parameters import ArchitectureParameters
+from netlathe.search.strategies.binarized.updates import Run, UpdateRule
 from netlathe.training.sgd import check_finite
 
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netlathe.archspace.blocks import MBConv
+from netlathe.archspace.decisions import Choices
 from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.graph import SCOPE_SEPARATOR
 from netlathe.archspace.spaces import SearchSpace, block_scope
-from netlathe.search.parameters import Gate, Path
+from netlathe.search.strategies.binarized.parameters import Gate
 from netlathe.training.errors import TrainingError
 
 
@@ -52,7 +53,7 @@ class SuperNet(nn.Module):
         return gone
 
     @torch.no_grad()
-    def spread(self, path: Path) -> None:
+    def share_weights(self, path: Choices) -> None:
         """Gives every candidate what it can take over of its position's candidate on `path`: the first channels, the
         middle of the kernel (or zeros around it).
 
@@ -79,7 +80,7 @@ class SuperNet(nn.Module):
             for norm in norms:
                 norm.track_running_stats = True
 
-    def extract(self, path: Path) -> TorchGraph:
+    def extract(self, path: Choices) -> TorchGraph:
         """The network along a path, with a copy of the supernet's weights."""
         network = TorchGraph(self.space.architecture(path).graph())
         chosen = dict(zip(self.space.searchable, path, strict=True))
@@ -93,7 +94,7 @@ class SuperNet(nn.Module):
         return network
 
 
-def main_path(space: SearchSpace) -> Path:
+def main_path(space: SearchSpace) -> Choices:
     """Per position the candidate that has most to give to the others: of the MBConvs with the largest expansion the one
     of the middle kernel, else the one with most parameters."""
     path = []

@@ -9,9 +9,9 @@ import torch
 
 from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.search.parameters import ArchitectureParameters, Gate, plain_gates, rescale_pairs
-from netlathe.search.supernet import SuperNet
-from netlathe.search.updates import Form, GradientUpdate
+from netlathe.search.strategies.binarized.parameters import ArchitectureParameters, Gate, plain_gates, rescale_pairs
+from netlathe.search.strategies.binarized.supernet import SuperNet
+from netlathe.search.strategies.binarized.updates import Form, GradientUpdate
 from netlathe.training.errors import TrainingError
 
 SPACE = SearchSpace(

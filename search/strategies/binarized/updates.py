@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from netlathe.search.parameters import ArchitectureParameters, Gate, plain_gates, rescale_pairs
+from netlathe.search.strategies.binarized.parameters import ArchitectureParameters, Gate, plain_gates, rescale_pairs
 
 Run = Callable[[Sequence[Gate]], Iterator[Tensor]]
 """Cross-entropy of a validation batch through these gates, in pieces that sum up to the batch's mean; each piece must

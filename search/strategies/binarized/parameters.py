@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-TINY = 1e-20
+from netlathe.archspace.decisions import Choices
 
-Path = tuple[int, ...]
-"""One candidate index per searchable position."""
+TINY = 1e-20
 
 
 @dataclass(frozen=True)
@@ -50,16 +49,16 @@ class ArchitectureParameters(nn.Module):
         """softmax(alpha) over each position's candidates; 0 where there is none."""
         return self.log_probabilities().exp()
 
-    def likeliest(self) -> Path:
+    def likeliest(self) -> Choices:
         return tuple(self.log_probabilities().argmax(1).tolist())
 
-    def sample_path(self, generator: torch.Generator) -> Path:
+    def sample_path(self, generator: torch.Generator) -> Choices:
         """One path, each position by its probabilities."""
         with torch.no_grad():
             drawn = torch.multinomial(self.probabilities(), 1, generator=generator)
         return tuple(drawn[:, 0].tolist())
 
-    def uniform_path(self, generator: torch.Generator) -> Path:
+    def uniform_path(self, generator: torch.Generator) -> Choices:
         """One path, every candidate alike: for the warm-up of the weights."""
         drawn = torch.multinomial(self.mask.float(), 1, generator=generator)
         return tuple(drawn[:, 0].tolist())

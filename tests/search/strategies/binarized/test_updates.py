@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 import torch
 
-from netlathe.search.parameters import ArchitectureParameters, Gate
-from netlathe.search.updates import GradientUpdate, Reinforce
+from netlathe.search.strategies.binarized.parameters import ArchitectureParameters, Gate
+from netlathe.search.strategies.binarized.updates import GradientUpdate, Reinforce
 
 LOSSES = torch.tensor([[1.0, 2.0, 4.0], [0.5, 1.5, 0.0]], dtype=torch.float64)
 """Of each candidate; a path's loss is their sum, times an interaction."""

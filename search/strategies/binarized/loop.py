@@ -16,16 +16,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from netlathe.archspace.decisions import Choices
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.search.architecture_step import ArchitectureStep
-from netlathe.search.costs import Constraint, check_limits, decode, dispensable
+from netlathe.search.costs import Constraint
+from netlathe.search.decode import check_limits, decode, dispensable
 from netlathe.search.errors import TargetError
-from netlathe.search.objectives import Objective, PIObjective
-from netlathe.search.outcome import EpochRow, Phase, Schedule, SearchConfig, SearchProgress, SearchResult, check_data
-from netlathe.search.parameters import ArchitectureParameters, Gate, Path, plain_gates
-from netlathe.search.quality import OnLook, examiner, look, quality
-from netlathe.search.supernet import SuperNet, main_path
-from netlathe.search.updates import GradientUpdate, UpdateRule
+from netlathe.search.final_choice import OnCompared, candidate_scores, compare_networks
+from netlathe.search.strategies.binarized.architecture_step import ArchitectureStep
+from netlathe.search.strategies.binarized.objectives import Objective, PIObjective
+from netlathe.search.strategies.binarized.outcome import EpochRow, SearchProgress, SearchResult, check_data
+from netlathe.search.strategies.binarized.parameters import ArchitectureParameters, Gate, plain_gates
+from netlathe.search.strategies.binarized.settings import Phase, Schedule, SearchConfig
+from netlathe.search.strategies.binarized.supernet import SuperNet, main_path
+from netlathe.search.strategies.binarized.updates import GradientUpdate, UpdateRule
+from netlathe.search.strategies.binarized.validation import make_validation_loss
 from netlathe.training.checkpoint import Checkpointer
 from netlathe.training.compute import Compute
 from netlathe.training.images import ImageData
@@ -114,7 +118,7 @@ class Searcher:
         """Makes the next step: of the weights, and in the last phase of the architecture, too."""
         phase = self.schedule.phase(self.step)
         if self.step == self.schedule.start_steps > 0:
-            self.supernet.spread(main_path(self.space))
+            self.supernet.share_weights(main_path(self.space))
             self.weight_step.forget_momentum()
         where, rate = f"step {self.step + 1} ({phase})", self.schedule.learning_rate(self.step)
         forward = partial(self.supernet, gates=plain_gates(self._draw(phase)))
@@ -129,7 +133,7 @@ class Searcher:
         expected = tuple(float(cost.detach()) for cost in self.architecture_step.expected())
         return SearchProgress(phase, self.step, self.steps, *seen, self.constraints, expected)
 
-    def _draw(self, phase: Phase) -> Path:
+    def _draw(self, phase: Phase) -> Choices:
         """The path of a weight step."""
         match phase:
             case "start":
@@ -178,11 +182,11 @@ class Searcher:
         other.history = [replace(row, **other.architecture_step.standing()) for row in self.history]
         return other
 
-    def result(self, on_look: OnLook | None = None) -> SearchResult:
+    def result(self, on_compared: OnCompared | None = None) -> SearchResult:
         """The best network within the limits, as things stand. Raises TrainingError when the supernet's weights are no
         good."""
         log_probabilities = self._log_probabilities()
-        examined, scores = self._examined(log_probabilities.numpy(), on_look)
+        examined, scores = self._compared(log_probabilities.numpy(), on_compared)
         path = decode(scores, self.constraints)
         return SearchResult(
             architecture=self.space.architecture(path),
@@ -196,16 +200,20 @@ class Searcher:
             examined=examined,
         )
 
-    def _examined(
-        self, log_p: NDArray[np.float64], on_look: OnLook | None
-    ) -> tuple[dict[Path, float], NDArray[np.float64]]:
-        """What was looked at, and what to decode by: the candidates' measured quality, or their probabilities."""
-        if self.config.looks == 0:
+    def _compared(
+        self, log_p: NDArray[np.float64], on_compared: OnCompared | None
+    ) -> tuple[dict[Choices, float], NDArray[np.float64]]:
+        """The finalists' cross-entropies, and what to decode by: the candidates' scores from them, or their
+        probabilities."""
+        config = self.config
+        if config.looks == 0:
             return {}, log_p
-        rng = np.random.default_rng(self.config.seed)
-        examine = examiner(self.supernet, self.data.validation, self.config.look_images, self.compute, rng)
-        found = look(log_p, self.constraints, examine, looks=self.config.looks, rng=rng, on_look=on_look)
-        return found, quality(log_p, self.constraints, found)
+        rng = np.random.default_rng(config.seed)
+        loss = make_validation_loss(self.supernet, self.data.validation, config.look_images, self.compute, rng)
+        losses = compare_networks(
+            log_p, self.constraints, loss, finalists=config.looks, rng=rng, on_compared=on_compared
+        )
+        return losses, candidate_scores(log_p, self.constraints, losses)
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes from step to step."""

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from benchmarks.search_regret.objectives import AddLinear
 from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.torch import TorchGraph
@@ -21,12 +22,13 @@ from netlathe.archspace.graph import Graph
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.search.costs import Constraint, CostTable
 from netlathe.search.errors import SearchError, TargetError
-from netlathe.search.loop import Searcher, search
-from netlathe.search.objectives import AddLinear, PIObjective
-from netlathe.search.outcome import SearchConfig, SearchProgress, SearchResult
-from netlathe.search.parameters import plain_gates
-from netlathe.search.supernet import SuperNet, main_path
-from netlathe.search.updates import GradientUpdate, Reinforce, UpdateRule
+from netlathe.search.strategies.binarized.loop import Searcher, search
+from netlathe.search.strategies.binarized.objectives import PIObjective
+from netlathe.search.strategies.binarized.outcome import SearchProgress, SearchResult
+from netlathe.search.strategies.binarized.parameters import plain_gates
+from netlathe.search.strategies.binarized.settings import SearchConfig
+from netlathe.search.strategies.binarized.supernet import SuperNet, main_path
+from netlathe.search.strategies.binarized.updates import GradientUpdate, Reinforce, UpdateRule
 from netlathe.training.checkpoint import Checkpointer
 from netlathe.training.compute import Compute
 from netlathe.training.errors import DataError, TrainingError
@@ -59,8 +61,8 @@ class MacsModel:
 
 SPACE = toy_space()
 TABLE = CostTable.tabulate(SPACE, MacsModel())
-LOOSE = (Constraint(TABLE, TABLE.dearest),)
-TIGHT = (Constraint(TABLE, TABLE.base + 0.15 * (TABLE.dearest - TABLE.base)),)
+LOOSE = (Constraint(TABLE, TABLE.most_expensive),)
+TIGHT = (Constraint(TABLE, TABLE.base + 0.15 * (TABLE.most_expensive - TABLE.base)),)
 QUICK = SearchConfig(start_epochs=3, warmup_epochs=3, epochs=6, alpha_learning_rate=0.1, multiplier_gain=5)
 
 
@@ -151,11 +153,11 @@ def test_a_diverging_search_stops_with_the_step_and_a_remedy(digits: ImageData) 
         search(SPACE, digits, LOOSE, replace(QUICK, learning_rate=1e20))
 
 
-def test_spreading_gives_each_candidate_the_main_ones_first_channels_and_middle() -> None:
+def test_sharing_weights_gives_each_candidate_the_main_ones_first_channels_and_middle() -> None:
     supernet = SuperNet(SPACE, generator=torch.Generator().manual_seed(0))
     path = main_path(SPACE)
     assert path == (2, 2, 1)
-    supernet.spread(path)
+    supernet.share_weights(path)
     narrow, wide_kernel, source = (supernet.candidate(1, i).state_dict() for i in (0, 1, 2))
     name = "layers.depthwise.conv.weight"
     torch.testing.assert_close(narrow[name], source[name][:16])
@@ -238,7 +240,7 @@ def test_one_warm_supernet_serves_several_targets(few: ImageData) -> None:
 
 def test_several_limits_hold_at_once(few: ImageData) -> None:
     macs = CostTable.of_blocks(SPACE, lambda block: block.graph().parameters, name="parameters")
-    limits = (TIGHT[0], Constraint(macs, macs.base + 0.4 * (macs.dearest - macs.base)))
+    limits = (TIGHT[0], Constraint(macs, macs.base + 0.4 * (macs.most_expensive - macs.base)))
     found = search(SPACE, few, limits, BRIEF)
     assert all(limit.is_met(found.path) for limit in limits)
     assert found.architecture.parameters == pytest.approx(found.costs[1])
@@ -344,7 +346,7 @@ def test_recalibration_sets_batch_norm_to_the_mean_over_batches(digits: ImageDat
 def test_limits_that_contradict_each_other_stop_before_any_training(few: ImageData) -> None:
     """The fastest network has few MACs here, so it is the slow ones that a second table makes cheap."""
     backwards = CostTable("energy", "mJ", 1.0, np.nanmax(TABLE.values, axis=1, keepdims=True) - TABLE.values)
-    near = Constraint(backwards, 1.0 + 0.1 * (backwards.dearest - 1.0))
+    near = Constraint(backwards, 1.0 + 0.1 * (backwards.most_expensive - 1.0))
     near.check(SPACE)
     with pytest.raises(TargetError, match=r"all of these limits: .* ms of predicted latency, .* mJ of energy"):
         Searcher(SPACE, few, (*TIGHT, near), BRIEF)

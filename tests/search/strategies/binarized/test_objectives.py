@@ -7,16 +7,12 @@ import math
 import pytest
 import torch
 
+from benchmarks.search_regret.objectives import AbsoluteReward, AddLinear, FixedObjective, MulLog, SoftPenalty
 from netlathe.search.errors import SearchError
-from netlathe.search.objectives import (
-    AbsoluteReward,
-    AddLinear,
-    FixedObjective,
-    MulLog,
+from netlathe.search.strategies.binarized.objectives import (
     Multiplier,
     Objective,
     PIObjective,
-    SoftPenalty,
 )
 
 CE, COST = torch.tensor(0.7, dtype=torch.float64), torch.tensor(6.0, dtype=torch.float64)
