@@ -1,5 +1,6 @@
 """A space, images and cost tables in; the architecture that keeps its limits out."""
 
+from netlathe.search.candidates import Evaluated
 from netlathe.search.costs import Constraint, CostTable, LatencyModel, limit_memory
 from netlathe.search.decode import decode
 from netlathe.search.errors import SearchError, TargetError
@@ -13,6 +14,7 @@ from netlathe.search.strategies.binarized.updates import GradientUpdate, Reinfor
 __all__ = [
     "Constraint",
     "CostTable",
+    "Evaluated",
     "GradientUpdate",
     "LatencyModel",
     "PIObjective",

@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from netlathe.archspace.decisions import Choices
-from netlathe.archspace.spaces import SearchSpace
-from netlathe.search.costs import Constraint
+from netlathe.archspace.decisions import Choices, DecisionSpace
+from netlathe.search.costs import Constraint, show_limits
 from netlathe.search.errors import SearchError, TargetError
 
 INFEASIBLE = 2
 """scipy.optimize.milp's status where no choices keep the constraints."""
 
 
-def check_limits(space: SearchSpace, constraints: Sequence[Constraint]) -> None:
+def check_limits(space: DecisionSpace, constraints: Sequence[Constraint]) -> None:
     """Raises TargetError when a limit is no limit, when no network keeps one of them, or none all of them together."""
     for constraint in constraints:
         constraint.check(space)
@@ -27,11 +26,11 @@ def check_limits(space: SearchSpace, constraints: Sequence[Constraint]) -> None:
 
 
 def decode(scores: NDArray[np.float64], constraints: Sequence[Constraint]) -> Choices:
-    """The best path that keeps all limits: max sum of scores (as log probabilities), subject to cost <= limit for each.
+    """Choices with the largest sum of scores (as log probabilities), subject to cost <= limit for each constraint.
 
     A multiple-choice knapsack with one or more resources, solved to optimality as an integer program (HiGHS).
-    scores (positions, candidates); -inf where there is no candidate, or no longer one. Raises TargetError when no path
-    keeps the limits.
+    scores (decisions, options); -inf where there is no option, or no longer one. Raises TargetError when no choices
+    keep the limits.
     """
     alive = np.isfinite(scores)
     # The solver's tolerance is absolute, so scores are given in units of their spread.
@@ -51,11 +50,11 @@ def decode(scores: NDArray[np.float64], constraints: Sequence[Constraint]) -> Ch
             break
         chosen = np.full(alive.shape, -1.0)
         chosen[alive] = solved.x
-        path = tuple(chosen.argmax(1).tolist())
-        if all(c.is_met(path) for c in constraints):
-            return path
-    limits = ", ".join(f"{c.table.show(c.limit)} of {c.table.name}" for c in constraints)
-    raise TargetError(f"no network meets all of these limits: {limits}; raise one of them, or search a smaller space")
+        choices = tuple(chosen.argmax(1).tolist())
+        if all(c.is_met(choices) for c in constraints):
+            return choices
+    told = show_limits(constraints)
+    raise TargetError(f"no network meets all of these limits: {told}; raise one of them, or search a smaller space")
 
 
 def _budget(constraint: Constraint, alive: NDArray[np.bool_], limit: float) -> LinearConstraint:
@@ -67,8 +66,8 @@ def _budget(constraint: Constraint, alive: NDArray[np.bool_], limit: float) -> L
 def dispensable(
     log_probabilities: NDArray[np.float64], floor: float, constraints: Sequence[Constraint]
 ) -> list[tuple[int, int]]:
-    """(position, candidate) of what can be dropped: less probable than `floor`, the least probable first, and only as
-    long as some network keeps all limits without it."""
+    """Options that can be dropped, as (decision, option): less probable than `floor`, the least probable first, and
+    only as long as some network keeps all limits without it."""
     left = log_probabilities.copy()
     dropped = []
     for index in np.argsort(left, axis=None).tolist():

@@ -97,7 +97,7 @@ def _run(demo: Demo) -> None:
     profiled = _profile(demo, space)
     fitted = _fit(demo)
     model = fitted.predictor
-    baseline = stages.baseline(space)
+    baseline = space.architecture(space.reference, "baseline")
     target_ms = rounded(demo.fraction * float(model.predict([baseline])[0]))
     trained = {
         BASELINE: _train_baseline(demo, baseline, model, data),

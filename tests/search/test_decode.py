@@ -72,7 +72,7 @@ def test_decode_with_room_for_everything_is_argmax() -> None:
 def test_decode_at_the_very_limit_gives_the_cheapest_network() -> None:
     table = random_table(np.random.default_rng(4))
     path = decode(random_scores(np.random.default_rng(5), table), [Constraint(table, table.base)])
-    assert path == table.cheapest_path
+    assert path == table.cheapest
     assert table.cost(path) == table.base
 
 

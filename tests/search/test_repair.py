@@ -53,7 +53,7 @@ def test_a_stopwatch_that_scatters_still_ends_in_a_network_that_it_accepted() ->
         seen.clear()
         found = repair(SCORES, [Constraint(TABLE, 17.0)], [stopwatch])
         assert found.is_met
-        assert seen[found.path] <= 17.0
+        assert seen[found.choices] <= 17.0
         assert found.judgements <= 8
 
 
@@ -71,7 +71,7 @@ def test_each_network_is_judged_once() -> None:
 def test_where_no_network_satisfies_the_judge_the_nearest_is_given_and_said_so() -> None:
     found = repair(SCORES, [Constraint(TABLE, 11.0)], [lambda path: 2 * TABLE.cost(path)])
     assert not found.is_met
-    assert found.path == (0, 0, 0, 0)
+    assert found.choices == (0, 0, 0, 0)
     assert found.judged == (20.0,)
 
 

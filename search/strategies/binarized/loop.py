@@ -27,7 +27,7 @@ from netlathe.search.strategies.binarized.objectives import Objective, PIObjecti
 from netlathe.search.strategies.binarized.outcome import EpochRow, SearchProgress, SearchResult, check_data
 from netlathe.search.strategies.binarized.parameters import ArchitectureParameters, Gate, plain_gates
 from netlathe.search.strategies.binarized.settings import Phase, Schedule, SearchConfig
-from netlathe.search.strategies.binarized.supernet import SuperNet, main_path
+from netlathe.search.strategies.binarized.supernet import SuperNet
 from netlathe.search.strategies.binarized.updates import GradientUpdate, UpdateRule
 from netlathe.search.strategies.binarized.validation import make_validation_loss
 from netlathe.training.checkpoint import Checkpointer
@@ -69,7 +69,7 @@ class Searcher:
         self.space, self.data, self.constraints = space, data, tuple(constraints)
         self.config, self.compute = config, compute
         # On the CPU and in float32 whatever computes the networks: they are few, and decide everything.
-        self.parameters = ArchitectureParameters([len(space.positions[i]) for i in space.searchable])
+        self.parameters = ArchitectureParameters(space.option_counts)
         objective = objective or PIObjective(len(constraints), config.multiplier_gain, config.multiplier_rate)
         self.architecture_step = ArchitectureStep(
             self.parameters, self.constraints, rule or GradientUpdate(), objective, config.alpha_learning_rate
@@ -118,7 +118,7 @@ class Searcher:
         """Makes the next step: of the weights, and in the last phase of the architecture, too."""
         phase = self.schedule.phase(self.step)
         if self.step == self.schedule.start_steps > 0:
-            self.supernet.share_weights(main_path(self.space))
+            self.supernet.share_weights(self.space.main_path)
             self.weight_step.forget_momentum()
         where, rate = f"step {self.step + 1} ({phase})", self.schedule.learning_rate(self.step)
         forward = partial(self.supernet, gates=plain_gates(self._draw(phase)))
@@ -137,7 +137,7 @@ class Searcher:
         """The path of a weight step."""
         match phase:
             case "start":
-                return main_path(self.space)
+                return self.space.main_path
             case "warm-up":
                 return self.parameters.uniform_path(self.generator)
             case "search":

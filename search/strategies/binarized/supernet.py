@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from netlathe.archspace.blocks import MBConv
 from netlathe.archspace.decisions import Choices
 from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.graph import SCOPE_SEPARATOR
@@ -92,21 +91,6 @@ class SuperNet(nn.Module):
                 weights[f"{head}.{block_scope(index)}{SCOPE_SEPARATOR}{tail}"] = value
         network.load_state_dict(weights)
         return network
-
-
-def main_path(space: SearchSpace) -> Choices:
-    """Per position the candidate that has most to give to the others: of the MBConvs with the largest expansion the one
-    of the middle kernel, else the one with most parameters."""
-    path = []
-    for position in space.searchable:
-        blocks = space.positions[position]
-        expand = max((b.expand for b in blocks if isinstance(b, MBConv)), default=None)
-        widest = sorted((b.kernel, i) for i, b in enumerate(blocks) if isinstance(b, MBConv) and b.expand == expand)
-        if widest:
-            path.append(widest[len(widest) // 2][1])
-        else:
-            path.append(max(range(len(blocks)), key=lambda i: blocks[i].graph().parameters))
-    return tuple(path)
 
 
 def _fitted(source: Tensor, shape: torch.Size) -> Tensor:

@@ -27,7 +27,7 @@ from netlathe.search.strategies.binarized.objectives import PIObjective
 from netlathe.search.strategies.binarized.outcome import SearchProgress, SearchResult
 from netlathe.search.strategies.binarized.parameters import plain_gates
 from netlathe.search.strategies.binarized.settings import SearchConfig
-from netlathe.search.strategies.binarized.supernet import SuperNet, main_path
+from netlathe.search.strategies.binarized.supernet import SuperNet
 from netlathe.search.strategies.binarized.updates import GradientUpdate, Reinforce, UpdateRule
 from netlathe.training.checkpoint import Checkpointer
 from netlathe.training.compute import Compute
@@ -155,7 +155,7 @@ def test_a_diverging_search_stops_with_the_step_and_a_remedy(digits: ImageData) 
 
 def test_sharing_weights_gives_each_candidate_the_main_ones_first_channels_and_middle() -> None:
     supernet = SuperNet(SPACE, generator=torch.Generator().manual_seed(0))
-    path = main_path(SPACE)
+    path = SPACE.main_path
     assert path == (2, 2, 1)
     supernet.share_weights(path)
     narrow, wide_kernel, source = (supernet.candidate(1, i).state_dict() for i in (0, 1, 2))
@@ -165,11 +165,6 @@ def test_sharing_weights_gives_each_candidate_the_main_ones_first_channels_and_m
     assert wide_kernel[name][:, :, 0].abs().max() == 0
     name = "layers.project.conv.weight"
     torch.testing.assert_close(narrow[name], source[name][:, :16])
-
-
-def test_a_main_path_falls_back_to_the_most_parameters() -> None:
-    convolutions = SearchSpace("c", ((ConvBlock(3, 8, 8, 8, kernel=1), ConvBlock(3, 8, 8, 8, kernel=5)),))
-    assert main_path(convolutions) == (1,)
 
 
 class StoppedError(Exception):
