@@ -25,7 +25,7 @@ class Evaluated:
     score: float
     """Quality in any unit; the higher, the better."""
     costs: tuple[float, ...]
-    """One per constraint, in its table's unit."""
+    """Costs, one per constraint, in its table's unit."""
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, (self.score, *self.costs))):
@@ -54,7 +54,7 @@ class Candidates(Protocol):
 
 @dataclass(frozen=True)
 class AdditiveCandidates:
-    """All networks, by scores (decisions, options; -inf where there is no option) and tables that add up."""
+    """Every network, by scores (decisions, options; -inf where there is no option) and tables that add up."""
 
     scores: NDArray[np.float64]
     constraints: Sequence[Constraint]

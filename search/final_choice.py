@@ -18,12 +18,13 @@ ValidationLoss = Callable[[Choices], float]
 """Cross-entropy of a network, on the same images for all."""
 
 OnCompared = Callable[[int, int], None]
-"""(networks compared, networks to compare)."""
+"""Listener to a comparison: (networks compared, networks to compare)."""
 
 LEAST_LOG_PROBABILITY = -3.0
-"""Log probabilities below this tell how long a search ran rather than how bad an option is."""
+"""Floor of log probabilities: below it they tell how long a search ran rather than how bad an option is."""
 
 FEWEST_TO_FIT = 8
+"""Networks below whose number no scores are fitted."""
 
 UNPENALISED = 1e3
 """Scale of a column that ridge regression is to leave alone."""
@@ -65,7 +66,7 @@ def compare_networks(
 def candidate_scores(
     log_probabilities: NDArray[np.float64], constraints: Sequence[Constraint], losses: Mapping[Choices, float]
 ) -> NDArray[np.float64]:
-    """(decisions, options): minus what each option adds to the cross-entropy; -inf where there is none.
+    """Scores (decisions, options): minus what each option adds to the cross-entropy; -inf where there is none.
 
     Cross-entropy = constant + a * sum of -log p + for each limit b * cost + the options' own parts, which ridge
     regression keeps as small as leave-one-out errors want them. The costs take back the price of latency that the

@@ -85,7 +85,7 @@ class _Range:
     """Limits on a table, between one that a judge accepted and one that it refused."""
 
     limit: float
-    """What the judge's answers must keep, and no table may exceed."""
+    """The constraint's limit, which the judge's answers must keep, and no limit on the table may exceed."""
     accepted: float = 0.0
     refused: float = math.inf
     tried: float = field(init=False)

@@ -101,7 +101,7 @@ class ForeignCheckpointError(FormatError):
 
 @dataclass
 class Checkpointer:
-    """One run's checkpoint file, and when to write it.
+    """Checkpoint file of one run, and when to write it.
 
     `run` describes the run (JSON-able); a file of another run is refused. `clock` gives seconds.
     """
@@ -274,5 +274,5 @@ def _settings(value: Any, name: str = "") -> dict[str, str]:
 
 
 def _plain(run: Mapping[str, Any]) -> Any:
-    """As JSON gives it back: tuples are lists, keys are text."""
+    """Description as JSON gives it back: tuples are lists, keys are text."""
     return json.loads(json.dumps(run, allow_nan=False))

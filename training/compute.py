@@ -1,4 +1,4 @@
-"""Where and how a network is computed: the device, the precision, the workers that prepare its images."""
+"""Computation of networks: the device, the precision, the workers that prepare images."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Compute:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What convolutions compute in: torch.bfloat16 or torch.float32."""
+        """Type that convolutions compute in: torch.bfloat16 or torch.float32."""
         if self.precision == "auto":
             device = self.torch_device
             return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
@@ -57,7 +57,7 @@ class Compute:
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """Within it, forwards compute in `dtype`."""
+        """Context in which forward passes compute in `dtype`."""
         low = self.dtype is torch.bfloat16
         with torch.autocast(self.torch_device.type, torch.bfloat16) if low else nullcontext():
             yield
@@ -68,7 +68,7 @@ class Compute:
 
     @contextmanager
     def visiting(self, module: AnyModule) -> Iterator[AnyModule]:
-        """Within it, the module is on the device; afterwards it is back where it was."""
+        """Context in which the module is on the device; afterwards it is back where it was."""
         home = next((p.device for p in module.parameters()), torch.device("cpu"))
         try:
             yield self.place(module)

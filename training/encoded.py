@@ -25,7 +25,7 @@ _UNREADABLE = (
     struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
-"""What is decoded, whatever a file is called: PIL knows formats that start programs."""
+"""Formats that are decoded, whatever a file is called: PIL knows some that start programs."""
 
 # A crop for training takes at least this share of the image. The crop is that of Inception (arXiv:1409.4842: area
 # uniform from 8 % up, aspect ratio from 3/4 to 4/3); small networks do better without its smallest crops
@@ -38,10 +38,10 @@ class Encoded(Protocol):
     """Encoded images by row."""
 
     def name(self, row: int) -> str:
-        """What an error calls the image."""
+        """Name of the image in errors."""
 
     def open(self, row: int) -> str | io.BytesIO:
-        """What PIL opens."""
+        """File or stream for PIL to open."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Cells:
 
 
 def _opened(source: str | io.BytesIO) -> Image.Image:
-    """What PIL makes of an image's beginning. From 90 million pixels on, where PIL only warns, that is raised."""
+    """Image by its beginning alone. From 90 million pixels on, where PIL only warns, that is raised."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return Image.open(source, formats=_FORMATS)

@@ -23,14 +23,14 @@ from netlathe.training.stream import Batch, batches_per_pass, stream
 
 @dataclass(frozen=True)
 class StepProgress:
-    """Where a training or search stands, after a step."""
+    """Position of a training or a search after a step."""
 
     phase: str
     step: int
     steps: int
     loss: float
     accuracy: float
-    """Of the batch just seen."""
+    """Share of the batch just seen that was classified right."""
 
     def __str__(self) -> str:
         return f"{self.phase}: loss {self.loss:.2f}"
@@ -50,7 +50,7 @@ class Stepper(Protocol[Progress]):
         ...
 
     def opened(self) -> AbstractContextManager[None]:
-        """Within it, the work has its batches, from the present step on."""
+        """Context in which the work has its batches, from the present step on."""
         ...
 
     def advance(self) -> Progress:
@@ -58,7 +58,7 @@ class Stepper(Protocol[Progress]):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes from step to step."""
+        """State of the work: all that changes from step to step."""
         ...
 
 
@@ -82,7 +82,7 @@ def run_steps(
 
 @contextmanager
 def naming_last_state(checkpointer: Checkpointer | None) -> Iterator[None]:
-    """Within it, a TrainingError says in which file the last good state is, where there is one."""
+    """Context in which a TrainingError says in which file the last good state is, where there is one."""
     try:
         yield
     except TrainingError as error:
@@ -100,7 +100,7 @@ class TrainConfig(SgdConfig):
 
     epochs: int = 30
     warmup_epochs: float = 0.0
-    """Of `epochs`; the learning rate grows linearly meanwhile. May be a fraction."""
+    """The first of `epochs`, while the learning rate grows linearly; may be a fraction."""
     ema_decay: float = 0.0
     """Above 0, the trained weights are an exponential moving average, over about 1 / (1 - ema_decay) steps."""
 
@@ -154,7 +154,7 @@ def train(
 
 
 class _Training:
-    """A network being trained: all that changes from step to step."""
+    """Training of one network, step by step."""
 
     batches: Iterator[Batch]
 

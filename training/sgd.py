@@ -25,7 +25,7 @@ class SgdConfig:
     accumulate: int = 1
     """Parts that a batch is computed in: as much less memory, the same gradients except for BatchNorm's statistics."""
     learning_rate: float = 0.1
-    """The highest: a schedule takes it down towards 0."""
+    """Highest learning rate: a schedule takes it down towards 0."""
     momentum: float = 0.9
     weight_decay: float = 4e-5
     label_smoothing: float = 0.1
@@ -102,7 +102,7 @@ def make_optimizer(module: nn.Module, learning_rate: float, momentum: float, wei
 
 
 def check_finite(loss: Tensor | float, where: str) -> float:
-    """The loss as a number. Raises TrainingError when it is none."""
+    """Loss as a number. Raises TrainingError when it is none."""
     value = float(loss.detach()) if isinstance(loss, Tensor) else loss
     if not math.isfinite(value):
         raise TrainingError(f"{where}: the loss became {value}; lower the learning rate")

@@ -1,4 +1,4 @@
-"""Where images come from: the built-in digits, a folder per class, an .npz, a Parquet of encoded images."""
+"""Sources of images: the built-in digits, a folder per class, an .npz, a Parquet of encoded images."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class _Checks:
 
 
 def _workers(split: ImageSplit) -> int:
-    """As many processes as there are cores, where starting them is safe and worth it."""
+    """Number of processes: as many as there are cores, where starting them is safe and worth it."""
     if sys.platform != "linux" or len(split) < _WORTH_WORKERS or multiprocessing.current_process().daemon:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -158,7 +158,7 @@ def _from_folder(path: Path, size: Pixels, channels: int) -> tuple[tuple[str, ..
 
 
 def _split_folders(path: Path) -> dict[str, Path]:
-    """By split; a folder without any is the training split itself."""
+    """Folders by split; a folder without any is the training split itself."""
     folders = {_SPLIT_NAMES[p.name.lower()]: p for p in _subfolders(path) if p.name.lower() in _SPLIT_NAMES}
     return folders or {"train": path}
 

@@ -53,7 +53,7 @@ def stream(
 
 
 def chunks(split: ImageSplit, size: int, *, workers: int = 0) -> Generator[Batch, None, None]:
-    """All images once and in order, unchanged: uint8 (up to `size`, C, H, W) and labels; for evaluation.
+    """Parts of a split, each image once and in order, unchanged: uint8 (up to `size`, C, H, W) and labels (n,).
 
     Raises DataError for an image that cannot be read.
     """
@@ -153,7 +153,7 @@ class _Failure:
 
 
 def _inputs(batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
-    """As networks take them; done here, since bytes are a quarter of what workers would have to send otherwise."""
+    """Batches as networks take them; made here, as bytes are a quarter of what workers would have to send otherwise."""
     try:
         for images, labels in batches:
             yield to_input(images), labels

@@ -41,16 +41,16 @@ OnStep = Callable[[SearchProgress], None]
 
 
 class Searcher:
-    """One search, step by step; nothing of it lives outside this object and what it was given.
+    """A path-binarized search, step by step; nothing of it lives outside this object and what it was given.
 
     Equal arguments give equal results on equal machines, however often the search was interrupted in between.
     Raises TargetError when no network keeps the limits, DataError when images and space do not fit.
     """
 
     _batches: Generator[Batch, None, None]
-    """For the weights."""
+    """Training batches, for the weights."""
     _validation: Generator[Batch, None, None]
-    """For the architecture."""
+    """Validation batches, for the architecture."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Searcher:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Within it, there are batches for weights and for the architecture, from where they were left."""
+        """Context with batches for weights and for the architecture, from the present step on."""
         seed, size, workers = self.config.seed, self.config.batch_size, self.compute.workers
         mirror, asked = self.data.mirror, max(0, self.step - self.schedule.warm_steps)
         self._batches = stream(
@@ -216,7 +216,7 @@ class Searcher:
         return losses, candidate_scores(log_p, self.constraints, losses)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes from step to step."""
+        """State of the search: all that changes from step to step."""
         step = self.architecture_step
         return {
             "step": self.step,
@@ -233,7 +233,7 @@ class Searcher:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Stands where `state` was taken. Both searches must be of the same arguments."""
+        """Goes back, or forth, to where `state` was taken. Both searches must be of the same arguments."""
         for position, candidate in (self.parameters.mask & ~state["mask"]).nonzero().tolist():
             self._drop(position, candidate)
         with torch.no_grad():

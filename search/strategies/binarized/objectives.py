@@ -12,7 +12,7 @@ from netlathe.search.errors import SearchError
 
 
 class Objective(Protocol):
-    """Joins the task's loss with what networks cost."""
+    """Loss that joins cross-entropy with expected costs."""
 
     name: str
 
@@ -22,7 +22,7 @@ class Objective(Protocol):
         ...
 
     def loss(self, cross_entropy: Tensor, expected: Sequence[Tensor], limits: Sequence[float]) -> Tensor:
-        """Scalar, differentiable in cross_entropy and in each expected cost (scalars)."""
+        """Joined loss, a scalar differentiable in cross_entropy and in each expected cost (scalars)."""
         ...
 
     def observe(self, excesses: Sequence[float]) -> None:
@@ -34,7 +34,7 @@ class Objective(Protocol):
 
 
 class Multiplier:
-    """The price of one constraint: a PI controller on h = log(cost / limit), never below zero.
+    """Price of one constraint: a PI controller on h = log(cost / limit), never below zero.
 
     The integral part is dual ascent on the constraint h <= 0; the proportional part damps it (Stooke et al.,
     arXiv:2007.03964).
@@ -47,7 +47,7 @@ class Multiplier:
         self.value = 0.0
 
     def update(self, h: float) -> float:
-        """Of one architecture step."""
+        """Learns from h after an architecture step, and returns the new price."""
         self.integral = max(0.0, self.integral + self.rate * h)
         self.value = max(0.0, self.integral + self.gain * h)
         return self.value

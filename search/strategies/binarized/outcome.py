@@ -23,7 +23,7 @@ from netlathe.training.loop import StepProgress
 
 @dataclass(frozen=True)
 class SearchProgress(StepProgress):
-    """Where a search stands, after a step."""
+    """Position of a search after a step."""
 
     constraints: tuple[Constraint, ...] = ()
     expected: tuple[float, ...] = ()
@@ -71,7 +71,7 @@ class SearchResult:
     history: list[EpochRow]
     supernet: SuperNet
     log_probabilities: Tensor
-    """(positions, candidates), float64; -inf where there is no candidate."""
+    """Log probabilities (positions, candidates), float64; -inf where there is no candidate."""
     scores: NDArray[np.float64]
     """Additive scores (positions, candidates), of which the chosen path has the largest sum within the limits; a repair
     decodes them again."""

@@ -15,7 +15,7 @@ TINY = 1e-20
 
 @dataclass(frozen=True)
 class Gate:
-    """What one position executes: `active` alone; or, with `values`, also `inactive`, all through gate values
+    """Execution of one position: `active` alone; or, with `values`, also `inactive`, all through gate values
     (1 + inactive,) = [1, 0, ...] that carry the gradient."""
 
     active: int
@@ -42,7 +42,7 @@ class ArchitectureParameters(nn.Module):
         self.register_buffer("mask", torch.arange(width) < torch.tensor(candidates)[:, None])
 
     def log_probabilities(self) -> Tensor:
-        """(positions, candidates); -inf where there is no candidate."""
+        """Log probabilities (positions, candidates); -inf where there is no candidate."""
         return self.alpha.masked_fill(~self.mask, -torch.inf).log_softmax(1)
 
     def probabilities(self) -> Tensor:
@@ -114,7 +114,7 @@ def _straight_through(p: Tensor, active: Tensor) -> Tensor:
 
 @torch.no_grad()
 def rescale_pairs(parameters: ArchitectureParameters, before: Tensor, gates: Sequence[Gate]) -> None:
-    """After a step on pairs: shifts each pair so that its unnormalised mass is what it was in `before` (alpha before
+    """Shifts pairs after a step on them, each so that its unnormalised mass is what it was in `before` (alpha before
     the step), so that the task's gradient only trades within the pairs that were sampled (ibid.)."""
     paired = [(row, gate) for row, gate in enumerate(gates) if gate.inactive]
     if not paired:

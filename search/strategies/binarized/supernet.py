@@ -1,4 +1,4 @@
-"""SuperNet: every candidate of every position, of which one (or a gated pair) runs."""
+"""Supernet: every candidate of every position, of which one (or a gated pair) runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from netlathe.training.errors import TrainingError
 
 
 class SuperNet(nn.Module):
-    """A search space with weights. Which candidates run is an argument of forward, never a state of the module."""
+    """Weights of a search space of blocks. Which candidates run is an argument of forward, never a state."""
 
     def __init__(self, space: SearchSpace, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -53,8 +53,8 @@ class SuperNet(nn.Module):
 
     @torch.no_grad()
     def share_weights(self, path: Choices) -> None:
-        """Gives every candidate what it can take over of its position's candidate on `path`: the first channels, the
-        middle of the kernel (or zeros around it).
+        """Copies to every candidate the weights that it can take over from its position's candidate on `path`: the
+        first channels, the middle of the kernel (or zeros around it).
 
         Candidates then speak the same channels, so that random paths work from the start; from independent weights, a
         layer first has to learn to understand each of its possible predecessors (as in once-for-all's progressive
@@ -69,7 +69,7 @@ class SuperNet(nn.Module):
 
     @contextmanager
     def statistics_kept(self) -> Iterator[None]:
-        """Within it, BatchNorm normalizes by the batch, as in training, but learns nothing from it."""
+        """Context in which BatchNorm normalizes by the batch, as in training, but learns nothing from it."""
         norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
         for norm in norms:
             norm.track_running_stats = False

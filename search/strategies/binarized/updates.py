@@ -1,4 +1,4 @@
-"""How architecture parameters learn from the task: by binary gates (ProxylessNAS), or by REINFORCE."""
+"""Update rules of architecture parameters: by binary gates (ProxylessNAS), or by REINFORCE."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class UpdateRule(Protocol):
     def estimate(
         self, parameters: ArchitectureParameters, run: Run, generator: torch.Generator
     ) -> tuple[float, Tensor, list[Gate]]:
-        """The cross-entropy, its gradient (positions, candidates) with respect to alpha, and the gates that ran."""
+        """Cross-entropy, its gradient (positions, candidates) with respect to alpha, and the gates that ran."""
         ...
 
     def finish(self, parameters: ArchitectureParameters, before: Tensor, gates: Sequence[Gate]) -> None:
-        """What is left to do after the optimizer's step; `before` is alpha ahead of it."""
+        """Corrects alpha (positions, candidates) after the optimizer's step; `before` is alpha ahead of it."""
         ...
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -37,7 +37,7 @@ class UpdateRule(Protocol):
 
 
 class GradientUpdate:
-    """Straight through binary gates (ProxylessNAS, arXiv:1812.00332, section 3.2).
+    """Gradient straight through binary gates (ProxylessNAS, arXiv:1812.00332, section 3.2).
 
     pair: two candidates per position, and only these compete; two outputs per position in memory. full: all candidates'
     outputs in memory, none of their inner activations. recompute: the same gradient, inactive candidates run in the
@@ -81,8 +81,8 @@ class GradientUpdate:
 
 
 class Reinforce:
-    """(cross-entropy - baseline) * d log p(path) / d alpha, an unbiased estimate: the baseline is a moving average of
-    earlier batches only, so it does not depend on the path that it judges (Williams, 1992). Only forward passes."""
+    """Estimate (cross-entropy - baseline) * d log p(path) / d alpha, unbiased as the baseline is a moving average of
+    earlier batches only, which does not depend on the path that it judges (Williams, 1992). Only forward passes."""
 
     name = "reinforce"
 
@@ -105,7 +105,7 @@ class Reinforce:
         return loss, advantage * score, gates
 
     def finish(self, parameters: ArchitectureParameters, before: Tensor, gates: Sequence[Gate]) -> None:
-        """All candidates compete in every step: nothing to set right."""
+        """Corrects nothing: all candidates compete in every step."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"baseline": self.baseline}

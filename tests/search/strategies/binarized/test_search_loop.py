@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from benchmarks.search_regret.objectives import AddLinear
 from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.search.costs import Constraint, CostTable
@@ -33,8 +31,8 @@ from netlathe.training.checkpoint import Checkpointer
 from netlathe.training.compute import Compute
 from netlathe.training.errors import DataError, TrainingError
 from netlathe.training.evaluation import evaluate, recalibrate_batch_norm
-from netlathe.training.images import ImageData, to_input
-from netlathe.training.loop import OnStep, StepProgress, TrainConfig, train
+from netlathe.training.images import ImageData
+from netlathe.training.loop import OnStep, StepProgress
 from netlathe.training.sources import load_images
 from netlathe.training.stream import stream
 
@@ -302,40 +300,6 @@ def test_a_diverging_search_keeps_the_last_good_state(few: ImageData, tmp_path: 
     state = checkpointer.load()
     assert state is not None
     assert all(value.isfinite().all() for value in state["supernet"].values())
-
-
-def test_training_learns_the_digits_and_leaves_the_network_ready_for_use(digits: ImageData) -> None:
-    network = TorchGraph(
-        SPACE.architecture([2, 2, 0]).graph(), generator=torch.Generator().manual_seed(0)
-    )  # fmt: skip
-    train(network, digits, TrainConfig(epochs=8, batch_size=32))
-    recalibrate_batch_norm(network, digits.train)
-    assert not network.training
-    assert evaluate(network, digits.test) > 0.85
-
-
-def test_a_diverging_training_stops(digits: ImageData) -> None:
-    network = TorchGraph(SPACE.architecture([0, 0, 2]).graph())
-    with pytest.raises(TrainingError, match="training step"):
-        train(network, digits, TrainConfig(epochs=3, learning_rate=1e20))
-
-
-def test_evaluation_counts_right_answers(digits: ImageData) -> None:
-    def always_three(x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.one_hot(torch.full((len(x),), 3), 10).float()
-
-    share = float((digits.test.labels == 3).float().mean())
-    assert evaluate(always_three, digits.test) == pytest.approx(share)
-
-
-def test_recalibration_sets_batch_norm_to_the_mean_over_batches(digits: ImageData) -> None:
-    network = TorchGraph(ConvBlock(3, 4, 8, 8, activation=None).graph())
-    recalibrate_batch_norm(network, digits.train, batch_size=200)
-    norm = network.layers["conv"].bn
-    with torch.no_grad():
-        outputs = network.layers["conv"].conv(to_input(digits.train.images))
-    torch.testing.assert_close(norm.running_mean, outputs.mean((0, 2, 3)), rtol=1e-4, atol=1e-4)
-    assert norm.momentum == 0.1
 
 
 def test_limits_that_contradict_each_other_stop_before_any_training(few: ImageData) -> None:
