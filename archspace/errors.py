@@ -9,7 +9,8 @@ NetlatheError
 │   └── RecordError     latency records that cannot be used or mixed
 ├── ProfilerError       (profiler/errors.py)
 ├── PredictorError      (predictor/errors.py)
-└── SearchError         (search/errors.py)
+├── SearchError         (search/errors.py)
+└── DataError, TrainingError  (training/errors.py)
 
 A message says what is wrong, where (the value, the file), and what to do. The command line prints it as
 one paragraph and exits with 1.

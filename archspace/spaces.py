@@ -1,4 +1,4 @@
-"""Architecture: a chain of blocks. SearchSpace: the chains to choose from, as candidates per position."""
+"""Architecture: a chain of blocks. SearchSpace: a decision space of such chains, as candidates per position."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from netlathe.archspace.block_names import parse_block
-from netlathe.archspace.blocks import Block
+from netlathe.archspace.blocks import Block, MBConv
 from netlathe.archspace.errors import BlockError, FormatError, SpaceError
 from netlathe.archspace.graph import Graph, chain
 from netlathe.archspace.jsonfile import read_json, write_json
@@ -100,10 +100,10 @@ def block_scope(index: int) -> str:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Candidates per position; a position with a single candidate is fixed.
+    """Chains of blocks, as candidates per position; a position with a single candidate is fixed.
 
-    All candidates of a position map the same input shape to the same output shape, and positions follow on each
-    other. Raises SpaceError otherwise.
+    A DecisionSpace whose decisions are the positions that leave a choice. All candidates of a position map the same
+    input shape to the same output shape, and positions follow on each other. Raises SpaceError otherwise.
     """
 
     name: str
@@ -159,6 +159,43 @@ class SearchSpace:
         separator = "-" if any(len(c) > 10 for c in self.positions) else ""
         return Architecture(name or f"{self.name}-{separator.join(map(str, choices))}", tuple(blocks))
 
+    @cached_property
+    def option_counts(self) -> tuple[int, ...]:
+        """How many candidates each searchable position has."""
+        return tuple(len(self.positions[i]) for i in self.searchable)
+
+    @cached_property
+    def reference(self) -> tuple[int, ...]:
+        """The space's MobileNetV2: 3x3 kernels and the largest expansion everywhere, nothing skipped."""
+        choices = []
+        for index in self.searchable:
+            rank = [(-b.kernel, b.expand) if isinstance(b, MBConv) else (-99, 0) for b in self.positions[index]]
+            choices.append(rank.index(max(rank)))
+        return tuple(choices)
+
+    @cached_property
+    def main_path(self) -> tuple[int, ...]:
+        """The network whose weights have most to give to the others: per position, of the MBConvs with the largest
+        expansion the one of the middle kernel, else the candidate with most parameters."""
+        path = []
+        for index in self.searchable:
+            blocks = self.positions[index]
+            expand = max((b.expand for b in blocks if isinstance(b, MBConv)), default=None)
+            widest = sorted((b.kernel, i) for i, b in enumerate(blocks) if isinstance(b, MBConv) and b.expand == expand)
+            if widest:
+                path.append(widest[len(widest) // 2][1])
+            else:
+                path.append(max(range(len(blocks)), key=lambda i: blocks[i].graph().parameters))
+        return tuple(path)
+
+    def network_name(self, choices: Sequence[int]) -> str:
+        """Name of the architecture. Raises SpaceError for too many, too few, or unknown choices."""
+        return self.architecture(choices).name
+
+    def graph(self, choices: Sequence[int], batch: int = 1) -> Graph:
+        """The architecture's graph. Raises SpaceError for too many, too few, or unknown choices."""
+        return self.architecture(choices).graph(batch)
+
     def choices(self, architecture: Architecture) -> tuple[int, ...]:
         """The inverse of `architecture`. Raises SpaceError when it is not in the space."""
         if len(architecture.blocks) != len(self.positions):
@@ -176,6 +213,28 @@ class SearchSpace:
     def sample(self, rng: random.Random) -> Architecture:
         """A uniformly random architecture."""
         return self.architecture([rng.randrange(len(self.positions[i])) for i in self.searchable])
+
+    def sample_over_macs(self, count: int, seed: int) -> list[Architecture]:
+        """Different networks over the whole range of MACs: up to half of them with the same candidate everywhere, from
+        the lightest to the heaviest, the rest uniformly random (which all are of medium size)."""
+        uniform = [self._uniform(candidate) for candidate in range(max(self.option_counts, default=1))]
+        uniform.sort(key=lambda architecture: architecture.macs)
+        places = min(len(uniform), max(2, count // 2))
+        chosen = [uniform[round(i * (len(uniform) - 1) / max(1, places - 1))] for i in range(places)]
+        found = dict.fromkeys(chosen)
+        rng = random.Random(seed)
+        while len(found) < min(count, self.size):
+            found[self.sample(rng)] = None
+        return list(found)[:count]
+
+    def _uniform(self, candidate: int) -> Architecture:
+        """The same candidate at each position, the lightest one where there is none of that number."""
+        choices = []
+        for index in self.searchable:
+            blocks = self.positions[index]
+            macs = [block.graph().macs for block in blocks]
+            choices.append(candidate if candidate < len(blocks) else macs.index(min(macs)))
+        return self.architecture(choices)
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "positions": [[block.name for block in c] for c in self.positions]}

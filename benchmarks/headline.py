@@ -37,21 +37,10 @@ from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.cli.console import Terminal
 from netlathe.predictor import LatencyPredictor
 from netlathe.predictor.catalogue import predictor_path
-from netlathe.search import (
-    Compute,
-    Constraint,
-    CostTable,
-    ImageData,
-    SearchConfig,
-    Searcher,
-    TrainConfig,
-    evaluate,
-    load_images,
-    recalibrate_batch_norm,
-    train,
-)
-from netlathe.search.checkpoint import load_checkpoint, save_checkpoint
+from netlathe.search import Constraint, CostTable, SearchConfig, Searcher
 from netlathe.timing import time_networks
+from netlathe.training import Compute, ImageData, TrainConfig, evaluate, load_images, recalibrate_batch_norm, train
+from netlathe.training.checkpoint import load_checkpoint, save_checkpoint
 
 HOST, PHONES = "host", ("pixel4-cpu-networks", "pixel4-gpu")
 
@@ -118,7 +107,7 @@ def models_of(space: SearchSpace, options: argparse.Namespace, terminal: Termina
     found = {HOST: host_predictor(space, options.latency, terminal=terminal)}
     for name in PHONES:
         found[name] = LatencyPredictor.load(predictor_path(name))
-        graph = stages.baseline(space).graph(found[name].setup_.batch)
+        graph = space.graph(space.reference, found[name].setup_.batch)
         terminal.warn(stages.doubts(found[name], f"{name}: {space.name}", graph))
     return found
 
@@ -132,7 +121,7 @@ def run_searches(
     todo = {}
     for name, table in tables.items():
         for fraction in options.fractions if name == HOST else [options.special]:
-            target_ms = table.base + fraction * (table.cost(space.choices(stages.baseline(space))) - table.base)
+            target_ms = table.base + fraction * (table.cost(space.reference) - table.base)
             if f"search {name} {fraction:g}" not in results:
                 todo[f"search {name} {fraction:g}"] = Constraint(table, target_ms)
     if not todo:
@@ -217,7 +206,7 @@ def report_devices(
 ) -> None:  # fmt: skip
     """Every network priced on every device."""
     table = []
-    for name, architecture in {"space's MobileNetV2": stages.baseline(space), **found}.items():
+    for name, architecture in {"space's MobileNetV2": space.architecture(space.reference, "baseline"), **found}.items():
         priced = [float(m.predict([architecture.graph(m.setup_.batch)])[0]) for m in models.values()]
         cells = [f"{ms:.3f}" for ms in priced]
         table.append((f"for {name}" if name in models else name, *cells, f"{host_ms[name]:.3f}", architecture.name))
@@ -270,7 +259,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
     run_trainings(networks, results, options, terminal)
     special = {name: searched[f"{name} {options.special:g}"] for name in models}
     graphs = {name: a.graph() for name, a in {**networks, **special}.items()}
-    graphs["space's MobileNetV2"] = stages.baseline(space).graph()
+    graphs["space's MobileNetV2"] = space.graph(space.reference)
     timed = time_networks(graphs, {}, profile_of(options.latency), seed=options.seed, listener=terminal)
     host_ms = {name: one.latency_ms for name, one in timed.items()}
     results.put("measured_ms", host_ms)

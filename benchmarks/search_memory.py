@@ -27,13 +27,14 @@ from torch.nn import functional as F
 
 from benchmarks.search_bytes import Bytes, step_bytes
 from netlathe.archspace.blocks import MBConv, Skip
+from netlathe.archspace.decisions import Choices
 from netlathe.archspace.presets import proxyless
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.cli.console import Terminal
-from netlathe.search.compute import Compute
-from netlathe.search.parameters import Gate, Path, plain_gates
-from netlathe.search.supernet import SuperNet
-from netlathe.search.training import make_optimizer
+from netlathe.search.strategies.binarized.parameters import Gate, plain_gates
+from netlathe.search.strategies.binarized.supernet import SuperNet
+from netlathe.training.compute import Compute
+from netlathe.training.sgd import make_optimizer
 
 MIB = 2.0**20
 CANDIDATES: dict[int, tuple[tuple[int, ...], tuple[int, ...], bool]] = {
@@ -48,8 +49,7 @@ CANDIDATES: dict[int, tuple[tuple[int, ...], tuple[int, ...], bool]] = {
 
 
 FORMS = ("one path", "two paths", "full gates", "recompute", "all paths")
-"""A weight step; architecture steps of the three forms of netlathe.search.updates.GradientUpdate; and the search that
-they replace."""
+"""A weight step; architecture steps of GradientUpdate's three forms; and the search that they replace."""
 
 
 def space_of(count: int, resolution: int) -> SearchSpace:
@@ -86,7 +86,7 @@ def _width(block: object) -> tuple[float, int]:
 
 
 def forward_of(
-    supernet: SuperNet, form: str, active: Path, other: Path, device: str
+    supernet: SuperNet, form: str, active: Choices, other: Choices, device: str
 ) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
     """Images -> logits in one of FORMS, and the gate values of an architecture step."""
     counts = [len(supernet.space.positions[index]) for index in supernet.space.searchable]

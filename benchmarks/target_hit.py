@@ -24,14 +24,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.search_common import Clock, host_predictor, profile_of
+from netlathe.archspace.decisions import Choices
 from netlathe.archspace.presets import tiny
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.cli.console import Terminal
 from netlathe.profiler.devices.local import LocalDevice
-from netlathe.search import Constraint, CostTable, SearchConfig, Searcher, load_images, repair
-from netlathe.search.parameters import Path as Choices
-from netlathe.search.supernet import main_path
+from netlathe.search import Constraint, CostTable, SearchConfig, Searcher, repair
 from netlathe.timing import PLAN, Stopwatch, stopwatch, time_networks
+from netlathe.training import load_images
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def hit(searcher: Searcher, watch: Stopwatch) -> Hit:
         return watch.time({architecture.name: architecture.graph()})[architecture.name].latency_ms
 
     repaired = repair(result.scores, searcher.constraints, [judge])
-    return Hit(constraint.limit, result.path, repaired.path, repaired.judgements, repaired.is_met)
+    return Hit(constraint.limit, result.path, repaired.choices, repaired.judgements, repaired.is_met)
 
 
 def search_targets(
@@ -99,7 +99,7 @@ def main() -> None:
     space = tiny(options.resolution)
     model = host_predictor(space, options.latency, terminal=terminal)
     table = CostTable.tabulate(space, model, name="latency on this host")
-    targets_ms = np.geomspace(1.1 * table.base, table.cost(main_path(space)), options.targets).tolist()
+    targets_ms = np.geomspace(1.1 * table.base, table.cost(space.main_path), options.targets).tolist()
     hits = search_targets(space, table, targets_ms, options, terminal)
     paths = {f"{kind} {i}": getattr(one, kind) for i, one in enumerate(hits) for kind in ("decoded", "repaired")}
     graphs = {name: space.architecture(path).graph() for name, path in paths.items()}

@@ -1,27 +1,21 @@
 """A space, images and cost tables in; the architecture that keeps its limits out."""
 
-from netlathe.search.checkpoint import Checkpointer
-from netlathe.search.compute import Compute
-from netlathe.search.costs import Constraint, CostTable, LatencyModel, decode, limit_memory
-from netlathe.search.errors import DataError, SearchError, TargetError, TrainingError
-from netlathe.search.images import ImageData, ImageSplit
-from netlathe.search.loop import Searcher, search
-from netlathe.search.objectives import PIObjective
-from netlathe.search.outcome import SearchConfig, SearchResult
+from netlathe.search.candidates import Evaluated
+from netlathe.search.costs import Constraint, CostTable, LatencyModel, limit_memory
+from netlathe.search.decode import decode
+from netlathe.search.errors import SearchError, TargetError
 from netlathe.search.repair import Repaired, repair
-from netlathe.search.sources import load_images
-from netlathe.search.training import StepProgress, TrainConfig, evaluate, recalibrate_batch_norm, train
-from netlathe.search.updates import GradientUpdate, Reinforce
+from netlathe.search.strategies.binarized.loop import Searcher, search
+from netlathe.search.strategies.binarized.objectives import PIObjective
+from netlathe.search.strategies.binarized.outcome import SearchResult
+from netlathe.search.strategies.binarized.settings import SearchConfig
+from netlathe.search.strategies.binarized.updates import GradientUpdate, Reinforce
 
 __all__ = [
-    "Checkpointer",
-    "Compute",
     "Constraint",
     "CostTable",
-    "DataError",
+    "Evaluated",
     "GradientUpdate",
-    "ImageData",
-    "ImageSplit",
     "LatencyModel",
     "PIObjective",
     "Reinforce",
@@ -30,16 +24,9 @@ __all__ = [
     "SearchError",
     "SearchResult",
     "Searcher",
-    "StepProgress",
     "TargetError",
-    "TrainConfig",
-    "TrainingError",
     "decode",
-    "evaluate",
     "limit_memory",
-    "load_images",
-    "recalibrate_batch_norm",
     "repair",
     "search",
-    "train",
 ]

@@ -1,4 +1,4 @@
-"""What networks cost: tables that are differentiable in expectation, limits on them, exact decoding under limits."""
+"""Costs of networks: tables that are differentiable in expectation, limits on them, and limits on memory."""
 
 from __future__ import annotations
 
@@ -10,20 +10,16 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor
 
 from netlathe.archspace.blocks import Block
+from netlathe.archspace.decisions import Choices, DecisionSpace
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.search.errors import SearchError, TargetError
-from netlathe.search.parameters import Path
-
-INFEASIBLE = 2
-"""scipy.optimize.milp's status."""
+from netlathe.search.errors import TargetError
 
 ROUNDING = 1e-9
-"""Relative excess of a limit that is only the order of a sum."""
+"""Relative tolerance of limits: a sum in another order may exceed one by so much."""
 
 
 class LatencyModel(Protocol):
@@ -36,30 +32,30 @@ class LatencyModel(Protocol):
 
 @dataclass(frozen=True)
 class CostTable:
-    """cost = base + sum over searchable positions of values[position, choice].
+    """Costs that add up over decisions: cost = base + sum of values[decision, choice].
 
-    values (positions, candidates) holds what a candidate costs more than the cheapest of its position, so base is the
-    cheapest network; nan where there is no candidate.
+    values (decisions, options) holds what an option costs more than the cheapest of its decision, so base is the
+    cheapest network; nan where there is no option.
     """
 
     name: str
-    """As "latency on pixel4-cpu"; errors and reports say it."""
+    """Name of the cost in errors and reports, as "latency on pixel4-cpu"."""
     unit: str
-    """As "ms"; empty for counts."""
+    """Unit, as "ms"; empty for counts."""
     base: float
     values: NDArray[np.float64]
 
     @classmethod
     def tabulate(
-        cls, space: SearchSpace, model: LatencyModel, *, batch: int = 1, name: str = "predicted latency"
+        cls, space: DecisionSpace, model: LatencyModel, *, batch: int = 1, name: str = "predicted latency"
     ) -> CostTable:
-        """Latency in ms: prices each candidate by the network that has it, everything else being equal, so whatever a
-        model adds up to a network (overheads, slopes) is in the table. Raises TargetError where the model has no
-        number above zero."""
-        table = cls._around([0] * len(space.searchable), space, model, batch, name)
+        """Table of latencies in ms: each option is priced by the space's reference network with it in place, so
+        whatever a model adds up to a network (overheads, slopes) is in the table. Raises TargetError where the model
+        has no number above zero."""
+        table = cls._around(space.reference, space, model, batch, name)
         if table.base <= 0 and table.values.size:
-            # What candidates save beside the first network does not add up: ask beside about the fastest one.
-            table = cls._around(list(table.cheapest_path), space, model, batch, name)
+            # What options save beside the reference does not add up: ask beside about the fastest network.
+            table = cls._around(table.cheapest, space, model, batch, name)
         if table.base <= 0:
             raise TargetError(
                 f"by its own differences, the latency model prices the fastest network at {table.base:.3g} ms: it "
@@ -68,29 +64,27 @@ class CostTable:
         return table
 
     @classmethod
-    def _around(
-        cls, origin: Sequence[int], space: SearchSpace, model: LatencyModel, batch: int, name: str
-    ) -> CostTable:
-        """From the prices of this path and of those that differ from it in one position."""
-        counts = [len(space.positions[i]) for i in space.searchable]
-        paths = [[*origin[:p], k, *origin[p + 1 :]] for p, n in enumerate(counts) for k in range(n)]
-        architectures = [space.architecture(path) for path in [origin, *paths]]
-        prices = np.asarray(model.predict([a.graph(batch) for a in architectures]), dtype=np.float64)
-        for architecture, price in zip(architectures, prices, strict=True):
+    def _around(cls, origin: Choices, space: DecisionSpace, model: LatencyModel, batch: int, name: str) -> CostTable:
+        """Table from the prices of one network and of those that differ from it in one decision."""
+        counts = space.option_counts
+        near = [(*origin[:d], k, *origin[d + 1 :]) for d, n in enumerate(counts) for k in range(n)]
+        networks = [origin, *near]
+        prices = np.asarray(model.predict([space.graph(choices, batch) for choices in networks]), dtype=np.float64)
+        for choices, price in zip(networks, prices, strict=True):
             if not np.isfinite(price) or price <= 0:
                 raise TargetError(
-                    f"the latency model gives {price} ms for {architecture.name}: it cannot steer a search"
+                    f"the latency model gives {price} ms for {space.network_name(choices)}: it cannot steer a search"
                 )
         return cls._above_cheapest(name, "ms", float(prices[0]), counts, prices[1:] - prices[0])
 
     @classmethod
     def of_blocks(cls, space: SearchSpace, price: Callable[[Block], float], *, name: str, unit: str = "") -> CostTable:
-        """A cost that adds up over blocks (MACs, parameters, measured energy): price(block) >= 0. Raises TargetError
-        where a price is no such number; what price itself raises for a block that it does not know passes through."""
+        """Table of a cost that adds up over blocks (MACs, parameters, measured energy): price(block) >= 0. Raises
+        TargetError where a price is no such number; what price itself raises for a block that it does not know passes
+        through."""
         fixed = sum(_checked(price, c[0], name) for c in space.positions if len(c) == 1)
         priced = [_checked(price, block, name) for i in space.searchable for block in space.positions[i]]
-        counts = [len(space.positions[i]) for i in space.searchable]
-        return cls._above_cheapest(name, unit, fixed, counts, np.array(priced))
+        return cls._above_cheapest(name, unit, fixed, space.option_counts, np.array(priced))
 
     @classmethod
     def _above_cheapest(
@@ -101,21 +95,22 @@ class CostTable:
         cheapest = np.nanmin(table, axis=1, keepdims=True) if counts else np.zeros((0, 1))
         return cls(name, unit, fixed + float(cheapest.sum()), table - cheapest)
 
-    def cost(self, path: Sequence[int]) -> float:
-        """Of the network along a path."""
-        return self.base + float(self.values[np.arange(len(path)), list(path)].sum())
+    def cost(self, choices: Sequence[int]) -> float:
+        """Cost of a network."""
+        return self.base + float(self.values[np.arange(len(choices)), list(choices)].sum())
 
     @property
-    def cheapest_path(self) -> Path:
+    def cheapest(self) -> Choices:
+        """The network that costs least."""
         return tuple(np.nanargmin(self.values, axis=1).tolist()) if self.values.size else ()
 
     @property
-    def dearest(self) -> float:
+    def most_expensive(self) -> float:
         """Cost of the network that costs most."""
         return self.base + float(np.nanmax(self.values, axis=1).sum())
 
     def expected(self, probabilities: Tensor) -> Tensor:
-        """base + sum p * values, differentiable in p (positions, candidates) (ProxylessNAS, section 3.3)."""
+        """base + sum p * values, differentiable in p (decisions, options) (ProxylessNAS, section 3.3)."""
         values = torch.from_numpy(np.nan_to_num(self.values)).to(probabilities)
         return self.base + (probabilities * values).sum()
 
@@ -134,113 +129,42 @@ def _checked(price: Callable[[Block], float], block: Block, name: str) -> float:
 
 @dataclass(frozen=True)
 class Constraint:
-    """cost <= limit."""
+    """Upper limit on a cost."""
 
     table: CostTable
     limit: float
 
-    def excess(self, path: Sequence[int]) -> float:
+    def excess(self, choices: Sequence[int]) -> float:
         """log(cost / limit): above zero where the limit is broken, and free of the unit."""
-        return math.log(max(self.table.cost(path), 1e-300) / self.limit)
+        return math.log(max(self.table.cost(choices), 1e-300) / self.limit)
 
-    def is_met(self, path: Sequence[int]) -> bool:
-        return self.table.cost(path) <= self.limit * (1 + ROUNDING)
+    def is_met(self, choices: Sequence[int]) -> bool:
+        return self.table.cost(choices) <= self.limit * (1 + ROUNDING)
 
-    def check(self, space: SearchSpace) -> None:
+    def check(self, space: DecisionSpace) -> None:
         """Raises TargetError when the limit is no number above zero, or not even the cheapest network keeps it."""
         table = self.table
-        counts = [len(space.positions[i]) for i in space.searchable]
+        counts = list(space.option_counts)
         if np.isfinite(table.values).sum(axis=1).tolist() != counts:
             raise TargetError(f"the table of {table.name} is not of space {space.name}, which has {counts} candidates")
         if not (math.isfinite(self.limit) and self.limit > 0):
             raise TargetError(f"the limit of {table.name} must be a number above zero, got {self.limit}")
         if table.base > self.limit * (1 + ROUNDING):
-            cheapest = space.architecture(table.cheapest_path)
+            cheapest = space.network_name(table.cheapest)
             raise TargetError(
                 f"no network of space {space.name} meets {table.show(self.limit)} of {table.name}: the least is "
-                f"{table.show(table.base)}, of {cheapest.name}, and the most {table.show(table.dearest)}; raise the "
-                "limit, or search a smaller space"
+                f"{table.show(table.base)}, of {cheapest}, and the most {table.show(table.most_expensive)}; "
+                "raise the limit, or search a smaller space"
             )
 
 
-def check_limits(space: SearchSpace, constraints: Sequence[Constraint]) -> None:
-    """Raises TargetError when a limit is no limit, when no network keeps one of them, or none all of them together."""
-    for constraint in constraints:
-        constraint.check(space)
-    if constraints:
-        decode(np.where(np.isfinite(constraints[0].table.values), 0.0, -np.inf), constraints)
-
-
-def decode(scores: NDArray[np.float64], constraints: Sequence[Constraint]) -> Path:
-    """The best path that keeps all limits: max sum of scores (as log probabilities), subject to cost <= limit for each.
-
-    A multiple-choice knapsack with one or more resources, solved to optimality as an integer program (HiGHS).
-    scores (positions, candidates); -inf where there is no candidate, or no longer one. Raises TargetError when no path
-    keeps the limits.
-    """
-    alive = np.isfinite(scores)
-    # The solver's tolerance is absolute, so scores are given in units of their spread.
-    gains = scores[alive] / (float(np.ptp(scores[alive])) or 1.0)
-    rows, _ = np.nonzero(alive)
-    one_each = LinearConstraint((rows == np.arange(len(alive))[:, None]).astype(float), 1, 1)
-    # The solver may break a row by 1e-6 of its scale; then a limit that much lower is kept for certain.
-    for tighter in (0.0, 4e-6, 1e-4):
-        budgets = [one_each, *(_budget(c, alive, c.limit * (1 - tighter)) for c in constraints)]
-        solved = milp(
-            -gains, constraints=budgets, integrality=np.ones(len(rows)), bounds=Bounds(0, 1),
-            options={"mip_rel_gap": 0},
-        )  # fmt: skip
-        if solved.x is None:
-            if solved.status != INFEASIBLE:
-                raise SearchError(f"the integer program of the decode was not solved: {solved.message}")
-            break
-        chosen = np.full(alive.shape, -1.0)
-        chosen[alive] = solved.x
-        path = tuple(chosen.argmax(1).tolist())
-        if all(c.is_met(path) for c in constraints):
-            return path
-    limits = ", ".join(f"{c.table.show(c.limit)} of {c.table.name}" for c in constraints)
-    raise TargetError(f"no network meets all of these limits: {limits}; raise one of them, or search a smaller space")
-
-
-def _budget(constraint: Constraint, alive: NDArray[np.bool_], limit: float) -> LinearConstraint:
-    # In units of the limit, so that the solver's absolute tolerance is a relative one.
-    table = constraint.table
-    return LinearConstraint(table.values[alive] / constraint.limit, -np.inf, (limit - table.base) / constraint.limit)
-
-
-def dispensable(
-    log_probabilities: NDArray[np.float64], floor: float, constraints: Sequence[Constraint]
-) -> list[tuple[int, int]]:
-    """(position, candidate) of what can be dropped: less probable than `floor`, the least probable first, and only as
-    long as some network keeps all limits without it."""
-    left = log_probabilities.copy()
-    dropped = []
-    for index in np.argsort(left, axis=None).tolist():
-        place = divmod(index, left.shape[1])
-        value = left[place]
-        if value >= math.log(floor):
-            break
-        if not np.isfinite(value):
-            continue
-        left[place] = -np.inf
-        if np.isfinite(left[place[0]]).any() and _is_possible(left, constraints):
-            dropped.append(place)
-        else:
-            left[place] = value
-    return dropped
-
-
-def _is_possible(log_probabilities: NDArray[np.float64], constraints: Sequence[Constraint]) -> bool:
-    try:
-        decode(log_probabilities, constraints)
-    except TargetError:
-        return False
-    return True
+def show_limits(constraints: Sequence[Constraint]) -> str:
+    """The limits in an error's words: '3.5 ms of latency, 300 of MACs'."""
+    return ", ".join(f"{c.table.show(c.limit)} of {c.table.name}" for c in constraints)
 
 
 def limit_memory(space: SearchSpace, limit_bytes: int, *, itemsize: int = 4) -> SearchSpace:
-    """The space without the candidates whose own activations, of `itemsize` bytes a value and batch 1, need more memory
+    """Space without the candidates whose own activations, of `itemsize` bytes a value and batch 1, need more memory
     at once: exactly the networks that fit remain, as a chain's peak is its worst block's. Raises TargetError where a
     position is left without any."""
     positions = []

@@ -46,7 +46,7 @@ from netlathe.archspace.resources import data_files
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.archspace.tables import read_records, write_table
 from netlathe.predictor import LatencyPredictor
-from netlathe.search import load_images
+from netlathe.training import load_images
 
 MEMORY_BYTES = 1 << 30
 CPU_S = 20

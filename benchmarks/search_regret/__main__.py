@@ -81,7 +81,7 @@ def main() -> None:
     model = host_predictor(space, options.latency, terminal=terminal)
     table = CostTable.tabulate(space, model, name="latency on this host")
     truth = Truth.read(options.table, table)
-    terminal.say(f"Networks take {table.base:.3f} to {table.dearest:.3f} ms")
+    terminal.say(f"Networks take {table.base:.3f} to {table.most_expensive:.3f} ms")
     (_proxy if options.kind == "proxy" else _real)(truth, options, terminal)
 
 

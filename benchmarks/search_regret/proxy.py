@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.search_regret.objectives import AddLinear
 from benchmarks.search_regret.truth import OURS, SHARES, Method, Truth, methods
-from netlathe.search.costs import decode
-from netlathe.search.objectives import AddLinear
-from netlathe.search.parameters import ArchitectureParameters, Gate
-from netlathe.search.updates import GradientUpdate
+from netlathe.search.decode import decode
+from netlathe.search.strategies.binarized.parameters import ArchitectureParameters, Gate
+from netlathe.search.strategies.binarized.updates import GradientUpdate
 
 POSITIONS = np.arange(8)
 GAINS = (0.3, 1.0, 3.0)

@@ -16,8 +16,9 @@ import torch
 from benchmarks.search_common import Clock, Results
 from benchmarks.search_regret.truth import OURS, SHARES, Method, Truth, methods
 from netlathe.archspace.presets import nas_bench_macro
-from netlathe.search import SearchConfig, Searcher, decode, load_images
-from netlathe.search.compute import Compute
+from netlathe.search import SearchConfig, Searcher, decode
+from netlathe.training import load_images
+from netlathe.training.compute import Compute
 
 METHODS = (OURS, "mul#log", "add#linear", "soft penalty")
 
@@ -114,7 +115,7 @@ def run_real(
 
 def settings_of(config: RealConfig, truth: Truth) -> dict[str, Any]:
     """What results must share to stand in one table."""
-    return {**vars(config), "images": Path(config.images).name, "slowest_ms": truth.table.dearest}
+    return {**vars(config), "images": Path(config.images).name, "slowest_ms": truth.table.most_expensive}
 
 
 def rows_of(folder: Path, settings: dict[str, Any], seeds: Sequence[int]) -> list[dict[str, Any]]:

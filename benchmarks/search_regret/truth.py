@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.search_common import quantile_text
+from benchmarks.search_regret.objectives import AbsoluteReward, AddLinear, MulLog, SoftPenalty
 from netlathe.cli.console import Terminal
 from netlathe.search.costs import Constraint, CostTable
-from netlathe.search.objectives import AbsoluteReward, AddLinear, MulLog, Objective, PIObjective, SoftPenalty
+from netlathe.search.strategies.binarized.objectives import Objective, PIObjective
 
 SHARES = (0.30, 0.45, 0.60, 0.75)
 """Targets, as shares of the range from the fastest to the slowest network."""
@@ -44,7 +45,7 @@ class Method:
 
 
 def methods(gain: float = 1.0, rate: float = 0.03) -> list[Method]:
-    """Ours with these gains, and the reference forms with the constants of their papers (search/objectives.py)."""
+    """Ours with these gains, and the reference forms with the constants of their papers (objectives.py)."""
     return [
         Method(OURS, lambda: PIObjective(1, gain, rate)),
         Method("mul#log", MulLog, 1000.0),
@@ -76,7 +77,7 @@ class Truth:
         return cls(accuracy, table)
 
     def limit_ms(self, share: float) -> float:
-        return self.table.base + share * (self.table.dearest - self.table.base)
+        return self.table.base + share * (self.table.most_expensive - self.table.base)
 
     def best(self, limit_ms: float) -> float:
         """Accuracy of the best network that keeps the limit, over all of them."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from netlathe.archspace.errors import FormatError
 from netlathe.run_folder import RunFolder
-from netlathe.search import Checkpointer
-from netlathe.search.checkpoint import ForeignCheckpointError
+from netlathe.training import Checkpointer
+from netlathe.training.checkpoint import ForeignCheckpointError
 
 _SECONDS = "seconds"
 

@@ -21,7 +21,7 @@ from netlathe.run import NETWORK, NETWORK_INT8, NETWORK_ONNX, load_network
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch import TorchGraph
-    from netlathe.search import Compute, ImageData, ImageSplit
+    from netlathe.training import Compute, ImageData, ImageSplit
 
 Format = Literal["tflite", "onnx"]
 Dtype = Literal["float32", "int8"]
@@ -134,7 +134,7 @@ def export_all(
     `accuracy`: the network's own on the test images; measured when missing. Raises FormatError where a network has no
     such form.
     """
-    from netlathe.search import evaluate
+    from netlathe.training import evaluate
 
     if accuracy is None:
         accuracy = evaluate(network, data.test, compute=compute)
@@ -172,7 +172,7 @@ def file_accuracy(path: Path, split: ImageSplit, *, threads: int | None = None) 
     """
     import torch
 
-    from netlathe.search.images import to_input
+    from netlathe.training.images import to_input
 
     parts = torch.split(torch.arange(len(split)), 64)
     threads = min(threads or os.cpu_count() or 1, len(parts))
@@ -198,7 +198,7 @@ def _calibration(split: ImageSplit) -> Iterator[list[FloatArray]]:
     """Single images (1, H, W, C), every class in turn."""
     import torch
 
-    from netlathe.search.images import spread_over_classes, to_input
+    from netlathe.training.images import spread_over_classes, to_input
 
     for index in spread_over_classes(split.labels.numpy(), CALIBRATION_IMAGES, 0):
         x = to_input(split.load(torch.tensor([index])))

@@ -20,8 +20,9 @@ from netlathe.targets import Goal, folder_name
 
 if TYPE_CHECKING:
     from netlathe.checkpoints import RunCheckpointer
-    from netlathe.search import Compute, ImageData, ImageSplit, SearchConfig, Searcher, TrainConfig
+    from netlathe.search import SearchConfig, Searcher
     from netlathe.search.costs import Constraint
+    from netlathe.training import Compute, ImageData, ImageSplit, TrainConfig
 
 EVERY_S = 60.0
 """Between checkpoints: what a power cut may cost."""
@@ -164,8 +165,8 @@ def prepare(
     space_name: str, source: str, *, resolution: int | None, width: float | None, limit: int | None, seed: int
 ) -> tuple[SearchSpace, ImageData]:
     """The space, and the images at its resolution; a preset's head gets as many classes as the images have."""
-    from netlathe.search import load_images
-    from netlathe.search.outcome import check_data
+    from netlathe.search.strategies.binarized.outcome import check_data
+    from netlathe.training import load_images
 
     space = load_space(space_name, resolution=resolution, width=width)
     height, wide, channels = space.input_shape

@@ -136,7 +136,7 @@ def _choose(case: _Case) -> tuple[Judged, list[str]]:
                 "no network that was tried meets every target with the whole of its 90 % interval, so the prediction "
                 f"alone was heeded on {', '.join(doubtful)}; measure on the device (--device), or profile more there"
             )
-    clock, path = case.clock, repaired.path
+    clock, path = case.clock, repaired.choices
     judged = Judged(path, case.by_clock or by, repaired.is_met, judgements, clock.timed(path) if clock else ())
     return judged, warnings if judged.is_met else [_unmet(judged, case, repaired)]
 

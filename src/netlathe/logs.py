@@ -16,9 +16,10 @@ from netlathe.run import write_csv
 from netlathe.stopping import Between
 
 if TYPE_CHECKING:
-    from netlathe.search import Searcher, StepProgress
+    from netlathe.search import Searcher
     from netlathe.search.costs import Constraint
-    from netlathe.search.outcome import EpochRow
+    from netlathe.search.strategies.binarized.outcome import EpochRow, SearchProgress
+    from netlathe.training import StepProgress
 
 Scalars = Callable[[str, float, int], None]
 """(name, value, step) of one number."""
@@ -76,16 +77,15 @@ class SearchLog:
         self.searcher, self.path, self.update, self.scalar, self.between = searcher, path, update, scalar, between
         self.known = len(searcher.history)
 
-    def __call__(self, step: StepProgress) -> None:
+    def __call__(self, step: SearchProgress) -> None:
         self.scalar("search/loss", step.loss, step.step)
-        if step.expected_ms is not None:
-            self.scalar("search/expected ms", step.expected_ms, step.step)
+        self.scalar("search/expected ms", step.expected[0], step.step)  # the main target's, the first constraint
         if len(self.searcher.history) > self.known:
             self._write_epoch(step)
         show_step(step, self.update)  # last: what is saved is logged, wherever the user stops it
         self.between()
 
-    def _write_epoch(self, step: StepProgress) -> None:
+    def _write_epoch(self, step: SearchProgress) -> None:
         history = self.searcher.history
         self.known = len(history)
         write_history(self.path, history, self.searcher.constraints)
@@ -139,5 +139,4 @@ def _read_rows(path: Path) -> list[list[float]]:
 
 def show_step(step: StepProgress, update: Update) -> None:
     """On the progress bar."""
-    expected = "" if step.expected_ms is None else f", expected {step.expected_ms:.3g} ms"
-    update(step.step, step.steps, f"{step.phase}: loss {step.loss:.2f}{expected}")
+    update(step.step, step.steps, str(step))

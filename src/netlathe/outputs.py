@@ -112,7 +112,7 @@ def _read_with(given: str | Path) -> list[Path]:
 def check_run_folder(folder: Path, inputs: Iterable[str | Path], images: str, below: Iterable[str] = ()) -> None:
     """The same for the folder of a run, and those of several `below` it. Nor may it lie among the `images`, where it
     would become a class of them."""
-    from netlathe.search.sources import folders_of_classes
+    from netlathe.training.sources import folders_of_classes
 
     for one in folders_of_classes(Path(images)) if Path(images).is_dir() else ():
         if is_within(folder, one):

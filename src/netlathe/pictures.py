@@ -18,7 +18,7 @@ from netlathe.archspace.spaces import Architecture
 if TYPE_CHECKING:
     from netlathe.pareto import Point
     from netlathe.search.costs import Constraint
-    from netlathe.search.outcome import EpochRow
+    from netlathe.search.strategies.binarized.outcome import EpochRow
 
 _COLORS = {3: "#8ecae6", 5: "#219ebc", 7: "#fb8500"}
 _OTHER = "#adb5bd"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from netlathe.archspace.forms.torch import TorchGraph
     from netlathe.checkpoints import RunCheckpointer
-    from netlathe.search import Compute, ImageData, TrainConfig
+    from netlathe.training import Compute, ImageData, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def train_and_export(
 
     from netlathe.archspace.forms.torch import TorchGraph
     from netlathe.profiler.devices.local import LocalDevice
-    from netlathe.search import evaluate, recalibrate_batch_norm
+    from netlathe.training import evaluate, recalibrate_batch_norm
 
     started = time.monotonic()
     LocalDevice().close()  # lets LiteRT announce its delegate now, rather than in the middle of a progress bar
@@ -92,7 +92,7 @@ def _train(
     events_from: int | None,
 ) -> None:
     """With its progress on the listener, and its logs in the folder."""
-    from netlathe.search import train
+    from netlathe.training import train
 
     events = None if events_from is None else folder / "tensorboard" / "train"
     with (

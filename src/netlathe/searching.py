@@ -131,7 +131,7 @@ def _conclude(job: Job, result: SearchResult, checkpointer: RunCheckpointer) -> 
 
 def _forget_other_training(job: Job, architecture: Architecture) -> None:
     """Where the network before was another one, its training is of no use; where it is the same, it goes on."""
-    from netlathe.search.checkpoint import ForeignCheckpointError
+    from netlathe.training.checkpoint import ForeignCheckpointError
 
     try:
         job.training_checkpointer(architecture).load()

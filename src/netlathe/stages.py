@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netlathe.archspace.blocks import MBConv
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.events import Listener, Watch
@@ -36,46 +34,12 @@ def results_first(address: str, listener: Listener) -> Iterator[None]:
         listener.undone.pop(address, None)  # what an earlier opening left is put right
 
 
-def sample_networks(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
-    """Different networks over the whole range of latencies: up to half of them with the same candidate everywhere,
-    from the lightest to the heaviest, the rest uniformly random (which all are of medium latency)."""
-    widest = max((len(space.positions[i]) for i in space.searchable), default=1)
-    uniform = [_uniform(space, candidate) for candidate in range(widest)]
-    uniform.sort(key=lambda architecture: architecture.macs)
-    places = min(len(uniform), max(2, count // 2))
-    spread = [uniform[round(i * (len(uniform) - 1) / max(1, places - 1))] for i in range(places)]
-    found = dict.fromkeys(spread)
-    rng = random.Random(seed)
-    while len(found) < min(count, space.size):
-        found[space.sample(rng)] = None
-    return list(found)[:count]
-
-
-def _uniform(space: SearchSpace, candidate: int) -> Architecture:
-    """The same candidate at each position, the lightest one where there is none of that number."""
-    choices = []
-    for index in space.searchable:
-        blocks = space.positions[index]
-        macs = [block.graph().macs for block in blocks]
-        choices.append(candidate if candidate < len(blocks) else macs.index(min(macs)))
-    return space.architecture(choices)
-
-
-def baseline(space: SearchSpace, name: str = "baseline") -> Architecture:
-    """The space's MobileNetV2: 3x3 kernels and the largest expansion everywhere, nothing skipped."""
-    choices = []
-    for index in space.searchable:
-        rank = [(-b.kernel, b.expand) if isinstance(b, MBConv) else (-99, 0) for b in space.positions[index]]
-        choices.append(rank.index(max(rank)))
-    return space.architecture(choices, name)
-
-
 def work_items(space: SearchSpace, *, networks: int, batch: int, seed: int) -> list[WorkItem]:
     """The space's distinct blocks, then some whole networks: they tell what a network costs beyond its blocks."""
     from netlathe.profiler.campaign import WorkItem
 
     blocks = [WorkItem(block.name, "block", block.graph(batch)) for block in space.distinct_blocks()]
-    return blocks + [WorkItem(a.name, "network", a.graph(batch)) for a in sample_networks(space, networks, seed)]
+    return blocks + [WorkItem(a.name, "network", a.graph(batch)) for a in space.sample_over_macs(networks, seed)]
 
 
 def profile(

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from netlathe.search import Checkpointer
+    from netlathe.training import Checkpointer
 
 Between = Callable[[], None]
 """To be called between steps."""

@@ -145,7 +145,8 @@ class Goal:
     def constraints(self, space: SearchSpace) -> list[Constraint]:
         """One per target, then one per limit. Raises TargetError where no network meets all of them, and FormatError
         for a block that a table lacks."""
-        from netlathe.search.costs import Constraint, CostTable, check_limits
+        from netlathe.search.costs import Constraint, CostTable
+        from netlathe.search.decode import check_limits
 
         found = [Constraint(target.table(space), target.limit_ms) for target in self.targets]
         found += [Constraint(CostTable.of_blocks(space, one.price, name=one.name), one.value) for one in self.limits]

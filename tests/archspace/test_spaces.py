@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 
 import pandas as pd
@@ -205,3 +206,50 @@ def test_a_file_is_replaced_whole(tmp_path) -> None:
     tiny(16).save(path)
     assert json.loads(path.read_text())["schema"] == "netlathe.space/1"
     assert [p.name for p in tmp_path.iterdir()] == ["s.json"]
+
+
+@pytest.mark.parametrize("name", ["proxyless", "nas-bench-macro", "tiny"])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 16])
+def test_networks_to_time_are_different_and_as_many_as_asked_for(name: str, count: int) -> None:
+    space = load_space(name)
+    networks = space.sample_over_macs(count, seed=0)
+    assert len({n.graph().key for n in networks}) == len(networks) == count
+    for one in networks:
+        space.choices(one)  # raises unless it is in the space
+
+
+def test_networks_to_time_hold_the_lightest_and_the_heaviest() -> None:
+    space = nas_bench_macro()
+    macs = [n.macs for n in space.sample_over_macs(8, seed=0)]
+    assert min(macs) == space.architecture([0] * 8).macs
+    assert max(macs) == space.architecture([2] * 8).macs
+
+
+def test_equal_seeds_choose_equal_networks() -> None:
+    assert tiny(8).sample_over_macs(9, seed=1) == tiny(8).sample_over_macs(9, seed=1)
+    assert tiny(8).sample_over_macs(9, seed=1) != tiny(8).sample_over_macs(9, seed=2)
+
+
+@pytest.mark.parametrize("name", ["proxyless", "tiny"])
+def test_the_reference_is_3x3_with_the_largest_expansion_everywhere(name: str) -> None:
+    space = load_space(name)
+    chosen = [space.architecture(space.reference).blocks[i] for i in space.searchable]
+    assert all(isinstance(b, MBConv) and (b.kernel, b.expand) == (3, 6) for b in chosen)
+
+
+def test_a_main_path_is_the_widest_network_of_middle_kernels() -> None:
+    space = SearchSpace("m", (tuple(MBConv(8, 8, 8, 8, kernel=k, expand=e) for e in (3, 6) for k in (3, 5, 7)),))
+    assert space.main_path == (4,)
+
+
+def test_a_main_path_falls_back_to_the_most_parameters() -> None:
+    convolutions = SearchSpace("c", ((ConvBlock(3, 8, 8, 8, kernel=1), ConvBlock(3, 8, 8, 8, kernel=5)),))
+    assert convolutions.main_path == (1,)
+
+
+def test_a_space_of_chains_is_a_decision_space() -> None:
+    space = tiny(8)
+    assert math.prod(space.option_counts) == space.size
+    choices = space.reference
+    assert space.graph(choices, 3) == space.architecture(choices).graph(3)
+    assert space.network_name(choices) == space.architecture(choices).name

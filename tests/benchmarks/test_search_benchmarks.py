@@ -24,7 +24,7 @@ def truth() -> Truth:
 def test_every_network_has_the_latency_of_its_path(truth):
     path = (0, 1, 2, 0, 1, 2, 0, 1)
     assert truth.latency_ms[path] == pytest.approx(truth.table.cost(path))
-    assert truth.latency_ms.max() == pytest.approx(truth.table.dearest)
+    assert truth.latency_ms.max() == pytest.approx(truth.table.most_expensive)
 
 
 def test_the_best_feasible_network_has_no_regret_and_one_that_is_too_slow_may_have_less(truth):

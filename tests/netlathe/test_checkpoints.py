@@ -16,10 +16,11 @@ from netlathe.checkpoints import RunCheckpointer
 from netlathe.events import Listener
 from netlathe.job import Job
 from netlathe.judging import DeviceAtHand
-from netlathe.search import Compute, ImageData, SearchConfig, TrainConfig
-from netlathe.search.checkpoint import ForeignCheckpointError
-from netlathe.search.images import MemorySplit
+from netlathe.search import SearchConfig
 from netlathe.targets import Goal
+from netlathe.training import Compute, ImageData, TrainConfig
+from netlathe.training.checkpoint import ForeignCheckpointError
+from netlathe.training.images import MemorySplit
 
 
 class Clock:

@@ -18,8 +18,8 @@ from netlathe.archspace.forms.tflite_reader import read_tflite
 from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.exporting import Dtype, Format, export, export_all, file_accuracy, form_of
-from netlathe.search import Compute, ImageData, TrainConfig, evaluate, load_images, recalibrate_batch_norm, train
-from netlathe.search.images import MemorySplit
+from netlathe.training import Compute, ImageData, TrainConfig, evaluate, load_images, recalibrate_batch_norm, train
+from netlathe.training.images import MemorySplit
 
 CPU = Compute("cpu")
 

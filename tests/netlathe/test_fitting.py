@@ -25,7 +25,6 @@ from netlathe.cli.app import make_app
 from netlathe.fitting import FitReport, fit_warnings, known_devices
 from netlathe.predictor import CrossValidation, KernelTimes, LatencyPredictor, Prior, kernels_of
 from netlathe.predictor.metrics import LEVELS, Predictions
-from netlathe.stages import sample_networks
 from netlathe.words import first_names
 
 SETUP = Setup("bench", "soc", "linux", "litert", "2.3.0", "xnnpack")
@@ -49,7 +48,7 @@ def blocks(count: int, noise: Sequence[float] = (1.0,) * 4) -> list[LatencyRecor
 
 
 def networks(count: int) -> list[LatencyRecord]:
-    return [record(a.name, a.graph(), "network") for a in sample_networks(SPACE, count, seed=0)]
+    return [record(a.name, a.graph(), "network") for a in SPACE.sample_over_macs(count, seed=0)]
 
 
 def fit(path: Path, *words: object) -> Result:

@@ -50,9 +50,9 @@ from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.archspace.tables import read_records
 from netlathe.logs import _read_rows
 from netlathe.run import load_network, save_report
-from netlathe.search import DataError, load_images
-from netlathe.search.checkpoint import load_checkpoint
 from netlathe.targets import load_goal
+from netlathe.training import DataError, load_images
+from netlathe.training.checkpoint import load_checkpoint
 
 GRAPH = MBConv(8, 8, 8, 8, se=0.25).graph()
 

@@ -54,7 +54,7 @@ def test_the_python_of_the_readme_runs(
     table.assign(old_ms=times_ms, new_ms=[2 * ms for ms in times_ms]).to_csv("blocks.csv", index=False)
     exec(adapt, {})
     assert "array" in capsys.readouterr().out
-    short = search.replace("0.6 * table.dearest)])", "0.6 * table.dearest)], SHORT)")
+    short = search.replace("0.6 * table.most_expensive)])", "0.6 * table.most_expensive)], SHORT)")
     short = short.replace("(32, 32))", "(32, 32), limit=64)")
     assert "SHORT" in short
     assert "limit" in short
@@ -85,7 +85,7 @@ def test_the_targets_of_the_readme_on_devices_that_ship_can_be_met() -> None:
     assert shipped
     (constraint,) = load_goal(None, None, shipped, []).constraints(space)
     table = constraint.table
-    assert table.cost(table.cheapest_path) < constraint.limit < table.dearest
+    assert table.cost(table.cheapest) < constraint.limit < table.most_expensive
 
 
 def test_every_predictor_that_the_readme_gives_a_network_knows_it() -> None:

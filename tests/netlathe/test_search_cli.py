@@ -22,7 +22,7 @@ from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.predictor import LatencyPredictor
 from netlathe.profiler import Plan, open_device
 from netlathe.run import forget_network, load_report
-from netlathe.search import StepProgress
+from netlathe.training import StepProgress
 
 CHOICES = (MBConv(8, 8, 8, 8, kernel=3, expand=6), MBConv(8, 8, 8, 8, kernel=3, expand=2), Skip(8, 8, 8, 8))
 SPACE = SearchSpace("small", ((ConvBlock(3, 8, 8, 8),), CHOICES, CHOICES, (LinearHead(8, 10, 8, 8),)))

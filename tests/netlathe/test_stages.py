@@ -5,43 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pytest
-
-from netlathe.archspace.blocks import MBConv
-from netlathe.archspace.presets import load_space, nas_bench_macro, tiny
+from netlathe.archspace.presets import tiny
 from netlathe.profiler.devices.base import Event, Visit, Waiting
 from netlathe.profiler.devices.local import LocalDevice
 from netlathe.profiler.protocol import Plan
-from netlathe.stages import baseline, measure, sample_networks, work_items
-
-
-@pytest.mark.parametrize("name", ["proxyless", "nas-bench-macro", "tiny"])
-@pytest.mark.parametrize("count", [0, 1, 2, 7, 16])
-def test_networks_to_time_are_different_and_as_many_as_asked_for(name: str, count: int) -> None:
-    space = load_space(name)
-    networks = sample_networks(space, count, seed=0)
-    assert len({n.graph().key for n in networks}) == len(networks) == count
-    for network in networks:
-        space.choices(network)  # raises unless it is in the space
-
-
-def test_networks_to_time_hold_the_lightest_and_the_heaviest() -> None:
-    space = nas_bench_macro()
-    macs = [n.macs for n in sample_networks(space, 8, seed=0)]
-    assert min(macs) == space.architecture([0] * 8).macs
-    assert max(macs) == space.architecture([2] * 8).macs
-
-
-def test_equal_seeds_choose_equal_networks() -> None:
-    assert sample_networks(tiny(8), 9, seed=1) == sample_networks(tiny(8), 9, seed=1)
-    assert sample_networks(tiny(8), 9, seed=1) != sample_networks(tiny(8), 9, seed=2)
-
-
-@pytest.mark.parametrize("name", ["proxyless", "tiny"])
-def test_the_baseline_is_3x3_with_the_largest_expansion_everywhere(name: str) -> None:
-    space = load_space(name)
-    chosen = [baseline(space).blocks[i] for i in space.searchable]
-    assert all(isinstance(b, MBConv) and (b.kernel, b.expand) == (3, 6) for b in chosen)
+from netlathe.stages import measure, work_items
 
 
 def test_work_is_every_block_then_the_networks_at_the_asked_batch() -> None:

@@ -223,7 +223,7 @@ def test_every_shipped_predictor_serves_the_presets_that_it_says_and_all_when_as
             with pytest.raises(UnknownOpError, match=f"{name} cannot price"):
                 plain.constraints(preset)
         ((table, _),) = ((one.table, one.limit) for one in asked.constraints(preset))
-        assert 0 < table.cost(table.cheapest_path) < table.dearest
+        assert 0 < table.cost(table.cheapest) < table.most_expensive
         assert bool(asked.main.doubts(preset)) == (preset.name not in served)
 
 

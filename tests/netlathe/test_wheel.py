@@ -48,7 +48,8 @@ def test_the_top_level_of_the_wheel_is_netlathe_alone(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as content:
         names = content.namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"netlathe"}
-    assert {"netlathe/py.typed", "netlathe/search/loop.py", "netlathe/profiler/adb/usb.py"} <= {*names}
+    deep = {"netlathe/search/strategies/binarized/loop.py", "netlathe/profiler/adb/usb.py"}
+    assert {"netlathe/py.typed", *deep} <= {*names}
     in_checkout = run("git", "ls-files", "data", "device_scripts", ":!data/latency", cwd=ROOT).split()
     assert {f"netlathe/{name}" for name in in_checkout} <= {*names}
     assert not [name for name in names if "__pycache__" in name or name.startswith("netlathe/tests")]
@@ -64,7 +65,7 @@ def test_data_and_device_scripts_are_found(installed: Path, tmp_path: Path) -> N
         assert ROOT not in Path(path).parents
 
 
-@pytest.mark.parametrize("name", ["archspace", "predictor", "profiler", "search"])
+@pytest.mark.parametrize("name", ["archspace", "predictor", "profiler", "search", "training"])
 def test_a_users_own_script_may_be_called_as_a_room_is(installed: Path, tmp_path: Path, name: str) -> None:
     script = tmp_path / f"{name}.py"
     script.write_text(

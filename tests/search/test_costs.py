@@ -1,4 +1,4 @@
-"""Cost tables, limits and the decode, against closed forms and brute force."""
+"""Cost tables and limits, against closed forms."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from random_tables import random_table
 
 from netlathe.archspace.blocks import Block, MBConv
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.presets import nas_bench_macro, tiny
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.search.costs import Constraint, CostTable, decode, dispensable, limit_memory
+from netlathe.search.costs import Constraint, CostTable, limit_memory
 from netlathe.search.errors import TargetError
 
 
@@ -23,17 +24,6 @@ class MacsModel:
 
     def predict(self, items: Sequence[Graph], /) -> NDArray[np.float64]:
         return np.array([0.5 + graph.macs / 1e7 for graph in items])
-
-
-def random_table(rng: np.random.Generator, positions: int = 6, candidates: int = 4) -> CostTable:
-    ms = rng.exponential(1.0, (positions, candidates))
-    ms[0, -1] = np.nan  # a position with fewer candidates
-    return CostTable("latency", "ms", 2.0, ms - np.nanmin(ms, axis=1, keepdims=True))
-
-
-def random_scores(rng: np.random.Generator, table: CostTable) -> NDArray[np.float64]:
-    scores = np.log(rng.dirichlet(np.ones(table.values.shape[1]), len(table.values)))
-    return np.where(np.isnan(table.values), -np.inf, scores)
 
 
 def test_a_tabulated_additive_model_prices_every_network_as_the_model_does() -> None:
@@ -79,75 +69,6 @@ def test_a_model_without_a_real_number_is_refused(price: float) -> None:
         CostTable.tabulate(nas_bench_macro(), Broken())
 
 
-def brute_force(scores: NDArray[np.float64], constraints: Sequence[Constraint]) -> tuple[int, ...]:
-    choices = [[k for k in range(4) if not np.isnan(row[k])] for row in constraints[0].table.values]
-    feasible = [path for path in itertools.product(*choices) if all(c.is_met(path) for c in constraints)]
-    return max(feasible, key=lambda path: scores[np.arange(6), list(path)].sum())
-
-
-def between(table: CostTable, share: float) -> Constraint:
-    return Constraint(table, table.base + share * (table.dearest - table.base))
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_decode_finds_what_brute_force_finds(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    table = random_table(rng)
-    scores = random_scores(rng, table)
-    limit = between(table, rng.uniform(0.1, 0.9))
-    assert decode(scores, [limit]) == brute_force(scores, [limit])
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_decode_under_three_limits_finds_what_brute_force_finds(seed: int) -> None:
-    rng = np.random.default_rng(100 + seed)
-    limits = [between(random_table(rng), rng.uniform(0.4, 0.8)) for _ in range(3)]
-    scores = random_scores(rng, limits[0].table)
-    assert decode(scores, limits) == brute_force(scores, limits)
-
-
-@pytest.mark.parametrize("scale", [1e-6, 1e3])
-def test_the_unit_of_the_scores_does_not_matter(scale: float) -> None:
-    rng = np.random.default_rng(11)
-    for _ in range(10):
-        table = random_table(rng)
-        scores, limit = random_scores(rng, table), between(table, 0.4)
-        assert decode(scale * scores, [limit]) == decode(scores, [limit]) == brute_force(scores, [limit])
-
-
-def test_a_limit_is_never_broken_by_the_solvers_tolerance() -> None:
-    rng = np.random.default_rng(7)
-    table = random_table(rng)
-    for _ in range(20):  # limits that are the cost of some network, where a tolerance would show
-        path = tuple(int(rng.integers(3)) for _ in range(6))
-        limit = Constraint(table, table.cost(path) * (1 - 1e-7))
-        found = decode(random_scores(rng, table), [limit])
-        assert table.cost(found) <= limit.limit * (1 + 1e-9)
-
-
-def test_decode_with_room_for_everything_is_argmax() -> None:
-    rng = np.random.default_rng(3)
-    table = random_table(rng)
-    scores = random_scores(rng, table)
-    assert decode(scores, [Constraint(table, table.dearest)]) == tuple(scores.argmax(1).tolist())
-    assert decode(scores, []) == tuple(scores.argmax(1).tolist())
-
-
-def test_decode_at_the_very_limit_gives_the_cheapest_network() -> None:
-    table = random_table(np.random.default_rng(4))
-    path = decode(random_scores(np.random.default_rng(5), table), [Constraint(table, table.base)])
-    assert path == table.cheapest_path
-    assert table.cost(path) == table.base
-
-
-def test_a_dropped_candidate_is_not_decoded() -> None:
-    table = random_table(np.random.default_rng(4))
-    scores = random_scores(np.random.default_rng(5), table)
-    best = decode(scores, [])
-    scores[2, best[2]] = -np.inf
-    assert decode(scores, [])[2] != best[2]
-
-
 @pytest.mark.parametrize("target", [0.0, -3.0, float("nan"), float("inf")])
 def test_a_limit_that_is_no_amount_is_refused(target: float) -> None:
     space = nas_bench_macro()
@@ -160,13 +81,6 @@ def test_a_limit_below_the_cheapest_network_says_which_that_is_and_what_it_costs
     table = CostTable.tabulate(space, MacsModel())
     with pytest.raises(TargetError, match=rf"the least is {table.base:.3g} ms, of nas-bench-macro-00000000"):
         Constraint(table, 0.9 * table.base).check(space)
-
-
-def test_limits_that_cannot_be_met_together_are_all_named() -> None:
-    first = CostTable("latency", "ms", 1.0, np.array([[0.0, 1.0]]))
-    second = CostTable("MACs", "", 100.0, np.array([[50.0, 0.0]]))
-    with pytest.raises(TargetError, match=r"all of these limits: 1.5 ms of latency, 120 of MACs"):
-        decode(np.log(np.array([[0.5, 0.5]])), [Constraint(first, 1.5), Constraint(second, 120)])
 
 
 def test_costs_of_blocks_add_up_to_the_networks() -> None:
@@ -193,18 +107,6 @@ def test_a_block_without_a_price_is_named_and_never_made_up() -> None:
 def test_the_excess_of_a_path_is_the_log_of_cost_over_limit() -> None:
     table = CostTable("latency", "ms", 2.0, np.array([[0.0, 1.0]]))
     assert Constraint(table, 1.5).excess((1,)) == pytest.approx(np.log(2.0))
-
-
-def test_improbable_candidates_are_dispensable_unless_a_limit_needs_them() -> None:
-    p = np.array([[0.90, 0.08, 0.02], [0.5, 0.48, 0.02]])
-    table = CostTable("latency", "ms", 1.0, np.array([[1.0, 0.5, 0.0], [0.0, 1.0, 2.0]]))
-    assert dispensable(np.log(p), 0.05, [Constraint(table, 9.0)]) == [(0, 2), (1, 2)]
-    assert dispensable(np.log(p), 0.1, [Constraint(table, 1.6)]) == [(0, 2), (1, 2)]  # (0, 1) alone keeps the limit
-    assert dispensable(np.log(p), 0.05, [Constraint(table, 1.1)]) == [(1, 2)]
-
-
-def test_the_last_candidate_of_a_position_is_never_dropped() -> None:
-    assert dispensable(np.log(np.array([[0.5, 0.5], [0.5, 0.5]])), 0.9, []) == [(0, 0), (1, 0)]
 
 
 def test_a_memory_limit_leaves_exactly_the_networks_that_fit() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from netlathe.archspace.decisions import Choices
 from netlathe.search.costs import Constraint, CostTable
 from netlathe.search.errors import TargetError
-from netlathe.search.parameters import Path
 from netlathe.search.repair import repair
 
 TABLE = CostTable("latency", "ms", 10.0, np.array([[0.0, 1.0, 2.0, 3.0]] * 4))
@@ -43,9 +43,9 @@ def test_a_judge_that_finds_all_faster_does_not_lift_the_tables_limit() -> None:
 
 def test_a_stopwatch_that_scatters_still_ends_in_a_network_that_it_accepted() -> None:
     rng = np.random.default_rng(0)
-    seen: dict[Path, float] = {}
+    seen: dict[Choices, float] = {}
 
-    def stopwatch(path: Path) -> float:
+    def stopwatch(path: Choices) -> float:
         seen[path] = TABLE.cost(path) * float(rng.normal(1.02, 0.03))
         return seen[path]
 
@@ -53,14 +53,14 @@ def test_a_stopwatch_that_scatters_still_ends_in_a_network_that_it_accepted() ->
         seen.clear()
         found = repair(SCORES, [Constraint(TABLE, 17.0)], [stopwatch])
         assert found.is_met
-        assert seen[found.path] <= 17.0
+        assert seen[found.choices] <= 17.0
         assert found.judgements <= 8
 
 
 def test_each_network_is_judged_once() -> None:
-    asked: list[Path] = []
+    asked: list[Choices] = []
 
-    def judge(path: Path) -> float:
+    def judge(path: Choices) -> float:
         asked.append(path)
         return 1.1 * TABLE.cost(path)
 
@@ -71,7 +71,7 @@ def test_each_network_is_judged_once() -> None:
 def test_where_no_network_satisfies_the_judge_the_nearest_is_given_and_said_so() -> None:
     found = repair(SCORES, [Constraint(TABLE, 11.0)], [lambda path: 2 * TABLE.cost(path)])
     assert not found.is_met
-    assert found.path == (0, 0, 0, 0)
+    assert found.choices == (0, 0, 0, 0)
     assert found.judged == (20.0,)
 
 

@@ -31,9 +31,10 @@ from netlathe.profiling import summary_json
 from netlathe.run import NETWORK
 from netlathe.run_folder import RunFolder
 from netlathe.run_search import search_one
-from netlathe.search import Compute, ImageData, SearchConfig, TrainConfig
+from netlathe.search import SearchConfig
 from netlathe.targets import Goal, Target
 from netlathe.timing import time_networks
+from netlathe.training import Compute, ImageData, TrainConfig
 from netlathe.words import millions, milliseconds, percent
 
 PROFILE, PREDICTOR, BASELINE, FOUND = "profile.sqlite", "predictor.json", "baseline", "found"
@@ -99,7 +100,7 @@ def _run(demo: Demo) -> None:
     profiled = _profile(demo, space)
     fitted = _fit(demo)
     model = fitted.predictor
-    baseline = stages.baseline(space)
+    baseline = space.architecture(space.reference, "baseline")
     target_ms = rounded(demo.fraction * float(model.predict([baseline])[0]))
     trained = {
         BASELINE: _train_baseline(demo, baseline, model, data),

@@ -136,8 +136,9 @@ def search(
     from netlathe.logs import check_tensorboard
     from netlathe.outputs import check_run_folder
     from netlathe.run_search import run
-    from netlathe.search import Compute, SearchConfig, TrainConfig
+    from netlathe.search import SearchConfig
     from netlathe.targets import check_names, files_of_goal, folder_name, load_goal, parse_milliseconds
+    from netlathe.training import Compute, TrainConfig
 
     terminal = Terminal(as_json=as_json)
     check_names(predictor, target_ms, targets, target or ())
@@ -155,12 +156,13 @@ def search(
     job = Job(
         chosen, images, goal, output,
         SearchConfig(
-            start_epochs, warmup_epochs, epochs, batch_size, accumulate=accumulate, learning_rate=learning_rate,
-            prune_below=prune_below, looks=looks, seed=seed,
+            start_epochs=start_epochs, warmup_epochs=warmup_epochs, epochs=epochs, batch_size=batch_size,
+            accumulate=accumulate, learning_rate=learning_rate, prune_below=prune_below, looks=looks, seed=seed,
         ),
         TrainConfig(
-            train_epochs, train_batch_size, train_learning_rate, warmup_epochs=train_warmup_epochs,
-            ema_decay=ema_decay, label_smoothing=label_smoothing, accumulate=accumulate, seed=seed,
+            epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate,
+            warmup_epochs=train_warmup_epochs, ema_decay=ema_decay, label_smoothing=label_smoothing,
+            accumulate=accumulate, seed=seed,
         ),
         compute, terminal, update, train_from,
         DeviceAtHand(device, profile_file, benchmark_binary, seed) if device else None, tensorboard,

@@ -1,0 +1,124 @@
+"""Candidates for a repair: all networks of a space, by scores and costs that add up, or those that were evaluated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netlathe.archspace.decisions import Choices
+from netlathe.search.costs import ROUNDING, Constraint, show_limits
+from netlathe.search.decode import decode
+from netlathe.search.errors import SearchError, TargetError
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Score and costs of a network that was evaluated as a whole, as black-box strategies do. Raises SearchError where
+    one of them is no number."""
+
+    choices: Choices
+    score: float
+    """Quality in any unit; the higher, the better."""
+    costs: tuple[float, ...]
+    """Costs, one per constraint, in its table's unit."""
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.score, *self.costs))):
+            raise SearchError(f"choices {self.choices} have score {self.score} and costs {self.costs}: not all numbers")
+
+
+class Candidates(Protocol):
+    """Networks to choose from under varying limits; a limit is one number per constraint, in its table's unit."""
+
+    def best(self, limits: Sequence[float]) -> Choices:
+        """The network of the best score whose costs keep the limits. Raises TargetError where there is none."""
+        ...
+
+    def nearest(self) -> Choices:
+        """A network whose costs are low in proportion to the constraints' limits, on their sum."""
+        ...
+
+    def costs(self, choices: Choices) -> tuple[float, ...]:
+        """A network's cost per constraint."""
+        ...
+
+    def score(self, choices: Choices) -> float:
+        """A network's score."""
+        ...
+
+
+@dataclass(frozen=True)
+class AdditiveCandidates:
+    """Every network, by scores (decisions, options; -inf where there is no option) and tables that add up."""
+
+    scores: NDArray[np.float64]
+    constraints: Sequence[Constraint]
+
+    def best(self, limits: Sequence[float]) -> Choices:
+        pairs = zip(self.constraints, limits, strict=True)
+        return decode(self.scores, [replace(c, limit=limit) for c, limit in pairs])
+
+    def nearest(self) -> Choices:
+        alive = np.isfinite(self.scores)
+        weights = [np.where(alive, c.table.values / c.limit, np.inf) for c in self.constraints]
+        return tuple(np.argmin(sum(weights), axis=1).tolist())
+
+    def costs(self, choices: Choices) -> tuple[float, ...]:
+        return tuple(c.table.cost(choices) for c in self.constraints)
+
+    def score(self, choices: Choices) -> float:
+        return float(self.scores[np.arange(len(choices)), list(choices)].sum())
+
+
+class EvaluatedCandidates:
+    """The networks that were evaluated, by their own costs. Raises SearchError for none, or for costs that are not one
+    per constraint."""
+
+    def __init__(self, evaluated: Sequence[Evaluated], constraints: Sequence[Constraint]) -> None:
+        if not evaluated:
+            raise SearchError("no network was evaluated, so there is none to choose; let the strategy run longer")
+        for one in evaluated:
+            if len(one.costs) != len(constraints):
+                raise SearchError(f"choices {one.choices} have {len(one.costs)} costs for {len(constraints)} limits")
+        self.constraints = constraints
+        self.known = {one.choices: one for one in evaluated}
+
+    def best(self, limits: Sequence[float]) -> Choices:
+        within = [
+            one
+            for one in self.known.values()
+            if all(cost <= limit * (1 + ROUNDING) for cost, limit in zip(one.costs, limits, strict=True))
+        ]
+        if not within:
+            told = show_limits([replace(c, limit=limit) for c, limit in zip(self.constraints, limits, strict=True)])
+            raise TargetError(
+                f"none of the {len(self.known)} evaluated networks meets all of these limits: {told}; raise one of "
+                "them, or let the strategy run longer"
+            )
+        return max(within, key=lambda one: one.score).choices
+
+    def nearest(self) -> Choices:
+        def share(one: Evaluated) -> float:
+            return sum(cost / c.limit for cost, c in zip(one.costs, self.constraints, strict=True))
+
+        return min(self.known.values(), key=share).choices
+
+    def costs(self, choices: Choices) -> tuple[float, ...]:
+        return self.known[choices].costs
+
+    def score(self, choices: Choices) -> float:
+        return self.known[choices].score
+
+
+def candidates_of(
+    scores: NDArray[np.float64] | Sequence[Evaluated], constraints: Sequence[Constraint]
+) -> AdditiveCandidates | EvaluatedCandidates:
+    """The candidates that these scores are of."""
+    if isinstance(scores, np.ndarray):
+        return AdditiveCandidates(scores, constraints)
+    return EvaluatedCandidates(scores, constraints)

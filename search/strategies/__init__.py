@@ -1,0 +1,1 @@
+"""Strategies: ways to look for the choices of the best score within limits."""

@@ -1,0 +1,162 @@
+"""One contract for images in memory, encoded, and joined; the random cuts of encoded ones."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from netlathe.training.encoded import LEAST_AREA, Cells, EncodedSplit, Files, crop_box
+from netlathe.training.errors import DataError
+from netlathe.training.images import ImageSplit, JoinedSplit, MemorySplit
+
+COUNT, HEIGHT, WIDTH = 12, 6, 8
+PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, HEIGHT, WIDTH, 3), dtype=np.uint8)
+IMAGES = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
+LABELS = torch.arange(COUNT) % 5
+
+
+def png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def cells(pixels: np.ndarray) -> Cells:
+    return Cells("d.parquet", pyarrow.chunked_array([[png(image)] for image in pixels]))
+
+
+def from_cells(pixels: np.ndarray = PIXELS, size: tuple[int, int] = (HEIGHT, WIDTH)) -> EncodedSplit:
+    return EncodedSplit(cells(pixels), torch.arange(len(pixels)), LABELS[: len(pixels)], size, 3)
+
+
+def from_files(folder: Path) -> EncodedSplit:
+    paths = [folder / f"{i}.png" for i in range(COUNT)]
+    for path, image in zip(paths, PIXELS, strict=True):
+        path.write_bytes(png(image))
+    files = Files(np.array([os.fsencode(path) for path in paths]))
+    return EncodedSplit(files, torch.arange(COUNT), LABELS, (HEIGHT, WIDTH), 3)
+
+
+@pytest.fixture(params=["memory", "cells", "files", "joined"])
+def split(request: pytest.FixtureRequest, tmp_path: Path) -> ImageSplit:
+    match request.param:
+        case "memory":
+            return MemorySplit(IMAGES, LABELS)
+        case "cells":
+            return from_cells()
+        case "files":
+            return from_files(tmp_path)
+    return MemorySplit(IMAGES[:5], LABELS[:5]).joined(from_cells().take(torch.arange(5, COUNT)))
+
+
+def loaded(split: ImageSplit) -> Tensor:
+    return split.load(torch.arange(len(split)))
+
+
+class TestEveryKindOfSplit:
+    def test_has_the_images_and_labels_that_it_was_made_of(self, split: ImageSplit) -> None:
+        assert len(split) == COUNT
+        assert split.shape == (3, HEIGHT, WIDTH)
+        assert loaded(split).dtype == torch.uint8
+        assert torch.equal(loaded(split), IMAGES)
+        assert torch.equal(split.labels, LABELS)
+
+    def test_loads_any_images_in_any_order(self, split: ImageSplit) -> None:
+        index = torch.tensor([7, 0, 7, 11, 3])
+        assert torch.equal(split.load(index), IMAGES[index])
+        assert split.load(index[:0]).shape == (0, 3, HEIGHT, WIDTH)
+
+    def test_takes_some_of_what_was_taken(self, split: ImageSplit) -> None:
+        part = split.take(torch.tensor([9, 2, 4, 0])).take(torch.tensor([2, 0]))
+        assert torch.equal(loaded(part), IMAGES[[4, 9]])
+        assert torch.equal(part.labels, LABELS[[4, 9]])
+
+    @pytest.mark.parametrize("other", [MemorySplit(IMAGES, LABELS), from_cells()], ids=["memory", "encoded"])
+    def test_is_joined_with_every_other_kind(self, split: ImageSplit, other: ImageSplit) -> None:
+        both = split.take(torch.tensor([3, 1])).joined(other.take(torch.tensor([8])))
+        assert torch.equal(loaded(both), IMAGES[[3, 1, 8]])
+        assert torch.equal(both.labels, LABELS[[3, 1, 8]])
+        assert torch.equal(both.take(torch.tensor([2, 0])).load(torch.tensor([0])), IMAGES[[8]])
+
+    def test_refuses_to_join_images_of_another_shape(self, split: ImageSplit) -> None:
+        with pytest.raises(DataError, match=r"\(3, 6, 8\) and of \(1, 6, 8\)"):
+            split.joined(MemorySplit(IMAGES[:, :1], LABELS))
+
+    def test_augments_alike_for_equal_generators_only(self, split: ImageSplit) -> None:
+        one, same, other = (
+            split.augmented(torch.arange(COUNT), torch.Generator().manual_seed(seed), mirror=True) for seed in (1, 1, 2)
+        )
+        assert one.dtype == torch.uint8
+        assert one.shape == IMAGES.shape
+        assert torch.equal(one, same)
+        assert not torch.equal(one, other)
+
+
+def test_parts_of_one_source_are_joined_without_a_layer_between() -> None:
+    whole = from_cells()
+    assert isinstance(whole.take(torch.arange(3)).joined(whole.take(torch.arange(3, 6))), EncodedSplit)
+    assert isinstance(whole.joined(from_cells()), JoinedSplit)
+
+
+def test_a_file_that_is_gone_by_the_time_it_is_wanted_is_named(tmp_path: Path) -> None:
+    split = from_files(tmp_path)
+    (tmp_path / "3.png").unlink()
+    assert len(split.load(torch.tensor([2]))) == 1
+    with pytest.raises(DataError, match=r"3\.png: not a readable image .*No such file.*remove or replace it"):
+        split.load(torch.tensor([2, 3]))
+
+
+def test_half_a_file_opens_but_does_not_load(tmp_path: Path) -> None:
+    split = from_files(tmp_path)
+    content = png(PIXELS[0])
+    (tmp_path / "3.png").write_bytes(content[: len(content) - 60])
+    split.check(torch.arange(COUNT))
+    with pytest.raises(DataError, match=r"3\.png: not a readable image"):
+        split.load(torch.tensor([3]))
+
+
+def test_large_encoded_images_are_cut_for_training_and_resized_whole_otherwise() -> None:
+    ramp = np.broadcast_to(np.arange(100, dtype=np.uint8)[None, :, None], (100, 100, 3))
+    split = from_cells(np.repeat(ramp[None], COUNT, 0), (10, 10))
+    assert abs(float(loaded(split)[0, 0, 0, -1]) - 94.5) < 2
+    cuts = split.augmented(torch.arange(COUNT), torch.Generator().manual_seed(0), mirror=False)[:, 0, 0].int()
+    wide = (cuts[:, -1] - cuts[:, 0]) / 0.9  # columns that a cut spans
+    least = (LEAST_AREA / (4 / 3)) ** 0.5 * 100
+    assert wide.min() > least - 3
+    assert wide.max() <= 102
+    assert wide.max() - wide.min() > 10
+    mirrored = split.augmented(torch.arange(COUNT), torch.Generator().manual_seed(0), mirror=True)[:, 0, 0].int()
+    assert {True, False} == set((mirrored[:, -1] < mirrored[:, 0]).tolist())
+
+
+def test_encoded_images_of_the_networks_size_are_shifted_like_those_in_memory() -> None:
+    ramp = np.broadcast_to(np.arange(8, dtype=np.uint8)[None, :, None] * 10, (8, 8, 3))
+    split = from_cells(np.repeat(ramp[None], COUNT, 0), (8, 8))
+    shifted = split.augmented(torch.arange(COUNT), torch.Generator().manual_seed(0), mirror=False)
+    assert set(shifted[:, 0, 4, 4].tolist()) == {30, 40, 50}
+
+
+def test_cuts_lie_inside_the_image_and_keep_to_area_and_ratio() -> None:
+    for draws in np.random.default_rng(0).random((500, 4)):
+        left, top, right, bottom = crop_box((120, 90), draws.tolist())
+        wide, high = right - left, bottom - top
+        assert 0 <= left < right <= 120
+        assert 0 <= top < bottom <= 90
+        area = 120 * 90 * (LEAST_AREA + (1 - LEAST_AREA) * draws[0])
+        if wide < 120 and high < 90:
+            assert wide * high == pytest.approx(area, rel=0.03)
+            assert 0.73 < wide / high < 1.37
+
+
+def test_extreme_draws_and_tiny_images_give_a_cut_too() -> None:
+    assert crop_box((120, 120), [1.0, 0.5, 0.0, 0.0]) == (0, 0, 120, 120)
+    assert crop_box((1, 1), [0.0, 0.0, 0.999, 0.999]) == (0, 0, 1, 1)
+    assert crop_box((100, 100), [0.0, 0.5, 0.999999, 0.999999]) == (41, 41, 100, 100)

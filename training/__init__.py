@@ -1,0 +1,24 @@
+"""Images in; trained weights out, on any device, resumable to the bit."""
+
+from netlathe.training.checkpoint import Checkpointer
+from netlathe.training.compute import Compute
+from netlathe.training.errors import DataError, TrainingError
+from netlathe.training.evaluation import evaluate, recalibrate_batch_norm
+from netlathe.training.images import ImageData, ImageSplit
+from netlathe.training.loop import StepProgress, TrainConfig, train
+from netlathe.training.sources import load_images
+
+__all__ = [
+    "Checkpointer",
+    "Compute",
+    "DataError",
+    "ImageData",
+    "ImageSplit",
+    "StepProgress",
+    "TrainConfig",
+    "TrainingError",
+    "evaluate",
+    "load_images",
+    "recalibrate_batch_norm",
+    "train",
+]

@@ -1,0 +1,104 @@
+"""Computation of networks: the device, the precision, the workers that prepare images."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Literal, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+
+from netlathe.training.errors import TrainingError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and a precision, by name.
+
+    `device` "auto" takes the GPU when there is one. `precision` "auto" is bfloat16 on a GPU that has it and float32
+    elsewhere; bfloat16 is torch's autocast, weights and optimizers stay float32. `compile` compiles what is trained.
+    `workers` processes decode and augment images (0: this process does).
+    Raises TrainingError for a device that is not there, an unknown precision, or fewer than 0 workers.
+    """
+
+    device: str = "auto"
+    precision: Precision = "auto"
+    compile: bool = False
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise TrainingError(f"precision {self.precision!r} is unknown; use one of {', '.join(get_args(Precision))}")
+        if self.workers < 0:
+            raise TrainingError(f"{self.workers} workers: use 0 or more")
+        if self.device != "auto":
+            _device(self.device)  # refuses a missing device at once, rather than after the images are loaded
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device. Raises TrainingError when it is not there."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _device(self.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type that convolutions compute in: torch.bfloat16 or torch.float32."""
+        if self.precision == "auto":
+            device = self.torch_device
+            return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+        return getattr(torch, self.precision)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Context in which forward passes compute in `dtype`."""
+        low = self.dtype is torch.bfloat16
+        with torch.autocast(self.torch_device.type, torch.bfloat16) if low else nullcontext():
+            yield
+
+    def place(self, module: AnyModule) -> AnyModule:
+        """The module on the device, its convolutions channels-last."""
+        return module.to(self.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    @contextmanager
+    def visiting(self, module: AnyModule) -> Iterator[AnyModule]:
+        """Context in which the module is on the device; afterwards it is back where it was."""
+        home = next((p.device for p in module.parameters()), torch.device("cpu"))
+        try:
+            yield self.place(module)
+        finally:
+            module.to(home)
+
+    def put(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch on the device, images (n, C, H, W) channels-last; a GPU's copies run beside its work."""
+        device = self.torch_device
+        if device.type == "cpu":
+            return x.contiguous(memory_format=torch.channels_last), labels
+        x = x.pin_memory().to(device, memory_format=torch.channels_last, non_blocking=True)
+        return x, labels.pin_memory().to(device, non_blocking=True)
+
+    def maybe_compile(self, module: AnyModule) -> AnyModule:
+        """Compiles the module in place (the names of its weights stay) when `compile` is set."""
+        if self.compile:
+            # Modules share their forward's code, and torch stops compiling one code after 8 variants of it.
+            own = "isolate_recompiles" in inspect.signature(torch.compile).parameters
+            module.compile(**({"isolate_recompiles": True} if own else {}))
+        return module
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise TrainingError(f"device {name!r} is not here ({reason:.120}); use cpu, or auto") from error
+    if device.type not in ("cpu", "cuda"):
+        raise TrainingError(f"device {name!r} cannot train; use cpu, cuda, cuda:0 ..., or auto")
+    return device

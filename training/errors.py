@@ -1,0 +1,29 @@
+"""training's branch of the error tree.
+
+NetlatheError
+├── DataError       images that cannot be read, split or shaped
+└── TrainingError   a loss that is no longer a number, weights that do not fit, settings out of range
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from netlathe.archspace.errors import NetlatheError
+
+
+class DataError(NetlatheError):
+    """Images that cannot be read, split or shaped."""
+
+    is_paragraph = True
+
+
+class TrainingError(NetlatheError):
+    """A loss that is no longer a number, weights that do not fit, or settings out of range."""
+
+
+def refuse(config: object, wrong: Mapping[str, bool]) -> None:
+    """Raises TrainingError that names the first of a configuration's fields that is wrong."""
+    for name, is_wrong in wrong.items():
+        if is_wrong:
+            raise TrainingError(f"{name} = {getattr(config, name)} is out of range in {config}; choose another")

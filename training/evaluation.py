@@ -1,0 +1,61 @@
+"""Judging a network on images, and setting its BatchNorm statistics."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from netlathe.training.compute import Compute
+from netlathe.training.images import ImageSplit, to_input
+from netlathe.training.stream import batches_per_pass, chunks, stream
+
+
+@torch.no_grad()
+def recalibrate_batch_norm(
+    network: nn.Module,
+    split: ImageSplit,
+    *,
+    batch_size: int = 256,
+    batch_limit: int = 32,
+    compute: Compute | None = None,
+) -> None:
+    """Sets BatchNorm's running statistics to those of clean (not augmented) images, averaged over batches, in float32.
+    The network is left in eval mode, on the device it came on."""
+    compute = compute or Compute()
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    count = min(batch_limit, batches_per_pass(split, batch_size))
+    batches = stream(split, batch_size, seed=0, workers=compute.workers)
+    with compute.visiting(network), closing(batches):
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # torch's word for a cumulative average
+            network.train()
+            for x, labels in itertools.islice(batches, count):
+                network(compute.put(x, labels)[0])
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+            network.eval()
+
+
+@torch.no_grad()
+def evaluate(
+    network: Callable[[Tensor], Tensor], split: ImageSplit, *, batch_size: int = 256, compute: Compute | None = None
+) -> float:
+    """Share of images classified right, in 0..1; computed in float32. A module is put into eval mode and left on the
+    device it came on; another callable gets images on the device of `compute`."""
+    compute = compute or Compute()
+    right = torch.zeros((), dtype=torch.int64, device=compute.torch_device)
+    parts = chunks(split, batch_size, workers=compute.workers)
+    visit = compute.visiting(network.eval()) if isinstance(network, nn.Module) else nullcontext()
+    with visit, closing(parts):
+        for images, labels in parts:
+            x, wanted = compute.put(to_input(images), labels)
+            right += (network(x).argmax(1) == wanted).sum()
+    return int(right) / len(split)

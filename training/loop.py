@@ -1,0 +1,224 @@
+"""The training loop, which a search's weights go through as well, and the training of one network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from netlathe.training.checkpoint import Checkpointer
+from netlathe.training.compute import Compute
+from netlathe.training.errors import TrainingError
+from netlathe.training.images import ImageData, ImageSplit
+from netlathe.training.sgd import SgdConfig, WeightStep
+from netlathe.training.stream import Batch, batches_per_pass, stream
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """Position of a training or a search after a step."""
+
+    phase: str
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    """Share of the batch just seen that was classified right."""
+
+    def __str__(self) -> str:
+        return f"{self.phase}: loss {self.loss:.2f}"
+
+
+Progress = TypeVar("Progress", bound=StepProgress, covariant=True)
+AnyProgress = TypeVar("AnyProgress", bound=StepProgress)
+OnStep = Callable[[StepProgress], None]
+
+
+class Stepper(Protocol[Progress]):
+    """Work that goes on in steps, and whose state between two steps is all that it needs to go on."""
+
+    @property
+    def step(self) -> int:
+        """Steps made so far."""
+        ...
+
+    def opened(self) -> AbstractContextManager[None]:
+        """Context in which the work has its batches, from the present step on."""
+        ...
+
+    def advance(self) -> Progress:
+        """Makes the next step."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the work: all that changes from step to step."""
+        ...
+
+
+def run_steps(
+    work: Stepper[AnyProgress],
+    last: int,
+    on_step: Callable[[AnyProgress], None] | None = None,
+    checkpointer: Checkpointer | None = None,
+) -> None:
+    """Advances the work until `last` steps are made; saves it when the checkpointer is due and at the end, and then
+    tells `on_step`, so that whatever stops the process there loses no step. Raises TrainingError when the work does,
+    with the place of the last good state."""
+    with naming_last_state(checkpointer), work.opened():
+        while work.step < last:
+            progress = work.advance()
+            if checkpointer and (checkpointer.due() or work.step == last):
+                checkpointer.save(work.state_dict())
+            if on_step:
+                on_step(progress)
+
+
+@contextmanager
+def naming_last_state(checkpointer: Checkpointer | None) -> Iterator[None]:
+    """Context in which a TrainingError says in which file the last good state is, where there is one."""
+    try:
+        yield
+    except TrainingError as error:
+        if checkpointer and checkpointer.path.exists():
+            raise TrainingError(f"{error} (the last good state is in {checkpointer.path})") from error
+        raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(SgdConfig):
+    """Settings of the training of one network: the recipe of mobile networks, with a cosine schedule.
+
+    Raises TrainingError for values that no training can have.
+    """
+
+    epochs: int = 30
+    warmup_epochs: float = 0.0
+    """The first of `epochs`, while the learning rate grows linearly; may be a fraction."""
+    ema_decay: float = 0.0
+    """Above 0, the trained weights are an exponential moving average, over about 1 / (1 - ema_decay) steps."""
+
+    def out_of_range(self) -> dict[str, bool]:
+        return {
+            "epochs": self.epochs < 0,
+            "warmup_epochs": not 0 <= self.warmup_epochs <= self.epochs,
+            "ema_decay": not 0 <= self.ema_decay < 1,
+            **super().out_of_range(),
+        }
+
+
+def learning_rate_at(step: int, steps: int, warmup_steps: float, highest: float) -> float:
+    """Learning rate of step 0, 1, ..., `steps` - 1: a linear warm-up to `highest`, then a cosine towards 0. A function
+    of the step alone, so that a resumed training has nothing to restore."""
+    if step + 1 < warmup_steps:
+        return highest * (step + 1) / warmup_steps
+    first = max(0, math.ceil(warmup_steps) - 1)
+    return 0.5 * highest * (1 + math.cos(math.pi * (step - first) / max(1, steps - first)))
+
+
+def train(
+    network: nn.Module,
+    data: ImageData,
+    config: TrainConfig,
+    on_step: OnStep | None = None,
+    *,
+    compute: Compute | None = None,
+    checkpointer: Checkpointer | None = None,
+) -> None:
+    """Trains in place, from the weights that `network` has, on the train and validation splits together.
+
+    With a checkpointer, it goes on from the saved step, if any, and saves when due and at the end; on the CPU, the
+    weights are bit for bit those of an undisturbed training. The network is left in eval mode, on the device it came
+    on. Raises TrainingError when the loss diverges (what was saved last stays), FormatError when the saved file cannot
+    be used, DataError for an image that cannot be read.
+    """
+    compute = compute or Compute()
+    split = data.train.joined(data.validation)
+    with compute.visiting(network):
+        training = _Training(network, split, config, compute, mirror=data.mirror)
+        state = checkpointer.load() if checkpointer else None
+        if checkpointer and state is not None:
+            checkpointer.resume(training.load_state_dict, state)
+        try:
+            run_steps(training, training.steps, on_step, checkpointer)
+            with naming_last_state(checkpointer):
+                training.finish()
+        finally:
+            network.eval()
+
+
+class _Training:
+    """Training of one network, step by step."""
+
+    batches: Iterator[Batch]
+
+    def __init__(
+        self, network: nn.Module, split: ImageSplit, config: TrainConfig, compute: Compute, *, mirror: bool
+    ) -> None:
+        self.network, self.split, self.config, self.compute, self.mirror = network, split, config, compute, mirror
+        self.weight_step = WeightStep(network, config, compute)
+        # BatchNorm's statistics are averaged like the weights that they belong to.
+        average = partial(_average, config.ema_decay)
+        self.ema = AveragedModel(network, multi_avg_fn=average, use_buffers=True) if config.ema_decay else None
+        per_epoch = batches_per_pass(split, config.batch_size)
+        self.steps, self.warmup_steps = config.epochs * per_epoch, config.warmup_epochs * per_epoch
+        self.step = 0
+        network.train()
+        # Beside the network, not in place: judging and exporting it afterwards need no compiled form.
+        self.forward: Callable[[Tensor], Tensor] = torch.compile(network) if compute.compile else network
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        batches = stream(
+            self.split, self.config.batch_size, seed=self.config.seed, start=self.step, augment=True,
+            mirror=self.mirror, workers=self.compute.workers,
+        )  # fmt: skip
+        with closing(batches):
+            self.batches = batches
+            yield
+
+    def advance(self) -> StepProgress:
+        rate = learning_rate_at(self.step, self.steps, self.warmup_steps, self.config.learning_rate)
+        where = f"training step {self.step + 1} of {self.steps}"
+        loss, accuracy = self.weight_step(next(self.batches), self.forward, rate, where)
+        if self.ema:
+            self.ema.update_parameters(self.network)
+        self.step += 1
+        return StepProgress("train", self.step, self.steps, loss, accuracy)
+
+    def finish(self) -> None:
+        """Gives the network its final weights. Raises TrainingError when they are no numbers."""
+        if self.ema and self.step:
+            self.network.load_state_dict(self.ema.module.state_dict())
+        for name, value in self.network.state_dict().items():
+            if not bool(torch.isfinite(value).all()):
+                raise TrainingError(f"after {self.step} steps {name} holds NaN or infinity; lower the learning rate")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self.weight_step.optimizer.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.step = state["step"]
+        self.network.load_state_dict(state["network"])
+        self.weight_step.optimizer.load_state_dict(state["optimizer"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+
+
+@torch.no_grad()
+def _average(decay: float, means: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
+    """means <- decay * means + (1 - decay) * values, with less decay in the first steps, whose weights are random:
+    after n steps at most (1 + n) / (10 + n), as TensorFlow's ExponentialMovingAverage has it with `num_updates`."""
+    now = min(decay, (1 + float(count)) / (10 + float(count)))
+    get_ema_multi_avg_fn(now)(means, values, count)  # type: ignore[no-untyped-call]

@@ -1,0 +1,114 @@
+"""Steps of stochastic gradient descent on cross-entropy: their settings, and one step on a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from netlathe.training.compute import Compute
+from netlathe.training.errors import TrainingError, refuse
+
+
+@dataclass(frozen=True, kw_only=True)
+class SgdConfig:
+    """Settings that the training of a network and a search share: SGD with Nesterov momentum, label smoothing.
+
+    Raises TrainingError for values that no training can have.
+    """
+
+    batch_size: int = 64
+    accumulate: int = 1
+    """Parts that a batch is computed in: as much less memory, the same gradients except for BatchNorm's statistics."""
+    learning_rate: float = 0.1
+    """Highest learning rate: a schedule takes it down towards 0."""
+    momentum: float = 0.9
+    weight_decay: float = 4e-5
+    label_smoothing: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        refuse(self, self.out_of_range())
+
+    def out_of_range(self) -> dict[str, bool]:
+        """Whether a field has a value that it cannot have, by name; subclasses add their own fields."""
+        return {
+            "batch_size": self.batch_size < 1,
+            "accumulate": not (self.accumulate == 1 or 1 < self.accumulate <= self.batch_size // 2),
+            "learning_rate": not 0 < self.learning_rate < math.inf,
+            "momentum": not 0 <= self.momentum < 1,
+            "weight_decay": not 0 <= self.weight_decay < math.inf,
+            "label_smoothing": not 0 <= self.label_smoothing < 1,
+            "seed": self.seed < 0,
+        }
+
+
+class WeightStep:
+    """An SGD optimizer of a module's weights, and the step that it makes on a batch."""
+
+    def __init__(self, module: nn.Module, config: SgdConfig, compute: Compute) -> None:
+        self.config, self.compute = config, compute
+        self.optimizer = make_optimizer(module, config.learning_rate, config.momentum, config.weight_decay)
+
+    def __call__(
+        self, batch: tuple[Tensor, Tensor], forward: Callable[[Tensor], Tensor], learning_rate: float, where: str
+    ) -> tuple[float, float]:
+        """Loss and accuracy (0..1) of the batch, images (N, C, H, W) and labels (N,), before the step.
+
+        Weights that `forward` does not use get no gradient at all, so neither momentum nor decay moves them. Raises
+        TrainingError, with `where` in its words, for a loss that is no number; no weight has moved then.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        x, labels = self.compute.put(*batch)
+        totals = torch.zeros(2, device=labels.device)
+        for part, wanted in parts_of(x, labels, self.config.accumulate):
+            with self.compute.autocast():
+                logits = forward(part)
+            loss = F.cross_entropy(logits.float(), wanted, label_smoothing=self.config.label_smoothing)
+            loss = loss * (len(wanted) / len(labels))
+            loss.backward()  # type: ignore[no-untyped-call]
+            totals += torch.stack([loss.detach(), (logits.detach().argmax(1) == wanted).sum() / len(labels)])
+        value, accuracy = totals.tolist()  # the one moment that waits for a GPU
+        check_finite(value, where)
+        self.optimizer.step()
+        return value, accuracy
+
+    def forget_momentum(self) -> None:
+        """Starts over with weights that earlier steps say nothing about."""
+        self.optimizer.state.clear()
+
+    def drop(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Takes weights that are no longer part of the module out of the optimizer."""
+        gone = {id(p) for p in parameters}
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if id(parameter) in gone:
+                    self.optimizer.state.pop(parameter, None)
+            group["params"] = [p for p in group["params"] if id(p) not in gone]
+
+
+def make_optimizer(module: nn.Module, learning_rate: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
+    """SGD that decays weights, but neither biases nor BatchNorm."""
+    decayed = [p for p in module.parameters() if p.ndim > 1]
+    plain = [p for p in module.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0)
+
+
+def check_finite(loss: Tensor | float, where: str) -> float:
+    """Loss as a number. Raises TrainingError when it is none."""
+    value = float(loss.detach()) if isinstance(loss, Tensor) else loss
+    if not math.isfinite(value):
+        raise TrainingError(f"{where}: the loss became {value}; lower the learning rate")
+    return value
+
+
+def parts_of(x: Tensor, labels: Tensor, count: int) -> Iterable[tuple[Tensor, Tensor]]:
+    """A batch in so many parts of nearly equal size: never one of a single image, which BatchNorm cannot normalize."""
+    return zip(torch.tensor_split(x, count), torch.tensor_split(labels, count), strict=True)

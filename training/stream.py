@@ -1,0 +1,183 @@
+"""Batches for training: endless, in an order that only the seed decides, decoded by worker processes if wanted."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import sys
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from netlathe.training.errors import DataError
+from netlathe.training.images import ImageSplit, to_input
+
+T = TypeVar("T")
+Batch = tuple[Tensor, Tensor]
+
+# What a seed is used for, so that no two uses share random numbers.
+_ORDER, _AUGMENTATION = 0, 1
+
+
+def batches_per_pass(split: ImageSplit, batch_size: int) -> int:
+    """Full batches in the split; a split smaller than a batch is one batch."""
+    return len(split) // _size(split, batch_size)
+
+
+def stream(
+    split: ImageSplit,
+    batch_size: int,
+    *,
+    seed: int,
+    start: int = 0,
+    augment: bool = False,
+    mirror: bool = False,
+    workers: int = 0,
+) -> Generator[Batch, None, None]:
+    """Batches without end, from number `start` on: float32 images as networks take them, and int64 labels.
+
+    Batch b depends on `seed` and b alone, so a stream that starts at b goes on exactly where another one stopped, with
+    any number of workers. Each pass has an order of its own and shows an image at most once, in full batches (one of
+    few images would spoil BatchNorm's statistics). `augment` changes the images at random, mirroring some if `mirror`.
+
+    workers: processes that load images ahead of time; they end when the generator is closed.
+    Raises DataError for an empty split, or an image that cannot be read.
+    """
+    task = _Batches(split, _size(split, batch_size), seed, augment, mirror)
+    return _inputs(fetch(task.__getitem__, itertools.count(start), workers))
+
+
+def chunks(split: ImageSplit, size: int, *, workers: int = 0) -> Generator[Batch, None, None]:
+    """Parts of a split, each image once and in order, unchanged: uint8 (up to `size`, C, H, W) and labels (n,).
+
+    Raises DataError for an image that cannot be read.
+    """
+    return fetch(_Chunks(split, size).__getitem__, range(0, len(split), size), workers)
+
+
+def fetch(task: Callable[[int], T], numbers: Iterable[int], workers: int) -> Generator[T, None, None]:
+    """task(number) for each number in order, worked out by `workers` processes (0: none) ahead of time.
+
+    The processes start with the first item and end with the generator. A DataError in one is the same error here, and
+    a process that dies is one too.
+    """
+    if workers == 0:
+        yield from map(task, numbers)
+        return
+    # fork shares the images with the workers; elsewhere torch's default sends them through shared memory.
+    context = "fork" if sys.platform == "linux" else None
+    loader = DataLoader(
+        _Guarded(task),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        collate_fn=_same,
+        worker_init_fn=_leave_interrupts_to_the_parent,
+        multiprocessing_context=context,
+        generator=torch.Generator(),  # else it would draw from the global one
+    )
+    items = None
+    try:
+        items = iter(loader)
+        for item in items:
+            if isinstance(item, _Failure):
+                raise DataError(item.message)
+            yield item
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"a process that loads images ended unexpectedly ({error}); if memory ran out, use fewer workers or "
+            "smaller batches"
+        ) from error
+    finally:
+        del items  # ends the workers
+
+
+@dataclass
+class _Batches:
+    """Batch b of a stream. Keeps the order of the latest pass."""
+
+    split: ImageSplit
+    size: int
+    seed: int
+    augment: bool
+    mirror: bool
+    order: tuple[int, Tensor] = field(default=(-1, torch.empty(0)))
+
+    def __getitem__(self, number: int) -> Batch:
+        """uint8 images and labels."""
+        turn, place = divmod(number, len(self.split) // self.size)
+        if self.order[0] != turn:
+            self.order = turn, torch.randperm(len(self.split), generator=_generator(self.seed, _ORDER, turn))
+        index = self.order[1][place * self.size : (place + 1) * self.size]
+        if self.augment:
+            generator = _generator(self.seed, _AUGMENTATION, number)
+            images = self.split.augmented(index, generator, mirror=self.mirror)
+        else:
+            images = self.split.load(index)
+        return images, self.split.labels[index]
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    split: ImageSplit
+    size: int
+
+    def __getitem__(self, start: int) -> Batch:
+        index = torch.arange(start, min(start + self.size, len(self.split)))
+        return self.split.load(index), self.split.labels[index]
+
+
+class _Guarded(Dataset[T], Generic[T]):
+    """A task as a dataset. A DataError is handed over as a value: torch would wrap it into the worker's traceback."""
+
+    def __init__(self, task: Callable[[int], T]):
+        self.task = task
+
+    def __getitem__(self, number: int) -> T | _Failure:  # type: ignore[override]
+        try:
+            return self.task(number)
+        except DataError as error:
+            return _Failure(str(error))
+
+
+@dataclass(frozen=True)
+class _Failure:
+    message: str
+
+
+def _inputs(batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+    """Batches as networks take them; made here, as bytes are a quarter of what workers would have to send otherwise."""
+    try:
+        for images, labels in batches:
+            yield to_input(images), labels
+    finally:
+        batches.close()
+
+
+def _size(split: ImageSplit, batch_size: int) -> int:
+    if len(split) == 0:
+        raise DataError("there are no images to make batches of")
+    if batch_size < 1:
+        raise DataError(f"a batch needs at least one image, got a batch size of {batch_size}")
+    return min(batch_size, len(split))
+
+
+def _generator(seed: int, use: int, number: int) -> torch.Generator:
+    state = np.random.SeedSequence(seed, spawn_key=(use, number)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def _same(item: T) -> T:
+    return item
+
+
+def _leave_interrupts_to_the_parent(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the parent decides whether to stop, and may want more batches."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
