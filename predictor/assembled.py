@@ -13,6 +13,7 @@ from netlathe.predictor.errors import TooFewRecordsError
 from netlathe.predictor.features import FlagArray, FloatArray, Item
 from netlathe.predictor.intervals import Conformal, bounds
 from netlathe.predictor.network_model import NetworkModel, fit_network_model
+from netlathe.predictor.residual import Weights
 from netlathe.predictor.samples import Sample, key_of
 from netlathe.predictor.segments import Unit, block_sums, block_totals, segments_of, unit_of_blocks
 
@@ -87,7 +88,7 @@ class Assembled:
 
     @property
     def residual(self) -> str:
-        return self.blocks.residual.kind
+        return self.blocks.residual.name
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
         segments = segments_of(items, self.unit)
@@ -147,7 +148,7 @@ def unit_of(sample: Sample) -> tuple[Unit, FlagArray]:
     )
 
 
-def assemble(sample: Sample, residual: ResidualChoice, seed: int) -> Assembled:
+def assemble(sample: Sample, residual: ResidualChoice | Weights, seed: int) -> Assembled:
     """Blocks give the block model, networks slope and offset on top; where there are no blocks, networks take their
     place. Raises TooFewRecordsError below 3 different ones, UnknownOpError when a network holds an op that no block
     has."""

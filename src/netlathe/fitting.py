@@ -73,6 +73,7 @@ def fit(
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     from netlathe.predictor import LatencyPredictor, cross_validate
+    from netlathe.predictor.assembled import Assembled
     from netlathe.predictor.crossval import SPLITS
 
     chosen = records_of_one_setup(profile_path, setup_key, latency_column)
@@ -82,8 +83,10 @@ def fit(
     held_out = [split for split in splits or SPLITS if not (times and times.of_networks and split == "network")]
     with threadpool_limits(1):  # threads cost more than they save on matrices of a few hundred rows
         model = LatencyPredictor(residual, seed, prior).fit(chosen)  # type: ignore[arg-type]
-        kind: Any = residual if prior else model.residual_
-        validation = cross_validate(chosen, residual=kind, prior=prior, splits=held_out, seed=seed)
+        taken: Any = residual
+        if not prior and isinstance(model.model_, Assembled):
+            taken = model.model_.blocks.residual.weights  # chosen once
+        validation = cross_validate(chosen, residual=taken, prior=prior, splits=held_out, seed=seed)
     if times and times.of_networks:
         validation = replace(validation, impossible={**validation.impossible, "network": _TIMED_INSIDE})
     model.save(output)
@@ -183,8 +186,14 @@ def _labelled_metrics(validation: CrossValidation) -> Iterator[tuple[str, Metric
 
 def _what_was_fitted(model: LatencyPredictor) -> str:
     from netlathe.predictor.assembled import Assembled
+    from netlathe.predictor.blended import Blended
 
     fitted = model.model_
+    if isinstance(fitted, Blended):
+        return (
+            f"What is known of other devices, adapted, for {100 * fitted.share:.0f} %, and these measurements alone "
+            f"for {100 - 100 * fitted.share:.0f} %"
+        )
     if not isinstance(fitted, Assembled):
         return "What is known of other devices, adapted"
     parts = f"Physics + {fitted.residual} residual" if fitted.residual != "none" else "Physics alone"
@@ -204,7 +213,7 @@ def _what_was_fitted(model: LatencyPredictor) -> str:
 def fit_warnings(fitted: Fit) -> list[str]:
     """What a user should know before trusting the predictor, each with its remedy."""
     validation, model = fitted.validation, fitted.predictor
-    adapted = model.residual_ == "few-shot"
+    adapted = "few-shot" in model.residual_
     warnings = []
     if model.prior is not None and not adapted:
         warnings.append(
