@@ -16,6 +16,7 @@ from netlathe.predictor.intervals import Conformal, bounds
 from netlathe.predictor.kernels import Fusion, fusion_of
 from netlathe.predictor.metrics import USUAL_LEVEL
 from netlathe.predictor.network_model import NetworkModel, fit_network_model, plain_sum
+from netlathe.predictor.residual import Weights
 from netlathe.predictor.samples import Sample, key_of
 from netlathe.predictor.segments import Segments, Unit, block_sums, block_totals, segments_of, unit_of_blocks
 from netlathe.predictor.unknown_ops import Assumed, UnknownOps
@@ -109,7 +110,7 @@ class Assembled:
 
     @property
     def residual(self) -> str:
-        return self.blocks.residual.kind
+        return self.blocks.residual.name
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
         segments, _ = self._segments(items)
@@ -210,7 +211,7 @@ def unit_of(sample: Sample) -> tuple[Unit, FlagArray]:
     )
 
 
-def assemble(sample: Sample, residual: ResidualChoice, seed: int) -> Assembled:
+def assemble(sample: Sample, residual: ResidualChoice | Weights, seed: int) -> Assembled:
     """Blocks give the block model, networks slope and offset on top; where there are no blocks, networks take their
     place. Raises TooFewRecordsError below 3 different ones, UnknownOpError when a network holds an op that no block
     has."""

@@ -13,6 +13,7 @@ import numpy as np
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import LatencyRecord, Setup, Status, noise_floor
 from netlathe.predictor.assembled import FEWEST_BLOCKS, Assembled, Model, unit_of
+from netlathe.predictor.blended import Blended
 from netlathe.predictor.block_model import (
     BlockModel,
     Measured,
@@ -29,6 +30,7 @@ from netlathe.predictor.kernels import fusion_of
 from netlathe.predictor.metrics import LEVELS, Predictions
 from netlathe.predictor.network_model import plain_sum
 from netlathe.predictor.prior import Prior, find_prior
+from netlathe.predictor.residual import Weights
 from netlathe.predictor.samples import Sample, is_network, key_of, sample_of, steady
 
 SPLITS = (*BLOCK_SPLITS, "network")
@@ -68,7 +70,7 @@ def cross_validate(
     y: Iterable[float] | None = None,
     *,
     setup: Setup | None = None,
-    residual: ResidualChoice = "auto",
+    residual: ResidualChoice | Weights = "auto",
     prior: Prior | str | None = None,
     splits: Sequence[str] = SPLITS,
     folds: int = 0,
@@ -78,7 +80,7 @@ def cross_validate(
     setup, residual and prior as LatencyPredictor takes them.
 
     `splits`: what to hold out (folds.py), as far as the measurements admit it. `folds`: at most so many per split; by
-    default 10, or 5 where there are more than 200 items. Whether the prior serves, and which residual, is chosen once,
+    default 10, or 5 where there are more than 200 items. Whether the prior serves, and which residuals, is chosen once,
     on all items; rates and residual are fitted anew for each fold. A fold that keeps most of the blocks makes its
     intervals of errors found once, among all items, on the blocks that it keeps; any other finds them anew. Raises
     RecordError when setups mix, TooFewRecordsError where the fit does, PredictorError for an unknown split.
@@ -155,25 +157,32 @@ def _predictions(model: Model, sample: Sample, names: Sequence[str], test: Fold)
     )
 
 
-def _fit_on(sample: Sample, residual: ResidualChoice, prior: Prior | str | None, seed: int) -> Fit:
+def _fit_on(sample: Sample, residual: ResidualChoice | Weights, prior: Prior | str | None, seed: int) -> Fit:
     """How each fold is fitted: as all items together are."""
     known = None if prior is None else find_prior(prior)
     if known is None:
         return _fit_without_prior(sample, residual, seed)
     fitted = fit_model(sample, known, residual, seed)
     if isinstance(fitted, Assembled):
-        return _fit_without_prior(sample, fitted.blocks.residual.kind, seed)
-    return lambda train: adapt(known, sample.take(np.isin(np.arange(len(sample.items)), train)))[0]
+        return _fit_without_prior(sample, fitted.blocks.residual.weights, seed)
+
+    def part(train: Fold) -> Sample:
+        return sample.take(np.isin(np.arange(len(sample.items)), train))
+
+    if isinstance(fitted, Blended):
+        weights, share = fitted.alone.blocks.residual.weights, fitted.share
+        return lambda train: fit_model(part(train), known, weights, seed, share)
+    return lambda train: adapt(known, part(train))[0]
 
 
-def _fit_without_prior(sample: Sample, residual: ResidualChoice, seed: int) -> Fit:
-    """What assemble does, but for what is found once: the kind of residual, and the errors on each block held out, of
+def _fit_without_prior(sample: Sample, residual: ResidualChoice | Weights, seed: int) -> Fit:
+    """What assemble does, but for what is found once: the residuals' weights, and the errors on each block held out, of
     which the intervals of a fold take those on the blocks that it is fitted on. A fold that leaves much fewer blocks
     than there are has to find them anew."""
     unit, on_top = unit_of(sample)
     fusion = fusion_of(sample.setup)
     rows, blocks = np.flatnonzero(~on_top), Measured.of(sample.take(~on_top))
-    kind, trial = try_residuals(blocks, residual, seed)
+    weights, trial = try_residuals(blocks, residual, seed)
 
     @lru_cache(maxsize=1)
     def block_model(chosen: bytes) -> tuple[BlockModel, Conformal]:
@@ -182,8 +191,8 @@ def _fit_without_prior(sample: Sample, residual: ResidualChoice, seed: int) -> F
         if len(train) > _MOST_OF_THEM * len(rows):
             growth, errors = trial.take(train).calibrated()
         else:
-            growth, errors = try_residuals(seen, kind, seed)[1].calibrated()
-        return fit_block_model(seen, kind, seed, growth), errors
+            growth, errors = try_residuals(seen, weights, seed)[1].calibrated()
+        return fit_block_model(seen, weights, seed, growth), errors
 
     def fit(train: Fold) -> Model:
         model, errors = block_model(np.isin(rows, train).tobytes())

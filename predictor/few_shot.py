@@ -22,7 +22,7 @@ from netlathe.predictor.assembled import Predicted
 from netlathe.predictor.errors import TooFewRecordsError
 from netlathe.predictor.features import FloatArray, Item
 from netlathe.predictor.folds import near_folds
-from netlathe.predictor.intervals import Conformal, bounds, one_for_each
+from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, LeftOut, bounds, one_for_each
 from netlathe.predictor.numbers import MOST_LOG, read_array, read_indices, read_logs, read_positive
 from netlathe.predictor.physics import TRUSTED
 from netlathe.predictor.prior import USUAL, Known, Prior, Scatter
@@ -144,10 +144,9 @@ class Adapted:
         return model
 
 
-def adapt(prior: Prior, sample: Sample) -> tuple[Adapted, FloatArray]:
-    """From n >= 1 measured items; and log errors on each of them from the measurements of all other items, shape (n,),
-    NaN where there are none. Raises TooFewRecordsError without any, UnknownOpError for an op that no known device
-    was measured with."""
+def adapt(prior: Prior, sample: Sample) -> tuple[Adapted, LeftOut]:
+    """From n >= 1 measured items; and what the measurements of all other items say of each. Raises
+    TooFewRecordsError without any, UnknownOpError for an op that no known device was measured with."""
     if not sample.items:
         raise TooFewRecordsError("nothing is measured on the new device; 3 items are a start, 10 are good")
     known, log_ms, weights = prior.known(sample.items), np.log(sample.latency_ms), sample.weights
@@ -155,7 +154,8 @@ def adapt(prior: Prior, sample: Sample) -> tuple[Adapted, FloatArray]:
     errors, expected = _left_out(prior, known, log_ms, weights, scatter if len(set(known.identity)) > _FEW else None)
     scores = one_for_each(np.where(weights >= TRUSTED, np.abs(errors) / expected, np.nan), known.identity)
     conformal = Conformal(np.sort(np.concatenate([scores, _EXPECTED_SCORES])))
-    return Adapted(prior, known, speed, process.weights, process.trust, scatter, conformal), errors
+    left_out = LeftOut(errors, expected * conformal.quantile(USUAL_COVERAGE))
+    return Adapted(prior, known, speed, process.weights, process.trust, scatter, conformal), left_out
 
 
 def _fit(

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
 
 from netlathe.predictor.features import FloatArray
-from netlathe.predictor.inputs import Inputs
+from netlathe.predictor.inputs import Inputs, OpShares
 from netlathe.predictor.numbers import MOST_LOG, read_array, read_indices, read_logs, read_positive
 from netlathe.predictor.op_work import OP_CLASSES, OP_SIZES
 
@@ -32,6 +33,9 @@ _MOST_CELLS = 1 << 18
 _TYPICAL_LENGTHS = {"kernel": 1.5, "stride": 1.5, "ragged_in": 0.4, "ragged_out": 0.4}
 _TYPICAL_LENGTH = 3.0
 """Prior length scales in octaves: ops deviate alike that differ by less."""
+_LENGTHS = np.array([_TYPICAL_LENGTHS.get(name, _TYPICAL_LENGTH) for name in OP_SIZES])
+_FEW = 32
+"""Items whose ops are looked at together where only the variance of each is wanted."""
 _SIGNAL_SHARE, _NOISE_SHARE = 1.5, 0.3
 """Prior deviation of the ops' log ratios, which partly cancel, and of what no size explains, relative to the scatter of
 the blocks'."""
@@ -95,6 +99,34 @@ def fit_gaussian_process(inputs: Inputs, log_ratio: FloatArray, seed: int) -> Ga
     return GaussianProcess(classes, sizes, np.asarray(weights), lengths, signal)
 
 
+def op_covariance(a: OpShares, b: OpShares) -> FloatArray:
+    """Of two sets of items, shape (n, m), when the ops' log ratios have variance 1 and the usual lengths."""
+    used = np.unique(a.shares.indices)
+    by_op = np.zeros((len(used), b.shares.shape[0]))
+    wanted, known = a.sizes[used] / _LENGTHS, b.sizes / _LENGTHS
+    for rows, columns in _by_class(a.classes[used], b.classes):
+        shares, step = b.shares[:, columns], max(1, _MOST_CELLS // len(columns))
+        for part in (rows[start : start + step] for start in range(0, len(rows), step)):
+            by_op[part] = (shares @ _matern(_distances(known[columns], wanted[part]))).T
+    return np.asarray(a.shares[:, used] @ by_op)
+
+
+def op_variances(a: OpShares) -> FloatArray:
+    """Diagonal of op_covariance(a, a), shape (n,): over the pairs of ops of a class within each item."""
+    count, places = a.shares.shape[0], a.sizes / _LENGTHS
+    result = np.zeros(count)
+    for start in range(0, count, _FEW):
+        part = a.shares[start : start + _FEW].tocoo()
+        groups = np.unique(np.stack([part.row, a.classes[part.col]]), axis=1, return_inverse=True)[1].ravel()
+        member = csr_array((np.ones(part.nnz), (np.arange(part.nnz), groups)))
+        pairs = (member @ member.T).tocoo()
+        one, other = pairs.row, pairs.col
+        apart = np.sqrt(5 * ((places[part.col[one]] - places[part.col[other]]) ** 2).sum(axis=1))
+        alike = part.data[one] * part.data[other] * _matern(apart)
+        result[start : start + _FEW] = np.bincount(part.row[one], alike, part.shape[0])
+    return result
+
+
 def _part(inputs: Inputs, seed: int) -> NDArray[np.intp]:
     """Records in random order, as many as the search for hyper-parameters takes."""
     order = np.random.default_rng(seed).permutation(inputs.shares.shape[0])[:_MOST_RECORDS]
@@ -134,8 +166,7 @@ def _matern(distances: FloatArray) -> FloatArray:
 def _hyperparameters(inputs: Inputs, log_ratio: FloatArray) -> tuple[float, float, FloatArray]:
     """(signal variance, noise variance, length scales (q,)) that are most probable given the log ratios."""
     scatter = float(np.sqrt(np.mean(log_ratio**2))) + 1e-3
-    lengths = [_TYPICAL_LENGTHS.get(name, _TYPICAL_LENGTH) for name in OP_SIZES]
-    expected = np.log([_SIGNAL_SHARE * scatter, _NOISE_SHARE * scatter, *lengths])
+    expected = np.log([_SIGNAL_SHARE * scatter, _NOISE_SHARE * scatter, *_LENGTHS])
     used = np.unique(inputs.shares.indices)
     shares = inputs.shares[:, used].toarray()
     classes, sizes = inputs.ops.classes[used], inputs.ops.sizes[used]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features import FloatArray
 from netlathe.predictor.numbers import read_array
 
+USUAL_COVERAGE = 0.9
 WIDEST = math.log(100.0)
 """No half-width goes beyond a factor of 100: that already says that nothing is known."""
 
@@ -54,6 +55,15 @@ class Conformal:
         if (scores < 0).any() or (np.diff(scores) < 0).any():
             raise ValueError("scores must be ascending and not negative")
         return cls(scores)
+
+
+class LeftOut(NamedTuple):
+    """What a model said of n measurements that it had not seen; both (n,), NaN where it could say nothing."""
+
+    errors: FloatArray
+    """log(measured / predicted)."""
+    half_widths: FloatArray
+    """Of its intervals of USUAL_COVERAGE there, in logarithms."""
 
 
 def one_for_each(scores: FloatArray, groups: Sequence[Any] | NDArray[Any]) -> FloatArray:

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 from netlathe.archspace.records import Setup
 from netlathe.predictor.assembled import Assembled, Model, Predicted
+from netlathe.predictor.blended import Blended
 from netlathe.predictor.block_model import ResidualChoice
 from netlathe.predictor.catalogue import predictor_path
 from netlathe.predictor.errors import NotFittedError, PredictorError
@@ -23,6 +24,7 @@ from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_model, write_
 from netlathe.predictor.fitting import fit_model
 from netlathe.predictor.intervals import check_coverage
 from netlathe.predictor.prior import Prior, find_prior
+from netlathe.predictor.residual import Weights
 from netlathe.predictor.samples import distinct, elements_of, items_of, lower, sample_of, warnings_of
 
 _PART = 1 << 13
@@ -32,6 +34,7 @@ _WINDOW = 1 << 16
 _MODELS: dict[str, Callable[[Mapping[str, Any]], Model]] = {
     "assembled": Assembled.from_json,
     "adapted": Adapted.from_json,
+    "blended": Blended.from_json,
 }
 
 
@@ -72,15 +75,16 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
     A block's latency is a non-negative sum of work terms times exp(residual); a network's is offset + slope * sum of
     its blocks. Where whole networks alone were measured, they take the blocks' place: a network's latency is the sum
     of its work. `residual` is the regressor on top of the physics: "none", "gp", "xgboost", "forest", or "auto", which
-    takes the best of them in cross-validation. With a `prior`, what is known of other devices is adapted to this one,
-    and a handful of measurements is enough. Equal measurements and `random_state` give equal predictors.
+    mixes them as is best in cross-validation; or the weights of a mixture, such as {"gp": 0.7, "forest": 0.3}. With a
+    `prior`, what is known of other devices is adapted to this one, and a handful of measurements is enough. Equal
+    measurements and `random_state` give equal predictors.
 
-    After fit: `setup_`, `n_blocks_`, `n_networks_`, `model_` (what was fitted), `residual_` (the regressor taken),
+    After fit: `setup_`, `n_blocks_`, `n_networks_`, `model_` (what was fitted), `residual_` (the regressors taken),
     `warnings_` (what to know, in words, of the measurements; not saved).
     """
 
     def __init__(
-        self, residual: ResidualChoice = "auto", random_state: int = 0, prior: Prior | str | None = None
+        self, residual: ResidualChoice | Weights = "auto", random_state: int = 0, prior: Prior | str | None = None
     ) -> None:
         self.residual = residual
         self.random_state = random_state
@@ -205,7 +209,7 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     @property
     def residual_(self) -> str:
-        """The regressor that was taken."""
+        """The regressor that was taken, or several with their weights, such as "0.7 gp + 0.3 forest"."""
         return self.model_.residual
 
     @property

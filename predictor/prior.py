@@ -21,7 +21,9 @@ from scipy.stats import norm
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features import TERMS, Features, FlagArray, FloatArray, Item, features_of
 from netlathe.predictor.files import find_file, read_model, write_model
-from netlathe.predictor.numbers import MOST_LOG, read_array, read_logs, read_positive
+from netlathe.predictor.gaussian_process import op_covariance, op_variances
+from netlathe.predictor.inputs import OpShares, op_shares
+from netlathe.predictor.numbers import MOST_LOG, read_array, read_logs, read_number, read_positive
 from netlathe.predictor.physics import Physics, fit_physics, robust_deviation
 from netlathe.predictor.robust import NOISE, robust_process
 from netlathe.predictor.samples import key_of, sample_of
@@ -35,6 +37,8 @@ _OWN = 0.02
 _USUAL_SURPRISE, _EXPECTED_ITEMS = 2.0, 10
 """By how much known devices are usually farther off than expected on an item that they were not measured on, and how
 many items that expectation is worth."""
+_OP_DEVIATIONS, _MOST_TO_TRY_BY = (0.0, 0.05, 0.1, 0.2, 0.4), 300
+"""What is tried for the ops, so that a prior whose items differ in other ways does without, and by how many items."""
 _SURE = 0.9
 _FEWEST_TO_CLEAN = 5
 """From this many devices on, a measurement that no other device explains is taken for a disturbed one."""
@@ -121,6 +125,10 @@ class Prior:
     """Work of the known items, shape (J, terms)."""
     residuals: FloatArray
     """log(measured / sum of work), shape (J, D); where a device was not measured, what its other residuals say."""
+    ops: OpShares
+    """What the known items are made of."""
+    op_deviation: float
+    """Standard deviation of what single ops add to the residuals."""
     assumes: bool = False
     """As of Assembled."""
 
@@ -133,7 +141,8 @@ class Prior:
             raise PredictorError("a prior is learned from at least one device, and a measured item on each")
         items = {key_of(item): item for sample in samples.values() for item in sample.items}
         rows = {key: row for row, key in enumerate(items)}
-        terms = features_of(list(items.values())).terms
+        features = features_of(list(items.values()))
+        terms = features.terms
         log_ms, weights, errors = (np.full((len(items), len(devices)), np.nan) for _ in range(3))
         for column, sample in enumerate(samples.values()):
             repeated: dict[int, list[int]] = {}
@@ -150,7 +159,11 @@ class Prior:
         residuals = _filled(residuals, space.places(terms), space)
         if len(devices) >= _FEWEST_TO_CLEAN:
             residuals = _cleaned(physics + residuals, space.places(terms), space) - physics
-        return cls(tuple(devices), rates, space, tuple(items), terms, residuals)
+        ops = op_shares(features, space.typical.rates)
+        op_deviation = _op_deviation(residuals, space.places(terms), ops, space)
+        if not op_deviation:
+            ops = OpShares.unknown(len(items))
+        return cls(tuple(devices), rates, space, tuple(items), terms, residuals, ops, op_deviation)
 
     def known(self, items: Sequence[Item]) -> Known:
         """Raises UnknownOpError for an op that no known device was measured with."""
@@ -167,8 +180,13 @@ class Prior:
         log_ms[measured] += self.residuals[rows[measured]]
         if not measured.all():
             near = self.space.covariance(places[~measured], self._places)
+            variances = self.space.variances(places[~measured])
+            if self.op_deviation:
+                new = op_shares(features.take(~measured), self.space.typical.rates)
+                near += self.op_deviation**2 * op_covariance(new, self.ops)
+                variances += self.op_deviation**2 * op_variances(new)
             log_ms[~measured] += near @ self._weights
-            unexplained = self.space.variances(places[~measured]) - ((near @ self._precision) * near).sum(axis=1)
+            unexplained = variances - ((near @ self._precision) * near).sum(axis=1)
             peculiar[~measured] = self._surprise**2 * (np.maximum(unexplained, 0) + _OWN**2)
         relative = log_ms - self._speeds
         middle = np.median(relative, axis=1)
@@ -207,7 +225,8 @@ class Prior:
     @cached_property
     def _precision(self) -> FloatArray:
         """Inverse of the covariance of the known items' residuals, shape (J, J)."""
-        return _smoothing(self._places, np.eye(len(self.keys)), self.space)
+        by_op = self.op_deviation**2 * op_covariance(self.ops, self.ops)
+        return _precision(self.space.covariance(self._places, self._places) + by_op)
 
     @cached_property
     def _weights(self) -> FloatArray:
@@ -251,6 +270,8 @@ class Prior:
             "keys": list(self.keys),
             "work": self.terms[:, used],
             "residuals": self.residuals,
+            "ops": self.ops.to_json() if self.op_deviation else None,
+            "op_deviation": self.op_deviation,
         }
 
     @classmethod
@@ -272,7 +293,11 @@ class Prior:
         centre[[*columns, -1]] = read_logs(data, "centre", len(columns) + 1)
         space = Space(typical, centre, float(read_positive(data, "unit", least=1e-4, most=MOST_LOG)))
         residuals = read_logs(data, "residuals", len(keys), len(devices))
-        return cls(devices, rates, space, keys, terms, residuals)
+        if data.get("ops") is None:  # of no use, or written before ops counted
+            return cls(devices, rates, space, keys, terms, residuals, OpShares.unknown(len(keys)), 0.0)
+        ops = OpShares.from_json(data["ops"], len(keys))
+        op_deviation = read_number(data, "op_deviation", least=0.0, most=MOST_LOG)
+        return cls(devices, rates, space, keys, terms, residuals, ops, op_deviation)
 
 
 def find_prior(prior: Prior | str | Path) -> Prior:
@@ -312,9 +337,22 @@ def _space(terms: FloatArray, rates: FloatArray, seen: FlagArray) -> Space:
     return Space(typical, places.mean(axis=0), max(unit, 1e-3))
 
 
-def _smoothing(places: FloatArray, residuals: FloatArray, space: Space) -> FloatArray:
-    covariance = space.covariance(places, places) + _OWN**2 * np.eye(len(places))
-    return np.asarray(cho_solve(cho_factor(covariance, lower=True), residuals))
+def _precision(covariance: FloatArray) -> FloatArray:
+    """Inverse of the covariance (n, n) of residuals, each of which has something of its own."""
+    identity = np.eye(len(covariance))
+    return np.asarray(cho_solve(cho_factor(covariance + _OWN**2 * identity, lower=True), identity))
+
+
+def _op_deviation(residuals: FloatArray, places: FloatArray, ops: OpShares, space: Space) -> float:
+    """The one with which items predict each other best, each left out once."""
+    part = np.linspace(0, len(places) - 1, min(len(places), _MOST_TO_TRY_BY)).astype(int)
+    relation, by_op = space.covariance(places[part], places[part]), op_covariance(ops.take(part), ops.take(part))
+
+    def error(op_deviation: float) -> float:
+        precision = _precision(relation + op_deviation**2 * by_op)
+        return float(np.abs(precision @ residuals[part] / np.diag(precision)[:, None]).mean())
+
+    return min(_OP_DEVIATIONS, key=error)
 
 
 def _steadied(residuals: FloatArray, errors: FloatArray, places: FloatArray, space: Space) -> FloatArray:
@@ -357,8 +395,9 @@ def _filled(residuals: FloatArray, places: FloatArray, space: Space) -> FloatArr
     for column in result.T:
         missing = np.isnan(column)
         if missing.any():
-            weights = _smoothing(places[~missing], column[~missing], space)
-            column[missing] = space.covariance(places[missing], places[~missing]) @ weights
+            seen = places[~missing]
+            weights = _precision(space.covariance(seen, seen)) @ column[~missing]
+            column[missing] = space.covariance(places[missing], seen) @ weights
     return result
 
 

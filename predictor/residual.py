@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -16,11 +16,14 @@ from netlathe.predictor.boosted_trees import fit_boosted_trees
 from netlathe.predictor.features import FloatArray
 from netlathe.predictor.gaussian_process import GaussianProcess, fit_gaussian_process
 from netlathe.predictor.inputs import Inputs
+from netlathe.predictor.numbers import read_number
 from netlathe.predictor.physics import robust_deviation
 from netlathe.predictor.random_forest import fit_random_forest
 from netlathe.predictor.trees import Trees
 
 ResidualKind = Literal["none", "gp", "xgboost", "forest"]
+Weights = Mapping[ResidualKind, float]
+"""How much each kind of residual counts; the sum is 1."""
 _NEIGHBOURS = 5
 _OUTLIER = 4.0
 _LEAST_OUTLIER = 0.02
@@ -56,6 +59,57 @@ class NoResidual:
 
     def to_json(self) -> dict[str, Any]:
         return {}
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The weighted mean of one or several residuals, each of another kind."""
+
+    weights: Weights
+    residuals: Mapping[ResidualKind, Residual]
+
+    @property
+    def name(self) -> str:
+        """Such as "gp", or "0.7 gp + 0.3 forest"."""
+        if len(self.weights) == 1:
+            return next(iter(self.weights))
+        return " + ".join(f"{weight:.3g} {kind}" for kind, weight in self.weights.items())
+
+    def predict(self, inputs: Inputs, trust: Callable[[], FloatArray]) -> FloatArray:
+        """log(latency / physics), shape (n,). `trust` gives the weight of the records for each item, (n,), with which
+        what does not fade by itself is made to."""
+        fading, lasting = np.zeros((2, len(inputs.z)))
+        for kind, residual in self.residuals.items():
+            said = self.weights[kind] * residual.predict(inputs)
+            if residual.fades:
+                fading += said
+            else:
+                lasting += said
+        if all(residual.fades for residual in self.residuals.values()):
+            return fading
+        return np.asarray(fading + lasting * trust())
+
+    def to_json(self) -> dict[str, Any]:
+        """A single residual is written as itself."""
+        parts = [{"kind": kind, **residual.to_json()} for kind, residual in self.residuals.items()]
+        if len(parts) == 1:
+            return parts[0]
+        return {"kind": "mixture", "weights": list(self.weights.values()), "parts": parts}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Raises ValueError, KeyError or TypeError when the data is not such a mixture."""
+        if data["kind"] != "mixture":
+            return cls.alone(residual_from_json(data["kind"], data))
+        residuals = {part.kind: part for part in (residual_from_json(one["kind"], one) for one in data["parts"])}
+        shares = [read_number({"weight": weight}, "weight", least=0.0, most=1.0) for weight in data["weights"]]
+        if not len(residuals) == len(data["parts"]) == len(shares) or abs(sum(shares) - 1) > 1e-6:
+            raise ValueError("the weights are not those of different residuals, or their sum is not 1")
+        return cls(dict(zip(residuals, shares, strict=True)), residuals)
+
+    @classmethod
+    def alone(cls, residual: Residual) -> Self:
+        return cls({residual.kind: 1.0}, {residual.kind: residual})
 
 
 def fit_residuals(

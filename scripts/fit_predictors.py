@@ -15,17 +15,18 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.errors import FormatError
 from netlathe.predictor import LatencyPredictor, Metrics, cross_validate, measure
+from netlathe.predictor.assembled import Assembled
 from netlathe.predictor.block_model import ResidualChoice
 from netlathe.predictor.catalogue import Card, read_card
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, write_model
 from netlathe.predictor.folds import configuration_folds
+from netlathe.predictor.residual import Weights
 from netlathe.predictor.samples import is_network
 from scripts.shipped import RECIPES, Recipe, Table
 
@@ -35,13 +36,19 @@ SAME = 1e-3
 """Predictions that differ by less than this, in parts, count as the same: linear algebra varies between processors."""
 
 
-def fit(recipe: Recipe, table: Table, residual: ResidualChoice = "auto") -> LatencyPredictor:
+def fit(recipe: Recipe, table: Table, residual: ResidualChoice | Weights = "auto") -> LatencyPredictor:
     """The estimator as any user gets it: nothing is tuned to a table."""
     return LatencyPredictor(residual).fit(table.items, table.latency_ms, setup=recipe.setup)
 
 
-def accuracy(recipe: Recipe, table: Table, residual: ResidualChoice) -> dict[str, Metrics]:
-    """By what is held out, in words. The residual is the one that the fit to all rows chose."""
+def weights_of(model: LatencyPredictor) -> Weights:
+    """Of the residuals that a fit without a prior took."""
+    assert isinstance(model.model_, Assembled)
+    return model.model_.blocks.residual.weights
+
+
+def accuracy(recipe: Recipe, table: Table, residual: Weights) -> dict[str, Metrics]:
+    """By what is held out, in words. The residuals are those that the fit to all rows chose."""
     blocks = {"configuration": table.kind, "stage": "channels and strides", "larger": "the larger half of input sizes"}
     whole = [is_network(item) for item in table.items]
     words = {"network": "networks"} if all(whole) else {"configuration": table.kind} if any(whole) else blocks
@@ -54,7 +61,7 @@ def accuracy(recipe: Recipe, table: Table, residual: ResidualChoice) -> dict[str
     return metrics
 
 
-def _networks_with_their_kernels(recipe: Recipe, table: Table, residual: ResidualChoice) -> Metrics:
+def _networks_with_their_kernels(recipe: Recipe, table: Table, residual: Weights) -> Metrics:
     """Of networks held out, and with them all kernels that were measured in them."""
     owners = np.array(table.owners)
     parts: list[NDArray[np.float64]] = []
@@ -76,7 +83,7 @@ def make(name: str, folder: Path) -> Path:
     card = Card(
         recipe.name, recipe.summary, recipe.source, recipe.license, recipe.setup,
         {kind: count for kind, count in counts.items() if count},
-        accuracy(recipe, table, cast(ResidualChoice, model.residual_)),
+        accuracy(recipe, table, weights_of(model)),
         recipe.limits,
     )  # fmt: skip
     path = folder / f"{recipe.name}.json"

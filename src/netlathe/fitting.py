@@ -131,6 +131,7 @@ def _fit(
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     from netlathe.predictor import LatencyPredictor, cross_validate
+    from netlathe.predictor.assembled import Assembled
     from netlathe.predictor.crossval import SPLITS
 
     chosen = records_of_one_setup(source, setup_key, latency_column)
@@ -140,8 +141,10 @@ def _fit(
     held_out = [split for split in splits or SPLITS if not (times and times.of_networks and split == "network")]
     with threadpool_limits(1):  # threads cost more than they save on matrices of a few hundred rows
         model = LatencyPredictor(residual, seed, prior).fit(chosen)
-        kind: Any = residual if prior else model.residual_
-        validation = cross_validate(chosen, residual=kind, prior=prior, splits=held_out, seed=seed)
+        taken: Any = residual
+        if not prior and isinstance(model.model_, Assembled):
+            taken = model.model_.blocks.residual.weights  # chosen once
+        validation = cross_validate(chosen, residual=taken, prior=prior, splits=held_out, seed=seed)
     if times and times.of_networks:
         validation = replace(validation, impossible={**validation.impossible, "network": _TIMED_INSIDE})
     return FitReport(model, chosen, validation, times)
@@ -227,7 +230,7 @@ def _setups(records: Sequence[LatencyRecord]) -> str:
 def fit_warnings(fitted: FitReport) -> list[str]:
     """What a user should know before trusting the predictor, each with its remedy."""
     validation, model = fitted.validation, fitted.predictor
-    adapted = model.residual_ == "few-shot"
+    adapted = "few-shot" in model.residual_
     warnings = []
     if model.prior is not None and not adapted:
         warnings.append(

@@ -15,6 +15,8 @@ from synthetic_latency import block_records, head_and_stem_records, network_reco
 from netlathe.archspace.errors import FormatError
 from netlathe.predictor import LatencyPredictor, PredictorError, Prior
 from netlathe.predictor.files import FILE_VERSION, pack
+from netlathe.predictor.fitting import fit_model
+from netlathe.predictor.samples import sample_of
 
 RECORDS = block_records(random_blocks(24), noise=0.02) + head_and_stem_records()
 NETWORKS = network_records(range(6), 1.1, 0.3, 0.01)
@@ -28,10 +30,14 @@ def known_devices() -> Prior:
 
 
 def fitted(kind: str) -> LatencyPredictor:
-    if kind != "few-shot":
-        return LatencyPredictor(kind, 4).fit(RECORDS + NETWORKS)
+    if "few-shot" not in kind:
+        residual = {"gp": 0.5, "forest": 0.5} if "+" in kind else kind
+        return LatencyPredictor(residual, 4).fit(RECORDS + NETWORKS)
     latency_ms = [1.5 * true_latency_ms(g) for g in GRAPHS[:9]]
-    return LatencyPredictor(prior=known_devices()).fit(GRAPHS[:9], latency_ms)
+    predictor = LatencyPredictor("none", prior=known_devices()).fit(GRAPHS[:9], latency_ms)
+    if "+" in kind:
+        predictor.model_ = fit_model(sample_of(GRAPHS[:9], latency_ms, None), known_devices(), "none", 0, share=0.5)
+    return predictor
 
 
 def unpacked(value):
@@ -75,7 +81,7 @@ def mutated(content, rng: random.Random):
 
 def assert_sound(predictor: LatencyPredictor) -> None:
     """What it says of anything is a latency, or an error."""
-    items = GRAPHS if predictor.residual_ == "few-shot" else [*GRAPHS, *(record.graph for record in NETWORKS)]
+    items = GRAPHS if "few-shot" in predictor.residual_ else [*GRAPHS, *(record.graph for record in NETWORKS)]
     try:
         latency_ms, (low, high) = predictor.predict(items), predictor.predict_interval(items)
         added = predictor.tabulate([items[:3]])
@@ -86,7 +92,7 @@ def assert_sound(predictor: LatencyPredictor) -> None:
     assert ((low >= 0) & (low <= latency_ms * (1 + 1e-9)) & (latency_ms <= high * (1 + 1e-9))).all()
 
 
-@pytest.mark.parametrize("kind", ["gp", "xgboost", "few-shot"])
+@pytest.mark.parametrize("kind", ["gp", "xgboost", "0.5 gp + 0.5 forest", "few-shot", "0.5 few-shot + 0.5 (none)"])
 def test_wrong_numbers_in_a_predictor_s_file_never_become_a_prediction(kind, tmp_path):
     original, rng, refused = fitted(kind), random.Random(kind), 0
     assert original.residual_ == kind

@@ -9,11 +9,17 @@ from sklearn.ensemble import RandomForestRegressor
 
 from netlathe.predictor.boosted_trees import _ROUNDS, _SETTINGS, fit_boosted_trees
 from netlathe.predictor.features import LOG_FEATURES, TERMS, FloatArray, Ops
-from netlathe.predictor.gaussian_process import GaussianProcess, _negative_log_likelihood, fit_gaussian_process
-from netlathe.predictor.inputs import Inputs
+from netlathe.predictor.gaussian_process import (
+    GaussianProcess,
+    _negative_log_likelihood,
+    fit_gaussian_process,
+    op_covariance,
+    op_variances,
+)
+from netlathe.predictor.inputs import Inputs, OpShares
 from netlathe.predictor.op_work import OP_SIZES
 from netlathe.predictor.random_forest import _MOST_LEAVES, _TREES, fit_random_forest
-from netlathe.predictor.residual import NoResidual, fit_residuals, residual_from_json
+from netlathe.predictor.residual import Mixture, NoResidual, fit_residuals, residual_from_json
 from netlathe.predictor.trees import Trees
 
 
@@ -106,6 +112,58 @@ def test_equal_seeds_give_equal_residuals(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_items_give_no_values(kind):
     assert fit_residual(kind, SEEN, EFFECT, 0).predict(inputs(Z[:0])).shape == (0,)
+
+
+def mixture():
+    weights = {"gp": 0.7, "forest": 0.3}
+    return Mixture(weights, fit_residuals(list(weights), SEEN, EFFECT, 0))
+
+
+def test_a_mixture_is_the_weighted_mean_of_its_parts_of_which_trees_are_made_to_fade():
+    trust, mixed = np.linspace(0, 1, 80), mixture()
+    gp, forest = (residual.predict(SEEN) for residual in mixed.residuals.values())
+    assert mixed.predict(SEEN, lambda: trust) == pytest.approx(0.7 * gp + 0.3 * forest * trust)
+    assert mixed.name == "0.7 gp + 0.3 forest"
+
+
+def test_what_fades_by_itself_asks_for_no_distances():
+    alone = Mixture.alone(fit_residual("gp", SEEN, EFFECT, 0))
+    assert alone.name == "gp"
+    assert np.array_equal(alone.predict(SEEN, pytest.fail), alone.residuals["gp"].predict(SEEN))
+
+
+@pytest.mark.parametrize("mixed", [mixture(), Mixture.alone(NoResidual())], ids=["of two", "of one"])
+def test_json_gives_exactly_the_same_mixture_back(mixed):
+    again = Mixture.from_json(json.loads(json.dumps(mixed.to_json())))
+    assert again.weights == mixed.weights
+    assert np.array_equal(*(one.predict(SEEN, lambda: np.ones(80)) for one in (again, mixed)))
+
+
+@pytest.mark.parametrize("weights", [[0.7], [0.7, 0.4], [1.5, -0.5], [0.7, "x"], [0.7, 0.2, 0.1], None])
+def test_weights_that_are_none_are_refused(weights):
+    with pytest.raises((ValueError, TypeError)):
+        Mixture.from_json({**mixture().to_json(), "weights": weights})
+
+
+def test_a_mixture_has_each_kind_once():
+    parts = mixture().to_json()["parts"]
+    with pytest.raises(ValueError, match="different"):
+        Mixture.from_json({"kind": "mixture", "weights": [0.5, 0.5], "parts": [parts[0], parts[0]]})
+
+
+def test_items_covary_as_their_ops_do():
+    """By the shares of both, among ops of a class, like a Matern process of order 5/2."""
+    rng = np.random.default_rng(5)
+    parts, classes, sizes = rng.random((6, 9)), np.arange(9) % 2, rng.standard_normal((9, len(OP_SIZES)))
+    items = OpShares(csr_array(parts), classes, sizes)
+    scaled = sizes / np.array([3, 3, 3, 1.5, 1.5, 0.4, 0.4])
+    r = np.sqrt(5) * np.linalg.norm(scaled[:, None] - scaled, axis=2)
+    among_ops = (1 + r + r**2 / 3) * np.exp(-r) * (classes[:, None] == classes)
+    expected = parts @ among_ops @ parts.T
+    assert op_covariance(items.take(np.arange(2)), items) == pytest.approx(expected[:2])
+    many = items.take(np.arange(600) % 6)
+    assert op_variances(many) == pytest.approx(np.tile(np.diag(expected), 100))
+    assert op_variances(items.take(np.zeros(0, dtype=int))).shape == (0,)
 
 
 def test_the_gradient_of_the_likelihood_is_its_derivative():

@@ -92,8 +92,14 @@ def _labelled_metrics(validation: CrossValidation) -> Iterator[tuple[str, Metric
 
 def _what_was_fitted(model: LatencyPredictor) -> str:
     from netlathe.predictor.assembled import Assembled
+    from netlathe.predictor.blended import Blended
 
     fitted = model.model_
+    if isinstance(fitted, Blended):
+        return (
+            f"What is known of other devices, adapted, for {100 * fitted.share:.0f} %, and these measurements alone "
+            f"for {100 - 100 * fitted.share:.0f} %"
+        )
     if not isinstance(fitted, Assembled):
         return "What is known of other devices, adapted"
     parts = f"Physics + {fitted.residual} residual" if fitted.residual != "none" else "Physics alone"
