@@ -74,7 +74,7 @@ def test_an_op_that_only_known_devices_were_measured_with_is_predicted_as_they_s
     model = mixed(prior, NEW[:12], law(NEW[:12], 3.0, noise=0.1))
     with pytest.raises(UnknownOpError):
         model.alone.predict([STEM])
-    assert model.knows([STEM]).all()
+    assert model.unknown([STEM]).is_negligible.all()
     mine, theirs = (np.array(one.predict_interval([STEM, NEW[20]], 0.8)) for one in (model, model.adapted))
     assert mine[:, 0] == pytest.approx(theirs[:, 0])
     assert mine[0, 1] != theirs[0, 1]
