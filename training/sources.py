@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -34,12 +34,22 @@ _SPLIT_NAMES = {
 _LABEL_COLUMNS = ("label", "labels", "class", "target", "y", "fine_label")
 
 
+class SizedImages(Protocol):
+    """A map-style torch.utils.data.Dataset of (image, label), such as torchvision's."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+Source = str | Path | tuple[Any, Any] | SizedImages
+
 _CHUNK = 256
 _WORTH_WORKERS = 5000  # Starting processes costs about as much as decoding a thousand small images.
 
 
 def load_images(
-    source: str,
+    source: Source,
     size: Pixels,
     *,
     channels: int = 3,
@@ -49,15 +59,22 @@ def load_images(
 ) -> ImageData:
     """Images of `source`, resized to `size` and turned into `channels` (1: grey, 3: RGB).
 
-    source: 'digits' (scikit-learn's 1,797 handwritten digits of 8x8), a folder with one folder per class (or
-    train/ and test/ or val/ with such folders), an .npz with x_train, y_train (x_test, y_test) or x, y, or a .parquet
-    with a column of encoded images, a label column and perhaps a `split` column. `limit`: at most so many per split.
+    source: a pair of arrays, images (N, H, W) or (N, H, W, C) of uint8 or floats in 0..1 and labels (N,); a
+    torch.utils.data.Dataset of (image, label), read once into memory: PIL images, arrays (H, W, C) or tensors
+    (C, H, W); or a name or path: 'digits' (scikit-learn's 1,797 handwritten digits of 8x8), a folder with one folder
+    per class (or train/ and test/ or val/ with such folders), an .npz with x_train, y_train (x_test, y_test) or x, y,
+    or a .parquet with a column of encoded images, a label column and perhaps a `split` column.
+    limit: at most so many per split.
     in_memory_bytes: a folder or a .parquet is decoded at once if its pixels take no more than this; else its images
     are only opened here, and decoded whenever they are used (the .parquet's encoded bytes stay in memory).
     Raises DataError.
     """
     if channels not in (1, 3):
         raise DataError(f"images are read in grey (1 channel) or RGB (3 channels), not with {channels} channels")
+    if isinstance(source, tuple):
+        return _from_pair(source, size, channels, seed, limit)
+    if not isinstance(source, str | Path):
+        return _from_dataset(source, size, channels, seed, limit)
     if source == "digits":
         return _digits(size, channels, seed, limit)
     path = Path(source)
@@ -125,6 +142,43 @@ def _digits(size: Pixels, channels: int, seed: int, limit: int | None) -> ImageD
     classes = tuple(str(name) for name in digits.target_names)
     # A mirrored digit is another sign.
     return make_data("digits", classes, {"train": split}, seed=seed, mirror=False, limit=limit)
+
+
+def _from_pair(
+    pair: tuple[Any, Any], size: Pixels, channels: int, seed: int, limit: int | None, name: str = "arrays"
+) -> ImageData:
+    if len(pair) != 2:
+        raise DataError(f"{name}: give a pair of arrays, images and labels, not {len(pair)} of them")
+    images, labels = (np.asarray(one) for one in pair)
+    values = _classes(labels, name)
+    split = MemorySplit(_fit(images, size, channels, name), _encode(labels, values, len(images), name))
+    return make_data(name, tuple(str(v) for v in values), {"train": split}, seed=seed, limit=limit)
+
+
+def _from_dataset(data: SizedImages, size: Pixels, channels: int, seed: int, limit: int | None) -> ImageData:
+    name = type(data).__name__
+    try:
+        count = len(data)
+        items = [data[index] for index in range(count)]
+    except TypeError as error:
+        raise DataError(
+            f"{name}: images are read from a dataset that has a length and gives (image, label) by index ({error})"
+        ) from error
+    images, labels = [], []
+    for index, item in enumerate(items):
+        if not isinstance(item, Sequence) or len(item) != 2:
+            raise DataError(f"{name}: item {index} is no pair of image and label")
+        pixels = item[0].permute(1, 2, 0) if isinstance(item[0], Tensor) and item[0].ndim == 3 else item[0]
+        images.append(_fit(np.asarray(pixels)[None], size, channels, f"{name}: item {index}"))
+        labels.append(int(item[1]))
+    if not images:
+        raise DataError(f"{name}: holds no images")
+    values = np.unique(np.array(labels))
+    encoded = _encode(np.array(labels), values, len(labels), name)
+    classes = tuple(getattr(data, "classes", ()))
+    names = tuple(str(classes[v] if len(classes) > v >= 0 else v) for v in values.tolist())
+    split = MemorySplit(torch.cat(images), encoded)
+    return make_data(name, names, {"train": split}, seed=seed, limit=limit)
 
 
 def _test_from_validation(splits: dict[str, ImageSplit]) -> dict[str, ImageSplit]:
@@ -269,7 +323,7 @@ def _rows_of_splits(table: Any, path: Path) -> Iterator[tuple[str, Tensor]]:
         yield str(split), torch.from_numpy(np.flatnonzero(splits == split))
 
 
-def _classes(labels: NDArray[np.generic], path: Path) -> NDArray[np.generic]:
+def _classes(labels: NDArray[np.generic], path: Path | str) -> NDArray[np.generic]:
     """The distinct labels, sorted."""
     missing = int(pd.isna(labels).sum())
     if missing:

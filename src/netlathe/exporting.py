@@ -76,7 +76,7 @@ class ExportReport:
         return {"output": str(self.output), "format": self.format, "name": self.name, "bytes": self.bytes}
 
 
-def export_run(run: str | Path, output: str | Path, *, form: Format | None = None, force: bool = False) -> ExportReport:
+def export(run: str | Path, output: str | Path, *, form: Format | None = None, force: bool = False) -> ExportReport:
     """Writes the trained network of a run's folder as .tflite or .onnx; its input is float32 in [-1, 1].
 
     `form` is the format, by default what the file's ending says. An earlier model at `output` is replaced, with `force`
@@ -88,11 +88,11 @@ def export_run(run: str | Path, output: str | Path, *, form: Format | None = Non
     others = RUN_FILES.keys() - {NETWORK if wanted == "tflite" else NETWORK_ONNX}
     check_outputs([Output("--output", place, wanted)], [folder / name for name in sorted(others)], force=force)
     architecture, network = load_network(folder)
-    export(network, place, wanted)
+    write_network(network, place, wanted)
     return ExportReport(place, wanted, architecture.name, place.stat().st_size)
 
 
-def export(
+def write_network(
     network: TorchGraph, path: Path, form: Format, dtype: Dtype = "float32", samples: ImageSplit | None = None
 ) -> None:
     """Writes the network with BatchNorm folded, whole or not at all. The input is NHWC for .tflite and NCHW for .onnx,
@@ -146,7 +146,7 @@ def export_all(
     exported = {}
     for name, file, form, dtype in kinds:
         path = folder / file
-        export(network, path, form, dtype, data.train)
+        write_network(network, path, form, dtype, data.train)
         own, warning = _judged(path, form, dtype, data.test, accuracy)
         exported[name] = Exported(path, form, dtype, path.stat().st_size, own, warning)
     return exported

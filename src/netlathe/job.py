@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from netlathe.search import SearchConfig, Searcher
     from netlathe.search.costs import Constraint
     from netlathe.training import Compute, ImageData, ImageSplit, TrainConfig
+    from netlathe.training.sources import Source
 
 EVERY_S = 60.0
 """Between checkpoints: what a power cut may cost."""
@@ -162,16 +163,25 @@ def _digest_bytes(content: bytes) -> str:
 
 
 def prepare(
-    space_name: str, source: str, *, resolution: int | None, width: float | None, limit: int | None, seed: int
+    given: str | Path | SearchSpace,
+    source: Source | ImageData,
+    *,
+    resolution: int | None,
+    width: float | None,
+    limit: int | None,
+    seed: int,
 ) -> tuple[SearchSpace, ImageData]:
     """The space, and the images at its resolution; a preset's head gets as many classes as the images have."""
     from netlathe.search.strategies.binarized.outcome import check_data
-    from netlathe.training import load_images
+    from netlathe.training import ImageData, load_images
 
-    space = load_space(space_name, resolution=resolution, width=width)
+    is_preset = isinstance(given, str) and given in PRESETS
+    space = given if isinstance(given, SearchSpace) else load_space(str(given), resolution=resolution, width=width)
     height, wide, channels = space.input_shape
-    data = load_images(source, (height, wide), channels=channels, seed=seed, limit=limit)
-    if space_name in PRESETS:
-        space = load_space(space_name, resolution=resolution, width=width, classes=len(data.classes))
+    data = source
+    if not isinstance(data, ImageData):
+        data = load_images(data, (height, wide), channels=channels, seed=seed, limit=limit)
+    if is_preset:
+        space = load_space(str(given), resolution=resolution, width=width, classes=len(data.classes))
     check_data(space, data)
     return space, data

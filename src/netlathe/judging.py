@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.events import Listener
 from netlathe.stages import results_first
-from netlathe.targets import Goal, Target
+from netlathe.targets import DeviceTarget, Goal
 from netlathe.words import milliseconds
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class DeviceAtHand:
 
     @contextmanager
     def open(
-        self, target: Target, listener: Listener, *, models: Mapping[str, bytes] | None = None
+        self, target: DeviceTarget, listener: Listener, *, models: Mapping[str, bytes] | None = None
     ) -> Iterator[Stopwatch]:
         """A stopwatch there. `models` are .tflite files by graph key that local runs instead of networks with random
         weights. Raises RecordError where the device is not the predictor's."""
@@ -158,7 +158,7 @@ class _Upper:
     """Upper end of the predicted interval, ms."""
 
     space: SearchSpace
-    target: Target
+    target: DeviceTarget
 
     def __call__(self, path: tuple[int, ...]) -> float:
         model = self.target.model
@@ -170,7 +170,7 @@ class _Middle:
     """The prediction itself, ms."""
 
     space: SearchSpace
-    target: Target
+    target: DeviceTarget
 
     def __call__(self, path: tuple[int, ...]) -> float:
         return float(self.target.model.predict([_graph(self.space, path, self.target)])[0])
@@ -181,7 +181,7 @@ class _Clock:
     """Measured ms; remembers what it timed."""
 
     space: SearchSpace
-    target: Target
+    target: DeviceTarget
     watch: Stopwatch
     seen: dict[tuple[int, ...], tuple[str, float, float]] = field(default_factory=dict)
 
@@ -203,12 +203,12 @@ class _Clock:
         return (*(one for path, one in self.seen.items() if path != last), self.seen[last])
 
 
-def _graph(space: SearchSpace, path: tuple[int, ...], target: Target) -> Any:
+def _graph(space: SearchSpace, path: tuple[int, ...], target: DeviceTarget) -> Any:
     return space.architecture(path).graph(target.model.setup_.batch)
 
 
 def time_file(
-    architecture: Architecture, content: bytes | None, target: Target, device: DeviceAtHand, listener: Listener
+    architecture: Architecture, content: bytes | None, target: DeviceTarget, device: DeviceAtHand, listener: Listener
 ) -> Measurement:
     """Times the network once more on its device: on this CPU the exported file itself, where its dtype is the
     predictor's."""

@@ -16,7 +16,7 @@ from netlathe.archspace.files import writing
 from netlathe.archspace.spaces import Architecture
 
 if TYPE_CHECKING:
-    from netlathe.pareto import Point
+    from netlathe.pareto_front import Point
     from netlathe.search.costs import Constraint
     from netlathe.search.strategies.binarized.outcome import EpochRow
 

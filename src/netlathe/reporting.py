@@ -13,10 +13,10 @@ from netlathe.archspace.spaces import Architecture
 if TYPE_CHECKING:
     from netlathe.archspace.records import Measurement
     from netlathe.job import Job
-    from netlathe.pareto import ParetoReport
+    from netlathe.pareto_front import ParetoReport
     from netlathe.products import Product
     from netlathe.searching import Found
-    from netlathe.targets import Target
+    from netlathe.targets import DeviceTarget
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def make_report(job: Job, found: Found, product: Product, timed: Measurement | N
     )
 
 
-def _target_report(job: Job, target: Target, found: Found, index: int, timed: Measurement | None) -> TargetReport:
+def _target_report(job: Job, target: DeviceTarget, found: Found, index: int, timed: Measurement | None) -> TargetReport:
     graph = found.architecture.graph(target.model.setup_.batch)
     low, high = target.model.predict_interval([graph])
     measured = timed if job.device else None

@@ -5,24 +5,121 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from netlathe import hardware, pareto
-from netlathe.archspace.spaces import Architecture
-from netlathe.job import Job
-from netlathe.judging import time_file
+from netlathe import hardware, pareto_front
+from netlathe.archspace.spaces import Architecture, SearchSpace
+from netlathe.events import Listener, listener_of
+from netlathe.job import Job, prepare
+from netlathe.judging import DeviceAtHand, time_file
+from netlathe.logs import check_tensorboard
+from netlathe.outputs import check_run_folder
 from netlathe.pricing import doubts
 from netlathe.products import Product, train_and_export
 from netlathe.reporting import CurveReport, RunReport, make_report
 from netlathe.run import HARDWARE, REPORT, TRAINING, TRAINING_CHECKPOINT, forget_training, load_report, save_report
 from netlathe.searching import Found, find_architecture, warm_searcher
+from netlathe.targets import Limit, Target, make_goal
 
 if TYPE_CHECKING:
     from netlathe.archspace.records import Measurement
-    from netlathe.search import Searcher
+    from netlathe.search import SearchConfig, Searcher
+    from netlathe.training import Compute, ImageData, TrainConfig
+    from netlathe.training.sources import Source
 
 NOISE = 0.03
 """Share of a latency by which two measurements of it may differ."""
+
+
+def search(
+    space: str | Path | SearchSpace,
+    data: Source | ImageData,
+    *,
+    target: Target | Sequence[Target],
+    output: str | Path,
+    limits: Sequence[Limit] = (),
+    device: str | None = None,
+    profile: str | Path | None = None,
+    benchmark_binary: str | Path | None = None,
+    config: SearchConfig | None = None,
+    training: TrainConfig | None = None,
+    compute: Compute | None = None,
+    update: Literal["gradient", "reinforce"] = "gradient",
+    train_from: Literal["scratch", "supernet"] = "scratch",
+    limit_images: int | None = None,
+    assume_unknown: bool = False,
+    tensorboard: bool = False,
+    restart: bool = False,
+    restart_training: bool = False,
+    seed: int = 0,
+    progress: bool | Listener = False,
+) -> RunReport:
+    """Searches the network that classifies best within a latency target; trains it, exports it, reports.
+
+    `space` is a preset's name, a space's file, or a SearchSpace; `data` what netlathe.training.load_images takes, or an
+    ImageData. With several targets, all are met at once; the first one's `device` is the judge where it is at hand, as
+    profile takes it: networks are repaired until the time measured there is within the target, with `profile` at the
+    speed that it had when that was begun. Otherwise the upper end of the 90 % interval is. `config` and `training` are
+    the settings of the search and of the training, by default with `seed`.
+
+    `output` is the run's folder: the same call continues what is there, and reads what is finished; one of other
+    settings is refused, unless `restart` begins anew, or `restart_training` trains what was found anew.
+
+    Raises OutputError for a folder that must not be written into, TargetError where no network meets the targets,
+    FormatError for files that cannot be read and for another run's folder, DataError for images that do not fit,
+    TrainingError where the loss diverges, DeviceError for a device that cannot be opened.
+    """
+    targets = [target] if isinstance(target, Target) else list(target)
+    job = make_job(
+        space, data, targets, limits, Path(output), device=device, profile=profile, benchmark_binary=benchmark_binary,
+        config=config, training=training, compute=compute, update=update, train_from=train_from,
+        limit_images=limit_images, assume_unknown=assume_unknown, tensorboard=tensorboard, seed=seed,
+        listener=listener_of(progress),
+    )  # fmt: skip
+    report = run(job, restart=restart, restart_training=restart_training)
+    assert isinstance(report, RunReport)
+    return report
+
+
+def make_job(
+    space: str | Path | SearchSpace,
+    data: Source | ImageData,
+    targets: Sequence[Target],
+    limits: Sequence[Limit],
+    output: Path,
+    *,
+    device: str | None,
+    profile: str | Path | None,
+    benchmark_binary: str | Path | None,
+    config: SearchConfig | None,
+    training: TrainConfig | None,
+    compute: Compute | None,
+    update: Literal["gradient", "reinforce"],
+    train_from: Literal["scratch", "supernet"],
+    limit_images: int | None,
+    assume_unknown: bool,
+    tensorboard: bool,
+    seed: int,
+    listener: Listener,
+) -> Job:
+    """The job of search's arguments, once its folder may be written into."""
+    from netlathe.search import SearchConfig
+    from netlathe.training import Compute, TrainConfig
+
+    if tensorboard:
+        check_tensorboard()
+    files = [str(one) for one in (space, profile, benchmark_binary) if isinstance(one, str | Path)]
+    files += [one.file for one in targets if one.file] + [limit.name.rpartition(":")[0] for limit in limits]
+    check_run_folder(output, [one for one in files if one], str(data) if isinstance(data, str | Path) else "")
+    goal = make_goal(targets, limits, assume_unknown=assume_unknown)
+    chosen, images = prepare(space, data, resolution=None, width=None, limit=limit_images, seed=seed)
+    at_hand = DeviceAtHand(
+        device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
+    ) if device else None  # fmt: skip
+    return Job(
+        chosen, images, goal, output, config or SearchConfig(seed=seed), training or TrainConfig(seed=seed),
+        compute or Compute(), listener, update, train_from, at_hand, tensorboard,
+    )  # fmt: skip
 
 
 def run(
@@ -73,8 +170,8 @@ def search_several(job: Job, targets_ms: Sequence[float]) -> CurveReport:
     for one in jobs:
         job.listener.step(f"{one.goal.main.limit_ms:g} ms on {one.goal.main.name}")
         reports.append(run_job(one, warm))
-    curve = pareto.read_points([one.folder for one in jobs])
-    pareto.write_points(curve, job.folder)
+    curve = pareto_front.read_points([one.folder for one in jobs])
+    pareto_front.write_points(curve, job.folder)
     if len(job.goal.targets) > 1:
         compare_runs(jobs, job.folder)
     return CurveReport(job.folder, tuple(reports), curve)

@@ -29,6 +29,21 @@ KNOWN_LIMITS = "macs=300e6, parameters=4e6, memory-kb=512, or FILE.csv:COLUMN=VA
 
 @dataclass(frozen=True)
 class Target:
+    """At most `ms` on the device of a predictor: a file, the name of one that ships, or the object, then with a
+    `name`."""
+
+    predictor: str | Path | LatencyPredictor
+    ms: float
+    name: str = ""
+
+    @property
+    def file(self) -> str | None:
+        """The file or shipped name."""
+        return str(self.predictor) if isinstance(self.predictor, str | Path) else None
+
+
+@dataclass(frozen=True)
+class DeviceTarget:
     """At most `limit_ms` by the predictor of one device."""
 
     name: str
@@ -81,7 +96,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Limit:
-    """At most `value` of a cost that adds up over blocks: macs, parameters, or a column of a table."""
+    """At most `value` of `macs`, `parameters`, `memory-kb` (KiB of activations alive at once), or `FILE.csv:COLUMN`, a
+    cost per block."""
 
     name: str
     value: float
@@ -113,12 +129,12 @@ class Limit:
 class Goal:
     """All that a network has to meet. The first target is the main one: its device tells whether a network is fast."""
 
-    targets: tuple[Target, ...]
+    targets: tuple[DeviceTarget, ...]
     limits: tuple[Limit, ...] = ()
     memory_kib: float | None = None
 
     @property
-    def main(self) -> Target:
+    def main(self) -> DeviceTarget:
         return self.targets[0]
 
     @property
@@ -186,24 +202,40 @@ def load_goal(
     """The goal of --predictor and --target-ms, --target PREDICTOR=MS, and --limit, once check_names has passed them.
     With `assume_unknown`, the predictors refuse no op. Raises NetlatheError for what does not parse, FormatError for a
     predictor or table that cannot be read."""
-    wanted = [] if predictor is None or target_ms is None else [(predictor, target_ms)]
-    wanted += [_assignment("--target", one, "PREDICTOR=MS, such as pixel4-cpu-networks=40") for one in targets]
+    wanted = [] if predictor is None or target_ms is None else [Target(predictor, target_ms)]
+    wanted += [Target(*_assignment("--target", one, "PREDICTOR=MS, such as pixel4-cpu-networks=40")) for one in targets]
+    given = [Limit(*_assignment("--limit", text, KNOWN_LIMITS)) for text in limits]
+    return make_goal(wanted, given, assume_unknown=assume_unknown)
+
+
+def make_goal(targets: Sequence[Target], limits: Sequence[Limit] = (), *, assume_unknown: bool = False) -> Goal:
+    """All that a network has to meet, with predictors and tables read. Raises NetlatheError for targets or limits that
+    are given twice or are no number above zero, FormatError for a predictor or table that cannot be read."""
+    if not targets:
+        raise NetlatheError("say what to meet: at least one target")
+    for value in (*(target.ms for target in targets), *(limit.value for limit in limits)):
+        if not (math.isfinite(value) and value > 0):
+            raise NetlatheError(f"targets and limits are numbers above zero, not {value!r}")
+    names = _names([target.name or target.file or f"device {number}" for number, target in enumerate(targets, 1)])
     loaded = tuple(
-        Target(name, load_predictor(path, assume_unknown=assume_unknown), ms)
-        for name, (path, ms) in zip(_names([p for p, _ in wanted]), wanted, strict=True)
+        DeviceTarget(name, load_predictor(target.predictor, assume_unknown=assume_unknown), target.ms)
+        for name, target in zip(names, targets, strict=True)
     )
     for one, other in itertools.combinations(loaded, 2):
         if one.content == other.content:
             which = f"{one.name} is named twice" if one.name == other.name else f"{one.name} and {other.name} are equal"
             raise NetlatheError(f"--target: {which}; a device has one target")
-    values: dict[str, float] = {}
-    for text in limits:
-        name, value = _assignment("--limit", text, KNOWN_LIMITS)
-        if name in values:
-            raise NetlatheError(f"--limit {name}: given twice, as {values[name]:g} and {value:g}; keep one of them")
-        values[name] = value
+    values: dict[str, Limit] = {}
+    for limit in limits:
+        if limit.name in values:
+            raise NetlatheError(
+                f"--limit {limit.name}: given twice, as {values[limit.name].value:g} and {limit.value:g}; keep one of "
+                "them"
+            )
+        values[limit.name] = limit
     memory = values.pop("memory-kb", None)
-    return Goal(loaded, tuple(_limit(name, value) for name, value in values.items()), memory)
+    found = (limit if limit.prices else _limit(limit.name, limit.value) for limit in values.values())
+    return Goal(loaded, tuple(found), memory.value if memory else None)
 
 
 def files_of_goal(predictor: str | None, targets: Sequence[str], limits: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.tflite_reader import read_tflite
 from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.exporting import Dtype, Format, export, export_all, file_accuracy, form_of
+from netlathe.exporting import Dtype, Format, export_all, file_accuracy, form_of, write_network
 from netlathe.training import Compute, ImageData, TrainConfig, evaluate, load_images, recalibrate_batch_norm, train
 from netlathe.training.images import MemorySplit
 
@@ -57,7 +57,7 @@ def test_every_file_classifies_as_well_as_the_network(network: TorchGraph, digit
 
 def test_an_int8_file_is_int8_and_close_to_the_network(network: TorchGraph, digits: ImageData, tmp_path: Path) -> None:
     path = tmp_path / "q.tflite"
-    export(network, path, "tflite", "int8", digits.train)
+    write_network(network, path, "tflite", "int8", digits.train)
     classify = exporting._open_tflite(path, (1, 3, 8, 8))
     x = digits.test.load(torch.arange(20)).float() / 127.5 - 1
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_int8_scales_come_from_images_of_every_class(network: TorchGraph, digits
     black = MemorySplit(torch.full_like(digits.train.load(torch.arange(50)), 127), digits.train.labels[:50])
     accuracies = []
     for name, samples in (("black", black), ("real", digits.train)):
-        export(network, tmp_path / f"{name}.tflite", "tflite", "int8", samples)
+        write_network(network, tmp_path / f"{name}.tflite", "tflite", "int8", samples)
         accuracies.append(file_accuracy(tmp_path / f"{name}.tflite", digits.test))
     assert accuracies[0] < accuracies[1] - 0.2
     labels = torch.arange(1000) % 2 + 8 * (torch.arange(1000) > 990)
@@ -97,7 +97,7 @@ def test_accuracy_counts_every_image_once(
     network: TorchGraph, digits: ImageData, tmp_path: Path, form: Format, threads: int
 ) -> None:
     path = tmp_path / f"a.{form}"
-    export(network, path, form)
+    write_network(network, path, form)
     few = digits.test.take(torch.arange(70))
     with torch.no_grad():
         answers = network(few.load(torch.arange(70)).float() / 127.5 - 1).argmax(1)
@@ -142,14 +142,14 @@ def test_what_cannot_be_written_is_refused_and_leaves_no_file(
     network: TorchGraph, tmp_path: Path, form: Format, dtype: Dtype, message: str
 ) -> None:
     with pytest.raises(FormatError, match=message):
-        export(network, tmp_path / f"a.{form}", form, dtype)
+        write_network(network, tmp_path / f"a.{form}", form, dtype)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_calibration_images_of_another_size_are_refused(network: TorchGraph, tmp_path: Path) -> None:
     other = load_images("digits", (12, 12), limit=40)
     with pytest.raises(FormatError, match=r"\(1, 8, 8, 3\).*\(1, 12, 12, 3\)"):
-        export(network, tmp_path / "a.tflite", "tflite", "int8", other.train)
+        write_network(network, tmp_path / "a.tflite", "tflite", "int8", other.train)
 
 
 @pytest.mark.parametrize("form", ["tflite", "onnx"])
@@ -157,7 +157,7 @@ def test_files_that_cannot_be_judged_say_why(
     network: TorchGraph, digits: ImageData, tmp_path: Path, form: Format
 ) -> None:
     path = tmp_path / f"a.{form}"
-    export(network, path, form)
+    write_network(network, path, form)
     with pytest.raises(FormatError, match=r"takes \(1, .*, the images are \(1, .*12"):
         file_accuracy(path, load_images("digits", (12, 12), limit=40).test)
     path.write_bytes(path.read_bytes()[:100])
@@ -177,5 +177,5 @@ def test_the_format_comes_from_the_ending_or_the_option() -> None:
 
 
 def test_exported_files_carry_their_graph(network: TorchGraph, tmp_path: Path) -> None:
-    export(network, tmp_path / "a.tflite", "tflite")
+    write_network(network, tmp_path / "a.tflite", "tflite")
     assert read_tflite(tmp_path / "a.tflite") == network.graph

@@ -21,12 +21,12 @@ from netlathe.archspace.spaces import SearchSpace
 from netlathe.events import Listener
 from netlathe.job import Job
 from netlathe.judging import DeviceAtHand, Judged, choose_network
-from netlathe.pareto import ParetoReport
+from netlathe.pareto_front import ParetoReport
 from netlathe.predictor import LatencyPredictor
 from netlathe.reporting import CurveReport, LimitReport, RunReport, TargetReport
 from netlathe.run_search import _above_target
 from netlathe.searching import Found
-from netlathe.targets import Goal, Limit, Target
+from netlathe.targets import DeviceTarget, Goal, Limit
 
 CHOICES = tuple(MBConv(8, 8, 8, 8, kernel=3, expand=expand) for expand in (6, 4, 2, 1))
 SPACE = SearchSpace("small", ((ConvBlock(3, 8, 8, 8),), CHOICES, CHOICES, (LinearHead(8, 10, 8, 8),)))
@@ -52,8 +52,8 @@ def ms(*choices: int) -> float:
     return 1e-6 * SPACE.architecture(choices).macs
 
 
-def target(limit_ms: float, doubt: float = 1.1) -> Target:
-    return Target("bench", cast(LatencyPredictor, Exact(doubt)), limit_ms)
+def target(limit_ms: float, doubt: float = 1.1) -> DeviceTarget:
+    return DeviceTarget("bench", cast(LatencyPredictor, Exact(doubt)), limit_ms)
 
 
 def choose(goal: Goal, device: Any = None) -> tuple[Judged, list[str]]:
@@ -80,7 +80,7 @@ class FakeDevice:
     address: str = "bench"
 
     @contextmanager
-    def open(self, target: Target, listener: Listener, **_: object) -> Iterator[FakeWatch]:
+    def open(self, target: DeviceTarget, listener: Listener, **_: object) -> Iterator[FakeWatch]:
         self.watch = FakeWatch(self.measure, listener)
         yield self.watch
 
@@ -128,7 +128,7 @@ def test_a_device_that_no_network_pleases_is_warned_of_and_the_closest_is_taken(
 
 
 def test_another_targets_doubts_do_not_overrule_the_stopwatch_for_nothing() -> None:
-    goal = Goal((target(ms(0, 0)), Target("vague", cast(LatencyPredictor, Exact(50.0)), ms(0, 0))))
+    goal = Goal((target(ms(0, 0)), DeviceTarget("vague", cast(LatencyPredictor, Exact(50.0)), ms(0, 0))))
     judged, warnings = choose(goal, FakeDevice(lambda predicted: predicted))
     assert judged.is_met
     assert judged.path == (0, 0)

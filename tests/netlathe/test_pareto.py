@@ -9,7 +9,7 @@ from typing import Any
 from test_cli import answer, netlathe, refusal
 
 from netlathe.archspace.networks import network
-from netlathe.pareto import Point, mark_front
+from netlathe.pareto_front import Point, mark_front
 from netlathe.run import save_report
 
 

@@ -18,6 +18,7 @@ from netlathe.profiler import Plan, open_device, run_campaign
 from netlathe.search import SearchConfig
 from netlathe.stages import work_items
 from netlathe.targets import load_goal
+from netlathe.training import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -41,7 +42,7 @@ def test_the_python_of_the_readme_runs(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workplace)
-    query, adapt, search = python_blocks()
+    _, query, adapt, search = python_blocks()
     scope: dict[str, object] = {}
     exec(query, scope)
     scope["model"].save("tiny.json")  # type: ignore[attr-defined]
@@ -63,8 +64,24 @@ def test_the_python_of_the_readme_runs(
     assert "MBConv(" in capsys.readouterr().out
 
 
+def test_the_first_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer rounds and epochs, and a target that any machine meets."""
+    monkeypatch.chdir(tmp_path)
+    first = python_blocks()[0]
+    for shown, quick in (
+        ("progress=True)", "rounds=3, networks=4)"),
+        ("ms=0.3)", "ms=50.0)"),
+        ('device="local", output', "limit_images=64, config=SHORT, training=SHORT_TRAINING, output"),
+    ):
+        assert shown in first
+        first = first.replace(shown, quick)
+    config = SearchConfig(start_epochs=1, warmup_epochs=0, epochs=1, looks=2)
+    exec(first, {"SHORT": config, "SHORT_TRAINING": TrainConfig(epochs=1)})
+    assert (tmp_path / "runs/mine/report.json").is_file()
+
+
 def test_query_from_python_takes_five_lines() -> None:
-    assert len([line for line in python_blocks()[0].splitlines() if line.strip()]) <= 5
+    assert len([line for line in python_blocks()[1].splitlines() if line.strip()]) <= 5
 
 
 def test_every_file_of_the_tree_exists() -> None:

@@ -76,10 +76,10 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a run's trained network as .tflite or .onnx."""
-    from netlathe.exporting import export_run
+    from netlathe import exporting
 
     terminal = Terminal(as_json=as_json)
-    report = export_run(run, output, form=form, force=force)
+    report = exporting.export(run, output, form=form, force=force)
     terminal.say(f"  Wrote {output} ({report.bytes / 1e6:.2f} MB), input float32 in -1..1")
     terminal.result(report.to_json())
 

@@ -13,7 +13,7 @@ from netlathe.words import milliseconds, percent
 
 if TYPE_CHECKING:
     from netlathe.hardware import CompareReport
-    from netlathe.pareto import ParetoReport
+    from netlathe.pareto_front import ParetoReport
 
 
 def compare(
@@ -67,7 +67,7 @@ def pareto(
     as_json: Json = False,
 ) -> None:
     """Compare finished runs: latency against accuracy, and which no other beats."""
-    from netlathe import pareto as curve
+    from netlathe import pareto_front as curve
 
     terminal = Terminal(as_json=as_json)
     report = curve.pareto(runs, predictor, output=output, force=force)

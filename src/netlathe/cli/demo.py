@@ -32,7 +32,7 @@ from netlathe.run import NETWORK
 from netlathe.run_folder import RunFolder
 from netlathe.run_search import search_one
 from netlathe.search import SearchConfig
-from netlathe.targets import Goal, Target
+from netlathe.targets import DeviceTarget, Goal
 from netlathe.timing import time_networks
 from netlathe.training import Compute, ImageData, TrainConfig
 from netlathe.words import millions, milliseconds, percent
@@ -180,7 +180,7 @@ def _search(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: Image
 def search_job(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: ImageData, target_ms: float) -> Job:
     """The same that the demo's `netlathe search` command asks for."""
     return Job(
-        space, data, Goal((Target(Path(PREDICTOR).stem, model, target_ms),)), demo.folder / FOUND,
+        space, data, Goal((DeviceTarget(Path(PREDICTOR).stem, model, target_ms),)), demo.folder / FOUND,
         SearchConfig(**SEARCH, seed=demo.seed), TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed), Compute(),
         demo.terminal, device=DeviceAtHand("local", demo.folder / PROFILE, seed=demo.seed),
     )  # fmt: skip
