@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import sys
 from pathlib import Path
@@ -116,6 +117,20 @@ def test_a_loss_of_accuracy_is_a_warning(
     assert exported["int8"].warning == (
         "network_int8.tflite classifies 92.00% right where PyTorch does 96.00%; train longer, or use the float32 file"
     )
+
+
+def test_a_network_that_does_not_fit_into_int8_keeps_its_other_files(
+    network: TorchGraph, digits: ImageData, tmp_path: Path
+) -> None:
+    unlike = copy.deepcopy(network)
+    layers = [layer for layer in unlike.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        layers[3].weight *= 1e7
+    exported = export_all(unlike, tmp_path, digits)
+    assert exported["int8"].accuracy is None
+    assert "network_int8.tflite cannot be used" in (exported["int8"].warning or "")
+    assert exported["tflite"].accuracy is not None
+    assert exported["onnx"].accuracy is not None
 
 
 def test_without_onnxruntime_the_onnx_file_is_written_but_not_judged(
