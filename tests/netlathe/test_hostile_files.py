@@ -421,7 +421,7 @@ def test_a_pipe_is_refused_wherever_a_file_is_read(tmp_path: Path) -> None:
         with pytest.raises(FormatError, match="cannot be read, as it is a named pipe"):
             read(path)
     with pytest.raises(FormatError, match="named pipe"):
-        load_goal(None, None, [], [f"{pipe.with_suffix('.csv')}:energy=1"])
+        load_goal("pixel4-cpu", 3.0, [], [f"{pipe.with_suffix('.csv')}:energy=1"])
     with pytest.raises(FormatError, match="named pipe"):
         ProfileFile(pipe.with_suffix(".sqlite"), create=True)
     with pytest.raises(DataError, match="is a named pipe"):
