@@ -95,7 +95,7 @@ def choose_network(
         with listener.working("choosing the network"):
             return _choose(_Case(space, goal, scores, constraints))
     with device.open(goal.main, listener) as watch:
-        clock = _Clock(space, goal.main, watch)
+        clock = Measured(space, goal.main, watch)
         found = _choose(_Case(space, goal, scores, constraints, clock, f"stopwatch on {device.address}"))
         listener.warn(watch.warnings)
         return found
@@ -109,10 +109,10 @@ class _Case:
     goal: Goal
     scores: NDArray[np.float64]
     constraints: Sequence[Constraint]
-    clock: _Clock | None = None
+    clock: Measured | None = None
     by_clock: str = ""
 
-    def repaired(self, judge: type[_Upper] | type[_Middle]) -> Repaired:
+    def repaired(self, judge: type[UpperBound] | type[Prediction]) -> Repaired:
         """By `judge`, but by the clock where there is one for it."""
         from netlathe.search.repair import repair
 
@@ -124,11 +124,11 @@ class _Case:
 
 
 def _choose(case: _Case) -> tuple[Judged, list[str]]:
-    repaired, by = case.repaired(_Upper), f"upper end of the {COVERAGE:.0%} interval".replace("%", " %")
+    repaired, by = case.repaired(UpperBound), f"upper end of the {COVERAGE:.0%} interval".replace("%", " %")
     judgements, warnings = repaired.judgements, []
     doubtful = [target.name for target in case.goal.targets[1 if case.clock else 0 :]]
     if not repaired.is_met and doubtful:
-        middle = case.repaired(_Middle)
+        middle = case.repaired(Prediction)
         judgements += middle.judgements
         if middle.is_met or not case.clock:
             repaired, by = middle, "prediction"
@@ -154,8 +154,8 @@ def _unmet(judged: Judged, case: _Case, repaired: Repaired) -> str:
 
 
 @dataclass(frozen=True)
-class _Upper:
-    """Upper end of the predicted interval, ms."""
+class UpperBound:
+    """Judge by the upper end of the predictor's 90 % interval, in ms."""
 
     space: SearchSpace
     target: DeviceTarget
@@ -166,8 +166,8 @@ class _Upper:
 
 
 @dataclass(frozen=True)
-class _Middle:
-    """The prediction itself, ms."""
+class Prediction:
+    """Judge by the prediction itself, in ms."""
 
     space: SearchSpace
     target: DeviceTarget
@@ -177,8 +177,8 @@ class _Middle:
 
 
 @dataclass
-class _Clock:
-    """Measured ms; remembers what it timed."""
+class Measured:
+    """Judge by a stopwatch on the device, in ms; each network is timed once."""
 
     space: SearchSpace
     target: DeviceTarget
