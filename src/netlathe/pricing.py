@@ -231,8 +231,8 @@ class Priced:
     def word(self) -> str:
         """What fits a table."""
         if self.networks:
-            return "networks, blocks"
-        return f"{'blocks' if self.blocks else 'kernels'} (no {', '.join(self.lacking)})"
+            return "networks"
+        return "only blocks" if self.blocks else "only kernels"
 
     @property
     def words(self) -> str:

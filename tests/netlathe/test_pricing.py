@@ -179,9 +179,9 @@ def test_the_table_and_the_card_say_which_cannot_price_networks() -> None:
     shown = netlathe("predictors").stdout
     assert "prices" in shown.splitlines()[0]
     for name in ("pixel1-cpu", "pixel4-cpu", "sd855-cpu-kernels"):
-        assert Priced.by(name).word.startswith("blocks (no ")
+        assert Priced.by(name).word == "only blocks"
         assert f"Prices: {Priced.by(name).words}" in " ".join(netlathe("predictors", name).output.split())
-    assert Priced.by(FLOAT).word == "networks, blocks"
+    assert Priced.by(FLOAT).word == "networks"
 
 
 def test_what_is_timed_beside_a_prediction_is_warned_of_alike(files: dict[str, Path], tmp_path: Path) -> None:

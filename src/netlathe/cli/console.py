@@ -95,8 +95,10 @@ class Terminal(Listener):
         text: int = 1,
         last: bool = False,
     ) -> None:
-        """`numbers`: all but the first `text` columns stand to the right. `last`: the last row sums up the others."""
+        """`numbers`: all but the first `text` columns stand to the right; without, the first column holds names to be
+        copied, which are never broken. `last`: the last row sums up the others."""
         table = _table(columns, rows, text if numbers else len(columns))
+        table.columns[0].no_wrap = not numbers
         if last and table.rows:
             table.rows[-1].style = "bold"
         self.out.print(Padding(table, (0, 0, 0, 2), expand=False))

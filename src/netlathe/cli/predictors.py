@@ -43,7 +43,8 @@ def predictors(
 
 def _row(card: Card, priced: Priced) -> tuple[str, ...]:
     setup, (split, metrics) = card.setup, next(iter(card.accuracy.items()))
-    runtime = " ".join(filter(None, (setup.runtime, setup.runtime_version, setup.delegate)))
+    told = (setup.runtime, setup.runtime_version, setup.delegate)
+    runtime = " ".join(word for word in told if word and word != "version unstated")
     accuracy = percent(metrics.within_10, 0), split
     return card.name, setup.device, runtime, setup.dtype, _counts(card), priced.word, *accuracy
 
