@@ -23,6 +23,7 @@ from netlathe.predictor.few_shot import Adapted
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
 from netlathe.predictor.fitting import fit_model
 from netlathe.predictor.intervals import check_coverage
+from netlathe.predictor.own_model import OwnModel, Predicts, setup_of
 from netlathe.predictor.prior import Prior, find_prior
 from netlathe.predictor.residual import Weights
 from netlathe.predictor.samples import distinct, elements_of, items_of, lower, sample_of, warnings_of
@@ -212,6 +213,22 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         """The regressor that was taken, or several with their weights, such as "0.7 gp + 0.3 forest"."""
         return self.model_.residual
 
+    @classmethod
+    def wrapping(cls, model: Predicts, name: str = "") -> Self:
+        """A latency model of your own, anything with predict(graphs) -> ms, in a predictor's place. Its `setup_`, where
+        it has one, says what it is of. It has no intervals (has_intervals_), and cannot be saved."""
+        name = name or type(model).__name__
+        predictor = cls()
+        predictor.setup_, predictor.n_blocks_, predictor.n_networks_ = setup_of(model, name), 0, 0
+        predictor.model_ = OwnModel(model, name)
+        predictor.warnings_ = []
+        return predictor
+
+    @property
+    def has_intervals_(self) -> bool:
+        """Whether predict_interval tells more than predict."""
+        return self.model_.kind != OwnModel.kind
+
     @property
     def adds_up_(self) -> bool:
         """Whether a network is network_offset_ms_ + what tabulate says of its blocks."""
@@ -227,8 +244,10 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         return self.prior if isinstance(self.prior, str) else None
 
     def save(self, path: str | Path) -> None:
-        """Writes one JSON file with a checksum. Raises NotFittedError."""
+        """Writes one JSON file with a checksum. Raises NotFittedError, and PredictorError for a model of your own."""
         self._check_fitted()
+        if isinstance(self.model_, OwnModel):
+            raise PredictorError(f"{self.model_.name}: a model of your own cannot be saved; save it as you made it")
         write_model(path, FILE_KIND, FILE_VERSION, self.to_json())
 
     def to_json(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from netlathe.subjects import Given, Subject, find_subject
 if TYPE_CHECKING:
     from netlathe.archspace.records import Setup
     from netlathe.predictor import LatencyPredictor
+    from netlathe.predictor.own_model import Predicts
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ HardwareTable = dict[str, dict[str, Price]]
 
 def compare(
     networks: Sequence[Given],
-    predictors: Sequence[str | Path] | Mapping[str, str | Path | LatencyPredictor],
+    predictors: Sequence[str | Path] | Mapping[str, str | Path | LatencyPredictor | Predicts],
     *,
     output: str | Path | None = None,
     assume_unknown: bool = False,
@@ -92,7 +93,7 @@ def compare(
     OutputError for an output that must not or cannot be written, and what predict raises.
     """
     if isinstance(predictors, Mapping):
-        given: dict[str, str | Path | LatencyPredictor] = dict(predictors)
+        given: dict[str, str | Path | LatencyPredictor | Predicts] = dict(predictors)
     else:
         names = [Path(one).stem if Path(one).is_file() else str(one) for one in predictors]
         given = {name if names.count(name) == 1 else str(one): one for name, one in zip(names, predictors, strict=True)}
@@ -100,7 +101,7 @@ def compare(
     if place:
         inputs = [str(one) for one in (*networks, *given.values()) if isinstance(one, str | Path)]
         check_outputs([Output("--output", place, "latencies")], inputs, force=force)
-    models = {name: load_predictor(one, assume_unknown=assume_unknown) for name, one in given.items()}
+    models = {name: load_predictor(one, name=name, assume_unknown=assume_unknown) for name, one in given.items()}
     table = price_networks(networks, models)
     if place:
         write_table(table, place)

@@ -124,7 +124,9 @@ class _Case:
 
 
 def _choose(case: _Case) -> tuple[Judged, list[str]]:
-    repaired, by = case.repaired(UpperBound), f"upper end of the {COVERAGE:.0%} interval".replace("%", " %")
+    has_intervals = any(target.model.has_intervals_ for target in case.goal.targets)
+    by = f"upper end of the {COVERAGE:.0%} interval".replace("%", " %") if has_intervals else "prediction"
+    repaired = case.repaired(UpperBound)
     judgements, warnings = repaired.judgements, []
     doubtful = [target.name for target in case.goal.targets[1 if case.clock else 0 :]]
     if not repaired.is_met and doubtful:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from netlathe.archspace.blocks import Block
     from netlathe.archspace.records import Setup
     from netlathe.predictor import LatencyPredictor
+    from netlathe.predictor.own_model import Predicts
 
 WIDE_INTERVAL = 4.0
 """High over low, from which on a prediction deserves a warning."""
@@ -23,11 +24,17 @@ _FORMS = {"float16": {"float32", "float16"}}
 """Dtypes of files that run in the setup's: what computes in float16 is given float32 files, too; others, their own."""
 
 
-def load_predictor(given: Path | str | LatencyPredictor, *, assume_unknown: bool = False) -> LatencyPredictor:
-    """The predictor itself, a predictor file, or a shipped one by name; with `assume_unknown`, it refuses no op."""
+def load_predictor(
+    given: Path | str | LatencyPredictor | Predicts, *, name: str = "", assume_unknown: bool = False
+) -> LatencyPredictor:
+    """The predictor itself, a predictor file, a shipped one by name, or any model with predict(graphs) -> ms; with
+    `assume_unknown`, it refuses no op."""
     from netlathe.predictor import LatencyPredictor  # only where a predictor is wanted: scikit-learn takes a second
 
-    model = given if isinstance(given, LatencyPredictor) else LatencyPredictor.load(given)
+    if isinstance(given, str | Path):
+        model = LatencyPredictor.load(given)
+    else:
+        model = given if isinstance(given, LatencyPredictor) else LatencyPredictor.wrapping(given, name)
     return model.assuming() if assume_unknown else model
 
 
@@ -54,15 +61,19 @@ class PredictReport:
 
 
 def predict(
-    what: Given, predictor: str | Path | LatencyPredictor, *, coverage: float = 0.9, assume_unknown: bool = False
+    what: Given,
+    predictor: str | Path | LatencyPredictor | Predicts,
+    *,
+    coverage: float = 0.9,
+    assume_unknown: bool = False,
 ) -> PredictReport:
     """The latency of a network or block on the predictor's device, in ms, with an interval.
 
     `what` is a name (`mobilenet_v2_0.5`, `mbconv_k3_e6_s1_c16-16_56x56_relu6`), an architecture file, a run's folder, a
-    .tflite or .onnx file, or an Architecture, block or Graph; `predictor` a file, the name of one that ships, or the
-    object. With `assume_unknown`, ops that were never measured are priced by what such work usually costs, and told in
-    the warnings. Raises FormatError for files that cannot be read, SpaceError for unknown names, UnknownOpError for ops
-    that the predictor knows nothing of.
+    .tflite or .onnx file, or an Architecture, block or Graph; `predictor` a file, the name of one that ships, the
+    object, or anything with predict(graphs) -> ms. With `assume_unknown`, ops that were never measured are priced by
+    what such work usually costs, and told in the warnings. Raises FormatError for files that cannot be read, SpaceError
+    for unknown names, UnknownOpError for ops that the predictor knows nothing of.
     """
     model = load_predictor(predictor, assume_unknown=assume_unknown)
     subject = find_subject(what, batch=model.setup_.batch)
@@ -102,7 +113,7 @@ class LayerReport:
 
 
 def show(
-    what: Given, predictor: str | Path | LatencyPredictor | None = None, *, assume_unknown: bool = False
+    what: Given, predictor: str | Path | LatencyPredictor | Predicts | None = None, *, assume_unknown: bool = False
 ) -> LayerReport:
     """A network block by block: shapes, MACs, parameters, and with a predictor what each adds to the latency, in ms.
 

@@ -21,6 +21,7 @@ from netlathe.pricing import load_predictor
 
 if TYPE_CHECKING:
     from netlathe.predictor import LatencyPredictor
+    from netlathe.predictor.own_model import Predicts
     from netlathe.search.costs import Constraint, CostTable
 
 KIB = 1024
@@ -29,10 +30,10 @@ KNOWN_LIMITS = "macs=300e6, parameters=4e6, memory-kb=512, or FILE.csv:COLUMN=VA
 
 @dataclass(frozen=True)
 class Target:
-    """At most `ms` on the device of a predictor: a file, the name of one that ships, or the object, then with a
-    `name`."""
+    """At most `ms` on the device of a predictor: a file, the name of one that ships, the object, or anything with
+    predict(graphs) -> ms. `name` tells an object from others, in reports and between runs."""
 
-    predictor: str | Path | LatencyPredictor
+    predictor: str | Path | LatencyPredictor | Predicts
     ms: float
     name: str = ""
 
@@ -218,7 +219,7 @@ def make_goal(targets: Sequence[Target], limits: Sequence[Limit] = (), *, assume
             raise NetlatheError(f"targets and limits are numbers above zero, not {value!r}")
     names = _names([target.name or target.file or f"device {number}" for number, target in enumerate(targets, 1)])
     loaded = tuple(
-        DeviceTarget(name, load_predictor(target.predictor, assume_unknown=assume_unknown), target.ms)
+        DeviceTarget(name, load_predictor(target.predictor, name=name, assume_unknown=assume_unknown), target.ms)
         for name, target in zip(names, targets, strict=True)
     )
     for one, other in itertools.combinations(loaded, 2):

@@ -143,6 +143,39 @@ def test_a_network_is_searched_for_a_target_from_a_pair_of_arrays(
     assert capfd.readouterr() == ("", "")
 
 
+class Mine:
+    """A latency model that is nobody else's."""
+
+    def predict(self, graphs: Any) -> list[float]:
+        return [1e-6 * graph.macs + 0.01 for graph in graphs]
+
+
+def test_any_object_that_predicts_is_a_latency_model(tmp_path: Path) -> None:
+    network = SPACE.architecture(SPACE.reference)
+    usual = 1e-6 * network.macs + 0.01
+    assert nl.predict(network, Mine()).latency_ms == pytest.approx(usual)
+    assert nl.compare([network], {"mine": Mine()}).table[network.name]["mine"].latency_ms == pytest.approx(usual)
+    report = nl.search(
+        nl.load_space("tiny", resolution=8, classes=3), pair(), target=nl.Target(Mine(), 0.8 * usual, "mine"),
+        output=tmp_path / "run", training=nl.TrainConfig(epochs=1, batch_size=16),
+        config=nl.SearchConfig(start_epochs=1, warmup_epochs=0, epochs=1, looks=4, batch_size=16),
+    )  # fmt: skip
+    assert report.is_met
+    assert (report.targets[0].device, report.judged["by"]) == ("mine", "prediction")
+    assert report.predicted_ms == pytest.approx(1e-6 * report.macs + 0.01)
+    with pytest.raises(nl.PredictorError, match="cannot be saved"):
+        nl.LatencyPredictor.wrapping(Mine()).save(tmp_path / "p.json")
+
+
+def test_a_model_that_gives_no_number_for_each_graph_is_refused() -> None:
+    class Wrong:
+        def predict(self, graphs: Any) -> Any:
+            return [[1.0, 2.0]]
+
+    with pytest.raises(nl.PredictorError, match=r"Wrong: predict gave an array of shape \(1, 2\) for 1 graphs"):
+        nl.predict("mobilenet_v2", Wrong())
+
+
 def test_a_dataset_gives_the_images_that_its_arrays_give() -> None:
     import torch
 

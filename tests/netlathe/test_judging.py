@@ -40,6 +40,7 @@ class Exact:
 
     doubt: float = 1.1
     setup_: Setup = field(default_factory=lambda: Setup("bench", "cpu", "os", "litert", "2"))
+    has_intervals_ = True
 
     def predict(self, graphs: list[Graph]) -> Any:
         return np.array([1e-6 * graph.macs for graph in graphs])

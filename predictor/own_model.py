@@ -1,0 +1,73 @@
+"""A latency model of the user's in the place of a fitted one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.records import Setup
+from netlathe.predictor.assembled import Predicted
+from netlathe.predictor.errors import PredictorError
+from netlathe.predictor.features import FloatArray, Item
+from netlathe.predictor.op_work import OP_CLASSES
+from netlathe.predictor.unknown_ops import Assumed
+
+
+class Predicts(Protocol):
+    """Anything that tells latencies: of n graphs, n milliseconds."""
+
+    def predict(self, graphs: Sequence[Graph], /) -> Any:
+        """ms, of length n."""
+        ...
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """Takes what the model says as it is; its intervals have no width."""
+
+    model: Predicts
+    name: str
+    kind = "own"
+    offset_ms = 0.0
+    adds_up = False
+    assumes = False
+    residual = "own"
+    unknown_kinds: tuple[str, ...] = ()
+
+    def predict(self, items: Sequence[Item]) -> FloatArray:
+        """ms, shape (n,). Raises PredictorError where the model gives anything else."""
+        latency_ms = np.asarray(self.model.predict(items), dtype=np.float64)  # type: ignore[arg-type]  # never in pieces
+        if latency_ms.shape != (len(items),):
+            raise PredictorError(
+                f"{self.name}: predict gave an array of shape {latency_ms.shape} for {len(items)} graphs; it must give "
+                "one number of milliseconds for each"
+            )
+        return latency_ms
+
+    def predict_interval(self, items: Sequence[Item], coverage: float) -> Predicted:
+        latency_ms = self.predict(items)
+        return Predicted(latency_ms, latency_ms, latency_ms)
+
+    def added(self, blocks: Sequence[Item], coverage: float) -> Predicted:
+        """Alone and in a network, a block is taken to cost the same."""
+        return self.predict_interval(blocks, coverage)
+
+    def unknown(self, items: Sequence[Item]) -> Assumed:
+        """Nothing: what it does not know, the model has to refuse itself."""
+        return Assumed(*np.zeros((2, len(items), len(OP_CLASSES))))
+
+    def assuming(self) -> OwnModel:
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "type": type(self.model).__qualname__}
+
+
+def setup_of(model: Predicts, name: str) -> Setup:
+    """What the model says that it is of, in `setup_`; else no more than its name."""
+    told = getattr(model, "setup_", None)
+    return told if isinstance(told, Setup) else Setup(name, "unknown", "unknown", "unknown", "unknown")
