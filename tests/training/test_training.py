@@ -261,31 +261,36 @@ def test_weights_spoiled_by_the_last_step_are_not_handed_out(digits: ImageData) 
 
 
 TRAINER = """
-import sys
+import sys, time
 from pathlib import Path
 from netlathe.training.checkpoint import Checkpointer, save_checkpoint
 from netlathe.training.sources import load_images
 from test_training import CPU, SHORT, make_net, train
 from dataclasses import replace
-folder, config = Path(sys.argv[1]), replace(SHORT, epochs=60)
+folder, pause_s, config = Path(sys.argv[1]), float(sys.argv[2]), replace(SHORT, epochs=60)
+class Pausing(Checkpointer):
+    def save(self, state):
+        super().save(state)
+        time.sleep(pause_s)
 network, digits = make_net(), load_images("digits", (8, 8), limit=240)
-train(network, digits, config, compute=CPU, checkpointer=Checkpointer(folder / "a.npz", {}, every_s=0.02))
+train(network, digits, config, compute=CPU, checkpointer=Pausing(folder / "a.npz", {}, every_s=0.02))
 save_checkpoint(folder / "final.npz", network.state_dict(), {})
 """
 
 
 @pytest.mark.slow
 def test_a_training_killed_at_random_moments_ends_in_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
-    def start(folder: Path) -> subprocess.Popen[bytes]:
+    def start(folder: Path, pause_s: float = 0.0) -> subprocess.Popen[bytes]:
         folder.mkdir(exist_ok=True)
         code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{TRAINER}"
-        return subprocess.Popen([sys.executable, "-c", code, str(folder)])
+        return subprocess.Popen([sys.executable, "-c", code, str(folder), str(pause_s)])
 
     undisturbed = start(tmp_path / "straight")
     generator, saved = random.Random(0), tmp_path / "killed" / "a.npz"
     for _ in range(4):
         before = saved.stat().st_mtime_ns if saved.exists() else 0
-        with start(tmp_path / "killed") as process:
+        # It pauses after each checkpoint, so that it cannot end before it is killed, however fast the machine is.
+        with start(tmp_path / "killed", pause_s=0.1) as process:
             while (saved.stat().st_mtime_ns if saved.exists() else 0) == before:
                 assert process.poll() is None
                 time.sleep(0.01)  # until it has gone on
