@@ -60,7 +60,7 @@ def profile(tmp_path):
     SearchSpace("small", ((ConvBlock(3, 8, 16, 16, 2),), choices, (LinearHead(8, 10, 8, 8),))).save(tmp_path / "space")
     return (
         "profile", "--device", "usb", "--benchmark-binary", BENCHMARK_MODEL, "--space", tmp_path / "space",
-        "--networks", 0, "--rounds", 6, "--output", tmp_path / "p.sqlite", "--json",
+        "--networks", 0, "--rounds", 12, "--output", tmp_path / "p.sqlite", "--json",
     )  # fmt: skip
 
 
