@@ -109,17 +109,17 @@ def _read_with(given: str | Path) -> list[Path]:
     return [path, *(Path(f"{path}{end}") for end in _SIDE_FILES)] if path.name else [path]
 
 
-def check_run_folder(folder: Path, inputs: Iterable[str | Path], images: str, below: Iterable[str] = ()) -> None:
+def check_run_folder(folder: Path, inputs: Iterable[str | Path], images: str | None, below: Iterable[str] = ()) -> None:
     """The same for the folder of a run, and those of several `below` it. Nor may it lie among the `images`, where it
-    would become a class of them."""
+    would become a class of them; None for images that come from no file."""
     from netlathe.training.sources import folders_of_classes
 
-    for one in folders_of_classes(Path(images)) if Path(images).is_dir() else ():
+    for one in folders_of_classes(Path(images)) if images is not None and Path(images).is_dir() else ():
         if is_within(folder, one):
             raise OutputError(f"--output {folder}: lies among the images of {one}; name a folder elsewhere")
     folders = (folder, *(folder / name for name in below))
     files = [Output("--output", one / name, kind) for one in folders for name, kind in RUN_FILES.items()]
-    check_outputs(files, [*inputs, images])
+    check_outputs(files, [*inputs, *([] if images is None else [images])])
 
 
 def is_within(path: Path, folder: Path) -> bool:

@@ -69,57 +69,28 @@ def search(
     FormatError for files that cannot be read and for another run's folder, DataError for images that do not fit,
     TrainingError where the loss diverges, DeviceError for a device that cannot be opened.
     """
-    targets = [target] if isinstance(target, Target) else list(target)
-    job = make_job(
-        space, data, targets, limits, Path(output), device=device, profile=profile, benchmark_binary=benchmark_binary,
-        config=config, training=training, compute=compute, update=update, train_from=train_from,
-        limit_images=limit_images, assume_unknown=assume_unknown, tensorboard=tensorboard, seed=seed,
-        listener=listener_of(progress),
-    )  # fmt: skip
-    report = run(job, restart=restart, restart_training=restart_training)
-    assert isinstance(report, RunReport)
-    return report
-
-
-def make_job(
-    space: str | Path | SearchSpace,
-    data: Source | ImageData,
-    targets: Sequence[Target],
-    limits: Sequence[Limit],
-    output: Path,
-    *,
-    device: str | None,
-    profile: str | Path | None,
-    benchmark_binary: str | Path | None,
-    config: SearchConfig | None,
-    training: TrainConfig | None,
-    compute: Compute | None,
-    update: Literal["gradient", "reinforce"],
-    train_from: Literal["scratch", "supernet"],
-    limit_images: int | None,
-    assume_unknown: bool,
-    tensorboard: bool,
-    seed: int,
-    listener: Listener,
-) -> Job:
-    """The job of search's arguments, once its folder may be written into."""
     from netlathe.search import SearchConfig
     from netlathe.training import Compute, TrainConfig
 
+    targets = [target] if isinstance(target, Target) else list(target)
     if tensorboard:
         check_tensorboard()
     files = [str(one) for one in (space, profile, benchmark_binary) if isinstance(one, str | Path)]
     files += [one.file for one in targets if one.file] + [limit.name.rpartition(":")[0] for limit in limits]
-    check_run_folder(output, [one for one in files if one], str(data) if isinstance(data, str | Path) else "")
+    folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
+    check_run_folder(folder, [one for one in files if one], images)
     goal = make_goal(targets, limits, assume_unknown=assume_unknown)
-    chosen, images = prepare(space, data, resolution=None, width=None, limit=limit_images, seed=seed)
+    chosen, loaded = prepare(space, data, resolution=None, width=None, limit=limit_images, seed=seed)
     at_hand = DeviceAtHand(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
-    return Job(
-        chosen, images, goal, output, config or SearchConfig(seed=seed), training or TrainConfig(seed=seed),
-        compute or Compute(), listener, update, train_from, at_hand, tensorboard,
+    job = Job(
+        chosen, loaded, goal, folder, config or SearchConfig(seed=seed), training or TrainConfig(seed=seed),
+        compute or Compute(), listener_of(progress), update, train_from, at_hand, tensorboard,
     )  # fmt: skip
+    report = run(job, restart=restart, restart_training=restart_training)
+    assert isinstance(report, RunReport)
+    return report
 
 
 def run(

@@ -150,14 +150,16 @@ class Mine:
         return [1e-6 * graph.macs + 0.01 for graph in graphs]
 
 
-def test_any_object_that_predicts_is_a_latency_model(tmp_path: Path) -> None:
+def test_any_object_that_predicts_is_a_latency_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()  # a folder in which one works is none of images
     network = SPACE.architecture(SPACE.reference)
     usual = 1e-6 * network.macs + 0.01
     assert nl.predict(network, Mine()).latency_ms == pytest.approx(usual)
     assert nl.compare([network], {"mine": Mine()}).table[network.name]["mine"].latency_ms == pytest.approx(usual)
     report = nl.search(
         nl.load_space("tiny", resolution=8, classes=3), pair(), target=nl.Target(Mine(), 0.8 * usual, "mine"),
-        output=tmp_path / "run", training=nl.TrainConfig(epochs=1, batch_size=16),
+        output="run", training=nl.TrainConfig(epochs=1, batch_size=16),
         config=nl.SearchConfig(start_epochs=1, warmup_epochs=0, epochs=1, looks=4, batch_size=16),
     )  # fmt: skip
     assert report.is_met
