@@ -12,9 +12,8 @@ import numpy as np
 from netlathe.predictor.block_model import BlockModel, Measured, ResidualChoice, choose_block_model
 from netlathe.predictor.errors import TooFewRecordsError
 from netlathe.predictor.features import FlagArray, FloatArray, Item
-from netlathe.predictor.intervals import Conformal, bounds
+from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, bounds
 from netlathe.predictor.kernels import Fusion, fusion_of
-from netlathe.predictor.metrics import USUAL_LEVEL
 from netlathe.predictor.network_model import NetworkModel, fit_network_model, plain_sum
 from netlathe.predictor.residual import Weights
 from netlathe.predictor.samples import Sample, key_of
@@ -137,7 +136,7 @@ class Assembled:
         """With what n >= 0 measured networks take beyond their blocks; `errors` are relative, n of them, as a Sample's.
         Raises UnknownOpError."""
         segments, _ = self._segments(networks)
-        sums = block_sums(segments, self._complete, self.errors, USUAL_LEVEL)
+        sums = block_sums(segments, self._complete, self.errors, USUAL_COVERAGE)
         keys = [key_of(item) for item in networks]
         return replace(self, networks=fit_network_model(sums, latency_ms, keys, errors))
 

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from netlathe.predictor.errors import PredictorError
-from netlathe.predictor.intervals import bounds
+from netlathe.predictor.intervals import USUAL_COVERAGE, bounds
 
 Values = Sequence[float] | NDArray[np.float64]
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Nominal coverages at which intervals are checked."""
-USUAL_LEVEL = 0.9
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Predictions:
     def metrics(self) -> Metrics:
         return measure(self.measured_ms, self.predicted_ms, *self.interval_ms())
 
-    def interval_ms(self, level: float = USUAL_LEVEL) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def interval_ms(self, level: float = USUAL_COVERAGE) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(low, high), each of shape (n,), of the intervals of one of LEVELS."""
         return bounds(self.predicted_ms, self.half_widths[:, LEVELS.index(level)])
 

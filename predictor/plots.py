@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from netlathe.archspace.records import Setup
 from netlathe.predictor.crossval import CrossValidation
 from netlathe.predictor.errors import TooFewRecordsError
-from netlathe.predictor.metrics import LEVELS, USUAL_LEVEL, Predictions
+from netlathe.predictor.intervals import USUAL_COVERAGE
+from netlathe.predictor.metrics import LEVELS, Predictions
 
 _INK, _PALE_INK, _BAND, _GRID = "#333333", "#666666", "#e6e6e6", "#eeeeee"
 _COLOURS = {
@@ -91,7 +92,9 @@ def _draw_residuals(axes: Axes, series: Mapping[str, Predictions]) -> None:
         axes.vlines(points.predicted_ms, low, high, color=_COLOURS[split], alpha=0.16, linewidth=2)
         _scatter(axes, split, points.predicted_ms, np.clip(off[split], -limit, limit), None)
     beyond = sum(int((np.abs(one) > limit).sum()) for one in off.values())
-    note = f"bars: {100 * USUAL_LEVEL:.0f} % intervals" + (f"; {beyond} farther off, at the border" if beyond else "")
+    note = f"bars: {100 * USUAL_COVERAGE:.0f} % intervals" + (
+        f"; {beyond} farther off, at the border" if beyond else ""
+    )
     axes.set(xscale="log", ylim=(-1.05 * limit, 1.05 * limit), title="residuals by size")
     axes.set(xlabel="predicted latency (ms)", ylabel="measured over predicted (%)")
     predicted = np.concatenate([p.predicted_ms for p in series.values()])
