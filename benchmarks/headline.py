@@ -30,13 +30,13 @@ import numpy as np
 import torch
 
 from benchmarks.search_common import CIFAR10, Results, host_predictor, profile_of, small_mobilenet_v2
-from netlathe import stages
 from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.presets import tiny
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.cli.console import Terminal
 from netlathe.predictor import LatencyPredictor
 from netlathe.predictor.catalogue import predictor_path
+from netlathe.pricing import doubts
 from netlathe.search import Constraint, CostTable, SearchConfig, Searcher
 from netlathe.timing import time_networks
 from netlathe.training import Compute, ImageData, TrainConfig, evaluate, load_images, recalibrate_batch_norm, train
@@ -108,7 +108,7 @@ def models_of(space: SearchSpace, options: argparse.Namespace, terminal: Termina
     for name in PHONES:
         found[name] = LatencyPredictor.load(predictor_path(name))
         graph = space.graph(space.reference, found[name].setup_.batch)
-        terminal.warn(stages.doubts(found[name], f"{name}: {space.name}", graph))
+        terminal.warn(doubts(found[name], f"{name}: {space.name}", graph))
     return found
 
 

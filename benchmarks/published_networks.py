@@ -17,6 +17,7 @@ from netlathe import fitting, stages
 from netlathe.archspace.networks import network
 from netlathe.archspace.presets import proxyless
 from netlathe.cli.console import Terminal
+from netlathe.cli.fit import show_fit
 from netlathe.cli.profile import show_summary
 from netlathe.profiler import Plan, WorkItem, open_device
 from netlathe.words import milliseconds, percent
@@ -40,7 +41,7 @@ def main() -> None:
         summary = stages.profile(device, items, folder / "p.sqlite", Plan(), seed=0, listener=terminal)
         show_summary(summary, terminal)
         fitted = fitting.fit(folder / "p.sqlite", folder / "m.json")
-        fitting.print_fit(fitted, terminal)
+        show_fit(fitted, terminal)
         graphs = {name: a.graph(device.setup.batch) for name, a in networks.items()}
         predicted = dict(zip(graphs, fitted.predictor.predict(list(graphs.values())), strict=True))
         judged = [WorkItem(name, "network", graph) for name, graph in graphs.items()]

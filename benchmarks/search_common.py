@@ -16,6 +16,7 @@ from netlathe.archspace.presets import make_divisible
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.archspace.tables import read_records
 from netlathe.cli.console import Terminal
+from netlathe.cli.fit import show_fit
 from netlathe.cli.profile import show_summary
 from netlathe.predictor import LatencyPredictor
 from netlathe.profiler import Plan, open_device
@@ -37,7 +38,7 @@ def host_predictor(
             terminal.step(f"Profiling {space.name} on {device.setup}")
             items = stages.work_items(space, networks=networks, batch=1, seed=seed)
             show_summary(stages.profile(device, items, profile, PLAN, seed=seed, listener=terminal), terminal)
-        fitting.print_fit(fitting.fit(profile, path, seed=seed, splits=("configuration", "network")), terminal)
+        show_fit(fitting.fit(profile, path, seed=seed, splits=("configuration", "network")), terminal)
     measured = {record.graph.key for record in read_records(profile)}
     missing = [block.name for block in space.distinct_blocks() if block.graph().key not in measured]
     if missing:
