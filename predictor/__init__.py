@@ -7,29 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netlathe.predictor.catalogue import Card, read_card, shipped_names
-    from netlathe.predictor.crossval import CrossValidation, cross_validate
     from netlathe.predictor.errors import NotFittedError, PredictorError, TooFewRecordsError, UnknownOpError
-    from netlathe.predictor.kernel_times import KernelTimes, kernel_records
+    from netlathe.predictor.features.kernel_times import KernelTimes, kernel_records
     from netlathe.predictor.kernels import kernels_of
-    from netlathe.predictor.metrics import Metrics, measure
-    from netlathe.predictor.plots import plot_validation
     from netlathe.predictor.predictor import LatencyPredictor
-    from netlathe.predictor.prior import Prior
+    from netlathe.predictor.transfer.prior import Prior
+    from netlathe.predictor.validation.crossval import CrossValidation, cross_validate
+    from netlathe.predictor.validation.metrics import Metrics, measure
+    from netlathe.predictor.validation.plots import plot_validation
 
 _HOMES = {
     "LatencyPredictor": "predictor",
-    "Prior": "prior",
+    "Prior": "transfer.prior",
     "Card": "catalogue",
     "read_card": "catalogue",
     "shipped_names": "catalogue",
-    "CrossValidation": "crossval",
-    "cross_validate": "crossval",
-    "KernelTimes": "kernel_times",
-    "kernel_records": "kernel_times",
+    "CrossValidation": "validation.crossval",
+    "cross_validate": "validation.crossval",
+    "KernelTimes": "features.kernel_times",
+    "kernel_records": "features.kernel_times",
     "kernels_of": "kernels",
-    "Metrics": "metrics",
-    "measure": "metrics",
-    "plot_validation": "plots",
+    "Metrics": "validation.metrics",
+    "measure": "validation.metrics",
+    "plot_validation": "validation.plots",
     "NotFittedError": "errors",
     "PredictorError": "errors",
     "TooFewRecordsError": "errors",

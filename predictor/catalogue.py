@@ -11,7 +11,7 @@ from netlathe.archspace.errors import FormatError
 from netlathe.archspace.records import Setup
 from netlathe.archspace.resources import data_files
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, ModelFile, find_file, read_model
-from netlathe.predictor.metrics import Metrics
+from netlathe.predictor.validation.metrics import Metrics
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from netlathe.predictor.errors import PredictorError
-from netlathe.predictor.features import FloatArray
+from netlathe.predictor.features.item_features import FloatArray
 from netlathe.predictor.numbers import read_array
 
 USUAL_COVERAGE = 0.9

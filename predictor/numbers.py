@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from netlathe.predictor.features import FloatArray
+from netlathe.predictor.features.item_features import FloatArray
 
 MOST = 1e30
 """Larger numbers only serve to overflow."""

@@ -10,11 +10,11 @@ import numpy as np
 
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
-from netlathe.predictor.assembled import Predicted
+from netlathe.predictor.blocks.unknown_ops import Assumed
 from netlathe.predictor.errors import PredictorError
-from netlathe.predictor.features import FloatArray, Item
-from netlathe.predictor.op_work import OP_CLASSES
-from netlathe.predictor.unknown_ops import Assumed
+from netlathe.predictor.features.item_features import FloatArray, Item
+from netlathe.predictor.features.op_work import OP_CLASSES
+from netlathe.predictor.networks.physics_model import Predicted
 
 
 class Predicts(Protocol):

@@ -13,20 +13,20 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from netlathe.archspace.records import Setup
-from netlathe.predictor.assembled import Assembled, Model, Predicted
-from netlathe.predictor.blended import Blended
-from netlathe.predictor.block_model import ResidualChoice
+from netlathe.predictor.blocks.block_model import ResidualChoice
+from netlathe.predictor.blocks.residual import Weights
 from netlathe.predictor.catalogue import predictor_path
 from netlathe.predictor.errors import NotFittedError, PredictorError
-from netlathe.predictor.features import FlagArray, FloatArray, Item
-from netlathe.predictor.few_shot import Adapted
+from netlathe.predictor.features.item_features import FlagArray, FloatArray, Item
+from netlathe.predictor.features.samples import distinct, elements_of, items_of, lower, sample_of, warnings_of
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
-from netlathe.predictor.fitting import fit_model
 from netlathe.predictor.intervals import check_coverage
+from netlathe.predictor.networks.physics_model import Assembled, Model, Predicted
 from netlathe.predictor.own_model import OwnModel, Predicts, setup_of
-from netlathe.predictor.prior import Prior, find_prior
-from netlathe.predictor.residual import Weights
-from netlathe.predictor.samples import distinct, elements_of, items_of, lower, sample_of, warnings_of
+from netlathe.predictor.transfer.blended import Blended
+from netlathe.predictor.transfer.few_shot import Adapted
+from netlathe.predictor.transfer.prior import Prior, find_prior
+from netlathe.predictor.validation.choose_model import fit_model
 
 _PART = 1 << 13
 """Graphs in memory at once: few enough that the processor's caches still help, enough for whole-array arithmetic."""

@@ -18,14 +18,14 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.spatial.distance import cdist
 
 from netlathe.archspace.graph import Graph
-from netlathe.predictor import few_shot
-from netlathe.predictor.domain import fit_domain
+from netlathe.predictor.blocks.domain import fit_domain
+from netlathe.predictor.blocks.physics import fit_physics, prior_rates
 from netlathe.predictor.errors import PredictorError
-from netlathe.predictor.features import Features, FlagArray, FloatArray, Item, features_of, work_terms
-from netlathe.predictor.op_work import PLAIN_MOVES, op_classes_of
-from netlathe.predictor.physics import fit_physics, prior_rates
-from netlathe.predictor.prior import Prior
-from netlathe.predictor.samples import key_of
+from netlathe.predictor.features.item_features import Features, FlagArray, FloatArray, Item, features_of, work_terms
+from netlathe.predictor.features.op_work import PLAIN_MOVES, op_classes_of
+from netlathe.predictor.features.samples import key_of
+from netlathe.predictor.transfer import few_shot
+from netlathe.predictor.transfer.prior import Prior
 
 _RATE_DEVIATION = 1.0
 """Of a rate, in logarithms: by what factor a phone may differ from the typical ratios between the rates."""

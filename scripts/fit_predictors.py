@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from netlathe.archspace.errors import FormatError
 from netlathe.predictor import LatencyPredictor, Metrics, cross_validate, measure
-from netlathe.predictor.assembled import Assembled
-from netlathe.predictor.block_model import ResidualChoice
+from netlathe.predictor.blocks.block_model import ResidualChoice
+from netlathe.predictor.blocks.residual import Weights
 from netlathe.predictor.catalogue import Card, read_card
+from netlathe.predictor.features.samples import is_network
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, write_model
 from netlathe.predictor.folds import configuration_folds
-from netlathe.predictor.residual import Weights
-from netlathe.predictor.samples import is_network
+from netlathe.predictor.networks.physics_model import Assembled
 from scripts.shipped import RECIPES, Recipe, Table
 
 FOLDER = Path(__file__).parents[1] / "data" / "predictors"

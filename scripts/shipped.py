@@ -14,7 +14,7 @@ from benchmarks.predictor import tables
 from netlathe.archspace.blocks import ConvBlock, LinearHead
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
-from netlathe.predictor.features import Item
+from netlathe.predictor.features.item_features import Item
 
 
 class Table(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.predictor.splits import FloatArray, Known, Split
 from netlathe.predictor.predictor import LatencyPredictor
-from netlathe.predictor.prior import Prior
+from netlathe.predictor.transfer.prior import Prior
 
 PRODUCT = "netlathe"
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.predictor.splits import FloatArray
-from netlathe.predictor.metrics import measure
+from netlathe.predictor.validation.metrics import measure
 
 
 class Score(NamedTuple):

@@ -24,9 +24,9 @@ from benchmarks.predictor.report import print_table
 from benchmarks.predictor.score import Score, mean_score, over_seeds, score
 from benchmarks.predictor.splits import FloatArray, Measured, Split, split_at
 from netlathe.predictor import LatencyPredictor
-from netlathe.predictor.block_model import ResidualChoice
-from netlathe.predictor.prior import Prior
+from netlathe.predictor.blocks.block_model import ResidualChoice
 from netlathe.predictor.selection import choose
+from netlathe.predictor.transfer.prior import Prior
 
 COUNTS = (10, 20, 50, 100)
 PHONE_COUNTS = (3, 10, 20, 50)

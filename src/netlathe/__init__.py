@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from netlathe.predictor.errors import PredictorError as PredictorError
     from netlathe.predictor.errors import UnknownOpError as UnknownOpError
     from netlathe.predictor.predictor import LatencyPredictor as LatencyPredictor
-    from netlathe.predictor.prior import Prior as Prior
+    from netlathe.predictor.transfer.prior import Prior as Prior
     from netlathe.pricing import predict as predict
     from netlathe.pricing import show as show
     from netlathe.profiler.devices import DeviceOptions as DeviceOptions
@@ -85,7 +85,7 @@ _HOMES = {
     "Architecture": "archspace.spaces",
     "DeviceOptions": "profiler.devices",
     "LatencyPredictor": "predictor.predictor",
-    "Prior": "predictor.prior",
+    "Prior": "predictor.transfer.prior",
     "Target": "targets",
     "Limit": "targets",
     "SearchConfig": "search.strategies.binarized.settings",

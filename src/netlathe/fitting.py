@@ -18,7 +18,7 @@ from netlathe.words import first_names, percent
 
 if TYPE_CHECKING:
     from netlathe.predictor import CrossValidation, KernelTimes, LatencyPredictor, Metrics
-    from netlathe.predictor.prior import Prior
+    from netlathe.predictor.transfer.prior import Prior
 
 Residual = Literal["auto", "none", "gp", "xgboost", "forest"]
 """What is learned on top of the physics; auto: whichever does best in cross-validation."""
@@ -97,8 +97,8 @@ def fit(
     beginning of the key of the one to fit, where there are several, and `latency_column` a table's milliseconds.
     `few_shot` adapts what is known of 49 phones, `like` the profiles of similar devices, `prior` one of your own: for 3
     to 50 measurements. With `kernels`, the runtime's own times of single kernels take the place of the blocks. `splits`
-    says what is held out, by default all that the records admit (netlathe.predictor.crossval.SPLITS). `plot` is a PNG
-    to draw. `force` replaces any file at `output` and `plot`.
+    says what is held out, by default all that the records admit (netlathe.predictor.validation.crossval.SPLITS). `plot`
+    is a PNG to draw. `force` replaces any file at `output` and `plot`.
 
     Raises OutputError for files that must not or cannot be written, FormatError for a source that cannot be read,
     RecordError where there is no such setup or several, PredictorError where there is too little to fit.
@@ -131,8 +131,8 @@ def _fit(
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     from netlathe.predictor import LatencyPredictor, cross_validate
-    from netlathe.predictor.assembled import Assembled
-    from netlathe.predictor.crossval import SPLITS
+    from netlathe.predictor.networks.physics_model import Assembled
+    from netlathe.predictor.validation.crossval import SPLITS
 
     chosen = records_of_one_setup(source, setup_key, latency_column)
     times = kernels_of_profile(source, chosen) if kernels else None
@@ -303,7 +303,7 @@ def _setup_warnings(fitted: FitReport) -> list[str]:
 
 def fit_json(fitted: FitReport) -> dict[str, Any]:
     """The same for machines."""
-    from netlathe.predictor.assembled import Assembled
+    from netlathe.predictor.networks.physics_model import Assembled
 
     validation, model = fitted.validation, fitted.predictor
     content: dict[str, Any] = {

@@ -24,7 +24,7 @@ from netlathe.archspace.tables import write_table
 from netlathe.cli.app import make_app
 from netlathe.fitting import FitReport, fit_warnings, known_devices
 from netlathe.predictor import CrossValidation, KernelTimes, LatencyPredictor, Prior, kernels_of
-from netlathe.predictor.metrics import LEVELS, Predictions
+from netlathe.predictor.validation.metrics import LEVELS, Predictions
 from netlathe.words import first_names
 
 SETUP = Setup("bench", "soc", "linux", "litert", "2.3.0", "xnnpack")

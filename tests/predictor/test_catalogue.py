@@ -11,7 +11,7 @@ from netlathe.archspace.resources import data_files
 from netlathe.predictor import LatencyPredictor, Metrics, Prior, UnknownOpError
 from netlathe.predictor.catalogue import Card, predictor_path, read_card, shipped_names
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
-from netlathe.predictor.prior import FILE_VERSION as PRIOR_VERSION
+from netlathe.predictor.transfer.prior import FILE_VERSION as PRIOR_VERSION
 
 BLOCK = parse_block("mbconv_k3_e6_s1_c24-24_56x56_hard_swish")
 ACCURACY = {"n": 12, "mape": 0.1, "within_5": 0.5, "within_10": 0.75, "spearman": 0.9, "coverage": 0.9}

@@ -14,9 +14,9 @@ from synthetic_latency import block_records, head_and_stem_records, network_reco
 
 from netlathe.archspace.errors import FormatError
 from netlathe.predictor import LatencyPredictor, PredictorError, Prior
+from netlathe.predictor.features.samples import sample_of
 from netlathe.predictor.files import FILE_VERSION, pack
-from netlathe.predictor.fitting import fit_model
-from netlathe.predictor.samples import sample_of
+from netlathe.predictor.validation.choose_model import fit_model
 
 RECORDS = block_records(random_blocks(24), noise=0.02) + head_and_stem_records()
 NETWORKS = network_records(range(6), 1.1, 0.3, 0.01)

@@ -5,10 +5,10 @@ import pytest
 from scipy.spatial import cKDTree
 from scipy.stats import t
 
-from netlathe.predictor.block_model import HeldOut, Trial
-from netlathe.predictor.domain import USUAL_GROWTH, fit_domain
+from netlathe.predictor.blocks.block_model import HeldOut, Trial
+from netlathe.predictor.blocks.domain import USUAL_GROWTH, fit_domain
 from netlathe.predictor.errors import PredictorError
-from netlathe.predictor.features import LOG_FEATURES
+from netlathe.predictor.features.item_features import LOG_FEATURES
 from netlathe.predictor.intervals import WIDEST, Conformal, bounds, check_coverage, one_for_each
 
 

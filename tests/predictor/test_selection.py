@@ -12,12 +12,12 @@ from netlathe.archspace.blocks import ConvBlock, MBConv, Skip
 from netlathe.archspace.graph import Graph
 from netlathe.predictor import LatencyPredictor
 from netlathe.predictor.errors import PredictorError, UnknownOpError
-from netlathe.predictor.features import work_terms
-from netlathe.predictor.few_shot import covariance
-from netlathe.predictor.op_work import PLAIN_MOVES, op_classes_of
-from netlathe.predictor.prior import Prior
-from netlathe.predictor.robust import NOISE
+from netlathe.predictor.features.item_features import work_terms
+from netlathe.predictor.features.op_work import PLAIN_MOVES, op_classes_of
 from netlathe.predictor.selection import choose
+from netlathe.predictor.transfer.few_shot import covariance
+from netlathe.predictor.transfer.prior import Prior
+from netlathe.predictor.transfer.robust import NOISE
 
 
 def graphs(n: int, seed: int = 0) -> list[Graph]:

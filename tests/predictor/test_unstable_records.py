@@ -15,9 +15,9 @@ from synthetic_latency import (
 
 from netlathe.archspace.records import LatencyRecord, Measurement, Round
 from netlathe.predictor import LatencyPredictor, Prior, cross_validate
-from netlathe.predictor.features import work_terms
-from netlathe.predictor.physics import fit_physics
-from netlathe.predictor.samples import sample_of
+from netlathe.predictor.blocks.physics import fit_physics
+from netlathe.predictor.features.item_features import work_terms
+from netlathe.predictor.features.samples import sample_of
 
 BLOCKS = random_blocks(82, seed=3)
 OTHERS = [block for block in random_blocks(300, seed=4) if block not in BLOCKS]

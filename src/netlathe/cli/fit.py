@@ -91,8 +91,8 @@ def _labelled_metrics(validation: CrossValidation) -> Iterator[tuple[str, Metric
 
 
 def _what_was_fitted(model: LatencyPredictor) -> str:
-    from netlathe.predictor.assembled import Assembled
-    from netlathe.predictor.blended import Blended
+    from netlathe.predictor.networks.physics_model import Assembled
+    from netlathe.predictor.transfer.blended import Blended
 
     fitted = model.model_
     if isinstance(fitted, Blended):

@@ -1,0 +1,154 @@
+"""Regressors for what the physics leaves over: log(measured / physics) from standardised log features.
+
+Away from the records each is made to fade to 0, the pure physics. Each is saved as plain numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, Self
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from netlathe.predictor.blocks.boosted_trees import fit_boosted_trees
+from netlathe.predictor.blocks.gaussian_process import GaussianProcess, fit_gaussian_process
+from netlathe.predictor.blocks.physics import robust_deviation
+from netlathe.predictor.blocks.random_forest import fit_random_forest
+from netlathe.predictor.blocks.trees import Trees
+from netlathe.predictor.features.inputs import Inputs
+from netlathe.predictor.features.item_features import FloatArray
+from netlathe.predictor.numbers import read_number
+
+ResidualKind = Literal["none", "gp", "xgboost", "forest"]
+Weights = Mapping[ResidualKind, float]
+"""How much each kind of residual counts; the sum is 1."""
+_NEIGHBOURS = 5
+_OUTLIER = 4.0
+_LEAST_OUTLIER = 0.02
+
+
+class Residual(Protocol):
+    """A fitted residual. `kind` names it in files."""
+
+    @property
+    def kind(self) -> ResidualKind: ...
+
+    @property
+    def fades(self) -> bool:
+        """Whether it goes to 0 by itself away from the records; if not, the caller has to see to it."""
+        ...
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        """log(latency / physics), shape (n,)."""
+        ...
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class NoResidual:
+    """The physics alone."""
+
+    kind: ResidualKind = "none"
+    fades: ClassVar[bool] = True
+
+    def predict(self, inputs: Inputs) -> FloatArray:
+        return np.zeros(len(inputs.z))
+
+    def to_json(self) -> dict[str, Any]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The weighted mean of one or several residuals, each of another kind."""
+
+    weights: Weights
+    residuals: Mapping[ResidualKind, Residual]
+
+    @property
+    def name(self) -> str:
+        """Such as "gp", or "0.7 gp + 0.3 forest"."""
+        if len(self.weights) == 1:
+            return next(iter(self.weights))
+        return " + ".join(f"{weight:.3g} {kind}" for kind, weight in self.weights.items())
+
+    def predict(self, inputs: Inputs, trust: Callable[[], FloatArray]) -> FloatArray:
+        """log(latency / physics), shape (n,). `trust` gives the weight of the records for each item, (n,), with which
+        what does not fade by itself is made to."""
+        fading, lasting = np.zeros((2, len(inputs.z)))
+        for kind, residual in self.residuals.items():
+            said = self.weights[kind] * residual.predict(inputs)
+            if residual.fades:
+                fading += said
+            else:
+                lasting += said
+        if all(residual.fades for residual in self.residuals.values()):
+            return fading
+        return np.asarray(fading + lasting * trust())
+
+    def to_json(self) -> dict[str, Any]:
+        """A single residual is written as itself."""
+        parts = [{"kind": kind, **residual.to_json()} for kind, residual in self.residuals.items()]
+        if len(parts) == 1:
+            return parts[0]
+        return {"kind": "mixture", "weights": list(self.weights.values()), "parts": parts}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Raises ValueError, KeyError or TypeError when the data is not such a mixture."""
+        if data["kind"] != "mixture":
+            return cls.alone(residual_from_json(data["kind"], data))
+        residuals = {part.kind: part for part in (residual_from_json(one["kind"], one) for one in data["parts"])}
+        shares = [read_number({"weight": weight}, "weight", least=0.0, most=1.0) for weight in data["weights"]]
+        if not len(residuals) == len(data["parts"]) == len(shares) or abs(sum(shares) - 1) > 1e-6:
+            raise ValueError("the weights are not those of different residuals, or their sum is not 1")
+        return cls(dict(zip(residuals, shares, strict=True)), residuals)
+
+    @classmethod
+    def alone(cls, residual: Residual) -> Self:
+        return cls({residual.kind: 1.0}, {residual.kind: residual})
+
+
+def fit_residuals(
+    kinds: Sequence[ResidualKind], inputs: Inputs, log_ratio: FloatArray, seed: int
+) -> dict[ResidualKind, Residual]:
+    """Fits each kind to log(measured / physics) of shape (n,); isolated outliers count little."""
+    cleaned = log_ratio if set(kinds) <= {"none"} else _without_outliers(inputs.z, log_ratio)
+    return {kind: _FITS[kind](inputs, cleaned, seed) for kind in kinds}
+
+
+def residual_from_json(kind: object, data: Mapping[str, Any]) -> Residual:
+    """Raises ValueError, KeyError or TypeError when the data is not such a residual."""
+    if kind == "none":
+        return NoResidual()
+    if kind == "gp":
+        return GaussianProcess.from_json(data)
+    if kind == "xgboost" or kind == "forest":
+        return Trees.from_json(kind, data)
+    raise ValueError(f"unknown residual {kind!r}")
+
+
+def _without_outliers(z: FloatArray, log_ratio: FloatArray) -> FloatArray:
+    """Pulls in records that stand out from their neighbours. A whole group that stands out is an effect to learn."""
+    count = min(_NEIGHBOURS, len(z) - 1)
+    if count < 3:
+        return log_ratio
+    _, nearest = cKDTree(z).query(z, k=count + 1)
+    around = np.median(log_ratio[nearest[:, 1:]], axis=1)
+    limit = _OUTLIER * robust_deviation(log_ratio - around) + _LEAST_OUTLIER
+    return np.clip(log_ratio, around - limit, around + limit)
+
+
+def _fit_none(inputs: Inputs, log_ratio: FloatArray, seed: int) -> Residual:
+    return NoResidual()
+
+
+_FITS: dict[ResidualKind, Callable[[Inputs, FloatArray, int], Residual]] = {
+    "none": _fit_none,
+    "gp": fit_gaussian_process,
+    "xgboost": fit_boosted_trees,
+    "forest": fit_random_forest,
+}

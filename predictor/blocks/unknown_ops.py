@@ -1,0 +1,148 @@
+"""Ops that no record has: what they may cost, by what such work usually costs beside the work that is known.
+
+An op that only moves values, such as a softmax over a classifier's results, is priced where even ten times its usual
+cost would be next to nothing. Any other is refused, unless the caller asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netlathe.predictor.blocks.physics import RESOURCES, Physics, prior_rates
+from netlathe.predictor.errors import UnknownOpError
+from netlathe.predictor.features.item_features import Features
+from netlathe.predictor.features.op_work import COLUMN, OP_CLASSES, TERMS, FlagArray, FloatArray, has_macs
+
+NEGLIGIBLE = 0.02
+"""Part of an item's latency that its unknown ops may take together to be priced without being asked."""
+DOUBT = 10.0
+"""How many times its usual cost an unknown op may take. In the shipped predictors, with each kind of op told from the
+others, 112 of 115 ops cost within that factor of what was expected, and half of them 0.55 to 1.25 times as much."""
+_CLASS_OF = np.array([OP_CLASSES.index(term.partition(".")[0]) if "." in term else -1 for term in TERMS])
+"""Of each work term: the number of its op class, -1 for the common ones."""
+_COMPUTES = np.array([has_macs(name) for name in OP_CLASSES])
+_RESOURCE_COUNT = int(RESOURCES.max()) + 1
+
+
+class Assumed(NamedTuple):
+    """Unknown ops of n items: what their work usually takes, and what it and starting them take at most, in parts of
+    the item's usual latency, in which each start is charged as any other's. Both per op class, shape (n, classes)."""
+
+    usual: FloatArray
+    most: FloatArray
+
+    @property
+    def share(self) -> FloatArray:
+        """What they usually take together, shape (n,)."""
+        return np.asarray(self.usual.sum(axis=1))
+
+    @property
+    def doubt(self) -> FloatArray:
+        """The log error to allow for them, shape (n,)."""
+        return np.asarray(np.log1p((self.most - self.usual).sum(axis=1)))
+
+    @property
+    def is_negligible(self) -> FlagArray:
+        """Whether they compute nothing, and cannot take more than NEGLIGIBLE; shape (n,)."""
+        return np.asarray((self.most.sum(axis=1) <= NEGLIGIBLE) & ~(self.most[:, _COMPUTES] > 0).any(axis=1))
+
+    def check(self, *, ask: bool) -> None:
+        """Raises UnknownOpError for ops that are not negligible; with `ask`, for none."""
+        refused = [] if ask else self.names(~self.is_negligible)
+        if refused:
+            raise UnknownOpError(
+                f"no measured block contains {', '.join(refused)}, so its cost on this setup is unknown; profile a few "
+                "blocks with it and fit again, or have it assumed by what such work usually costs (--assume-unknown; "
+                "in Python, predictor.assuming())"
+            )
+
+    def names(self, rows: FlagArray) -> list[str]:
+        """The unknown classes of those items."""
+        return sorted(OP_CLASSES[index] for index in np.flatnonzero((self.most[rows] > 0).any(axis=0)))
+
+    def told(self) -> list[Mapping[str, float]]:
+        """For each item {op class: the most of the item's latency that it may take}."""
+        shares = self.most / (1 - self.share + self.most.sum(axis=1))[:, None]
+        return [{OP_CLASSES[index]: float(row[index]) for index in np.flatnonzero(row > 0)} for row in shares]
+
+
+@dataclass(frozen=True)
+class UnknownOps:
+    """What is assumed of the op classes that a physics has no rates for."""
+
+    known: Physics
+    of_kernels: bool = False
+    """Whether each op is a call of its own."""
+
+    @cached_property
+    def classes(self) -> FlagArray:
+        """Which of OP_CLASSES have no rates, shape (classes,)."""
+        return np.array([name not in self.known.classes for name in OP_CLASSES])
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(name for name, is_unknown in zip(OP_CLASSES, self.classes.tolist(), strict=True) if is_unknown)
+
+    @cached_property
+    def complete(self) -> Physics:
+        """The physics with a rate for everything."""
+        columns = self._columns
+        rates = np.where(columns, prior_rates() * self._scales[RESOURCES], self.known.rates)
+        return Physics(rates, self.known.seen | columns)
+
+    def of(self, features: Features, owner: NDArray[np.intp], count: int) -> Assumed:
+        """Of `count` items; `owner`, shape (m,), says which of them each of the m features belongs to."""
+        usual, most = np.zeros((2, count, len(OP_CLASSES)))
+        present = np.flatnonzero(self.classes & ~(features.terms[:, self._columns] <= 0).all())
+        if not len(present):
+            return Assumed(usual, most)
+        total_ms = np.bincount(owner, features.terms @ self.complete.rates, count)
+        total_ms = np.maximum(total_ms, np.finfo(float).tiny)
+        for index in present.tolist():
+            columns = index == _CLASS_OF
+            work_ms = np.bincount(owner, features.terms[:, columns] @ self.complete.rates[columns], count)
+            starts = np.bincount(owner, _runs(features, index), count)
+            usual[:, index] = work_ms / total_ms
+            most[:, index] = (DOUBT * work_ms + (DOUBT - 1) * starts * self._start_ms) / total_ms
+        return Assumed(usual, most)
+
+    @cached_property
+    def _start_ms(self) -> float:
+        """What it takes to start an op, which the records may not tell apart from its work."""
+        launch, call = self.known.rates[[COLUMN["launches"], COLUMN["calls"]]]
+        usual = self._scales[0] * prior_rates()[COLUMN["launches"]]
+        return float(max(usual, launch + call if self.of_kernels else launch))
+
+    @cached_property
+    def _columns(self) -> FlagArray:
+        """Which terms belong to unknown classes."""
+        return np.asarray((_CLASS_OF >= 0) & self.classes[_CLASS_OF])
+
+    @cached_property
+    def _scales(self) -> FloatArray:
+        """What computing, moving and starting cost here, in units of the prior: the median over the known classes, each
+        taken as a whole, as its terms share its cost by chance. Shape (resources,)."""
+        prior = prior_rates()
+        ratios: list[list[float]] = [[] for _ in range(_RESOURCE_COUNT)]
+        for index in range(len(OP_CLASSES)):
+            for resource, found in enumerate(ratios):
+                columns = (index == _CLASS_OF) & (resource == RESOURCES) & self.known.seen
+                if columns.any():
+                    found.append(float(self.known.rates[columns].sum() / prior[columns].sum()))
+        launches = COLUMN["launches"]
+        together = [ratio for found in ratios for ratio in found]
+        everything = float(np.median(together or [self.known.rates[launches] / prior[launches]]))
+        return np.array([np.median(found) if found else everything for found in ratios])
+
+
+def _runs(features: Features, op_class: int) -> FloatArray:
+    """How many ops of that class run in each of m items, shape (m,). Op 0 of features is none."""
+    of_class = (features.ops.classes == op_class) & (np.arange(len(features.ops.classes)) > 0)
+    return np.asarray(features.counts @ of_class.astype(float))

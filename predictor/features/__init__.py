@@ -1,0 +1,1 @@
+"""Graphs and records as numbers: work terms, log features, samples."""

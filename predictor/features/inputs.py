@@ -1,0 +1,75 @@
+"""What a residual may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from netlathe.predictor.features.item_features import Features, FloatArray, Ops
+from netlathe.predictor.features.op_work import OP_CLASSES, OP_SIZES
+from netlathe.predictor.numbers import read_array, read_indices, read_logs
+
+
+class Inputs(NamedTuple):
+    """n items: standardised log features z (n, p), and the shares (n, m) that the `ops` have in their time by the
+    physics, a sparse matrix."""
+
+    z: FloatArray
+    shares: csr_array
+    ops: Ops
+
+    def take(self, indices: NDArray[Any]) -> Inputs:
+        return Inputs(self.z[indices], self.shares[indices], self.ops)
+
+
+class OpShares(NamedTuple):
+    """What n items are made of: the shares (n, m) that m different ops have in their time, a sparse matrix, and each
+    op's class (m,) and size (m, len(OP_SIZES))."""
+
+    shares: csr_array
+    classes: NDArray[np.intp]
+    sizes: FloatArray
+
+    def take(self, indices: NDArray[Any]) -> Self:
+        return self._replace(shares=self.shares[indices])
+
+    def to_json(self) -> dict[str, Any]:
+        """Without ops that no item has."""
+        used, columns = np.unique(self.shares.indices, return_inverse=True)
+        return {
+            "classes": self.classes[used],
+            "sizes": self.sizes[used],
+            "counts": np.diff(self.shares.indptr),
+            "columns": columns,
+            "shares": self.shares.data,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], count: int) -> Self:
+        """Raises ValueError, KeyError or TypeError on anything that is not what `count` items are made of."""
+        sizes = read_logs(data, "sizes", -1, len(OP_SIZES), most=1e3)
+        shares = read_array(data, "shares", -1, least=0.0, most=1.0)
+        columns = read_indices(data, "columns", len(sizes), len(shares))
+        ends = np.cumsum([0, *read_indices(data, "counts", len(shares) + 1, count)])
+        if ends[-1] != len(shares):
+            raise ValueError("there are more or fewer shares than the items have")
+        matrix = csr_array((shares, columns, ends), shape=(count, len(sizes)))
+        return cls(matrix, read_indices(data, "classes", len(OP_CLASSES), len(sizes)), sizes)
+
+    @classmethod
+    def unknown(cls, count: int) -> Self:
+        """Of `count` items that nobody wrote down."""
+        return cls(csr_array((count, 0)), np.zeros(0, dtype=np.intp), np.zeros((0, len(OP_SIZES))))
+
+
+def op_shares(features: Features, rates: FloatArray) -> OpShares:
+    """Each op's part of the time that the work takes at these rates, (terms,)."""
+    counts, total = features.counts, np.maximum(features.terms @ rates, np.finfo(float).tiny)
+    per_run = features.ops.terms @ rates
+    parts = counts.data * per_run[counts.indices] / np.repeat(total, np.diff(counts.indptr))
+    shares = csr_array((parts, counts.indices, counts.indptr), shape=counts.shape)
+    return OpShares(shares, features.ops.classes, features.ops.sizes)

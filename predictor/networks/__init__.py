@@ -1,0 +1,1 @@
+"""The latency of networks from that of their blocks."""

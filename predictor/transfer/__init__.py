@@ -1,0 +1,1 @@
+"""A new device's latency from that of known devices and a few measurements."""

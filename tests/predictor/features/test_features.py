@@ -1,0 +1,207 @@
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from synthetic_latency import random_blocks, random_network
+
+from netlathe.archspace.blocks import ConvBlock, MBConv, Pool, Skip
+from netlathe.archspace.graph import Graph, GraphBuilder
+from netlathe.archspace.ops import (
+    OPS,
+    Activation,
+    ActivationKind,
+    Add,
+    Concat,
+    Conv2d,
+    FullyConnected,
+    GlobalAvgPool,
+    Mul,
+    Op,
+    Pad,
+    Pool2d,
+    Reshape,
+    Softmax,
+    Zeros,
+)
+from netlathe.predictor.errors import PredictorError, UnknownOpError
+from netlathe.predictor.features.item_features import LOG_FEATURES, TERMS, features_of, log_features, work_terms
+
+
+def terms_of(graph: Graph) -> dict[str, float]:
+    """The terms that are not zero."""
+    (row,) = work_terms([graph])
+    return {term: float(value) for term, value in zip(TERMS, row, strict=True) if value}
+
+
+def single(op: Op, *shapes: tuple[int, ...]) -> Graph:
+    builder = GraphBuilder(*shapes)
+    builder.add("op", op, *range(len(shapes)))
+    return builder.build()
+
+
+def test_a_pointwise_convolution_is_charged_for_its_macs_and_bytes():
+    # 4x4 pixels, 8 -> 16 channels: 16 * 8 * 16 MACs, 128 values in, 256 out, 128 weights and 16 biases.
+    assert terms_of(single(Conv2d(16), (1, 4, 4, 8))) == {
+        "calls": 1,
+        "launches": 1,
+        "pointwise.macs": 2048,
+        "pointwise.aligned": 2048,
+        "pointwise.depth": 8,
+        "pointwise.read": 512,
+        "pointwise.written": 1024,
+        "pointwise.weights": 576,
+    }
+
+
+@pytest.mark.parametrize(
+    ("kernel", "term"), [(3, "macs_k3"), (5, "macs_k5"), (7, "macs_k7"), (9, "macs_k9"), (11, "macs_k9")]
+)
+def test_depthwise_macs_are_filed_by_kernel_size(kernel, term):
+    graph = single(Conv2d(8, (kernel, kernel), groups=8), (1, 6, 6, 8))
+    assert {t: v for t, v in terms_of(graph).items() if "macs" in t} == {f"depthwise.{term}": 36 * 8 * kernel**2}
+
+
+def test_a_pointwise_convolution_on_one_pixel_counts_as_fully_connected():
+    convolution = terms_of(single(Conv2d(16, batch_norm=False), (1, 1, 1, 8)))
+    assert convolution == terms_of(single(FullyConnected(16), (1, 8))) == {
+        "calls": 1, "launches": 1, "fully_connected.macs": 128, "fully_connected.depth": 8,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("groups", "depth", "patches"), [(1, 72, 16 * 72), (2, 36, 2 * 16 * 36)])
+def test_a_convolution_lays_out_its_patches_once_per_group_and_is_as_deep_as_one_window(groups, depth, patches):
+    # 4x4 pixels, 8 -> 16 channels, windows of 3x3: 9 * 8 / groups values each.
+    terms = terms_of(single(Conv2d(16, (3, 3), groups=groups), (1, 4, 4, 8)))
+    name = "conv" if groups == 1 else "grouped_conv"
+    assert (terms[f"{name}.depth"], terms[f"{name}.patches"]) == (depth, 4 * patches)
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "term", "depth"),
+    [
+        (Pool2d("max", (3, 3)), [(1, 8, 8, 4)], "pool", 9),
+        (GlobalAvgPool(), [(1, 8, 8, 4)], "global_avg_pool", 64),
+        (Concat(), [(1, 8, 8, 4), (1, 8, 8, 12)], "concat", 16),
+    ],
+)
+def test_the_depth_of_an_op_without_macs_is_what_one_thread_visits(op, shapes, term, depth):
+    assert terms_of(single(op, *shapes))[f"{term}.depth"] == depth
+
+
+def test_relu_behind_a_convolution_is_fused_and_hard_swish_is_not():
+    plain = ConvBlock(8, 16, 10, 10, activation=None).graph()
+    fused = ConvBlock(8, 16, 10, 10, activation=ActivationKind.RELU6).graph()
+    loose = ConvBlock(8, 16, 10, 10, activation=ActivationKind.HARD_SWISH).graph()
+    assert terms_of(plain) == terms_of(fused)
+    assert terms_of(loose) == {**terms_of(plain), "launches": 2, "activation.moved": 2 * 4 * 1600}
+
+
+def test_relu_is_not_fused_when_the_value_before_it_is_needed_elsewhere():
+    builder = GraphBuilder((1, 4, 4, 8))
+    before = builder.add("conv", Conv2d(8), 0)
+    after = builder.add("relu", Activation(ActivationKind.RELU), before)
+    builder.add("add", Add(), before, after)
+    assert terms_of(builder.build())["launches"] == 3
+
+
+def test_relu_behind_a_pool_is_not_fused():
+    builder = GraphBuilder((1, 4, 4, 8))
+    pooled = builder.add("pool", Pool2d("max", (3, 3)), 0)
+    builder.add("relu", Activation(ActivationKind.RELU), pooled)
+    assert terms_of(builder.build())["launches"] == 2
+
+
+def test_all_macs_are_charged_once():
+    graphs = [b.graph() for b in random_blocks(40)] + [random_network(seed) for seed in range(3)]
+    columns = [i for i, term in enumerate(TERMS) if ".macs" in term]
+    assert work_terms(graphs)[:, columns].sum(axis=1).tolist() == [g.macs for g in graphs]
+
+
+def test_the_work_of_a_network_is_the_sum_of_its_segments():
+    network = random_network(0)
+    segments = work_terms(network.segments()).sum(axis=0)
+    segments[TERMS.index("calls")] = 1
+    assert np.array_equal(work_terms([network])[0], segments)
+
+
+def test_names_of_nodes_do_not_matter():
+    graph = MBConv(16, 24, 20, 20, 2, kernel=5).graph()
+    renamed = Graph(graph.inputs, tuple(dataclasses.replace(n, name=f"x{i}") for i, n in enumerate(graph.nodes)))
+    assert np.array_equal(work_terms([graph]), work_terms([renamed]))
+    assert np.array_equal(log_features([graph]), log_features([renamed]))
+
+
+def test_every_op_of_archspace_has_work_terms():
+    image = (1, 4, 4, 8)
+    examples = {
+        "conv": single(Conv2d(8), image), "fully_connected": single(FullyConnected(3), (1, 8)),
+        "pool": single(Pool2d("avg", (2, 2)), image), "global_avg_pool": single(GlobalAvgPool(), image),
+        "pad": single(Pad((1, 1), (1, 1)), image), "activation": single(Activation(ActivationKind.SWISH), image),
+        "add": single(Add(), image, image), "mul": single(Mul(), image, image),
+        "concat": single(Concat(), image, image), "softmax": single(Softmax(), (1, 8)),
+        "reshape": single(Reshape((128,)), image), "zeros": single(Zeros((4, 4, 8)), image),
+    }  # fmt: skip
+    assert set(examples) == set(OPS)
+    for graph in examples.values():
+        assert len(terms_of(graph)) >= 3
+        assert np.isfinite(log_features([graph])).all()
+
+
+def test_an_op_without_work_terms_is_named():
+    @dataclass(frozen=True, slots=True)
+    class Fourier(Op):
+        kind = "fourier"
+
+        def output_shape(self, *inputs):
+            return inputs[0]
+
+    with pytest.raises(UnknownOpError, match="'fourier'"):
+        work_terms([single(Fourier(), (1, 4, 4, 8))])
+
+
+def test_a_graph_that_does_nothing_is_no_work():
+    assert terms_of(Skip(8, 8, 4, 4).graph()) == {}
+
+
+def test_log_features_have_a_column_each_and_accept_no_graphs():
+    assert log_features([Pool("max", 8, 4, 4).graph(), ConvBlock(3, 8, 9, 9, 2).graph()]).shape == (
+        2,
+        len(LOG_FEATURES),
+    )
+    assert log_features([]).shape == (0, len(LOG_FEATURES))
+    assert work_terms([]).shape == (0, len(TERMS))
+
+
+def test_log_features_read_sizes_off_the_graph():
+    values = dict(
+        zip(LOG_FEATURES, log_features([MBConv(16, 24, 20, 20, 2, kernel=5, se=0.25).graph()])[0], strict=True)
+    )
+    expected = {"side": 20, "cin": 16, "cout": 24, "stride": 2, "widest": 6, "kernel": 5}
+    assert {name: round(float(np.exp(values[name]))) for name in expected} == expected
+    assert (values["gated"], values["residual"], values["ragged"]) == (1, 0, 0)
+
+
+def test_a_network_in_pieces_has_the_work_and_the_size_of_the_network():
+    network = random_network(0)
+    whole, pieces = features_of([network]), features_of([tuple(network.segments())])
+    assert np.array_equal(pieces.terms, whole.terms)
+    assert pieces.logs == pytest.approx(whole.logs, abs=1e-12)
+
+
+def test_a_piece_that_occurs_five_times_works_five_times_and_is_called_once():
+    piece = MBConv(16, 16, 20, 20).graph()
+    five, one = work_terms([(piece,) * 5, piece])
+    assert five.tolist() == [5 * value if term != "calls" else 1 for term, value in zip(TERMS, one, strict=True)]
+
+
+def test_pieces_with_and_without_an_image_have_finite_features():
+    head = single(FullyConnected(10), (1, 8))
+    pool = single(GlobalAvgPool(), (1, 4, 4, 8))
+    for item in (head, (head,), (pool, head), (Skip(8, 8, 4, 4).graph(), pool)):
+        assert np.isfinite(log_features([item])).all()
+
+
+def test_a_network_of_no_pieces_is_refused():
+    with pytest.raises(PredictorError, match="no pieces"):
+        work_terms([()])
