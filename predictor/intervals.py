@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from netlathe.predictor.errors import PredictorError
-from netlathe.predictor.features.item_features import FloatArray
-from netlathe.predictor.numbers import read_array
+from netlathe.predictor.numbers import FloatArray, read_array
 
 USUAL_COVERAGE = 0.9
 WIDEST = math.log(100.0)

@@ -1,4 +1,7 @@
-"""Numbers out of a file that anybody may have written. All raise ValueError, KeyError or TypeError on nonsense."""
+"""Types of arrays of numbers, and reading such arrays from a file that anybody may have written.
+
+Whatever reads raises ValueError, KeyError or TypeError on nonsense.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from netlathe.predictor.features.item_features import FloatArray
-
+FloatArray = NDArray[np.float64]
+FlagArray = NDArray[np.bool_]
 MOST = 1e30
 """Larger numbers only serve to overflow."""
 MOST_LOG = 100.0

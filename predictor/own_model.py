@@ -12,9 +12,10 @@ from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
 from netlathe.predictor.blocks.unknown_ops import Assumed
 from netlathe.predictor.errors import PredictorError
-from netlathe.predictor.features.item_features import FloatArray, Item
+from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.features.op_work import OP_CLASSES
 from netlathe.predictor.networks.physics_model import Predicted
+from netlathe.predictor.numbers import FloatArray
 
 
 class Predicts(Protocol):

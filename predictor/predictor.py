@@ -13,15 +13,15 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from netlathe.archspace.records import Setup
-from netlathe.predictor.blocks.block_model import ResidualChoice
-from netlathe.predictor.blocks.residual import Weights
+from netlathe.predictor.blocks.residual import ResidualChoice, Weights
 from netlathe.predictor.catalogue import predictor_path
 from netlathe.predictor.errors import NotFittedError, PredictorError
-from netlathe.predictor.features.item_features import FlagArray, FloatArray, Item
+from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.features.samples import distinct, elements_of, items_of, lower, sample_of, warnings_of
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
 from netlathe.predictor.intervals import check_coverage
 from netlathe.predictor.networks.physics_model import Assembled, Model, Predicted
+from netlathe.predictor.numbers import FlagArray, FloatArray
 from netlathe.predictor.own_model import OwnModel, Predicts, setup_of
 from netlathe.predictor.transfer.blended import Blended
 from netlathe.predictor.transfer.few_shot import Adapted

@@ -21,9 +21,10 @@ from netlathe.archspace.graph import Graph
 from netlathe.predictor.blocks.domain import fit_domain
 from netlathe.predictor.blocks.physics import fit_physics, prior_rates
 from netlathe.predictor.errors import PredictorError
-from netlathe.predictor.features.item_features import Features, FlagArray, FloatArray, Item, features_of, work_terms
+from netlathe.predictor.features.item_features import Features, Item, features_of, work_terms
 from netlathe.predictor.features.op_work import PLAIN_MOVES, op_classes_of
 from netlathe.predictor.features.samples import key_of
+from netlathe.predictor.numbers import FlagArray, FloatArray
 from netlathe.predictor.transfer import few_shot
 from netlathe.predictor.transfer.prior import Prior
 

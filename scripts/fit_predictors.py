@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from netlathe.archspace.errors import FormatError
 from netlathe.predictor import LatencyPredictor, Metrics, cross_validate, measure
-from netlathe.predictor.blocks.block_model import ResidualChoice
-from netlathe.predictor.blocks.residual import Weights
+from netlathe.predictor.blocks.residual import ResidualChoice, Weights
 from netlathe.predictor.catalogue import Card, read_card
 from netlathe.predictor.features.samples import is_network
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, write_model

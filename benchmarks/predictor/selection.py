@@ -24,7 +24,7 @@ from benchmarks.predictor.report import print_table
 from benchmarks.predictor.score import Score, mean_score, over_seeds, score
 from benchmarks.predictor.splits import FloatArray, Measured, Split, split_at
 from netlathe.predictor import LatencyPredictor
-from netlathe.predictor.blocks.block_model import ResidualChoice
+from netlathe.predictor.blocks.residual import ResidualChoice
 from netlathe.predictor.selection import choose
 from netlathe.predictor.transfer.prior import Prior
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,18 @@ from scipy.stats import norm
 
 from netlathe.predictor.blocks.domain import USUAL_GROWTH, Domain, fit_domain
 from netlathe.predictor.blocks.physics import TRUSTED, Physics, fit_physics
-from netlathe.predictor.blocks.residual import Mixture, Residual, ResidualKind, Weights, fit_residuals
+from netlathe.predictor.blocks.residual import Mixture, Residual, ResidualChoice, ResidualKind, Weights, fit_residuals
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features.inputs import Inputs, op_shares
-from netlathe.predictor.features.item_features import LOG_FEATURES, FlagArray, FloatArray
+from netlathe.predictor.features.item_features import LOG_FEATURES
 from netlathe.predictor.features.item_features import Features as Features
 from netlathe.predictor.features.item_features import features_of as features_of
 from netlathe.predictor.features.samples import Sample, key_of
 from netlathe.predictor.folds import configuration_folds, near_folds
 from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, LeftOut, one_for_each, shares
 from netlathe.predictor.kernels import fusion_of
+from netlathe.predictor.numbers import FlagArray, FloatArray
 
-ResidualChoice = Literal["auto", "none", "gp", "xgboost", "forest"]
 _CHOICES: tuple[ResidualKind, ...] = ("none", "gp", "xgboost", "forest")
 _MOST_FOR_GP = 2000
 """More records than this, and `auto` leaves the Gaussian process, whose cost is cubic, out."""

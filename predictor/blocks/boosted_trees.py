@@ -8,7 +8,7 @@ import numpy as np
 
 from netlathe.predictor.blocks.trees import Trees, join_trees
 from netlathe.predictor.features.inputs import Inputs
-from netlathe.predictor.features.item_features import FloatArray
+from netlathe.predictor.numbers import FloatArray
 
 _SETTINGS = {
     "max_depth": 3, "eta": 0.08, "subsample": 0.8, "colsample_bytree": 0.7, "min_child_weight": 2,

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from netlathe.predictor.features.item_features import FloatArray
-from netlathe.predictor.numbers import read_logs, read_positive
+from netlathe.predictor.numbers import FloatArray, read_logs, read_positive
 
 _LEAST_SPREAD = 0.1
 """Features that vary less than this (10 %, in logarithms) among the records are measured in this unit."""

@@ -21,9 +21,8 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
 from netlathe.predictor.features.inputs import Inputs, OpShares
-from netlathe.predictor.features.item_features import FloatArray
 from netlathe.predictor.features.op_work import OP_CLASSES, OP_SIZES
-from netlathe.predictor.numbers import MOST_LOG, read_array, read_indices, read_logs, read_positive
+from netlathe.predictor.numbers import MOST_LOG, FloatArray, read_array, read_indices, read_logs, read_positive
 
 _MOST_RECORDS, _MOST_OPS = 100, 300
 """The hyper-parameters are found on a random part of the records with no more than this: the search is cubic."""

@@ -20,16 +20,8 @@ from scipy.optimize import nnls
 from scipy.special import expit
 
 from netlathe.predictor.errors import UnknownOpError
-from netlathe.predictor.features.op_work import (
-    COMMON_TERMS,
-    PLAIN_MOVES,
-    TERMS,
-    FlagArray,
-    FloatArray,
-    depthwise_columns,
-    op_classes_of,
-)
-from netlathe.predictor.numbers import read_positive
+from netlathe.predictor.features.op_work import COMMON_TERMS, PLAIN_MOVES, TERMS, depthwise_columns, op_classes_of
+from netlathe.predictor.numbers import FlagArray, FloatArray, read_positive
 
 _COMPUTED = ("aligned", "odd", "windows", "refetched", "taps")
 """Quantities that are computed rather than moved, beside MACs."""

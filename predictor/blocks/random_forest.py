@@ -6,7 +6,7 @@ import numpy as np
 
 from netlathe.predictor.blocks.trees import Trees, join_trees
 from netlathe.predictor.features.inputs import Inputs
-from netlathe.predictor.features.item_features import FloatArray
+from netlathe.predictor.numbers import FloatArray
 
 _TREES, _MOST_LEAVES, _FEATURES = 60, 64, 0.5
 

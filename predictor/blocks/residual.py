@@ -18,10 +18,10 @@ from netlathe.predictor.blocks.physics import robust_deviation
 from netlathe.predictor.blocks.random_forest import fit_random_forest
 from netlathe.predictor.blocks.trees import Trees
 from netlathe.predictor.features.inputs import Inputs
-from netlathe.predictor.features.item_features import FloatArray
-from netlathe.predictor.numbers import read_number
+from netlathe.predictor.numbers import FloatArray, read_number
 
 ResidualKind = Literal["none", "gp", "xgboost", "forest"]
+ResidualChoice = Literal["auto", "none", "gp", "xgboost", "forest"]
 Weights = Mapping[ResidualKind, float]
 """How much each kind of residual counts; the sum is 1."""
 _NEIGHBOURS = 5

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.predictor.features.inputs import Inputs
-from netlathe.predictor.features.item_features import LOG_FEATURES, FloatArray
-from netlathe.predictor.numbers import read_array, read_indices
+from netlathe.predictor.features.item_features import LOG_FEATURES
+from netlathe.predictor.numbers import FloatArray, read_array, read_indices
 
 _CHUNK = 4096
 _ARRAYS = ("roots", "feature", "value", "left", "right")

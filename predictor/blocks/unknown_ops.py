@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from netlathe.predictor.blocks.physics import RESOURCES, Physics, prior_rates
 from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.features.item_features import Features
-from netlathe.predictor.features.op_work import COLUMN, OP_CLASSES, TERMS, FlagArray, FloatArray, has_macs
+from netlathe.predictor.features.op_work import COLUMN, OP_CLASSES, TERMS, has_macs
+from netlathe.predictor.numbers import FlagArray, FloatArray
 
 NEGLIGIBLE = 0.02
 """Part of an item's latency that its unknown ops may take together to be priced without being asked."""

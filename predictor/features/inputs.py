@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from netlathe.predictor.features.item_features import Features, FloatArray, Ops
+from netlathe.predictor.features.item_features import Features, Ops
 from netlathe.predictor.features.op_work import OP_CLASSES, OP_SIZES
-from netlathe.predictor.numbers import read_array, read_indices, read_logs
+from netlathe.predictor.numbers import FloatArray, read_array, read_indices, read_logs
 
 
 class Inputs(NamedTuple):

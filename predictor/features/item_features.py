@@ -28,9 +28,8 @@ from netlathe.predictor.features.op_work import (
     op_sizes,
 )
 from netlathe.predictor.features.op_work import TERMS as TERMS
-from netlathe.predictor.features.op_work import FlagArray as FlagArray
-from netlathe.predictor.features.op_work import FloatArray as FloatArray
 from netlathe.predictor.kernels import Fusion
+from netlathe.predictor.numbers import FloatArray
 
 Item = Graph | tuple[Graph, ...]
 """A graph, or a network in pieces whose order is known and whose connections are not."""

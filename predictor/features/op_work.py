@@ -13,15 +13,13 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Activation, ActivationKind, Conv2d, Op, Padding, Pool2d, Shape
 from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.kernels import Fusion, kernel_starts, paddings
+from netlathe.predictor.numbers import FloatArray
 
-FloatArray = NDArray[np.float64]
-FlagArray = NDArray[np.bool_]
 ITEMSIZE = 4
 DEPTHWISE_KERNELS = (3, 5, 7)
 """Depthwise kernel sizes with a cost per MAC of their own: runtimes have hand-written kernels for some sizes and none

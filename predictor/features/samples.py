@@ -14,7 +14,8 @@ from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Conv2d
 from netlathe.archspace.records import STABLE_SPREAD, LatencyRecord, Setup, Status, single_setup
 from netlathe.predictor.errors import PredictorError
-from netlathe.predictor.features.item_features import FlagArray, FloatArray, Item
+from netlathe.predictor.features.item_features import Item
+from netlathe.predictor.numbers import FlagArray, FloatArray
 
 _FEW_UNSTABLE = 0.05
 """This part of unstable records is nothing to be warned of: they hardly count."""

@@ -17,10 +17,9 @@ from scipy.stats import norm
 
 from netlathe.archspace.records import STABLE_SPREAD
 from netlathe.predictor.blocks.physics import robust_deviation
-from netlathe.predictor.features.item_features import FloatArray
 from netlathe.predictor.intervals import Conformal, one_for_each
 from netlathe.predictor.networks.segments import BlockSums
-from netlathe.predictor.numbers import read_array, read_number
+from netlathe.predictor.numbers import FloatArray, read_array, read_number
 
 ENOUGH_NETWORKS = 5
 """From this many networks on, their own errors say how wrong a prediction may be."""

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.graph import Graph
-from netlathe.predictor.blocks.block_model import BlockModel, Features, features_of
-from netlathe.predictor.features.item_features import FlagArray, FloatArray, Item, weight_megabytes
+from netlathe.predictor.blocks.block_model import BlockModel
+from netlathe.predictor.features.item_features import Features, Item, features_of, weight_megabytes
 from netlathe.predictor.features.samples import is_network
 from netlathe.predictor.intervals import Conformal
 from netlathe.predictor.kernels import Fusion, is_kernel, kernels_of
+from netlathe.predictor.numbers import FlagArray, FloatArray
 
 Unit = Literal["block", "cpu_kernel", "gpu_kernel", "network"]
 """What a model was fitted on, and so what a network is cut into before it is predicted: its blocks; its kernels, into

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from netlathe.predictor.blocks.unknown_ops import Assumed
-from netlathe.predictor.features.item_features import FloatArray, Item
+from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, LeftOut, bounds, one_for_each
 from netlathe.predictor.networks.physics_model import Assembled, Predicted
-from netlathe.predictor.numbers import read_number
+from netlathe.predictor.numbers import FloatArray, read_number
 from netlathe.predictor.transfer.few_shot import Adapted
 
 VERSION = 1

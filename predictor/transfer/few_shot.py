@@ -21,12 +21,12 @@ from scipy.stats import norm
 from netlathe.predictor.blocks.physics import TRUSTED
 from netlathe.predictor.blocks.unknown_ops import Assumed
 from netlathe.predictor.errors import TooFewRecordsError
-from netlathe.predictor.features.item_features import FloatArray, Item
+from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.features.samples import Sample
 from netlathe.predictor.folds import near_folds
 from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, LeftOut, bounds, one_for_each
 from netlathe.predictor.networks.physics_model import Predicted
-from netlathe.predictor.numbers import MOST_LOG, read_array, read_indices, read_logs, read_positive
+from netlathe.predictor.numbers import MOST_LOG, FloatArray, read_array, read_indices, read_logs, read_positive
 from netlathe.predictor.transfer.prior import USUAL, Known, Prior, Scatter
 from netlathe.predictor.transfer.robust import RobustProcess, robust_process
 

@@ -23,10 +23,19 @@ from netlathe.predictor.blocks.physics import Physics, fit_physics, robust_devia
 from netlathe.predictor.blocks.unknown_ops import Assumed, UnknownOps
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features.inputs import OpShares, op_shares
-from netlathe.predictor.features.item_features import TERMS, Features, FlagArray, FloatArray, Item, features_of
+from netlathe.predictor.features.item_features import Features, Item, features_of
+from netlathe.predictor.features.op_work import TERMS
 from netlathe.predictor.features.samples import key_of, sample_of
 from netlathe.predictor.files import find_file, read_model, write_model
-from netlathe.predictor.numbers import MOST_LOG, read_array, read_logs, read_number, read_positive
+from netlathe.predictor.numbers import (
+    MOST_LOG,
+    FlagArray,
+    FloatArray,
+    read_array,
+    read_logs,
+    read_number,
+    read_positive,
+)
 from netlathe.predictor.transfer.robust import NOISE, robust_process
 
 FILE_KIND, FILE_VERSION = "prior", 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from netlathe.predictor.features.item_features import FloatArray
+from netlathe.predictor.numbers import FloatArray
 
 NOISE = 0.03
 """Scale of the noise, in log latency: what two measurements of one graph in different sessions differ by."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from netlathe.predictor.blocks.block_model import Measured, ResidualChoice, left_out
-from netlathe.predictor.blocks.residual import Weights
+from netlathe.predictor.blocks.block_model import Measured, left_out
+from netlathe.predictor.blocks.residual import ResidualChoice, Weights
 from netlathe.predictor.errors import TooFewRecordsError, UnknownOpError
-from netlathe.predictor.features.item_features import FloatArray
 from netlathe.predictor.features.samples import Sample, key_of
 from netlathe.predictor.intervals import LeftOut, shares
 from netlathe.predictor.networks.physics_model import Model, assemble
+from netlathe.predictor.numbers import FloatArray
 from netlathe.predictor.transfer.blended import blend
 from netlathe.predictor.transfer.few_shot import adapt
 from netlathe.predictor.transfer.prior import Prior

@@ -12,14 +12,8 @@ import numpy as np
 
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import LatencyRecord, Setup, Status, noise_floor
-from netlathe.predictor.blocks.block_model import (
-    BlockModel,
-    Measured,
-    ResidualChoice,
-    fit_block_model,
-    try_residuals,
-)
-from netlathe.predictor.blocks.residual import Weights
+from netlathe.predictor.blocks.block_model import BlockModel, Measured, fit_block_model, try_residuals
+from netlathe.predictor.blocks.residual import ResidualChoice, Weights
 from netlathe.predictor.errors import PredictorError, TooFewRecordsError
 from netlathe.predictor.features.samples import Sample, is_network, key_of, sample_of, steady
 from netlathe.predictor.folds import BLOCK_SPLITS, Fold, block_folds, configuration_folds, op_kind

@@ -22,8 +22,9 @@ from netlathe.archspace.ops import (
 )
 from netlathe.archspace.records import Setup
 from netlathe.predictor.errors import PredictorError, UnknownOpError
-from netlathe.predictor.features.item_features import TERMS, work_terms
+from netlathe.predictor.features.item_features import work_terms
 from netlathe.predictor.features.kernel_times import describe
+from netlathe.predictor.features.op_work import TERMS
 from netlathe.predictor.kernels import fusion_of, is_kernel, kernels_of
 from netlathe.predictor.predictor import LatencyPredictor
 

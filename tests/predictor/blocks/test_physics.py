@@ -7,7 +7,8 @@ from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.ops import Conv2d
 from netlathe.predictor.blocks.physics import _CLIFF_DOUBT, _KERNEL_DOUBT, RESOURCES, Physics, fit_physics, prior_rates
 from netlathe.predictor.errors import UnknownOpError
-from netlathe.predictor.features.item_features import TERMS, work_terms
+from netlathe.predictor.features.item_features import work_terms
+from netlathe.predictor.features.op_work import TERMS
 
 COLUMN = {term: i for i, term in enumerate(TERMS)}
 

@@ -19,8 +19,9 @@ from netlathe.predictor.blocks.random_forest import _MOST_LEAVES, _TREES, fit_ra
 from netlathe.predictor.blocks.residual import Mixture, NoResidual, fit_residuals, residual_from_json
 from netlathe.predictor.blocks.trees import Trees
 from netlathe.predictor.features.inputs import Inputs, OpShares
-from netlathe.predictor.features.item_features import LOG_FEATURES, TERMS, FloatArray, Ops
-from netlathe.predictor.features.op_work import OP_SIZES
+from netlathe.predictor.features.item_features import LOG_FEATURES, Ops
+from netlathe.predictor.features.op_work import OP_SIZES, TERMS
+from netlathe.predictor.numbers import FloatArray
 
 
 def points(n: int, seed: int) -> FloatArray:

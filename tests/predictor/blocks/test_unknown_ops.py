@@ -21,7 +21,8 @@ from netlathe.archspace.ops import Conv2d, Pool2d, Softmax
 from netlathe.predictor import LatencyPredictor, Prior, UnknownOpError, shipped_names
 from netlathe.predictor.blocks.physics import RESOURCES, Physics, prior_rates
 from netlathe.predictor.blocks.unknown_ops import DOUBT, NEGLIGIBLE, UnknownOps
-from netlathe.predictor.features.item_features import TERMS, work_terms
+from netlathe.predictor.features.item_features import work_terms
+from netlathe.predictor.features.op_work import TERMS
 
 BLOCKS = random_blocks(40)
 STEM = ConvBlock(3, 16, 96, 96, 2)

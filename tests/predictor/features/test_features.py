@@ -25,7 +25,8 @@ from netlathe.archspace.ops import (
     Zeros,
 )
 from netlathe.predictor.errors import PredictorError, UnknownOpError
-from netlathe.predictor.features.item_features import LOG_FEATURES, TERMS, features_of, log_features, work_terms
+from netlathe.predictor.features.item_features import LOG_FEATURES, features_of, log_features, work_terms
+from netlathe.predictor.features.op_work import TERMS
 
 
 def terms_of(graph: Graph) -> dict[str, float]:
