@@ -25,8 +25,8 @@ from netlathe.archspace.blocks import MBConv
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Round, lower_quartile
 from netlathe.profiler.campaign import WorkItem, run_campaign
+from netlathe.profiler.device import Timing, Visit
 from netlathe.profiler.devices import Device, open_device
-from netlathe.profiler.devices.base import Timing, Visit
 from netlathe.profiler.errors import ProfilerError
 from netlathe.profiler.protocol import Plan, round_drifts
 

@@ -14,16 +14,16 @@ from netlathe.archspace.graph import Graph
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Kind, Status
 from netlathe.profiler.again import Repetition, Which
-from netlathe.profiler.devices.base import Device, Event, RoundEnd, Timing, Waiting
+from netlathe.profiler.device import Device, DeviceEvent, RoundEnd, Timing, Waiting
 from netlathe.profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
 from netlathe.profiler.guess import CAUTIOUS_MS_PER_WORK, LatencyGuess, work
+from netlathe.profiler.ledger import Ledger
 from netlathe.profiler.lock import exclusive
 from netlathe.profiler.progress import OnProgress, Pace, Progress
 from netlathe.profiler.protocol import (
     ANCHORS,
     FEWEST_ROUNDS,
     Latencies,
-    Ledger,
     Plan,
     arrange,
     is_done,
@@ -260,7 +260,7 @@ class _Campaign:
         """When the latest round known started."""
         return max((*self.ledger.drifts, *self.stamps), default=0.0)
 
-    def _missed(self) -> Iterator[Event]:
+    def _missed(self) -> Iterator[DeviceEvent]:
         """What the device has measured for an interrupted campaign and this profile does not hold yet."""
         known = {info.started_at for info in self.profile.round_log(self.setup)}
         timings: list[Timing] = []
@@ -273,7 +273,7 @@ class _Campaign:
                     yield event
                 timings = []
 
-    def _collect(self, events: Iterator[Event], until_s: float) -> bool:
+    def _collect(self, events: Iterator[DeviceEvent], until_s: float) -> bool:
         """Stores rounds as they end; False when the time was out before the last one. A round that lasts much longer
         than it should is given up then."""
         samples: dict[str, list[float]] = {}

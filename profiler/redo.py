@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from netlathe.profiler.devices.base import RoundEnd
+from netlathe.profiler.device import RoundEnd
 from netlathe.profiler.errors import DeviceError
 
 DRIFTED_SHARE = 0.25

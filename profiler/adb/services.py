@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 
 from netlathe.profiler.adb import sync
 from netlathe.profiler.adb.connection import ShellExit, ShellResult
-from netlathe.profiler.adb.shell_protocol import EXIT, STDERR, STDOUT, Event, MarkedShell, ShellCommand, ShellV2
+from netlathe.profiler.adb.shell_protocol import EXIT, STDERR, STDOUT, MarkedShell, ShellCommand, ShellPacket, ShellV2
 from netlathe.profiler.adb.sync import Pipe, RefusedError
 from netlathe.profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError
 
@@ -70,7 +70,7 @@ class ServiceConnection(ABC):
                         yield _text(line)
                     yield ShellExit(data[0], _text(errors))
 
-    def _events(self, command: str, patience_s: Callable[[], float]) -> Generator[Event, None, None]:
+    def _events(self, command: str, patience_s: Callable[[], float]) -> Generator[ShellPacket, None, None]:
         shell = self._shell(command)
         started = time.monotonic()
         with self._watched(command), contextlib.closing(self._open(shell.service, patience_s())) as pipe:

@@ -14,7 +14,7 @@ from netlathe.profiler.adb.connection import quote
 from netlathe.profiler.errors import DeviceError
 
 STDOUT, STDERR, EXIT = 1, 2, 3
-Event = tuple[int, bytes]
+ShellPacket = tuple[int, bytes]
 """(STDOUT, bytes), (STDERR, bytes), and last (EXIT, one byte)."""
 
 HEADER = struct.Struct("<BI")  # id, length of what follows
@@ -25,7 +25,7 @@ class ShellCommand(Protocol):
 
     service: str
 
-    def feed(self, data: bytes) -> Iterator[Event]:
+    def feed(self, data: bytes) -> Iterator[ShellPacket]:
         """Takes the next bytes; yields what is complete."""
 
 
@@ -36,7 +36,7 @@ class ShellV2:
         self.service = f"shell,v2,raw:{command}"
         self._held = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[Event]:
+    def feed(self, data: bytes) -> Iterator[ShellPacket]:
         self._held += data
         while len(self._held) >= HEADER.size:
             kind, length = HEADER.unpack_from(self._held)
@@ -62,7 +62,7 @@ class MarkedShell:
         self._marker = marker.encode()
         self._held = b""
 
-    def feed(self, data: bytes) -> Iterator[Event]:
+    def feed(self, data: bytes) -> Iterator[ShellPacket]:
         self._held = (self._held + data).replace(b"\r\n", b"\n")
         output, found, status = self._held.partition(self._marker)
         if not found:

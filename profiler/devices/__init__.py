@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from netlathe.profiler.devices.base import Device, Report, Visit
+from netlathe.profiler.device import Device, Report, Visit
 from netlathe.profiler.devices.listing import DeviceRow, available_devices
 from netlathe.profiler.errors import DeviceError
 from netlathe.profiler.protocol import PHONE_PLAN, Plan
@@ -66,7 +66,7 @@ def _open_cuda(options: DeviceOptions) -> Device:
 
 def _open_phone(address: str, options: DeviceOptions, report: Report) -> Device:
     from netlathe.profiler.adb import open_connection
-    from netlathe.profiler.devices.adb import PhoneDevice
+    from netlathe.profiler.phone.device import PhoneDevice
 
     if options.dtype not in (None, "float32", "int8"):
         raise DeviceError(f"{address}: a phone measures float32 or int8, got dtype {options.dtype!r}")

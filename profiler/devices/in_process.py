@@ -17,7 +17,7 @@ from netlathe.archspace.errors import ArchspaceError
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Shape
 from netlathe.archspace.records import Setup
-from netlathe.profiler.devices.base import Event, RoundEnd, Timing, Visit, check_loadable
+from netlathe.profiler.device import DeviceEvent, RoundEnd, Timing, Visit, check_loadable
 from netlathe.profiler.devices.host import HostMonitor, machine_name, os_name, processor_name
 from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
 
@@ -79,7 +79,7 @@ class InProcessDevice(ABC):
         for key in keys:
             loaded.pop(key, None)
 
-    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[Event]:
+    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[DeviceEvent]:
         for visits in rounds:
             started_at = after = max(time.time(), after + 1e-3)
             yield from self._time_round(visits)
@@ -96,7 +96,7 @@ class InProcessDevice(ABC):
             if collected:
                 gc.enable()
 
-    def recovered(self) -> Iterator[Event]:
+    def recovered(self) -> Iterator[DeviceEvent]:
         return iter(())  # a round that was not stored was never out of this process
 
     def _conditions(self) -> Mapping[str, float | str]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult
-from netlathe.profiler.devices.base import Timing, Visit
+from netlathe.profiler.device import Timing, Visit
 from netlathe.profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
 from netlathe.profiler.phone.conditions import Conditions
 from netlathe.profiler.phone.description import PhoneDescription
-from netlathe.profiler.phone.rounds import PROBE, Batch, Retry, RoundReader
+from netlathe.profiler.phone.rounds import PROBE, PhoneSession, Retry, RoundReader
 from netlathe.profiler.phone.workspace import Workspace
 from netlathe.profiler.protocol import ANCHORS
 
@@ -80,7 +80,7 @@ def find_delegation(
     dtype: str,
     mask: str,
     retry: Retry,
-    start: Callable[[RoundReader, Sequence[Sequence[Visit]], float], Batch],
+    start: Callable[[RoundReader, Sequence[Sequence[Visit]], float], PhoneSession],
 ) -> Delegation:
     """Times two small blocks with the very flags of all others, and reads who executed them. `start` makes a session of
     these rounds, at this time.
@@ -105,11 +105,11 @@ def find_delegation(
     return _found(options, [reader.results[key] for key in models if key in reader.results])
 
 
-def _failures(batch: Batch, mask: str, phone: PhoneDescription) -> dict[str, ProfilerError]:
+def _failures(session: PhoneSession, mask: str, phone: PhoneDescription) -> dict[str, ProfilerError]:
     """Makes the visits; errors of single graphs, by key."""
-    address = batch.workspace.connection.address
+    address = session.workspace.connection.address
     try:
-        timings = [event for event in batch.run(mask) if isinstance(event, Timing)]
+        timings = [event for event in session.run(mask) if isinstance(event, Timing)]
     except DeviceError as error:
         if address in str(error):
             raise

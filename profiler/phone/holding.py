@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from netlathe.profiler.adb import open_connection
-from netlathe.profiler.devices.base import Report
+from netlathe.profiler.device import Report
 from netlathe.profiler.errors import ClaimedError, DeviceError
 from netlathe.profiler.lock import exclusive
 from netlathe.profiler.phone import steady

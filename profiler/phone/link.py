@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from netlathe.profiler.adb import AdbConnection
-from netlathe.profiler.devices.base import Report
+from netlathe.profiler.device import Report
 from netlathe.profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError
 
 RECONNECT_S = 180.0

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from netlathe.profiler.adb import ShellExit
 from netlathe.profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, flags, parse
-from netlathe.profiler.devices.base import Event, RoundEnd, Timing, Visit
+from netlathe.profiler.device import DeviceEvent, RoundEnd, Timing, Visit
 from netlathe.profiler.errors import (
     CommandTimeoutError,
     ConnectionLostError,
@@ -16,7 +16,7 @@ from netlathe.profiler.errors import (
     MeasurementError,
     UnsupportedGraphError,
 )
-from netlathe.profiler.phone import session
+from netlathe.profiler.phone import measure_protocol
 from netlathe.profiler.phone.conditions import Conditions
 from netlathe.profiler.phone.workspace import Workspace
 
@@ -28,8 +28,8 @@ PROBE = "probe"
 """The setup's key in sessions that find out what the setup is."""
 
 HINTS = {
-    session.NO_SPACE: "; free some of the phone's storage",
-    session.BUSY: "; wait for the other one to end",
+    measure_protocol.NO_SPACE: "; free some of the phone's storage",
+    measure_protocol.BUSY: "; wait for the other one to end",
 }
 
 
@@ -71,32 +71,32 @@ class RoundReader:
         """Whether the session read last was one of another setup."""
         self.begun = 0
         """Rounds that have begun."""
-        self._session: session.SessionBegin | None = None
-        self._round: session.RoundBegin | None = None
+        self._session: measure_protocol.SessionBegin | None = None
+        self._round: measure_protocol.RoundBegin | None = None
 
-    def read(self, event: session.Event) -> Iterator[Event]:
+    def read(self, event: measure_protocol.SessionEvent) -> Iterator[DeviceEvent]:
         """Nothing for a session of another setup."""
-        if isinstance(event, session.SessionBegin):
+        if isinstance(event, measure_protocol.SessionBegin):
             ours = (self.setup_key, f"{self.setup_key}-ops", f"{self.setup_key}-aside", PROBE)
             self.is_foreign = event.setup not in ours
             self._session = event if event.setup == self.setup_key else None
         elif self._session is None:
             return
-        elif isinstance(event, session.RoundBegin):
+        elif isinstance(event, measure_protocol.RoundBegin):
             yield from self.cut_off()
             self._round = event
             self.begun += 1
-        elif isinstance(event, session.VisitDone):
+        elif isinstance(event, measure_protocol.VisitDone):
             yield self._timing(event)
-        elif isinstance(event, session.RoundDone):
+        elif isinstance(event, measure_protocol.RoundDone):
             yield self._end(event.conditions)
 
-    def cut_off(self) -> Iterator[Event]:
+    def cut_off(self) -> Iterator[DeviceEvent]:
         """The end of a round that will not go on, where there is one."""
         if self._round is not None:
             yield self._end(self._round.conditions)
 
-    def _timing(self, visit: session.VisitDone) -> Timing:
+    def _timing(self, visit: measure_protocol.VisitDone) -> Timing:
         try:
             result = parse(visit.output, visit.code, self.options)
             self.check(result)
@@ -119,7 +119,7 @@ class RoundReader:
         return RoundEnd(started_at, conditions.values, next(filter(None, reasons), ""))
 
 
-class Batch:
+class PhoneSession:
     """Rounds in one session of measure.sh; `begun` of them have begun when `run` ends, early if the phone gets hot.
 
     When the link breaks, the results that the phone has logged meanwhile are fetched, and the round that was cut off
@@ -142,14 +142,14 @@ class Batch:
     def begun(self) -> int:
         return self.reader.begun
 
-    def run(self, mask: str) -> Iterator[Event]:
+    def run(self, mask: str) -> Iterator[DeviceEvent]:
         """Raises DeviceError when the phone does not come back, or measure.sh fails."""
         planned = [
-            (str(i), [session.PlannedVisit(v.key, v.runs, v.warmups, VISIT_TIMEOUT_S) for v in visits])
+            (str(i), [measure_protocol.PlannedVisit(v.key, v.runs, v.warmups, VISIT_TIMEOUT_S) for v in visits])
             for i, visits in enumerate(self.rounds)
         ]
         reader = self.reader
-        plan = session.write_plan(
+        plan = measure_protocol.write_plan(
             reader.setup_key, self.stamp, flags(reader.options), mask, reader.max_thermal_status, planned
         )
         try:
@@ -157,19 +157,19 @@ class Batch:
             yield from self._follow()
         except (ConnectionLostError, CommandTimeoutError) as error:
             lines = self.retry(lambda: self.workspace.read_log(self.token), error)
-            for event in list(session.read_events(lines))[self._seen :]:
+            for event in list(measure_protocol.read_events(lines))[self._seen :]:
                 yield from self.reader.read(event)
             yield from self.reader.cut_off()
         self.retry(lambda: self.workspace.remove_log(self.token), None)
 
-    def _follow(self) -> Iterator[Event]:
+    def _follow(self) -> Iterator[DeviceEvent]:
         """What comes over the line."""
         place = self.workspace
         command = place.command("measure.sh", place.directory, place.path("plan"), self.token)
         strays: list[str] = []
         exits: list[ShellExit] = []
         lines = self._lines(place.connection.stream(command, silence_s=SILENCE_S), exits)
-        for event in session.read_events(lines, self.token, strays):
+        for event in measure_protocol.read_events(lines, self.token, strays):
             self._seen += 1
             yield from self.reader.read(event)
         yield from self.reader.cut_off()
@@ -184,7 +184,7 @@ class Batch:
                 yield item
 
     def _check(self, ended: ShellExit, strays: Sequence[str]) -> None:
-        if ended.code not in (session.FINISHED, session.STOPPED_HOT):
+        if ended.code not in (measure_protocol.FINISHED, measure_protocol.STOPPED_HOT):
             self.workspace.claim()  # another computer that has taken the phone meanwhile ends what runs there
             said = "\n".join([*strays[-5:], ended.stderr.strip()]).strip() or "it said nothing"
             raise DeviceError(

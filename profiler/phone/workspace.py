@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from netlathe.archspace.resources import device_script_path
 from netlathe.profiler.adb import AdbConnection, ShellResult
 from netlathe.profiler.errors import ClaimedError, DeviceError
-from netlathe.profiler.phone.session import log_lines
+from netlathe.profiler.phone.measure_protocol import log_lines
 
 DIRECTORY = "/data/local/tmp/netlathe"  # the shell may execute files there, unlike on /sdcard
 SCRIPTS = ("describe.sh", "conditions.sh", "claim.sh", "unpack.sh", "steady.sh", "measure.sh")

@@ -26,8 +26,8 @@ from netlathe.stages import measure, results_first, work_items
 if TYPE_CHECKING:
     from netlathe.profiler.again import Which
     from netlathe.profiler.campaign import CampaignSummary, WorkItem
+    from netlathe.profiler.device import Report
     from netlathe.profiler.devices import Device, DeviceOptions
-    from netlathe.profiler.devices.base import Report
     from netlathe.profiler.protocol import Plan
 
 NETWORKS = 12
@@ -370,7 +370,7 @@ def _plan(job: ProfileJob, device: Device) -> Plan:
 
 def _profile_ops(job: ProfileJob, device: Device, summary: CampaignSummary) -> None:
     """Stores kernel times of the graphs that have none yet, or were measured again."""
-    from netlathe.profiler.devices.adb import PhoneDevice
+    from netlathe.profiler.phone.device import PhoneDevice
 
     assert isinstance(device, PhoneDevice)
     with ProfileFile(job.output) as file:
@@ -394,7 +394,7 @@ def _profile_ops(job: ProfileJob, device: Device, summary: CampaignSummary) -> N
 
 
 def _check_op_profile(devices: Mapping[str, Device]) -> None:
-    from netlathe.profiler.devices.adb import PhoneDevice
+    from netlathe.profiler.phone.device import PhoneDevice
 
     for name, device in devices.items():
         if not isinstance(device, PhoneDevice):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from netlathe.predictor import LatencyPredictor
     from netlathe.profiler.again import Which
     from netlathe.profiler.campaign import CampaignSummary, Progress, WorkItem
-    from netlathe.profiler.devices.base import Device
+    from netlathe.profiler.device import Device
     from netlathe.profiler.protocol import Plan
 
 

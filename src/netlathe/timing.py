@@ -16,8 +16,8 @@ from netlathe.archspace.records import Measurement, Setup
 from netlathe.events import Listener, OnRound, listener_of
 from netlathe.pricing import doubts, load_predictor, naming_others
 from netlathe.profiler.campaign import CampaignSummary, WorkItem, run_campaign
+from netlathe.profiler.device import Device
 from netlathe.profiler.devices import DeviceOptions, default_plan, open_device
-from netlathe.profiler.devices.base import Device
 from netlathe.profiler.protocol import FEWEST_ROUNDS, Plan, is_done
 from netlathe.stages import results_first
 from netlathe.subjects import Given, Subject, find_subject
@@ -320,7 +320,7 @@ def stopwatch(
     A phone's rounds are kept apart from those that a profile will recover there.
     """
     if device.setup.runtime == "tflite":  # a phone's
-        from netlathe.profiler.devices.adb import PhoneDevice
+        from netlathe.profiler.phone.device import PhoneDevice
 
         if isinstance(device, PhoneDevice):
             device.is_aside = True

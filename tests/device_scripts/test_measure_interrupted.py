@@ -14,11 +14,11 @@ from contextlib import contextmanager
 import pytest
 from toybox_phone import ToyboxPhone, hang_up, processes_with
 
-from netlathe.profiler.phone.session import (
+from netlathe.profiler.phone.measure_protocol import (
     BUSY,
     NO_SPACE,
-    Event,
     PlannedVisit,
+    SessionEvent,
     VisitDone,
     log_lines,
     read_events,
@@ -35,7 +35,7 @@ def write(phone: ToyboxPhone, timeout_s: float = 30) -> None:
     (phone.directory / "plan").write_bytes(content)
 
 
-def events(content: bytes) -> list[Event]:
+def events(content: bytes) -> list[SessionEvent]:
     return list(read_events(log_lines(content)))
 
 

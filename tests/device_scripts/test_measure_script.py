@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from toybox_phone import ToyboxPhone
 
-from netlathe.profiler.phone.session import (
+from netlathe.profiler.phone.measure_protocol import (
     BAD_PLAN,
     FINISHED,
     NO_SPACE,
     STOPPED_HOT,
-    Event,
     Finished,
     PlannedVisit,
     RoundBegin,
     RoundDone,
     SessionBegin,
+    SessionEvent,
     Stopped,
     VisitDone,
     log_lines,
@@ -51,7 +51,7 @@ def log(phone: ToyboxPhone, token: str = "t1") -> bytes:
     return (phone.directory / f"results/{token}.log").read_bytes()
 
 
-def events(content: bytes, token: str | None = None) -> list[Event]:
+def events(content: bytes, token: str | None = None) -> list[SessionEvent]:
     return list(read_events(log_lines(content), token))
 
 

@@ -21,13 +21,13 @@ from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.resources import device_script_path
 from netlathe.profiler.phone.conditions import Conditions
 from netlathe.profiler.phone.description import PhoneDescription
-from netlathe.profiler.phone.session import (
+from netlathe.profiler.phone.measure_protocol import (
     NO_SPACE,
     STOPPED_HOT,
-    Event,
     Finished,
     PlannedVisit,
     RoundDone,
+    SessionEvent,
     Stopped,
     VisitDone,
     log_lines,
@@ -101,7 +101,7 @@ def log(phone: LoopbackPhone, token: str) -> bytes:
     return phone.path(f"{DIRECTORY}/results/{token}.log").read_bytes()
 
 
-def events(content: bytes) -> list[Event]:
+def events(content: bytes) -> list[SessionEvent]:
     return list(read_events(log_lines(content)))
 
 

@@ -201,7 +201,7 @@ def test_a_phone_is_cleaned(daemon):
 @pytest.fixture
 def unplugged_at_the_end(daemon, monkeypatch):
     """The cable is pulled for good just before the phone is given back."""
-    from netlathe.profiler.devices.adb import PhoneDevice
+    from netlathe.profiler.phone.device import PhoneDevice
 
     real = PhoneDevice.close
 
@@ -210,7 +210,7 @@ def unplugged_at_the_end(daemon, monkeypatch):
         real(self)
 
     with monkeypatch.context() as patched:
-        patched.setattr("netlathe.profiler.devices.adb.RESTORE_S", 0.3)
+        patched.setattr("netlathe.profiler.phone.device.RESTORE_S", 0.3)
         patched.setattr(PhoneDevice, "close", close)
         yield patched.undo
         daemon.plug()

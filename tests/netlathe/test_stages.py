@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from netlathe.archspace.presets import tiny
-from netlathe.profiler.devices.base import Event, Visit, Waiting
+from netlathe.profiler.device import DeviceEvent, Visit, Waiting
 from netlathe.profiler.devices.local import LocalDevice
 from netlathe.profiler.protocol import Plan
 from netlathe.stages import measure, work_items
@@ -23,7 +23,7 @@ class Cooling(LocalDevice):
 
     sessions = 0
 
-    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[Event]:
+    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[DeviceEvent]:
         self.sessions += 1
         if self.sessions == 2:
             for waited_s in (0.0, 3.0, 6.0):

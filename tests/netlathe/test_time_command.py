@@ -22,7 +22,7 @@ from netlathe.archspace.block_names import parse_block
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.cli.console import Terminal
-from netlathe.profiler.devices.base import Event, Visit
+from netlathe.profiler.device import DeviceEvent, Visit
 from netlathe.profiler.protocol import Plan
 from netlathe.timing import Stopwatch, stopwatch
 from tests.profiler.simulated import SETUP, SimulatedDevice
@@ -39,7 +39,7 @@ class Interrupted(SimulatedDevice):
         super().__init__(**options)
         self.last = rounds
 
-    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[Event]:
+    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[DeviceEvent]:
         for event in super().time_rounds(rounds, after=after):
             if len(self.rounds) >= self.last and getattr(event, "key", ""):
                 raise KeyboardInterrupt

@@ -9,7 +9,7 @@ from netlathe.archspace.blocks import ConvBlock
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
 from netlathe.profiler.campaign import WorkItem
-from netlathe.profiler.devices.base import Event, RoundEnd, Timing, Visit, check_loadable
+from netlathe.profiler.device import DeviceEvent, RoundEnd, Timing, Visit, check_loadable
 from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
 
 EPOCH = 1.7e9  # when every simulated machine is switched on, in seconds
@@ -48,7 +48,7 @@ class SimulatedDevice:
         self.most_loaded = 0
         self.visits: list[Visit] = []
         self.rounds: list[float] = []  # duration of each, in s
-        self.left_over: list[Event] = []  # what an interrupted campaign did not fetch
+        self.left_over: list[DeviceEvent] = []  # what an interrupted campaign did not fetch
         self._closed = False
         self._rng = random.Random(seed)
 
@@ -68,7 +68,7 @@ class SimulatedDevice:
         for key in keys:
             self.loaded.pop(key, None)
 
-    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[Event]:
+    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[DeviceEvent]:
         for visits in rounds:
             start = self.now
             after = max(EPOCH + start, after + 1e-3)
@@ -79,7 +79,7 @@ class SimulatedDevice:
             self.rounds.append(self.now - start)
             yield RoundEnd(after, self._conditions())
 
-    def recovered(self) -> Iterator[Event]:
+    def recovered(self) -> Iterator[DeviceEvent]:
         yield from self.left_over
 
     def _outcome(self, visit: Visit) -> list[float] | MeasurementError | UnsupportedGraphError:

@@ -14,8 +14,9 @@ from netlathe.archspace.records import Status
 from netlathe.archspace.tables import read_records, write_table
 from netlathe.profiler.campaign import WorkItem, run_campaign
 from netlathe.profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
+from netlathe.profiler.ledger import Ledger
 from netlathe.profiler.lock import exclusive
-from netlathe.profiler.protocol import ANCHORS, REFERENCE_ROUNDS, Ledger, Plan
+from netlathe.profiler.protocol import ANCHORS, REFERENCE_ROUNDS, Plan
 
 ITEMS = conv_items(12)
 KEYS = [item.graph.key for item in ITEMS]

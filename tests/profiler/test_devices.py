@@ -19,8 +19,8 @@ from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.ops import Activation, ActivationKind, Concat
 from netlathe.archspace.records import Setup
+from netlathe.profiler.device import RoundEnd, Timing, Visit
 from netlathe.profiler.devices import DeviceOptions, available_devices, open_device
-from netlathe.profiler.devices.base import RoundEnd, Timing, Visit
 from netlathe.profiler.devices.cuda import folded
 from netlathe.profiler.devices.host import HostMonitor, os_name
 from netlathe.profiler.devices.local import LocalDevice

@@ -17,9 +17,9 @@ from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Status
 from netlathe.profiler.campaign import run_campaign
-from netlathe.profiler.devices import adb
-from netlathe.profiler.devices.base import RoundEnd, Visit, Waiting
+from netlathe.profiler.device import RoundEnd, Visit, Waiting
 from netlathe.profiler.errors import DeviceError, MeasurementError, NotRestoredError, ProfilerError
+from netlathe.profiler.phone import device as phone_device
 from netlathe.profiler.phone.delegation import PROBES
 from netlathe.profiler.phone.holding import clean_phone
 
@@ -319,7 +319,7 @@ def test_another_computer_that_measures_on_the_phone_is_respected(phone, monkeyp
 
 
 def test_a_hot_phone_is_waited_for_and_its_round_is_measured_again(phone, monkeypatch):
-    monkeypatch.setattr("netlathe.profiler.devices.adb.POLL_S", 0.05)
+    monkeypatch.setattr("netlathe.profiler.phone.device.POLL_S", 0.05)
     with opened(phone.address) as device:
         device.load("hot", SMALL.graph())
         phone.fault("heat", key="hot", when=1, status=2, temperatures={"SKIN": 44.0})
@@ -333,12 +333,12 @@ def test_a_hot_phone_is_waited_for_and_its_round_is_measured_again(phone, monkey
     assert [end.redo for end in ends] == ["thermal status 2 (moderate)", ""]
     waits = [event for event in events if isinstance(event, Waiting)]
     assert "thermal status 2" in waits[0].reason
-    assert waits[0].waited_s <= waits[0].limit_s == adb.COOL_DOWN_S
+    assert waits[0].waited_s <= waits[0].limit_s == phone_device.COOL_DOWN_S
 
 
 def test_a_phone_that_was_plugged_in_hot_cools_down_before_its_first_round(phone, monkeypatch):
-    monkeypatch.setattr("netlathe.profiler.devices.adb.POLL_S", 0.05)
-    monkeypatch.setattr("netlathe.profiler.devices.adb.COOL_DOWN_S", 0.0)  # only what does not get better has a limit
+    monkeypatch.setattr("netlathe.profiler.phone.device.POLL_S", 0.05)
+    monkeypatch.setattr("netlathe.profiler.phone.device.COOL_DOWN_S", 0.0)  # only what does not get better has a limit
     last = len(phone.cores_khz) - 1
     phone.set_thermal(status=0, temperatures={"SKIN": 43.0})
     phone.cap_frequency(last, 1_000_000)
@@ -375,7 +375,7 @@ def test_a_phone_that_was_plugged_in_cold_does_not_wait_once_it_is_warm(phone):
 
 
 def test_a_phone_that_stays_warm_at_rest_is_measured_and_its_owner_is_told(phone, monkeypatch):
-    monkeypatch.setattr("netlathe.profiler.devices.adb.POLL_S", 0.05)
+    monkeypatch.setattr("netlathe.profiler.phone.device.POLL_S", 0.05)
     monkeypatch.setattr("netlathe.profiler.phone.conditions.SETTLE_S", 0.3)
     phone.set_thermal(status=0, temperatures={"SKIN": 41.0})
     said = []
@@ -390,8 +390,8 @@ def test_a_phone_that_stays_warm_at_rest_is_measured_and_its_owner_is_told(phone
 
 
 def test_a_phone_that_stays_hot_ends_the_campaign_with_what_to_do(phone, monkeypatch):
-    monkeypatch.setattr("netlathe.profiler.devices.adb.POLL_S", 0.05)
-    monkeypatch.setattr("netlathe.profiler.devices.adb.COOL_DOWN_S", 0.2)
+    monkeypatch.setattr("netlathe.profiler.phone.device.POLL_S", 0.05)
+    monkeypatch.setattr("netlathe.profiler.phone.device.COOL_DOWN_S", 0.2)
     with opened(phone.address) as device:
         device.load("x", SMALL.graph())
         phone.set_thermal(status=3, temperatures={"SKIN": 46.0})
@@ -400,7 +400,7 @@ def test_a_phone_that_stays_hot_ends_the_campaign_with_what_to_do(phone, monkeyp
 
 
 def test_a_frequency_cap_that_appears_makes_the_round_count_not(phone, monkeypatch):
-    monkeypatch.setattr("netlathe.profiler.devices.adb.POLL_S", 0.05)
+    monkeypatch.setattr("netlathe.profiler.phone.device.POLL_S", 0.05)
     with opened(phone.address) as device:
         device.load("capped", SMALL.graph())
         core = len(phone.cores_khz) - 1

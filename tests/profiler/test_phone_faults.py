@@ -20,8 +20,9 @@ from phones import ITEMS, KEYS, PLAN, check_profile, leftovers, opened, profile_
 
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.profiler.campaign import run_campaign
-from netlathe.profiler.devices import DeviceOptions, adb, open_device
+from netlathe.profiler.devices import DeviceOptions, open_device
 from netlathe.profiler.errors import DeviceError
+from netlathe.profiler.phone import device as phone_device
 from netlathe.profiler.phone import link, rounds
 from netlathe.profiler.phone.workspace import Workspace
 
@@ -35,7 +36,7 @@ FAST_PULLS, FAST_KILLS = 6, 4
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(link, "RECONNECT_S", 10.0)
-    monkeypatch.setattr(adb, "POLL_S", 0.05)
+    monkeypatch.setattr(phone_device, "POLL_S", 0.05)
 
 
 @pytest.fixture(scope="module")

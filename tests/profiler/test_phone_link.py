@@ -17,9 +17,10 @@ from phones import leftovers, opened
 from test_devices import SMALL, one_round
 
 from netlathe.profiler.adb import open_connection
-from netlathe.profiler.devices import DeviceOptions, adb, open_device
-from netlathe.profiler.devices.base import Visit
+from netlathe.profiler.device import Visit
+from netlathe.profiler.devices import DeviceOptions, open_device
 from netlathe.profiler.errors import ConnectionLostError, DeviceError, NotRestoredError
+from netlathe.profiler.phone import device as phone_device
 from netlathe.profiler.phone import link
 from netlathe.profiler.phone.holding import clean_phone
 
@@ -39,8 +40,8 @@ def daemon(phone):
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(link, "RECONNECT_S", 10.0)
-    monkeypatch.setattr(adb, "RESTORE_S", 10.0)
-    monkeypatch.setattr(adb, "POLL_S", 0.05)
+    monkeypatch.setattr(phone_device, "RESTORE_S", 10.0)
+    monkeypatch.setattr(phone_device, "POLL_S", 0.05)
 
 
 def start(daemon, said=None, **options):
@@ -188,7 +189,7 @@ def test_a_phone_that_is_not_there_or_does_not_trust_this_computer_ends_the_open
 def test_a_phone_that_is_gone_for_good_is_waited_for_while_it_is_given_back_and_then_what_remains_is_said(
     phone, daemon, monkeypatch
 ):
-    monkeypatch.setattr(adb, "RESTORE_S", 1.2)
+    monkeypatch.setattr(phone_device, "RESTORE_S", 1.2)
     said = []
     device = start(daemon, said)
     daemon.unplug()
@@ -208,7 +209,7 @@ def test_a_phone_that_is_gone_for_good_is_waited_for_while_it_is_given_back_and_
 
 
 def test_an_error_that_is_under_way_is_not_replaced_by_the_one_of_giving_back(phone, daemon, monkeypatch):
-    monkeypatch.setattr(adb, "RESTORE_S", 0.3)
+    monkeypatch.setattr(phone_device, "RESTORE_S", 0.3)
     said = []
 
     def fail():
@@ -236,7 +237,7 @@ def test_a_phone_that_was_waited_for_in_vain_is_not_waited_for_again(phone, daem
 
 
 def test_ctrl_c_ends_the_wait_for_a_phone_that_is_to_be_given_back(phone, daemon, monkeypatch):
-    monkeypatch.setattr(adb, "RESTORE_S", 600.0)
+    monkeypatch.setattr(phone_device, "RESTORE_S", 600.0)
     said = []
 
     def report(line):

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netlathe.archspace.records import Measurement, Round
+from netlathe.profiler import ledger as ledger_module
 from netlathe.profiler import protocol
 from netlathe.profiler.errors import MeasurementError
+from netlathe.profiler.ledger import Ledger
 from netlathe.profiler.protocol import (
     ANCHORS,
     REFERENCE_ROUNDS,
-    Ledger,
     Plan,
     arrange,
     is_done,
@@ -182,17 +183,18 @@ def test_a_late_round_costs_the_same_however_many_came_before(monkeypatch):
 
     def count(name):
         real = getattr(protocol, name)
-        monkeypatch.setattr(protocol, name, lambda *given: (counts.update([name]), real(*given))[1])
+        for module in (protocol, ledger_module):
+            monkeypatch.setattr(module, name, lambda *given: (counts.update([name]), real(*given))[1])
 
-    count("_drift")
-    count("_first_rounds")
+    count("drift_of")
+    count("first_rounds")
     ledger, rng, spent = Ledger({}, ["a", "b"]), random.Random(4), []
     for at in range(5 * REFERENCE_ROUNDS):
         counts.clear()
         times = {"a": [rng.random() + 1], "b": [rng.random() + 2], "g": [1.0]}
         ledger.preview(float(at), times)
         ledger.add(float(at), times)
-        spent.append((counts["_drift"], counts["_first_rounds"]))
+        spent.append((counts["drift_of"], counts["first_rounds"]))
     assert spent[REFERENCE_ROUNDS - 1] == (2 * REFERENCE_ROUNDS, 3)
     assert set(spent[REFERENCE_ROUNDS:]) == {(2, 0)}
 

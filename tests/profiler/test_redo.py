@@ -10,7 +10,7 @@ from simulated import EPOCH, SETUP, SimulatedDevice, conv_items, true_ms
 
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.profiler.campaign import run_campaign
-from netlathe.profiler.devices.base import RoundEnd, Timing, Waiting
+from netlathe.profiler.device import RoundEnd, Timing, Waiting
 from netlathe.profiler.errors import DeviceError, MeasurementError
 from netlathe.profiler.protocol import ANCHORS, Plan
 

@@ -13,9 +13,10 @@ from test_devices import LARGE, SMALL, one_round
 
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.profiler.campaign import run_campaign
-from netlathe.profiler.devices import DeviceOptions, adb, open_device
-from netlathe.profiler.devices.base import Visit
+from netlathe.profiler.device import Visit
+from netlathe.profiler.devices import DeviceOptions, open_device
 from netlathe.profiler.errors import DeviceError, ProfilerError
+from netlathe.profiler.phone import device as phone_device
 from netlathe.profiler.phone import link, rounds, workspace
 from netlathe.profiler.phone.holding import clean_phone
 
@@ -40,7 +41,7 @@ def daemon(phone):
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(link, "RECONNECT_S", 5.0)
-    monkeypatch.setattr(adb, "POLL_S", 0.05)
+    monkeypatch.setattr(phone_device, "POLL_S", 0.05)
 
 
 @pytest.fixture

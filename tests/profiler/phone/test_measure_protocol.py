@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from netlathe.profiler.errors import DeviceError
 from netlathe.profiler.phone.conditions import Conditions
-from netlathe.profiler.phone.session import (
-    Event,
+from netlathe.profiler.phone.measure_protocol import (
     Finished,
     PlannedVisit,
     RoundBegin,
     RoundDone,
     SessionBegin,
+    SessionEvent,
     Stopped,
     VisitDone,
     log_lines,
@@ -36,7 +36,7 @@ f00d end b2 139
 f00d done r0 813.50 status=1 capped=8:900
 f00d stop hot
 """
-EVENTS: list[Event] = [
+EVENTS: list[SessionEvent] = [
     SessionBegin(812.31, "0b5e-11", "5e7up", 1754000000.25),
     RoundBegin(
         "r0", 812.33, Conditions({"status": 0.0, "skin_c": 31.5, "freq_mhz": "1704,2914", "powered": "usb"})

@@ -20,15 +20,15 @@ from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
 from netlathe.profiler.adb import AdbConnection
 from netlathe.profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, Delegate
-from netlathe.profiler.devices.base import Event, Report, RoundEnd, Visit, Waiting, check_loadable
+from netlathe.profiler.device import DeviceEvent, Report, RoundEnd, Visit, Waiting, check_loadable
 from netlathe.profiler.errors import DeviceError, NotRestoredError, UnsupportedGraphError
-from netlathe.profiler.phone import session, steady
+from netlathe.profiler.phone import measure_protocol, steady
 from netlathe.profiler.phone.conditions import Conditions, SkinWatch
 from netlathe.profiler.phone.delegation import find_delegation
 from netlathe.profiler.phone.holding import describe, held, leave, what_remains
 from netlathe.profiler.phone.link import PhoneLink
 from netlathe.profiler.phone.provision import Binary, find_binary
-from netlathe.profiler.phone.rounds import Batch, RoundReader
+from netlathe.profiler.phone.rounds import PhoneSession, RoundReader
 from netlathe.profiler.phone.setup import describe_setup
 from netlathe.profiler.phone.topology import core_mask
 from netlathe.profiler.phone.workspace import Workspace
@@ -105,7 +105,7 @@ class PhoneDevice:
         self.steps = self._steady()
         self._begin()
         self._delegation = find_delegation(
-            self._workspace, self.description, self._options, self._dtype, self._mask, self._retry, self._batch
+            self._workspace, self.description, self._options, self._dtype, self._mask, self._retry, self._session
         )
         if self._delegation.remark and self._options.xnnpack:
             self.report(f"{self.connection.address}: {self._delegation.remark}")
@@ -163,20 +163,20 @@ class PhoneDevice:
             if not self._queued.pop(key, None):
                 self._finished.add(key)
 
-    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[Event]:
+    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[DeviceEvent]:
         self._check_open()
         waiting, in_vain = list(rounds), 0
         while waiting:
             yield from self._cool_down()
             self._send_models()
-            batch = self._batch(self._reader(), waiting, max(time.time(), after + 1e-3))
-            for event in batch.run(self._mask):
+            session = self._session(self._reader(), waiting, max(time.time(), after + 1e-3))
+            for event in session.run(self._mask):
                 after = max(after, event.started_at if isinstance(event, RoundEnd) else 0.0)
                 yield event
-            in_vain = 0 if batch.begun else in_vain + 1
+            in_vain = 0 if session.begun else in_vain + 1
             if in_vain == MOST_IN_VAIN:
                 raise DeviceError(f"{self.connection.address}: the link breaks before a round begins; check the cable")
-            waiting = waiting[batch.begun :]
+            waiting = waiting[session.begun :]
 
     def profile_ops(self, keys: Sequence[str]) -> Iterator[tuple[str, BenchmarkResult]]:
         """The time of each kernel, and the peak of memory, of these loaded graphs, by key. Watching takes time of its
@@ -191,17 +191,17 @@ class PhoneDevice:
                 options, f"{self.setup.key}-ops", self._start, self.max_thermal_status, check=self._delegation.check
             )
             visits = [[Visit(key, 20, 5) for key in missing[i : i + 50]] for i in range(0, len(missing), 50)]
-            for _ in self._batch(reader, visits, time.time()).run(self._mask):
+            for _ in self._session(reader, visits, time.time()).run(self._mask):
                 pass
             yield from reader.results.items()
             missing = [key for key in missing if key not in reader.results]
             if not missing:
                 return
 
-    def _batch(self, reader: RoundReader, rounds: Sequence[Sequence[Visit]], stamp: float) -> Batch:
-        batch = Batch(self._workspace, reader, rounds, stamp, self._retry)
-        self._sessions.add(batch.token)
-        return batch
+    def _session(self, reader: RoundReader, rounds: Sequence[Sequence[Visit]], stamp: float) -> PhoneSession:
+        session = PhoneSession(self._workspace, reader, rounds, stamp, self._retry)
+        self._sessions.add(session.token)
+        return session
 
     def _reader(self) -> RoundReader:
         name = f"{self.setup.key}-aside" if self.is_aside else self.setup.key
@@ -209,13 +209,13 @@ class PhoneDevice:
             self._options, name, self._start, self.max_thermal_status, self._cores, self._delegation.check
         )
 
-    def recovered(self) -> Iterator[Event]:
+    def recovered(self) -> Iterator[DeviceEvent]:
         self._check_open()
         for token in () if self.is_aside else sorted(self._unread):
             lines = self._retry(partial(self._workspace.read_log, token))
             reader = self._reader()
             try:
-                for event in session.read_events(lines):
+                for event in measure_protocol.read_events(lines):
                     yield from reader.read(event)
                 yield from reader.cut_off()
             except DeviceError as error:  # a log that makes no sense will not make any later
@@ -261,7 +261,7 @@ class PhoneDevice:
         self.steps = steps
         self._begin()
 
-    def _cool_down(self) -> Iterator[Event]:
+    def _cool_down(self) -> Iterator[DeviceEvent]:
         """Waits until the phone is fit."""
         began_s = time.monotonic()
         rest_c = self._skin.rest_c

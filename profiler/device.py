@@ -63,7 +63,7 @@ class Waiting:
     """When the device gives up, in seconds since the wait began; None where the wait ends by itself."""
 
 
-Event = Timing | RoundEnd | Waiting
+DeviceEvent = Timing | RoundEnd | Waiting
 
 Report = Callable[[str], None]
 """Is told what a person should know or do."""
@@ -90,7 +90,7 @@ class Device(Protocol):
     def unload(self, keys: Iterable[str]) -> None:
         """Frees what these graphs hold; keys that are not loaded are ignored."""
 
-    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[Event]:
+    def time_rounds(self, rounds: Sequence[Sequence[Visit]], *, after: float = 0.0) -> Iterator[DeviceEvent]:
         """Makes the visits of each round in this order and yields every visit's Timing as it comes, then its RoundEnd,
         so that many rounds may be one shell session on a phone. All rounds start after the time `after` (seconds since
         the epoch, even if the clock was set back) and at different times.
@@ -99,7 +99,7 @@ class Device(Protocol):
         supported yields that. A round that was cut off midway may end early. To stop, close the iterator.
         """
 
-    def recovered(self) -> Iterator[Event]:
+    def recovered(self) -> Iterator[DeviceEvent]:
         """Rounds on this setup that an interrupted campaign has measured but perhaps not stored, in the same form. The
         device forgets each when the next one is asked for."""
 

@@ -78,7 +78,7 @@ class Finished:
     """The plan is done."""
 
 
-Event = SessionBegin | RoundBegin | VisitDone | RoundDone | Stopped | Finished
+SessionEvent = SessionBegin | RoundBegin | VisitDone | RoundDone | Stopped | Finished
 
 
 def write_plan(
@@ -128,7 +128,9 @@ def log_lines(log: bytes) -> list[str]:
     return log.decode(errors="replace").split("\n")[:-1]
 
 
-def read_events(lines: Iterable[str], token: str | None = None, stray: list[str] | None = None) -> Iterator[Event]:
+def read_events(
+    lines: Iterable[str], token: str | None = None, stray: list[str] | None = None
+) -> Iterator[SessionEvent]:
     """The events in measure.sh's output, as they come, or in its log. Lines are complete, without their end.
 
     `token` is the session's; None takes it from the first line, as for a log that another session left. A visit whose
@@ -153,7 +155,7 @@ class _Reader:
         self.visit: tuple[str, float] | None = None
         self.output: list[str] = []
 
-    def read(self, line: str) -> Event | None:
+    def read(self, line: str) -> SessionEvent | None:
         if self.token is None:
             begin = _BEGIN.fullmatch(line.rstrip())
             if begin is None:
@@ -169,7 +171,7 @@ class _Reader:
         except (ValueError, IndexError):
             raise DeviceError(f"measure.sh's line {line[:200]!r} does not fit what came before it") from None
 
-    def _event(self, word: str, fields: Sequence[str]) -> Event | None:
+    def _event(self, word: str, fields: Sequence[str]) -> SessionEvent | None:
         """Raises ValueError or IndexError on what the protocol does not allow here."""
         if self.begun is (word == "begin") or (self.visit is not None) is not (word == "end"):
             raise ValueError(word)
