@@ -2,7 +2,7 @@
 
     python -m benchmarks.published_networks [--device local] [--output FOLDER]
 
-Profiles the space `proxyless` (its 70 distinct blocks and 12 of its networks) on this machine, fits, predicts six
+Profiles the space `proxyless` (its 70 distinct blocks and 12 of its networks) on this machine, fits, predicts seven
 published networks at 224x224, and times those in the same profile file. Beside it, what FLOPs alone would say: MACs
 times the milliseconds per MAC of MobileNetV2.
 """

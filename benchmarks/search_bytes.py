@@ -25,11 +25,11 @@ class Bytes:
     """Beyond what was allocated before the step; CUDA only."""
 
 
-class Alive(TorchDispatchMode):
+class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the storages that are made inside it, other than those of `known`."""
 
     def __init__(self, known: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self.storages: dict[int, Any] = {t.untyped_storage()._cdata: None for t in known}
 

@@ -85,7 +85,8 @@ print("hello")
 
 def arrived(bus: UsbBus, home: Path, stack: str, sizes: Iterable[int]) -> tuple[int, list[int]]:
     """How many of these files arrive both ways, and the sizes of those that do not; each of those costs a new start."""
-    waiting, count, lost = list(sizes), 0, []
+    lost: list[int] = []
+    waiting, count = list(sizes), 0
     while waiting and len(lost) < 10:
         with UsbClient(bus, home, stack + SWEEP) as client:
             client.say(",".join(map(str, waiting)))

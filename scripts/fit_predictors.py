@@ -1,6 +1,8 @@
 """Fits the predictors of data/predictors from the tables of data/latency, with their cards.
 
-From the root of the checkout: python -m scripts.fit_predictors [NAME ...] [--check]. Minutes.
+    python -m scripts.fit_predictors                     # all of them, from the root of the checkout: minutes
+    python -m scripts.fit_predictors pixel4-cpu --check  # one
+
 With --check nothing is written; the exit code is 1 when a shipped file is not what this script makes.
 """
 

@@ -1,10 +1,11 @@
 """Learns the priors of data/priors from the tables of data/latency, with what a few measurements on a new phone give.
 
-From the root of the checkout: python -m scripts.fit_priors. A minute.
+From the root of the checkout, a minute: `python -m scripts.fit_priors`.
 """
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import asdict
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def accuracy(phones: tables.Networks) -> dict[str, Metrics]:
 
 def main() -> None:
     """Writes data/priors/phones49.json."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     phones = tables.phones49()
     prior = learn(phones, [str(device) for device in phones.latency_ms])
     found = accuracy(phones)

@@ -101,7 +101,7 @@ def _fit_predict(split: Split, fit: Fit) -> FloatArray:
     def sums(items: Sequence[Item]) -> FloatArray:
         pieces = [(item,) if isinstance(item, Graph) else item for item in items]
         owner = np.repeat(np.arange(len(items)), [len(parts) for parts in pieces])
-        return np.bincount(owner, kernel_ms([piece for parts in pieces for piece in parts]))
+        return np.bincount(owner, kernel_ms([piece for parts in pieces for piece in parts])).astype(np.float64)
 
     ratio = np.median(split.train_ms[networks] / sums([split.train[i] for i in networks]))
     return np.asarray(ratio * sums(split.test))

@@ -19,7 +19,7 @@ def fit_product(split: Split, seed: int) -> FloatArray:
     prior = prior_of(split.known) if split.known else None
     predictor = LatencyPredictor(random_state=seed, prior=prior).fit(split.train, split.train_ms)
     known = predictor.knows(split.test)
-    items = [split.test[i] for i in np.flatnonzero(known)]
+    items = [split.test[i] for i in np.flatnonzero(known).tolist()]
     result = np.full((3, len(split.test)), np.nan)
     result[:, known] = [predictor.predict(items), *predictor.predict_interval(items, 0.9)]
     return result

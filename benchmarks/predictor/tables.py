@@ -70,7 +70,7 @@ def pixel1_spnas_blocks(folder: Path = SHIPPED) -> Blocks:
 def sd855_kernels(folder: Path = SHIPPED) -> Blocks:
     """Convolution kernels with `latency_ms`."""
     frame = read(folder, "kernels_sd855").reset_index(drop=True)
-    activation = np.where(frame.flag_relu > 0, "relu", None)
+    activation = (frame.flag_relu > 0).map({True: "relu", False: None})
     return Blocks(graphs_of(frame.assign(activation=activation).drop(columns=["h_out"])), frame)
 
 

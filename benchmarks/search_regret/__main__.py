@@ -39,7 +39,7 @@ IMAGES_PER_S = 1500
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.search_regret",
+        prog="benchmarks.search_regret",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -43,7 +43,7 @@ def variants() -> list[Method]:
     found = [*methods(), Method("no price", lambda: AddLinear(0.0))]
     for gain in GAINS:
         if gain != 1:
-            found += [Method(f"gains x{gain:g}", lambda g=gain: methods(g, 0.03 * g)[0].objective())]
+            found += [Method(f"gains x{gain:g}", methods(gain, 0.03 * gain)[0].objective)]
     return found
 
 

@@ -190,7 +190,7 @@ class Client:
             self._connection.sendall(WORDS.pack(WRITE_MEMORY, address, len(data)) + data)
 
     def _number(self, address: int) -> int:
-        return struct.unpack("<I", self._read(address, 4))[0]
+        return int.from_bytes(self._read(address, 4), "little")
 
     # The calls: each gives an errno, 0 where it succeeds
 
