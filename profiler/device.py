@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Zeros
 from netlathe.archspace.records import Setup
 from netlathe.profiler.errors import MeasurementError, ProfilerError, UnsupportedGraphError
+from netlathe.profiler.op_profile import OpTime
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,56 @@ class Device(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: object, value: object, traceback: object) -> None: ...
+
+
+class StepOutcome(Protocol):
+    """What became of one step that keeps a device steady."""
+
+    @property
+    def step(self) -> str: ...
+
+    @property
+    def state(self) -> str:
+        """held, refused or unavailable."""
+
+    @property
+    def report(self) -> str:
+        """A line for a person, with what to do where the step does not hold."""
+
+
+@runtime_checkable
+class HoldsSteady(Protocol):
+    """Capability of a device that changes its settings, to keep times steady, until it is closed."""
+
+    @property
+    def steps(self) -> Sequence[StepOutcome]: ...
+
+
+@runtime_checkable
+class AcceptsModels(Protocol):
+    """Capability of a device that runs given .tflite files in place of ones that it writes from graphs."""
+
+    @property
+    def models(self) -> MutableMapping[str, bytes]:
+        """Content of .tflite files by graph key, taken when a graph of that key is loaded."""
+
+
+class OpProfile(Protocol):
+    """Times of the kernels of one graph, as its runtime starts them."""
+
+    @property
+    def op_times(self) -> Sequence[OpTime]: ...
+
+    @property
+    def peak_memory_mb(self) -> float | None: ...
+
+
+@runtime_checkable
+class ProfilesOps(Protocol):
+    """Capability of a device that tells the time of single kernels."""
+
+    def profile_ops(self, keys: Sequence[str]) -> Iterator[tuple[str, OpProfile]]:
+        """Profiles of these loaded graphs, by key; graphs that fail are left out. Raises DeviceError."""
 
 
 def check_loadable(graph: Graph, setup: Setup) -> None:

@@ -12,6 +12,7 @@ import random
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from netlathe.archspace.blocks import Block, ConvBlock, MBConv
 from netlathe.archspace.records import Measurement, Round
@@ -92,6 +93,14 @@ PHONE_PLAN = Plan(
     runs=10, warmups=3, min_rounds=5, max_rounds=20, visit_ms=150, round_s=4, overhead_ms=30, redo_drift=0.05
 )
 """For a phone, where each visit starts a program: more runs in fewer, longer rounds."""
+
+
+@runtime_checkable
+class PlansItsEffort(Protocol):
+    """Capability of a device whose latencies take another effort than Plan()."""
+
+    @property
+    def default_plan(self) -> Plan: ...
 
 
 def is_calm(drift: float) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from netlathe.profiler.device import Device, Report, Visit
 from netlathe.profiler.devices.listing import DeviceRow, available_devices
 from netlathe.profiler.errors import DeviceError
-from netlathe.profiler.protocol import PHONE_PLAN, Plan
+from netlathe.profiler.protocol import Plan, PlansItsEffort
 
 __all__ = ["Device", "DeviceOptions", "DeviceRow", "Visit", "available_devices", "default_plan", "open_device"]
 
@@ -85,8 +85,6 @@ _OPENERS: dict[str, Callable[[DeviceOptions], Device]] = {
     "cuda": _open_cuda,
 }
 
-DELEGATE_START_MS = 500.0
-
 PHONES = ("usb", "tcp", "server")
 """What an address of a phone begins with."""
 
@@ -129,8 +127,5 @@ def open_device(name: str, options: DeviceOptions | None = None, *, report: Repo
 
 
 def default_plan(device: Device) -> Plan:
-    """How much effort a latency deserves there, unless a user says otherwise."""
-    if device.setup.runtime != "tflite":
-        return Plan()
-    is_slow_to_start = device.setup.delegate in ("gpu", "nnapi")  # each visit compiles the graph for it
-    return replace(PHONE_PLAN, overhead_ms=DELEGATE_START_MS) if is_slow_to_start else PHONE_PLAN
+    """Effort that a latency deserves there, unless a user says otherwise: the device's own default, or Plan()."""
+    return device.default_plan if isinstance(device, PlansItsEffort) else Plan()
