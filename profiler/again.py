@@ -86,7 +86,7 @@ class Repetition:
         if self.since:
             self._earlier = self.profile.rounds(self.setup, counting=True)
 
-    def settle(
+    def record_outcome(
         self,
         key: str,
         outcome: Outcome,

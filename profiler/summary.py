@@ -47,22 +47,32 @@ class CampaignSummary:
     """Each with what to do about it."""
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What one campaign did and cost; the defaults where there was nothing to measure."""
+
+    round_starts: Sequence[float] = ()
+    """Times at which its rounds started, in seconds since the epoch."""
+    anchors: Sequence[str] = ()
+    """Keys of the anchor blocks that ran until the end."""
+    redone: int = 0
+    """Rounds that did not count and were measured again."""
+    inference_s: float = 0.0
+    needed_s: float = 0.0
+    """Time that would give each unfinished item a record."""
+
+
 def summarize(
     profile: ProfileFile,
     setup: Setup,
     names: Mapping[str, str],
-    stamps: Sequence[float],
+    effort: Effort,
     *,
     again: Mapping[str, Again],
-    anchors: Sequence[str],
     reused: int,
-    redone: int,
     wall_s: float,
-    inference_s: float,
-    needed_s: float,
 ) -> CampaignSummary:
-    """Summary of the items, {graph key: name}, after a campaign whose rounds started at `stamps`; `needed_s` more would
-    give each a record."""
+    """Summary of the items, {graph key: name}, after a campaign of that effort."""
     found = {record.graph.key: record for record in profile.records(setup)}
     wanted = [found[key] for key in names if key in found]
     records, failed, unsupported = (
@@ -72,27 +82,27 @@ def summarize(
     begun = {key for key, one in again.items() if not one.is_done}
     unfinished = tuple(name for key, name in names.items() if key not in found or key in begun)
     done = tuple(name for key, name in names.items() if key in again and key not in begun)
-    log = _counted(profile.round_log(setup), set(stamps))
+    rounds, log = len(effort.round_starts), _counted(profile.round_log(setup), set(effort.round_starts))
     drifts = [info.drift for info in log]
     warnings = [
-        *_outcome_warnings(failed, unsupported, unfinished, needed_s),
+        *_outcome_warnings(failed, unsupported, unfinished, effort.needed_s),
         *_kept_warnings(
             {name: again[key].message for key, name in names.items() if key in again and again[key].message}
         ),
         *quality_warnings(records),
         *_machine_warnings(log),
-        *_redo_warnings(redone, len(stamps)),
+        *_redo_warnings(effort.redone, rounds),
     ]
     return CampaignSummary(
-        setup, records, failed, unsupported, unfinished, done, reused, len(stamps), wall_s, inference_s, redone,
-        noise_floor(records), noise_floor([found[key] for key in anchors if key in found]),
+        setup, records, failed, unsupported, unfinished, done, reused, rounds, wall_s, effort.inference_s,
+        effort.redone, noise_floor(records), noise_floor([found[key] for key in effort.anchors if key in found]),
         (min(drifts), max(drifts)) if drifts else None, tuple(warnings),
     )  # fmt: skip
 
 
-def _counted(log: Sequence[RoundInfo], stamps: Collection[float]) -> list[RoundInfo]:
+def _counted(log: Sequence[RoundInfo], round_starts: Collection[float]) -> list[RoundInfo]:
     """Of the rounds that started then, those that were not measured again."""
-    return [info for info in log if info.started_at in stamps and "redone" not in info.conditions]
+    return [info for info in log if info.started_at in round_starts and "redone" not in info.conditions]
 
 
 def _some(names: Sequence[str]) -> str:
