@@ -1,4 +1,5 @@
-"""Many graphs on one device, into one profile file: each exactly once, and any time the same call continues."""
+"""Campaign of many graphs on one device, into one profile file: each exactly once, and any time the same call
+continues."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ FORGIVEN_FAILURES = 1
 """Visits of a graph that may fail before the graph counts as failed: a program may be killed for reasons of its own."""
 
 OVERHEAD = 1.5
-"""A budget over the time that visits need, to be told to a person."""
+"""Factor on the time that visits need, for the budget that a person is told."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _measure(
     pace: Pace,
     rng: random.Random,
 ) -> Effort:
-    """Measures the graphs that are due; what they cost."""
+    """Measures the graphs that are due, and returns what that cost."""
     anchors = load_anchors(device, profile)
     store = RoundStore(profile, repetition, anchors, plan.redo_drift)
     graphs = {**{key: item.graph for key, item in items.items()}, **anchors.graphs}
@@ -258,7 +259,7 @@ class _Campaign:
 
 
 def waiting_words(event: Waiting) -> str:
-    """What the device waits for, since when, and for how long at most: 'cooling for 40 s of at most 10 min: ...'."""
+    """Words for a wait: its reason, its length so far and at most: 'cooling for 40 s of at most 10 min: ...'."""
     limit = "" if event.limit_s is None or math.isinf(event.limit_s) else f" of at most {event.limit_s / 60:.0f} min"
     what, colon, reason = event.reason.partition(":")
     return f"{what} for {event.waited_s:.0f} s{limit}{colon}{reason}"

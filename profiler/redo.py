@@ -1,4 +1,4 @@
-"""Which rounds are measured again, and when that has to end."""
+"""Rule by which rounds are measured again, and when that has to end."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from netlathe.profiler.device import RoundEnd
 from netlathe.profiler.errors import DeviceError
 
 DRIFTED_SHARE = 0.25
-"""Rounds may be measured again for their drift up to this share of all rounds, and three more: a machine that never
-settles is corrected like any other."""
+"""Share of all rounds, and three more, that may be measured again for their drift: a machine that never settles is
+corrected like any other."""
 
 MOST_REDONE = 10
-"""So many more rounds than those that count may be measured again for any reason."""
+"""Number of rounds that may be measured again, for any reason, beyond the number of those that count."""
 
 
 class RedoRule:
-    """Of one campaign. `limit` is how much a round's drift may differ from the campaign's median, None: as it likes."""
+    """Decision, in one campaign, which rounds do not count. `limit` is the largest difference of a round's drift from
+    the campaign's median, None for any."""
 
     def __init__(self, limit: float | None) -> None:
         self.limit = limit
@@ -32,7 +33,7 @@ class RedoRule:
         drifts: Mapping[float, float],
         round_starts: Sequence[float],
     ) -> str:
-        """Why this round is to be measured again, '' when it counts.
+        """Reason why this round is to be measured again, '' when it counts.
 
         `drifts` are those of all rounds as known now, this one included, `round_starts` the times at which the
         campaign's earlier rounds started. Raises DeviceError once it makes no sense to go on.

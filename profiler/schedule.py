@@ -1,4 +1,4 @@
-"""What a campaign visits next, by what visits take and what time is left. Pure: no device, no file, no clock."""
+"""Plan of a campaign's next visits, by what visits take and what time is left. Pure: no device, no file, no clock."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Schedule:
         self._work = {key: work(graph) for key, graph in graphs.items()}
 
     def next_wave(self, waiting: Sequence[str]) -> list[str]:
-        """As many graphs as the memory holds, at least one."""
+        """First of the waiting graphs, as many as the memory holds, at least one."""
         wave: list[str] = []
         filled = 0
         for key in waiting:
@@ -54,8 +54,8 @@ class Schedule:
         return any(self.ledger.latency_ms(key) is None for key in keys)
 
     def affordable(self, pending: Sequence[str], latencies: Latencies, left_ms: float) -> Sequence[str]:
-        """All, if the time left is enough to give each the fewest rounds of a record; if not, the first ones for which
-        it is; if for none, those that are to be had for something."""
+        """Graphs for which the time left is enough: all, if each can get the fewest rounds of a record; if not, the
+        first ones that can; if none can, those that are to be had for something."""
         have = {key: self.ledger.count(key) for key in pending}
         lacking = sorted((key for key in pending if have[key] < FEWEST_ROUNDS), key=lambda key: -have[key])
         fitting, visits_ms = 0, 0.0
@@ -81,16 +81,16 @@ class Schedule:
         return arrange(keys, self.anchors, latencies, self.plan, self.rng)
 
     def time_to_finish_ms(self, pending: Sequence[str], latencies: Latencies) -> float:
-        """About how long it takes until the stop rule ends these."""
+        """Estimated time in ms until the stop rule ends these."""
         return self._visits_ms({key: missing_rounds(self.ledger.rounds(key), self.plan) for key in pending}, latencies)
 
     def time_to_record_ms(self, unfinished: Sequence[str]) -> float:
-        """About how long it takes until each of these has the fewest rounds of a record."""
+        """Estimated time in ms until each of these has the fewest rounds of a record."""
         missing = {key: float(max(0, FEWEST_ROUNDS - self.ledger.count(key))) for key in unfinished}
         return self._visits_ms(missing, self.latencies_ms(unfinished)) if missing else 0.0
 
     def longest_round_s(self, planned_ms: Mapping[str, float]) -> float:
-        """How long a round takes at most, given what a visit of each graph is to take."""
+        """Longest time of a round in s, given what a visit of each graph is to take."""
         anchors_ms = sum(planned_ms.get(key, 0.0) for key in self.anchors)
         return self.plan.round_s + self.plan.anchor_visits * anchors_ms / 1e3
 

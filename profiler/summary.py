@@ -1,4 +1,4 @@
-"""What a campaign achieved, and what to do about what it did not."""
+"""Summary of a campaign: what it achieved, and what to do about what it did not."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from netlathe.archspace.records import LatencyRecord, Setup, Status, noise_floor
 from netlathe.profiler.protocol import FEWEST_ROUNDS, is_calm
 
 BUSY_CPUS = 0.3
-"""Cores kept busy by other programs, on average over a campaign, above which it is worth a warning."""
+"""Mean number of cores kept busy by other programs above which a warning is given."""
 
 REDONE_SHARE = 0.2
-"""Rounds that had to be measured again, above which it is worth a warning."""
+"""Share of rounds measured again above which a warning is given."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class CampaignSummary:
     noise_floor: float | None
     """Median relative difference between two halves of a measurement's rounds."""
     anchor_noise: float | None
-    """The same for the anchor blocks alone, which stand in every round."""
+    """Noise floor of the anchor blocks alone, which stand in every round."""
     drift_range: tuple[float, float] | None
     """Fastest and slowest round of this campaign relative to the usual speed; None without rounds."""
     warnings: tuple[str, ...]
@@ -49,7 +49,7 @@ class CampaignSummary:
 
 @dataclass(frozen=True)
 class Effort:
-    """What one campaign did and cost; the defaults where there was nothing to measure."""
+    """Account of one campaign's rounds and time; the defaults where there was nothing to measure."""
 
     round_starts: Sequence[float] = ()
     """Times at which its rounds started, in seconds since the epoch."""
@@ -101,7 +101,7 @@ def summarize(
 
 
 def _counted(log: Sequence[RoundInfo], round_starts: Collection[float]) -> list[RoundInfo]:
-    """Of the rounds that started then, those that were not measured again."""
+    """Rounds that started then and were not measured again."""
     return [info for info in log if info.started_at in round_starts and "redone" not in info.conditions]
 
 
@@ -147,7 +147,7 @@ def _kept_warnings(reasons: Mapping[str, str]) -> list[str]:
 
 
 def quality_warnings(records: Sequence[LatencyRecord]) -> list[str]:
-    """Which of a profile's latencies are unstable."""
+    """Warning of a profile's unstable latencies, if any."""
     unstable = [r.name for r in records if r.measurement is not None and not r.measurement.is_stable]
     if not unstable:
         return []

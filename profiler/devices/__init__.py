@@ -1,4 +1,4 @@
-"""One file per target. A runtime is imported when its device is opened, not before."""
+"""Devices, one file per target. A runtime is imported when its device is opened, not before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Device", "DeviceOptions", "DeviceRow", "Visit", "available_devices",
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """How a device is to run graphs. What a device does not have, it refuses with a DeviceError."""
+    """Options for running graphs on a device, which refuses those that it does not have with a DeviceError."""
 
     threads: int = 1
     batch: int | None = None
@@ -27,7 +27,7 @@ class DeviceOptions:
     dtype: str | None = None
     """float32 by default, on cuda float16."""
     delegate: Literal["cpu", "gpu", "nnapi"] = "cpu"
-    """What executes the ops on a phone."""
+    """Delegate that executes the ops on a phone."""
     xnnpack: bool = True
     """Whether a phone's CPU runs XNNPACK's kernels rather than TFLite's own."""
     benchmark_binary: Path | None = None
@@ -86,7 +86,7 @@ _OPENERS: dict[str, Callable[[DeviceOptions], Device]] = {
 }
 
 PHONES = ("usb", "tcp", "server")
-"""What an address of a phone begins with."""
+"""First words of the addresses of phones."""
 
 
 def _only_on_phones(name: str, options: DeviceOptions) -> None:

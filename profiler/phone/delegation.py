@@ -1,4 +1,4 @@
-"""Who executes blocks inside the runtime: asked of benchmark_model itself, at the start and of every run.
+"""Delegate that executes blocks inside the runtime: asked of benchmark_model itself, at the start and of every run.
 
 A flag is a wish: a build may lack XNNPACK, XNNPACK may not take a type of numbers, and the GPU's OpenCL may give way to
 OpenGL, each with exit code 0 and a time that looks like any other.
@@ -22,29 +22,31 @@ from netlathe.profiler.phone.rounds import PROBE, PhoneSession, RoundReader
 from netlathe.profiler.protocol import ANCHORS
 
 PROBES = ANCHORS[:2]
-"""An MBConv, for it has all that blocks have, and a convolution, which a delegate takes that takes anything."""
+"""Blocks that probe the delegate: an MBConv, for it has all that blocks have, and a convolution, which a delegate
+takes that takes anything."""
 
 SURE_SDK = 26
-"""TFLite's later builds use what Android has since version 8 only, as strtod_l, and fail to be linked before."""
+"""API level of Android from which on TFLite's builds are sure to run: they use what earlier ones lack, as strtod_l,
+and fail to be linked there."""
 
 TRIES = 3
-"""A program may be killed for reasons of its own, and a cable may be pulled."""
+"""Attempts to run the probes: a program may be killed for reasons of its own, and a cable may be pulled."""
 
 
 @dataclass(frozen=True)
 class Delegation:
-    """What executes a setup's blocks."""
+    """Delegate that executes a setup's blocks."""
 
     delegate: str
     """xnnpack, gpu or nnapi where it does; "none" for TFLite's own kernels; "unknown" where the tool does not say."""
     delegated: str
-    """How much of the probes: "all", "part", "none" or "unknown"."""
+    """Share of the probes that it executes: "all", "part", "none" or "unknown"."""
     gpu_api: str = ""
     """OpenCL or OpenGL, "unknown" where the tool does not say; "" off the GPU."""
 
     @property
     def remark(self) -> str:
-        """What a person may not expect; "" as a rule. For the CPU, where XNNPACK was asked for."""
+        """Remark on what a person may not expect; "" as a rule. For the CPU, where XNNPACK was asked for."""
         if self.gpu_api not in ("", "OpenCL"):
             return f"the GPU is driven through {self.gpu_api} here, not OpenCL: other kernels, and another setup"
         if self.delegate == "none":
@@ -118,7 +120,7 @@ def _failures(session: PhoneSession, phone: PreparedPhone) -> dict[str, Profiler
 
 
 def _if_old(phone: PhoneDescription) -> str:
-    """What to do about an Android that may be too old for the tool."""
+    """Remedy where Android may be too old for the tool; "" where it is not."""
     if phone.sdk is None or phone.sdk >= SURE_SDK:
         return ""
     return (

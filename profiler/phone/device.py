@@ -32,7 +32,7 @@ from netlathe.profiler.phone.workspace import Workspace
 from netlathe.profiler.protocol import PHONE_PLAN, Plan
 
 RESTORE_S = 60.0
-"""How long a phone may be away when it is to be given back."""
+"""Time for which a phone may be away when it is to be given back."""
 
 DELEGATE_START_MS = 500.0
 """Overhead of a visit on the GPU or NNAPI, where the delegate compiles the graph first."""
@@ -150,7 +150,7 @@ class PhoneDevice:
             waiting = waiting[session.begun :]
 
     def profile_ops(self, keys: Sequence[str]) -> Iterator[tuple[str, BenchmarkResult]]:
-        """The time of each kernel, and the peak of memory, of these loaded graphs, by key. Watching takes time of its
+        """Times of each kernel, and the peak of memory, of these loaded graphs, by key. Watching takes time of its
         own, so these runs count nowhere else. Graphs that fail, also when tried again, are left out."""
         self._check_open()
         options = dataclasses.replace(self._options, op_profile=True, peak_memory=True)

@@ -12,7 +12,7 @@ from netlathe.profiler.errors import DeviceError
 from netlathe.profiler.phone import steady
 from netlathe.profiler.phone.conditions import Conditions, SkinWatch
 from netlathe.profiler.phone.description import PhoneDescription
-from netlathe.profiler.phone.holding import describe
+from netlathe.profiler.phone.holding import describe_phone
 from netlathe.profiler.phone.link import PhoneLink
 from netlathe.profiler.phone.provision import Binary, find_binary
 from netlathe.profiler.phone.topology import core_mask
@@ -50,7 +50,7 @@ class PreparedPhone:
     def prepare(self, binary: Path | None, cores: str) -> None:
         """Puts everything into place. It may be done again when the link breaks: what is there is not sent twice."""
         self.workspace.open()
-        self.description = describe(self.workspace)
+        self.description = describe_phone(self.workspace)
         try:
             self.mask = core_mask(self.description, cores) if cores else ""
         except DeviceError as error:  # of several phones, one may not have such cores
@@ -100,7 +100,7 @@ class PreparedPhone:
         """Takes the phone up where it was left, and prepares it anew where it has rebooted meanwhile."""
         build = self.description.fingerprint
         self.workspace.open()
-        self.description = describe(self.workspace)
+        self.description = describe_phone(self.workspace)
         if self.description.fingerprint != build:
             raise DeviceError(f"{self.address}: Android was updated meanwhile; run the same command again")
         self._put_program()
@@ -143,7 +143,7 @@ class PreparedPhone:
             )
 
     def _unfit(self) -> str | None:
-        """Why the phone is to be left alone for now, or None. Each look renews the claim on it."""
+        """Reason to leave the phone alone for now, or None. Each reading renews the claim on it."""
         self.workspace.claim()
         conditions = self._read_conditions()
         if conditions.reboot_reason(self.start):

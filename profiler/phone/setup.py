@@ -1,4 +1,4 @@
-"""What a phone's times depend on."""
+"""Setup of a phone: what its times depend on."""
 
 from __future__ import annotations
 

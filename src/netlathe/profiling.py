@@ -1,4 +1,4 @@
-"""Profiling a search space on one device or several side by side."""
+"""Profile of a search space on one device or several side by side."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Status
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.archspace.tables import TABLE_ENDINGS, check_table_path, write_table
-from netlathe.choosing import Choice, DeviceForecast, choose_items, forget, recorded_items, remember
-from netlathe.choosing import forecast as forecast_campaign
+from netlathe.choosing import Choice, DeviceForecast, choose_items, forecast_campaign, forget, recorded_items, remember
 from netlathe.events import Listener, Watch, listener_of
 from netlathe.outputs import Output, OutputError, check_outputs
-from netlathe.stages import measure, results_first, work_items
+from netlathe.stages import campaign_with_watch, results_first, work_items
 
 if TYPE_CHECKING:
     from netlathe.profiler.again import Which
@@ -36,12 +35,12 @@ AGAIN_WORDS: Mapping[Which, str] = {"unstable": "is unstable", "failed": "failed
 
 
 class StoppedError(NetlatheError):
-    """Another device's failure or an interrupt ended this one's campaign; what it measured is kept."""
+    """End of a device's campaign by an interrupt or another device's failure; what it measured is kept."""
 
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """What was measured on one device."""
+    """Measurements of one call on one device."""
 
     device: str
     choice: Choice
@@ -55,7 +54,7 @@ class DeviceProfile:
 
 @dataclass(frozen=True)
 class ProfileReport:
-    """What one call measured, and where it is."""
+    """Measurements of one call, and where they are."""
 
     output: Path
     """The profile file."""
@@ -73,13 +72,13 @@ class ProfileReport:
 
     def to_json(self) -> dict[str, Any]:
         answers = [one.to_json() for one in self.devices]
-        whole = answers[0] if len(answers) == 1 else {**_added(answers), "devices": answers}
+        whole = answers[0] if len(answers) == 1 else {**_totals(answers), "devices": answers}
         return {"output": str(self.output), "space": self.space, **whole}
 
 
 @dataclass(frozen=True)
 class ForecastReport:
-    """What a call of profile would measure."""
+    """Forecast of what a call of profile would measure."""
 
     devices: tuple[DeviceForecast, ...]
 
@@ -114,7 +113,7 @@ class DeviceRequest:
 
 @dataclass(frozen=True)
 class ProfileJob:
-    """What is to be measured, where, and how."""
+    """Work of one call: what is to be measured, where, and how."""
 
     output: Path
     """The profile file."""
@@ -184,7 +183,7 @@ def forecast(
     seed: int = 0,
     progress: bool | Listener = False,
 ) -> ForecastReport:
-    """What the same call of profile would measure, and for how long; nothing is measured or written.
+    """Tells what the same call of profile would measure, and for how long; nothing is measured or written.
 
     Raises NetlatheError as profile does.
     """
@@ -218,7 +217,8 @@ def request_devices(
 
 
 def check_files(job: ProfileJob, space: object, *, force: bool) -> None:
-    """A profile is continued, never replaced; only the table that it is exported to may be."""
+    """Checks that files may be read and written: a profile is continued, never replaced, while the table that it is
+    exported to may be. Raises OutputError."""
     if job.output.suffix in TABLE_ENDINGS:
         raise OutputError(
             f"--output {job.output}: a profile is no {job.output.suffix}; call it .sqlite, and write the table with "
@@ -234,7 +234,7 @@ def check_files(job: ProfileJob, space: object, *, force: bool) -> None:
 
 
 def run_forecast(job: ProfileJob, listener: Listener) -> ForecastReport:
-    """What run would do; nothing is measured."""
+    """Tells what run would do; nothing is measured."""
     _check(job, creates=False)
     with ExitStack() as stack:
         opened = _open(job, stack, listener)
@@ -248,7 +248,7 @@ def run_forecast(job: ProfileJob, listener: Listener) -> ForecastReport:
 
 
 def run(job: ProfileJob, listener: Listener) -> ProfileReport:
-    """Everything that profile does, with files checked."""
+    """Does everything that profile does, with files checked."""
     _check(job, creates=True)
     with ExitStack() as stack:
         opened = _open(job, stack, listener)
@@ -276,7 +276,7 @@ def run(job: ProfileJob, listener: Listener) -> ProfileReport:
 
 
 def _open(job: ProfileJob, stack: ExitStack, listener: Listener) -> dict[str, Device]:
-    """The devices by name, opened one after the other; those that came open stay so."""
+    """Opens the devices one after the other, and returns them by name; those that came open stay so."""
     from netlathe.profiler.devices import open_device
 
     opened: dict[str, Device] = {}
@@ -291,7 +291,8 @@ def _open(job: ProfileJob, stack: ExitStack, listener: Listener) -> dict[str, De
 
 
 def _check(job: ProfileJob, *, creates: bool) -> None:
-    """What cannot be named or written is noticed before a phone is touched."""
+    """Checks what can be checked before a phone is touched. Raises NetlatheError for settings that exclude each other,
+    and for files and devices that cannot be named or written."""
     settings = job.settings
     if settings.again and settings.blocks is not None:
         raise NetlatheError(f"again={settings.again!r} measures no new blocks; leave out blocks")
@@ -305,7 +306,7 @@ def _check(job: ProfileJob, *, creates: bool) -> None:
 
 
 def _tell_steps(name: str, device: Device, listener: Listener) -> None:
-    """What keeps a phone steady, and what it lacks; what it refused, the device itself has reported."""
+    """Tells what keeps a device steady, and what it lacks; what it refused, the device itself has reported."""
     from netlathe.profiler.device import HoldsSteady
 
     steps = device.steps if isinstance(device, HoldsSteady) else ()
@@ -342,7 +343,7 @@ def _measure_all(
 
 
 def _results(futures: Mapping[str, Future[CampaignSummary]]) -> dict[str, CampaignSummary]:
-    """One device's failure lets the others finish."""
+    """Summaries by device's name, once all have ended. Raises the error of one that failed."""
     errors = {name: error for name, future in futures.items() if (error := future.exception())}
     for name, error in errors.items():
         if len(errors) < len(futures) and isinstance(error, NetlatheError):
@@ -353,7 +354,7 @@ def _results(futures: Mapping[str, Future[CampaignSummary]]) -> dict[str, Campai
 
 
 def _stoppable(watch: Watch, stop: threading.Event) -> Watch:
-    """Ends the campaign that tells `watch` of its progress once `stop` is set."""
+    """Watch that ends the campaign which tells it of its progress once `stop` is set."""
 
     def watch_or_stop(share: float, left_s: float | None, note: str) -> None:
         if stop.is_set():
@@ -372,7 +373,7 @@ def _measure(
         listener.log(f"  {name}: {words}")
 
     plan = _plan(job, device)
-    summary = measure(
+    summary = campaign_with_watch(
         device, items, job.output, plan, again=job.again, seed=job.settings.seed, watch=watch, on_wait=on_wait
     )
     if job.op_profile:
@@ -433,8 +434,8 @@ def _op_profiler(name: str, device: Device) -> ProfilesOps:
     )
 
 
-def _added(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Counts and times over all devices; the wall time is the longest one's."""
+def _totals(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sums of counts and times over all devices; the wall time is the longest one's."""
     counts = (
         "records", "blocks", "networks", "failed", "unsupported", "unfinished", "again", "reused", "rounds", "redone",
     )  # fmt: skip
@@ -447,7 +448,7 @@ def _added(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def summary_json(summary: CampaignSummary) -> dict[str, Any]:
-    """The same for machines."""
+    """Summary for machines, of numbers, words and lists."""
     return {
         "records": len(summary.records),
         "blocks": sum(r.kind == "block" for r in summary.records),
