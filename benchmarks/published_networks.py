@@ -38,14 +38,14 @@ def main() -> None:
     networks = {name: network(name) for name in NAMES}
     with open_device(arguments.device) as device:
         items = stages.work_items(proxyless(), networks=12, batch=device.setup.batch, seed=0)
-        summary = stages.profile(device, items, folder / "p.sqlite", Plan(), seed=0, listener=terminal)
+        summary = stages.campaign_with_listener(device, items, folder / "p.sqlite", Plan(), seed=0, listener=terminal)
         show_summary(summary, terminal)
         fitted = fitting.fit(folder / "p.sqlite", folder / "m.json")
         show_fit(fitted, terminal)
         graphs = {name: a.graph(device.setup.batch) for name, a in networks.items()}
         predicted = dict(zip(graphs, fitted.predictor.predict(list(graphs.values())), strict=True))
         judged = [WorkItem(name, "network", graph) for name, graph in graphs.items()]
-        judge = stages.profile(device, judged, folder / "p.sqlite", Plan(), seed=1, listener=terminal)
+        judge = stages.campaign_with_listener(device, judged, folder / "p.sqlite", Plan(), seed=1, listener=terminal)
     measured = {r.name: r.latency_ms for r in judge.records}
     ms_per_mac = measured["mobilenet_v2"] / networks["mobilenet_v2"].macs
     rows, errors, flop_errors = [], [], []

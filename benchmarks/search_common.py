@@ -37,7 +37,9 @@ def host_predictor(
         with open_device("local") as device:
             terminal.step(f"Profiling {space.name} on {device.setup}")
             items = stages.work_items(space, networks=networks, batch=1, seed=seed)
-            show_summary(stages.profile(device, items, profile, PLAN, seed=seed, listener=terminal), terminal)
+            show_summary(
+                stages.campaign_with_listener(device, items, profile, PLAN, seed=seed, listener=terminal), terminal
+            )
         show_fit(fitting.fit(profile, path, seed=seed, splits=("configuration", "network")), terminal)
     measured = {record.graph.key for record in read_records(profile)}
     missing = [block.name for block in space.distinct_blocks() if block.graph().key not in measured]

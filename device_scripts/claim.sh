@@ -23,7 +23,7 @@ is_number() {
     done
 }
 
-# take_lock: between reading the owner and writing it, nobody else may.
+# take_lock: keeps everybody else out between reading the owner and writing it.
 take_lock() {
     command -v flock >/dev/null 2>&1 || return 0
     true >>"$dir/owner.lock" || fail 74 "$dir/owner.lock cannot be written"
@@ -37,7 +37,7 @@ take_lock() {
     exit 75
 }
 
-# is_held: by another computer, in this boot of the phone, within its lease.
+# is_held: whether another computer claimed the phone, in this boot, and its lease lasts.
 is_held() {
     { read -r since_s lease owner_boot owner <"$dir/owner"; } 2>/dev/null || return 1
     [ "$owner" != "$host" ] && [ "$owner_boot" = "$boot" ] || return 1

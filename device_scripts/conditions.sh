@@ -1,5 +1,5 @@
 #!/system/bin/sh
-# Says how hot, fast and busy the phone is that it runs on: one line of key=value words.
+# Prints the conditions of the phone that it runs on, heat, frequencies and load: one line of key=value words.
 #
 #   status=0                     thermal status: 0 none, 1 light, 2 moderate, 3 severe, ...
 #   cpu_c= gpu_c= battery_c= skin_c=     degrees Celsius, the hottest sensor of the kind
@@ -54,7 +54,8 @@ hotter() {
     [ -n "$highest" ] && [ "$highest" -ge "$value" ] || eval "$1_m=\$value $1_c=\$2"
 }
 
-# from_thermalservice: sensors under "Cached temperatures" are stale, so only those after "Current temperatures" count.
+# from_thermalservice: reads Android's own view; sensors under "Cached temperatures" are stale, so only those after
+# "Current temperatures" count.
 from_thermalservice() {
     said=$(dumpsys thermalservice 2>/dev/null </dev/null) || return 0
     current=
@@ -89,7 +90,7 @@ from_thermalservice() {
     unset IFS
 }
 
-# from_zones: the kernel's sensors, for phones without that service. Their names differ from maker to maker.
+# from_zones: reads the kernel's sensors, for phones without that service. Their names differ from maker to maker.
 from_zones() {
     zone=0
     while [ -d "$sysfs/class/thermal/thermal_zone$zone" ]; do

@@ -30,7 +30,7 @@ set -euf
 
 proc=${PROC:-/proc}
 
-# say TEXT: one line to standard output, byte for byte and without a fork: mksh has no printf of its own, dash no print.
+# say TEXT: prints one line, byte for byte and without a fork: mksh has no printf of its own, dash no print.
 if [ -n "${KSH_VERSION-}" ]; then
     say() { print -r -- "$1"; }
 else
@@ -42,7 +42,7 @@ fail() {
     exit "$1"
 }
 
-# emit TEXT: the log comes first, so that it holds all that anybody ever saw.
+# emit TEXT: writes the line to the log, then to standard output, so that the log holds all that anybody ever saw.
 emit() {
     say "$1" >>"$log" || fail 74 "$log cannot be written; free some space on the phone's /data and run again"
     say "$1"
@@ -60,7 +60,7 @@ is_number() {
     done
 }
 
-# is_key TEXT: what may be part of a file name and of a protocol line.
+# is_key TEXT: may be part of a file name and of a protocol line.
 is_key() {
     case $1 in '' | *[!A-Za-z0-9_-]*) return 1 ;; esac
 }
@@ -120,7 +120,7 @@ find_timeout() {
     done
 }
 
-# stop_leftovers: what an earlier session left running under `timeout` would disturb this one.
+# stop_leftovers: ends what an earlier session left running under `timeout`, which would disturb this one.
 stop_leftovers() {
     command -v pkill >/dev/null 2>&1 || return 0
     program=$(say "$dir/benchmark_model" | sed 's/[][\.*^$+?(){}|]/\\&/g')
@@ -130,21 +130,22 @@ stop_leftovers() {
     fi
 }
 
-# refresh_owner: the claim on this phone (see claim.sh) lasts from now. The line is overwritten where it stands, without
+# refresh_owner: renews the claim on this phone (see claim.sh). The line is overwritten where it stands, without
 # a fork; as the phone's uptime only gets longer, nothing of the old line is left behind it.
 refresh_owner() {
     { read -r _ lease_s boot host <"$dir/owner"; } 2>/dev/null || return 0
     { say "$uptime_s $lease_s $boot $host" 1<>"$dir/owner"; } 2>/dev/null || :
 }
 
-# mark WORD ID: a round's first or last line; sets words to the conditions.
+# mark WORD ID: emits a round's first or last line; sets words to the conditions.
 mark() {
     now
     words=$(. "$scripts/conditions.sh") || words=
     emit "$token $1 $2 $uptime_s $words"
 }
 
-# visit KEY RUNS WARMUPS TIMEOUT_S: `exec` makes the substitution's own process the program: a visit is one fork.
+# visit KEY RUNS WARMUPS TIMEOUT_S: runs benchmark_model once; `exec` makes the substitution's own process the
+# program: a visit is one fork.
 visit() {
     now
     refresh_owner

@@ -31,7 +31,8 @@ has() {
     command -v "$1" >/dev/null 2>&1
 }
 
-# quietly COMMAND...: sets detail to the first line of what it says. Android's tools read standard input: not ours.
+# quietly COMMAND...: runs it, and sets detail to the first line of what it says. Android's tools read standard input:
+# not ours.
 quietly() {
     detail=$("$@" 2>&1 </dev/null) && outcome=0 || outcome=$?
     detail=${detail%%"$newline"*}
@@ -180,7 +181,7 @@ read_journal() {
     done <"$journal"; } 2>/dev/null || :
 }
 
-# write_journal: best effort, for restoring twice does no harm.
+# write_journal: writes entries back as well as it can, for restoring twice does no harm.
 write_journal() {
     if [ -n "$entries" ]; then
         { printf '%s\n' "$entries" >"$journal.new" && mv -f "$journal.new" "$journal"; } 2>/dev/null || :
@@ -189,13 +190,14 @@ write_journal() {
     fi
 }
 
-# remember STEP OLD: undone in reverse order, so the value before the first change is the last word.
+# remember STEP OLD: adds a line to the journal; undone in reverse order, so the value before the first change is the
+# last word.
 remember() {
     printf '%s\n' "$1 $2" >>"$journal" || fail 74 "$journal cannot be written; free some space on the phone's /data"
     entries=$entries${entries:+$newline}"$1 $2"
 }
 
-# forget STEP OLD: its line is the last one.
+# forget STEP OLD: removes its line, which is the last one.
 forget() {
     entries=${entries%"$1 $2"}
     entries=${entries%"$newline"}

@@ -1,4 +1,5 @@
-"""Measuring again, in place, what was measured badly or not at all: which graphs, and what becomes of their rounds."""
+"""Repeated measurement, in place, of what was measured badly or not at all: which graphs, and what becomes of their
+rounds."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ def is_wanted(record: LatencyRecord, which: Which) -> bool:
 
 
 def best_rounds(earlier: Sequence[Round], new: Sequence[Round]) -> Sequence[Round]:
-    """Which of them a record is made of: the new rounds, all, or the earlier ones, whichever tell the latency best by
-    their own 90 % interval.
+    """Rounds that a record is made of: the new ones, all, or the earlier ones, whichever tell the latency best by their
+    own 90 % interval.
 
     New ones alone where the earlier come from a bad hour; all where the graph is as noisy as ever, so that rounds of
     several calls add up; the earlier ones where the new hour is the bad one.
@@ -41,7 +42,7 @@ def _uncertainty(rounds: Sequence[Round]) -> float:
 
 
 class Repetition:
-    """What of these graphs is measured again on a setup, by this call and those that it continues.
+    """Graphs that are measured again on a setup, by this call and those that it continues.
 
     A call that was interrupted is continued where there are marks of the same kind (ProfileFile.again): it chose once,
     and what it has measured again already, well or badly, it does not measure a third time.
@@ -59,12 +60,12 @@ class Repetition:
 
     @property
     def marks(self) -> dict[str, Again]:
-        """Of this call's graphs."""
+        """Marks of this call's graphs in the profile, by key."""
         return {key: one for key, one in self._marks.items() if one.what == self.which and key in self._keys}
 
     @property
     def open(self) -> set[str]:
-        """Those of this call's graphs that are still to be measured again."""
+        """Keys of this call's graphs that are still to be measured again."""
         return self._chosen | {key for key, one in self.marks.items() if not one.is_done}
 
     @property
@@ -73,28 +74,28 @@ class Repetition:
         return {key: one.since for key, one in self._marks.items() if not one.is_done}
 
     def due(self) -> list[str]:
-        """What the call measures: graphs that are not finished, or failed, and those that it measures again."""
+        """Keys that the call measures: graphs that are not finished, or failed, and those that it measures again."""
         again, tried = self.open, self.marks
         undone = {key for key in self._keys if self._outcomes.get(key, Status.FAILED) is Status.FAILED} - set(tried)
         return [key for key in self._keys if key in undone or key in again]
 
     def begin(self, since: float) -> None:
-        """From now on, what was chosen counts as begun, and the same call continues."""
+        """Marks what was chosen as begun, so that the same call continues."""
         self.profile.begin_again(self.setup, self._chosen, self.which or "", since)
         self._chosen = set()
         self._marks = self.profile.again(self.setup)
         if self.since:
             self._earlier = self.profile.rounds(self.setup, counting=True)
 
-    def settle(
+    def record_outcome(
         self,
         key: str,
         outcome: Outcome,
         new: Sequence[Round],
         drifts: Mapping[float, float],
     ) -> None:
-        """Ends a graph of `since`, given its new rounds and all rounds' drifts. Where there is no new latency, an
-        earlier one stays."""
+        """Stores the outcome of a graph of `since`, given its new rounds and all rounds' drifts. Where there is no new
+        latency, an earlier one stays."""
         status, reason, _ = outcome
         kept: Outcome | None = outcome
         message, discounted = "", list[float]()

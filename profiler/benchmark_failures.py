@@ -1,4 +1,4 @@
-"""What went wrong when benchmark_model failed, and which of three errors that is.
+"""Diagnosis of a failed benchmark_model, and which of three errors that is.
 
 DeviceError where no graph can be timed so; UnsupportedGraphError where this graph never will be; MeasurementError where
 a later try may succeed. The texts are those of TensorFlow 2.3 to LiteRT 2026, Android's shell, toybox and bionic.
@@ -14,7 +14,7 @@ from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedG
 DOWNLOADS = (
     "https://storage.googleapis.com/tensorflow-nightly-public/prod/tensorflow/release/lite/tools/nightly/latest/"
 )
-"""Where the official builds are. Only the latest is kept."""
+"""Folder of the official builds, of which only the latest is kept."""
 
 _CANNOT_START = {
     # The first that fits counts: the later ones are words that the earlier messages hold, too.

@@ -20,7 +20,7 @@ __all__ = ["BenchmarkOptions", "BenchmarkResult", "Delegate", "OpTime", "Statist
 Delegate = Literal["cpu", "gpu", "nnapi"]
 
 _TOOL_NAMES = {"gpu": "GPU", "nnapi": "NNAPI"}
-"""How the tool names a delegate that keeps a graph off the CPU."""
+"""The tool's names of delegates that keep a graph off the CPU."""
 
 _ROUNDING = 1e-5
 """The tool prints averages with six digits."""
@@ -28,7 +28,7 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What is the same for all graphs of a setup. Raises DeviceError on values that make no sense."""
+    """Settings that are the same for all graphs of a setup. Raises DeviceError on values that make no sense."""
 
     threads: int = 1
     delegate: Delegate = "cpu"
@@ -50,7 +50,8 @@ class BenchmarkOptions:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of some runs in a row. Percentiles are None where the tool is too old to print them (before late 2024)."""
+    """Statistics of some runs in a row. Percentiles are None where the tool is too old to print them (before late
+    2024)."""
 
     count: int
     first_ms: float
@@ -64,7 +65,7 @@ class Statistics:
     p95_ms: float | None = None
 
     @property
-    def typical_ms(self) -> float:
+    def trimmed_mean_ms(self) -> float:
         """The mean without the fastest and the slowest run; of fewer than 3 runs the fastest.
 
         What disturbs a phone makes single runs much slower; and a mean, unlike a median, resolves less than 1 us. As
@@ -79,7 +80,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """What one call of the tool measured. None is what it did not print."""
+    """Measurements of one call of the tool; None for what it did not print."""
 
     runs: Statistics
     warmup: Statistics | None
@@ -87,11 +88,12 @@ class BenchmarkResult:
     """Loading the graph and preparing the delegate."""
     first_inference_ms: float | None
     delegated: str
-    """What the tool says of the delegate (on the CPU: XNNPACK): "all", "none", "part: 3 kernels", "unknown"."""
+    """The tool's words on the delegate (on the CPU: XNNPACK): "all", "none", "part: 3 kernels", "unknown"."""
     delegated_share: float | None
     """The share of the graph's ops that the delegate executes; None where the tool does not tell."""
     gpu_api: str
-    """What the GPU was driven through, "OpenCL" or "OpenGL"; "unknown" where the tool does not tell, "" off the GPU."""
+    """API through which the GPU was driven, "OpenCL" or "OpenGL"; "unknown" where the tool does not tell, "" off the
+    GPU."""
     model_mb: float | None
     init_memory_mb: float | None
     """Memory that loading took."""
@@ -135,7 +137,7 @@ def flags(options: BenchmarkOptions) -> tuple[str, ...]:
 
 
 def parse(output: str, code: int, options: BenchmarkOptions) -> BenchmarkResult:
-    """What the tool measured, from its standard output and error in one text, and its exit code.
+    """Result of the tool, from its standard output and error in one text, and its exit code.
 
     Raises DeviceError where no graph can be timed with this tool on this phone, UnsupportedGraphError where the runtime
     refuses this graph or a delegate does not take it whole, and MeasurementError where it crashed, hung, or printed
@@ -187,7 +189,7 @@ def _word(value: bool) -> str:
 
 
 def _both_statistics(lines: list[str]) -> tuple[Statistics | None, Statistics]:
-    """Of the warm-up, which the tool prints first, and of the runs."""
+    """Statistics of the warm-up, which the tool prints first, and of the runs."""
     # Lines of an op profile that hold such statistics too start with other words.
     found = [line for line in lines if line.startswith("count=")]
     if len(found) != 2:
@@ -253,7 +255,8 @@ def _check_end(timings: dict[str, float], warmup: Statistics | None, runs: Stati
 
 
 def _delegated(output: str, name: str) -> str:
-    """What becomes of the graph. "Replacing 31 out of 31 node(s)" does not count: a driver may refuse afterwards."""
+    """Fate of the graph with the delegate. "Replacing 31 out of 31 node(s)" does not count: a driver may refuse
+    afterwards."""
     applied = re.search(rf"pplied {name} delegate, and the model graph will be (completely|partially) executed", output)
     if f"Though {name} delegate is explicitly applied, the model graph will not be executed" in output:
         return "none"
@@ -266,7 +269,8 @@ def _delegated(output: str, name: str) -> str:
 
 
 def _delegated_share(output: str, name: str, delegated: str) -> float | None:
-    """Of ops. Only talkative builds count those of a part, as "Replacing 28 out of 31 node(s) with delegate"."""
+    """Share of ops that the delegate takes. Only talkative builds count those of a part, as "Replacing 28 out of 31
+    node(s) with delegate"."""
     if delegated in ("all", "none"):
         return float(delegated == "all")
     line = rf"Replacing ([0-9]{{1,9}}) out of ([0-9]{{1,9}}) node\(s\) with delegate \(TfLite{name}"

@@ -1,15 +1,16 @@
-"""What the profiler asks of a device. The campaign knows nothing else of it."""
+"""The protocol of a device, which is all that a campaign knows of it, and capabilities that only some have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Zeros
 from netlathe.archspace.records import Setup
 from netlathe.profiler.errors import MeasurementError, ProfilerError, UnsupportedGraphError
+from netlathe.profiler.op_profile import OpTime
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,18 @@ class Visit:
 
 @dataclass(frozen=True)
 class Timing:
-    """What one visit gave: times in ms, or why there are none."""
+    """Result of one visit: times in ms, or why there are none."""
 
     key: str
     outcome: Sequence[float] | MeasurementError | UnsupportedGraphError
     details: Mapping[str, float] = field(default_factory=dict)
-    """What else the runtime told of this graph, as init_ms or peak_memory_mb. Units stand in the names."""
+    """Further facts that the runtime told of this graph, as init_ms or peak_memory_mb. Units stand in the names."""
     all_runs_ms: float | None = None
-    """Time in all of the visit's runs, where `outcome` only sums them up."""
+    """Time in all of the visit's runs, in ms, where `outcome` only sums them up."""
 
     @property
     def inference_ms(self) -> float:
-        """Time in runs."""
+        """Time in runs, in ms."""
         if isinstance(self.outcome, ProfilerError):
             return 0.0
         return sum(self.outcome) if self.all_runs_ms is None else self.all_runs_ms
@@ -42,31 +43,32 @@ class Timing:
 
 @dataclass(frozen=True)
 class RoundEnd:
-    """A round is over; the timings since the last one belong to it."""
+    """End of a round, to which the timings since the last one belong."""
 
     started_at: float
-    """Seconds since the epoch."""
+    """Time at which the round started, in seconds since the epoch."""
     conditions: Mapping[str, float | str]
-    """What may explain the times: load, frequency, temperature, as far as readable. Units stand in the names."""
+    """Conditions that may explain the times: load, frequency, temperature, as far as readable. Units stand in the
+    names."""
     redo: str = ""
-    """Why the round must not count, as 'thermal status 2'; '' when it may."""
+    """Reason why the round must not count, as 'thermal status 2'; '' when it may."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """The device waits until it is fit to go on."""
+    """Wait of a device until it is fit to go on."""
 
     reason: str
-    """What has to change first, with the value needed where that is a temperature."""
+    """Condition that has to change first, with the value needed where that is a temperature."""
     waited_s: float = 0.0
     limit_s: float | None = None
-    """When the device gives up, in seconds since the wait began; None where the wait ends by itself."""
+    """Time at which the device gives up, in seconds since the wait began; None where the wait ends by itself."""
 
 
 DeviceEvent = Timing | RoundEnd | Waiting
 
 Report = Callable[[str], None]
-"""Is told what a person should know or do."""
+"""Function that is told what a person should know or do."""
 
 
 class Device(Protocol):
@@ -78,7 +80,7 @@ class Device(Protocol):
 
     @property
     def setup(self) -> Setup:
-        """What the times depend on; constant while the device is open."""
+        """Setup that the times depend on; constant while the device is open."""
 
     def load(self, key: str, graph: Graph) -> None:
         """Makes the graph ready to run under `key`, with weights and inputs of the device's choice; a device that is
@@ -100,7 +102,7 @@ class Device(Protocol):
         """
 
     def recovered(self) -> Iterator[DeviceEvent]:
-        """Rounds on this setup that an interrupted campaign has measured but perhaps not stored, in the same form. The
+        """Events of rounds on this setup that an interrupted campaign has measured but perhaps not stored. The
         device forgets each when the next one is asked for."""
 
     def close(self) -> None:
@@ -109,6 +111,56 @@ class Device(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: object, value: object, traceback: object) -> None: ...
+
+
+class SteadyStep(Protocol):
+    """Outcome of one step that keeps a device steady."""
+
+    @property
+    def step(self) -> str: ...
+
+    @property
+    def state(self) -> str:
+        """held, refused or unavailable."""
+
+    @property
+    def report(self) -> str:
+        """A line for a person, with what to do where the step does not hold."""
+
+
+@runtime_checkable
+class HoldsSteady(Protocol):
+    """Capability of a device that changes its settings, to keep times steady, until it is closed."""
+
+    @property
+    def steps(self) -> Sequence[SteadyStep]: ...
+
+
+@runtime_checkable
+class AcceptsModels(Protocol):
+    """Capability of a device that runs given .tflite files in place of ones that it writes from graphs."""
+
+    @property
+    def models(self) -> MutableMapping[str, bytes]:
+        """Content of .tflite files by graph key, taken when a graph of that key is loaded."""
+
+
+class OpProfile(Protocol):
+    """Times of the kernels of one graph, as its runtime starts them."""
+
+    @property
+    def op_times(self) -> Sequence[OpTime]: ...
+
+    @property
+    def peak_memory_mb(self) -> float | None: ...
+
+
+@runtime_checkable
+class ProfilesOps(Protocol):
+    """Capability of a device that tells the time of single kernels."""
+
+    def profile_ops(self, keys: Sequence[str]) -> Iterator[tuple[str, OpProfile]]:
+        """Profiles of these loaded graphs, by key; graphs that fail are left out. Raises DeviceError."""
 
 
 def check_loadable(graph: Graph, setup: Setup) -> None:

@@ -1,4 +1,4 @@
-"""What a campaign would do, without a device."""
+"""Forecast of what a campaign would do, without a device."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from netlathe.profiler.guess import LatencyGuess, work
 from netlathe.profiler.protocol import ANCHORS, Plan, missing_rounds
 
 LOAD_MS = 5.0
-"""Making one graph ready to run."""
+"""Time to make one graph ready to run."""
 
 OVERHEAD = 1.2
-"""Wall time over the time of all visits: choosing, storing, telling."""
+"""Ratio of wall time to the time of all visits: choosing, storing, telling."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Forecast:
 
     new: tuple[str, ...]
     continued: tuple[str, ...]
-    """Begun by an earlier campaign, or failed in it."""
+    """Items begun by an earlier campaign, or failed in it."""
     again: tuple[str, ...]
-    """With a record, or found unsupported; measured again."""
+    """Items with a record, or found unsupported, that are measured again."""
     reused: tuple[str, ...]
     unsupported: tuple[str, ...]
-    """Found so by an earlier campaign; left alone."""
+    """Items found unsupported by an earlier campaign, and left alone."""
     estimate_s: float
     """Wall time, within a factor of about two; the budget at most."""
 
@@ -44,7 +44,7 @@ def dry_run(
     plan: Plan | None = None,
     again: Which | None = None,
 ) -> Forecast:
-    """What run_campaign would measure on this setup. `profile` is None where there is no file yet.
+    """Forecast of what run_campaign would measure on this setup. `profile` is None where there is no file yet.
 
     Raises MeasurementError for graphs of another batch than the setup's.
     """
@@ -83,7 +83,8 @@ def _estimate_s(
     plan: Plan,
     batch: int,
 ) -> float:
-    """Loads, visits until about half way between the plan's least and most rounds, and the anchors' visits. Of graphs
+    """Estimated time of loads, visits until about half way between the plan's least and most rounds, and the anchors'
+    visits. Of graphs
     in `since`, only rounds that started later count."""
     cost_ms, most_rounds = 0.0, 0.0
     for key, graph in todo.items():

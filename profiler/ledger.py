@@ -13,14 +13,14 @@ from netlathe.profiler.protocol import REFERENCE_ROUNDS, drift_of, first_rounds,
 
 
 class Ledger:
-    """All times of one setup so far, corrected for drift with what is known now."""
+    """Record of all times of one setup so far, corrected for drift with what is known now."""
 
     def __init__(self, stored: Mapping[str, Sequence[Round]], anchors: Sequence[str]) -> None:
         """`stored` are the rounds per graph key that earlier campaigns left."""
         self.anchors = tuple(anchors)
         self.since: Mapping[str, float] = {}
-        """From when on graphs are measured anew: their earlier rounds no longer count for them, though those of anchors
-        still tell the drift."""
+        """Times from which on graphs are measured anew, by key: their earlier rounds no longer count for them, though
+        those of anchors still tell the drift."""
         self._samples: dict[str, dict[float, tuple[float, ...]]] = {}
         self._anchor_ms: dict[float, dict[str, float]] = {}
         self._drifts: dict[float, float] = {}
@@ -79,7 +79,7 @@ class Ledger:
         return self._drifts
 
     def count(self, key: str) -> int:
-        """How many rounds the graph has, since it is measured anew."""
+        """Number of rounds of the graph, since it is measured anew."""
         since = self.since.get(key, -math.inf)
         return sum(at > since for at in self._samples.get(key, ()))
 
@@ -89,6 +89,7 @@ class Ledger:
         return tuple(Round(samples, self._drifts[at], at) for at, samples in times if at > since)
 
     def latency_ms(self, key: str) -> float | None:
-        """Latest uncorrected median: what the next visit is going to take. None before the first."""
+        """Median of the graph's latest round, in ms and uncorrected, as the next visit is going to take it; None before
+        the first."""
         samples = self._samples.get(key)
         return statistics.median(samples[max(samples)]) if samples else None

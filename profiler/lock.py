@@ -1,4 +1,4 @@
-"""One campaign at a time per profile file and setup: several phones may fill one file side by side."""
+"""Lock for one campaign at a time per profile file and setup: several phones may fill one file side by side."""
 
 from __future__ import annotations
 

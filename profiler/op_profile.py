@@ -1,4 +1,4 @@
-"""Reads the table of operators that benchmark_model prints with --enable_op_profiling=true."""
+"""Reader of the table of operators that benchmark_model prints with --enable_op_profiling=true."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class OpTime:
     """One row: an operator of the graph, or what a delegate made of one or several."""
 
     node_type: str
-    """As the runtime names it: CONV_2D, TfLiteGpuDelegateV2, Convolution (NHWC, F32) GEMM."""
+    """Kind of the operator in the runtime's words: CONV_2D, TfLiteGpuDelegateV2, Convolution (NHWC, F32) GEMM."""
     name: str
     mean_ms: float
-    """Of one call; an inference spends mean_ms x times_called in it."""
+    """Mean time of one call; an inference spends mean_ms x times_called in it."""
     share: float
-    """Of the inference, 0 to 1."""
+    """Share of the inference's time, 0 to 1."""
     times_called: int
-    """Per inference; the tool rounds down, so rare calls count 0."""
+    """Calls per inference; the tool rounds down, so rare calls count 0."""
     memory_kb: float
 
 

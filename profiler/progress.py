@@ -1,4 +1,4 @@
-"""How far a campaign is and how long it will take."""
+"""Progress of a campaign, and the time that it will take."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 TELL_EVERY_S = 0.2  # often enough for the eye; drawing between two visits disturbs the caches
 
 NOT_YET = 0.99
-"""The share done is this at most before the end."""
+"""Largest share done before the end."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a campaign is."""
+    """State of a campaign that is under way."""
 
     done: int
     """Graphs with an outcome, those from earlier campaigns included."""
@@ -27,20 +27,20 @@ class Progress:
     current: str
     """Name of what is being loaded or measured, or what the device waits for."""
     drift: float
-    """Of the latest round."""
+    """Drift of the latest round."""
     blocks_per_s: float
     """Graphs finished by this campaign per second of it."""
     redone: int = 0
     """Rounds so far that had to be measured again."""
     conditions: Mapping[str, float | str] = field(default_factory=dict)
-    """Of the latest round."""
+    """Conditions of the latest round."""
     waited_s: float = 0.0
-    """How much of the time elapsed the device has waited, as for cooling."""
+    """Part of the time elapsed in which the device has waited, as for cooling."""
     is_waiting: bool = False
 
     @property
     def share(self) -> float:
-        """Of the campaign's time, waits aside, from 0 to 1."""
+        """Share of the campaign's time that is over, waits aside, from 0 to 1."""
         if self.done == self.total:
             return 1.0
         if self.eta_s is None:
@@ -53,7 +53,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class Pace:
-    """Keeps the time of a campaign and reports to `on_progress`, not more often than the eye can follow.
+    """Clock of a campaign, which reports to `on_progress`, not more often than the eye can follow.
 
     `clock` gives seconds; `budget_s` is the wall time the campaign may take.
     """
@@ -88,12 +88,12 @@ class Pace:
 
     @property
     def waited_s(self) -> float:
-        """How long the device has waited in all."""
+        """Time in which the device has waited in all."""
         now = 0.0 if self._waits_since is None else self._clock() - self._waits_since
         return self._waited_s + now
 
     def waits(self, reason: str) -> None:
-        """The device waits from now on, which is told at once, or still."""
+        """Notes that the device waits from now on, which is told at once, or still."""
         if self._waits_since is None:
             self._waits_since = self._told_at = self._clock()
             self.tell_now(reason)
@@ -101,11 +101,11 @@ class Pace:
             self.tell(reason)
 
     def goes_on(self) -> None:
-        """The device no longer waits."""
+        """Notes that the device no longer waits."""
         self._waited_s, self._waits_since = self.waited_s, None
 
     def visited(self, planned_ms: float) -> None:
-        """A visit has ended that was planned to take so long."""
+        """Counts a visit that has ended and was planned to take so long."""
         if self._first_s is None:  # nobody knows when it began: what is sent before it takes its time, too
             self._first_s = self.elapsed_s - self.waited_s
         else:
@@ -113,7 +113,7 @@ class Pace:
         self._left_ms = max(0.0, (self._left_ms or 0.0) - planned_ms)
 
     def expect(self, planned_ms: float, *, anew: bool = False) -> None:
-        """What is still to be visited is going to take so long, overhead aside. `anew`: what was planned before were
+        """Sets the time that the visits to come are going to take, overhead aside. `anew`: what was planned before were
         guesses, so that what it has cost says nothing of this."""
         self._left_ms = planned_ms
         if anew:
@@ -121,14 +121,14 @@ class Pace:
 
     @property
     def slowness(self) -> float:
-        """What planned time has cost so far, waits aside, over what was planned."""
+        """Ratio of the time that visits have cost so far, waits aside, to the time planned for them."""
         if self._first_s is None or not self._visited_ms:
             return 1.0
         return 1e3 * (self.elapsed_s - self.waited_s - self._first_s) / self._visited_ms
 
     @property
     def eta_s(self) -> float | None:
-        """Planned time left, times what planned time has cost so far."""
+        """Planned time left, times the slowness so far."""
         if self._left_ms is None:
             return None
         return max(0.0, min(self._left_ms / 1e3 * self.slowness, self.budget_left_s))

@@ -1,4 +1,4 @@
-"""How a fair time is taken. Pure: no clock, no device, no file.
+"""Rules by which a fair time is taken. Pure: no clock, no device, no file.
 
 Many short rounds in fresh random order, rather than many runs in a row: what disturbs a machine comes in phases longer
 than a visit. Anchor blocks stand in every round; how slow they are tells the machine's drift in that round, by which
@@ -12,6 +12,7 @@ import random
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from netlathe.archspace.blocks import Block, ConvBlock, MBConv
 from netlathe.archspace.records import Measurement, Round
@@ -25,23 +26,23 @@ ANCHORS: tuple[Block, ...] = (
     MBConv(40, 40, 28, 28, kernel=5, expand=3),
     MBConv(24, 24, 56, 56),
 )
-"""Stand in every round: 0.5 to 26 million MACs. Always the same ones, so that all campaigns into a file share one
-reference, and a campaign over few blocks does not explain their own noise away. Anchors drawn from the measured
-blocks are not better (benchmarks/repeatability.py)."""
+"""Blocks that stand in every round, of 0.5 to 26 million MACs. Always the same ones, so that all campaigns into a file
+share one reference, and a campaign over few blocks does not explain their own noise away. Anchors drawn from the
+measured blocks are not better (benchmarks/repeatability.py)."""
 
 FEWEST_ROUNDS = 3
-"""What a latency needs at least when the budget is out."""
+"""Rounds that a latency needs at least when the budget is out."""
 
 REFERENCE_ROUNDS = 30
-"""The machine's usual speed is what it was in so many first rounds of a profile."""
+"""Number of first rounds of a profile that set the machine's usual speed."""
 
 CALM_DRIFT = 1.25
-"""A round that differs more than this from the usual speed, either way, does not count towards min_rounds."""
+"""Drift up to which, either way, a round counts towards min_rounds."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much effort a latency gets. Raises MeasurementError on values that make no sense."""
+    """Effort that a latency gets. Raises MeasurementError on values that make no sense."""
 
     runs: int = 5
     """Timed runs per visit; more rounds buy far more than more runs."""
@@ -49,23 +50,23 @@ class Plan:
     min_rounds: int = 8
     max_rounds: int = 30
     target_error: float = 0.01
-    """A graph is done once its latency's relative standard error is below this."""
+    """Relative standard error of its latency below which a graph is done."""
     budget_s: float | None = None
     """Wall time for the whole campaign; None: until every graph is done."""
     anchor_visits: int = 3
-    """How often each anchor is visited in a round."""
+    """Visits of each anchor in a round."""
     visit_ms: float = 50.0
-    """A visit is cut to fewer runs if they would take longer than this, but one run is always made."""
+    """Time of a visit's runs; it is cut to fewer where they would take longer, but one is always made."""
     round_s: float = 2.0
-    """Longer rounds are split: a round is stored as it ends, so this is what a power cut, or the end of a time budget,
-    may cost."""
+    """Length of a round; longer ones are split. A round is stored as it ends, so this is what a power cut, or the end
+    of a time budget, may cost."""
     loaded_bytes: float = 2.0**31
-    """Graphs are measured in waves that need about this much memory at once."""
+    """Memory that the graphs of one wave need at once."""
     overhead_ms: float = 0.0
-    """What a visit takes beyond its runs, as starting a program on a phone."""
+    """Time of a visit beyond its runs, as for starting a program on a phone."""
     redo_drift: float | None = None
-    """A round is measured again whose drift differs more than this from the campaign's rounds so far. None: such rounds
-    are corrected like all others."""
+    """Difference of a round's drift from the campaign's rounds so far above which it is measured again. None: such
+    rounds are corrected like all others."""
 
     def __post_init__(self) -> None:
         budget = math.inf if self.budget_s is None else self.budget_s
@@ -83,7 +84,7 @@ class Plan:
         return Visit(key, runs, min(self.warmups, runs))
 
     def cost_ms(self, latency_ms: float) -> float:
-        """What one visit takes, warm-ups included."""
+        """Time of one visit in ms, warm-ups included."""
         visit = self.visit("", latency_ms)
         return self.overhead_ms + (visit.runs + visit.warmups) * latency_ms
 
@@ -91,7 +92,15 @@ class Plan:
 PHONE_PLAN = Plan(
     runs=10, warmups=3, min_rounds=5, max_rounds=20, visit_ms=150, round_s=4, overhead_ms=30, redo_drift=0.05
 )
-"""For a phone, where each visit starts a program: more runs in fewer, longer rounds."""
+"""Plan for a phone, where each visit starts a program: more runs in fewer, longer rounds."""
+
+
+@runtime_checkable
+class PlansItsEffort(Protocol):
+    """Capability of a device whose latencies take another effort than Plan()."""
+
+    @property
+    def default_plan(self) -> Plan: ...
 
 
 def is_calm(drift: float) -> bool:
@@ -133,7 +142,7 @@ def arrange(
 
 
 def round_drifts(anchor_ms: Mapping[float, Mapping[str, float]]) -> dict[float, float]:
-    """How slow the machine was in each round, {round: drift}, from {round: {anchor: median time in ms}}.
+    """Drift of each round, {round: drift}, from {round: {anchor: median time in ms}}: how slow the machine was in it.
 
     An anchor's reference is its median over its first REFERENCE_ROUNDS rounds: once those are taken, the level of a
     profile stays, however fast the machine is in later campaigns. A round's drift is the median of its anchors' times
@@ -175,7 +184,7 @@ def is_done(rounds: Sequence[Round], plan: Plan) -> bool:
 
 
 def missing_rounds(rounds: Sequence[Round], plan: Plan) -> float:
-    """How many rounds more a graph is likely to need: the error falls with the root of their number."""
+    """Rounds that a graph is likely to need yet: the error falls with the root of their number."""
     if is_done(rounds, plan):
         return 0.0
     needed: float = plan.min_rounds

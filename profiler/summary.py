@@ -1,4 +1,4 @@
-"""What a campaign achieved, and what to do about what it did not."""
+"""Summary of a campaign: what it achieved, and what to do about what it did not."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from netlathe.archspace.records import LatencyRecord, Setup, Status, noise_floor
 from netlathe.profiler.protocol import FEWEST_ROUNDS, is_calm
 
 BUSY_CPUS = 0.3
-"""Cores kept busy by other programs, on average over a campaign, above which it is worth a warning."""
+"""Mean number of cores kept busy by other programs above which a warning is given."""
 
 REDONE_SHARE = 0.2
-"""Rounds that had to be measured again, above which it is worth a warning."""
+"""Share of rounds measured again above which a warning is given."""
 
 
 @dataclass(frozen=True)
@@ -40,29 +40,39 @@ class CampaignSummary:
     noise_floor: float | None
     """Median relative difference between two halves of a measurement's rounds."""
     anchor_noise: float | None
-    """The same for the anchor blocks alone, which stand in every round."""
+    """Noise floor of the anchor blocks alone, which stand in every round."""
     drift_range: tuple[float, float] | None
     """Fastest and slowest round of this campaign relative to the usual speed; None without rounds."""
     warnings: tuple[str, ...]
     """Each with what to do about it."""
 
 
+@dataclass(frozen=True)
+class Effort:
+    """Account of one campaign's rounds and time; the defaults where there was nothing to measure."""
+
+    round_starts: Sequence[float] = ()
+    """Times at which its rounds started, in seconds since the epoch."""
+    anchors: Sequence[str] = ()
+    """Keys of the anchor blocks that ran until the end."""
+    redone: int = 0
+    """Rounds that did not count and were measured again."""
+    inference_s: float = 0.0
+    needed_s: float = 0.0
+    """Time that would give each unfinished item a record."""
+
+
 def summarize(
     profile: ProfileFile,
     setup: Setup,
     names: Mapping[str, str],
-    stamps: Sequence[float],
+    effort: Effort,
     *,
     again: Mapping[str, Again],
-    anchors: Sequence[str],
     reused: int,
-    redone: int,
     wall_s: float,
-    inference_s: float,
-    needed_s: float,
 ) -> CampaignSummary:
-    """Summary of the items, {graph key: name}, after a campaign whose rounds started at `stamps`; `needed_s` more would
-    give each a record."""
+    """Summary of the items, {graph key: name}, after a campaign of that effort."""
     found = {record.graph.key: record for record in profile.records(setup)}
     wanted = [found[key] for key in names if key in found]
     records, failed, unsupported = (
@@ -72,27 +82,27 @@ def summarize(
     begun = {key for key, one in again.items() if not one.is_done}
     unfinished = tuple(name for key, name in names.items() if key not in found or key in begun)
     done = tuple(name for key, name in names.items() if key in again and key not in begun)
-    log = _counted(profile.round_log(setup), set(stamps))
+    rounds, log = len(effort.round_starts), _counted(profile.round_log(setup), set(effort.round_starts))
     drifts = [info.drift for info in log]
     warnings = [
-        *_outcome_warnings(failed, unsupported, unfinished, needed_s),
+        *_outcome_warnings(failed, unsupported, unfinished, effort.needed_s),
         *_kept_warnings(
             {name: again[key].message for key, name in names.items() if key in again and again[key].message}
         ),
         *quality_warnings(records),
         *_machine_warnings(log),
-        *_redo_warnings(redone, len(stamps)),
+        *_redo_warnings(effort.redone, rounds),
     ]
     return CampaignSummary(
-        setup, records, failed, unsupported, unfinished, done, reused, len(stamps), wall_s, inference_s, redone,
-        noise_floor(records), noise_floor([found[key] for key in anchors if key in found]),
+        setup, records, failed, unsupported, unfinished, done, reused, rounds, wall_s, effort.inference_s,
+        effort.redone, noise_floor(records), noise_floor([found[key] for key in effort.anchors if key in found]),
         (min(drifts), max(drifts)) if drifts else None, tuple(warnings),
     )  # fmt: skip
 
 
-def _counted(log: Sequence[RoundInfo], stamps: Collection[float]) -> list[RoundInfo]:
-    """Of the rounds that started then, those that were not measured again."""
-    return [info for info in log if info.started_at in stamps and "redone" not in info.conditions]
+def _counted(log: Sequence[RoundInfo], round_starts: Collection[float]) -> list[RoundInfo]:
+    """Rounds that started then and were not measured again."""
+    return [info for info in log if info.started_at in round_starts and "redone" not in info.conditions]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -137,7 +147,7 @@ def _kept_warnings(reasons: Mapping[str, str]) -> list[str]:
 
 
 def quality_warnings(records: Sequence[LatencyRecord]) -> list[str]:
-    """Which of a profile's latencies are unstable."""
+    """Warning of a profile's unstable latencies, if any."""
     unstable = [r.name for r in records if r.measurement is not None and not r.measurement.is_stable]
     if not unstable:
         return []

@@ -1,4 +1,4 @@
-"""How a user names a phone."""
+"""Names of phones, as a user writes them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Literal
 from netlathe.profiler.errors import DeviceError
 
 DEFAULT_PORT = 5555
-"""Where a phone listens after `adb tcpip 5555`."""
+"""Port at which a phone listens after `adb tcpip 5555`."""
 
 FORMS = "usb, usb:SERIAL, tcp:HOST, tcp:HOST:PORT, server, server:SERIAL"
 
 
 @dataclass(frozen=True)
 class Address:
-    """Which phone, and how it is reached: its cable, the network, or an adb server that runs on this computer.
+    """Address of a phone, and the way to it: its cable, the network, or an adb server that runs on this computer.
 
     `serial` None is the only phone there; `host` and `port` belong to tcp.
     """

@@ -52,7 +52,7 @@ class Cable(BaseTransport):  # type: ignore[misc]
         return bytes(self._greeting or b"")
 
     def features(self) -> frozenset[str]:
-        """What the phone says it can do: the words behind features= in its greeting, to which this listens no more.
+        """Features of the phone: the words behind features= in its greeting, to which this listens no more.
 
         adb-shell reads the greeting and throws it away, so it is taken from the bytes that pass by.
         """

@@ -1,4 +1,4 @@
-"""What every connection to a phone can do, and what its shell answers."""
+"""The protocol of a connection to a phone, and the answers of its shell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def quote(path: str) -> str:
 
 @dataclass(frozen=True)
 class ShellResult:
-    """What a finished command left. Bytes that are not UTF-8 are replaced. An old phone merges stderr into stdout."""
+    """Output and exit code of a finished command. Bytes that are not UTF-8 are replaced. An old phone merges stderr
+    into stdout."""
 
     stdout: str
     stderr: str
@@ -44,7 +45,7 @@ class AdbConnection(Protocol):
     """
 
     address: str
-    """As the user names the phone: usb:1A2B, tcp:127.0.0.1:5555, server:1A2B."""
+    """Name of the phone, as the user writes it: usb:1A2B, tcp:127.0.0.1:5555, server:1A2B."""
 
     def run(self, command: str, *, timeout_s: float = 30.0) -> ShellResult:
         """Runs a command to its end. What takes longer than `timeout_s` is hung up (SIGHUP to what it runs)."""
@@ -84,7 +85,7 @@ class PhoneStateError(DeviceError):
 
 
 def unauthorized(address: str) -> PhoneStateError:
-    """What to do about a phone that does not trust this computer yet."""
+    """Error of a phone that does not trust this computer yet, with what to do."""
     return PhoneStateError(
         "unauthorized",
         f"{address} does not allow this computer to debug it: unlock the phone, tap Allow in its USB debugging dialog, "
@@ -94,12 +95,12 @@ def unauthorized(address: str) -> PhoneStateError:
 
 
 def please_allow(address: str, timeout_s: float) -> str:
-    """What the user should do while a phone asks whether to trust this computer."""
+    """Request to the user while a phone asks whether to trust this computer."""
     return f"{address}: unlock the phone and tap Allow in its USB debugging dialog (waiting up to {timeout_s:g} s)"
 
 
 def no_permission(address: str) -> PhoneStateError:
-    """What to do about a USB device that this user may not open."""
+    """Error of a USB device that this user may not open, with what to do."""
     return PhoneStateError(
         "no permission",
         f"no permission to open the USB device of {address}: install Android's udev rules (Debian and Ubuntu: "

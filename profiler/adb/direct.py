@@ -27,7 +27,7 @@ class _BrokeOffError(ConnectionLostError):
 
 
 class _NonsenseError(ConnectionLostError):
-    """What answers does not speak as a phone does."""
+    """Answer that no phone gives."""
 
 
 class _SilentError(ConnectionLostError):
@@ -132,7 +132,7 @@ class DirectConnection(ServiceConnection):
 
 
 def _silent(address: str, cable: Cable, timeout_s: float) -> _SilentError:
-    """What to do about a phone, or something else, that says nothing."""
+    """Error of a phone, or something else, that says nothing, with what to do."""
     if not address.startswith("tcp:"):
         remedy = "unlock the phone, check that USB debugging is on, and replug it"
     elif cable.has_connected:
@@ -146,7 +146,7 @@ def _silent(address: str, cable: Cable, timeout_s: float) -> _SilentError:
 
 
 def _nonsense(address: str, heard: bytes) -> DeviceError:
-    """What to do about what does not speak as a phone does. A _NonsenseError may be worth another attempt."""
+    """Error of what does not speak as a phone does, with what to do. A _NonsenseError may be worth another attempt."""
     place = address.removeprefix("tcp:")
     host = place.rpartition(":")[0]
     if heard.startswith(b"STLS"):

@@ -1,4 +1,4 @@
-"""From what the user wrote to a connection, and from what is plugged in to what the user may write."""
+"""Connections by the address that a user writes, and the addresses of the phones that are found."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PhoneRow:
     soc: str = ""
     android: str = ""
     hint: str = ""
-    """What to do when it is not ready."""
+    """Remedy when it is not ready."""
 
 
 def open_connection(

@@ -18,7 +18,7 @@ NO_KEY = (ValueError, TypeError, AttributeError, OverflowError, AssertionError)
 
 
 def default_key_path() -> Path:
-    """Where adb keeps its key."""
+    """Path at which adb keeps its key."""
     return Path.home() / ".android" / "adbkey"
 
 

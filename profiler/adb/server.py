@@ -64,7 +64,7 @@ class SocketPipe:
         self._socket.close()
 
     def exactly(self, count: int, timeout_s: float) -> bytes:
-        """So many bytes."""
+        """Receives exactly so many bytes."""
         data = b""
         while len(data) < count:
             piece = self._receive(count - len(data), timeout_s)
@@ -99,7 +99,7 @@ class ListedPhone:
 
 @dataclass(frozen=True)
 class AdbServer:
-    """Where an adb server listens."""
+    """Adb server, by where it listens."""
 
     host: str
     port: int
@@ -135,7 +135,7 @@ class AdbServer:
             ) from error
 
     def phones(self, timeout_s: float) -> list[ListedPhone]:
-        """What the server knows. Raises DeviceError."""
+        """Phones that the server knows. Raises DeviceError."""
         rows = map(ROW.match, self.ask("host:devices-l", timeout_s).splitlines())
         return [
             ListedPhone(row["serial"], row["state"], _word(row["rest"], "model").replace("_", " "))
@@ -145,7 +145,7 @@ class AdbServer:
 
 
 def running_server(host: str = "127.0.0.1") -> AdbServer:
-    """Where adb would look for its server. Raises DeviceError."""
+    """Server where adb would look for it. Raises DeviceError."""
     text = os.environ.get("ANDROID_ADB_SERVER_PORT") or "5037"
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**16):
         raise DeviceError(f"ANDROID_ADB_SERVER_PORT={text!r} is not a port from 1 to 65535; unset or correct it")

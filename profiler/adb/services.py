@@ -23,7 +23,7 @@ SERVICE_BYTES = 0xFFFF
 
 RETRY_S = 0.5
 CONNECT_S = 10.0
-"""How long a phone may take to answer a greeting."""
+"""Time in which a phone has to answer a greeting."""
 
 
 class ServiceConnection(ABC):

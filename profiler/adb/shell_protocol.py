@@ -1,4 +1,4 @@
-"""What comes back from a phone's shell, cut into standard output, standard error and the exit status.
+"""Reader of what a phone's shell sends: standard output, standard error and the exit status.
 
 A shell service's bytes arrive in pieces of any size: a packet is neither a line nor a message.
 """
@@ -77,7 +77,7 @@ class MarkedShell:
             yield EXIT, bytes([int(code)])
 
     def _unclear(self, output: bytes) -> int:
-        """How many bytes at the end may turn out to be a marker's beginning, or half a line end."""
+        """Number of bytes at the end that may turn out to be a marker's beginning, or half a line end."""
         if output.endswith(b"\r"):
             return 1
         fitting = (size for size in range(len(self._marker) - 1, 0, -1) if output.endswith(self._marker[:size]))

@@ -27,7 +27,7 @@ class SocketTransport(BaseTransport):  # type: ignore[misc]
         return self._socket
 
     def bulk_read(self, numbytes: int, transport_timeout_s: float | None) -> bytes:
-        """At least one byte, at most `numbytes`."""
+        """Receives at least one byte, at most `numbytes`."""
         data = self._ready(transport_timeout_s).recv(numbytes)
         if not data:
             raise ConnectionResetError("the phone closed the connection")

@@ -28,7 +28,7 @@ QUIET_S = 0.05
 """Silence after which nothing of an earlier program is in the pipe any more."""
 
 MOST_HALTS = 3
-"""In a row, of one endpoint."""
+"""Halts in a row of one endpoint that are borne."""
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class UsbTransport(BaseTransport):  # type: ignore[misc]
 
     @property
     def serial_number(self) -> str:
-        """What the device calls itself; its place where it has no name. Reading it opens the device for a moment."""
+        """Serial number of the device; its place where it has none. Reading it opens the device for a moment."""
         return self._device.getSerialNumber() or self.place
 
     def connect(self, transport_timeout_s: float | None) -> None:
@@ -101,7 +101,7 @@ class UsbTransport(BaseTransport):  # type: ignore[misc]
             self.close()
 
     def bulk_read(self, numbytes: int, transport_timeout_s: float | None) -> bytes:
-        """At most `numbytes`, of one transfer of the phone; may be empty."""
+        """Receives at most `numbytes`, of one transfer of the phone; may be empty."""
         handle, endpoint = self._opened(), self._in
         data: bytearray = self._transfer(
             lambda limit_ms: handle.bulkRead(endpoint, numbytes, limit_ms),
@@ -134,7 +134,7 @@ class UsbTransport(BaseTransport):  # type: ignore[misc]
     def _transfer(
         self, call: Callable[[int], T], endpoint: int, deadline: float, part: Callable[[usb1.USBErrorTimeout], T]
     ) -> T:
-        """What `call` gives, in calls of at most PATIENCE_S; `part` is what one that timed out has got done.
+        """Result of `call`, in calls of at most PATIENCE_S; `part` is what one that timed out has got done.
 
         An endpoint that the phone has halted is cleared: ADB's lengths and checksums show where anything got lost.
         """

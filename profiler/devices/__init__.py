@@ -1,23 +1,23 @@
-"""One file per target. A runtime is imported when its device is opened, not before."""
+"""Devices, one file per target. A runtime is imported when its device is opened, not before."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from netlathe.profiler.device import Device, Report, Visit
 from netlathe.profiler.devices.listing import DeviceRow, available_devices
 from netlathe.profiler.errors import DeviceError
-from netlathe.profiler.protocol import PHONE_PLAN, Plan
+from netlathe.profiler.protocol import Plan, PlansItsEffort
 
 __all__ = ["Device", "DeviceOptions", "DeviceRow", "Visit", "available_devices", "default_plan", "open_device"]
 
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """How a device is to run graphs. What a device does not have, it refuses with a DeviceError."""
+    """Options for running graphs on a device, which refuses those that it does not have with a DeviceError."""
 
     threads: int = 1
     batch: int | None = None
@@ -27,7 +27,7 @@ class DeviceOptions:
     dtype: str | None = None
     """float32 by default, on cuda float16."""
     delegate: Literal["cpu", "gpu", "nnapi"] = "cpu"
-    """What executes the ops on a phone."""
+    """Delegate that executes the ops on a phone."""
     xnnpack: bool = True
     """Whether a phone's CPU runs XNNPACK's kernels rather than TFLite's own."""
     benchmark_binary: Path | None = None
@@ -85,10 +85,8 @@ _OPENERS: dict[str, Callable[[DeviceOptions], Device]] = {
     "cuda": _open_cuda,
 }
 
-DELEGATE_START_MS = 500.0
-
 PHONES = ("usb", "tcp", "server")
-"""What an address of a phone begins with."""
+"""First words of the addresses of phones."""
 
 
 def _only_on_phones(name: str, options: DeviceOptions) -> None:
@@ -129,8 +127,5 @@ def open_device(name: str, options: DeviceOptions | None = None, *, report: Repo
 
 
 def default_plan(device: Device) -> Plan:
-    """How much effort a latency deserves there, unless a user says otherwise."""
-    if device.setup.runtime != "tflite":
-        return Plan()
-    is_slow_to_start = device.setup.delegate in ("gpu", "nnapi")  # each visit compiles the graph for it
-    return replace(PHONE_PLAN, overhead_ms=DELEGATE_START_MS) if is_slow_to_start else PHONE_PLAN
+    """Effort that a latency deserves there, unless a user says otherwise: the device's own default, or Plan()."""
+    return device.default_plan if isinstance(device, PlansItsEffort) else Plan()

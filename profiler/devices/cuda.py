@@ -14,11 +14,11 @@ from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
 from netlathe.profiler.devices.host import machine_name, os_name
-from netlathe.profiler.devices.in_process import InProcessDevice, Stopwatch, random_input
+from netlathe.profiler.devices.in_process import InProcessDevice, RunTimer, random_input
 from netlathe.profiler.errors import DeviceError
 
 REPLAY_MS = 0.2
-"""One sample repeats the graph to about this length: launching it takes the CPU 10 us, which then is hidden."""
+"""Length of one sample, to which the graph is repeated: launching it takes the CPU 10 us, which then is hidden."""
 
 _MOST_REPEATS = 50
 
@@ -59,7 +59,7 @@ class CudaDevice(InProcessDevice):
             details=tuple(details.items()),
         )  # fmt: skip
 
-    def _build(self, graph: Graph) -> Stopwatch:
+    def _build(self, graph: Graph) -> RunTimer:
         module = folded(TorchGraph(graph)).to("cuda", self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         inputs = [self._input(shape) for shape in graph.inputs]
         try:
@@ -77,7 +77,7 @@ class CudaDevice(InProcessDevice):
         return values.permute(0, 3, 1, 2) if len(shape) == 4 else values
 
     def _conditions(self) -> Mapping[str, float | str]:
-        """Those of the computer, and gpu_frequency_mhz and gpu_temperature_c where nvidia-ml-py is installed."""
+        """Conditions of the computer, and gpu_frequency_mhz and gpu_temperature_c where nvidia-ml-py is installed."""
         found = dict(super()._conditions())
         try:
             found["gpu_frequency_mhz"] = float(torch.cuda.clock_rate())
@@ -100,7 +100,7 @@ def folded(module: TorchGraph) -> TorchGraph:
 
 
 class _Replays:
-    """A captured graph as a stopwatch; keeps alive what the captured graph reads."""
+    """A captured graph as a RunTimer; keeps alive what the captured graph reads."""
 
     def __init__(self, module: nn.Module, inputs: list[Tensor], repeats: int) -> None:
         self._repeats = repeats

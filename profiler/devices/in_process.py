@@ -1,4 +1,4 @@
-"""What the runtimes inside this process share: loading, the timing loop, pinning to cores."""
+"""Base of the runtimes inside this process: loading, the timing loop, pinning to cores."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from netlathe.profiler.device import DeviceEvent, RoundEnd, Timing, Visit, check
 from netlathe.profiler.devices.host import HostMonitor, machine_name, os_name, processor_name
 from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
 
-Stopwatch = Callable[[int, int], list[float]]
-"""(warmups, runs) -> the runs' times in ms, of one loaded graph."""
+RunTimer = Callable[[int, int], list[float]]
+"""Timer of one loaded graph: (warmups, runs) -> the runs' times in ms."""
 
 
 def random_input(shape: Shape) -> NDArray[np.float32]:
-    """Fixed random values of that shape: zeros or denormals would not take the usual time."""
+    """Random values of that shape, always the same: zeros or denormals would not take the usual time."""
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 def random_int8_input(shape: Shape) -> NDArray[np.int8]:
-    """Fixed random values of that shape, over all that int8 holds."""
+    """Random values of that shape, always the same, over all that int8 holds."""
     return np.random.default_rng(0).integers(-128, 128, shape, np.int8)
 
 
@@ -39,10 +39,10 @@ class InProcessDevice(ABC):
     """A runtime inside this process. A subclass says what the setup is and how a graph is built and timed."""
 
     refusals: tuple[type[Exception], ...] = (ValueError, RuntimeError)
-    """What the runtime raises when it does not execute a graph at all."""
+    """Errors that the runtime raises when it does not execute a graph at all."""
 
     def __init__(self) -> None:
-        self._loaded: dict[str, Stopwatch] | None = {}
+        self._loaded: dict[str, RunTimer] | None = {}
         self._monitor = HostMonitor()
 
     @property
@@ -50,10 +50,10 @@ class InProcessDevice(ABC):
     def setup(self) -> Setup: ...
 
     @abstractmethod
-    def _build(self, graph: Graph) -> Stopwatch:
+    def _build(self, graph: Graph) -> RunTimer:
         """Raises one of `refusals` when the runtime does not take the graph."""
 
-    def _open(self) -> dict[str, Stopwatch]:
+    def _open(self) -> dict[str, RunTimer]:
         if self._loaded is None:
             raise DeviceError(f"the {self.setup.runtime} device is closed; open it again")
         return self._loaded
@@ -62,8 +62,8 @@ class InProcessDevice(ABC):
         loaded = self._open()
         check_loadable(graph, self.setup)
         try:
-            stopwatch = self._build(graph)
-            stopwatch(0, 1)  # what cannot run shows here, not in the middle of a round
+            timer = self._build(graph)
+            timer(0, 1)  # what cannot run shows here, not in the middle of a round
         except MemoryError as error:
             raise MeasurementError(f"{self.setup.runtime} is out of memory ({error}); load fewer graphs") from error
         except ArchspaceError as error:  # the graph has no form that this runtime reads
@@ -72,7 +72,7 @@ class InProcessDevice(ABC):
             raise UnsupportedGraphError(f"{self.setup.runtime} does not run this graph: {error}") from error
         except Exception as error:  # anything else may be gone next time
             raise MeasurementError(f"{self.setup.runtime} failed to load this graph: {error!r}") from error
-        loaded[key] = stopwatch
+        loaded[key] = timer
 
     def unload(self, keys: Iterable[str]) -> None:
         loaded = self._open()
@@ -112,11 +112,11 @@ class InProcessDevice(ABC):
         self.close()
 
 
-def _time(stopwatch: Stopwatch | None, visit: Visit) -> list[float] | MeasurementError:
-    if stopwatch is None:
+def _time(timer: RunTimer | None, visit: Visit) -> list[float] | MeasurementError:
+    if timer is None:
         return MeasurementError(f"graph {visit.key} is not loaded")
     try:
-        return stopwatch(visit.warmups, visit.runs)
+        return timer(visit.warmups, visit.runs)
     except Exception as error:  # the runtimes' own errors share no base
         return MeasurementError(f"the runtime failed while running: {error!r}")
 
@@ -154,8 +154,8 @@ class HostDevice(InProcessDevice):
             self._cores_before = None
 
 
-def stopwatch(run: Callable[[], object]) -> Stopwatch:
-    """Times a function that returns when it has finished. Clock and loop add about 0.1 us to each run."""
+def run_timer(run: Callable[[], object]) -> RunTimer:
+    """Timer of a function that returns when it has finished. Clock and loop add about 0.1 us to each run."""
 
     def time_runs(warmups: int, runs: int) -> list[float]:
         clock = time.perf_counter_ns

@@ -1,4 +1,4 @@
-"""What can be profiled from here: the phones that are found, and what is installed on this computer."""
+"""List of what can be profiled from here: phones that are found, and runtimes that are installed on this computer."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class DeviceRow:
     """One line of `netlathe devices`."""
 
     name: str
-    """As `open_device` takes it."""
+    """Name of the device, as `open_device` takes it."""
     kind: Literal["phone", "computer"]
     state: str
     """ready: it was opened, or answered. installed: what it needs is there, but it was not tried. unavailable. Of a
     phone also unauthorized, offline, busy, no permission."""
     detail: str
-    """What it is, else why it is unavailable."""
+    """Description of the device, else why it is unavailable."""
     hint: str = ""
-    """What to do when it cannot be used."""
+    """Remedy when it cannot be used."""
     model: str = ""
     soc: str = ""
     android: str = ""

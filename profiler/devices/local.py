@@ -13,7 +13,7 @@ from netlathe.archspace.blocks import ConvBlock
 from netlathe.archspace.forms.tflite import DTYPES, write_tflite
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
-from netlathe.profiler.devices.in_process import HostDevice, Stopwatch, random_input, random_int8_input, stopwatch
+from netlathe.profiler.devices.in_process import HostDevice, RunTimer, random_input, random_int8_input, run_timer
 from netlathe.profiler.errors import DeviceError
 
 
@@ -45,14 +45,14 @@ class LocalDevice(HostDevice):
     def setup(self) -> Setup:
         return self._host_setup("litert", version("ai-edge-litert"), "xnnpack", self.dtype)
 
-    def _build(self, graph: Graph) -> Stopwatch:
+    def _build(self, graph: Graph) -> RunTimer:
         content = self.models.get(graph.key) or write_tflite(graph, dtype=self.dtype)
         interpreter = Interpreter(model_content=content, num_threads=self.threads)
         interpreter.allocate_tensors()
         for detail, shape in zip(interpreter.get_input_details(), graph.inputs, strict=True):
             values = random_int8_input(shape) if self.dtype == "int8" else random_input(shape)
             interpreter.set_tensor(detail["index"], values)  # a ValueError for a given file of another dtype
-        return stopwatch(interpreter.invoke)
+        return run_timer(interpreter.invoke)
 
 
 def _announce() -> None:

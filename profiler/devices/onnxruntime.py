@@ -13,7 +13,7 @@ import numpy as np
 from netlathe.archspace.forms.onnx import write_onnx
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
-from netlathe.profiler.devices.in_process import HostDevice, Stopwatch, random_input, stopwatch
+from netlathe.profiler.devices.in_process import HostDevice, RunTimer, random_input, run_timer
 from netlathe.profiler.errors import DeviceError
 
 PROVIDER = "CPUExecutionProvider"
@@ -44,7 +44,7 @@ class OnnxRuntimeDevice(HostDevice):
     def setup(self) -> Setup:
         return self._host_setup("onnxruntime", version("onnxruntime"), PROVIDER)
 
-    def _build(self, graph: Graph) -> Stopwatch:
+    def _build(self, graph: Graph) -> RunTimer:
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
@@ -56,4 +56,4 @@ class OnnxRuntimeDevice(HostDevice):
         for value in session.get_outputs():
             place = self._ort.OrtValue.ortvalue_from_shape_and_type(value.shape, np.float32)
             binding.bind_ortvalue_output(value.name, place)
-        return stopwatch(partial(session.run_with_iobinding, binding))
+        return run_timer(partial(session.run_with_iobinding, binding))

@@ -1,1 +1,1 @@
-"""What a phone is, what runs on it, and how it is kept steady."""
+"""A phone as a device: its description, its sessions, and how it is kept steady."""

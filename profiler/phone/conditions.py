@@ -1,4 +1,4 @@
-"""How hot, fast and busy a phone is, as conditions.sh tells it."""
+"""Conditions of a phone, as conditions.sh tells them: how hot, fast and busy it is."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 COOL_C = 35.0
-"""Below this, a skin sensor is no reason to wait: makers' own lowest limits are 36 to 50 degC, as phones tell them in
-`dumpsys thermalservice`."""
+"""Skin temperature below which there is no reason to wait: makers' own lowest limits are 36 to 50 degC, as phones tell
+them in `dumpsys thermalservice`."""
 
 WARMER_K = 2.0
-"""A skin that is this much warmer than when it last came to rest says that the phone does not get rid of its heat."""
+"""Rise of the skin's temperature since it last came to rest which says that the phone does not get rid of its heat."""
 
 FALL_K, SETTLE_S = 0.5, 120.0
 """A skin that does not fall by so much within this time is at rest. It lags behind the processor by a minute or so."""
 
 REBOOT_SLACK_S = 5.0
-"""Two clocks are read a moment apart, and some phones round them."""
+"""Difference of two readings of a clock that is no reboot: they are a moment apart, and some phones round them."""
 
 _STATUS_NAMES = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 _TEXTS = ("freq_mhz", "capped", "powered")
@@ -26,7 +26,7 @@ _TEXTS = ("freq_mhz", "capped", "powered")
 
 @dataclass(frozen=True)
 class Conditions:
-    """One reading. Raises nothing: what a phone does not tell is missing."""
+    """One reading of a phone's conditions. Raises nothing: what a phone does not tell is missing."""
 
     values: Mapping[str, float | str] = field(default_factory=dict)
     """Units stand in the names: status, cpu_c, gpu_c, battery_c, skin_c, freq_mhz and capped (texts: a value per
@@ -59,13 +59,13 @@ class Conditions:
         return f"thermal status {status:.0f} ({name})"
 
     def hot_reason(self, start: Conditions, limit_status: int = 0, cores: Collection[int] | None = None) -> str | None:
-        """Why what is timed now must not count, or None when it may: a thermal status above the limit, or a cap on the
-        frequency of one of these cores (None: of any) that was not there at the start. A warm skin alone is no reason:
-        the clocks are full."""
+        """Reason why what is timed now must not count, or None when it may: a thermal status above the limit, or a cap
+        on the frequency of one of these cores (None: of any) that was not there at the start. A warm skin alone is no
+        reason: the clocks are full."""
         return self.status_reason(limit_status) or self.capped_reason(start, cores)
 
     def capped_reason(self, start: Conditions, cores: Collection[int] | None = None) -> str | None:
-        """Which of these cores are capped more than they were at the start, or None."""
+        """Reason that names the cores that are capped more than they were at the start, or None."""
         before = start.caps_mhz
         found = [
             f"core {core} at {mhz:.0f} MHz"
@@ -75,7 +75,7 @@ class Conditions:
         return f"frequency capped: {', '.join(found)}" if found else None
 
     def reboot_reason(self, start: Conditions) -> str | None:
-        """That the phone has rebooted since the start, or None."""
+        """Reason that the phone has rebooted since the start, or None."""
         now_s, start_s = self.number("uptime_s"), start.number("uptime_s")
         if now_s is None or start_s is None or now_s > start_s - REBOOT_SLACK_S:
             return None
@@ -83,7 +83,7 @@ class Conditions:
 
 
 class SkinWatch:
-    """Says whether a phone should cool down, by its skin: as long as it is warm and waiting makes it cooler.
+    """Judgement whether a phone should cool down, by its skin: as long as it is warm and waiting makes it cooler.
 
     No first reading is a measure, for a phone may be plugged in cold or hot: one from a cold room warms up once and for
     all, one from a charger has yet to cool down. Nor is any temperature too hot in itself, as some makers call a sensor
@@ -93,7 +93,7 @@ class SkinWatch:
 
     def __init__(self) -> None:
         self.rest_c: float | None = None
-        """Where a warm skin came to rest last; None as long as it never did."""
+        """Temperature at which a warm skin came to rest last; None as long as it never did."""
         self._low_c = math.inf
         self._since_s = 0.0
 
@@ -103,7 +103,7 @@ class SkinWatch:
         return self._low_c < math.inf
 
     def reason(self, skin_c: float | None, now_s: float) -> str | None:
-        """Why to wait and read again, or None. `now_s` is any steady clock's."""
+        """Reason to wait and read again, or None. `now_s` is any steady clock's."""
         limit_c = max(COOL_C, (self.rest_c or -math.inf) + WARMER_K)
         if skin_c is None or skin_c < limit_c:
             self._low_c = math.inf

@@ -1,4 +1,4 @@
-"""Who executes blocks inside the runtime: asked of benchmark_model itself, at the start and of every run.
+"""Delegate that executes blocks inside the runtime: asked of benchmark_model itself, at the start and of every run.
 
 A flag is a wish: a build may lack XNNPACK, XNNPACK may not take a type of numbers, and the GPU's OpenCL may give way to
 OpenGL, each with exit code 0 and a time that looks like any other.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult
@@ -16,34 +17,36 @@ from netlathe.profiler.device import Timing, Visit
 from netlathe.profiler.errors import DeviceError, MeasurementError, ProfilerError, UnsupportedGraphError
 from netlathe.profiler.phone.conditions import Conditions
 from netlathe.profiler.phone.description import PhoneDescription
-from netlathe.profiler.phone.rounds import PROBE, PhoneSession, Retry, RoundReader
-from netlathe.profiler.phone.workspace import Workspace
+from netlathe.profiler.phone.prepared import PreparedPhone
+from netlathe.profiler.phone.rounds import PROBE, PhoneSession, RoundReader
 from netlathe.profiler.protocol import ANCHORS
 
 PROBES = ANCHORS[:2]
-"""An MBConv, for it has all that blocks have, and a convolution, which a delegate takes that takes anything."""
+"""Blocks that probe the delegate: an MBConv, for it has all that blocks have, and a convolution, which a delegate
+takes that takes anything."""
 
 SURE_SDK = 26
-"""TFLite's later builds use what Android has since version 8 only, as strtod_l, and fail to be linked before."""
+"""API level of Android from which on TFLite's builds are sure to run: they use what earlier ones lack, as strtod_l,
+and fail to be linked there."""
 
 TRIES = 3
-"""A program may be killed for reasons of its own, and a cable may be pulled."""
+"""Attempts to run the probes: a program may be killed for reasons of its own, and a cable may be pulled."""
 
 
 @dataclass(frozen=True)
 class Delegation:
-    """What executes a setup's blocks."""
+    """Delegate that executes a setup's blocks."""
 
     delegate: str
     """xnnpack, gpu or nnapi where it does; "none" for TFLite's own kernels; "unknown" where the tool does not say."""
     delegated: str
-    """How much of the probes: "all", "part", "none" or "unknown"."""
+    """Share of the probes that it executes: "all", "part", "none" or "unknown"."""
     gpu_api: str = ""
     """OpenCL or OpenGL, "unknown" where the tool does not say; "" off the GPU."""
 
     @property
     def remark(self) -> str:
-        """What a person may not expect; "" as a rule. For the CPU, where XNNPACK was asked for."""
+        """Remark on what a person may not expect; "" as a rule. For the CPU, where XNNPACK was asked for."""
         if self.gpu_api not in ("", "OpenCL"):
             return f"the GPU is driven through {self.gpu_api} here, not OpenCL: other kernels, and another setup"
         if self.delegate == "none":
@@ -74,12 +77,9 @@ _SHARES = {"xnnpack": "something", "none": "nothing", "unknown": "an unknown par
 
 
 def find_delegation(
-    workspace: Workspace,
-    phone: PhoneDescription,
+    phone: PreparedPhone,
     options: BenchmarkOptions,
     dtype: str,
-    mask: str,
-    retry: Retry,
     start: Callable[[RoundReader, Sequence[Sequence[Visit]], float], PhoneSession],
 ) -> Delegation:
     """Times two small blocks with the very flags of all others, and reads who executed them. `start` makes a session of
@@ -90,7 +90,8 @@ def find_delegation(
     reader = RoundReader(options, PROBE, Conditions())
     errors: dict[str, ProfilerError] = {}
     for _ in range(TRIES):
-        retry(lambda: workspace.put_models(models, phone.tools, phone.data_free_kb), None)
+        tools, free_kb = phone.description.tools, phone.description.data_free_kb
+        phone.retry(partial(phone.workspace.put_models, models, tools, free_kb))
         open_keys = [
             key
             for key in models
@@ -98,29 +99,28 @@ def find_delegation(
         ]
         if open_keys:
             visits = [Visit(key, 1, 0) for key in open_keys]
-            errors |= _failures(start(reader, [visits], time.time()), mask, phone)
+            errors |= _failures(start(reader, [visits], time.time()), phone)
     if not reader.results:
-        reason = _runs_nothing(workspace.connection.address, options, list(errors.values()))
-        raise DeviceError(reason + (_if_old(phone) if errors else ""))
+        reason = _runs_nothing(phone.address, options, list(errors.values()))
+        raise DeviceError(reason + (_if_old(phone.description) if errors else ""))
     return _found(options, [reader.results[key] for key in models if key in reader.results])
 
 
-def _failures(session: PhoneSession, mask: str, phone: PhoneDescription) -> dict[str, ProfilerError]:
+def _failures(session: PhoneSession, phone: PreparedPhone) -> dict[str, ProfilerError]:
     """Makes the visits; errors of single graphs, by key."""
-    address = session.workspace.connection.address
     try:
-        timings = [event for event in session.run(mask) if isinstance(event, Timing)]
+        timings = [event for event in session.run(phone.mask) if isinstance(event, Timing)]
     except DeviceError as error:
-        if address in str(error):
+        if phone.address in str(error):
             raise
         # What is wrong with the tool names no phone.
-        hint = _if_old(phone) if "cannot run on this phone" in str(error) else ""
-        raise DeviceError(f"{address}: {error}{hint}") from error
+        hint = _if_old(phone.description) if "cannot run on this phone" in str(error) else ""
+        raise DeviceError(f"{phone.address}: {error}{hint}") from error
     return {timing.key: timing.outcome for timing in timings if isinstance(timing.outcome, ProfilerError)}
 
 
 def _if_old(phone: PhoneDescription) -> str:
-    """What to do about an Android that may be too old for the tool."""
+    """Remedy where Android may be too old for the tool; "" where it is not."""
     if phone.sdk is None or phone.sdk >= SURE_SDK:
         return ""
     return (

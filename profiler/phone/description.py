@@ -1,4 +1,4 @@
-"""What a phone is, as describe.sh tells it."""
+"""Description of a phone, as describe.sh tells it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Core:
 
     number: int
     max_khz: int | None
-    """What the core can do, whatever it is allowed now; known for offline cores where a sibling is online."""
+    """Highest frequency of the core, whatever it is allowed now; known for offline cores where a sibling is online."""
     governor: str
     is_online: bool
 
@@ -31,26 +31,26 @@ class PhoneDescription:
     """Android's version, as '14'."""
     sdk: int | None
     fingerprint: str
-    """Of the Android build."""
+    """Fingerprint of the Android build."""
     abis: tuple[str, ...]
-    """The best first, as ('arm64-v8a', 'armeabi-v7a')."""
+    """ABIs of the phone, the best first, as ('arm64-v8a', 'armeabi-v7a')."""
     serial: str
     kernel: str
     boot_id: str
-    """Another one after every boot."""
+    """Identity of the boot: another one after every boot."""
     uptime_s: float | None
     cores: tuple[Core, ...]
     allowed_cores: frozenset[int]
-    """Those that the system leaves to a shell; all where it does not tell."""
+    """Numbers of the cores that the system leaves to a shell; all where it does not tell."""
     tools: frozenset[str]
-    """Which of the programs that netlathe uses where they exist are there."""
+    """Programs on the phone among those that netlathe uses where they exist."""
     data_free_kb: int | None
     """Space left on /data."""
     screen_on: bool | None
 
     @property
     def governors(self) -> tuple[str, ...]:
-        """Of the cores that tell."""
+        """Frequency governors of the cores that tell theirs."""
         return tuple(core.governor for core in self.cores if core.governor)
 
     @classmethod

@@ -8,39 +8,36 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 from netlathe.archspace.errors import ArchspaceError
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.records import Setup
 from netlathe.profiler.adb import AdbConnection
 from netlathe.profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, Delegate
-from netlathe.profiler.device import DeviceEvent, Report, RoundEnd, Visit, Waiting, check_loadable
+from netlathe.profiler.device import DeviceEvent, Report, RoundEnd, Visit, check_loadable
 from netlathe.profiler.errors import DeviceError, NotRestoredError, UnsupportedGraphError
 from netlathe.profiler.phone import measure_protocol, steady
-from netlathe.profiler.phone.conditions import Conditions, SkinWatch
 from netlathe.profiler.phone.delegation import find_delegation
-from netlathe.profiler.phone.holding import describe, held, leave, what_remains
+from netlathe.profiler.phone.holding import held, leave, what_remains
 from netlathe.profiler.phone.link import PhoneLink
-from netlathe.profiler.phone.provision import Binary, find_binary
+from netlathe.profiler.phone.prepared import PreparedPhone
 from netlathe.profiler.phone.rounds import PhoneSession, RoundReader
 from netlathe.profiler.phone.setup import describe_setup
-from netlathe.profiler.phone.topology import core_mask
 from netlathe.profiler.phone.workspace import Workspace
+from netlathe.profiler.protocol import PHONE_PLAN, Plan
 
 RESTORE_S = 60.0
-"""How long a phone may be away when it is to be given back."""
+"""Time for which a phone may be away when it is to be given back."""
 
-COOL_DOWN_S = 600.0
-POLL_S = 3.0
+DELEGATE_START_MS = 500.0
+"""Overhead of a visit on the GPU or NNAPI, where the delegate compiles the graph first."""
+
 MOST_IN_VAIN = 5
-
-T = TypeVar("T")
 
 
 class PhoneDevice:
@@ -66,7 +63,6 @@ class PhoneDevice:
         report: Report = lambda message: None,
     ) -> None:
         self.connection, self.report = connection, report
-        self.max_thermal_status = max_thermal_status
         self._options = BenchmarkOptions(threads=threads, delegate=delegate, xnnpack=xnnpack)
         self._dtype = dtype
         self.models: dict[str, bytes] = {}
@@ -78,10 +74,10 @@ class PhoneDevice:
         self._unread: set[str] = set()
         self._finished: set[str] = set()
         self._sessions: set[str] = set()  # begun here
-        self.steps: list[steady.StepOutcome] = []
-        """What keeps the phone steady, and what it refused."""
         self._link = PhoneLink(connection, report)
         self._workspace = Workspace(connection)
+        self._phone = PreparedPhone(self._link, self._workspace, max_thermal_status)
+        self._phone.on_resume = self._queue_lost
         self._held = ExitStack()
         self._is_open = False
         try:
@@ -92,56 +88,26 @@ class PhoneDevice:
             raise
         self._is_open = True
 
-    def _open(self, given: Path | None, cores: str) -> None:
-        """All of it may be done again when the link breaks: what is there already is not sent twice."""
-        self._workspace.open()
-        self.description = describe(self._workspace)
-        self._mask = core_mask(self.description, cores) if cores else ""
-        self._cores = {core for core in range(64) if int(self._mask, 16) >> core & 1} if cores else None
+    def _open(self, binary: Path | None, cores: str) -> None:
+        """Opens the phone, which may be done again when the link breaks: what is there already is not sent twice."""
+        self._phone.prepare(binary, cores)
         self._unread = set(self._workspace.logs())
-        binary = find_binary(given, self.description.abis)
-        self._program = binary.content
-        self._put_program()
-        self.steps = self._steady()
-        self._begin()
-        self._delegation = find_delegation(
-            self._workspace, self.description, self._options, self._dtype, self._mask, self._retry, self._session
-        )
+        self._delegation = find_delegation(self._phone, self._options, self._dtype, self._session)
         if self._delegation.remark and self._options.xnnpack:
             self.report(f"{self.connection.address}: {self._delegation.remark}")
-        self.setup = self._describe_setup(binary)
+        self.setup = describe_setup(self._phone, self._options, self._dtype, self._delegation)
 
-    def _put_program(self) -> None:
-        self._workspace.find_models()
-        self._workspace.put_program(self._program, "benchmark_model")
+    @property
+    def steps(self) -> Sequence[steady.StepOutcome]:
+        """Steps that keep the phone steady: which hold, which it refused or lacks."""
+        return self._phone.steps
 
-    def _steady(self) -> list[steady.StepOutcome]:
-        """Undoes what an interrupted campaign left changed, then keeps the phone awake and its clocks steady."""
-        steady.restore(self.connection, self._workspace.directory)
-        steps = ["wake", "stay_awake", "fixed_performance", "background", "battery"]
-        if self._mask:
-            steps.append(f"cores={self._mask}")
-        outcomes = steady.apply(self.connection, self._workspace.directory, steps)
-        for outcome in outcomes:
-            if outcome.state == "refused":
-                self.report(f"{self.connection.address}: {outcome.report}")
-        return outcomes
-
-    def _describe_setup(self, binary: Binary) -> Setup:
-        held_mode = _state(self.steps, "fixed_performance")
-        return describe_setup(
-            self.description, binary, self._options, self._mask, self._dtype, held_mode, self._link.unit,
-            self._delegation,
-        )  # fmt: skip
-
-    def _begin(self) -> None:
-        """What later conditions are compared with, since this boot."""
-        self._start, self._boot_id, self._skin = self._conditions(), self.description.boot_id, SkinWatch()
-        self._is_settled = False
-
-    def _conditions(self) -> Conditions:
-        result = self._workspace.run(self._workspace.command("conditions.sh"), "read the phone's conditions")
-        return Conditions.parse(result.stdout)
+    @property
+    def default_plan(self) -> Plan:
+        """PHONE_PLAN, with the time that a delegate takes to start."""
+        if self._options.delegate == "cpu":
+            return PHONE_PLAN
+        return dataclasses.replace(PHONE_PLAN, overhead_ms=DELEGATE_START_MS)
 
     def load(self, key: str, graph: Graph) -> None:
         self._check_open()
@@ -156,6 +122,11 @@ class PhoneDevice:
         except ArchspaceError as error:
             raise UnsupportedGraphError(str(error)) from error
 
+    def _queue_lost(self) -> None:
+        """Queues loaded graphs whose models are no longer on the phone."""
+        for key in self._loaded.keys() - self._workspace.models.keys() - self._queued.keys():
+            self._queue(key, self._loaded[key])
+
     def unload(self, keys: Iterable[str]) -> None:
         self._check_open()
         for key in keys:
@@ -167,10 +138,10 @@ class PhoneDevice:
         self._check_open()
         waiting, in_vain = list(rounds), 0
         while waiting:
-            yield from self._cool_down()
+            yield from self._phone.cool_down()
             self._send_models()
-            session = self._session(self._reader(), waiting, max(time.time(), after + 1e-3))
-            for event in session.run(self._mask):
+            session = self._session(self._round_reader(), waiting, max(time.time(), after + 1e-3))
+            for event in session.run(self._phone.mask):
                 after = max(after, event.started_at if isinstance(event, RoundEnd) else 0.0)
                 yield event
             in_vain = 0 if session.begun else in_vain + 1
@@ -179,7 +150,7 @@ class PhoneDevice:
             waiting = waiting[session.begun :]
 
     def profile_ops(self, keys: Sequence[str]) -> Iterator[tuple[str, BenchmarkResult]]:
-        """The time of each kernel, and the peak of memory, of these loaded graphs, by key. Watching takes time of its
+        """Times of each kernel, and the peak of memory, of these loaded graphs, by key. Watching takes time of its
         own, so these runs count nowhere else. Graphs that fail, also when tried again, are left out."""
         self._check_open()
         options = dataclasses.replace(self._options, op_profile=True, peak_memory=True)
@@ -187,11 +158,9 @@ class PhoneDevice:
         for _ in range(MOST_IN_VAIN):
             self._send_models()
             # Another name keeps these runs from being recovered as measurements.
-            reader = RoundReader(
-                options, f"{self.setup.key}-ops", self._start, self.max_thermal_status, check=self._delegation.check
-            )
+            reader = self._reader(options, "-ops")
             visits = [[Visit(key, 20, 5) for key in missing[i : i + 50]] for i in range(0, len(missing), 50)]
-            for _ in self._session(reader, visits, time.time()).run(self._mask):
+            for _ in self._session(reader, visits, time.time()).run(self._phone.mask):
                 pass
             yield from reader.results.items()
             missing = [key for key in missing if key not in reader.results]
@@ -199,21 +168,25 @@ class PhoneDevice:
                 return
 
     def _session(self, reader: RoundReader, rounds: Sequence[Sequence[Visit]], stamp: float) -> PhoneSession:
-        session = PhoneSession(self._workspace, reader, rounds, stamp, self._retry)
+        session = PhoneSession(self._workspace, reader, rounds, stamp, self._phone.retry)
         self._sessions.add(session.token)
         return session
 
-    def _reader(self) -> RoundReader:
-        name = f"{self.setup.key}-aside" if self.is_aside else self.setup.key
+    def _reader(self, options: BenchmarkOptions, suffix: str) -> RoundReader:
+        phone = self._phone
         return RoundReader(
-            self._options, name, self._start, self.max_thermal_status, self._cores, self._delegation.check
-        )
+            options, f"{self.setup.key}{suffix}", phone.start, phone.max_thermal_status, phone.cores,
+            self._delegation.check,
+        )  # fmt: skip
+
+    def _round_reader(self) -> RoundReader:
+        return self._reader(self._options, "-aside" if self.is_aside else "")
 
     def recovered(self) -> Iterator[DeviceEvent]:
         self._check_open()
         for token in () if self.is_aside else sorted(self._unread):
-            lines = self._retry(partial(self._workspace.read_log, token))
-            reader = self._reader()
+            lines = self._phone.retry(partial(self._workspace.read_log, token))
+            reader = self._round_reader()
             try:
                 for event in measure_protocol.read_events(lines):
                     yield from reader.read(event)
@@ -222,81 +195,16 @@ class PhoneDevice:
                 self.report(f"{self.connection.address}: results of an earlier run cannot be read ({error})")
             if not reader.is_foreign:
                 self._unread.discard(token)
-                self._retry(partial(self._workspace.remove_log, token))
+                self._phone.retry(partial(self._workspace.remove_log, token))
 
     def _send_models(self) -> None:
-        self._retry(lambda: self._workspace.remove_models(self._finished))
+        self._phone.retry(lambda: self._workspace.remove_models(self._finished))
         self._finished.clear()
         if not self._queued:
             return
-        phone = self.description
-        self._retry(lambda: self._workspace.put_models(self._queued, phone.tools, phone.data_free_kb))
+        phone = self._phone.description
+        self._phone.retry(lambda: self._workspace.put_models(self._queued, phone.tools, phone.data_free_kb))
         self._queued.clear()
-
-    def _retry(self, action: Callable[[], T], error: DeviceError | None = None) -> T:
-        """Does what may be done twice, again while links break; where there is an error, it mends the link first."""
-        return self._link.retry(action, error, mend=self._resume)
-
-    def _resume(self) -> None:
-        """Takes the phone up where it was left, and prepares it anew where it has rebooted meanwhile."""
-        build = self.description.fingerprint
-        self._workspace.open()
-        self.description = describe(self._workspace)
-        if self.description.fingerprint != build:
-            raise DeviceError(f"{self.connection.address}: Android was updated meanwhile; run the same command again")
-        self._put_program()
-        for key in self._loaded.keys() - self._workspace.models.keys() - self._queued.keys():
-            self._queue(key, self._loaded[key])
-        if self.description.boot_id != self._boot_id:
-            self._hold_again()
-
-    def _hold_again(self) -> None:
-        """After a reboot."""
-        steps, name = self._steady(), "fixed_performance"
-        if _state(steps, name) != _state(self.steps, name):
-            raise DeviceError(
-                f"{self.connection.address}: after its reboot the phone's fixed performance mode is "
-                f"{_state(steps, name)}, was {_state(self.steps, name)} before; run the same command again"
-            )
-        self.steps = steps
-        self._begin()
-
-    def _cool_down(self) -> Iterator[DeviceEvent]:
-        """Waits until the phone is fit."""
-        began_s = time.monotonic()
-        rest_c = self._skin.rest_c
-        while reason := self._retry(self._unfit):
-            waited_s = time.monotonic() - began_s
-            # A skin that cools down ends its wait itself; the rest may never end.
-            if waited_s > COOL_DOWN_S and not self._skin.is_cooling:
-                raise DeviceError(
-                    f"{self.connection.address}: not fit to be timed even after {COOL_DOWN_S / 60:.0f} minutes "
-                    f"({reason}); put it in a cool place, out of its case, turn battery saving off, and run the same "
-                    "command again"
-                )
-            yield Waiting(f"cooling: {reason}", waited_s, None if self._skin.is_cooling else COOL_DOWN_S)
-            time.sleep(POLL_S)
-        if self._skin.rest_c not in (None, rest_c):
-            self.report(
-                f"{self.connection.address}: its skin stays at {self._skin.rest_c:.1f} degC even at rest, so it is "
-                "measured warm; in a cooler place, out of its case, times vary less"
-            )
-
-    def _unfit(self) -> str | None:
-        """Why the phone is to be left alone for now. Looking renews the claim on it."""
-        self._workspace.claim()
-        conditions = self._conditions()
-        if conditions.reboot_reason(self._start):
-            self._link.check()
-            self._resume()
-            conditions = self._conditions()
-        hot = conditions.hot_reason(self._start, self.max_thermal_status, self._cores)
-        # As long as Android itself calls it hot, its skin does not come to rest.
-        warm = self._skin.reason(None if hot else conditions.number("skin_c"), time.monotonic())
-        if not (hot or warm or self._is_settled):
-            # One that was plugged in hot may have been capped then: the first fit reading is the measure.
-            self._start, self._is_settled = conditions, True
-        return hot or warm
 
     def _check_open(self) -> None:
         if not self._is_open:
@@ -322,9 +230,9 @@ class PhoneDevice:
                 lambda: leave(self._link, self._workspace, self._sessions), patience_s=patience_s
             )
         except DeviceError as error:
-            raise NotRestoredError(what_remains(self._workspace, self.steps, error)) from error
+            raise NotRestoredError(what_remains(self._workspace, self._phone.steps, error)) from error
         except BaseException as error:  # a second Ctrl-C
-            self.report(what_remains(self._workspace, self.steps, error))
+            self.report(what_remains(self._workspace, self._phone.steps, error))
             raise
         failed = [outcome.report for outcome in outcomes if outcome.state == "failed"]
         if failed:
@@ -341,8 +249,3 @@ class PhoneDevice:
             if kind is None:
                 raise
             self.report(str(error))
-
-
-def _state(steps: Iterable[steady.StepOutcome], name: str) -> str:
-    """Whether a step is held, refused or unavailable."""
-    return next((outcome.state for outcome in steps if outcome.step == name), "unavailable")

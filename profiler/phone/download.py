@@ -22,7 +22,7 @@ _CHUNK = 2**16
 
 
 def download(url: str, target: Path, most_bytes: int, opener: urllib.request.OpenerDirector | None = None) -> bytes:
-    """What `url` holds.
+    """Content at `url`.
 
     Raises DeviceError with the reason, the URL, and `target`, where the user may put the file by hand. Only https is
     followed, whichever the host; only a server on 127.0.0.1 may speak plain http.

@@ -1,4 +1,5 @@
-"""As much of the ELF format as tells whether a phone can run a file (Tool Interface Standard, ELF 1.2; elf(5))."""
+"""Reader of as much of the ELF format as tells whether a phone can run a file (Tool Interface Standard, ELF 1.2;
+elf(5))."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ def read_elf(content: bytes, name: str, advice: str) -> Elf:
 
 
 def _other(content: bytes) -> str:
-    """What a file is that is no program."""
+    """Kind of a file that is no program."""
     start = content[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not content.strip():
         return "is empty"

@@ -1,4 +1,4 @@
-"""Taking a phone for oneself, and giving it back as it was."""
+"""Possession of a phone: taken for oneself, and given back as it was."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def held(link: PhoneLink) -> Iterator[None]:
         yield
 
 
-def describe(workspace: Workspace) -> PhoneDescription:
-    """What the phone is, once Android is up: adbd answers before the services do that keep the phone steady."""
+def describe_phone(workspace: Workspace) -> PhoneDescription:
+    """Description of the phone, once Android is up: adbd answers before the services do that keep the phone steady."""
     connection, until_s = workspace.connection, time.monotonic() + BOOT_S
     while connection.run("getprop sys.boot_completed", timeout_s=30).stdout.strip() != "1":
         if time.monotonic() > until_s:

@@ -1,4 +1,4 @@
-"""The link to one very phone: what breaks is mended for a while, and another phone is not taken for it."""
+"""Link to one very phone, mended for a while when it breaks; another phone is not taken for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from netlathe.profiler.device import Report
 from netlathe.profiler.errors import CommandTimeoutError, ConnectionLostError, DeviceError
 
 RECONNECT_S = 180.0
-"""How long a phone may be away, as with a pulled cable or while it reboots."""
+"""Time for which a phone may be away, as with a pulled cable or while it reboots."""
 
 BREAKS = (ConnectionLostError, CommandTimeoutError)
 
@@ -28,7 +28,7 @@ def unit_of(connection: AdbConnection) -> str:
 
 
 class PhoneLink:
-    """Does over a connection what may be done twice, again while the link breaks.
+    """Retries of what may be done twice over a connection, while the link breaks.
 
     `report` gets one line when the phone goes and one when it is back. `unit` is the phone's, once it was identified;
     `is_given_up` says whether the phone was waited for in vain.
@@ -60,8 +60,8 @@ class PhoneLink:
         mend: Callable[[], None] = lambda: None,
         patience_s: float | None = None,
     ) -> T:
-        """Acts; where there is an `error`, or the link breaks, connects again, makes sure that it is the same phone,
-        calls `mend`, and acts then, as often as it takes.
+        """Retries the action while the link breaks, at once where there is an `error` already: connects again, makes
+        sure that it is the same phone, calls `mend`, and acts then, as often as it takes.
 
         The phone may be away for `patience_s` in all, RECONNECT_S by default. Raises what is no break of the link at
         once.

@@ -1,4 +1,4 @@
-"""What measure.sh is told and what it tells: the plan that it runs, and the events in its output or its log."""
+"""Protocol of measure.sh: the plan that it is told, and the events in its output or its log."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class PlannedVisit:
 
 @dataclass(frozen=True)
 class SessionBegin:
-    """The first event. uptime_s is the phone's (NaN where it hides it), boot_id changes with every boot ('-' where
-    hidden), setup and stamp are the plan's."""
+    """Begin of the session, its first event. uptime_s is the phone's (NaN where it hides it), boot_id changes with
+    every boot ('-' where hidden), setup and stamp are the plan's."""
 
     uptime_s: float
     boot_id: str
@@ -40,7 +40,7 @@ class SessionBegin:
 
 @dataclass(frozen=True)
 class RoundBegin:
-    """A round starts under these conditions."""
+    """Start of a round, under these conditions."""
 
     id: str
     uptime_s: float
@@ -49,7 +49,7 @@ class RoundBegin:
 
 @dataclass(frozen=True)
 class VisitDone:
-    """benchmark_model exited with `code`, having said `output`; uptime_s is when it started."""
+    """End of a visit: benchmark_model exited with `code`, having said `output`; uptime_s is when it started."""
 
     key: str
     uptime_s: float
@@ -59,7 +59,7 @@ class VisitDone:
 
 @dataclass(frozen=True)
 class RoundDone:
-    """A round has ended, under these conditions."""
+    """End of a round, under these conditions."""
 
     id: str
     uptime_s: float
@@ -68,14 +68,14 @@ class RoundDone:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The phone gave up before the plan was done; 'hot': too hot after the last round."""
+    """Early end of the session, before the plan was done; 'hot': the phone was too hot after the last round."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The plan is done."""
+    """End of the session, with the plan done."""
 
 
 SessionEvent = SessionBegin | RoundBegin | VisitDone | RoundDone | Stopped | Finished

@@ -1,4 +1,4 @@
-"""Which benchmark_model runs on a phone: the user's, or the official one, downloaded once and kept."""
+"""Provision of the benchmark_model for a phone: the user's, or the official one, downloaded once and kept."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Binary:
     sha256: str
     kind: Literal["benchmark_model", "script"]
     abi: str
-    """As Android names it; "script" for a script, which runs on any."""
+    """ABI in Android's words; "script" for a script, which runs on any."""
     source: Literal["given", "downloaded"]
     content: bytes = field(repr=False)
 
@@ -118,7 +118,7 @@ def _checked(
 
 
 def _advice(abis: Sequence[str]) -> str:
-    """Where to get the right file."""
+    """Advice where to get the right file."""
     name = next((OFFICIAL[abi] for abi in abis if abi in OFFICIAL), None)
     return f"take {DOWNLOADS}{name}" if name else f"build TFLite's benchmark_model for {abis[0]}"
 

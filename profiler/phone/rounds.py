@@ -34,19 +34,19 @@ HINTS = {
 
 
 class Check(Protocol):
-    """Raises MeasurementError or UnsupportedGraphError where a result is of another setup."""
+    """Function that raises MeasurementError or UnsupportedGraphError where a result is of another setup."""
 
     def __call__(self, result: BenchmarkResult) -> None: ...
 
 
 class Retry(Protocol):
-    """Does what may be done twice, again while links break; where there is an error, it mends the link first."""
+    """Function that retries an action while links break, and mends the link first where there is an error."""
 
     def __call__(self, action: Callable[[], T], error: DeviceError | None) -> T: ...
 
 
 class RoundReader:
-    """Makes timings and ends of rounds from what measure.sh says.
+    """Reader of measure.sh's events, which makes timings and ends of rounds of them.
 
     A round's time is the host's at the start of the session plus what has passed on the phone since boot: it follows
     from the log alone, so a round that is read twice is recognized, and no clock that is set in between disturbs it.
@@ -66,16 +66,16 @@ class RoundReader:
         self.options, self.setup_key = options, setup_key
         self.start, self.max_thermal_status, self.cores = start, max_thermal_status, cores
         self.results: dict[str, BenchmarkResult] = {}
-        """The latest of each graph."""
+        """Latest result of each graph, by key."""
         self.is_foreign = False
         """Whether the session read last was one of another setup."""
         self.begun = 0
-        """Rounds that have begun."""
+        """Number of rounds that have begun."""
         self._session: measure_protocol.SessionBegin | None = None
         self._round: measure_protocol.RoundBegin | None = None
 
     def read(self, event: measure_protocol.SessionEvent) -> Iterator[DeviceEvent]:
-        """Nothing for a session of another setup."""
+        """Device events that follow from one of the session's; none for a session of another setup."""
         if isinstance(event, measure_protocol.SessionBegin):
             ours = (self.setup_key, f"{self.setup_key}-ops", f"{self.setup_key}-aside", PROBE)
             self.is_foreign = event.setup not in ours
@@ -92,7 +92,7 @@ class RoundReader:
             yield self._end(event.conditions)
 
     def cut_off(self) -> Iterator[DeviceEvent]:
-        """The end of a round that will not go on, where there is one."""
+        """End of a round that will not go on, where there is one."""
         if self._round is not None:
             yield self._end(self._round.conditions)
 
@@ -104,7 +104,7 @@ class RoundReader:
             return Timing(visit.key, error)
         self.results[visit.key] = result
         runs_ms = sum(s.count * s.mean_ms for s in (result.warmup, result.runs) if s)
-        return Timing(visit.key, [result.runs.typical_ms], details(result), runs_ms)
+        return Timing(visit.key, [result.runs.trimmed_mean_ms], details(result), runs_ms)
 
     def _end(self, conditions: Conditions) -> RoundEnd:
         begin, started = self._session, self._round
@@ -120,10 +120,11 @@ class RoundReader:
 
 
 class PhoneSession:
-    """Rounds in one session of measure.sh; `begun` of them have begun when `run` ends, early if the phone gets hot.
+    """Session of measure.sh on a phone that makes some rounds; `begun` of them have begun when `run` ends, early if the
+    phone gets hot.
 
     When the link breaks, the results that the phone has logged meanwhile are fetched, and the round that was cut off
-    stays so. `retry` does what it is given, again while links break; with an error, it mends the link first.
+    stays so. `retry` is as of PreparedPhone.
     """
 
     def __init__(
@@ -163,7 +164,7 @@ class PhoneSession:
         self.retry(lambda: self.workspace.remove_log(self.token), None)
 
     def _follow(self) -> Iterator[DeviceEvent]:
-        """What comes over the line."""
+        """Events of the session as they come over the line."""
         place = self.workspace
         command = place.command("measure.sh", place.directory, place.path("plan"), self.token)
         strays: list[str] = []
@@ -194,7 +195,7 @@ class PhoneSession:
 
 
 def details(result: BenchmarkResult) -> dict[str, float]:
-    """What is worth keeping of a graph beside its time, as far as the tool told it."""
+    """Facts worth keeping of a graph beside its time, as far as the tool told them."""
     found = {
         "init_ms": result.init_ms,
         "first_inference_ms": result.first_inference_ms,

@@ -1,4 +1,4 @@
-"""Keeps a phone steady while it is measured, by steady.sh, and puts everything back afterwards."""
+"""Steps that keep a phone steady while it is measured, by steady.sh, and put everything back afterwards."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What became of one step: held, refused or unavailable on this phone (apply); restored or failed (restore)."""
+    """Outcome of one step: held, refused or unavailable on this phone (apply); restored or failed (restore)."""
 
     step: str
     state: State
     detail: str = ""
-    """What the phone said."""
+    """Words of the phone."""
 
     @property
     def report(self) -> str:

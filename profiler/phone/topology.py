@@ -9,7 +9,7 @@ from netlathe.profiler.errors import DeviceError
 from netlathe.profiler.phone.description import PhoneDescription
 
 NAMES = ("big", "mid", "little", "all")
-"""What groups of cores are called: the fastest, those between, the slowest, and all of them."""
+"""Names of groups of cores: the fastest, those between, the slowest, and all of them."""
 
 
 def core_groups(description: PhoneDescription) -> dict[int | None, list[int]]:

@@ -21,15 +21,15 @@ DIRECTORY = "/data/local/tmp/netlathe"  # the shell may execute files there, unl
 SCRIPTS = ("describe.sh", "conditions.sh", "claim.sh", "unpack.sh", "steady.sh", "measure.sh")
 CLAIM = "scripts/claim.sh"
 LEASE_S = 300
-"""So long after its last sign of life another computer's claim on the phone stands: longer than a computer takes to
-notice that a phone is silent, and then waits for it to come back."""
+"""Time for which another computer's claim on the phone stands after its last sign of life: longer than a computer takes
+to notice that a phone is silent, and then waits for it to come back."""
 
 TAR_BYTES = 32 * 2**20
-"""Models go over in archives of about this size: one costs as little as a single file, and a broken one little time."""
+"""Size of the archives in which models go over: one costs as little as a single file, and a broken one little time."""
 
 PUSH_TIMEOUT_S = 300.0
 MOST_PATHS = 200
-"""On one command line, which a phone limits to 64 kB."""
+"""Number of paths on one command line, which a phone limits to 64 kB."""
 
 
 class Workspace:
@@ -90,7 +90,7 @@ class Workspace:
         self.connection.run(f"pkill -KILL -f {shlex.quote(self.path(pattern))} 2>/dev/null", timeout_s=30)
 
     def claim(self) -> None:
-        """Says that this computer measures on the phone; raises ClaimedError while another one does."""
+        """Claims the phone for this computer, or renews the claim; raises ClaimedError while another one does."""
         result = self.connection.run(self.command("claim.sh", self.directory, self._host, str(LEASE_S)), timeout_s=30)
         if result.code == 75:
             raise ClaimedError(
@@ -107,11 +107,11 @@ class Workspace:
         self.run(f"mv {shlex.quote(source)} {shlex.quote(target)}", f"write {target}")
 
     def sha256(self, names: Iterable[str]) -> dict[str, str]:
-        """Of those of these files that are there, by name."""
+        """Digests of those of these files that are there, by name."""
         return self._about("sha256sum", names)
 
     def _about(self, tool: str, names: Iterable[str]) -> dict[str, str]:
-        """What the tool says of each of these files, 'ANSWER PATH' a line, by name."""
+        """Answers of the tool to each of these files, 'ANSWER PATH' a line, by name."""
         paths = {self.path(name): name for name in names}
         found: dict[str, str] = {}
         for part in _parts(list(paths)):
@@ -121,7 +121,7 @@ class Workspace:
         return found
 
     def put_program(self, content: bytes, name: str) -> None:
-        """An executable, unless it is there already."""
+        """Writes an executable, unless it is there already."""
         if self.sha256([name]).get(name) != hashlib.sha256(content).hexdigest():
             self.put(content, name, mode=0o755)
         self.run(f"chmod 755 {shlex.quote(self.path(name))}", f"make {self.path(name)} executable")
@@ -177,7 +177,7 @@ class Workspace:
             self.run(" && ".join(f"mv {path}.part {path}" for path in part), "put the models into place")
 
     def remove_models(self, keys: Iterable[str]) -> None:
-        """Those of these models that are there."""
+        """Removes those of these models that are there."""
         gone = [key for key in keys if key in self.models]
         for part in _parts(gone):
             paths = shlex.join(self.path(f"models/{key}.tflite") for key in part)

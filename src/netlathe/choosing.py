@@ -155,7 +155,9 @@ class DeviceForecast:
         }  # fmt: skip
 
 
-def forecast(device: str, choice: Choice, path: Path, setup: Setup, plan: Plan, again: Which | None) -> DeviceForecast:
+def forecast_campaign(
+    device: str, choice: Choice, path: Path, setup: Setup, plan: Plan, again: Which | None
+) -> DeviceForecast:
     """What the campaign would do, with the blocks that were chosen; nothing is measured."""
     from netlathe.profiler.forecast import dry_run
 

@@ -1,4 +1,4 @@
-"""Profiling a search space on one device or several side by side."""
+"""Profile of a search space on one device or several side by side."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Status
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.archspace.tables import TABLE_ENDINGS, check_table_path, write_table
-from netlathe.choosing import Choice, DeviceForecast, choose_items, forget, recorded_items, remember
-from netlathe.choosing import forecast as forecast_campaign
+from netlathe.choosing import Choice, DeviceForecast, choose_items, forecast_campaign, forget, recorded_items, remember
 from netlathe.events import Listener, Watch, listener_of
 from netlathe.outputs import Output, OutputError, check_outputs
-from netlathe.stages import measure, results_first, work_items
+from netlathe.stages import campaign_with_watch, results_first, work_items
 
 if TYPE_CHECKING:
     from netlathe.profiler.again import Which
     from netlathe.profiler.campaign import CampaignSummary, WorkItem
-    from netlathe.profiler.device import Report
+    from netlathe.profiler.device import ProfilesOps
     from netlathe.profiler.devices import Device, DeviceOptions
     from netlathe.profiler.protocol import Plan
 
@@ -36,12 +35,12 @@ AGAIN_WORDS: Mapping[Which, str] = {"unstable": "is unstable", "failed": "failed
 
 
 class StoppedError(NetlatheError):
-    """Another device's failure or an interrupt ended this one's campaign; what it measured is kept."""
+    """End of a device's campaign by an interrupt or another device's failure; what it measured is kept."""
 
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """What was measured on one device."""
+    """Measurements of one call on one device."""
 
     device: str
     choice: Choice
@@ -55,7 +54,7 @@ class DeviceProfile:
 
 @dataclass(frozen=True)
 class ProfileReport:
-    """What one call measured, and where it is."""
+    """Measurements of one call, and where they are."""
 
     output: Path
     """The profile file."""
@@ -73,13 +72,13 @@ class ProfileReport:
 
     def to_json(self) -> dict[str, Any]:
         answers = [one.to_json() for one in self.devices]
-        whole = answers[0] if len(answers) == 1 else {**_added(answers), "devices": answers}
+        whole = answers[0] if len(answers) == 1 else {**_totals(answers), "devices": answers}
         return {"output": str(self.output), "space": self.space, **whole}
 
 
 @dataclass(frozen=True)
 class ForecastReport:
-    """What a call of profile would measure."""
+    """Forecast of what a call of profile would measure."""
 
     devices: tuple[DeviceForecast, ...]
 
@@ -89,29 +88,46 @@ class ForecastReport:
 
 
 @dataclass(frozen=True)
-class ProfileJob:
-    """What is to be measured, where, and how: the arguments of profile and of forecast.
+class ProfileSettings:
+    """Choice of what is measured on each device, and for how long: the arguments that profile and forecast share."""
 
-    `space` is a preset's name, a space's file, or a SearchSpace; of each of its blocks that the profile file `output`
-    does not hold yet, all are measured, or the `blocks` that teach a predictor most, and so many whole `networks`.
-    `devices` are names as `netlathe devices` lists them, or open devices. With `again`, what the profile holds and is
-    such is measured a second time instead. `rounds` bounds the rounds of a graph, `budget_s` the time; both have
-    defaults by the kind of device. `op_profile` also times each kernel (phones). `export` is a .csv or .parquet of all
-    records to write.
-    """
+    blocks: int | None = None
+    """New blocks to measure, those that teach a predictor most; None for all."""
+    networks: int = NETWORKS
+    """Whole networks to time as well."""
+    rounds: int | None = None
+    """Rounds of a graph at most; None for the default of the kind of device."""
+    budget_s: float | None = None
+    again: Which | None = None
+    """Records of the profile to measure a second time, instead of the space."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class DeviceRequest:
+    """A device to profile on: a name as `netlathe devices` lists it, or an open device, which has its own options."""
+
+    device: str | Device
+    options: DeviceOptions
+
+
+@dataclass(frozen=True)
+class ProfileJob:
+    """Work of one call: what is to be measured, where, and how."""
 
     output: Path
+    """The profile file."""
     space: SearchSpace
-    devices: tuple[str | Device, ...]
-    options: DeviceOptions
-    networks: int = NETWORKS
-    seed: int = 0
-    blocks: int | None = None
-    budget_s: float | None = None
-    max_rounds: int | None = None
+    devices: tuple[DeviceRequest, ...]
+    settings: ProfileSettings
     op_profile: bool = False
-    again: Which | None = None
+    """Whether to time each kernel, too (phones)."""
     export: Path | None = None
+    """Table of all records to write, .csv or .parquet."""
+
+    @property
+    def again(self) -> Which | None:
+        return self.settings.again
 
 
 def profile(
@@ -119,7 +135,7 @@ def profile(
     *,
     space: str | Path | SearchSpace = "tiny",
     device: str | Device | Sequence[str | Device] = "local",
-    options: DeviceOptions | None = None,
+    options: DeviceOptions | Mapping[str, DeviceOptions] | None = None,
     blocks: int | None = None,
     networks: int = NETWORKS,
     rounds: int | None = None,
@@ -133,14 +149,22 @@ def profile(
 ) -> ProfileReport:
     """Times the blocks of a search space, and some whole networks, into a profile file; an existing one is continued.
 
-    The arguments are those of ProfileJob; `options` tell how the runtime is to run (threads, dtype, ...). Whatever
-    interrupts this costs the round in flight: the same call continues. `force` replaces any file at `export`.
+    `space` is a preset's name, a space's file, or a SearchSpace: of its blocks that the profile file `output` does not
+    hold yet, all are measured, or the `blocks` that teach a predictor most, and so many whole `networks`. `device` is a
+    name as `netlathe devices` lists it, an open device, or several. `options` tell how the runtime is to run (threads,
+    cores, dtype, ...), on all devices or by device's name. With `again`, what the profile holds and is such is measured
+    a second time instead. `rounds` bounds the rounds of a graph, `budget_s` the time; both have defaults by the kind of
+    device. `op_profile` also times each kernel (phones). `export` is a .csv or .parquet of all records to write;
+    `force` replaces any file there. Whatever interrupts this costs the round in flight: the same call continues.
     `progress`: True for the command's bars, or a listener of your own.
 
     Raises NetlatheError: OutputError for files that must not or cannot be written, DeviceError for a device that cannot
     be opened, SpaceError for a space that there is not.
     """
-    job = _job(output, space, device, options, blocks, networks, rounds, budget_s, again, op_profile, export, seed)
+    job = ProfileJob(
+        Path(output), _space(space), request_devices(device, options),
+        ProfileSettings(blocks, networks, rounds, budget_s, again, seed), op_profile, Path(export) if export else None,
+    )  # fmt: skip
     check_files(job, space, force=force)
     return run(job, listener_of(progress))
 
@@ -150,7 +174,7 @@ def forecast(
     *,
     space: str | Path | SearchSpace = "tiny",
     device: str | Device | Sequence[str | Device] = "local",
-    options: DeviceOptions | None = None,
+    options: DeviceOptions | Mapping[str, DeviceOptions] | None = None,
     blocks: int | None = None,
     networks: int = NETWORKS,
     rounds: int | None = None,
@@ -159,49 +183,49 @@ def forecast(
     seed: int = 0,
     progress: bool | Listener = False,
 ) -> ForecastReport:
-    """What the same call of profile would measure, and for how long; nothing is measured or written.
+    """Tells what the same call of profile would measure, and for how long; nothing is measured or written.
 
     Raises NetlatheError as profile does.
     """
-    job = _job(output, space, device, options, blocks, networks, rounds, budget_s, again, False, None, seed)
+    settings = ProfileSettings(blocks, networks, rounds, budget_s, again, seed)
+    job = ProfileJob(Path(output), _space(space), request_devices(device, options), settings)
     return run_forecast(job, listener_of(progress))
 
 
-def _job(
-    output: str | Path,
-    space: str | Path | SearchSpace,
-    device: str | Device | Sequence[str | Device],
-    options: DeviceOptions | None,
-    blocks: int | None,
-    networks: int,
-    rounds: int | None,
-    budget_s: float | None,
-    again: Which | None,
-    op_profile: bool,
-    export: str | Path | None,
-    seed: int,
-) -> ProfileJob:
+def _space(space: str | Path | SearchSpace) -> SearchSpace:
+    return space if isinstance(space, SearchSpace) else load_space(str(space))
+
+
+def request_devices(
+    device: str | Device | Sequence[str | Device], options: DeviceOptions | Mapping[str, DeviceOptions] | None
+) -> tuple[DeviceRequest, ...]:
+    """Each device with its options, those of DeviceOptions() where none are given for it. Raises NetlatheError for
+    options of a device that is not among them."""
     from netlathe.profiler.devices import DeviceOptions
 
-    if again and blocks is not None:
-        raise NetlatheError(f"again={again!r} measures no new blocks; leave out blocks")
-    found = space if isinstance(space, SearchSpace) else load_space(str(space))
-    devices = tuple(device) if isinstance(device, Sequence) and not isinstance(device, str) else (device,)
-    return ProfileJob(
-        Path(output), found, devices, options or DeviceOptions(), networks, seed, blocks, budget_s, rounds, op_profile,
-        again, Path(export) if export else None,
-    )  # fmt: skip
+    devices = list(device) if isinstance(device, Sequence) and not isinstance(device, str) else [device]
+    if not isinstance(options, Mapping):
+        return tuple(DeviceRequest(one, options or DeviceOptions()) for one in devices)
+    names = [one for one in devices if isinstance(one, str)]
+    for name in options:
+        if name not in names:
+            raise NetlatheError(f"options for {name}, which is none of the devices {', '.join(names) or '(all open)'}")
+    return tuple(
+        DeviceRequest(one, options.get(one, DeviceOptions()) if isinstance(one, str) else DeviceOptions())
+        for one in devices
+    )
 
 
 def check_files(job: ProfileJob, space: object, *, force: bool) -> None:
-    """A profile is continued, never replaced; only the table that it is exported to may be."""
+    """Checks that files may be read and written: a profile is continued, never replaced, while the table that it is
+    exported to may be. Raises OutputError."""
     if job.output.suffix in TABLE_ENDINGS:
         raise OutputError(
             f"--output {job.output}: a profile is no {job.output.suffix}; call it .sqlite, and write the table with "
             "--export"
         )
-    binary = job.options.benchmark_binary
-    inputs = [*([str(space)] if isinstance(space, str | Path) else ()), *([str(binary)] if binary else ())]
+    binaries = {str(binary) for one in job.devices if (binary := one.options.benchmark_binary)}
+    inputs = [*([str(space)] if isinstance(space, str | Path) else ()), *binaries]
     profile = Output("--output", job.output, "profile")
     check_outputs([profile], inputs)
     if job.export:
@@ -210,7 +234,7 @@ def check_files(job: ProfileJob, space: object, *, force: bool) -> None:
 
 
 def run_forecast(job: ProfileJob, listener: Listener) -> ForecastReport:
-    """What run would do; nothing is measured."""
+    """Tells what run would do; nothing is measured."""
     _check(job, creates=False)
     with ExitStack() as stack:
         opened = _open(job, stack, listener)
@@ -224,13 +248,14 @@ def run_forecast(job: ProfileJob, listener: Listener) -> ForecastReport:
 
 
 def run(job: ProfileJob, listener: Listener) -> ProfileReport:
-    """Everything that profile does, with files checked."""
+    """Does everything that profile does, with files checked."""
     _check(job, creates=True)
     with ExitStack() as stack:
         opened = _open(job, stack, listener)
         choices = {name: _choice(job, device) for name, device in opened.items()}
         if job.op_profile:
-            _check_op_profile(opened)
+            for name, device in opened.items():
+                _op_profiler(name, device)
         for name, device in opened.items():
             listener.step(f"Profiling {_subject(job)} on {device.setup}")
             _tell_steps(name, device, listener)
@@ -251,23 +276,27 @@ def run(job: ProfileJob, listener: Listener) -> ProfileReport:
 
 
 def _open(job: ProfileJob, stack: ExitStack, listener: Listener) -> dict[str, Device]:
-    """The devices by name, opened one after the other; those that came open stay so."""
+    """Opens the devices one after the other, and returns them by name; those that came open stay so."""
     from netlathe.profiler.devices import open_device
 
     opened: dict[str, Device] = {}
-    for given in job.devices:
-        if not isinstance(given, str):
-            opened[str(given.setup)] = given
+    for one in job.devices:
+        if not isinstance(one.device, str):
+            opened[str(one.device.setup)] = one.device
             continue
-        stack.enter_context(results_first(given, listener))
-        with listener.working(f"opening {given}"):
-            opened[given] = stack.enter_context(open_device(given, job.options, report=listener.note))
+        stack.enter_context(results_first(one.device, listener))
+        with listener.working(f"opening {one.device}"):
+            opened[one.device] = stack.enter_context(open_device(one.device, one.options, report=listener.note))
     return opened
 
 
 def _check(job: ProfileJob, *, creates: bool) -> None:
-    """What cannot be named or written is noticed before a phone is touched."""
-    names = [one for one in job.devices if isinstance(one, str)]
+    """Checks what can be checked before a phone is touched. Raises NetlatheError for settings that exclude each other,
+    and for files and devices that cannot be named or written."""
+    settings = job.settings
+    if settings.again and settings.blocks is not None:
+        raise NetlatheError(f"again={settings.again!r} measures no new blocks; leave out blocks")
+    names = [one.device for one in job.devices if isinstance(one.device, str)]
     if len(set(names)) < len(names):
         raise NetlatheError(f"--device: {', '.join(names)} names a device twice")
     if job.export:
@@ -277,8 +306,10 @@ def _check(job: ProfileJob, *, creates: bool) -> None:
 
 
 def _tell_steps(name: str, device: Device, listener: Listener) -> None:
-    """What keeps a phone steady, and what it lacks; what it refused, the device itself has reported."""
-    steps = getattr(device, "steps", ())
+    """Tells what keeps a device steady, and what it lacks; what it refused, the device itself has reported."""
+    from netlathe.profiler.device import HoldsSteady
+
+    steps = device.steps if isinstance(device, HoldsSteady) else ()
     held = ", ".join(step.step.replace("_", " ") for step in steps if step.state == "held")
     if held:
         listener.note(f"  {name} held steady: {held}")
@@ -296,15 +327,13 @@ def _measure_all(
     have ended."""
     with listener.watching(list(campaigns)) as watches:
         if len(campaigns) == 1:
-            return {
-                name: _measure(job, *campaign, watches[0], _logged(name, listener))
-                for name, campaign in campaigns.items()
-            }
+            ((name, (device, items)),) = campaigns.items()
+            return {name: _measure(job, name, device, items, watches[0], listener)}
         stop = threading.Event()
         with ThreadPoolExecutor(len(campaigns)) as pool:
             futures = {
-                name: pool.submit(_measure, job, *campaign, _stoppable(watch, stop), _logged(name, listener))
-                for (name, campaign), watch in zip(campaigns.items(), watches, strict=True)
+                name: pool.submit(_measure, job, name, device, items, _stoppable(watch, stop), listener)
+                for (name, (device, items)), watch in zip(campaigns.items(), watches, strict=True)
             }
             try:
                 return _results(futures)
@@ -314,7 +343,7 @@ def _measure_all(
 
 
 def _results(futures: Mapping[str, Future[CampaignSummary]]) -> dict[str, CampaignSummary]:
-    """One device's failure lets the others finish."""
+    """Summaries by device's name, once all have ended. Raises the error of one that failed."""
     errors = {name: error for name, future in futures.items() if (error := future.exception())}
     for name, error in errors.items():
         if len(errors) < len(futures) and isinstance(error, NetlatheError):
@@ -325,7 +354,7 @@ def _results(futures: Mapping[str, Future[CampaignSummary]]) -> dict[str, Campai
 
 
 def _stoppable(watch: Watch, stop: threading.Event) -> Watch:
-    """Ends the campaign that tells `watch` of its progress once `stop` is set."""
+    """Watch that ends the campaign which tells it of its progress once `stop` is set."""
 
     def watch_or_stop(share: float, left_s: float | None, note: str) -> None:
         if stop.is_set():
@@ -335,44 +364,45 @@ def _stoppable(watch: Watch, stop: threading.Event) -> Watch:
     return watch_or_stop
 
 
-def _logged(name: str, listener: Listener) -> Report:
-    return lambda words: listener.log(f"  {name}: {words}")
-
-
 def _measure(
-    job: ProfileJob, device: Device, items: Sequence[WorkItem], watch: Watch, on_wait: Report
+    job: ProfileJob, name: str, device: Device, items: Sequence[WorkItem], watch: Watch, listener: Listener
 ) -> CampaignSummary:
-    summary = measure(
-        device, items, job.output, _plan(job, device), again=job.again, seed=job.seed, watch=watch, on_wait=on_wait
+    """The device's campaign, then its single kernels where they are asked for."""
+
+    def on_wait(words: str) -> None:
+        listener.log(f"  {name}: {words}")
+
+    plan = _plan(job, device)
+    summary = campaign_with_watch(
+        device, items, job.output, plan, again=job.again, seed=job.settings.seed, watch=watch, on_wait=on_wait
     )
     if job.op_profile:
-        _profile_ops(job, device, summary)
+        _profile_ops(job, device, summary, listener)
     return summary
 
 
 def _choice(job: ProfileJob, device: Device) -> Choice:
     if job.again:
         return Choice(recorded_items(job.output, device.setup))
-    items = work_items(job.space, networks=job.networks, batch=device.setup.batch, seed=job.seed)
-    if job.blocks is None:
+    items = work_items(job.space, networks=job.settings.networks, batch=device.setup.batch, seed=job.settings.seed)
+    if job.settings.blocks is None:
         return Choice(items)
-    return choose_items(items, job.blocks, job.output, device.setup, job.seed)
+    return choose_items(items, job.settings.blocks, job.output, device.setup, job.settings.seed)
 
 
 def _plan(job: ProfileJob, device: Device) -> Plan:
     from netlathe.profiler.devices import default_plan
 
-    plan = dataclasses.replace(default_plan(device), budget_s=job.budget_s)
-    if job.max_rounds is None:
+    plan = dataclasses.replace(default_plan(device), budget_s=job.settings.budget_s)
+    rounds = job.settings.rounds
+    if rounds is None:
         return plan
-    return dataclasses.replace(plan, max_rounds=job.max_rounds, min_rounds=min(plan.min_rounds, job.max_rounds))
+    return dataclasses.replace(plan, max_rounds=rounds, min_rounds=min(plan.min_rounds, rounds))
 
 
-def _profile_ops(job: ProfileJob, device: Device, summary: CampaignSummary) -> None:
+def _profile_ops(job: ProfileJob, device: Device, summary: CampaignSummary, listener: Listener) -> None:
     """Stores kernel times of the graphs that have none yet, or were measured again."""
-    from netlathe.profiler.phone.device import PhoneDevice
-
-    assert isinstance(device, PhoneDevice)
+    profiler = _op_profiler(str(device.setup), device)
     with ProfileFile(job.output) as file:
         known = {row["graph"] for row in file.op_times(device.setup)}
         missing = {
@@ -382,29 +412,30 @@ def _profile_ops(job: ProfileJob, device: Device, summary: CampaignSummary) -> N
         }
         for key, record in missing.items():
             device.load(key, record.graph)
-        for key, result in device.profile_ops(list(missing)):
-            file.set_op_times(device.setup, key, [dataclasses.asdict(op) for op in result.op_times])
-            if result.peak_memory_mb is not None:
-                details = {**dict(missing[key].details), "peak_memory_mb": result.peak_memory_mb}
+        for key, found in profiler.profile_ops(list(missing)):
+            file.set_op_times(device.setup, key, [dataclasses.asdict(op) for op in found.op_times])
+            if found.peak_memory_mb is not None:
+                details = {**dict(missing[key].details), "peak_memory_mb": found.peak_memory_mb}
                 file.set_outcome(device.setup, key, Status.OK, details=details)
             del missing[key]
     if missing:
         names = ", ".join(record.name for record in missing.values())
-        device.report(f"  {len(missing)} graphs have no kernel times, as their profiling runs failed: {names}")
+        listener.note(f"  {len(missing)} graphs have no kernel times, as their profiling runs failed: {names}")
 
 
-def _check_op_profile(devices: Mapping[str, Device]) -> None:
-    from netlathe.profiler.phone.device import PhoneDevice
+def _op_profiler(name: str, device: Device) -> ProfilesOps:
+    """The device, as one that tells the time of single kernels. Raises NetlatheError where it does not."""
+    from netlathe.profiler.device import ProfilesOps
 
-    for name, device in devices.items():
-        if not isinstance(device, PhoneDevice):
-            raise NetlatheError(
-                f"--op-profile: {name} does not tell the time of single kernels, only a phone does; leave it out"
-            )
+    if isinstance(device, ProfilesOps):
+        return device
+    raise NetlatheError(
+        f"--op-profile: {name} does not tell the time of single kernels, only a phone does; leave it out"
+    )
 
 
-def _added(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Counts and times over all devices; the wall time is the longest one's."""
+def _totals(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sums of counts and times over all devices; the wall time is the longest one's."""
     counts = (
         "records", "blocks", "networks", "failed", "unsupported", "unfinished", "again", "reused", "rounds", "redone",
     )  # fmt: skip
@@ -417,7 +448,7 @@ def _added(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def summary_json(summary: CampaignSummary) -> dict[str, Any]:
-    """The same for machines."""
+    """Summary for machines, of numbers, words and lists."""
     return {
         "records": len(summary.records),
         "blocks": sum(r.kind == "block" for r in summary.records),

@@ -42,15 +42,15 @@ def work_items(space: SearchSpace, *, networks: int, batch: int, seed: int) -> l
     return blocks + [WorkItem(a.name, "network", a.graph(batch)) for a in space.sample_over_macs(networks, seed)]
 
 
-def profile(
+def campaign_with_listener(
     device: Device, items: Sequence[WorkItem], path: Path, plan: Plan, *, seed: int, listener: Listener
 ) -> CampaignSummary:
-    """Measures what the profile file does not hold yet."""
+    """Measures what the profile file does not hold yet, with a bar on the listener."""
     with listener.watching(["measuring"]) as (watch,):
-        return measure(device, items, path, plan, seed=seed, watch=watch)
+        return campaign_with_watch(device, items, path, plan, seed=seed, watch=watch)
 
 
-def measure(
+def campaign_with_watch(
     device: Device,
     items: Sequence[WorkItem],
     path: Path,
@@ -61,7 +61,8 @@ def measure(
     watch: Watch,
     on_wait: Callable[[str], None] = lambda words: None,
 ) -> CampaignSummary:
-    """The same, told to `watch`, and to `on_wait` whenever the device begins to wait for something."""
+    """Measures what the profile file does not hold yet. `watch` is told of the progress, `on_wait` whenever the device
+    begins to wait for something."""
     from netlathe.profiler.campaign import run_campaign
 
     furthest, waited = 0.0, False

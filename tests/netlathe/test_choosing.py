@@ -125,7 +125,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, where: str, folder: Path, *more
         assert netlathe(*words).exit_code == 130
 
 
-FIRST_ROUND, REPORT = "netlathe.profiler.campaign._Campaign._store_round", "netlathe.cli.profile.show_profile"
+FIRST_ROUND, REPORT = "netlathe.profiler.round_store.RoundStore.add_round", "netlathe.cli.profile.show_profile"
 
 
 @pytest.mark.parametrize("where", [FIRST_ROUND, REPORT])

@@ -16,8 +16,8 @@ import netlathe as nl
 from netlathe.archspace.blocks import MBConv
 from netlathe.archspace.presets import tiny
 from netlathe.archspace.spaces import SearchSpace
+from netlathe.profiler.testing import SimulatedDevice
 from netlathe.search.strategies.binarized.loop import Searcher
-from tests.profiler.simulated import SimulatedDevice
 
 SOURCE = Path(nl.__file__)
 README = (Path(__file__).parents[2] / "README.md").read_text()

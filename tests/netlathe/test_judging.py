@@ -20,9 +20,10 @@ from netlathe.archspace.records import Measurement, Round, Setup
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.events import Listener
 from netlathe.job import Job
-from netlathe.judging import DeviceAtHand, Judged, choose_network
+from netlathe.judging import DeviceAtHand, Judged, choose_network, time_file
 from netlathe.pareto_front import ParetoReport
 from netlathe.predictor import LatencyPredictor
+from netlathe.profiler.testing import SETUP, SimulatedDevice
 from netlathe.reporting import CurveReport, LimitReport, RunReport, TargetReport
 from netlathe.run_search import _above_target
 from netlathe.searching import Found
@@ -148,6 +149,30 @@ def test_a_device_at_hand_must_be_the_predictors() -> None:
         DeviceAtHand("local").open(target(1.0), Listener()),
     ):
         pass
+
+
+class Accepting(SimulatedDevice):
+    """Runs given files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models: dict[str, bytes] = {}
+
+
+@pytest.mark.parametrize("kind", [Accepting, SimulatedDevice])
+def test_a_device_that_accepts_models_is_given_the_exported_file(
+    monkeypatch: pytest.MonkeyPatch, kind: type[SimulatedDevice]
+) -> None:
+    device = kind()
+    monkeypatch.setattr("netlathe.timing.open_device", lambda *_, **__: device)
+    network, wanted = (
+        SPACE.architecture((0, 0)),
+        DeviceTarget("bench", cast(LatencyPredictor, Exact(setup_=SETUP)), 1.0),
+    )
+    timed = time_file(network, b"exported", wanted, DeviceAtHand("bench"), Listener())
+    assert timed.latency_ms > 0
+    assert getattr(device, "models", None) in (None, {network.graph().key: b"exported"})
+    assert hasattr(device, "models") is (kind is Accepting)
 
 
 @pytest.mark.parametrize(("measured_ms", "warned"), [(0.9, False), (1.1, True)])

@@ -94,6 +94,20 @@ def test_two_phones_are_profiled_side_by_side(daemon, space, tmp_path):
     assert [one["records"] for one in found["devices"]] == [8, 8]
 
 
+def test_two_phones_run_on_cores_of_their_own_and_unfitting_ones_are_refused_before_anything_is_measured(
+    daemon, space, tmp_path
+):
+    path, other = tmp_path / "p.sqlite", {**PIXEL_8, "ro.serialno": "OTHER"}
+    with LoopbackPhone(tmp_path / "other", properties=other) as phone, AdbDaemon(phone) as second:
+        words = profile(daemon, space, path, "--device", second.address, "--cores", f"{daemon.address}=1")
+        refused = refusal(*words, "--cores", f"{second.address}=mid")
+        assert f"{second.address}: this phone has no mid cores" in refused
+        with ProfileFile(path) as file:
+            assert file.setups() == []
+        found = answer(*words, "--cores", "2")
+    assert [setup["core_mask"] for setup in found["setup"]] == ["1", "2"]
+
+
 def test_two_phones_measure_again_what_each_has_unstable_kernels_included(daemon, space, tmp_path):
     path, other = tmp_path / "p.sqlite", {**PIXEL_8, "ro.serialno": "OTHER", "ro.product.model": "Pixel 9"}
     with LoopbackPhone(tmp_path / "other", properties=other) as phone, AdbDaemon(phone) as second:

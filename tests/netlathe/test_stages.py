@@ -9,7 +9,7 @@ from netlathe.archspace.presets import tiny
 from netlathe.profiler.device import DeviceEvent, Visit, Waiting
 from netlathe.profiler.devices.local import LocalDevice
 from netlathe.profiler.protocol import Plan
-from netlathe.stages import measure, work_items
+from netlathe.stages import campaign_with_watch, work_items
 
 
 def test_work_is_every_block_then_the_networks_at_the_asked_batch() -> None:
@@ -35,7 +35,7 @@ def test_a_wait_is_told_once_when_it_begins_and_the_bar_never_moves_back(tmp_pat
     waits: list[str] = []
     shares: list[float] = []
     with Cooling() as device:
-        measure(
+        campaign_with_watch(
             device, work_items(tiny(8), networks=0, batch=1, seed=0)[:20], tmp_path / "p.sqlite", Plan(max_rounds=8),
             seed=0, watch=lambda share, left_s, note: shares.append(share), on_wait=waits.append,
         )  # fmt: skip

@@ -24,8 +24,8 @@ from netlathe.archspace.profile_file import ProfileFile
 from netlathe.cli.console import Terminal
 from netlathe.profiler.device import DeviceEvent, Visit
 from netlathe.profiler.protocol import Plan
+from netlathe.profiler.testing import SETUP, SimulatedDevice
 from netlathe.timing import Stopwatch, stopwatch
-from tests.profiler.simulated import SETUP, SimulatedDevice
 
 BLOCK, OTHER = "mbconv_k3_e4_s1_c24-24_4x4_relu6", "conv_k3_s1_c8-16_8x8_relu6"
 NEVER_CONTENT = Plan(min_rounds=10**6, max_rounds=10**6, round_s=0.05)

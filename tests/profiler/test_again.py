@@ -14,7 +14,7 @@ from loopback.phone import loopback_unavailable
 from phones import ITEMS as PHONE_ITEMS
 from phones import PLAN as PHONE_PLAN
 from phones import check_profile, leftovers, opened, profile_phone
-from simulated import SETUP, SimulatedDevice, conv_items, true_ms
+from simulated import conv_items
 from test_kill import wait_for_rounds
 
 from netlathe.archspace.profile_file import ProfileFile
@@ -25,6 +25,7 @@ from netlathe.profiler.devices.local import LocalDevice
 from netlathe.profiler.errors import DeviceError, UnsupportedGraphError
 from netlathe.profiler.forecast import dry_run
 from netlathe.profiler.protocol import ANCHORS, Plan
+from netlathe.profiler.testing import SETUP, SimulatedDevice, true_ms
 
 ITEMS = conv_items(12)
 KEYS = [item.graph.key for item in ITEMS]

@@ -100,7 +100,7 @@ def test_every_version_s_whole_output_is_read(name):
     count, mean_ms = WHOLE[name]
     result = parse(*log(name), CPU)
     assert (result.runs.count, result.runs.mean_ms) == (count, pytest.approx(mean_ms, rel=1e-9))
-    assert result.runs.min_ms <= result.runs.typical_ms <= result.runs.max_ms
+    assert result.runs.min_ms <= result.runs.trimmed_mean_ms <= result.runs.max_ms
 
 
 def test_every_number_of_a_recent_output_is_read():
@@ -130,7 +130,7 @@ def test_without_a_warm_up_there_is_no_first_inference():
 def test_equal_runs_are_their_own_statistics():
     result = parse(output("count=5 curr=7(all same) p5=7 median=7 p95=7", "7"), 0, CPU)
     assert result.runs == Statistics(5, 0.007, 0.007, 0.007, 0.007, 0.007, 0.0, 0.007, 0.007, 0.007)
-    assert result.runs.typical_ms == 0.007
+    assert result.runs.trimmed_mean_ms == 0.007
 
 
 def test_lines_may_end_as_a_terminal_ends_them():
@@ -146,23 +146,23 @@ def test_a_rounded_average_outside_the_extremes_is_put_between_them():
 def test_the_typical_time_leaves_out_the_fastest_and_the_slowest_run():
     runs = [10, 11, 13, 12, 95]
     line = f"count=5 first=10 curr=95 min=10 max=95 avg={sum(runs) / 5:g} std=33"
-    assert parse(output(line, f"{sum(runs) / 5:g}"), 0, CPU).runs.typical_ms == pytest.approx((11 + 12 + 13) / 3e3)
+    assert parse(output(line, f"{sum(runs) / 5:g}"), 0, CPU).runs.trimmed_mean_ms == pytest.approx((11 + 12 + 13) / 3e3)
 
 
 def test_the_typical_time_of_two_runs_is_the_faster_one():
     line = "count=2 first=30 curr=10 min=10 max=30 avg=20 std=10"
-    assert parse(output(line, "20"), 0, CPU).runs.typical_ms == 0.010
+    assert parse(output(line, "20"), 0, CPU).runs.trimmed_mean_ms == 0.010
 
 
 def test_the_typical_time_stays_between_the_extremes_when_one_run_swamps_the_average():
     # 1, 1 and 1000000 us: the average's sixth digit is worth more than the two fast runs.
     line = "count=3 first=1 curr=1 min=1 max=1000000 avg=333334 std=471404"
-    assert parse(output(line, "333334"), 0, CPU).runs.typical_ms == 0.001
+    assert parse(output(line, "333334"), 0, CPU).runs.trimmed_mean_ms == 0.001
 
 
 def test_a_mean_resolves_what_the_clock_does_not():
     line = "count=4 first=7 curr=8 min=7 max=8 avg=7.5 std=0"
-    assert parse(output(line, "7.5"), 0, CPU).runs.typical_ms == 0.0075
+    assert parse(output(line, "7.5"), 0, CPU).runs.trimmed_mean_ms == 0.0075
 
 
 @pytest.mark.parametrize(
@@ -451,7 +451,7 @@ def test_any_text_is_a_result_or_one_of_three_errors(text, code, delegate):
         return
     assert code == 0
     assert len(re.findall(r"^(?:INFO: )?count=", text, re.MULTILINE)) == 2
-    assert 0 < result.runs.typical_ms < float("inf")
+    assert 0 < result.runs.trimmed_mean_ms < float("inf")
 
 
 @settings(deadline=None, max_examples=500)

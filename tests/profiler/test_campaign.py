@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 import pytest
-from simulated import SETUP, SimulatedDevice, conv_items, true_ms
+from simulated import conv_items
 
 from netlathe.archspace.blocks import ConvBlock
 from netlathe.archspace.profile_file import ProfileFile
@@ -17,6 +17,7 @@ from netlathe.profiler.errors import DeviceError, MeasurementError, ProfilerErro
 from netlathe.profiler.ledger import Ledger
 from netlathe.profiler.lock import exclusive
 from netlathe.profiler.protocol import ANCHORS, REFERENCE_ROUNDS, Plan
+from netlathe.profiler.testing import SETUP, SimulatedDevice, true_ms
 
 ITEMS = conv_items(12)
 KEYS = [item.graph.key for item in ITEMS]

@@ -4,134 +4,46 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
-import gc
-import math
 import os
 import sys
 
 import pytest
 import torch
-from simulated import SimulatedDevice
 
-from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
+from netlathe.archspace.blocks import Block, LinearHead, MBConv, Pool, SeparableConv, Skip
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.ops import Activation, ActivationKind, Concat
-from netlathe.archspace.records import Setup
-from netlathe.profiler.device import RoundEnd, Timing, Visit
+from netlathe.profiler.device import Visit
 from netlathe.profiler.devices import DeviceOptions, available_devices, open_device
 from netlathe.profiler.devices.cuda import folded
 from netlathe.profiler.devices.host import HostMonitor, os_name
 from netlathe.profiler.devices.local import LocalDevice
 from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
-from netlathe.profiler.protocol import ANCHORS
+from netlathe.profiler.testing import SMALL, DeviceContract, SimulatedDevice, one_round
 
-SMALL = ConvBlock(3, 4, 8, 8)
-LARGE = ConvBlock(16, 64, 32, 32)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 HOST_DEVICES = ["local", "onnxruntime"]
 
 
-@pytest.fixture(params=["simulated", *HOST_DEVICES, pytest.param("cuda", marks=needs_gpu)])
-def device(request):
-    opened = SimulatedDevice() if request.param == "simulated" else open_device(request.param, DeviceOptions(batch=1))
-    with opened as found:
-        yield found
-
-
-def one_round(device, visits):
-    """(key, outcome) of each visit of a single round."""
-    events = list(device.time_rounds([visits]))
-    assert isinstance(events[-1], RoundEnd)
-    return [(timing.key, timing.outcome) for timing in events[:-1]]
+class TestEveryDevice(DeviceContract):
+    @pytest.fixture(params=["simulated", *HOST_DEVICES, pytest.param("cuda", marks=needs_gpu)])
+    def device(self, request):
+        name = request.param
+        with SimulatedDevice() if name == "simulated" else open_device(name, DeviceOptions(batch=1)) as found:
+            yield found
 
 
 def times(device, *keys, runs=3, warmups=1):
     return one_round(device, [Visit(key, runs, warmups) for key in keys])
 
 
-class TestEveryDevice:
-    def test_the_setup_is_complete_and_constant(self, device):
-        assert device.setup is not None
-        assert device.setup == device.setup
-        assert Setup.from_json(device.setup.to_json()) == device.setup
-        assert all((device.setup.device, device.setup.processor, device.setup.runtime, device.setup.runtime_version))
-
-    def test_visits_give_as_many_times_as_runs_in_the_order_of_the_visits(self, device):
-        device.load("small", SMALL.graph())
-        device.load("large", LARGE.graph())
-        visits = [Visit("large", 2, 0), Visit("small", 5, 2), Visit("large", 1, 1)]
-        timings = one_round(device, visits)
-        assert [(key, len(ms)) for key, ms in timings] == [("large", 2), ("small", 5), ("large", 1)]
-        assert all(0 < ms < math.inf for _, samples in timings for ms in samples)
-
-    def test_more_work_takes_longer(self, device):
-        device.load("small", SMALL.graph())
-        device.load("large", LARGE.graph())
-        (_, small), (_, large) = times(device, "small", "large", runs=20)
-        assert min(large) > min(small)
-
-    def test_an_unloaded_graph_cannot_be_timed_and_the_others_can(self, device):
-        device.load("small", SMALL.graph())
-        device.load("large", LARGE.graph())
-        device.unload(["large", "never loaded"])
-        (_, small), (_, large), (_, unknown) = times(device, "small", "large", "never loaded")
-        assert len(small) == 3
-        assert isinstance(large, MeasurementError)
-        assert isinstance(unknown, MeasurementError)
-
-    def test_loading_under_a_key_again_replaces_the_graph(self, device):
+@pytest.mark.parametrize("name", HOST_DEVICES)
+def test_a_visit_on_this_computer_gives_a_time_per_run(name):
+    with open_device(name) as device:
         device.load("x", SMALL.graph())
-        ((_, before),) = times(device, "x", runs=20)
-        device.load("x", LARGE.graph())
-        ((_, after),) = times(device, "x", runs=20)
-        assert min(after) > min(before)
-
-    def test_a_graph_without_work_is_refused_because_there_is_nothing_to_time(self, device):
-        for block in (Skip(8, 8, 4, 4), Zero(8, 8, 4, 4)):
-            with pytest.raises(UnsupportedGraphError, match="nothing to time"):
-                device.load("empty", block.graph())
-
-    def test_a_graph_of_another_batch_is_refused_with_what_to_do(self, device):
-        with pytest.raises(MeasurementError, match=r"graph\(batch=1\)"):
-            device.load("x", SMALL.graph(batch=2))
-
-    def test_all_anchors_run(self, device):
-        for block in ANCHORS:
-            device.load(block.name, block.graph())
-        assert all(len(ms) == 1 for _, ms in times(device, *(block.name for block in ANCHORS), runs=1, warmups=0))
-
-    def test_an_abandoned_round_does_no_harm(self, device):
-        device.load("small", SMALL.graph())
-        next(device.time_rounds([[Visit("small", 1, 0)] * 3]))
-        gc.collect()
-        assert gc.isenabled()
-        assert len(times(device, "small", "small")) == 2
-
-    def test_conditions_are_numbers_or_texts_by_name(self, device):
-        device.load("small", SMALL.graph())
-        *_, end = device.time_rounds([[Visit("small", 1, 0)]])
-        assert all(isinstance(v, int | float | str) for v in end.conditions.values())
-
-    def test_rounds_end_one_after_the_other_and_start_after_the_given_time(self, device):
-        device.load("small", SMALL.graph())
-        future = 4e9  # as if the clock had been set back since
-        events = list(device.time_rounds([[Visit("small", 1, 0)]] * 3, after=future))
-        assert [type(event) for event in events] == [Timing, RoundEnd] * 3
-        starts = [event.started_at for event in events[1::2]]
-        assert future < starts[0] < starts[1] < starts[2]
-
-    def test_nothing_is_recovered_after_an_undisturbed_campaign(self, device):
-        assert list(device.recovered()) == []
-
-    def test_after_closing_it_refuses_to_work_and_closing_again_is_harmless(self, device):
-        device.close()
-        device.close()
-        with pytest.raises(DeviceError, match="closed"):
-            device.load("small", SMALL.graph())
-        with pytest.raises(DeviceError, match="closed"):
-            times(device, "small")
+        assert [len(samples) for _, samples in one_round(device, [Visit("x", 2, 0), Visit("x", 5, 2)])] == [2, 5]
 
 
 @pytest.mark.parametrize("name", HOST_DEVICES)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from simulated import SETUP, SimulatedDevice, conv_items
+from simulated import conv_items
 
 from netlathe.archspace.blocks import ConvBlock
 from netlathe.archspace.profile_file import ProfileFile
@@ -11,6 +11,7 @@ from netlathe.profiler.campaign import WorkItem, run_campaign
 from netlathe.profiler.errors import DeviceError, MeasurementError
 from netlathe.profiler.forecast import dry_run
 from netlathe.profiler.protocol import Plan
+from netlathe.profiler.testing import SETUP, SimulatedDevice
 
 ITEMS = conv_items(12)
 NAMES = tuple(item.name for item in ITEMS)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import threading
 
 import pytest
-import test_devices
 from loopback.adbd import AdbDaemon
 from loopback.phone import ANDROID_9, BENCHMARK_MODEL, LoopbackPhone, loopback_unavailable
 from phones import ITEMS, KEYS, PLAN, check_profile, leftovers, opened, profile_phone
-from test_devices import LARGE, SMALL, one_round
 
 from netlathe.archspace.blocks import MBConv
 from netlathe.archspace.forms.tflite import write_tflite
@@ -19,9 +16,10 @@ from netlathe.archspace.records import Status
 from netlathe.profiler.campaign import run_campaign
 from netlathe.profiler.device import RoundEnd, Visit, Waiting
 from netlathe.profiler.errors import DeviceError, MeasurementError, NotRestoredError, ProfilerError
-from netlathe.profiler.phone import device as phone_device
+from netlathe.profiler.phone import prepared
 from netlathe.profiler.phone.delegation import PROBES
 from netlathe.profiler.phone.holding import clean_phone
+from netlathe.profiler.testing import SMALL, DeviceContract, one_round
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
@@ -47,29 +45,10 @@ def device(phone):
         yield found
 
 
-class TestAPhone(test_devices.TestEveryDevice):
-    def test_visits_give_as_many_times_as_runs_in_the_order_of_the_visits(self, device):
-        """benchmark_model sums its runs up: a visit gives one time."""
+class TestAPhone(DeviceContract):
+    def test_a_visit_gives_one_time_as_benchmark_model_sums_its_runs_up(self, device):
         device.load("small", SMALL.graph())
-        device.load("large", LARGE.graph())
-        timings = one_round(device, [Visit("large", 2, 0), Visit("small", 5, 2), Visit("large", 1, 1)])
-        assert [(key, len(ms)) for key, ms in timings] == [("large", 1), ("small", 1), ("large", 1)]
-        assert all(0 < ms < math.inf for _, samples in timings for ms in samples)
-
-    def test_an_unloaded_graph_cannot_be_timed_and_the_others_can(self, device):
-        device.load("small", SMALL.graph())
-        device.load("large", LARGE.graph())
-        one_round(device, [Visit("large", 1, 0)])
-        device.unload(["large", "never"])
-        (_, small), (_, large), (_, unknown) = one_round(device, [Visit(k, 1, 0) for k in ("small", "large", "never")])
-        assert len(small) == 1
-        assert isinstance(large, MeasurementError)
-        assert isinstance(unknown, MeasurementError)
-
-    def test_an_abandoned_round_does_no_harm(self, device):
-        device.load("small", SMALL.graph())
-        next(device.time_rounds([[Visit("small", 1, 0)] * 3]))
-        assert len(one_round(device, [Visit("small", 1, 0)] * 2)) == 2
+        assert [len(ms) for _, ms in one_round(device, [Visit("small", 5, 2), Visit("small", 1, 1)])] == [1, 1]
 
 
 def test_a_campaign_measures_every_graph_and_leaves_nothing_on_the_phone(phone, tmp_path):
@@ -319,7 +298,7 @@ def test_another_computer_that_measures_on_the_phone_is_respected(phone, monkeyp
 
 
 def test_a_hot_phone_is_waited_for_and_its_round_is_measured_again(phone, monkeypatch):
-    monkeypatch.setattr("netlathe.profiler.phone.device.POLL_S", 0.05)
+    monkeypatch.setattr("netlathe.profiler.phone.prepared.POLL_S", 0.05)
     with opened(phone.address) as device:
         device.load("hot", SMALL.graph())
         phone.fault("heat", key="hot", when=1, status=2, temperatures={"SKIN": 44.0})
@@ -333,12 +312,14 @@ def test_a_hot_phone_is_waited_for_and_its_round_is_measured_again(phone, monkey
     assert [end.redo for end in ends] == ["thermal status 2 (moderate)", ""]
     waits = [event for event in events if isinstance(event, Waiting)]
     assert "thermal status 2" in waits[0].reason
-    assert waits[0].waited_s <= waits[0].limit_s == phone_device.COOL_DOWN_S
+    assert waits[0].waited_s <= waits[0].limit_s == prepared.COOL_DOWN_S
 
 
 def test_a_phone_that_was_plugged_in_hot_cools_down_before_its_first_round(phone, monkeypatch):
-    monkeypatch.setattr("netlathe.profiler.phone.device.POLL_S", 0.05)
-    monkeypatch.setattr("netlathe.profiler.phone.device.COOL_DOWN_S", 0.0)  # only what does not get better has a limit
+    monkeypatch.setattr("netlathe.profiler.phone.prepared.POLL_S", 0.05)
+    monkeypatch.setattr(
+        "netlathe.profiler.phone.prepared.COOL_DOWN_S", 0.0
+    )  # only what does not get better has a limit
     last = len(phone.cores_khz) - 1
     phone.set_thermal(status=0, temperatures={"SKIN": 43.0})
     phone.cap_frequency(last, 1_000_000)
@@ -375,7 +356,7 @@ def test_a_phone_that_was_plugged_in_cold_does_not_wait_once_it_is_warm(phone):
 
 
 def test_a_phone_that_stays_warm_at_rest_is_measured_and_its_owner_is_told(phone, monkeypatch):
-    monkeypatch.setattr("netlathe.profiler.phone.device.POLL_S", 0.05)
+    monkeypatch.setattr("netlathe.profiler.phone.prepared.POLL_S", 0.05)
     monkeypatch.setattr("netlathe.profiler.phone.conditions.SETTLE_S", 0.3)
     phone.set_thermal(status=0, temperatures={"SKIN": 41.0})
     said = []
@@ -390,8 +371,8 @@ def test_a_phone_that_stays_warm_at_rest_is_measured_and_its_owner_is_told(phone
 
 
 def test_a_phone_that_stays_hot_ends_the_campaign_with_what_to_do(phone, monkeypatch):
-    monkeypatch.setattr("netlathe.profiler.phone.device.POLL_S", 0.05)
-    monkeypatch.setattr("netlathe.profiler.phone.device.COOL_DOWN_S", 0.2)
+    monkeypatch.setattr("netlathe.profiler.phone.prepared.POLL_S", 0.05)
+    monkeypatch.setattr("netlathe.profiler.phone.prepared.COOL_DOWN_S", 0.2)
     with opened(phone.address) as device:
         device.load("x", SMALL.graph())
         phone.set_thermal(status=3, temperatures={"SKIN": 46.0})
@@ -400,7 +381,7 @@ def test_a_phone_that_stays_hot_ends_the_campaign_with_what_to_do(phone, monkeyp
 
 
 def test_a_frequency_cap_that_appears_makes_the_round_count_not(phone, monkeypatch):
-    monkeypatch.setattr("netlathe.profiler.phone.device.POLL_S", 0.05)
+    monkeypatch.setattr("netlathe.profiler.phone.prepared.POLL_S", 0.05)
     with opened(phone.address) as device:
         device.load("capped", SMALL.graph())
         core = len(phone.cores_khz) - 1

@@ -22,8 +22,7 @@ from netlathe.archspace.profile_file import ProfileFile
 from netlathe.profiler.campaign import run_campaign
 from netlathe.profiler.devices import DeviceOptions, open_device
 from netlathe.profiler.errors import DeviceError
-from netlathe.profiler.phone import device as phone_device
-from netlathe.profiler.phone import link, rounds
+from netlathe.profiler.phone import link, prepared, rounds
 from netlathe.profiler.phone.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
@@ -36,7 +35,7 @@ FAST_PULLS, FAST_KILLS = 6, 4
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(link, "RECONNECT_S", 10.0)
-    monkeypatch.setattr(phone_device, "POLL_S", 0.05)
+    monkeypatch.setattr(prepared, "POLL_S", 0.05)
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,15 @@ from loopback.adbd import AdbDaemon
 from loopback.phone import BENCHMARK_MODEL, loopback_unavailable
 from loopback.trust import Trust
 from phones import leftovers, opened
-from test_devices import SMALL, one_round
 
 from netlathe.profiler.adb import open_connection
 from netlathe.profiler.device import Visit
 from netlathe.profiler.devices import DeviceOptions, open_device
 from netlathe.profiler.errors import ConnectionLostError, DeviceError, NotRestoredError
 from netlathe.profiler.phone import device as phone_device
-from netlathe.profiler.phone import link
+from netlathe.profiler.phone import link, prepared
 from netlathe.profiler.phone.holding import clean_phone
+from netlathe.profiler.testing import SMALL, one_round
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
@@ -41,7 +41,7 @@ def daemon(phone):
 def _impatient(monkeypatch):
     monkeypatch.setattr(link, "RECONNECT_S", 10.0)
     monkeypatch.setattr(phone_device, "RESTORE_S", 10.0)
-    monkeypatch.setattr(phone_device, "POLL_S", 0.05)
+    monkeypatch.setattr(prepared, "POLL_S", 0.05)
 
 
 def start(daemon, said=None, **options):

@@ -6,13 +6,14 @@ import dataclasses
 import threading
 
 import pytest
-from simulated import EPOCH, SETUP, SimulatedDevice, conv_items, true_ms
+from simulated import conv_items
 
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.profiler.campaign import run_campaign
 from netlathe.profiler.device import RoundEnd, Timing, Waiting
 from netlathe.profiler.errors import DeviceError, MeasurementError
 from netlathe.profiler.protocol import ANCHORS, Plan
+from netlathe.profiler.testing import EPOCH_S, SETUP, SimulatedDevice, true_ms
 
 ITEMS = conv_items(8)
 PLAN = Plan(min_rounds=4, max_rounds=4, redo_drift=0.05)
@@ -141,7 +142,7 @@ def left_over(started_at, keys, complete=True):
 def test_rounds_that_an_interrupted_campaign_left_on_the_device_count(profile):
     device = SimulatedDevice()
     keys = [item.graph.key for item in ITEMS]
-    device.left_over = [*left_over(EPOCH - 20, keys), *left_over(EPOCH - 10, keys[:3])]
+    device.left_over = [*left_over(EPOCH_S - 20, keys), *left_over(EPOCH_S - 10, keys[:3])]
     summary = run(device, profile)
     assert [len(r.measurement.rounds) for r in summary.records] == [4] * 8
     assert sorted(sum(visit.key == key for visit in device.visits) for key in keys) == [2, 2, 2, 3, 3, 3, 3, 3]
@@ -149,7 +150,7 @@ def test_rounds_that_an_interrupted_campaign_left_on_the_device_count(profile):
 
 def test_a_left_over_round_that_is_stored_already_is_not_stored_twice(profile):
     first = SimulatedDevice()
-    first.left_over = left_over(EPOCH - 20, [ITEMS[0].graph.key])
+    first.left_over = left_over(EPOCH_S - 20, [ITEMS[0].graph.key])
     run(first, profile, items=ITEMS[:4])
     before = profile.rounds(SETUP)
     second = SimulatedDevice()
@@ -157,14 +158,14 @@ def test_a_left_over_round_that_is_stored_already_is_not_stored_twice(profile):
     run(second, profile)
     after = profile.rounds(SETUP)
     assert after[ITEMS[0].graph.key] == before[ITEMS[0].graph.key]
-    assert sum(info.started_at == EPOCH - 20 for info in profile.round_log(SETUP)) == 1
+    assert sum(info.started_at == EPOCH_S - 20 for info in profile.round_log(SETUP)) == 1
 
 
 def test_a_left_over_round_that_was_cut_off_before_its_anchors_ran_does_not_count(profile):
     device = SimulatedDevice()
-    device.left_over = left_over(EPOCH - 20, [ITEMS[0].graph.key], complete=False)
+    device.left_over = left_over(EPOCH_S - 20, [ITEMS[0].graph.key], complete=False)
     run(device, profile)
-    assert all(info.started_at != EPOCH - 20 for info in profile.round_log(SETUP))
+    assert all(info.started_at != EPOCH_S - 20 for info in profile.round_log(SETUP))
 
 
 def test_left_over_failures_and_graphs_of_other_campaigns_are_dropped(profile):
@@ -172,7 +173,7 @@ def test_left_over_failures_and_graphs_of_other_campaigns_are_dropped(profile):
     device.left_over = [
         Timing(ITEMS[0].graph.key, MeasurementError("the cable was pulled")),
         Timing("of another profile", [1.0]),
-        *left_over(EPOCH - 20, [ITEMS[1].graph.key]),
+        *left_over(EPOCH_S - 20, [ITEMS[1].graph.key]),
     ]
     summary = run(device, profile)
     assert len(summary.records) == 8

@@ -9,16 +9,15 @@ import pytest
 from loopback.adbd import AdbDaemon
 from loopback.phone import BENCHMARK_MODEL, PIXEL_8, LoopbackPhone, loopback_unavailable
 from phones import ITEMS, PLAN, check_profile, leftovers, opened
-from test_devices import LARGE, SMALL, one_round
 
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.profiler.campaign import run_campaign
 from netlathe.profiler.device import Visit
 from netlathe.profiler.devices import DeviceOptions, open_device
 from netlathe.profiler.errors import DeviceError, ProfilerError
-from netlathe.profiler.phone import device as phone_device
-from netlathe.profiler.phone import link, rounds, workspace
+from netlathe.profiler.phone import link, prepared, rounds, workspace
 from netlathe.profiler.phone.holding import clean_phone
+from netlathe.profiler.testing import LARGE, SMALL, one_round
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
@@ -41,7 +40,7 @@ def daemon(phone):
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(link, "RECONNECT_S", 5.0)
-    monkeypatch.setattr(phone_device, "POLL_S", 0.05)
+    monkeypatch.setattr(prepared, "POLL_S", 0.05)
 
 
 @pytest.fixture

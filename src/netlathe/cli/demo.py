@@ -137,7 +137,7 @@ def _profile(demo: Demo, space: SearchSpace) -> dict[str, object]:
     with LocalDevice() as device:
         demo.terminal.step(f"1  Profile every block of space {space.name} on {device.setup}")
         items = stages.work_items(space, networks=NETWORKS, batch=1, seed=demo.seed)
-        summary = stages.profile(
+        summary = stages.campaign_with_listener(
             device, items, demo.folder / PROFILE, PROFILE_PLAN, seed=demo.seed, listener=demo.terminal
         )
     show_summary(summary, demo.terminal)

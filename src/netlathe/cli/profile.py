@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -35,7 +35,12 @@ def profile(
         Path | None, typer.Option(help="benchmark_model for the phone, instead of the official one.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
-    cores: Annotated[str, typer.Option(help="Cores to run on: big, mid, little, all or a hexadecimal mask.")] = "",
+    cores: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Cores to run on: big, mid, little, all or a hexadecimal mask. DEVICE=CORES: of one of several."
+        ),
+    ] = None,
     dtype: Annotated[
         Literal["float32", "int8", "float16"] | None, typer.Option(help="float32 by default, float16 on cuda.")
     ] = None,
@@ -81,25 +86,28 @@ def profile(
     from netlathe.archspace.presets import load_space
     from netlathe.cli.phones import choose_phone
     from netlathe.profiler.devices import DeviceOptions
-    from netlathe.profiling import NETWORKS, ProfileJob, check_files, run, run_forecast
+    from netlathe.profiling import NETWORKS, DeviceRequest, ProfileJob, ProfileSettings, check_files, run, run_forecast
 
     if again and (budget or quick):
         raise NetlatheError(f"--again {again} measures no new blocks; leave out {'--budget' if budget else '--quick'}")
+    default_blocks, default_networks = (QUICK_BLOCKS, QUICK_NETWORKS) if quick else (None, NETWORKS)
     options = DeviceOptions(
-        threads=threads, batch=batch, cores=cores, dtype=dtype, delegate=delegate, xnnpack=xnnpack,
+        threads=threads, batch=batch, dtype=dtype, delegate=delegate, xnnpack=xnnpack,
         benchmark_binary=benchmark_binary, max_thermal_status=max_thermal_status,
     )  # fmt: skip
-    default_blocks, default_networks = (QUICK_BLOCKS, QUICK_NETWORKS) if quick else (None, NETWORKS)
-    chosen = load_space(space, resolution=resolution, width=width, classes=classes)
-    job = ProfileJob(
-        output, chosen, tuple(device), options, default_networks if networks is None else networks, seed,
-        blocks=budget or default_blocks, budget_s=budget_s, max_rounds=rounds, op_profile=op_profile, again=again,
-        export=export,
+    own_cores = cores_by_device(cores or [], device)
+    settings = ProfileSettings(
+        blocks=budget or default_blocks, networks=default_networks if networks is None else networks, rounds=rounds,
+        budget_s=budget_s, again=again, seed=seed,
     )  # fmt: skip
+    chosen = load_space(space, resolution=resolution, width=width, classes=classes)
+    requests = [DeviceRequest(one, replace(options, cores=own_cores[one])) for one in device]
+    job = ProfileJob(output, chosen, tuple(requests), settings, op_profile=op_profile, export=export)
     if not dry_run:
         check_files(job, space, force=force)
     terminal = Terminal(as_json=as_json)
-    job = replace(job, devices=tuple(choose_phone(one, terminal) for one in device))
+    phones = [choose_phone(one, terminal) for one in device]
+    job = replace(job, devices=tuple(replace(one, device=phone) for one, phone in zip(requests, phones, strict=True)))
     if dry_run:
         forecast = run_forecast(job, terminal)
         show_forecast(forecast, terminal)
@@ -111,6 +119,24 @@ def profile(
     report = run(job, terminal)
     if not report.is_complete or terminal.undone:
         raise typer.Exit(1)
+
+
+def cores_by_device(given: Sequence[str], devices: Sequence[str]) -> dict[str, str]:
+    """Cores of each device, from words 'CORES', for all devices without their own, and 'DEVICE=CORES'; '' where none
+    are given. Raises NetlatheError for a device that is not profiled, and for cores that are given twice."""
+    found: dict[str, str] = {}
+    for word in given:
+        name, has_device, cores = word.rpartition("=")
+        if has_device and name not in devices:
+            raise NetlatheError(f"--cores {word}: {name} is none of the devices, which are {', '.join(devices)}")
+        if name in found:
+            whose = f"for {name}" if name else "for all devices"
+            raise NetlatheError(
+                f"--cores is given twice {whose}, {found[name]} and {cores}; for one of several devices, name it: "
+                f"--cores {devices[0]}={cores}"
+            )
+        found[name] = cores
+    return {name: found.get(name, found.get("", "")) for name in devices}
 
 
 def show_forecast(report: ForecastReport, terminal: Terminal) -> None:
