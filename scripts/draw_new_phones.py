@@ -81,7 +81,7 @@ def draw(predicted: Predicted, path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("predicted, ms")
     axes[0].legend(frameon=False, loc="upper left")
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
 def main() -> None:
