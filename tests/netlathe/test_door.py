@@ -20,11 +20,11 @@ from netlathe.profiler.testing import SimulatedDevice
 from netlathe.search.strategies.binarized.loop import Searcher
 
 SOURCE = Path(nl.__file__)
-README = (Path(__file__).parents[2] / "README.md").read_text()
+GUIDE = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
 SPACE = SearchSpace("small", tiny(8).positions)
 
 
-def test_every_public_name_is_there_typed_and_told_in_the_readme() -> None:
+def test_every_public_name_is_there_typed_and_told_in_the_guide() -> None:
     (checked,) = [one for one in ast.parse(SOURCE.read_text()).body if isinstance(one, ast.If)]
     typed = {
         alias.asname or alias.name for one in checked.body if isinstance(one, ast.ImportFrom) for alias in one.names
@@ -32,7 +32,7 @@ def test_every_public_name_is_there_typed_and_told_in_the_readme() -> None:
     assert typed | {"__version__"} == {*nl.__all__}
     for name in nl.__all__:
         assert getattr(nl, name).__doc__
-        assert f"`{name}`" in README, name
+        assert f"`{name}`" in GUIDE, name
     assert {*nl.__all__} <= {*dir(nl)}
     with pytest.raises(AttributeError, match="no attribute 'serach'"):
         nl.serach  # type: ignore[attr-defined]  # noqa: B018

@@ -1,4 +1,4 @@
-"""What the README shows works as shown."""
+"""What README.md and docs/ show works as shown."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from netlathe.search import SearchConfig
 from netlathe.stages import work_items
 from netlathe.targets import load_goal
 from netlathe.training import TrainConfig
+from tests.documents import DOCUMENTS, README, ROOT, inline_code, python_blocks, shell_lines
 
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
+PREDICT, SEARCH, PYTHON = (ROOT / "docs" / f"{name}.md" for name in ("predict", "search", "python"))
+TEXT = "".join(path.read_text() for path in DOCUMENTS)
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the profile that the README's code reads."""
+    """A folder with the profile that the documents' code reads."""
     folder = tmp_path_factory.mktemp("readme")
     with open_device("local") as device, ProfileFile(folder / "my_cpu.sqlite", create=True) as profile:
         items = work_items(tiny(), networks=4, batch=1, seed=0)
@@ -34,15 +35,16 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def python_blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def test_all_python_that_documents_show_is_run_here() -> None:
+    counts = {path: len(blocks) for path in DOCUMENTS if (blocks := python_blocks(path))}
+    assert counts == {README: 1, PREDICT: 2, SEARCH: 1, PYTHON: 1}
 
 
-def test_the_python_of_the_readme_runs(
+def test_the_python_of_predict_and_search_runs(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workplace)
-    _, query, adapt, search = python_blocks()
+    (query, adapt), (search,) = python_blocks(PREDICT), python_blocks(SEARCH)
     scope: dict[str, object] = {}
     exec(query, scope)
     scope["model"].save("tiny.json")  # type: ignore[attr-defined]
@@ -64,10 +66,10 @@ def test_the_python_of_the_readme_runs(
     assert "MBConv(" in capsys.readouterr().out
 
 
-def test_the_first_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fewer rounds and epochs, and a target that any machine meets."""
     monkeypatch.chdir(tmp_path)
-    first = python_blocks()[0]
+    (first,) = python_blocks(README)
     for shown, quick in (
         ("progress=True)", "rounds=3, networks=4)"),
         ("ms=0.3)", "ms=50.0)"),
@@ -80,12 +82,18 @@ def test_the_first_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "runs/mine/report.json").is_file()
 
 
+def test_the_python_of_the_python_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = python_blocks(PYTHON)
+    exec(block, {})
+    assert len(re.findall(r"[\d.]+ ms \([\d.]+ to [\d.]+\)", capsys.readouterr().out)) == 2
+
+
 def test_query_from_python_takes_five_lines() -> None:
-    assert len([line for line in python_blocks()[1].splitlines() if line.strip()]) <= 5
+    assert len([line for line in python_blocks(PREDICT)[0].splitlines() if line.strip()]) <= 5
 
 
 def test_every_file_of_the_tree_exists() -> None:
-    tree = README.split("## What is where")[1].split("```")[1]
+    tree = (ROOT / "CONTRIBUTING.md").read_text().split("## What is where")[1].split("```")[1]
     folder = ROOT
     for line in tree.strip().splitlines():
         names = re.findall(r"[a-z_/]+(?:\.py|/)", re.split(r"\s{3,}|  (?=[a-zA-Z])", line.strip())[0])
@@ -95,9 +103,9 @@ def test_every_file_of_the_tree_exists() -> None:
             assert (folder if not line.startswith(" ") else folder / name).exists(), line
 
 
-def test_the_targets_of_the_readme_on_devices_that_ship_can_be_met() -> None:
+def test_the_targets_that_are_shown_on_devices_that_ship_can_be_met() -> None:
     space = load_space("proxyless")
-    shown = re.findall(r"--target ([\w./-]+)=([\d.]+)", README)
+    shown = re.findall(r"--target ([\w./-]+)=([\d.]+)", TEXT)
     shipped = [f"{name}={ms}" for name, ms in shown if name in shipped_names()]
     assert shipped
     (constraint,) = load_goal(None, None, shipped, []).constraints(space)
@@ -105,11 +113,12 @@ def test_the_targets_of_the_readme_on_devices_that_ship_can_be_met() -> None:
     assert table.cost(table.cheapest) < constraint.limit < table.most_expensive
 
 
-def test_every_predictor_that_the_readme_gives_a_network_knows_it() -> None:
-    shown = re.findall(r"netlathe (?:predict|compare|show) (.*)", README)
+def test_every_predictor_that_is_given_a_network_knows_it() -> None:
+    lines = [line for path in DOCUMENTS for line in [*shell_lines(path), *inline_code(path)]]
+    shown = [line for line in lines if re.match(r"netlathe (?:predict|compare|show) ", line)]
     priced = 0
     for line in shown:
-        words = line.partition("#")[0].split()
+        words = line.split()
         for name in (word for word in words if word in shipped_names()):
             graphs = [network(word).graph() for word in words if word in NETWORKS]
             assert LatencyPredictor.load(name).knows(graphs).all(), line
@@ -118,4 +127,4 @@ def test_every_predictor_that_the_readme_gives_a_network_knows_it() -> None:
 
 
 def test_every_preset_is_named() -> None:
-    assert all(f"`{name}`" in README for name in PRESETS)
+    assert all(f"`{name}`" in TEXT for name in PRESETS)

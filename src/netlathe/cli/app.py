@@ -53,7 +53,7 @@ def make_app(*, debug: bool = False) -> typer.Typer:
         pareto, compare, predictors,
     ):  # fmt: skip
         app.command()(_at_home(command if debug else _guarded(command)))
-    device = typer.Typer(help="What concerns a phone itself: clean.", no_args_is_help=True)
+    device = typer.Typer(help="Put a phone in order after an interrupted profile.", no_args_is_help=True)
     device.command()(commands.clean if debug else _guarded(commands.clean))
     app.add_typer(device, name="device")
     return app
@@ -105,7 +105,9 @@ def _print_version(wanted: bool) -> None:
 
 
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback (anywhere on the line).")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere on the line.")
+    ] = False,
     _version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,

@@ -10,21 +10,22 @@ import typer
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import Data, Device, Force, Json, LimitImages, Seed
+from netlathe.cli.options import Data, Force, Json, LimitImages, Seed
 
 
 def devices(
     device: Annotated[
-        list[str] | None, typer.Option(help="A phone that cannot be found by looking around: tcp:HOST:PORT.")
+        list[str] | None,
+        typer.Option(help="Phone in the network to look at, too, as tcp:HOST:PORT; several times for several."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Also open this computer's own devices, which takes seconds.")
+        bool, typer.Option("--check", help="Also open this computer's own devices, which takes some seconds.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List what can be profiled from here, phones first, and what to do about what cannot.
+    """List the devices that can be profiled from here, and what to do about those that cannot.
 
-    With --json: "devices", and "steps" to get a phone where none was found.
+    With --json: "devices", phones first, and "steps" to get a phone where none was found.
     """
     from netlathe.cli.phones import show_devices
     from netlathe.profiler.devices import available_devices
@@ -36,8 +37,16 @@ def devices(
     terminal.result({"devices": [asdict(row) for row in rows], "steps": steps})
 
 
-def clean(device: Device, as_json: Json = False) -> None:
-    """Restore a phone that an interrupted profile left changed, and remove everything that netlathe put there."""
+def clean(
+    device: Annotated[
+        list[str],
+        typer.Option(
+            help="Phone to clean: usb, usb:SERIAL, tcp:HOST:PORT or server:SERIAL; several times for several."
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Restore a phone that an interrupted profile left changed, and remove all that netlathe put there."""
     from netlathe.cli.phones import choose_phone
     from netlathe.profiler.phone.holding import clean_phone
 
@@ -70,7 +79,8 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run, as `netlathe search --output` leaves it.")],
     output: Annotated[Path, typer.Option(help="File to write; an earlier model there is replaced.")],
     form: Annotated[
-        Literal["tflite", "onnx"] | None, typer.Option("--format", help="File format; by default the file's ending.")
+        Literal["tflite", "onnx"] | None,
+        typer.Option("--format", help="File format.", show_default="by the file's ending"),
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -85,17 +95,17 @@ def export(
 
 
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder for everything that the demo leaves.")] = Path("runs/demo"),
+    output: Annotated[Path, typer.Option(help="Folder for all files of the demo.")] = Path("runs/demo"),
     data: Data = "digits",
     fraction: Annotated[
-        float, typer.Option(min=0.05, max=1, help="Target, as a share of the baseline's latency.")
+        float, typer.Option(min=0.05, max=1, help="Latency target, as a share of the baseline network's latency.")
     ] = 0.6,
-    resolution: Annotated[int, typer.Option(min=8, max=64, help="Images are resized to this height and width.")] = 16,
+    resolution: Annotated[int, typer.Option(min=8, max=64, help="Height and width of the images in pixels.")] = 16,
     limit_images: LimitImages = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """The whole path on this machine: profile, fit, search, train, export, time. Takes a few minutes."""
+    """Go the whole path on this CPU in some minutes: profile, fit, search, train, export, time."""
     from netlathe.cli.demo import Demo, run_demo
 
     run_demo(Demo(output, data, fraction, resolution, limit_images, seed, Terminal(as_json=as_json)))

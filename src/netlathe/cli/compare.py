@@ -21,16 +21,16 @@ def compare(
         list[str], typer.Argument(help="Network names, architecture files, run folders, .tflite or .onnx files.")
     ],
     predictor: Annotated[
-        list[str], typer.Option(help="A predictor file, or a name from `netlathe predictors`; once per device.")
+        list[str], typer.Option(help="Predictor file, or a name from `netlathe predictors`; once per device.")
     ],
     output: Annotated[
-        Path | None, typer.Option(help="CSV to write; an earlier one of this command is replaced.")
+        Path | None, typer.Option(help="CSV to write the table to; an earlier one of this command is replaced.")
     ] = None,
     assume_unknown: AssumeUnknown = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Price each network on each device: which is made for which."""
+    """Predict the latency of several networks on several devices, side by side, in ms."""
     from netlathe import hardware
 
     terminal = Terminal(as_json=as_json)
@@ -58,7 +58,11 @@ def show_prices(report: CompareReport, terminal: Terminal) -> None:
 def pareto(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs, or folders that hold some.")],
     predictor: Annotated[
-        str | None, typer.Option(help="Price them anew with this predictor, a file or a shipped name.")
+        str | None,
+        typer.Option(
+            help="Predictor of all networks' latencies: a file, or a shipped name.",
+            show_default="latencies of the runs",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for pareto.png and pareto.json; earlier ones are replaced.")
@@ -66,7 +70,7 @@ def pareto(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Compare finished runs: latency against accuracy, and which no other beats."""
+    """Compare finished runs by latency and accuracy, and tell those that no other beats in both."""
     from netlathe import pareto_front as curve
 
     terminal = Terminal(as_json=as_json)

@@ -19,34 +19,45 @@ if TYPE_CHECKING:
 
 def fit(
     profile_file: Annotated[
-        Path, typer.Argument(help="Profile file, or a .csv or .parquet of records or of configurations and latencies.")
+        Path, typer.Argument(help="Profile file, or a table (.csv, .parquet) of records or of blocks and latencies.")
     ],
     output: Annotated[
         Path, typer.Option(help="Predictor file (JSON) to write; an earlier predictor there is replaced.")
     ],
     residual: Annotated[
-        Literal["auto", "none", "gp", "xgboost", "forest"], typer.Option(help="Regressor on top of the physics.")
+        Literal["auto", "none", "gp", "xgboost", "forest"],
+        typer.Option(
+            help="Learned correction of the physical model: a Gaussian process (gp), XGBoost, a random forest, none, "
+            "or the mixture of them that does best in cross-validation (auto)."
+        ),
     ] = "auto",
     few_shot: Annotated[
-        bool, typer.Option("--few-shot", help="Adapt what is known of other phones: for 3 to 50 measurements.")
+        bool, typer.Option("--few-shot", help="Adapt what is known of 49 phones to this one: for 3 to 50 measurements.")
     ] = False,
     like: Annotated[
-        list[Path] | None, typer.Option(help="Profile of a similar device to adapt; several times for several.")
+        list[Path] | None,
+        typer.Option(help="Profile of a similar device, to be adapted to this one; several times for several."),
     ] = None,
-    setup: Annotated[str, typer.Option(help="Key of the setup to fit, where the file holds several.")] = "",
-    latency_column: Annotated[str, typer.Option(help="Column of milliseconds in a table.")] = "latency_ms",
+    setup: Annotated[str, typer.Option(help="Key of the setup to fit; needed where the file holds several.")] = "",
+    latency_column: Annotated[
+        str, typer.Option(help="Column of a table that holds the latencies, in ms.")
+    ] = "latency_ms",
     kernels: Annotated[
-        bool, typer.Option("--kernels", help="Fit on single kernels, from a profile made with --op-profile.")
+        bool, typer.Option("--kernels", help="Fit on single kernels, from a profile that was made with --op-profile.")
     ] = False,
     splits: Annotated[
-        Literal["all", "configuration"], typer.Option(help="What to hold out for the table of errors.")
+        Literal["all", "configuration"],
+        typer.Option(help="Ways of holding out that errors are told for: all, or single blocks only."),
     ] = "all",
-    plot: Annotated[Path | None, typer.Option(help="Write a PNG: errors, residuals, coverage of intervals.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="PNG to write: predicted against measured, errors by size, coverage of intervals."),
+    ] = None,
     force: Force = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Fit a latency predictor on a profile or table, and say how far it can be trusted."""
+    """Fit a latency predictor on a profile or table, and tell its errors on what was held out."""
     from netlathe import fitting
 
     terminal = Terminal(as_json=as_json)

@@ -12,24 +12,41 @@ Space = Annotated[str, typer.Option(help="Search space: proxyless, nas-bench-mac
 Device = Annotated[
     list[str],
     typer.Option(
-        help="local (LiteRT), onnxruntime, cuda, or a phone: usb, usb:SERIAL, tcp:HOST:PORT, server:SERIAL (adb's "
-        "server). Several times for several side by side. See `netlathe devices`."
+        help="Device to measure on: local (this CPU, LiteRT), onnxruntime, cuda, or a phone: usb, usb:SERIAL, "
+        "tcp:HOST:PORT, server:SERIAL (adb's server). Several times for several side by side. See `netlathe devices`."
     ),
 ]
-Resolution = Annotated[int | None, typer.Option(help="Input height and width in pixels, instead of the preset's.")]
-Width = Annotated[float | None, typer.Option(help="Channel multiplier of the preset.")]
-Classes = Annotated[int | None, typer.Option(help="Number of classes, instead of the preset's.")]
+Resolution = Annotated[
+    int | None, typer.Option(help="Height and width of the input in pixels.", show_default="the preset's")
+]
+Width = Annotated[
+    float | None, typer.Option(help="Multiplier of the preset's numbers of channels.", show_default="1.0")
+]
+Classes = Annotated[int | None, typer.Option(help="Number of classes.", show_default="the preset's")]
 Predictor = Annotated[
     Path, typer.Option(help="Predictor file, as `netlathe fit` writes it, or a name from `netlathe predictors`.")
 ]
 AssumeUnknown = Annotated[
     bool,
     typer.Option(
-        "--assume-unknown", help="Price ops that were never measured by what such work usually costs, with a warning."
+        "--assume-unknown",
+        help="Estimate ops that were never measured by what such work usually costs, in wide intervals; warn.",
     ),
 ]
-Data = Annotated[str, typer.Option(help="A folder per class, an .npz, a .parquet of encoded images, or 'digits'.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace any file that is there, but for inputs.")]
+Data = Annotated[
+    str, typer.Option(help="Images: a folder of one folder per class, an .npz, a .parquet, or 'digits' (built in).")
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace whatever file stands at an output's path, except inputs of the command."),
+]
 What = Annotated[str, typer.Argument(help="Network or block name, architecture .json, run folder, .tflite or .onnx.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything random.")]
-LimitImages = Annotated[int | None, typer.Option(min=1, help="Use at most so many images per split.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random choices.")]
+LimitImages = Annotated[int | None, typer.Option(min=1, help="Most images to use of each split.", show_default="all")]
+BenchmarkBinary = Annotated[
+    Path | None,
+    typer.Option(
+        help="TFLite's timing tool benchmark_model, built for the phone.",
+        show_default="the official build, downloaded once",
+    ),
+]

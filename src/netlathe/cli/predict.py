@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 def predict(
     what: What,
     predictor: Predictor,
-    coverage: Annotated[float, typer.Option(help="Share of measurements that the interval is to hold.")] = 0.9,
+    coverage: Annotated[float, typer.Option(help="Share of measurements that the interval is to hold, 0 to 1.")] = 0.9,
     assume_unknown: AssumeUnknown = False,
     as_json: Json = False,
 ) -> None:
-    """Predict the latency of a network or block, with an interval."""
+    """Predict the latency of a network or block in ms, with an interval."""
     from netlathe import pricing
 
     terminal = Terminal(as_json=as_json)
@@ -38,11 +38,13 @@ def predict(
 
 def show(
     what: What,
-    predictor: Annotated[Path | None, typer.Option(help="Add predicted latencies from this predictor file.")] = None,
+    predictor: Annotated[
+        Path | None, typer.Option(help="Also show latencies, by this predictor: a file, or a shipped name.")
+    ] = None,
     assume_unknown: AssumeUnknown = False,
     as_json: Json = False,
 ) -> None:
-    """Show a network layer by layer: shapes, MACs, parameters, and predicted latency."""
+    """Show a network layer by layer: shapes, MACs, parameters, and predicted latency in ms."""
     from netlathe import pricing
 
     terminal = Terminal(as_json=as_json)

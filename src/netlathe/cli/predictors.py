@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def predictors(
-    name: Annotated[str, typer.Argument(help="Show the card of this one: a shipped name or a predictor file.")] = "",
+    name: Annotated[str, typer.Argument(help="Predictor whose card to show: a shipped name, or a file.")] = "",
     as_json: Json = False,
 ) -> None:
-    """List the predictors that ship with netlathe, or show one's card: source, accuracy, and what it cannot know."""
+    """List the predictors that ship with netlathe, or show one's card: source, accuracy, limits."""
     from netlathe.predictor.catalogue import read_card, shipped_names
     from netlathe.pricing import Priced
 

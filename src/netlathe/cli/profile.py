@@ -26,63 +26,126 @@ WOULD = {
 QUICK_BLOCKS, QUICK_NETWORKS = 10, 3
 """Enough to adapt to one device what is known of others."""
 
+HOW, ON_PHONES, HOW_MUCH = "How it runs", "On phones", "How much is measured"
+
 
 def profile(
     output: Annotated[Path, typer.Option(help="Profile file (SQLite); an existing one is continued.")],
     space: Space = "tiny",
     device: Device = ("local",),  # type: ignore[assignment]
-    benchmark_binary: Annotated[
-        Path | None, typer.Option(help="benchmark_model for the phone, instead of the official one.")
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime on a CPU.", rich_help_panel=HOW)] = 1,
     cores: Annotated[
         list[str] | None,
         typer.Option(
-            help="Cores to run on: big, mid, little, all or a hexadecimal mask. DEVICE=CORES: of one of several."
+            help="CPU cores to run on: a hexadecimal mask such as f0; on a phone also big, mid, little or all. "
+            "DEVICE=CORES for one of several devices.",
+            show_default="the scheduler's choice",
+            rich_help_panel=HOW,
         ),
     ] = None,
     dtype: Annotated[
-        Literal["float32", "int8", "float16"] | None, typer.Option(help="float32 by default, float16 on cuda.")
+        Literal["float32", "int8", "float16"] | None,
+        typer.Option(
+            help="Number type that networks compute in.", show_default="float32, on cuda float16", rich_help_panel=HOW
+        ),
     ] = None,
-    delegate: Annotated[Literal["cpu", "gpu", "nnapi"], typer.Option(help="What runs the blocks on a phone.")] = "cpu",
-    xnnpack: Annotated[bool, typer.Option(help="XNNPACK on a phone's CPU.")] = True,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images per inference; 1, on cuda 8.")] = None,
+    delegate: Annotated[
+        Literal["cpu", "gpu", "nnapi"],
+        typer.Option(help="Processor that runs the blocks.", rich_help_panel=ON_PHONES),
+    ] = "cpu",
+    xnnpack: Annotated[
+        bool, typer.Option(help="XNNPACK's kernels on the CPU, or TFLite's own.", rich_help_panel=ON_PHONES)
+    ] = True,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images per inference.", show_default="1, on cuda 8", rich_help_panel=HOW)
+    ] = None,
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Measure so many new blocks: those that teach a predictor most.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of new blocks to measure, those that teach a predictor most.",
+            show_default="all",
+            rich_help_panel=HOW_MUCH,
+        ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A first look: --budget 10 --networks 3, where they are not given.")
+        bool,
+        typer.Option(
+            "--quick", help="A first look: --budget 10 --networks 3, unless these are given.", rich_help_panel=HOW_MUCH
+        ),
     ] = False,
     networks: Annotated[
-        int | None, typer.Option(min=0, help="Whole networks to time as well.", show_default="12, with --quick 3")
+        int | None,
+        typer.Option(
+            min=0,
+            help="Number of whole networks to time as well.",
+            show_default="12, with --quick 3",
+            rich_help_panel=HOW_MUCH,
+        ),
     ] = None,
     again: Annotated[
         Literal["unstable", "failed"] | None,
         typer.Option(
-            help="Measure again, instead of the space, what the profile holds: records whose rounds disagree, or what "
-            "failed or was unsupported."
+            help="Measure again, in place, what the profile holds, instead of the space: records whose rounds disagree "
+            "(unstable), or what failed or was unsupported (failed).",
+            rich_help_panel=HOW_MUCH,
         ),
     ] = None,
-    budget_s: Annotated[float | None, typer.Option(min=1, help="Stop after so many seconds.")] = None,
-    rounds: Annotated[int | None, typer.Option(min=3, help="Rounds that a graph gets at most.")] = None,
+    budget_s: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="Seconds to measure for; the same command continues.",
+            show_default="until all is measured",
+            rich_help_panel=HOW_MUCH,
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            min=3,
+            help="Most rounds in which a block or network is timed.",
+            show_default="30, on phones 20",
+            rich_help_panel=HOW_MUCH,
+        ),
+    ] = None,
+    benchmark_binary: Annotated[
+        Path | None,
+        typer.Option(
+            help="TFLite's timing tool benchmark_model, built for the phone.",
+            show_default="the official build, downloaded once",
+            rich_help_panel=ON_PHONES,
+        ),
+    ] = None,
     max_thermal_status: Annotated[
-        int, typer.Option(min=0, help="Android's thermal status up to which a round on a phone counts.")
+        int,
+        typer.Option(
+            min=0,
+            help="Highest thermal status of Android at which a round on a phone counts: 0 (none) to 6.",
+            rich_help_panel=HOW_MUCH,
+        ),
     ] = 0,
-    op_profile: Annotated[bool, typer.Option("--op-profile", help="Also time each kernel (phones).")] = False,
+    op_profile: Annotated[
+        bool, typer.Option("--op-profile", help="Also time each kernel.", rich_help_panel=ON_PHONES)
+    ] = False,
     export: Annotated[
         Path | None,
-        typer.Option(help="Also write the records as .csv or .parquet; an earlier table of records is replaced."),
+        typer.Option(help="Also write all records to this .csv or .parquet; an earlier such table is replaced."),
     ] = None,
     force: Force = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be measured, and stop.", rich_help_panel=HOW_MUCH)
+    ] = False,
     resolution: Resolution = None,
     width: Width = None,
     classes: Classes = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Time the blocks of a search space, all or those that teach most, and some whole networks, on a device or several
-    side by side."""
+    """Time the blocks of a search space, and some whole networks, on one device or several.
+
+    Exit code 0 once every block has a record; until then, the same command continues.
+    """
     from netlathe.archspace.presets import load_space
     from netlathe.cli.phones import choose_phone
     from netlathe.profiler.devices import DeviceOptions

@@ -28,99 +28,162 @@ def search(
     space: Space = "tiny",
     predictor: Annotated[
         str | None,
-        typer.Option(help="Predictor file, or a name from `netlathe predictors`.", rich_help_panel=MEET),
+        typer.Option(
+            help="Predictor of --target-ms and --targets: a file, or a name from `netlathe predictors`.",
+            rich_help_panel=MEET,
+        ),
     ] = None,
     target_ms: Annotated[
-        float | None, typer.Option(help="Latency on the predictor's device.", rich_help_panel=MEET)
+        float | None, typer.Option(help="Latency to meet on the predictor's device, in ms.", rich_help_panel=MEET)
     ] = None,
     targets: Annotated[
         str | None,
-        typer.Option(help="Several, as 20,30,40: one network each, from one warm-up.", rich_help_panel=MEET),
+        typer.Option(
+            help="Several latencies in ms, such as 20,30,40: a network for each, from one warm-up.",
+            rich_help_panel=MEET,
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="PREDICTOR=MS, once per device that is to be met at the same time.", rich_help_panel=MEET),
+        typer.Option(
+            help="Predictor and ms, as PREDICTOR=MS: once for each of several devices, which one network is to meet.",
+            rich_help_panel=MEET,
+        ),
     ] = None,
     assume_unknown: AssumeUnknown = False,
     limit: Annotated[
         list[str] | None,
         typer.Option(
-            help="macs=300e6, parameters=4e6, memory-kb=512 (KiB of activations alive at once), or "
-            "FILE.csv:COLUMN=VALUE, a cost per block.",
+            help="Further limit: macs=300e6, parameters=4e6, memory-kb=512 (KiB of activations alive at once), or "
+            "FILE.csv:COLUMN=VALUE, a cost per block; several times for several.",
             rich_help_panel=MEET,
         ),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="The main target's device, as `profile` takes it: the judge.", rich_help_panel=MEET),
+        typer.Option(
+            help="Device of the first target, as `netlathe profile --device` takes it: its measurements decide.",
+            show_default="none: the predictor's interval decides",
+            rich_help_panel=MEET,
+        ),
     ] = None,
     profile_file: Annotated[
         Path | None,
-        typer.Option("--profile", help="Profile whose anchors tell how fast it is now.", rich_help_panel=MEET),
+        typer.Option(
+            "--profile",
+            help="Profile of --device: its anchor blocks are timed, too, to tell how much slower it is now.",
+            rich_help_panel=MEET,
+        ),
     ] = None,
     benchmark_binary: Annotated[
-        Path | None, typer.Option(help="benchmark_model for a phone.", rich_help_panel=MEET)
+        Path | None,
+        typer.Option(
+            help="TFLite's timing tool benchmark_model, built for the phone.",
+            show_default="the official build, downloaded once",
+            rich_help_panel=MEET,
+        ),
     ] = None,
     epochs: Annotated[
-        int, typer.Option(min=1, help="Epochs in which the architecture moves.", rich_help_panel=SEARCH)
+        int,
+        typer.Option(min=1, help="Third phase: epochs of weights and architecture in turn.", rich_help_panel=SEARCH),
     ] = 20,
     warmup_epochs: Annotated[
-        int, typer.Option(min=0, help="Epochs of weights on random paths before that.", rich_help_panel=SEARCH)
+        int, typer.Option(min=0, help="Second phase: epochs of the weights on random paths.", rich_help_panel=SEARCH)
     ] = 6,
     start_epochs: Annotated[
-        int, typer.Option(min=1, help="Epochs of the widest network alone, before all.", rich_help_panel=SEARCH)
+        int, typer.Option(min=1, help="First phase: epochs of the widest network alone.", rich_help_panel=SEARCH)
     ] = 4,
-    batch_size: Annotated[int, typer.Option(min=2, help="Images per step.", rich_help_panel=SEARCH)] = 32,
-    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Of the weights.", rich_help_panel=SEARCH)] = 0.05,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images per step of the search.", rich_help_panel=SEARCH)] = 32,
+    learning_rate: Annotated[
+        float, typer.Option(min=1e-9, help="Learning rate of the supernet's weights.", rich_help_panel=SEARCH)
+    ] = 0.05,
     update: Annotated[
         Literal["gradient", "reinforce"],
-        typer.Option(help="How the architecture learns from the images.", rich_help_panel=SEARCH),
+        typer.Option(
+            help="How the architecture learns: gradients through binary gates, or REINFORCE.", rich_help_panel=SEARCH
+        ),
     ] = "gradient",
     prune_below: Annotated[
         float,
-        typer.Option(min=0, max=0.5, help="Drop candidates less probable than this.", rich_help_panel=SEARCH),
+        typer.Option(
+            min=0,
+            max=0.5,
+            help="Probability below which a candidate is dropped while searching.",
+            rich_help_panel=SEARCH,
+        ),
     ] = 0.0,
     looks: Annotated[
         int,
-        typer.Option(min=0, help="Networks compared at the end for the last choice.", rich_help_panel=SEARCH),
+        typer.Option(
+            min=0,
+            help="Networks compared on validation images at the end, for the final choice.",
+            rich_help_panel=SEARCH,
+        ),
     ] = 128,
-    train_epochs: Annotated[int, typer.Option(min=1, help="Epochs of the found network.", rich_help_panel=TRAIN)] = 30,
+    train_epochs: Annotated[
+        int, typer.Option(min=1, help="Epochs that the found network is trained for.", rich_help_panel=TRAIN)
+    ] = 30,
     train_from: Annotated[
         Literal["scratch", "supernet"],
-        typer.Option(help="Weights that its training starts from.", rich_help_panel=TRAIN),
+        typer.Option(
+            help="Weights that the training starts from: random ones, or the supernet's.", rich_help_panel=TRAIN
+        ),
     ] = "scratch",
-    train_batch_size: Annotated[int, typer.Option(min=2, help="Images per step.", rich_help_panel=TRAIN)] = 64,
-    train_learning_rate: Annotated[float, typer.Option(min=1e-9, help="The highest.", rich_help_panel=TRAIN)] = 0.1,
+    train_batch_size: Annotated[
+        int, typer.Option(min=2, help="Images per step of the training.", rich_help_panel=TRAIN)
+    ] = 64,
+    train_learning_rate: Annotated[
+        float, typer.Option(min=1e-9, help="Highest learning rate of the training.", rich_help_panel=TRAIN)
+    ] = 0.1,
     train_warmup_epochs: Annotated[
-        float, typer.Option(min=0, help="Epochs in which it grows to that.", rich_help_panel=TRAIN)
+        float,
+        typer.Option(min=0, help="Epochs in which the learning rate grows to its highest.", rich_help_panel=TRAIN),
     ] = 0.0,
     ema_decay: Annotated[
-        float, typer.Option(min=0, max=0.99999, help="Average the weights, as 0.999.", rich_help_panel=TRAIN)
+        float,
+        typer.Option(
+            min=0,
+            max=0.99999,
+            help="Decay per step of a moving average of the weights, such as 0.999; 0: no average.",
+            rich_help_panel=TRAIN,
+        ),
     ] = 0.0,
     label_smoothing: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of each label that goes to all.", rich_help_panel=TRAIN)
+        float,
+        typer.Option(
+            min=0, max=0.9, help="Share of each label that is spread over all classes.", rich_help_panel=TRAIN
+        ),
     ] = 0.1,
-    compute_device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...", rich_help_panel=COMPUTE)] = "auto",
+    compute_device: Annotated[
+        str, typer.Option(help="Where to train: cpu, cuda, cuda:1, ..., or auto.", rich_help_panel=COMPUTE)
+    ] = "auto",
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the weights' steps.", rich_help_panel=COMPUTE)
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option(
+            help="Number type of convolutions in training; auto: bfloat16 on GPUs that have it.",
+            rich_help_panel=COMPUTE,
+        ),
     ] = "auto",
     compile_: Annotated[
-        bool, typer.Option("--compile", help="torch.compile each candidate.", rich_help_panel=COMPUTE)
+        bool, typer.Option("--compile", help="Compile each candidate with torch.compile.", rich_help_panel=COMPUTE)
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode and augment images.", rich_help_panel=COMPUTE)
+        int, typer.Option(min=0, help="Processes that decode and augment images; 0: this one.", rich_help_panel=COMPUTE)
     ] = 0,
     accumulate: Annotated[
-        int, typer.Option(min=1, help="Parts that a batch is computed in, for less memory.", rich_help_panel=COMPUTE)
+        int,
+        typer.Option(
+            min=1,
+            help="Parts that a batch is computed in, one after the other, for less memory.",
+            rich_help_panel=COMPUTE,
+        ),
     ] = 1,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write events for TensorBoard.", rich_help_panel=COMPUTE)
+        bool, typer.Option("--tensorboard", help="Also write event files for TensorBoard.", rich_help_panel=COMPUTE)
     ] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew, whatever checkpoint the folder holds.")
-    ] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever run the folder holds.")] = False,
     restart_training: Annotated[
-        bool, typer.Option("--restart-training", help="Train the found network anew; the search is kept.")
+        bool, typer.Option("--restart-training", help="Train the found network anew; what the search found is kept.")
     ] = False,
     limit_images: LimitImages = None,
     resolution: Resolution = None,
@@ -128,8 +191,11 @@ def search(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Search the network that classifies best within a latency target, or several; train it, export it, report.
-    Exit code 1 also where a network was measured above its target at the end."""
+    """Search for the most accurate network that meets a latency target, train it, and export it.
+
+    The same command continues an interrupted run. Exit code 1 also where a network was measured above its target at the
+    end.
+    """
     from netlathe.cli.phones import choose_phone
     from netlathe.job import Job, prepare
     from netlathe.judging import DeviceAtHand

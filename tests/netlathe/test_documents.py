@@ -1,0 +1,127 @@
+"""README.md and docs/ say what is there: commands, options, links, messages and numbers."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from netlathe.cli.app import make_app
+from tests.documents import ALL, DOCUMENTS, GUIDES, README, ROOT, inline_code, shell_lines
+
+COMMANDS = typer.main.get_command(make_app()).commands  # type: ignore[attr-defined]
+
+
+def options_of(command: object) -> dict[str, bool]:
+    """Name -> whether it must be given, of a command and those below it."""
+    found = {
+        name: parameter.required
+        for parameter in command.params  # type: ignore[attr-defined]
+        for name in (*parameter.opts, *parameter.secondary_opts)
+        if name.startswith("-")
+    }
+    for below in getattr(command, "commands", {}).values():
+        found |= options_of(below)
+    return found
+
+
+def problems(line: str, *, is_whole: bool) -> list[str]:
+    """What netlathe would not understand of a command line; where it is whole, also what it would miss."""
+    words = shlex.split(line)[1:]
+    if not words or words[0].startswith("-"):
+        return []
+    if words[0] not in COMMANDS:
+        return [f"there is no command {words[0]}"]
+    options = options_of(COMMANDS[words[0]])
+    given = {word.partition("=")[0] for word in words[1:] if word.startswith("-")}
+    found = [f"there is no option {name}" for name in sorted(given - options.keys())]
+    if is_whole and "..." not in line:
+        found += [f"lacks {name}" for name, required in options.items() if required and name not in given]
+    return found
+
+
+def test_commands_of_other_names_options_and_gaps_are_found() -> None:
+    assert problems("netlathe fitt x.sqlite", is_whole=True) == ["there is no command fitt"]
+    assert problems("netlathe fit x.sqlite --putput y", is_whole=True) == [
+        "there is no option --putput",
+        "lacks --output",
+    ]
+    assert problems("netlathe fit ... --few-shot", is_whole=True) == []
+    assert problems("netlathe device clean --device usb", is_whole=True) == []
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
+def test_netlathe_understands_every_command_that_is_shown(path: Path) -> None:
+    shown = [(line, True) for line in shell_lines(path) if line.startswith("netlathe ")]
+    shown += [(code, False) for code in inline_code(path) if re.match(r"netlathe [a-z]", code)]
+    assert not {line: found for line, is_whole in shown if (found := problems(line, is_whole=is_whole))}
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_every_option_that_is_mentioned_exists(path: Path) -> None:
+    known = {name for command in COMMANDS.values() for name in options_of(command)} | {"--help", "--debug", "--version"}
+    mentioned = {name for code in inline_code(path) for name in re.findall(r"(?:^|\s)(--[a-z][a-z0-9-]*)", code)}
+    of_benchmarks = {
+        name
+        for code in inline_code(path)
+        if code.startswith("python -m")
+        for name in re.findall(r"--[a-z][a-z0-9-]*", code)
+    }
+    assert mentioned - known - of_benchmarks == set()
+
+
+def anchors(path: Path) -> set[str]:
+    """The names that GitHub gives to a document's headings."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = (path.parent / name).resolve() if name else path
+        assert file.exists(), f"{path.name}: {target}"
+        assert not anchor or anchor in anchors(file), f"{path.name}: {target} is no heading of {file.name}"
+
+
+def test_the_readme_leads_to_every_guide_and_picture() -> None:
+    linked = set(re.findall(r"\]\((docs/[^)#\s]+)", README.read_text()))
+    assert linked == {str(path.relative_to(ROOT)) for path in [*GUIDES, *(ROOT / "docs").glob("*.png")]}
+
+
+def test_pictures_of_the_documents_are_small() -> None:
+    assert all(path.stat().st_size < 200_000 for path in (ROOT / "docs").glob("*.png"))
+
+
+def texts(folder: Path) -> list[str]:
+    """Every text in the code below a folder; what is put into one shows as three dots."""
+    nodes = [node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    parts = [node.values if isinstance(node, ast.JoinedStr) else [node] for node in nodes]
+    return ["".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in one) for one in parts]
+
+
+def test_every_message_that_troubleshooting_quotes_is_said() -> None:
+    said = [text for folder in ("profiler", "device_scripts", "src/netlathe/cli") for text in texts(ROOT / folder)]
+    text = (ROOT / "docs" / "phone-troubleshooting.md").read_text()
+    symptoms = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
+    quoted = [phrase for symptom in symptoms for phrase in re.findall(r"(?<!\w)\*([^*]+)\*", symptom)]
+    assert len(quoted) > 20
+    for phrase in quoted:
+        pattern = re.compile(".{1,80}".join(map(re.escape, phrase.split("..."))), flags=re.DOTALL)
+        assert any(pattern.search(one) for one in said), phrase
+
+
+def test_every_number_of_the_readmes_results_stands_in_the_results() -> None:
+    details = (ROOT / "docs/results.md", ROOT / "benchmarks/SEARCH.md", ROOT / "benchmarks/predictor/RESULTS.md")
+    told = " ".join(path.read_text() for path in details)
+    rows = re.findall(r"^\| \[.*?\]\(docs/results\.md#.*?\) \|(.*)\|$", README.read_text(), flags=re.MULTILINE)
+    numbers = {number for row in rows for number in re.findall(r"\d+(?:\.\d+)?", row)}
+    assert len(rows) > 5
+    assert not {number for number in numbers if not re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.]\d)", told)}
