@@ -6,11 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netlathe.archspace.kernels import kernels_of
     from netlathe.predictor.catalogue import Card, read_card, shipped_names
     from netlathe.predictor.crossval import CrossValidation, cross_validate
     from netlathe.predictor.errors import NotFittedError, PredictorError, TooFewRecordsError, UnknownOpError
     from netlathe.predictor.kernel_times import KernelTimes, kernel_records
-    from netlathe.predictor.kernels import kernels_of
     from netlathe.predictor.metrics import Metrics, measure
     from netlathe.predictor.plots import plot_validation
     from netlathe.predictor.predictor import LatencyPredictor

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, Protocol, get_args
 
 import numpy as np
 
+from netlathe.archspace.kernels import Fusion, fusion_of
 from netlathe.predictor.block_model import BlockModel, Measured, ResidualChoice, choose_block_model
 from netlathe.predictor.errors import TooFewRecordsError
 from netlathe.predictor.features import FlagArray, FloatArray, Item
 from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, bounds
-from netlathe.predictor.kernels import Fusion, fusion_of
 from netlathe.predictor.network_model import NetworkModel, fit_network_model, plain_sum
 from netlathe.predictor.residual import Weights
 from netlathe.predictor.samples import Sample, key_of

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from netlathe.archspace.kernels import fusion_of
 from netlathe.predictor.domain import USUAL_GROWTH, Domain, fit_domain
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features import LOG_FEATURES, FlagArray, FloatArray
@@ -19,7 +20,6 @@ from netlathe.predictor.features import features_of as features_of
 from netlathe.predictor.folds import configuration_folds, near_folds
 from netlathe.predictor.inputs import Inputs, op_shares
 from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, LeftOut, one_for_each, shares
-from netlathe.predictor.kernels import fusion_of
 from netlathe.predictor.physics import TRUSTED, Physics, fit_physics
 from netlathe.predictor.residual import Mixture, Residual, ResidualKind, Weights, fit_residuals
 from netlathe.predictor.samples import Sample, key_of

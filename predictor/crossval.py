@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.kernels import fusion_of
 from netlathe.archspace.records import LatencyRecord, Setup, Status, noise_floor
 from netlathe.predictor.assembled import FEWEST_BLOCKS, Assembled, Model, unit_of
 from netlathe.predictor.blended import Blended
@@ -26,7 +27,6 @@ from netlathe.predictor.few_shot import adapt
 from netlathe.predictor.fitting import fit_model
 from netlathe.predictor.folds import BLOCK_SPLITS, Fold, block_folds, configuration_folds, op_kind
 from netlathe.predictor.intervals import Conformal
-from netlathe.predictor.kernels import fusion_of
 from netlathe.predictor.metrics import LEVELS, Predictions
 from netlathe.predictor.network_model import plain_sum
 from netlathe.predictor.prior import Prior, find_prior

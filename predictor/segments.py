@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.kernels import Fusion, is_kernel, kernels_of
 from netlathe.predictor.block_model import BlockModel, Features, features_of
 from netlathe.predictor.features import FlagArray, FloatArray, Item, weight_megabytes
 from netlathe.predictor.intervals import Conformal
-from netlathe.predictor.kernels import Fusion, is_kernel, kernels_of
 from netlathe.predictor.samples import is_network
 
 Unit = Literal["block", "cpu_kernel", "gpu_kernel", "network"]
