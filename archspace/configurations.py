@@ -287,21 +287,13 @@ def _mbconv(c: _Configuration) -> Graph:
         c.block_padding(c.integer("kernel")),
     )
     builder = GraphBuilder(c.image)
-    y = _append(builder, block.graph(c.batch))
+    y = builder.inline("", block.graph(c.batch), 0)
     if "shortcut" in c.cells:
         x = builder.add("shortcut_pool", Pool2d("avg", (stride, stride), (stride, stride)), 0) if stride > 1 else 0
         if cin != cout:
             x = builder.add("shortcut", Conv2d(cout), x)
         y = builder.add("residual", Add(), x, y)
     return c.fuse(builder, y)
-
-
-def _append(builder: GraphBuilder, graph: Graph) -> int:
-    """Adds a graph's nodes under their own names, so that the result is one block and no network of blocks."""
-    tensors = [0]
-    for node in graph.nodes:
-        tensors.append(builder.add(node.name, node.op, *(tensors[t] for t in node.inputs)))
-    return tensors[-1]
 
 
 def _sepconv(c: _Configuration) -> Graph:
@@ -315,7 +307,7 @@ def _sepconv(c: _Configuration) -> Graph:
         c.block_padding(c.integer("kernel")),
     )
     builder = GraphBuilder(c.image)
-    return c.fuse(builder, _append(builder, block.graph(c.batch)))
+    return c.fuse(builder, builder.inline("", block.graph(c.batch), 0))
 
 
 def _conv(c: _Configuration) -> Graph:

@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netlathe.archspace.kernels import kernels_of
     from netlathe.predictor.catalogue import Card, read_card, shipped_names
     from netlathe.predictor.errors import NotFittedError, PredictorError, TooFewRecordsError, UnknownOpError
     from netlathe.predictor.features.kernel_times import KernelTimes, kernel_records
-    from netlathe.predictor.kernels import kernels_of
     from netlathe.predictor.predictor import LatencyPredictor
     from netlathe.predictor.transfer.prior import Prior
     from netlathe.predictor.validation.crossval import CrossValidation, cross_validate

@@ -273,7 +273,7 @@ def unique_items(items: Iterable[WorkItem], batch: int) -> dict[str, WorkItem]:
     """The items by graph key, the first of equal ones. Raises MeasurementError unless all take batches of this size."""
     unique: dict[str, WorkItem] = {}
     for item in items:
-        given = item.graph.inputs[0][0]
+        given = item.graph.batch
         if given != batch:
             raise MeasurementError(
                 f"{item.name}: the graph takes a batch of {given}, the setup measures {batch}; build it with "

@@ -95,7 +95,7 @@ def random_network(seed: int) -> Graph:
 
 def unscoped(graph: Graph) -> Graph:
     """The same ops without the names of blocks."""
-    nodes = (dataclasses.replace(n, name=n.name.replace("/", ".")) for n in graph.nodes)
+    nodes = (dataclasses.replace(n, name=n.name.replace("/", "."), scope="") for n in graph.nodes)
     return Graph(graph.inputs, tuple(nodes))
 
 

@@ -6,7 +6,6 @@ read_onnx restores it exactly.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.onnx_limits import check_messages
 from netlathe.archspace.forms.onnx_lowering import lower
 from netlathe.archspace.forms.onnx_structure import read_structure
-from netlathe.archspace.forms.structure import EMBEDDED_KEY, embedded_graph, precision_of, read_source
-from netlathe.archspace.forms.weights import Weights, check_weights, kernel_shapes, random_weights
+from netlathe.archspace.forms.structure import EMBEDDED_KEY, check_writable, embedded_graph, precision_of, read_source
+from netlathe.archspace.forms.weights import Weights, check_weights, random_weights, stored_count
 from netlathe.archspace.graph import Graph
 
 _MAX_WEIGHTS = (2**31 - 2**24) // 4  # float32 values in the 2 GB of a protobuf, less 16 MB for the rest
@@ -33,9 +32,10 @@ def write_onnx(graph: Graph, weights: Weights | None = None, *, seed: int = 0) -
     The input is called `input` (`input_0`, ... if there are several), the output after the last node. Raises
     FormatError where check_weights does, when two values would have one name, and beyond 2 GB.
     """
+    check_writable(graph, "an .onnx form")
     weights = random_weights(graph, seed) if weights is None else weights
     check_weights(graph, weights)
-    if sum(math.prod(shape) for shape in kernel_shapes(graph).values()) > _MAX_WEIGHTS:
+    if stored_count(graph) > _MAX_WEIGHTS:
         raise FormatError("the weights exceed 2 GB, the limit of an .onnx file; write a smaller network")
     return bytes(lower(graph, weights).SerializeToString())
 

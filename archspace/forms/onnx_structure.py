@@ -12,8 +12,8 @@ from onnx import ModelProto, NodeProto, numpy_helper
 
 from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.forms.onnx_values import DOMAINS, Reader, attributes_of
-from netlathe.archspace.forms.structure import Borders, is_symmetric, same_borders
 from netlathe.archspace.graph import MOST_NODES, Graph
+from netlathe.archspace.kernels import Borders, is_symmetric, same_borders
 from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
@@ -30,6 +30,7 @@ from netlathe.archspace.ops import (
     Reshape,
     Shape,
     Softmax,
+    Split,
 )
 
 
@@ -198,10 +199,17 @@ def _concat(reader: Reader, node: NodeProto) -> None:
     rank, axis = len(reader.shape(node.input[0])), attributes_of(node)["axis"]
     if axis % rank != (1 if rank == 4 else rank - 1):
         raise FormatError(f"it joins along axis {axis} of {rank}; only channels can be joined")
-    joined, *others = map(reader.operand, node.input)
-    for other in others:
-        joined = reader.intermediate(node, "", Concat(), joined, other)
-    reader.alias(node, joined)
+    reader.add(node, Concat(), *map(reader.operand, node.input))
+
+
+def _split(reader: Reader, node: NodeProto) -> None:
+    x = reader.shape(node.input[0])
+    axis, parts = attributes_of(node).get("axis", 0) % len(x), len(node.output)
+    axis = (0, 3, 1, 2)[axis] if len(x) == 4 else axis
+    part = -(-x[axis] // parts)
+    even = (part,) * (parts - 1) + (x[axis] - part * (parts - 1),)
+    sizes = reader.setting(node, "split", 1, default=even)
+    reader.add_several(node, Split(tuple(sizes), axis), reader.operand(node.input[0]))
 
 
 def _softmax(reader: Reader, node: NodeProto) -> None:
@@ -299,5 +307,6 @@ _READERS: dict[str, Callable[[Reader, NodeProto], None]] = {
     "Reshape": _reshape,
     "Sigmoid": _gate,
     "Softmax": _softmax,
+    "Split": _split,
     "Squeeze": _squeeze,
 }

@@ -9,8 +9,9 @@ from typing import Any
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.structure import NodeNames, finish_foreign, is_never_negative
+from netlathe.archspace.forms.structure import NodeNames, finish_foreign
 from netlathe.archspace.graph import Graph, GraphBuilder
+from netlathe.archspace.kernels import is_never_negative
 from netlathe.archspace.ops import Op, Shape
 
 DOMAINS = ("", "ai.onnx")
@@ -45,11 +46,10 @@ class Reader:
         return id(node) in self._done
 
     def finish(self) -> Graph:
-        if len(self.outputs) != 1:
-            raise FormatError(f"the model has {len(self.outputs)} outputs where one is expected")
-        if self.operand(self.outputs[0]) != len(self._builder.inputs) + len(self._builder.nodes) - 1:
-            raise FormatError(f"the output {self.outputs[0]!r} is not what the last node computes; drop what is unused")
-        return finish_foreign(self._builder.inputs, self._builder.nodes)
+        outputs = tuple(map(self.operand, self.outputs))
+        if not outputs:
+            raise FormatError("the model has no outputs")
+        return finish_foreign(self._builder.inputs, self._builder.nodes, outputs)
 
     def operand(self, name: str) -> int:
         if name not in self._operands:
@@ -95,6 +95,11 @@ class Reader:
         """Adds the op that computes the node's result."""
         self.alias(node, self.intermediate(node, "", op, *inputs))
 
+    def add_several(self, node: NodeProto, op: Op, *inputs: int) -> None:
+        """Adds the op that computes all of the node's results."""
+        first = self.intermediate(node, "", op, *inputs)
+        self._operands.update({name: result for result, name in enumerate(node.output, start=first) if name})
+
     def intermediate(self, node: NodeProto, suffix: str, op: Op, *inputs: int) -> int:
         """Adds an op whose result the file has no value for."""
         wanted = f"{node.name or node.output[0]}{suffix}"
@@ -110,7 +115,7 @@ class Reader:
 
     def never_negative(self, name: str) -> bool:
         """Whether a value comes straight from an activation that gives no negative numbers."""
-        return is_never_negative(self._builder.nodes, self.operand(name) - len(self._builder.inputs))
+        return is_never_negative(self._builder.nodes, self._builder.producer(self.operand(name)))
 
 
 def _values(tensor: TensorProto, name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.structure import check_writable
 from netlathe.archspace.forms.tflite_file import pack
 from netlathe.archspace.forms.tflite_int8 import quantize, random_samples
 from netlathe.archspace.forms.tflite_lowering import lower
@@ -35,6 +36,7 @@ def write_tflite(
     """
     if dtype not in DTYPES:
         raise FormatError(f"a .tflite file is written in {' or '.join(DTYPES)}, got dtype {dtype!r}")
+    check_writable(graph, "a .tflite form")
     weights = random_weights(graph, seed) if weights is None else weights
     check_weights(graph, weights)
     model = lower(graph, weights)

@@ -37,6 +37,8 @@ OPTIONS = {
     "RELU6": None,
     "RESHAPE": "ReshapeOptions",
     "SOFTMAX": "SoftmaxOptions",
+    "SPLIT": "SplitOptions",
+    "SPLIT_V": "SplitVOptions",
     "SQUEEZE": "SqueezeOptions",
 }
 """The ops that netlathe writes or reads, by builtin name, with the table that holds their options."""

@@ -30,15 +30,15 @@ Range = tuple[float, float]
 _VERSIONS = {
     "ADD": 2, "AVERAGE_POOL_2D": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4,
     "HARD_SWISH": 1, "LOGISTIC": 2, "MAX_POOL_2D": 2, "MEAN": 2, "MUL": 2, "PAD": 2, "RELU": 2, "RELU6": 2,
-    "RESHAPE": 1, "SOFTMAX": 2,
+    "RESHAPE": 1, "SOFTMAX": 2, "SPLIT": 2, "SPLIT_V": 2,
 }  # fmt: skip
 """The ops that have an int8 form, each with its first version that does."""
 
 _CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 """The ops with weights, and where their kernels have the output channels."""
 
-_SAME_SCALE = ("AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D", "PAD", "RESHAPE")
-"""The ops whose result must have the scale and zero point of what they take."""
+_SAME_SCALE = ("AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D", "PAD", "RESHAPE", "SPLIT", "SPLIT_V")
+"""The ops whose results must have the scale and zero point of what they take."""
 
 _PROBABILITIES = ("LOGISTIC", "SOFTMAX")
 """The ops whose result, in 0..1, must have this scale and zero point:"""
@@ -84,15 +84,15 @@ def _check(model: Model) -> None:
     """Raises FormatError naming the first op that has no int8 form."""
     fixed: set[int] = set()  # tensors with the scale of probabilities
     for operator in model.operators:
-        (result,) = operator.outputs
-        what = f"node {model.tensors[result].name!r}: the op {operator.kind} has no int8 form"
+        results = operator.outputs
+        what = f"node {model.tensors[results[0]].name!r}: the op {operator.kind} has no int8 form"
         if operator.kind not in _VERSIONS:
             raise FormatError(what)
         of_fixed = fixed & {*operator.inputs}
         if operator.kind == "CONCATENATION" and of_fixed and of_fixed != {*operator.inputs}:
             raise FormatError(f"{what} where it joins a softmax or sigmoid, whose scale is fixed, with other values")
         if operator.kind in _PROBABILITIES or (operator.kind in _SAME_SCALE and of_fixed):
-            fixed.add(result)
+            fixed.update(results)
 
 
 def _ranges(model: Model, samples: Samples) -> dict[int, Range]:
@@ -140,7 +140,7 @@ def _quantizations(model: Model, values: Iterable[int], ranges: Mapping[int, Ran
 
     for operator in model.operators:
         if operator.kind in _SAME_SCALE:
-            for t in leaders.keys() & {*operator.inputs}:
+            for t in leaders.keys() & {*operator.inputs, *operator.outputs[1:]}:
                 leaders[leader(t)] = leader(operator.outputs[0])
     united: dict[int, Range] = {}
     for t in leaders:

@@ -14,29 +14,14 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from netlathe.archspace import ops
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.structure import EMBEDDED_KEY, clamped_nodes, embed, gated_layers, input_names
+from netlathe.archspace.forms.structure import EMBEDDED_KEY, embed, input_names, result_names
 from netlathe.archspace.forms.tflite_file import Model, Operator, Tensor, all_options
 from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph, Node
-from netlathe.archspace.ops import (
-    Activation,
-    ActivationKind,
-    Add,
-    Concat,
-    Conv2d,
-    FullyConnected,
-    GlobalAvgPool,
-    Mul,
-    Op,
-    Pad,
-    Padding,
-    Pool2d,
-    Reshape,
-    Shape,
-    Softmax,
-    Zeros,
-)
+from netlathe.archspace.kernels import clamped_nodes, gated_layers
+from netlathe.archspace.ops import Activation, ActivationKind, Padding, Shape
 
 PADDINGS = {Padding.SAME: schema.Padding.SAME, Padding.VALID: schema.Padding.VALID}
 FUSED = {
@@ -62,17 +47,20 @@ def lower(graph: Graph, weights: Weights) -> Model:
     clamped, gated = clamped_nodes(graph), gated_layers(graph)
     clamps, gates = set(clamped.values()), set(gated.values())
     behind = {before: graph.nodes[after] for before, after in (clamped | gated).items()}
-    results = [target.tensor(name, shape) for name, shape in zip(input_names(graph), graph.inputs, strict=True)]
-    inputs = tuple(results)
-    for index, (node, shapes, shape) in enumerate(graph.steps()):
-        taken = tuple(results[t] for t in node.inputs)
+    values = [target.tensor(name, shape) for name, shape in zip(input_names(graph), graph.inputs, strict=True)]
+    inputs = tuple(values)
+    for index, (node, shapes, results) in enumerate(graph.steps()):
+        taken = tuple(values[t] for t in node.inputs)
         if index in clamps:  # done by the op before
-            results.append(taken[0])
+            values.append(taken[0])
             continue
-        step = _Step(node.name, taken, shapes, shape, behind.get(index), index in gates)
-        results.append(_lower(node.op, target, step))
+        step = _Step(node.name, taken, shapes, results, behind.get(index), index in gates)
+        found = _lower(node.op, target, step)
+        values += [found] if isinstance(found, int) else found
     metadata = {EMBEDDED_KEY: embed(graph).encode()}
-    return Model(tuple(target.tensors), tuple(target.operators), inputs, (results[-1],), metadata)
+    return Model(
+        tuple(target.tensors), tuple(target.operators), inputs, tuple(values[t] for t in graph.outputs), metadata
+    )
 
 
 @dataclass(frozen=True)
@@ -83,9 +71,14 @@ class _Step:
     name: str
     inputs: tuple[int, ...]
     shapes: tuple[Shape, ...]
-    shape: Shape
+    results: tuple[Shape, ...]
     behind: Node | None
     is_clamped: bool
+
+    @property
+    def shape(self) -> Shape:
+        """Of its first result."""
+        return self.results[0]
 
     @property
     def function(self) -> ActivationKind | None:
@@ -131,27 +124,33 @@ class _Target:
 
     def layer(self, step: _Step, kernel: NDArray[np.float32]) -> tuple[int, int]:
         """The kernel, arranged as the op wants it, and the bias of a layer."""
-        bias = self.weights[step.name].bias + np.float32(3 if step.shifts else 0)
+        bias = self.weights[step.name]["bias"] + np.float32(3 if step.shifts else 0)
         first = self.tensor(f"{step.name}.weight", kernel.shape, kernel)
         return first, self.tensor(f"{step.name}.bias", bias.shape, bias)
 
     def operator(self, kind: str, name: str, inputs: tuple[int, ...], shape: Shape, **options: Any) -> int:
         """Appends an operator; returns the tensor of its result."""
+        return self.several(kind, (name,), inputs, (shape,), **options)[0]
+
+    def several(
+        self, kind: str, names: tuple[str, ...], inputs: tuple[int, ...], shapes: tuple[Shape, ...], **options: Any
+    ) -> tuple[int, ...]:
+        """Appends an operator; returns the tensors of its results."""
         version = options.pop("version", 1)
-        result = self.tensor(name, shape)
-        self.operators.append(Operator(kind, inputs, (result,), all_options(kind, **options), version))
-        return result
+        results = tuple(map(self.tensor, names, shapes))
+        self.operators.append(Operator(kind, inputs, results, all_options(kind, **options), version))
+        return results
 
 
 @singledispatch
-def _lower(op: Op, target: _Target, step: _Step) -> int:
-    """Adds what computes the op to the target; returns the tensor of the result."""
-    raise FormatError(f"node {step.name!r}: the op {op.kind!r} cannot be written as .tflite")
+def _lower(op: ops.Op, target: _Target, step: _Step) -> int | tuple[int, ...]:
+    """Adds what computes the op to the target; returns the tensor of the result, or of each of several."""
+    raise FormatError(f"node {step.name!r}: the op {op.name!r} cannot be written as .tflite")
 
 
 @_lower.register
-def _conv(op: Conv2d, target: _Target, step: _Step) -> int:
-    kernel = target.weights[step.name].kernel
+def _conv(op: ops.Conv2d, target: _Target, step: _Step) -> int:
+    kernel = target.weights[step.name]["kernel"]
     window = {"padding": PADDINGS[op.padding], "strideH": op.stride[0], "strideW": op.stride[1]}
     if op.is_depthwise(step.shapes[0]):
         kernel = kernel.transpose(1, 2, 3, 0)  # OIHW, I = 1 -> 1HWO
@@ -164,13 +163,13 @@ def _conv(op: Conv2d, target: _Target, step: _Step) -> int:
 
 
 @_lower.register
-def _fully_connected(op: FullyConnected, target: _Target, step: _Step) -> int:
-    inputs = (*step.inputs, *target.layer(step, target.weights[step.name].kernel))
+def _fully_connected(op: ops.FullyConnected, target: _Target, step: _Step) -> int:
+    inputs = (*step.inputs, *target.layer(step, target.weights[step.name]["kernel"]))
     return target.operator("FULLY_CONNECTED", step.result_name, inputs, step.shape, fusedActivationFunction=step.fused)
 
 
 @_lower.register
-def _pool(op: Pool2d, target: _Target, step: _Step) -> int:
+def _pool(op: ops.Pool2d, target: _Target, step: _Step) -> int:
     (filter_height, filter_width), (stride_height, stride_width) = op.kernel, op.stride
     return target.operator(
         POOLS[op.mode], step.name, step.inputs, step.shape, padding=PADDINGS[op.padding],
@@ -179,19 +178,19 @@ def _pool(op: Pool2d, target: _Target, step: _Step) -> int:
 
 
 @_lower.register
-def _global_avg_pool(op: GlobalAvgPool, target: _Target, step: _Step) -> int:
+def _global_avg_pool(op: ops.GlobalAvgPool, target: _Target, step: _Step) -> int:
     axes = target.constant("spatial_axes", (1, 2), "INT32")
     return target.operator("MEAN", step.name, (*step.inputs, axes), step.shape, keepDims=op.keep_dims)
 
 
 @_lower.register
-def _pad(op: Pad, target: _Target, step: _Step) -> int:
+def _pad(op: ops.Pad, target: _Target, step: _Step) -> int:
     amounts = target.constant(f"{step.name}.amounts", ((0, 0), op.height, op.width, (0, 0)), "INT32")
     return target.operator("PAD", step.name, (*step.inputs, amounts), step.shape)
 
 
 @_lower.register
-def _activation(op: Activation, target: _Target, step: _Step) -> int:
+def _activation(op: ops.Activation, target: _Target, step: _Step) -> int:
     (x,) = step.inputs
     if op.function is ActivationKind.HARD_SIGMOID:  # relu6(x + 3) / 6
         if not step.is_clamped:
@@ -206,31 +205,46 @@ def _activation(op: Activation, target: _Target, step: _Step) -> int:
 
 
 @_lower.register
-def _add(op: Add, target: _Target, step: _Step) -> int:
+def _add(op: ops.Add, target: _Target, step: _Step) -> int:
     return target.operator("ADD", step.result_name, step.inputs, step.shape, fusedActivationFunction=step.fused)
 
 
 @_lower.register
-def _mul(op: Mul, target: _Target, step: _Step) -> int:
+def _mul(op: ops.Mul, target: _Target, step: _Step) -> int:
     return target.operator("MUL", step.result_name, step.inputs, step.shape, fusedActivationFunction=step.fused)
 
 
 @_lower.register
-def _concat(op: Concat, target: _Target, step: _Step) -> int:
+def _concat(op: ops.Concat, target: _Target, step: _Step) -> int:
     return target.operator("CONCATENATION", step.name, step.inputs, step.shape, axis=len(step.shape) - 1)
 
 
 @_lower.register
-def _softmax(op: Softmax, target: _Target, step: _Step) -> int:
+def _softmax(op: ops.Softmax, target: _Target, step: _Step) -> int:
     return target.operator("SOFTMAX", step.name, step.inputs, step.shape, beta=1.0)
 
 
 @_lower.register
-def _reshape(op: Reshape, target: _Target, step: _Step) -> int:
+def _reshape(op: ops.Reshape, target: _Target, step: _Step) -> int:
     shape = target.constant(f"{step.name}.shape", step.shape, "INT32")
     return target.operator("RESHAPE", step.name, (*step.inputs, shape), step.shape, newShape=step.shape)
 
 
 @_lower.register
-def _zeros(op: Zeros, target: _Target, step: _Step) -> int:
+def _zeros(op: ops.Zeros, target: _Target, step: _Step) -> int:
     return target.tensor(step.name, step.shape, np.broadcast_to(np.float32(0), step.shape))
+
+
+@_lower.register
+def _constant(op: ops.Constant, target: _Target, step: _Step) -> int:
+    return target.tensor(step.name, step.shape, target.weights[step.name]["values"])
+
+
+@_lower.register
+def _split(op: ops.Split, target: _Target, step: _Step) -> tuple[int, ...]:
+    axis = target.constant(f"{step.name}.axis", op.axis % len(step.shapes[0]), "INT32")
+    names, count = result_names(step.name, len(op.sizes)), len(op.sizes)
+    if len({*op.sizes}) == 1:
+        return target.several("SPLIT", names, (axis, *step.inputs), step.results, numSplits=count)
+    sizes = target.constant(f"{step.name}.sizes", op.sizes, "INT32")
+    return target.several("SPLIT_V", names, (*step.inputs, sizes, axis), step.results, numSplits=count)

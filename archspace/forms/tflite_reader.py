@@ -13,7 +13,7 @@ from netlathe.archspace.forms.structure import EMBEDDED_KEY, embedded_graph, pre
 from netlathe.archspace.forms.tflite_file import Model, Tensor, unpack
 from netlathe.archspace.forms.tflite_lowering import lower
 from netlathe.archspace.forms.tflite_structure import read_structure
-from netlathe.archspace.forms.weights import placeholder_weights
+from netlathe.archspace.forms.weights import placeholder_weights, stored_count
 from netlathe.archspace.graph import Graph
 
 _LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -60,7 +60,7 @@ def _read(content: bytes) -> Graph:
 def _embedded(model: Model, size: int) -> Graph | None:
     """The graph that the file carries, provided that its ops are what that graph is lowered to."""
     graph = embedded_graph(model.metadata.get(EMBEDDED_KEY, b""))
-    if graph is None or sum(node.op.constants(*inputs) for node, inputs, _ in graph.steps()) > size:
+    if graph is None or stored_count(graph) > size:
         return None  # a weight takes a byte at least
     try:
         expected = lower(graph, placeholder_weights(graph))

@@ -26,9 +26,12 @@ from netlathe.archspace.ops import (
     Pool2d,
     Reshape,
     Softmax,
+    Split,
 )
 
 _PADDINGS = {number: padding for padding, number in PADDINGS.items()}
+_SEVERAL = ("SPLIT", "SPLIT_V")
+"""The ops that may give several results."""
 _SHAPE_ARITHMETIC = ("PACK", "SHAPE", "STRIDED_SLICE")
 """How converters compute a RESHAPE's sizes from an open batch. The sizes that the file states stand for it."""
 
@@ -55,7 +58,7 @@ def _read(reader: Reader, index: int, operator: Operator) -> None:
         return
     if operator.kind not in _READERS:
         raise FormatError(f"netlathe has no such op; it reads {', '.join(sorted(_READERS))}")
-    if len(operator.outputs) != 1:
+    if len(operator.outputs) != 1 and operator.kind not in _SEVERAL:
         raise FormatError(f"it gives {len(operator.outputs)} results where one is expected")
     _READERS[operator.kind](reader, operator)
 
@@ -170,10 +173,17 @@ def _concat(reader: Reader, operator: Operator) -> None:
     axis, rank = operator.options["axis"], len(reader.shape(output))
     if axis % rank != rank - 1 or len(operator.inputs) < 2:
         raise FormatError(f"it joins {len(operator.inputs)} tensors along axis {axis}; only channels can be joined")
-    joined, *middle, last = reader.operands(operator, len(operator.inputs))
-    for part in middle:
-        joined = reader.intermediate(f"{reader.name(output)}_part", Concat(), joined, part)
-    reader.add(Concat(), (joined, last), output, operator.fused)
+    reader.add(Concat(), reader.operands(operator, len(operator.inputs)), output, operator.fused)
+
+
+def _split(reader: Reader, operator: Operator) -> None:
+    """Parts of one size (SPLIT: axis, tensor), or of any (SPLIT_V: tensor, sizes, axis)."""
+    x, axis = operator.inputs[::-1] if operator.kind == "SPLIT" else operator.inputs[::2]
+    where = reader.scalar(axis)
+    if where is None:
+        raise FormatError("its axis must be a constant")
+    sizes = tuple(reader.shape(output)[int(where)] for output in operator.outputs)
+    reader.add_several(Split(sizes, int(where)), (reader.operand(x),), operator.outputs)
 
 
 def _softmax(reader: Reader, operator: Operator) -> None:
@@ -204,5 +214,7 @@ _READERS: dict[str, Callable[[Reader, Operator], None]] = {
     "RELU6": _activation,
     "RESHAPE": _reshape,
     "SOFTMAX": _softmax,
+    "SPLIT": _split,
+    "SPLIT_V": _split,
     "SQUEEZE": _reshape,
 }

@@ -37,12 +37,10 @@ class Reader:
         return index in self._done
 
     def finish(self) -> Graph:
-        if len(self.model.outputs) != 1:
-            raise FormatError(f"the model has {len(self.model.outputs)} outputs where one is expected")
-        result = self.operand(self.model.outputs[0])
-        if result != len(self._builder.inputs) + len(self._builder.nodes) - 1:
-            raise FormatError("the model computes more after its output; remove what the output does not need")
-        return finish_foreign(self._builder.inputs, self._builder.nodes)
+        outputs = tuple(map(self.operand, self.model.outputs))
+        if not outputs:
+            raise FormatError("the model has no outputs")
+        return finish_foreign(self._builder.inputs, self._builder.nodes, outputs)
 
     def operand(self, tensor: int) -> int:
         """The graph's operand for a tensor of the file; a constant can be one only where it is all zeros."""
@@ -109,6 +107,14 @@ class Reader:
         if self._builder.shape(result) != expected.shape:
             raise FormatError(f"it computes {self._builder.shape(result)} where the file says {expected.shape}")
         self._operands[output] = result
+
+    def add_several(self, op: Op, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+        """Adds the op that computes several of the file's tensors."""
+        first = self.intermediate(self.name(outputs[0]), op, *inputs)
+        for result, output in enumerate(outputs, start=first):
+            if self._builder.shape(result) != self._runtime(output).shape:
+                raise FormatError(f"it computes {self._builder.shape(result)} where the file says {self.shape(output)}")
+            self._operands[output] = result
 
     def intermediate(self, name: str, op: Op, *inputs: int) -> int:
         """Adds an op whose result the file has no tensor for."""

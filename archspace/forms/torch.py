@@ -13,28 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from netlathe.archspace import ops
 from netlathe.archspace.errors import GraphError
-from netlathe.archspace.forms.structure import Borders, borders_of, clamped_nodes, is_symmetric, padded_convolutions
-from netlathe.archspace.forms.weights import LayerWeights
+from netlathe.archspace.forms.structure import check_writable, nchw, nchw_axis
+from netlathe.archspace.forms.weights import FloatArray
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.ops import (
-    Activation,
-    ActivationKind,
-    Add,
-    Concat,
-    Conv2d,
-    FullyConnected,
-    GlobalAvgPool,
-    Mul,
-    Op,
-    Pad,
-    Pair,
-    Pool2d,
-    Reshape,
-    Shape,
-    Softmax,
-    Zeros,
-)
+from netlathe.archspace.kernels import Borders, borders_of, clamped_nodes, is_symmetric, padded_convolutions
+from netlathe.archspace.ops import ActivationKind, Pair, Shape
 
 _ACTIVATIONS: dict[ActivationKind, Callable[..., Tensor]] = {
     ActivationKind.RELU: F.relu,
@@ -54,8 +39,9 @@ class _Step:
     """
 
     inputs: tuple[int, ...]
+    results: range
     frees: tuple[int, ...]
-    function: Callable[..., Tensor] | None
+    function: Callable[..., Any] | None
     layer: str | None
 
 
@@ -69,62 +55,94 @@ class TorchGraph(nn.Module):
 
     def __init__(self, graph: Graph, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
+        check_writable(graph, "a torch form")
         self.graph = graph
-        self._shapes = tuple(_nchw(shape)[1:] for shape in graph.inputs)
+        self._shapes = tuple(nchw(shape)[1:] for shape in graph.inputs)
         self._steps, layers = _plan(graph)
         self.layers = nn.ModuleDict(layers)
         for layer in self.layers.values():
             _initialize(layer, generator)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """The graph's result on its inputs, usually one. Raises GraphError when their shapes are not the graph's."""
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The graph's result on its inputs, usually one; several outputs as a tuple. Raises GraphError where
+        the shapes are not the graph's."""
         tracing = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         if not tracing and tuple(tuple(x.shape[1:]) for x in inputs) != self._shapes:
             found = ", ".join(str(tuple(x.shape)) for x in inputs)
             raise GraphError(f"the module is built for {self._shapes} after the batch, got {found} with it")
         tensors: dict[int, Tensor] = dict(enumerate(inputs))
-        result = len(inputs) - 1
         for step in self._steps:
             taken = [tensors[t] for t in step.inputs]
             for tensor in step.frees:
                 del tensors[tensor]
-            value = step.function(*taken) if step.function else taken[0]
+            value: Any = step.function(*taken) if step.function else taken[0] if taken else None
             if step.layer:
                 value = self.layers[step.layer](value)
-            result += 1
-            tensors[result] = value
-        return tensors[result]
+            tensors.update(zip(step.results, value if len(step.results) > 1 else (value,), strict=True))
+        outputs = tuple([tensors[t] for t in self.graph.outputs])
+        return outputs if len(outputs) > 1 else outputs[0]
 
 
-def folded_weights(module: TorchGraph) -> dict[str, LayerWeights]:
+class StoredTensor(nn.Module):
+    """Values of a model that are no layer's weights, (N, C, H, W) where they are an image's; trainable."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(nchw(shape)))
+
+    def forward(self, _: None = None) -> Tensor:
+        """The values, whatever is given."""
+        return self.values
+
+
+def folded_weights(module: TorchGraph) -> dict[str, dict[str, FloatArray]]:
     """The layers' weights with BatchNorm's running statistics folded in (in float64, then float32), by node name."""
-    return {name: _folded(layer) for name, layer in module.layers.items()}
+    return {name: _stored(layer) for name, layer in module.layers.items()}
 
 
-def _folded(layer: nn.Module) -> LayerWeights:
-    linear = layer[0] if isinstance(layer, nn.Sequential) else layer
-    assert isinstance(linear, nn.Conv2d | nn.Linear)
-    kernel = linear.weight.detach().double().cpu()
-    bias = torch.zeros(len(kernel), dtype=torch.float64) if linear.bias is None else linear.bias.detach().double().cpu()
-    if isinstance(layer, nn.Sequential):
-        norm: Any = layer[1]
-        mean, variance, gamma, beta = (
-            t.detach().double().cpu() for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-        )
-        scale = gamma / torch.sqrt(variance + norm.eps)
-        kernel = kernel * scale.reshape(-1, 1, 1, 1)
-        bias = beta + (bias - mean) * scale
-    return LayerWeights(kernel.float().numpy(), bias.float().numpy())
+@singledispatch
+def _stored(layer: nn.Module) -> dict[str, FloatArray]:
+    """What a layer stores, by the names that its op gives."""
+    raise GraphError(f"the weights of {type(layer).__name__} cannot be read")
 
 
-def _nchw(shape: Shape) -> Shape:
-    return (shape[0], shape[3], shape[1], shape[2]) if len(shape) == 4 else shape
+@_stored.register
+def _stored_layer(layer: nn.Conv2d | nn.Linear) -> dict[str, FloatArray]:
+    kernel, bias = _kernel_and_bias(layer)
+    return {"kernel": kernel.float().numpy(), "bias": bias.float().numpy()}
+
+
+@_stored.register
+def _stored_with_norm(layer: nn.Sequential) -> dict[str, FloatArray]:
+    kernel, bias = _kernel_and_bias(layer[0])
+    norm: Any = layer[1]
+    mean, variance, gamma, beta = (
+        t.detach().double().cpu() for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    scale = gamma / torch.sqrt(variance + norm.eps)
+    kernel, bias = kernel * scale.reshape(-1, 1, 1, 1), beta + (bias - mean) * scale
+    return {"kernel": kernel.float().numpy(), "bias": bias.float().numpy()}
+
+
+def _kernel_and_bias(layer: Any) -> tuple[Tensor, Tensor]:
+    """In float64, on the CPU."""
+    kernel = layer.weight.detach().double().cpu()
+    bias = torch.zeros(len(kernel), dtype=torch.float64) if layer.bias is None else layer.bias.detach().double().cpu()
+    return kernel, bias
+
+
+@_stored.register
+def _stored_tensor(layer: StoredTensor) -> dict[str, FloatArray]:
+    values = layer.values.detach().cpu()
+    return {"values": (values.permute(0, 2, 3, 1) if values.dim() == 4 else values).contiguous().numpy()}
 
 
 def _initialize(layer: nn.Module, generator: torch.Generator | None) -> None:
     for module in layer.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
+        elif isinstance(module, StoredTensor):
+            nn.init.normal_(module.values, generator=generator)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01, generator=generator)
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
@@ -136,17 +154,20 @@ def _plan(graph: Graph) -> tuple[tuple[_Step, ...], dict[str, nn.Module]]:
     pads = {conv: pad for conv, pad in padded_convolutions(graph).items() if is_symmetric(borders_of(graph, pad))}
     padded, clamps = set(pads.values()), set(clamped_nodes(graph).values())
     last_use = {tensor: index for index, node in enumerate(graph.nodes) for tensor in node.inputs}
+    last_use |= dict.fromkeys(graph.outputs, len(graph.nodes))
     steps: list[_Step] = []
     layers: dict[str, nn.Module] = {}
-    for index, (node, shapes, shape) in enumerate(graph.steps()):
+    for index, (node, shapes, results) in enumerate(graph.steps()):
         frees = tuple(t for t in dict.fromkeys(node.inputs) if last_use[t] == index)
         function, layer = None, None
         if index not in padded:  # those are done by the convolution behind
             borders = borders_of(graph, pads.get(index, index))
-            function, layer = _build(node.op, _Place(shapes, shape, borders, index in clamps))
+            function, layer = _build(node.op, _Place(shapes, results, borders, index in clamps))
         if layer is not None:
             layers[node.name] = layer
-        steps.append(_Step(node.inputs, frees, function, node.name if layer is not None else None))
+        steps.append(
+            _Step(node.inputs, graph.results[index], frees, function, node.name if layer is not None else None)
+        )
     return tuple(steps), layers
 
 
@@ -156,14 +177,19 @@ class _Place:
     training one tensor in three."""
 
     shapes: tuple[Shape, ...]
-    shape: Shape
+    results: tuple[Shape, ...]
     borders: Borders
     in_place: bool
 
     @property
+    def shape(self) -> Shape:
+        """Of its first result."""
+        return self.results[0]
+
+    @property
     def channel_axis(self) -> int:
         """Of the result, in torch's layout."""
-        return 1 if len(self.shape) == 4 else -1
+        return nchw_axis(-1, len(self.shape))
 
 
 def _pad(x: Tensor, borders: Borders, value: float = 0.0) -> Tensor:
@@ -171,17 +197,17 @@ def _pad(x: Tensor, borders: Borders, value: float = 0.0) -> Tensor:
     return F.pad(x, (left, right, top, bottom), value=value)
 
 
-_Built = tuple[Callable[..., Tensor] | None, nn.Module | None]
+_Built = tuple[Callable[..., Any] | None, nn.Module | None]
 
 
 @singledispatch
-def _build(op: Op, place: _Place) -> _Built:
+def _build(op: ops.Op, place: _Place) -> _Built:
     """The function and the layer that compute an op, in this order; either may be missing."""
-    raise GraphError(f"the op {op.kind!r} has no torch form")
+    raise GraphError(f"the op {op.name!r} has no torch form")
 
 
 @_build.register
-def _build_conv(op: Conv2d, place: _Place) -> _Built:
+def _build_conv(op: ops.Conv2d, place: _Place) -> _Built:
     symmetric = is_symmetric(place.borders)
     conv = nn.Conv2d(
         place.shapes[0][3], op.out_channels, op.kernel, op.stride, groups=op.groups, bias=not op.batch_norm,
@@ -194,12 +220,12 @@ def _build_conv(op: Conv2d, place: _Place) -> _Built:
 
 
 @_build.register
-def _build_fully_connected(op: FullyConnected, place: _Place) -> _Built:
+def _build_fully_connected(op: ops.FullyConnected, place: _Place) -> _Built:
     return None, nn.Linear(place.shapes[0][1], op.out_features)
 
 
 @_build.register
-def _build_pool(op: Pool2d, place: _Place) -> _Built:
+def _build_pool(op: ops.Pool2d, place: _Place) -> _Built:
     pool = _average_pool if op.mode == "avg" else _max_pool
     return partial(pool, kernel=op.kernel, stride=op.stride, borders=place.borders), None
 
@@ -218,47 +244,79 @@ def _max_pool(x: Tensor, kernel: Pair, stride: Pair, borders: Borders) -> Tensor
 
 
 @_build.register
-def _build_global_avg_pool(op: GlobalAvgPool, place: _Place) -> _Built:
+def _build_global_avg_pool(op: ops.GlobalAvgPool, place: _Place) -> _Built:
     return partial(torch.mean, dim=(2, 3), keepdim=op.keep_dims), None
 
 
 @_build.register
-def _build_pad(op: Pad, place: _Place) -> _Built:
+def _build_pad(op: ops.Pad, place: _Place) -> _Built:
     return partial(_pad, borders=place.borders), None
 
 
 @_build.register
-def _build_activation(op: Activation, place: _Place) -> _Built:
+def _build_activation(op: ops.Activation, place: _Place) -> _Built:
     function = _ACTIVATIONS[op.function]
     return (partial(function, inplace=True) if place.in_place else function), None
 
 
 @_build.register
-def _build_add(op: Add, place: _Place) -> _Built:
-    return torch.add, None
+def _build_add(op: ops.Add, place: _Place) -> _Built:
+    return _broadcasting(torch.add, place), None
 
 
 @_build.register
-def _build_mul(op: Mul, place: _Place) -> _Built:
-    return torch.mul, None
+def _build_mul(op: ops.Mul, place: _Place) -> _Built:
+    return _broadcasting(torch.mul, place), None
+
+
+def _broadcasting(function: Callable[[Tensor, Tensor], Tensor], place: _Place) -> Callable[[Tensor, Tensor], Tensor]:
+    """The element-wise function, behind what gives its operands as many axes as its result has."""
+    rank = len(place.shape)
+    if all(len(shape) == rank for shape in place.shapes):
+        return function
+    return partial(_broadcast, function=function, rank=rank)
+
+
+def _broadcast(a: Tensor, b: Tensor, function: Callable[[Tensor, Tensor], Tensor], rank: int) -> Tensor:
+    return function(_widened(a, rank), _widened(b, rank))
+
+
+def _widened(x: Tensor, rank: int) -> Tensor:
+    """With axes of 1 in front, which in NCHW is in between."""
+    if x.dim() == rank:
+        return x
+    x = x.permute(0, 2, 3, 1) if x.dim() == 4 else x
+    x = x.reshape((1,) * (rank - x.dim()) + tuple(x.shape))
+    return x.permute(0, 3, 1, 2) if rank == 4 else x
 
 
 @_build.register
-def _build_concat(op: Concat, place: _Place) -> _Built:
+def _build_concat(op: ops.Concat, place: _Place) -> _Built:
     return partial(_concat, axis=place.channel_axis), None
 
 
-def _concat(a: Tensor, b: Tensor, axis: int) -> Tensor:
-    return torch.cat((a, b), axis)
+def _concat(*parts: Tensor, axis: int) -> Tensor:
+    return torch.cat(parts, axis)
 
 
 @_build.register
-def _build_softmax(op: Softmax, place: _Place) -> _Built:
+def _build_split(op: ops.Split, place: _Place) -> _Built:
+    axis = nchw_axis(op.axis, len(place.shapes[0]))
+    return partial(torch.split, split_size_or_sections=list(op.sizes), dim=axis), None
+
+
+@_build.register
+def _build_constant(op: ops.Constant, place: _Place) -> _Built:
+    return None, StoredTensor(op.shape)
+
+
+@_build.register
+def _build_softmax(op: ops.Softmax, place: _Place) -> _Built:
     return partial(torch.softmax, dim=place.channel_axis), None
 
 
 @_build.register
-def _build_reshape(op: Reshape, place: _Place) -> _Built:
+def _build_reshape(op: ops.Reshape, place: _Place) -> _Built:
     return partial(_reshape, shape=op.shape), None
 
 
@@ -270,8 +328,8 @@ def _reshape(x: Tensor, shape: Shape) -> Tensor:
 
 
 @_build.register
-def _build_zeros(op: Zeros, place: _Place) -> _Built:
-    return partial(_zeros, shape=_nchw(place.shape)[1:]), None
+def _build_zeros(op: ops.Zeros, place: _Place) -> _Built:
+    return partial(_zeros, shape=nchw(place.shape)[1:]), None
 
 
 def _zeros(x: Tensor, shape: Shape) -> Tensor:

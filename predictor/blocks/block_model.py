@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from netlathe.archspace.kernels import fusion_of
 from netlathe.predictor.blocks.domain import USUAL_GROWTH, Domain, fit_domain
 from netlathe.predictor.blocks.physics import TRUSTED, Physics, fit_physics
 from netlathe.predictor.blocks.residual import Mixture, Residual, ResidualChoice, ResidualKind, Weights, fit_residuals
@@ -22,7 +23,6 @@ from netlathe.predictor.features.item_features import features_of as features_of
 from netlathe.predictor.features.samples import Sample, key_of
 from netlathe.predictor.folds import configuration_folds, near_folds
 from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, LeftOut, one_for_each, shares
-from netlathe.predictor.kernels import fusion_of
 from netlathe.predictor.numbers import FlagArray, FloatArray
 
 _CHOICES: tuple[ResidualKind, ...] = ("none", "gp", "xgboost", "forest")

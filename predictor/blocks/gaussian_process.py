@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
 from netlathe.predictor.features.inputs import Inputs, OpShares
-from netlathe.predictor.features.op_work import OP_CLASSES, OP_SIZES
+from netlathe.predictor.features.op_work import FIRST_CLASSES, OP_CLASSES, OP_SIZES
 from netlathe.predictor.numbers import MOST_LOG, FloatArray, read_array, read_indices, read_logs, read_positive
 
 _MOST_RECORDS, _MOST_OPS = 100, 300
@@ -67,14 +67,18 @@ class GaussianProcess:
 
     def to_json(self) -> dict[str, Any]:
         arrays = {name: getattr(self, name).tolist() for name in ("classes", "sizes", "weights", "lengths")}
-        return {**arrays, "signal": self.signal}
+        # Files number the classes: those that came after the first ones, in the order that they name.
+        later = {"op_classes": list(OP_CLASSES)} if self.classes.max(initial=0) >= FIRST_CLASSES else {}
+        return {**arrays, "signal": self.signal, **later}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GaussianProcess:
         """Raises ValueError, KeyError or TypeError when the arrays are not those of such a process."""
         sizes = read_logs(data, "sizes", -1, len(OP_SIZES), most=1e3)
         lengths = read_positive(data, "lengths", len(OP_SIZES), least=1e-4, most=1e4)
-        classes = read_indices(data, "classes", len(OP_CLASSES), len(sizes))
+        names = data.get("op_classes", OP_CLASSES[:FIRST_CLASSES])
+        classes = read_indices(data, "classes", len(names), len(sizes))
+        classes = np.array([OP_CLASSES.index(name) for name in names], dtype=np.intp)[classes]
         return cls(
             classes,
             sizes,

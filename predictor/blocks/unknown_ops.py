@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from netlathe.archspace.ops import Opaque
 from netlathe.predictor.blocks.physics import RESOURCES, Physics, prior_rates
 from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.features.item_features import Features
@@ -28,6 +29,7 @@ others, 112 of 115 ops cost within that factor of what was expected, and half of
 _CLASS_OF = np.array([OP_CLASSES.index(term.partition(".")[0]) if "." in term else -1 for term in TERMS])
 """Of each work term: the number of its op class, -1 for the common ones."""
 _COMPUTES = np.array([has_macs(name) for name in OP_CLASSES])
+_OPAQUE = OP_CLASSES.index(Opaque.kind)
 _RESOURCE_COUNT = int(RESOURCES.max()) + 1
 
 
@@ -37,6 +39,8 @@ class Assumed(NamedTuple):
 
     usual: FloatArray
     most: FloatArray
+    foreign: tuple[tuple[str, ...], ...] = ()
+    """For each item the names of its opaque ops; empty where no item has any."""
 
     @property
     def share(self) -> FloatArray:
@@ -65,12 +69,21 @@ class Assumed(NamedTuple):
 
     def names(self, rows: FlagArray) -> list[str]:
         """The unknown classes of those items."""
-        return sorted(OP_CLASSES[index] for index in np.flatnonzero((self.most[rows] > 0).any(axis=0)))
+        classes = {OP_CLASSES[index] for index in np.flatnonzero((self.most[rows] > 0).any(axis=0))}
+        foreign = {name for index in np.flatnonzero(rows) if self.foreign for name in self.foreign[index]}
+        return sorted((classes - {Opaque.kind}) | foreign)
 
     def told(self) -> list[Mapping[str, float]]:
         """For each item {op class: the most of the item's latency that it may take}."""
         shares = self.most / (1 - self.share + self.most.sum(axis=1))[:, None]
-        return [{OP_CLASSES[index]: float(row[index]) for index in np.flatnonzero(row > 0)} for row in shares]
+        return [
+            {self._label(item, index): float(row[index]) for index in np.flatnonzero(row > 0).tolist()}
+            for item, row in enumerate(shares)
+        ]
+
+    def _label(self, item: int, op_class: int) -> str:
+        name = OP_CLASSES[op_class]
+        return ", ".join(self.foreign[item]) if name == Opaque.kind and self.foreign else name
 
 
 @dataclass(frozen=True)
@@ -83,13 +96,14 @@ class UnknownOps:
 
     @cached_property
     def classes(self) -> FlagArray:
-        """Which of OP_CLASSES have no rates, shape (classes,)."""
-        return np.array([name not in self.known.classes for name in OP_CLASSES])
+        """Which of OP_CLASSES have no rates, shape (classes,). One opaque op tells nothing of another."""
+        return np.array([name not in self.known.classes or name == Opaque.kind for name in OP_CLASSES])
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Their names."""
-        return tuple(name for name, is_unknown in zip(OP_CLASSES, self.classes.tolist(), strict=True) if is_unknown)
+        """Their names, without opaque ones, which have names of their own."""
+        named = zip(OP_CLASSES, self.classes.tolist(), strict=True)
+        return tuple(name for name, is_unknown in named if is_unknown and name != Opaque.kind)
 
     @cached_property
     def complete(self) -> Physics:
@@ -112,7 +126,7 @@ class UnknownOps:
             starts = np.bincount(owner, _runs(features, index), count)
             usual[:, index] = work_ms / total_ms
             most[:, index] = (DOUBT * work_ms + (DOUBT - 1) * starts * self._start_ms) / total_ms
-        return Assumed(usual, most)
+        return Assumed(usual, most, _foreign(features, owner, count) if _OPAQUE in present else ())
 
     @cached_property
     def _start_ms(self) -> float:
@@ -147,3 +161,13 @@ def _runs(features: Features, op_class: int) -> FloatArray:
     """How many ops of that class run in each of m items, shape (m,). Op 0 of features is none."""
     of_class = (features.ops.classes == op_class) & (np.arange(len(features.ops.classes)) > 0)
     return np.asarray(features.counts @ of_class.astype(float))
+
+
+def _foreign(features: Features, owner: NDArray[np.intp], count: int) -> tuple[tuple[str, ...], ...]:
+    """The names of the opaque ops of `count` items, of which each feature belongs to one."""
+    names: list[set[str]] = [set() for _ in range(count)]
+    columns = np.flatnonzero((features.ops.classes == _OPAQUE) & (np.arange(len(features.ops.classes)) > 0))
+    for column in columns.tolist():
+        for row in np.unique(features.counts[:, [column]].nonzero()[0]).tolist():
+            names[owner[row]].add(features.ops.names[column])
+    return tuple(tuple(sorted(found)) for found in names)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.ops import Op, Shape
+from netlathe.archspace.kernels import Fusion
+from netlathe.archspace.ops import DType, Op, Shape
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features.op_work import (
     COLUMN,
@@ -28,7 +29,6 @@ from netlathe.predictor.features.op_work import (
     op_sizes,
 )
 from netlathe.predictor.features.op_work import TERMS as TERMS
-from netlathe.predictor.kernels import Fusion
 from netlathe.predictor.numbers import FloatArray
 
 Item = Graph | tuple[Graph, ...]
@@ -55,6 +55,8 @@ class Ops(NamedTuple):
     """In octaves, shape (m, len(OP_SIZES))."""
     terms: FloatArray
     """The work terms of one run of the op, shape (m, len(TERMS))."""
+    names: tuple[str, ...] = ()
+    """What errors call each of them: of a foreign op its own name."""
 
 
 class Features(NamedTuple):
@@ -75,8 +77,9 @@ class _Steps:
 
     def __init__(self, fusion: Fusion) -> None:
         self._fusion: Fusion = fusion
-        self._index: dict[tuple[Op, tuple[Shape, ...]], int] = {}
+        self._index: dict[tuple[Op, tuple[Shape, ...], tuple[DType, ...]], int] = {}
         self._facts: list[OpFacts] = []
+        self._names = [""]
         self._by_graph: dict[int, list[int]] = {}
 
     def of(self, graph: Graph) -> list[int]:
@@ -86,12 +89,13 @@ class _Steps:
             found = self._by_graph[id(graph)] = [self._number(*step) for step in launched(graph, self._fusion)]
         return found
 
-    def _number(self, op: Op, inputs: tuple[Shape, ...], out: Shape) -> int:
+    def _number(self, op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...], dtypes: tuple[DType, ...]) -> int:
         """From 1: op 0 is no work, so that the identity is not without any."""
-        step = (op, inputs)
+        step = (op, inputs, dtypes)
         number = self._index.get(step)
         if number is None:
-            self._facts.append(op_facts(op, inputs, out))
+            self._names.append(op.name)
+            self._facts.append(op_facts(op, inputs, results, dtypes))
             number = self._index[step] = len(self._facts)
         return number
 
@@ -101,7 +105,7 @@ class _Steps:
         rows = np.concatenate([np.zeros((1, len(SUMMED) + len(LARGEST))), op_rows(columns)])
         classes = np.concatenate([[0], columns.op_class]).astype(np.intp)
         sizes = np.concatenate([np.zeros((1, len(OP_SIZES))), op_sizes(columns)])
-        return rows, Ops(classes, sizes, rows[:, : len(TERMS)])
+        return rows, Ops(classes, sizes, rows[:, : len(TERMS)], tuple(self._names))
 
 
 def _pieces(item: Item) -> tuple[Graph, ...]:

@@ -15,12 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from netlathe.archspace.forms.structure import gated_layers
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.kernels import Fusion, fusion_of, gated_layers, kernel_starts, kernels_of
 from netlathe.archspace.ops import Activation, ActivationKind, Conv2d, Op, Pool2d, Shape, Zeros
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
-from netlathe.predictor.kernels import Fusion, fusion_of, kernel_starts, kernels_of
 
 _BUILTIN = {
     "CONV_2D": "conv", "DEPTHWISE_CONV_2D": "depthwise", "FULLY_CONNECTED": "fully_connected", "MEAN": "mean",

@@ -15,9 +15,21 @@ from typing import NamedTuple
 import numpy as np
 
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.ops import Activation, ActivationKind, Conv2d, Op, Padding, Pool2d, Shape
+from netlathe.archspace.kernels import Fusion, kernel_starts, paddings
+from netlathe.archspace.ops import (
+    BYTES,
+    OPS,
+    Activation,
+    ActivationKind,
+    Constant,
+    Conv2d,
+    DType,
+    Op,
+    Padding,
+    Pool2d,
+    Shape,
+)
 from netlathe.predictor.errors import UnknownOpError
-from netlathe.predictor.kernels import Fusion, kernel_starts, paddings
 from netlathe.predictor.numbers import FloatArray
 
 ITEMSIZE = 4
@@ -66,6 +78,13 @@ _QUANTITIES: dict[str, tuple[str, ...]] = {
     "reshape": ("moved",),
     "zeros": ("moved",),
 }  # fmt: skip
+FIRST_CLASSES = len(_QUANTITIES)
+"""So many classes have the same numbers in all files."""
+_QUANTITIES |= {  # ops of the table that have no terms of their own
+    kind: ("macs", "depth", "read", "written", "weights") if op.has_macs() else ("moved", "weights")
+    for kind, op in OPS.items()
+    if kind not in (*_QUANTITIES, Constant.kind)  # what reads a stored value is charged for it
+}
 COMMON_TERMS = ("calls", "launches", "spilled")
 """Terms of no class. calls: 1 for every graph that does something; launches: ops that the runtime starts, so without
 the relu and relu6 that it fuses; spilled: bytes that each op moves beyond CACHE_BYTES."""
@@ -127,7 +146,7 @@ class OpFacts(NamedTuple):
     macs: int
     constants: int
     read: int
-    """Values of its inputs."""
+    """Values of its inputs, as many float32 as take their bytes."""
     written: int
     kernel: int
     """Pixels along the longer side; 1 where there is no window."""
@@ -145,10 +164,23 @@ class OpFacts(NamedTuple):
     pixels_out: int
 
 
-def op_facts(op: Op, inputs: tuple[Shape, ...], out: Shape) -> OpFacts:
+class Launched(NamedTuple):
+    """An op that a runtime starts, with the shapes of its inputs and results, and their dtypes where not all of them
+    are float32."""
+
+    op: Op
+    inputs: tuple[Shape, ...]
+    results: tuple[Shape, ...]
+    dtypes: tuple[DType, ...] = ()
+
+
+def op_facts(op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...], dtypes: tuple[DType, ...] = ()) -> OpFacts:
     """Raises UnknownOpError for an op without work terms."""
-    x, written, depth = inputs[0], math.prod(out), op.macs_per_value(*inputs)
-    macs, pixels_in = written * depth, math.prod(x[1:-1])
+    x, out, depth = (inputs or results)[0], results[0], op.macs_per_value(*inputs)
+    sizes = [math.prod(shape) for shape in (*inputs, *results)]
+    macs, pixels_in = sum(sizes[len(inputs) :]) * depth, math.prod(x[1:-1])
+    if dtypes:
+        sizes = [-(-size * BYTES[dtype] // ITEMSIZE) for size, dtype in zip(sizes, dtypes, strict=True)]
     depth = depth or pixels_in
     kernel, taps, groups = (1, 1), 0, 0
     if isinstance(op, Conv2d):
@@ -161,16 +193,16 @@ def op_facts(op: Op, inputs: tuple[Shape, ...], out: Shape) -> OpFacts:
     return OpFacts(
         _CLASS_INDEX[op_class(op, x)],
         macs,
-        op.constants(*inputs),
-        sum([math.prod(shape) for shape in inputs]),
-        written,
+        op.stored_values(*inputs),
+        sum(sizes[: len(inputs)]),
+        sum(sizes[len(inputs) :]),
         max(kernel),
         taps,
         groups,
         depth,
         x[-1],
         out[-1],
-        max([out[-1], *[shape[-1] for shape in inputs]]),
+        max([shape[-1] for shape in (*results, *inputs)]),
         pixels_in,
         math.prod(out[1:-1]),
     )
@@ -246,25 +278,29 @@ def op_columns(facts: Sequence[OpFacts]) -> OpColumns:
     return OpColumns(*values.reshape(-1, len(OpFacts._fields)).T)
 
 
-def launched(graph: Graph, fusion: Fusion = "cpu") -> list[tuple[Op, tuple[Shape, ...], Shape]]:
-    """The ops that a CPU's runtime starts, one per kernel, with the shapes of their inputs and result. Where an op does
-    the padding before it itself, it reads what is not yet padded."""
+def launched(graph: Graph, fusion: Fusion = "cpu") -> list[Launched]:
+    """The ops that a CPU's runtime starts, one per kernel. Where an op does the padding before it itself, it reads what
+    is not yet padded. Stored values start none."""
     pads = paddings(graph, fusion)
     starts = kernel_starts(graph, "cpu" if fusion == "gpu" else fusion)
     steps = list(graph.steps())
+    mixed = graph.has_dtypes
     return [
-        _unpadded(node.op, steps[pads[at]][1], inputs, out) if at in pads else (node.op, inputs, out)
-        for at, (node, inputs, out) in enumerate(steps)
-        if starts[at] == at
+        Launched(
+            *(_unpadded(node.op, steps[pads[at]][1], inputs, results) if at in pads else (node.op, inputs, results)),
+            tuple([graph.dtypes[t] for t in (*node.inputs, *graph.results[at])]) if mixed else (),
+        )
+        for at, (node, inputs, results) in enumerate(steps)
+        if starts[at] == at and node.op.kind != Constant.kind
     ]
 
 
 def _unpadded(
-    op: Op, before: tuple[Shape, ...], inputs: tuple[Shape, ...], out: Shape
-) -> tuple[Op, tuple[Shape, ...], Shape]:
+    op: Op, before: tuple[Shape, ...], inputs: tuple[Shape, ...], results: tuple[Shape, ...]
+) -> tuple[Op, tuple[Shape, ...], tuple[Shape, ...]]:
     """A layer with its own padding, which is SAME where that gives as many pixels; else it counts as reading them."""
     if isinstance(op, Conv2d | Pool2d):
         same = replace(op, padding=Padding.SAME)
-        if same.output_shape(*before) == out:
-            return same, before, out
-    return op, inputs, out
+        if same.output_shapes(*before) == results:
+            return same, before, results
+    return op, inputs, results

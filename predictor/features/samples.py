@@ -52,7 +52,7 @@ def key_of(item: Item) -> str:
     """Equal for equal computations, whether or not BatchNorm is folded in by now, as it is in files; a network in
     pieces is known by its pieces in their order."""
     if isinstance(item, Graph):
-        return _deployed(item).key
+        return _deployed(item).identity
     return hashlib.sha256("".join(key_of(piece) for piece in item).encode()).hexdigest()[:32]
 
 
@@ -64,7 +64,7 @@ def _deployed(graph: Graph) -> Graph:
         replace(node, op=replace(node.op, batch_norm=True)) if isinstance(node.op, Conv2d) else node
         for node in graph.nodes
     ]
-    return Graph(graph.inputs, tuple(nodes))
+    return replace(graph, nodes=tuple(nodes))
 
 
 def items_of(given: Any, batch: int = 1, first_row: int = 0) -> list[Item]:
@@ -200,7 +200,7 @@ def _batch_of(given: Any) -> int:
         first = first[0]
     if isinstance(first, LatencyRecord):
         first = first.graph
-    return first.inputs[0][0] if isinstance(first, Graph) else 1
+    return first.batch if isinstance(first, Graph) else 1
 
 
 def lower(item: Any, batch: int) -> Item:
@@ -213,9 +213,9 @@ def lower(item: Any, batch: int) -> Item:
     if isinstance(item, LatencyRecord):
         item = item.graph
     if isinstance(item, Graph):
-        if item.inputs[0][0] != batch:
+        if item.batch != batch:
             raise PredictorError(
-                f"the graph takes batches of {item.inputs[0][0]}, but the predictor was fitted on batches of {batch}; "
+                f"the graph takes batches of {item.batch}, but the predictor was fitted on batches of {batch}; "
                 f"build it with graph(batch={batch})"
             )
         return item

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, get_args
 
 import numpy as np
 
+from netlathe.archspace.kernels import Fusion, fusion_of
 from netlathe.predictor.blocks.block_model import BlockModel, Measured, choose_block_model
 from netlathe.predictor.blocks.residual import ResidualChoice, Weights
 from netlathe.predictor.blocks.unknown_ops import Assumed, UnknownOps
@@ -16,7 +17,6 @@ from netlathe.predictor.errors import TooFewRecordsError
 from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.features.samples import Sample, key_of
 from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, bounds
-from netlathe.predictor.kernels import Fusion, fusion_of
 from netlathe.predictor.networks.network_model import NetworkModel, fit_network_model, plain_sum
 from netlathe.predictor.networks.segments import Segments, Unit, block_sums, block_totals, segments_of, unit_of_blocks
 from netlathe.predictor.numbers import FlagArray, FloatArray

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.kernels import Fusion, is_kernel, kernels_of
 from netlathe.predictor.blocks.block_model import BlockModel
 from netlathe.predictor.features.item_features import Features, Item, features_of, weight_megabytes
 from netlathe.predictor.features.samples import is_network
 from netlathe.predictor.intervals import Conformal
-from netlathe.predictor.kernels import Fusion, is_kernel, kernels_of
 from netlathe.predictor.numbers import FlagArray, FloatArray
 
 Unit = Literal["block", "cpu_kernel", "gpu_kernel", "network"]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.kernels import fusion_of
 from netlathe.archspace.records import LatencyRecord, Setup, Status, noise_floor
 from netlathe.predictor.blocks.block_model import BlockModel, Measured, fit_block_model, try_residuals
 from netlathe.predictor.blocks.residual import ResidualChoice, Weights
@@ -18,7 +19,6 @@ from netlathe.predictor.errors import PredictorError, TooFewRecordsError
 from netlathe.predictor.features.samples import Sample, is_network, key_of, sample_of, steady
 from netlathe.predictor.folds import BLOCK_SPLITS, Fold, block_folds, configuration_folds, op_kind
 from netlathe.predictor.intervals import Conformal
-from netlathe.predictor.kernels import fusion_of
 from netlathe.predictor.networks.network_model import plain_sum
 from netlathe.predictor.networks.physics_model import FEWEST_BLOCKS, Assembled, Model, unit_of
 from netlathe.predictor.transfer.blended import Blended

@@ -22,7 +22,6 @@ from netlathe.archspace.forms.structure import EMBEDDED_KEY
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.forms.tflite_file import pack, unpack
 from netlathe.archspace.forms.tflite_reader import read_tflite
-from netlathe.archspace.forms.weights import LayerWeights
 from netlathe.archspace.graph import Graph, GraphBuilder, chain
 from netlathe.archspace.ops import (
     Activation,
@@ -162,7 +161,7 @@ def test_weights_beyond_two_gigabytes_are_refused() -> None:
     builder = GraphBuilder((1, 30_000))
     builder.add("linear", FullyConnected(20_000), 0)
     zero = np.float32(0)
-    weights = LayerWeights(np.broadcast_to(zero, (20_000, 30_000)), np.broadcast_to(zero, (20_000,)))
+    weights = {"kernel": np.broadcast_to(zero, (20_000, 30_000)), "bias": np.broadcast_to(zero, (20_000,))}
     with pytest.raises(FormatError, match="2 GB"):
         write_tflite(builder.build(), {"linear": weights})
 
@@ -336,7 +335,18 @@ def custom_code(model: Any) -> None:
 
 
 def second_output(model: Any) -> None:
-    model.subgraphs[0].outputs = np.append(model.subgraphs[0].outputs, model.subgraphs[0].operators[0].outputs)
+    model.subgraphs[0].outputs = np.append(model.subgraphs[0].outputs, model.subgraphs[0].operators[1].outputs)
+
+
+def no_output(model: Any) -> None:
+    model.subgraphs[0].outputs = model.subgraphs[0].outputs[:0]
+
+
+def test_all_outputs_of_a_foreign_model_are_read() -> None:
+    read = read_tflite(edited(foreign(NETWORK), second_output))
+    assert len(read.outputs) == 2
+    assert read.outputs[0] == len(read.shapes) - 1
+    assert read.nodes == read_tflite(foreign(NETWORK)).nodes
 
 
 def second_subgraph(model: Any) -> None:
@@ -348,7 +358,7 @@ def second_subgraph(model: Any) -> None:
     [
         (unknown_code, r"op 2 \(TANH\): netlathe has no such op; it reads ADD, "),
         (custom_code, r"op 2 \(MyOp\): netlathe has no such op"),
-        (second_output, "2 outputs where one is expected"),
+        (no_output, "no outputs"),
         (second_subgraph, "2 subgraphs"),
         (change_tensor(b"input", type=schema.TensorType.INT8), "tensor 'input' is INT8; only float32"),
         (change_tensor(b"b00/conv.weight", type=schema.TensorType.UINT8), r"op 0 \(CONV_2D\): .*weight' is UINT8"),

@@ -18,7 +18,7 @@ from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.forms.tflite_file import Model, Operator, Tensor, pack, unpack
 from netlathe.archspace.forms.tflite_int8 import quantize, random_samples
 from netlathe.archspace.forms.tflite_reader import read_tflite
-from netlathe.archspace.forms.weights import LayerWeights, Weights, random_weights
+from netlathe.archspace.forms.weights import Weights, random_weights
 from netlathe.archspace.graph import Graph, GraphBuilder, chain
 from netlathe.archspace.networks import network
 from netlathe.archspace.ops import (
@@ -218,25 +218,25 @@ def test_zeros_stay_exactly_zero() -> None:
 def test_tiny_dead_and_biased_channels_do_not_spoil_the_others() -> None:
     graph = ConvBlock(4, 8, 9, 9, activation=ActivationKind.RELU).graph()
     whole = random_weights(graph)["conv"]
-    kernel, bias = whole.kernel.copy(), whole.bias.copy()
+    kernel, bias = whole["kernel"].copy(), whole["bias"].copy()
     kernel[3], bias[3] = 0, 0.7
     kernel[5], bias[5] = 1e-30, -0.3
     kernel[6], bias[6] = 1e-12, 0.5
     for kernels in (XNNPACK, REFERENCE):
-        assert quality(graph, {"conv": LayerWeights(kernel, bias)}, kernels) > 35
+        assert quality(graph, {"conv": {"kernel": kernel, "bias": bias}}, kernels) > 35
 
 
 def test_a_fully_connected_layer_of_tiny_weights_keeps_its_bias() -> None:
     graph = LinearHead(8, 5, 4, 4).graph()
     layer = random_weights(graph)["linear"]
-    assert quality(graph, {"linear": LayerWeights(layer.kernel * np.float32(1e-9), layer.bias)}) > 40
+    assert quality(graph, {"linear": {**layer, "kernel": layer["kernel"] * np.float32(1e-9)}}) > 40
 
 
 @pytest.mark.parametrize("bias", [-100, 0])
 def test_a_relu_that_lets_nothing_pass_gives_zeros(bias: float) -> None:
     graph = ConvBlock(4, 8, 9, 9, activation=ActivationKind.RELU).graph()
     layer = random_weights(graph)["conv"]
-    weights = {"conv": LayerWeights(layer.kernel * np.float32(bias != 0), np.full_like(layer.bias, bias))}
+    weights = {"conv": {"kernel": layer["kernel"] * np.float32(bias != 0), "bias": np.full_like(layer["bias"], bias)}}
     assert not run(write_tflite(graph, weights, dtype="int8"), unseen_inputs(graph)).any()
 
 
@@ -285,7 +285,7 @@ def test_weights_have_a_scale_per_output_channel_and_biases_the_products_scale()
         assert (largest == 127).all()
         products = np.multiply(kernel.quantization.scales, x.quantization.scales[0])
         np.testing.assert_allclose(bias.quantization.scales, products, rtol=1e-6)
-        np.testing.assert_allclose(bias.data * products, weights[name].bias, atol=products.max())
+        np.testing.assert_allclose(bias.data * products, weights[name]["bias"], atol=products.max())
 
 
 def test_a_fully_connected_layer_has_one_scale() -> None:
@@ -346,7 +346,7 @@ def test_another_dtype_is_refused() -> None:
 def test_weights_that_compute_no_finite_values_are_refused(value: float) -> None:
     weights = random_weights(NETWORK)
     layer = weights["b01/project"]
-    weights["b01/project"] = LayerWeights(np.full_like(layer.kernel, value), layer.bias)
+    weights["b01/project"] = {**layer, "kernel": np.full_like(layer["kernel"], value)}
     with pytest.raises(FormatError, match=r"not finite.*no int8 form"):
         write_tflite(NETWORK, weights, dtype="int8")
 

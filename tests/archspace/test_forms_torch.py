@@ -214,16 +214,16 @@ def test_folding_puts_batch_norm_into_kernel_and_bias() -> None:
     ):  # fmt: skip
         nn.init.constant_(tensor, value)
     layer = folded_weights(module)["conv"]
-    assert layer.kernel.item() == 6 * 3 / 2  # the square root of 1 + 3
-    assert layer.bias.item() == 5 - 7 * 3 / 2
+    assert layer["kernel"].item() == 6 * 3 / 2  # the square root of 1 + 3
+    assert layer["bias"].item() == 5 - 7 * 3 / 2
 
 
 def test_folded_weights_of_layers_without_batch_norm_are_their_own() -> None:
     module = TorchGraph(LinearHead(4, 3, 2, 2).graph())
     layer = folded_weights(module)["linear"]
     linear = module.layers["linear"]
-    assert torch.equal(torch.from_numpy(layer.kernel), linear.weight)
-    assert torch.equal(torch.from_numpy(layer.bias), linear.bias)
+    assert torch.equal(torch.from_numpy(layer["kernel"]), linear.weight)
+    assert torch.equal(torch.from_numpy(layer["bias"]), linear.bias)
 
 
 def test_a_graph_of_two_inputs_takes_both() -> None:

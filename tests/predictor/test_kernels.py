@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from netlathe.archspace.blocks import ConvBlock, MBConv
+from netlathe.archspace.errors import GraphError
 from netlathe.archspace.forms.onnx import write_onnx
-from netlathe.archspace.forms.structure import clamped_nodes
 from netlathe.archspace.graph import Graph, GraphBuilder, Node, chain
+from netlathe.archspace.kernels import clamped_nodes, fusion_of, is_kernel, kernels_of
 from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
@@ -21,11 +22,10 @@ from netlathe.archspace.ops import (
     Pool2d,
 )
 from netlathe.archspace.records import Setup
-from netlathe.predictor.errors import PredictorError, UnknownOpError
+from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.features.item_features import work_terms
 from netlathe.predictor.features.kernel_times import describe
 from netlathe.predictor.features.op_work import TERMS
-from netlathe.predictor.kernels import fusion_of, is_kernel, kernels_of
 from netlathe.predictor.predictor import LatencyPredictor
 
 RELU, RELU6, HARD_SWISH = ActivationKind.RELU, ActivationKind.RELU6, ActivationKind.HARD_SWISH
@@ -125,7 +125,7 @@ def test_an_identity_has_no_kernels_and_one_op_is_one():
 
 
 def test_an_unknown_fusion_is_refused():
-    with pytest.raises(PredictorError, match=r"unknown fusion 'npu'; known: cpu, gpu, onnx, tflite"):
+    with pytest.raises(GraphError, match=r"unknown fusion 'npu'; known: cpu, gpu, onnx, tflite"):
         kernels_of(MBConv(16, 16, 28, 28).graph(), "npu")
 
 

@@ -33,7 +33,7 @@ def ending_in(graph: Graph, *ops: object) -> Graph:
     """The graph with more ops behind its result, in a block of their own."""
     nodes = list(graph.nodes)
     for op in ops:
-        nodes.append(Node(f"tail/{len(nodes)}", op, (len(nodes),)))
+        nodes.append(Node(f"tail/{len(nodes)}", op, (len(nodes),), "tail"))
     return Graph(graph.inputs, tuple(nodes))
 
 
@@ -93,7 +93,7 @@ def test_an_op_that_computes_is_never_negligible(without_stems):
     x = 0
     for index in range(8):
         x = builder.inline(f"b{index}", MBConv(64, 64, 112, 112).graph(), x)
-    x = builder.add("end/pool", Pool2d("avg", (112, 112), (112, 112)), x)
+    x = builder.add("end/pool", Pool2d("avg", (112, 112), (112, 112)), x, scope="end")
     plain = builder.build()
     graph = ending_in(plain, Conv2d(64, (3, 3), groups=1))
     assert work_terms([graph])[0, TERMS.index("conv.macs")] < 1e-4 * graph.macs

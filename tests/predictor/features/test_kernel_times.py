@@ -2,11 +2,11 @@ import pytest
 
 from netlathe.archspace.blocks import MBConv
 from netlathe.archspace.graph import GraphBuilder, chain
+from netlathe.archspace.kernels import kernels_of
 from netlathe.archspace.ops import Activation, ActivationKind, FullyConnected, Softmax
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
 from netlathe.predictor.features.kernel_times import describe, kernel_records, match_rows
-from netlathe.predictor.kernels import kernels_of
 
 SETUP = Setup("phone", "soc", "android", "litert", "2.3")
 BLOCK = MBConv(16, 16, 28, 28, activation=ActivationKind.HARD_SWISH, se=0.25).graph()

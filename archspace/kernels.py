@@ -1,0 +1,227 @@
+"""Graphs cut into kernels: what a runtime starts as one, an op with what is fused behind it.
+
+On a CPU that is the relu or relu6 which TFLite's and ONNX's ops apply themselves, and the padding before an unpadded
+convolution, which XNNPACK and ONNX Runtime do inside of it; ONNX's pools take theirs in, too. TFLite's own kernels run
+every PAD. Its GPU delegate also links activations, sums and products behind any op
+(tensorflow/lite/delegates/gpu/common/gpu_model.cc, MergeNodes). What writes a file asks here what becomes one op of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+from netlathe.archspace.errors import GraphError
+from netlathe.archspace.graph import Graph, Node
+from netlathe.archspace.ops import (
+    Activation,
+    ActivationKind,
+    Add,
+    Constant,
+    Conv2d,
+    FullyConnected,
+    Mul,
+    Op,
+    Pad,
+    Padding,
+    Pair,
+    Pool2d,
+    Shape,
+    same_padding,
+)
+from netlathe.archspace.records import Setup
+
+Borders = tuple[Pair, Pair]
+"""Pixels (before, after) along height, then along width."""
+
+Fusion = Literal["cpu", "gpu", "onnx", "tflite"]
+"""What becomes one kernel: by XNNPACK and alike, by TFLite's GPU delegate, by ONNX Runtime, by TFLite's own kernels."""
+_PAD_RUNS = ("none", "nnapi")
+"""What executes a TFLite PAD as an op of its own."""
+_CLAMPS = (ActivationKind.RELU, ActivationKind.RELU6)
+_NOT_NEGATIVE = (*_CLAMPS, ActivationKind.SIGMOID, ActivationKind.HARD_SIGMOID)
+_LAYERS = (Conv2d, FullyConnected)
+_CLAMPING_OPS = (*_LAYERS, Add, Mul)
+
+
+def fusion_of(setup: Setup) -> Fusion:
+    """The rule of what runs there. PyTorch's symmetric padding is a convolution's own, and where it is not, it runs for
+    what the graph calls SAME as well: either way it is part of what such a convolution was seen to take."""
+    if "gpu" in setup.delegate.lower():
+        return "gpu"
+    if setup.runtime == "onnxruntime":
+        return "onnx"
+    return "tflite" if setup.runtime == "tflite" and setup.delegate in _PAD_RUNS else "cpu"
+
+
+def kernels_of(graph: Graph, fusion: Fusion = "cpu") -> list[Graph]:
+    """The kernels of a block or network in the order in which they start, each a graph with one result and without
+    scopes; equal kernels have equal keys. Stored values start none, and a graph without nodes has none. Raises
+    GraphError for an unknown fusion."""
+    groups: dict[int, list[int]] = {}
+    for index, start in enumerate(kernel_starts(graph, fusion)):
+        if not isinstance(graph.nodes[start].op, Constant):
+            groups.setdefault(start, []).append(index)
+    return [_extract(graph, members) for _, members in sorted(groups.items())]
+
+
+def kernel_starts(graph: Graph, fusion: Fusion = "cpu") -> list[int]:
+    """For each node the index of the node whose kernel it belongs to: its own, unless it is fused into another's."""
+    if fusion not in get_args(Fusion):
+        raise GraphError(f"unknown fusion {fusion!r}; known: {', '.join(get_args(Fusion))}")
+    starts = _linked_starts(graph) if fusion == "gpu" else _clamped_starts(graph)
+    for layer, pad in paddings(graph, fusion).items():
+        starts[pad] = layer
+    return starts
+
+
+def paddings(graph: Graph, fusion: Fusion = "cpu") -> dict[int, int]:
+    """Index of each layer that does the padding before it itself -> index of that pad."""
+    if fusion == "tflite":
+        return {}
+    return padded_layers(graph) if fusion == "onnx" else padded_convolutions(graph)
+
+
+def is_kernel(graph: Graph, fusion: Fusion = "cpu") -> bool:
+    """Whether the graph is one kernel."""
+    return len(set(kernel_starts(graph, fusion))) == 1
+
+
+def _clamped_starts(graph: Graph) -> list[int]:
+    """Each op takes in the relu or relu6 behind it."""
+    starts = list(range(len(graph.nodes)))
+    for op, activation in clamped_nodes(graph).items():
+        starts[activation] = op
+    return starts
+
+
+def _linked_starts(graph: Graph) -> list[int]:
+    """Each kernel takes in the only user of its result for as long as that is element-wise and all else that it needs
+    has been computed before."""
+    starts, users, producers = list(range(len(graph.nodes))), sole_users(graph, repeatedly=True), graph.producers
+    for index in range(len(graph.nodes)):
+        last = index
+        while starts[index] == index and (user := users.get(last)) is not None:
+            node = graph.nodes[user]
+            ready = all(producers[t] < 0 or starts[producers[t]] <= index for t in node.inputs)
+            continued = _continued(graph, node)
+            if not ready or continued is None or producers[continued] != last:
+                break
+            starts[user], last = index, user
+    return starts
+
+
+def _continued(graph: Graph, node: Node) -> int | None:
+    """The input whose values an element-wise op can take over while they are being computed: of two of full size the
+    one computed last, else the first. None for other ops, and where that input is not of the result's size."""
+    if not isinstance(node.op, Activation | Add | Mul):
+        return None
+    shapes = [graph.shapes[t] for t in node.inputs]
+    tensor = max(node.inputs) if len(set(shapes)) == 1 else node.inputs[0]
+    return tensor if graph.shapes[tensor] == node.op.output_shape(*shapes) else None
+
+
+def _extract(graph: Graph, members: list[int]) -> Graph:
+    """A kernel's nodes as a graph of their own, which gives what the last one does; tensors from outside become its
+    inputs, in the order of their first use."""
+    inside = [t for member in members for t in graph.results[member]]
+    given = set(inside)
+    outside = list(dict.fromkeys(t for member in members for t in graph.nodes[member].inputs if t not in given))
+    places = {t: place for place, t in enumerate([*outside, *inside])}
+    nodes = tuple(
+        Node(f"{graph.nodes[m].op.kind}_{place}", graph.nodes[m].op, tuple(places[t] for t in graph.nodes[m].inputs))
+        for place, m in enumerate(members)
+    )
+    outputs = tuple(places[t] for t in graph.results[members[-1]])
+    return Graph(tuple(graph.shapes[t] for t in outside), nodes, outputs, tuple(graph.dtypes[t] for t in outside))
+
+
+def sole_users(graph: Graph, *, repeatedly: bool = False) -> dict[int, int]:
+    """Index of each node whose only result one other node alone takes, once (or `repeatedly`) -> index of that one."""
+    users: dict[int, list[int]] = {tensor: [-1] for tensor in graph.outputs}
+    for index, node in enumerate(graph.nodes):
+        for tensor in node.inputs:
+            users.setdefault(tensor, []).append(index)
+    found = {}
+    for index, results in enumerate(graph.results):
+        takers = users.get(results[0], ()) if len(results) == 1 else ()
+        if takers and takers[0] >= 0 and (len(takers) == 1 or (repeatedly and len({*takers}) == 1)):
+            found[index] = takers[0]
+    return found
+
+
+def clamped_nodes(graph: Graph) -> dict[int, int]:
+    """Index of each op that can apply the relu or relu6 behind it itself -> index of that activation's node."""
+    return _pairs(graph, lambda op, user: _function(user) in _CLAMPS and isinstance(op, _CLAMPING_OPS))
+
+
+def gated_layers(graph: Graph) -> dict[int, int]:
+    """Index of each layer that can do the x + 3 of the hard sigmoid behind it in its bias -> that activation's."""
+    hard_sigmoid = ActivationKind.HARD_SIGMOID
+    return _pairs(graph, lambda op, user: _function(user) is hard_sigmoid and isinstance(op, _LAYERS))
+
+
+def padded_convolutions(graph: Graph) -> dict[int, int]:
+    """Index of each unpadded convolution that can do the padding before it itself -> index of that pad's node."""
+
+    def fits(op: Op, user: Op) -> bool:
+        return isinstance(op, Pad) and isinstance(user, Conv2d) and user.padding is Padding.VALID
+
+    return {conv: pad for pad, conv in _pairs(graph, fits).items()}
+
+
+def padded_layers(graph: Graph) -> dict[int, int]:
+    """The same for ONNX's layers, whose pools can pad, too: an average counts its zeros, a maximum ignores its border,
+    which comes to the same where nothing is negative."""
+
+    def fits(op: Op, user: Op) -> bool:
+        return isinstance(op, Pad) and isinstance(user, Pool2d) and user.padding is Padding.VALID
+
+    found = {pool: pad for pad, pool in _pairs(graph, fits).items()}
+    return padded_convolutions(graph) | {pool: pad for pool, pad in found.items() if _pads_alike(graph, pool, pad)}
+
+
+def _pads_alike(graph: Graph, pool: int, pad: int) -> bool:
+    """Whether the pool's own padding gives what zeros around its input do; ONNX's own is smaller than its window."""
+    op = graph.nodes[pool].op
+    assert isinstance(op, Pool2d)
+    borders = borders_of(graph, pad)
+    if any(amount >= size for pair, size in zip(borders, op.kernel, strict=True) for amount in pair):
+        return False
+    return op.mode == "avg" or is_never_negative(graph.nodes, graph.producers[graph.nodes[pad].inputs[0]])
+
+
+def is_never_negative(nodes: Sequence[Node], index: int) -> bool:
+    """Whether the result of the node at that index comes straight from an activation that gives no negative numbers."""
+    op = nodes[index].op if index >= 0 else None
+    return isinstance(op, Activation) and op.function in _NOT_NEGATIVE
+
+
+def _pairs(graph: Graph, fits: Callable[[Op, Op], bool]) -> dict[int, int]:
+    nodes = graph.nodes
+    return {index: user for index, user in sole_users(graph).items() if fits(nodes[index].op, nodes[user].op)}
+
+
+def _function(op: Op) -> ActivationKind | None:
+    return op.function if isinstance(op, Activation) else None
+
+
+def borders_of(graph: Graph, index: int) -> Borders:
+    """What the node at that index adds around its input."""
+    op = graph.nodes[index].op
+    if isinstance(op, Pad):
+        return op.height, op.width
+    if isinstance(op, Conv2d | Pool2d) and op.padding is Padding.SAME:
+        return same_borders(graph.shapes[graph.nodes[index].inputs[0]], op.kernel, op.stride)
+    return (0, 0), (0, 0)
+
+
+def same_borders(x: Shape, kernel: Pair, stride: Pair) -> Borders:
+    """What SAME adds around an image of shape (N, H, W, C)."""
+    height, width = (same_padding(x[axis + 1], kernel[axis], stride[axis]) for axis in (0, 1))
+    return height, width
+
+
+def is_symmetric(borders: Borders) -> bool:
+    """Whether as much is added before as after, along both axes."""
+    return all(before == after for before, after in borders)

@@ -1,0 +1,290 @@
+"""What every primitive operation says of itself: shapes, dtypes, MACs, parameters and stored values.
+
+Together with graph.py this package is the only place with shape arithmetic. Every writer, module and feature asks here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from typing import Any, ClassVar, TypeVar, get_type_hints
+
+from netlathe.archspace.errors import GraphError
+
+Shape = tuple[int, ...]
+"""NHWC, batch first; after the head also (N, C)."""
+
+Pair = tuple[int, int]
+"""(height, width)."""
+
+LARGEST = 2**31 - 1
+"""Of any size or setting: files and runtimes count in 32 bits."""
+MOST_VALUES, MOST_STORED = 2**32 - 1, 2**31 - 1
+"""Of one tensor (16 GiB of float32), and of one op's weights: what is computed from them stays within 64 bits."""
+LATER: Mapping[str, bool] = {"later": True}
+"""The metadata of a field that an op has got after graphs of it were stored: at its default it is in no JSON."""
+_DEEPEST = 3
+"""Lists within lists in an op's JSON."""
+
+
+class DType(StrEnum):
+    """The type of a tensor's values."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+    UINT8 = "uint8"
+    INT16 = "int16"
+    INT32 = "int32"
+    INT64 = "int64"
+    BOOL = "bool"
+
+
+BYTES: dict[DType, int] = {
+    DType.FLOAT32: 4, DType.FLOAT16: 2, DType.INT8: 1, DType.UINT8: 1, DType.INT16: 2, DType.INT32: 4, DType.INT64: 8,
+    DType.BOOL: 1,
+}  # fmt: skip
+"""The size of one value."""
+
+
+class Padding(StrEnum):
+    """SAME follows TensorFlow: out = ceil(in / stride), the odd pixel goes after. VALID pads nothing."""
+
+    SAME = "same"
+    VALID = "valid"
+
+
+@dataclass(frozen=True, slots=True)
+class Op(ABC):
+    """One primitive operation: one row of the table of ops.
+
+    A row is a frozen dataclass under `@register`. `output_shape` is its shape rule (`output_shapes` where it gives
+    several results); all else has a default. As in the papers, only what multiplies and accumulates weights or two
+    tensors has MACs.
+    """
+
+    kind: ClassVar[str]
+    """The op's name in JSON and in errors."""
+    arity: ClassVar[int | None] = 1
+    """How many tensors it takes; None: any number."""
+    has_dtype: ClassVar[bool] = False
+    """Whether its results have a dtype of their own, by `output_dtypes`, rather than that of what it takes."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return self.kind
+
+    @abstractmethod
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Shape of the first result, of most ops the only one. Raises GraphError when the inputs do not fit."""
+
+    def output_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        """Shapes of all results, in their order."""
+        return (self.output_shape(*inputs),)
+
+    def output_dtypes(self, inputs: tuple[DType, ...], results: int) -> tuple[DType, ...]:
+        """Dtypes of so many results. Raises GraphError where what it takes differs in its dtype."""
+        if len(set(inputs)) != 1:
+            raise GraphError(f"{self.kind} takes tensors of one dtype, got {', '.join(inputs) or 'none'}")
+        return inputs[:1] * results
+
+    def macs_per_value(self, *inputs: Shape) -> int:
+        """Multiply-accumulates for one value of the results."""
+        return 0
+
+    def macs(self, *inputs: Shape) -> int:
+        """Multiply-accumulates."""
+        per_value = self.macs_per_value(*inputs)
+        return per_value and per_value * sum(map(math.prod, self.output_shapes(*inputs)))
+
+    @classmethod
+    def has_macs(cls) -> bool:
+        """Whether ops of that class may have any."""
+        return cls.macs_per_value is not Op.macs_per_value or cls.macs is not Op.macs
+
+    def parameters(self, *inputs: Shape) -> int:
+        """Trainable values, as the papers count them: BatchNorm adds scale and shift per channel."""
+        return 0
+
+    def stored_shapes(self, *inputs: Shape) -> Mapping[str, Shape]:
+        """The arrays that the deployed op reads besides its inputs, by name: weights with BatchNorm folded in, bias,
+        tables. What writes a file or fills it with random weights goes by them."""
+        return {}
+
+    @property
+    def stored_dtype(self) -> DType:
+        """The dtype of the stored arrays in a float32 model."""
+        return DType.FLOAT32
+
+    def stored_values(self, *inputs: Shape) -> int:
+        """How many values the stored arrays hold."""
+        shapes = self.stored_shapes(*inputs)
+        return sum(map(math.prod, shapes.values())) if shapes else 0
+
+    def stored_bytes(self, itemsize: int, *inputs: Shape) -> int:
+        """Their bytes, where a float32 takes `itemsize`."""
+        return bytes_of(self.stored_dtype, itemsize) * self.stored_values(*inputs)
+
+    def result_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
+        """output_shapes, and a GraphError too where a result or the weights are larger than any runtime takes."""
+        shapes = self.output_shapes(*inputs)
+        for shape in shapes:
+            values = math.prod(shape)
+            if values > LARGEST and (values > MOST_VALUES or max(shape) > LARGEST):
+                raise GraphError(
+                    f"{self.kind} gives {shape}, more than {MOST_VALUES} values or {LARGEST} along an axis"
+                )
+        stored = self.stored_values(*inputs)
+        if stored > MOST_STORED:
+            raise GraphError(f"{self.kind} has {stored} weights, more than {MOST_STORED}")
+        return shapes
+
+    def to_json(self) -> dict[str, Any]:
+        """Kind and fields; fields that came later are left out at their defaults, so that keys of old graphs stay."""
+        data = {"op": self.kind, **dataclasses.asdict(self)}
+        for name, default in _later_fields(type(self)):
+            if data[name] == default:
+                del data[name]
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Op:
+        """Raises TypeError, ValueError or GraphError for fields or values that the op does not have."""
+        fields = {name: frozen(value) for name, value in data.items()}
+        for name, kind in _enumerations(cls):
+            if name in fields:
+                fields[name] = kind(fields[name])
+        return cls(**fields)
+
+
+OPS: dict[str, type[Op]] = {}
+"""The table of ops, by kind: what JSON files may name, and what forms and predictors are asked for."""
+
+_AnyOp = TypeVar("_AnyOp", bound=type[Op])
+
+
+def register(op: _AnyOp) -> _AnyOp:
+    """Puts an op into the table. Raises ValueError where another one has its kind."""
+    if op.kind in OPS:
+        raise ValueError(f"two ops are of the kind {op.kind!r}")
+    OPS[op.kind] = op
+    return op
+
+
+@cache
+def _later_fields(op: type[Op]) -> tuple[tuple[str, Any], ...]:
+    return tuple((f.name, f.default) for f in dataclasses.fields(op) if f.metadata.get("later"))
+
+
+@cache
+def _enumerations(op: type[Op]) -> tuple[tuple[str, type[StrEnum]], ...]:
+    hints = get_type_hints(op)
+    named = ((f.name, hints[f.name]) for f in dataclasses.fields(op))
+    return tuple((name, kind) for name, kind in named if isinstance(kind, type) and issubclass(kind, StrEnum))
+
+
+def frozen(value: Any, depth: int = _DEEPEST) -> Any:
+    """A JSON value with tuples for its lists. Raises ValueError for more lists within lists than any op has."""
+    if not isinstance(value, list):
+        return value
+    if not depth:
+        raise ValueError("lists within lists within lists are no setting of an op")
+    return tuple([frozen(inner, depth - 1) for inner in value])
+
+
+def bytes_of(dtype: DType, itemsize: int) -> int:
+    """Bytes of one value, where a float32 takes `itemsize` (1 in a network that is quantized as a whole)."""
+    return itemsize if dtype == DType.FLOAT32 else BYTES[dtype]
+
+
+def same_padding(size: int, kernel: int, stride: int) -> Pair:
+    """Pixels (before, after) that SAME adds along one axis: TensorFlow's rule, the odd one after."""
+    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def window_out(size: int, kernel: int, stride: int, padding: Padding, where: str) -> int:
+    """Pixels that a window of that size gives along one axis."""
+    if padding is Padding.SAME:
+        return -(-size // stride)
+    if kernel > size:
+        raise GraphError(f"{where}: kernel {kernel} is larger than its input of {size} pixels; pad or shrink it")
+    return (size - kernel) // stride + 1
+
+
+def expect_rank(shape: Shape, rank: int, where: str) -> None:
+    """Raises GraphError for a shape of another rank."""
+    if len(shape) != rank:
+        raise GraphError(f"{where} takes a tensor of rank {rank}, got shape {shape}")
+
+
+def expect_positive(where: str, **values: int | Pair) -> None:
+    """Raises GraphError for anything but a positive integer or a pair of them."""
+    for field, value in values.items():
+        for n in value if isinstance(value, tuple) else (value,):
+            if not is_integer(n, 1):
+                raise GraphError(f"{where}: {field} must be a positive integer, got {told(value)}{_bound(n)}")
+        if isinstance(value, tuple) and len(value) != 2:
+            raise GraphError(f"{where}: {field} must be (height, width), got {len(value)} numbers")
+
+
+def expect_axis(axis: object, where: str) -> None:
+    """Raises GraphError for what can be no axis, counted from the end where it is negative."""
+    if isinstance(axis, bool) or not isinstance(axis, int) or not -8 <= axis < 8:
+        raise GraphError(f"{where}: axis must be an integer from -8 to 7, got {told(axis)}")
+
+
+def axis_of(shape: Shape, axis: int, where: str) -> int:
+    """The axis counted from the front. Raises GraphError where the shape does not have it."""
+    if not -len(shape) <= axis < len(shape):
+        raise GraphError(f"{where}: there is no axis {axis} in the shape {shape}")
+    return axis % len(shape)
+
+
+def is_integer(value: object, least: int) -> bool:
+    """Whether it is an integer between `least` and LARGEST."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
+
+
+def _bound(value: object) -> str:
+    return f"; sizes end at {LARGEST}" if isinstance(value, int) and value > LARGEST else ""
+
+
+def told(value: object) -> str:
+    """A value in an error's words; Python refuses to spell out integers of thousands of digits."""
+    try:
+        return f"{value!r:.60}"
+    except ValueError:
+        return "an enormous number"
+
+
+def check_shape(shape: object, where: str) -> None:
+    """Raises GraphError for anything but one to eight positive integers with a product of at most MOST_VALUES."""
+    if not isinstance(shape, tuple) or not 1 <= len(shape) <= 8 or not all(is_integer(n, 1) for n in shape):
+        raise GraphError(f"{where} must be one to eight positive integers up to {LARGEST}, got {told(shape)}")
+    if math.prod(shape) > MOST_VALUES:
+        raise GraphError(f"{where} {shape} holds more than {MOST_VALUES} values")
+
+
+def expect_bool(where: str, **values: object) -> None:
+    """Raises GraphError for anything but true and false."""
+    for field, value in values.items():
+        if not isinstance(value, bool):
+            raise GraphError(f"{where}: {field} must be true or false, got {told(value)}")
+
+
+def broadcast(a: Shape, b: Shape, where: str) -> Shape:
+    """The shape of an element-wise op's result: axes are counted from the end, and one of 1 (or none) is repeated."""
+    if a == b:
+        return a
+    rank = max(len(a), len(b))
+    wide_a, wide_b = (1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b
+    if any(m != n and 1 not in (m, n) for m, n in zip(wide_a, wide_b, strict=True)):
+        raise GraphError(f"{where}: shapes {a} and {b} do not match")
+    return tuple(map(max, wide_a, wide_b))

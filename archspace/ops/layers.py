@@ -1,0 +1,96 @@
+"""Ops with weights that multiply and accumulate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from netlathe.archspace.errors import GraphError
+from netlathe.archspace.ops.base import (
+    Op,
+    Padding,
+    Pair,
+    Shape,
+    expect_bool,
+    expect_positive,
+    expect_rank,
+    register,
+    window_out,
+)
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class Conv2d(Op):
+    """2-D convolution, weights (out, in / groups, kh, kw). Followed by BatchNorm when trained (folded when
+    deployed), else it carries a bias."""
+
+    kind = "conv"
+    out_channels: int
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    groups: int = 1
+    padding: Padding = Padding.SAME
+    batch_norm: bool = True
+
+    def __post_init__(self) -> None:
+        expect_positive(
+            "conv", out_channels=self.out_channels, kernel=self.kernel, stride=self.stride, groups=self.groups
+        )
+        expect_bool("conv", batch_norm=self.batch_norm)
+
+    def is_depthwise(self, x: Shape) -> bool:
+        return self.groups > 1 and self.groups == x[3]
+
+    def weight_shape(self, x: Shape) -> Shape:
+        """(out, in / groups, kh, kw)."""
+        return (self.out_channels, x[3] // self.groups, *self.kernel)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (x,) = inputs
+        expect_rank(x, 4, "conv")
+        if x[3] % self.groups or self.out_channels % self.groups:
+            raise GraphError(f"conv: {self.groups} groups divide neither {x[3]} -> {self.out_channels} channels evenly")
+        (down, across), (by, along) = self.kernel, self.stride
+        height = window_out(x[1], down, by, self.padding, "conv")
+        width = window_out(x[2], across, along, self.padding, "conv")
+        return (x[0], height, width, self.out_channels)
+
+    def macs_per_value(self, *inputs: Shape) -> int:
+        return math.prod(self.weight_shape(inputs[0])[1:])
+
+    def parameters(self, *inputs: Shape) -> int:
+        return math.prod(self.weight_shape(inputs[0])) + self.out_channels * (2 if self.batch_norm else 1)
+
+    def stored_shapes(self, *inputs: Shape) -> Mapping[str, Shape]:
+        return {"kernel": self.weight_shape(inputs[0]), "bias": (self.out_channels,)}
+
+    def stored_values(self, *inputs: Shape) -> int:  # without the dictionary: asked for each convolution of a graph
+        return math.prod(self.weight_shape(inputs[0])) + self.out_channels
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class FullyConnected(Op):
+    """(N, in) -> (N, out), weights (out, in) and a bias."""
+
+    kind = "fully_connected"
+    out_features: int
+
+    def __post_init__(self) -> None:
+        expect_positive("fully_connected", out_features=self.out_features)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        (x,) = inputs
+        expect_rank(x, 2, "fully_connected")
+        return (x[0], self.out_features)
+
+    def macs_per_value(self, *inputs: Shape) -> int:
+        return inputs[0][1]
+
+    def parameters(self, *inputs: Shape) -> int:
+        return (inputs[0][1] + 1) * self.out_features
+
+    def stored_shapes(self, *inputs: Shape) -> Mapping[str, Shape]:
+        return {"kernel": (self.out_features, inputs[0][1]), "bias": (self.out_features,)}

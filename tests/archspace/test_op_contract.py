@@ -1,0 +1,155 @@
+"""What every op of the table promises, in every form: shapes, costs, JSON, files, and the same numbers everywhere."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+from op_examples import EXAMPLES, OpExample
+
+from netlathe.archspace.errors import FormatError, GraphError
+from netlathe.archspace.forms.onnx import read_onnx, write_onnx
+from netlathe.archspace.forms.structure import nchw
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.tflite_reader import read_tflite
+from netlathe.archspace.forms.torch import TorchGraph, folded_weights
+from netlathe.archspace.forms.weights import random_weights
+from netlathe.archspace.graph import Graph, GraphBuilder
+from netlathe.archspace.ops import OPS, Add, Concat, Constant, DType, Opaque, Split
+
+Arrays = list[NDArray[np.float32]]
+TOLERANCE = 1e-5  # of the largest value
+
+
+def to_nhwc(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
+
+
+def to_nchw(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
+
+
+def random_inputs(graph: Graph) -> Arrays:
+    rng = np.random.default_rng(1)
+    return [rng.standard_normal(shape, dtype=np.float32) for shape in graph.inputs]
+
+
+def run_torch(module: TorchGraph, inputs: Arrays) -> Arrays:
+    with torch.no_grad():
+        found = module(*(torch.from_numpy(to_nchw(x)) for x in inputs))
+    return [to_nhwc(y.numpy()) for y in (found if isinstance(found, tuple) else (found,))]
+
+
+def run_tflite(content: bytes, inputs: Arrays) -> Arrays:
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    for detail, x in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(detail["index"], x)
+    interpreter.invoke()
+    return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+
+
+def run_onnx(content: bytes, inputs: Arrays) -> Arrays:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    return [to_nhwc(y) for y in session.run(None, {n: to_nchw(x) for n, x in zip(names, inputs, strict=True)})]
+
+
+def assert_close(found: Arrays, expected: Arrays, shapes: Sequence[tuple[int, ...]]) -> None:
+    assert [y.shape for y in found] == [*shapes]
+    for y, wanted in zip(found, expected, strict=True):
+        assert np.abs(y - wanted).max() <= TOLERANCE * max(np.abs(wanted).max(), 1e-9)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+class TestOpContract:
+    def test_shapes_and_costs_have_their_closed_forms(self, example: OpExample) -> None:
+        op, inputs = example.op, example.inputs
+        assert op.output_shapes(*inputs) == tuple(example.results)
+        assert op.output_shape(*inputs) == example.results[0]
+        assert op.macs(*inputs) == example.macs
+        assert (op.macs(*inputs) > 0) <= op.has_macs()
+        assert op.parameters(*inputs) == example.parameters
+        assert op.stored_shapes(*inputs) == example.stored
+        assert op.stored_values(*inputs) == sum(map(math.prod, example.stored.values()))
+
+    def test_json_gives_it_back_with_the_same_key(self, example: OpExample) -> None:
+        again = Graph.from_json(json.loads(json.dumps(example.graph.to_json())))
+        assert again == example.graph
+        assert again.key == example.graph.key
+
+    def test_its_costs_count_every_tensor_once(self, example: OpExample) -> None:
+        cost = example.graph.costs()[0]
+        assert cost.bytes_read == 4 * sum(map(math.prod, [*example.inputs, *example.stored.values()]))
+        assert cost.bytes_written == 4 * sum(map(math.prod, example.results))
+
+    def test_all_forms_give_the_same_numbers(self, example: OpExample) -> None:
+        graph = example.graph
+        module = TorchGraph(graph, generator=torch.Generator().manual_seed(0)).eval()
+        inputs = random_inputs(graph)
+        expected = run_torch(module, inputs)
+        assert [y.shape for y in expected] == [*graph.output_shapes]
+        weights = folded_weights(module)
+        assert_close(run_tflite(write_tflite(graph, weights), inputs), expected, graph.output_shapes)
+        assert_close(run_onnx(write_onnx(graph, weights), inputs), expected, graph.output_shapes)
+
+    def test_files_give_the_graph_back(self, example: OpExample) -> None:
+        assert read_tflite(write_tflite(example.graph)) == example.graph
+        assert read_onnx(write_onnx(example.graph)) == example.graph
+
+    def test_random_weights_are_what_it_stores(self, example: OpExample) -> None:
+        stored = random_weights(example.graph).get("op", {})
+        assert {key: array.shape for key, array in stored.items()} == example.stored
+
+
+def test_every_op_has_an_example_but_the_foreign_ones() -> None:
+    assert {*OPS} == {example.op.kind for example in EXAMPLES} | {Opaque.kind}
+    assert all(OPS[kind].kind == kind for kind in OPS)
+
+
+def opaque() -> Graph:
+    builder = GraphBuilder((1, 4, 4, 8))
+    first = builder.add("lstm", Opaque("LSTM", ((1, 4, 4, 8), (1, 2)), (DType.FLOAT32, DType.FLOAT32), 400), 0)
+    return builder.build(first, first + 1)
+
+
+@pytest.mark.parametrize(
+    ("form", "write"), [("a? ?torch form", TorchGraph), (".tflite", write_tflite), (".onnx", write_onnx)]
+)
+def test_a_form_that_lacks_an_op_says_so_by_its_name(form: str, write) -> None:
+    with pytest.raises((FormatError, GraphError), match=f"op 'LSTM'.*{form}"):
+        write(opaque())
+
+
+def test_a_graph_that_is_not_float32_is_refused_by_all_forms() -> None:
+    builder = GraphBuilder((1, 4), dtypes=(DType.INT8,))
+    builder.add("sum", Add(), 0, 0)
+    for write in (TorchGraph, write_tflite, write_onnx):
+        with pytest.raises(FormatError, match="input 0 is int8, and only float32 graphs have"):
+            write(builder.build())
+
+
+def test_parts_of_a_split_are_joined_again_in_all_forms() -> None:
+    builder = GraphBuilder((2, 4, 4, 6))
+    first = builder.add("split", Split((1, 2, 3)), 0)
+    offset = builder.add("offset", Constant((3,)))
+    moved = builder.add("moved", Add(), first + 2, offset)
+    builder.add("joined", Concat(), moved, first, 0)  # the middle part goes unused
+    graph = builder.build()
+    module = TorchGraph(graph, generator=torch.Generator().manual_seed(0)).eval()
+    inputs, weights = random_inputs(graph), folded_weights(module)
+    expected = run_torch(module, inputs)
+    assert_close(run_tflite(write_tflite(graph, weights), inputs), expected, graph.output_shapes)
+    assert_close(run_onnx(write_onnx(graph, weights), inputs), expected, graph.output_shapes)
+    assert nchw(graph.output_shape) == (2, 10, 4, 4)
+    int8 = write_tflite(graph, weights, dtype="int8")
+    assert read_tflite(int8) == graph
