@@ -88,7 +88,7 @@ def train_one(options: argparse.Namespace, architecture: Architecture, epochs: i
 
 
 def images_per_s(architecture: Architecture, device: str, batch: int = 64) -> float:
-    """Of a training step."""
+    """Speed of a training step."""
     compute = Compute(device=device)
     network = compute.place(TorchGraph(architecture.graph())).train()
     height, width, channels = architecture.input_shape
@@ -166,7 +166,7 @@ def run_trainings(
 
 
 def epochs_for(networks: list[Architecture], options: argparse.Namespace) -> int:
-    """What --minutes allow, when `jobs` networks train side by side."""
+    """Number of epochs that --minutes allow, when `jobs` networks train side by side."""
     torch.set_num_threads(options.threads)
     images = len(images_of(options).train.joined(images_of(options).validation))
     epoch_s = sum(images / images_per_s(a, options.device) for a in networks)

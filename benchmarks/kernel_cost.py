@@ -1,4 +1,4 @@
-"""What a depthwise kernel size costs in MACs, and in milliseconds through two runtimes on this CPU.
+"""Cost of a depthwise kernel size in MACs, and in milliseconds through two runtimes on this CPU.
 
     python -m benchmarks.kernel_cost [--rounds 30]
 

@@ -1,4 +1,4 @@
-"""What profiling a phone costs beyond the inference itself, against the plain way: per block, push, benchmark_model
+"""Cost of profiling a phone beyond the inference itself, against the plain way: per block, push, benchmark_model
 with its defaults, rm.
 
 Runs on a phone of 127.0.0.1 (tests/loopback: ADB's real protocol, mksh, toybox, LiteRT) whose cable is late by so
@@ -36,7 +36,7 @@ from tests.loopback.phone import BENCHMARK_MODEL, LoopbackPhone
 ROUNDS = 5
 CALLS = 40
 FILES, FILE_BYTES, PUSHED, PASSES = 500, 20_000, 50, 5
-"""Of the pushes: so many small files, of which so many with a push each."""
+"""Number of files and their size, how many of them get a push each, and passes over them."""
 Latencies = Mapping[str, float]
 
 
@@ -99,7 +99,7 @@ def plain_way(address: str, items: Sequence[WorkItem]) -> tuple[float, Latencies
 
 
 def bare_call_ms(address: str, item: WorkItem) -> float:
-    """What the program itself takes to start, load a small block and run it once, called in a loop on the phone."""
+    """Time that the program takes to start, load a small block and run it once, called in a loop on the phone."""
     connection = open_connection(address)
     tool, model = "/data/local/tmp/benchmark_model", "/data/local/tmp/block.tflite"
     connection.push(BENCHMARK_MODEL.read_bytes(), tool, mode=0o755)

@@ -39,7 +39,7 @@ Latencies = dict[str, float]
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass over the blocks gave."""
+    """Latencies of one pass over the blocks."""
 
     consecutive_ms: Mapping[str, Sequence[float]]
     rounds: Mapping[str, Sequence[Round]]

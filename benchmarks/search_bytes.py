@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 @dataclass(frozen=True)
 class Bytes:
-    """Of one training step."""
+    """Memory of one training step."""
 
     saved: int
     peak: int

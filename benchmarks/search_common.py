@@ -1,4 +1,4 @@
-"""What the benchmarks of the search share: a predictor of this host, results as files, and time left."""
+"""Shared parts of the benchmarks of the search: a predictor of this host, results as files, and time left."""
 
 from __future__ import annotations
 

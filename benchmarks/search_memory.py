@@ -1,4 +1,4 @@
-"""What a search costs in memory beside training one network, as the candidates per position grow, and in time.
+"""Cost of a search in memory and time beside training one network, as the candidates per position grow.
 
     python -m benchmarks.search_memory                       # on the CPU: 2, 4, 6, 7, 12, 16 candidates at 224 pixels
     python -m benchmarks.search_memory --device cuda --batch 32

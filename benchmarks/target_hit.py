@@ -36,7 +36,7 @@ from netlathe.training import load_images
 
 @dataclass(frozen=True)
 class Hit:
-    """What one target gave: as decoded, and as repaired."""
+    """Networks found for one target: as decoded, and as repaired."""
 
     target_ms: float
     decoded: Choices

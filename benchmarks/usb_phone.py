@@ -1,4 +1,4 @@
-"""What USB costs and survives: netlathe's transport beside adb-shell's own, on an emulated bus.
+"""Speed and robustness over USB: netlathe's transport beside adb-shell's own, on an emulated bus.
 
 The bus (tests/loopback/usb) has the real libusb on the host's side, and on the phone's side an adbd that reads its
 endpoint as a phone does: in transfers of 16 KiB that end when they are full, or at a packet that is not. Prints how

@@ -37,7 +37,7 @@ BLOCKS: list[Block] = [
     SeparableConv(64, 128, 28, 28),
 ]
 STAGES = ((16, 1, 1), (24, 4, 2), (40, 4, 2), (80, 4, 2), (96, 4, 1), (192, 4, 2), (320, 1, 1))
-"""Of the network: channels, blocks and the first block's stride."""
+"""Stages of the network: channels, blocks and the first block's stride."""
 
 Writer = Callable[[], object]
 

@@ -43,7 +43,7 @@ def fit(recipe: Recipe, table: Table, residual: ResidualChoice | Weights = "auto
 
 
 def weights_of(model: LatencyPredictor) -> Weights:
-    """Of the residuals that a fit without a prior took."""
+    """Weights of the residuals that a fit without a prior took."""
     assert isinstance(model.model_, Assembled)
     return model.model_.blocks.residual.weights
 
@@ -63,7 +63,7 @@ def accuracy(recipe: Recipe, table: Table, residual: Weights) -> dict[str, Metri
 
 
 def _networks_with_their_kernels(recipe: Recipe, table: Table, residual: Weights) -> Metrics:
-    """Of networks held out, and with them all kernels that were measured in them."""
+    """Errors on networks held out, and with them all kernels that were measured in them."""
     owners = np.array(table.owners)
     parts: list[NDArray[np.float64]] = []
     names = [owner if is_network(item) else None for owner, item in zip(table.owners, table.items, strict=True)]

@@ -21,7 +21,7 @@ class Table(NamedTuple):
     """n measured items."""
 
     kind: str
-    """What those are that are no networks: blocks or kernels."""
+    """Kind of the items that are no networks: blocks or kernels."""
     items: list[Item]
     latency_ms: NDArray[np.float64]
     owners: list[str]

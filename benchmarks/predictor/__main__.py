@@ -30,7 +30,7 @@ from benchmarks.predictor.runner import Row, run_task
 from benchmarks.predictor.tasks import all_tasks
 
 COST = "cost"
-"""What --tasks calls the table of times and sizes."""
+"""Name of the table of times and sizes for --tasks."""
 
 
 def _options() -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""What the predictor is compared with: how latency is commonly predicted, each in its plain form.
+"""Baselines: how latency is commonly predicted, each in its plain form.
 
 A baseline is a function (split, seed) -> ms of the split's test items. Where kernels were measured, a network is the
 sum of its kernels, as in nn-Meter, times a fitted ratio; where only networks were, their kernels' features are added up

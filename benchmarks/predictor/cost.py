@@ -1,4 +1,4 @@
-"""What a predictor costs to keep and to use, beside a pickled random forest per kind of kernel, as nn-Meter ships."""
+"""Size and speed of a predictor, beside a pickled random forest per kind of kernel, as nn-Meter ships."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Cost(NamedTuple):
 
 
 class Model(Protocol):
-    """What both predictors can do."""
+    """Common interface of both predictors."""
 
     def predict(self, items: Sequence[Graph], /) -> FloatArray: ...
 

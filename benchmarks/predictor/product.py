@@ -27,6 +27,6 @@ def fit_product(split: Split, seed: int) -> FloatArray:
 
 @lru_cache(maxsize=32)
 def prior_of(known: Known) -> Prior:
-    """What all known devices teach; the same for every seed and every new device."""
+    """Prior of all known devices; the same for every seed and every new device."""
     columns = zip(known.devices, known.latency_ms.T, strict=True)
     return Prior.learn({device: (known.items, latency_ms) for device, latency_ms in columns})

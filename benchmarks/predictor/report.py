@@ -24,7 +24,7 @@ WORDS = 2
 
 
 def caption(seeds: int) -> str:
-    """What the columns mean."""
+    """Meaning of the columns."""
     spread = f"Mean ± standard deviation over {seeds} seeds, none where nothing is drawn." if seeds > 1 else "One seed."
     return (
         f"n: items learnt from; judged: predictions per seed. {spread} Figures are pooled within a phone or setup, and "

@@ -33,7 +33,7 @@ class Spread(NamedTuple):
 
 
 def score(measured_ms: FloatArray, predicted_ms: FloatArray) -> Score:
-    """Of predictions in ms, shape (n,), NaN where the method refuses, or (3, n) with the ends of their intervals."""
+    """Score of predictions in ms, shape (n,), NaN where the method refuses, or (3, n) with the ends of intervals."""
     latency_ms, *interval = np.atleast_2d(predicted_ms)
     given = np.isfinite(latency_ms)
     if not given.any():

@@ -35,12 +35,12 @@ PHONES = 6
 POOL = 0.5
 """Share of the blocks that may be measured."""
 WIDTH = 100
-"""Of the table, in characters."""
+"""Width of the table, in characters."""
 HEADER = ("table", "n", "±10 % chosen", "random", "MAPE % chosen", "random", "better")
 
 
 class Case(NamedTuple):
-    """What is learned from and predicted in one seed, possibly on several phones."""
+    """Items to learn from and to predict in one seed, possibly on several phones."""
 
     data: Measured
     prior: Prior | None = None

@@ -24,7 +24,7 @@ def item_key(item: Item) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What was measured on other devices: `latency_ms` has shape (items, devices)."""
+    """Measurements on other devices: `latency_ms` has shape (items, devices)."""
 
     items: Sequence[Item]
     latency_ms: FloatArray

@@ -96,7 +96,7 @@ def pixel4_networks(folder: Path = SHIPPED) -> Networks:
 
 
 def _fused(frame: pd.DataFrame) -> pd.DataFrame:
-    """What the kernel's name says is linked behind it: "conv_0_linked_:_relu_1_linked_:_add_2" -> "relu+add"."""
+    """Ops that the kernel's name says are linked behind it: "conv_0_linked_:_relu_1_linked_:_add_2" -> "relu+add"."""
     parts = frame.kernel_name.str.split("_linked_:_")
     fused = ["+".join(re.sub(r"_\d+$", "", part) for part in rest) for _, *rest in parts]
     # The minimum of a ReLU6 that was not recognised as one.

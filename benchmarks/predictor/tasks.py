@@ -1,4 +1,4 @@
-"""What a predictor is judged by: the tables of data/latency, divided as they would be met in practice."""
+"""Tasks that a predictor is judged by: the tables of data/latency, divided as they would be met in practice."""
 
 from __future__ import annotations
 

@@ -29,12 +29,12 @@ from netlathe.cli.console import Terminal
 from netlathe.search.costs import CostTable
 
 SCALE, NOISE = 2.5, 0.035
-"""What a warm supernet of `real` showed (one seed, batches of 32): to swap one candidate changes its cross-entropy by
+"""Constants of a warm supernet of `real` (one seed, batches of 32): swapping one candidate changes its cross-entropy by
 0.025 (root mean square) where -log(accuracy) changes by 0.010, and the difference of a pair's gate gradients has a
 standard deviation of 0.05 between batches, 0.035 for each of the two."""
 
 IMAGES_PER_S = 1500
-"""Of the reduced supernet on one core: for the estimate at the start only."""
+"""Speed of the reduced supernet on one core: for the estimate at the start only."""
 
 
 def _options() -> argparse.Namespace:

@@ -25,7 +25,7 @@ METHODS = (OURS, "mul#log", "add#linear", "soft penalty")
 
 @dataclass(frozen=True)
 class RealConfig:
-    """What every seed shares."""
+    """Settings that all seeds share."""
 
     images: str
     train_images: int
@@ -114,12 +114,12 @@ def run_real(
 
 
 def settings_of(config: RealConfig, truth: Truth) -> dict[str, Any]:
-    """What results must share to stand in one table."""
+    """Settings that results must share to stand in one table."""
     return {**vars(config), "images": Path(config.images).name, "slowest_ms": truth.table.most_expensive}
 
 
 def rows_of(folder: Path, settings: dict[str, Any], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """What is there so far, in the order of the methods."""
+    """Rows that are there so far, in the order of the methods."""
     files = [Results(folder / f"seed-{seed}.json", "search-regret", settings) for seed in seeds]
     rows = [row for file in files for row in file.content.values()]
     return sorted(rows, key=lambda row: METHODS.index(row["method"]) if row["method"] in METHODS else 99)

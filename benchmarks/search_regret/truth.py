@@ -37,7 +37,7 @@ class Method:
     name: str
     objective: Callable[[], Objective]
     unit: float = 1.0
-    """Of the latency table, in ms^-1: mul#log has no meaning where a latency is below 1, so it gets microseconds."""
+    """Unit of the latency table, per ms: mul#log has no meaning where a latency is below 1, hence microseconds."""
 
     def constraint(self, table: CostTable, limit_ms: float) -> Constraint:
         scaled = replace(table, base=table.base * self.unit, values=table.values * self.unit)

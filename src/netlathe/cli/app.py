@@ -33,7 +33,7 @@ KEPT = {
     "search": "what was searched and trained up to the last checkpoint is kept; the same command goes on from there",
     "time": "there were fewer than three rounds, too few for a time",
 }
-"""What an interrupted command leaves."""
+"""Words on what an interrupted command leaves."""
 
 
 def make_app(*, debug: bool = False) -> typer.Typer:

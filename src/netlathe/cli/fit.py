@@ -47,7 +47,7 @@ def fit(
     ] = False,
     splits: Annotated[
         Literal["all", "configuration"],
-        typer.Option(help="Ways of holding out that errors are told for: all, or single blocks only."),
+        typer.Option(help="Splits that errors are told for: all, or single configurations held out alone."),
     ] = "all",
     plot: Annotated[
         Path | None,
