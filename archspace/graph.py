@@ -232,6 +232,23 @@ class Graph:
         return self.macs / (self.macs + unknown) if unknown else 1.0
 
     @cached_property
+    def sole_users(self) -> dict[int, tuple[int, int]]:
+        """Index of each node whose only result one other node alone takes, and which is no output -> (index of that
+        other one, how many times it takes it)."""
+        takers: dict[int, tuple[int, int] | None] = dict.fromkeys(self.outputs)
+        for index, node in enumerate(self.nodes):
+            for tensor in node.inputs:
+                if tensor not in takers:
+                    takers[tensor] = (index, 1)
+                elif (found := takers[tensor]) is not None:
+                    takers[tensor] = (index, found[1] + 1) if found[0] == index else None
+        if len(self.shapes) == len(self.inputs) + len(self.nodes):  # one result each
+            first = len(self.inputs)
+            return {tensor - first: found for tensor, found in takers.items() if found and tensor >= first}
+        alone = {tensors[0]: index for index, tensors in enumerate(self.results) if len(tensors) == 1}
+        return {alone[tensor]: found for tensor, found in takers.items() if found and tensor in alone}
+
+    @cached_property
     def _last_uses(self) -> tuple[int, ...]:
         """For each tensor the index of the last node that takes it, -1 where none does."""
         last_use = [-1] * len(self.shapes)
