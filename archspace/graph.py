@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import json
 import math
@@ -15,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from netlathe.archspace.errors import GraphError
+from netlathe.archspace.files import digest
 from netlathe.archspace.grouping import group_parts
 from netlathe.archspace.ops import OPS, Activation, DType, Op, Opaque, Shape, bytes_of, check_shape, told
 
@@ -280,7 +280,7 @@ class Graph:
         content: list[Any] = [list(self.inputs), [[n.op.to_json(), n.inputs] for n in self.nodes]]
         if self._extras:
             content.append(self._extras)
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+        return digest(json.dumps(content, sort_keys=True), 32)
 
     @property
     def identity(self) -> str:
@@ -288,7 +288,7 @@ class Graph:
         block, to whose time a network's share is added, is not that block."""
         if not self.is_network or len({node.scope for node in self.nodes}) > 1:
             return self.key
-        return hashlib.sha256(f"network of {self.key}".encode()).hexdigest()[:32]
+        return digest(f"network of {self.key}", 32)
 
     @property
     def _extras(self) -> dict[str, Any]:
