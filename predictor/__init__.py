@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from netlathe.archspace.kernels import kernels_of
+
 if TYPE_CHECKING:
-    from netlathe.archspace.kernels import kernels_of
     from netlathe.predictor.catalogue import Card, read_card, shipped_names
     from netlathe.predictor.crossval import CrossValidation, cross_validate
     from netlathe.predictor.errors import NotFittedError, PredictorError, TooFewRecordsError, UnknownOpError
@@ -26,7 +27,6 @@ _HOMES = {
     "cross_validate": "crossval",
     "KernelTimes": "kernel_times",
     "kernel_records": "kernel_times",
-    "kernels_of": "kernels",
     "Metrics": "metrics",
     "measure": "metrics",
     "plot_validation": "plots",
