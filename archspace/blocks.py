@@ -6,10 +6,10 @@ A block's name is canonical: equal blocks have equal names, and block_names.pars
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from netlathe.archspace.errors import BlockError, GraphError
 from netlathe.archspace.graph import Graph, GraphBuilder
@@ -30,14 +30,54 @@ from netlathe.archspace.ops import (
     told,
 )
 
+_N, _R = r"(?P<{}>[0-9]{{1,10}})", r"(?P<{}>[0-9.]{{1,20}})"
+"""A field that is a whole or any number in a name's pattern: a name of thousands of digits is none."""
+_SHAPE = "_".join((f"s{_N}", f"c{_N}-{_N}", f"{_N}x{_N}")).format("stride", "cin", "cout", "height", "width")
+_ACT = r"(?P<activation>[a-z0-9_]{1,20}?)"
+_SYM = r"(?P<padding>_sym)?"
+
 BlockPadding = Literal["same", "symmetric"]
 """How a window's border is filled: 'same' as TensorFlow does (no extra op), 'symmetric' as PyTorch does
 (kernel // 2 on every side; where that differs, an explicit pad op goes before the convolution)."""
 
 
+class _Rule(NamedTuple):
+    """What a block's field may hold, and the words for it."""
+
+    accepts: Callable[[Any], bool]
+    wanted: str
+
+
+def _one_of(wanted: str, *values: object) -> _Rule:
+    return _Rule(lambda value: value in values, wanted)
+
+
+_SIZE = _Rule(lambda value: is_integer(value, 1), "an integer from 1 to 2^31 - 1")
+_STRIDE = {"stride": _one_of("1, 2, 3 or 4", 1, 2, 3, 4)}
+_IMAGE = dict.fromkeys(("cin", "cout", "height", "width"), _SIZE) | _STRIDE
+_WINDOW = _IMAGE | {
+    "kernel": _one_of("odd, from 1 to 11", 1, 3, 5, 7, 9, 11),
+    "padding": _one_of("'same' or 'symmetric'", "same", "symmetric"),
+    "activation": _one_of(f"one of {', '.join(ActivationKind)}", None, *ActivationKind),
+}
+"""The rules of fields that several blocks have."""
+
+
 @dataclass(frozen=True)
 class Block(ABC):
-    """What all blocks share: NHWC input of (height, width, cin), output with cout channels."""
+    """Base of all blocks: NHWC input of (height, width, cin), output with cout channels.
+
+    A class of blocks says in one place what its fields may hold, how its names begin, and the pattern of a whole name,
+    whose groups are fields.
+    """
+
+    rules: ClassVar[Mapping[str, _Rule]] = {}
+    prefixes: ClassVar[tuple[str, ...]] = ()
+    pattern: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for field, rule in self.rules.items():
+            _check(type(self), field, getattr(self, field), rule)
 
     @cached_property
     @abstractmethod
@@ -52,6 +92,11 @@ class Block(ABC):
     @abstractmethod
     def input_shape(self) -> Shape:
         """(height, width, channels), without the batch."""
+
+    @property
+    def label(self) -> str:
+        """The kind in a word or two, for pictures."""
+        return self.name.partition("_")[0]
 
     @cached_property
     def output_shape(self) -> Shape:
@@ -81,10 +126,7 @@ class _Spatial(Block):
     width: int
     stride: int = 1
 
-    def __post_init__(self) -> None:
-        for field in ("cin", "cout", "height", "width"):
-            _check(type(self), field, getattr(self, field), _is_size, _SIZE)
-        _check(type(self), "stride", self.stride, lambda v: v in (1, 2, 3, 4), "1, 2, 3 or 4")
+    rules = _IMAGE
 
     @property
     def input_shape(self) -> Shape:
@@ -111,15 +153,27 @@ class MBConv(_Spatial):
     residual: bool = True
     padding: BlockPadding = "same"
 
+    prefixes = ("mbconv",)
+    pattern = (
+        f"mbconv_k{_N.format('kernel')}_e{_R.format('expand')}_{_SHAPE}_{_ACT}"
+        rf"(?:_se{_R.format('se')})?(?P<residual>_nores)?{_SYM}"
+    )
+    rules = _WINDOW | {
+        "expand": _Rule(lambda value: 0 < value <= 64, "in (0, 64]"),
+        "se": _Rule(lambda value: 0 <= value <= 4, "in [0, 4] (0: none)"),
+    }
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_window(self)
-        _check(MBConv, "expand", self.expand, lambda v: 0 < v <= 64, "in (0, 64]")
-        _check(MBConv, "se", self.se, lambda v: 0 <= v <= 4, "in [0, 4] (0: none)")
+        _name_activation(self)
         for field in ("expand", "se"):  # what the name can say, so that equal names mean equal blocks
             object.__setattr__(self, field, float(f"{getattr(self, field):g}"))
-        _check(MBConv, "middle channels", self.middle, lambda v: v >= 1, "at least 1 (raise expand)")
+        _check(MBConv, "middle channels", self.middle, _Rule(lambda value: value >= 1, "at least 1 (raise expand)"))
         object.__setattr__(self, "residual", self.residual and self._residual_fits)
+
+    @property
+    def label(self) -> str:
+        return f"k{self.kernel}\ne{self.expand:g}"
 
     @property
     def middle(self) -> int:
@@ -170,9 +224,17 @@ class ConvBlock(_Spatial):
     activation: ActivationKind | None = ActivationKind.RELU6
     padding: BlockPadding = "same"
 
+    prefixes = ("conv",)
+    pattern = f"conv_k{_N.format('kernel')}_{_SHAPE}_{_ACT}{_SYM}"
+    rules = _WINDOW
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_window(self)
+        _name_activation(self)
+
+    @property
+    def label(self) -> str:
+        return f"conv\n{self.kernel}×{self.kernel}"
 
     @cached_property
     def name(self) -> str:
@@ -193,9 +255,13 @@ class SeparableConv(_Spatial):
     activation: ActivationKind = ActivationKind.RELU6
     padding: BlockPadding = "same"
 
+    prefixes = ("sepconv",)
+    pattern = f"sepconv_k{_N.format('kernel')}_{_SHAPE}_{_ACT}{_SYM}"
+    rules = _WINDOW
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_window(self)
+        _name_activation(self)
 
     @cached_property
     def name(self) -> str:
@@ -220,12 +286,17 @@ class Pool(Block):
     kernel: int = 3
     stride: int = 1
 
-    def __post_init__(self) -> None:
-        _check(Pool, "mode", self.mode, lambda v: v in ("avg", "max"), "'avg' or 'max'")
-        for field in ("channels", "height", "width"):
-            _check(Pool, field, getattr(self, field), _is_size, _SIZE)
-        _check(Pool, "kernel", self.kernel, lambda v: v in range(1, 12), "an integer from 1 to 11")
-        _check(Pool, "stride", self.stride, lambda v: v in (1, 2, 3, 4), "1, 2, 3 or 4")
+    prefixes = ("avgpool", "maxpool")
+    pattern = (
+        f"(?P<mode>avg|max)pool_k{_N.format('kernel')}_s{_N.format('stride')}_c{_N.format('channels')}"
+        f"_{_N.format('height')}x{_N.format('width')}"
+    )
+    rules = (
+        {"mode": _one_of("'avg' or 'max'", "avg", "max")}
+        | dict.fromkeys(("channels", "height", "width"), _SIZE)
+        | {"kernel": _one_of("an integer from 1 to 11", *range(1, 12))}
+        | _STRIDE
+    )
 
     @property
     def input_shape(self) -> Shape:
@@ -249,9 +320,13 @@ class LinearHead(Block):
     height: int
     width: int
 
-    def __post_init__(self) -> None:
-        for field in ("cin", "classes", "height", "width"):
-            _check(LinearHead, field, getattr(self, field), _is_size, _SIZE)
+    prefixes = ("linear",)
+    pattern = f"linear_c{_N.format('cin')}-{_N.format('classes')}_{_N.format('height')}x{_N.format('width')}"
+    rules = dict.fromkeys(("cin", "classes", "height", "width"), _SIZE)
+
+    @property
+    def label(self) -> str:
+        return "linear"
 
     @property
     def input_shape(self) -> Shape:
@@ -270,6 +345,9 @@ class LinearHead(Block):
 class Skip(_Spatial):
     """The identity; where shapes differ, a 1x1 convolution with that stride and BatchNorm."""
 
+    prefixes = ("skip",)
+    pattern = f"skip_{_SHAPE}"
+
     @cached_property
     def name(self) -> str:
         return f"skip_{self._shape_name()}"
@@ -285,6 +363,9 @@ class Skip(_Spatial):
 @dataclass(frozen=True)
 class Zero(_Spatial):
     """Zeros of the right shape: the `none` choice of cell-based spaces."""
+
+    prefixes = ("zero",)
+    pattern = f"zero_{_SHAPE}"
 
     @cached_property
     def name(self) -> str:
@@ -330,30 +411,23 @@ def _convolution(
     return Conv2d(cout, (kernel, kernel), (stride, stride), groups, padding, batch_norm)
 
 
-_SIZE = "an integer from 1 to 2^31 - 1"
-
-
-def _is_size(value: object) -> bool:
-    return is_integer(value, 1)
-
-
-def _check(cls: type[Block], field: str, value: object, accepts: Callable[..., bool], wanted: str) -> None:
+def _check(cls: type[Block], field: str, value: object, rule: _Rule) -> None:
     try:
-        if not isinstance(value, bool) and accepts(value):
+        if not isinstance(value, bool) and rule.accepts(value):
             return
     except TypeError:
         pass
-    raise BlockError(f"{cls.__name__}: {field} must be {wanted}, got {told(value)}")
+    raise BlockError(f"{cls.__name__}: {field} must be {rule.wanted}, got {told(value)}")
 
 
-def _check_window(block: MBConv | ConvBlock | SeparableConv) -> None:
-    _check(type(block), "kernel", block.kernel, lambda v: v in (1, 3, 5, 7, 9, 11), "odd, from 1 to 11")
-    _check(type(block), "padding", block.padding, lambda v: v in ("same", "symmetric"), "'same' or 'symmetric'")
+def _name_activation(block: MBConv | ConvBlock | SeparableConv) -> None:
     if block.activation is not None:
-        known = tuple(ActivationKind)
-        _check(type(block), "activation", block.activation, lambda v: v in known, f"one of {', '.join(known)}")
         object.__setattr__(block, "activation", ActivationKind(block.activation))
 
 
 def _padding_name(padding: BlockPadding) -> str:
     return "_sym" if padding == "symmetric" else ""
+
+
+BLOCKS: tuple[type[Block], ...] = (MBConv, ConvBlock, SeparableConv, Pool, LinearHead, Skip, Zero)
+"""The classes whose names can be read (block_names.py)."""

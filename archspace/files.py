@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -84,6 +85,11 @@ def sweep(path: str | Path) -> None:
         for entry in os.scandir(target.parent):
             if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def digest(content: bytes | str, digits: int = 64) -> str:
+    """The first hex digits of the content's SHA-256, text being UTF-8."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:digits]
 
 
 def _prefix(target: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import json
 import math
@@ -15,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from netlathe.archspace.errors import GraphError
+from netlathe.archspace.files import digest
 from netlathe.archspace.grouping import group_parts
 from netlathe.archspace.ops import OPS, Activation, DType, Op, Opaque, Shape, bytes_of, check_shape, told
 
@@ -232,6 +232,23 @@ class Graph:
         return self.macs / (self.macs + unknown) if unknown else 1.0
 
     @cached_property
+    def sole_users(self) -> dict[int, tuple[int, int]]:
+        """Index of each node whose only result one other node alone takes, and which is no output -> (index of that
+        other one, how many times it takes it)."""
+        takers: dict[int, tuple[int, int] | None] = dict.fromkeys(self.outputs)
+        for index, node in enumerate(self.nodes):
+            for tensor in node.inputs:
+                if tensor not in takers:
+                    takers[tensor] = (index, 1)
+                elif (found := takers[tensor]) is not None:
+                    takers[tensor] = (index, found[1] + 1) if found[0] == index else None
+        if len(self.shapes) == len(self.inputs) + len(self.nodes):  # one result each
+            first = len(self.inputs)
+            return {tensor - first: found for tensor, found in takers.items() if found and tensor >= first}
+        alone = {tensors[0]: index for index, tensors in enumerate(self.results) if len(tensors) == 1}
+        return {alone[tensor]: found for tensor, found in takers.items() if found and tensor in alone}
+
+    @cached_property
     def _last_uses(self) -> tuple[int, ...]:
         """For each tensor the index of the last node that takes it, -1 where none does."""
         last_use = [-1] * len(self.shapes)
@@ -263,7 +280,7 @@ class Graph:
         content: list[Any] = [list(self.inputs), [[n.op.to_json(), n.inputs] for n in self.nodes]]
         if self._extras:
             content.append(self._extras)
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+        return digest(json.dumps(content, sort_keys=True), 32)
 
     @property
     def identity(self) -> str:
@@ -271,7 +288,7 @@ class Graph:
         block, to whose time a network's share is added, is not that block."""
         if not self.is_network or len({node.scope for node in self.nodes}) > 1:
             return self.key
-        return hashlib.sha256(f"network of {self.key}".encode()).hexdigest()[:32]
+        return digest(f"network of {self.key}", 32)
 
     @property
     def _extras(self) -> dict[str, Any]:

@@ -98,10 +98,11 @@ def _clamped_starts(graph: Graph) -> list[int]:
 def _linked_starts(graph: Graph) -> list[int]:
     """Each kernel takes in the only user of its result for as long as that is element-wise and all else that it needs
     has been computed before."""
-    starts, users, producers = list(range(len(graph.nodes))), sole_users(graph, repeatedly=True), graph.producers
+    starts, users, producers = list(range(len(graph.nodes))), graph.sole_users, graph.producers
     for index in range(len(graph.nodes)):
         last = index
-        while starts[index] == index and (user := users.get(last)) is not None:
+        while starts[index] == index and last in users:
+            user, _ = users[last]
             node = graph.nodes[user]
             ready = all(producers[t] < 0 or starts[producers[t]] <= index for t in node.inputs)
             continued = _continued(graph, node)
@@ -134,20 +135,6 @@ def _extract(graph: Graph, members: list[int]) -> Graph:
     )
     outputs = tuple(places[t] for t in graph.results[members[-1]])
     return Graph(tuple(graph.shapes[t] for t in outside), nodes, outputs, tuple(graph.dtypes[t] for t in outside))
-
-
-def sole_users(graph: Graph, *, repeatedly: bool = False) -> dict[int, int]:
-    """Index of each node whose only result one other node alone takes, once (or `repeatedly`) -> index of that one."""
-    users: dict[int, list[int]] = {tensor: [-1] for tensor in graph.outputs}
-    for index, node in enumerate(graph.nodes):
-        for tensor in node.inputs:
-            users.setdefault(tensor, []).append(index)
-    found = {}
-    for index, results in enumerate(graph.results):
-        takers = users.get(results[0], ()) if len(results) == 1 else ()
-        if takers and takers[0] >= 0 and (len(takers) == 1 or (repeatedly and len({*takers}) == 1)):
-            found[index] = takers[0]
-    return found
 
 
 def clamped_nodes(graph: Graph) -> dict[int, int]:
@@ -199,7 +186,8 @@ def is_never_negative(nodes: Sequence[Node], index: int) -> bool:
 
 def _pairs(graph: Graph, fits: Callable[[Op, Op], bool]) -> dict[int, int]:
     nodes = graph.nodes
-    return {index: user for index, user in sole_users(graph).items() if fits(nodes[index].op, nodes[user].op)}
+    found = graph.sole_users.items()
+    return {index: user for index, (user, times) in found if times == 1 and fits(nodes[index].op, nodes[user].op)}
 
 
 def _function(op: Op) -> ActivationKind | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 import statistics
@@ -14,6 +13,7 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from netlathe.archspace.errors import GraphError, RecordError
+from netlathe.archspace.files import digest
 from netlathe.archspace.graph import Graph
 
 Kind = Literal["block", "network"]
@@ -77,7 +77,7 @@ class Setup:
     @cached_property
     def key(self) -> str:
         """16 hex digits; equal setups have equal keys."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+        return digest(json.dumps(self.to_json(), sort_keys=True), 16)
 
     def differences(self, other: Setup) -> list[str]:
         """'field: mine / theirs' for every field and detail that differs; a dash where there is none."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from netlathe.archspace.block_names import parse_block
 from netlathe.archspace.blocks import Block, MBConv
@@ -23,10 +25,38 @@ MOST_BLOCKS = 10_000
 """Of an architecture, and of all candidates of a space."""
 
 
+class _Stored(ABC):
+    """Anything that has a JSON file of its own."""
+
+    file_kind: ClassVar[str]
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]: ...
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Raises FormatError when the content is none."""
+
+    def save(self, path: str | Path) -> None:
+        """Writes the file, whole or not at all. Raises OSError."""
+        write_json(path, self.file_kind, SCHEMA_VERSION, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Raises FormatError when the file is missing, damaged, foreign or newer."""
+        data = read_json(path, cls.file_kind, SCHEMA_VERSION)
+        try:
+            return cls.from_json(data)
+        except FormatError as error:
+            raise FormatError(f"{path}: {error}") from error
+
+
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(_Stored):
     """A network as a chain of blocks, each fed by the one before. Raises SpaceError when shapes do not follow."""
 
+    file_kind = "architecture"
     name: str
     blocks: tuple[Block, ...]
 
@@ -72,25 +102,11 @@ class Architecture:
         return {"name": self.name, "blocks": [block.name for block in self.blocks]}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Architecture:
+    def from_json(cls, data: dict[str, Any]) -> Self:
         """Raises FormatError when the content is not an architecture."""
-        try:
+        with _wording("an architecture"):
             _check_count("an architecture", len(data["blocks"]))
             return cls(_name(data), tuple(parse_block(name) for name in data["blocks"]))
-        except (KeyError, TypeError, BlockError, SpaceError) as error:
-            raise FormatError(f"this is not an architecture: {_reason(error)}") from error
-
-    def save(self, path: str | Path) -> None:
-        write_json(path, "architecture", SCHEMA_VERSION, self.to_json())
-
-    @classmethod
-    def load(cls, path: str | Path) -> Architecture:
-        """Raises FormatError when the file is missing, damaged, foreign or newer."""
-        data = read_json(path, "architecture", SCHEMA_VERSION)
-        try:
-            return cls.from_json(data)
-        except FormatError as error:
-            raise FormatError(f"{path}: {error}") from error
 
 
 def block_scope(index: int) -> str:
@@ -99,13 +115,14 @@ def block_scope(index: int) -> str:
 
 
 @dataclass(frozen=True)
-class SearchSpace:
+class SearchSpace(_Stored):
     """Chains of blocks, as candidates per position; a position with a single candidate is fixed.
 
     A DecisionSpace whose decisions are the positions that leave a choice. All candidates of a position map the same
     input shape to the same output shape, and positions follow on each other. Raises SpaceError otherwise.
     """
 
+    file_kind = "space"
     name: str
     positions: tuple[tuple[Block, ...], ...]
 
@@ -240,25 +257,20 @@ class SearchSpace:
         return {"name": self.name, "positions": [[block.name for block in c] for c in self.positions]}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> SearchSpace:
+    def from_json(cls, data: dict[str, Any]) -> Self:
         """Raises FormatError when the content is not a space."""
-        try:
+        with _wording("a search space"):
             _check_count("a space", sum(map(len, data["positions"])))
             return cls(_name(data), tuple(tuple(parse_block(n) for n in c) for c in data["positions"]))
-        except (KeyError, TypeError, BlockError, SpaceError) as error:
-            raise FormatError(f"this is not a search space: {_reason(error)}") from error
 
-    def save(self, path: str | Path) -> None:
-        write_json(path, "space", SCHEMA_VERSION, self.to_json())
 
-    @classmethod
-    def load(cls, path: str | Path) -> SearchSpace:
-        """Raises FormatError when the file is missing, damaged, foreign or newer."""
-        data = read_json(path, "space", SCHEMA_VERSION)
-        try:
-            return cls.from_json(data)
-        except FormatError as error:
-            raise FormatError(f"{path}: {error}") from error
+@contextmanager
+def _wording(what: str) -> Iterator[None]:
+    """Says of content that is none of these what is wrong with it, as a FormatError."""
+    try:
+        yield
+    except (KeyError, TypeError, BlockError, SpaceError) as error:
+        raise FormatError(f"this is not {what}: {_reason(error)}") from error
 
 
 def _check_count(what: str, count: int) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from netlathe.archspace.kernels import kernels_of
+
 if TYPE_CHECKING:
-    from netlathe.archspace.kernels import kernels_of
     from netlathe.predictor.catalogue import Card, read_card, shipped_names
     from netlathe.predictor.errors import NotFittedError, PredictorError, TooFewRecordsError, UnknownOpError
     from netlathe.predictor.features.kernel_times import KernelTimes, kernel_records
@@ -26,7 +27,6 @@ _HOMES = {
     "cross_validate": "validation.crossval",
     "KernelTimes": "features.kernel_times",
     "kernel_records": "features.kernel_times",
-    "kernels_of": "kernels",
     "Metrics": "validation.metrics",
     "measure": "validation.metrics",
     "plot_validation": "validation.plots",

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.kernels import sole_users
 from netlathe.archspace.ops import Activation, Add, DType, Op, Shape
 
 FloatArray = NDArray[np.float32]
@@ -48,7 +47,8 @@ def random_weights(graph: Graph, seed: int = 0) -> dict[str, dict[str, NDArray[A
     """
     rng = np.random.default_rng(seed)
     ops = {node.name: node.op for node in graph.nodes}
-    users = {graph.nodes[i].name: type(graph.nodes[user].op) for i, user in sole_users(graph).items()}
+    found = graph.sole_users.items()
+    users = {graph.nodes[i].name: type(graph.nodes[user].op) for i, (user, times) in found if times == 1}
     weights = {}
     for name, shapes in stored_shapes(graph).items():
         gain, dtype = _GAINS.get(users.get(name), 1), ops[name].stored_dtype

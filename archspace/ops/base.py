@@ -74,6 +74,10 @@ class Op(ABC):
     """How many tensors it takes; None: any number."""
     has_dtype: ClassVar[bool] = False
     """Whether its results have a dtype of their own, by `output_dtypes`, rather than that of what it takes."""
+    has_macs: ClassVar[bool] = False
+    has_weights: ClassVar[bool] = False
+    has_several: ClassVar[bool] = False
+    """Whether ops of the class may have multiply-accumulates, stored values, several results: `register` finds out."""
 
     @property
     def name(self) -> str:
@@ -103,11 +107,6 @@ class Op(ABC):
         per_value = self.macs_per_value(*inputs)
         return per_value and per_value * sum(map(math.prod, self.output_shapes(*inputs)))
 
-    @classmethod
-    def has_macs(cls) -> bool:
-        """Whether ops of that class may have any."""
-        return cls.macs_per_value is not Op.macs_per_value or cls.macs is not Op.macs
-
     def parameters(self, *inputs: Shape) -> int:
         """Trainable values, as the papers count them: BatchNorm adds scale and shift per channel."""
         return 0
@@ -133,15 +132,14 @@ class Op(ABC):
 
     def result_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
         """output_shapes, and a GraphError too where a result or the weights are larger than any runtime takes."""
-        shapes = self.output_shapes(*inputs)
+        shapes = self.output_shapes(*inputs) if self.has_several else (self.output_shape(*inputs),)
         for shape in shapes:
             values = math.prod(shape)
             if values > LARGEST and (values > MOST_VALUES or max(shape) > LARGEST):
                 raise GraphError(
                     f"{self.kind} gives {shape}, more than {MOST_VALUES} values or {LARGEST} along an axis"
                 )
-        stored = self.stored_values(*inputs)
-        if stored > MOST_STORED:
+        if self.has_weights and (stored := self.stored_values(*inputs)) > MOST_STORED:
             raise GraphError(f"{self.kind} has {stored} weights, more than {MOST_STORED}")
         return shapes
 
@@ -174,6 +172,9 @@ def register(op: _AnyOp) -> _AnyOp:
     if op.kind in OPS:
         raise ValueError(f"two ops are of the kind {op.kind!r}")
     OPS[op.kind] = op
+    op.has_macs = op.macs_per_value is not Op.macs_per_value or op.macs is not Op.macs
+    op.has_weights = op.stored_shapes is not Op.stored_shapes or op.stored_values is not Op.stored_values
+    op.has_several = op.output_shapes is not Op.output_shapes
     return op
 
 

@@ -81,7 +81,7 @@ _QUANTITIES: dict[str, tuple[str, ...]] = {
 FIRST_CLASSES = len(_QUANTITIES)
 """So many classes have the same numbers in all files."""
 _QUANTITIES |= {  # ops of the table that have no terms of their own
-    kind: ("macs", "depth", "read", "written", "weights") if op.has_macs() else ("moved", "weights")
+    kind: ("macs", "depth", "read", "written", "weights") if op.has_macs else ("moved", "weights")
     for kind, op in OPS.items()
     if kind not in (*_QUANTITIES, Constant.kind)  # what reads a stored value is charged for it
 }
@@ -164,14 +164,9 @@ class OpFacts(NamedTuple):
     pixels_out: int
 
 
-class Launched(NamedTuple):
-    """An op that a runtime starts, with the shapes of its inputs and results, and their dtypes where not all of them
-    are float32."""
-
-    op: Op
-    inputs: tuple[Shape, ...]
-    results: tuple[Shape, ...]
-    dtypes: tuple[DType, ...] = ()
+Launched = tuple[Op, tuple[Shape, ...], tuple[Shape, ...], tuple[DType, ...]]
+"""An op that a runtime starts, with the shapes of its inputs and results, and their dtypes where not all of them are
+float32."""
 
 
 def op_facts(op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...], dtypes: tuple[DType, ...] = ()) -> OpFacts:
@@ -284,15 +279,22 @@ def launched(graph: Graph, fusion: Fusion = "cpu") -> list[Launched]:
     pads = paddings(graph, fusion)
     starts = kernel_starts(graph, "cpu" if fusion == "gpu" else fusion)
     steps = list(graph.steps())
-    mixed = graph.has_dtypes
+    dtypes = _dtypes(graph)
     return [
-        Launched(
-            *(_unpadded(node.op, steps[pads[at]][1], inputs, results) if at in pads else (node.op, inputs, results)),
-            tuple([graph.dtypes[t] for t in (*node.inputs, *graph.results[at])]) if mixed else (),
-        )
+        (*_unpadded(node.op, steps[pads[at]][1], inputs, results), dtypes[at])
+        if at in pads
+        else (node.op, inputs, results, dtypes[at])
         for at, (node, inputs, results) in enumerate(steps)
-        if starts[at] == at and node.op.kind != Constant.kind
+        if starts[at] == at and not isinstance(node.op, Constant)
     ]
+
+
+def _dtypes(graph: Graph) -> Sequence[tuple[DType, ...]]:
+    """For each node the dtypes of its inputs and results; nothing where all are float32."""
+    if not graph.has_dtypes:
+        return [()] * len(graph.nodes)
+    pairs = zip(graph.nodes, graph.results, strict=True)
+    return [tuple([graph.dtypes[t] for t in (*node.inputs, *results)]) for node, results in pairs]
 
 
 def _unpadded(

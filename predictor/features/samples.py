@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from netlathe.archspace.configurations import graphs_of
+from netlathe.archspace.files import digest
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Conv2d
 from netlathe.archspace.records import STABLE_SPREAD, LatencyRecord, Setup, Status, single_setup
@@ -53,7 +53,7 @@ def key_of(item: Item) -> str:
     pieces is known by its pieces in their order."""
     if isinstance(item, Graph):
         return _deployed(item).identity
-    return hashlib.sha256("".join(key_of(piece) for piece in item).encode()).hexdigest()[:32]
+    return digest("".join(key_of(piece) for piece in item), 32)
 
 
 def _deployed(graph: Graph) -> Graph:

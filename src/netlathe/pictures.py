@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Skip
+from netlathe.archspace.blocks import Block, MBConv, Skip
 from netlathe.archspace.files import writing
 from netlathe.archspace.spaces import Architecture
 
@@ -40,7 +40,7 @@ def draw_architectures(architectures: Sequence[tuple[str, Architecture, Sequence
         positions = range(len(architecture.blocks))
         axis.bar(positions, ms, color=[_color(b) for b in architecture.blocks], edgecolor="white", width=0.86)
         for x, (block, height) in enumerate(zip(architecture.blocks, ms, strict=True)):
-            axis.annotate(_label(block), (x, height), (0, 3), textcoords="offset points", ha="center", fontsize=8)
+            axis.annotate(block.label, (x, height), (0, 3), textcoords="offset points", ha="center", fontsize=8)
         names = [
             f"{b.input_shape[2]}→{b.output_shape[-1]}\n{b.input_shape[0]}×{b.input_shape[1]}"
             for b in architecture.blocks
@@ -60,20 +60,6 @@ def _color(block: Block) -> str:
     if isinstance(block, MBConv):
         return _COLORS.get(block.kernel, _OTHER)
     return _OTHER if isinstance(block, Skip) else _FIXED
-
-
-def _label(block: Block) -> str:
-    match block:
-        case MBConv():
-            return f"k{block.kernel}\ne{block.expand:g}"
-        case Skip():
-            return "skip"
-        case ConvBlock():
-            return f"conv\n{block.kernel}×{block.kernel}"
-        case LinearHead():
-            return "linear"
-        case _:
-            return block.name.partition("_")[0]
 
 
 def draw_search(

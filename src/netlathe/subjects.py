@@ -6,15 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from netlathe.archspace.block_names import parse_block
+from netlathe.archspace.block_names import is_block_name, parse_block
 from netlathe.archspace.blocks import Block
 from netlathe.archspace.errors import FormatError, SpaceError
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.networks import network
 from netlathe.archspace.spaces import Architecture
 from netlathe.run import ARCHITECTURE
-
-_BLOCK_KINDS = ("mbconv", "conv", "sepconv", "avgpool", "maxpool", "linear", "skip", "zero")
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def _of_blocks(architecture: Architecture, batch: int) -> Subject:
 
 
 def _of_name(name: str, batch: int) -> Subject:
-    if name.partition("_")[0] in _BLOCK_KINDS:
+    if is_block_name(name):
         return _of_block(parse_block(name), batch)
     try:
         return _of_blocks(network(name), batch)

@@ -77,7 +77,9 @@ class TestOpContract:
         assert op.output_shapes(*inputs) == tuple(example.results)
         assert op.output_shape(*inputs) == example.results[0]
         assert op.macs(*inputs) == example.macs
-        assert (op.macs(*inputs) > 0) <= op.has_macs()
+        assert (op.macs(*inputs) > 0) <= op.has_macs
+        assert (len(example.results) > 1) <= op.has_several
+        assert bool(example.stored) <= op.has_weights
         assert op.parameters(*inputs) == example.parameters
         assert op.stored_shapes(*inputs) == example.stored
         assert op.stored_values(*inputs) == sum(map(math.prod, example.stored.values()))

@@ -17,7 +17,7 @@ from synthetic_latency import (
 from netlathe.archspace.blocks import ConvBlock, MBConv
 from netlathe.archspace.graph import Graph, GraphBuilder, Node
 from netlathe.archspace.networks import network
-from netlathe.archspace.ops import Conv2d, Pool2d, Softmax
+from netlathe.archspace.ops import Add, Conv2d, Opaque, Pool2d, Softmax
 from netlathe.predictor import LatencyPredictor, Prior, UnknownOpError, shipped_names
 from netlathe.predictor.blocks.physics import RESOURCES, Physics, prior_rates
 from netlathe.predictor.blocks.unknown_ops import DOUBT, NEGLIGIBLE, UnknownOps
@@ -177,3 +177,47 @@ def test_networks_that_end_in_a_softmax_are_fitted_on():
     predictor = LatencyPredictor("none").fit([*records, *networks])
     assert predictor.setup_ == SETUP
     assert predictor.predict([networks[0].graph])[0] == pytest.approx(networks[0].latency_ms, rel=0.1)
+
+
+def with_opaque(graph: Graph, weight_bytes: int = 0) -> Graph:
+    return ending_in(graph, Opaque("com.example::Mystery", (graph.output_shape,), weight_bytes=weight_bytes))
+
+
+@pytest.mark.parametrize("which", ["fitted", "adapted"])
+def test_an_opaque_op_is_refused_by_its_own_name(which, request):
+    predictor, graph = request.getfixturevalue(which), with_opaque(random_network(2), 1 << 20)
+    with pytest.raises(UnknownOpError, match=r"contains com\.example::Mystery, so its cost"):
+        predictor.predict([random_network(1), graph])
+    assert "opaque" not in predictor.model_.unknown_kinds
+
+
+def test_an_opaque_op_that_is_asked_for_costs_its_bytes_and_a_launch_and_is_told(fitted):
+    plain, asked = random_network(2), fitted.assuming()
+    small, large = with_opaque(plain), with_opaque(plain, 1 << 24)
+    plain_ms, small_ms, large_ms = asked.predict([plain, small, large])
+    assert plain_ms < small_ms < large_ms
+    low, high = asked.predict_interval([plain, large])
+    assert high[1] / low[1] > 2 * high[0] / low[0]
+    told = asked.unknown_ops([plain, large])
+    assert list(told[0]) == []
+    assert list(told[1]) == ["com.example::Mystery"]
+    assert 0 < told[1]["com.example::Mystery"] < 1
+
+
+def test_one_opaque_op_tells_nothing_of_another():
+    blocks = [with_opaque(block.graph(), 1 << 20) for block in BLOCKS]
+    times = [true_latency_ms(block.graph()) for block in BLOCKS]
+    predictor = LatencyPredictor("none").fit(blocks, times)
+    with pytest.raises(UnknownOpError, match="Other"):
+        predictor.predict([ending_in(BLOCKS[0].graph(), Opaque("Other", ((1, 8, 8, 64),)))])
+
+
+def test_bytes_of_int8_tensors_are_a_quarter():
+    shape = (1, 16, 16, 64)
+    graphs = []
+    for dtype in ("float32", "int8"):
+        builder = GraphBuilder(shape, shape, dtypes=(dtype, dtype))
+        builder.add("sum", Add(), 0, 1)
+        graphs.append(builder.build())
+    plain, int8 = work_terms(graphs)[:, TERMS.index("add.moved")]
+    assert int8 == plain / 4
