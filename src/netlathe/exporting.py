@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.files import write_whole
 from netlathe.outputs import RUN_FILES, Output, check_outputs
-from netlathe.run import NETWORK, NETWORK_INT8, NETWORK_ONNX, load_network
+from netlathe.runs.files import NETWORK, NETWORK_INT8, NETWORK_ONNX, load_network
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch import TorchGraph

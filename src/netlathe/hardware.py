@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from netlathe.outputs import Output, check_outputs
 from netlathe.pricing import WIDE_INTERVAL, load_predictor, naming_others, other_dtype, unknown_ops
-from netlathe.run import write_csv
+from netlathe.runs.files import write_csv
 from netlathe.subjects import Given, Subject, find_subject
 
 if TYPE_CHECKING:

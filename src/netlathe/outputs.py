@@ -16,9 +16,11 @@ from netlathe.archspace.errors import FormatError, NetlatheError
 from netlathe.archspace.files import odd_kind, read_whole
 from netlathe.archspace.jsonfile import MOST_BYTES
 from netlathe.archspace.profile_file import APPLICATION_ID
-from netlathe.run import (
+from netlathe.runs.files import (
     ARCHITECTURE,
     CHECKPOINT,
+    CHOICE,
+    EXPORTED,
     FOUND,
     HARDWARE,
     HISTORY,
@@ -30,31 +32,35 @@ from netlathe.run import (
     REPORT,
     SEARCH,
     SEARCH_PICTURE,
+    TRAINED,
     TRAINING,
     TRAINING_CHECKPOINT,
     WEIGHTS,
 )
 
 Kind = Literal[
-    "profile", "predictor", "architecture", "space", "search", "run", "demo", "pareto", "records", "latencies",
-    "history", "picture", "tflite", "onnx", "arrays",
+    "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
+    "records", "latencies", "history", "picture", "tflite", "onnx", "arrays",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
 _WORDS: dict[Kind, str] = {
     "profile": "a profile", "predictor": "a predictor", "architecture": "an architecture", "space": "a search space",
-    "search": "the result of a search", "run": "the report of a run", "demo": "the report of a demo",
+    "search": "the result of a search", "choice": "the choice of a run", "training": "the record of a training",
+    "export": "the record of an export", "run": "the report of a run", "demo": "the report of a demo",
     "pareto": "a curve of `netlathe pareto`", "records": "a table of measurements",
     "latencies": "a table of latencies", "history": "the log of a run", "picture": "a picture of netlathe's",
     "tflite": "a .tflite model", "onnx": "an .onnx model", "arrays": "weights or a checkpoint",
 }  # fmt: skip
-_JSON_KINDS: tuple[Kind, ...] = ("predictor", "architecture", "space", "search", "run", "demo", "pareto")
+_JSON_KINDS: tuple[Kind, ...] = (
+    "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
+)  # fmt: skip
 _HEAD_BYTES = 1 << 16
 RUN_FILES: dict[str, Kind] = {
     ARCHITECTURE: "architecture", SEARCH: "search", REPORT: "run", HISTORY: "history", TRAINING: "history",
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_ONNX: "onnx", HARDWARE: "latencies", WEIGHTS: "arrays",
     CHECKPOINT: "arrays", FOUND: "arrays", TRAINING_CHECKPOINT: "arrays", SEARCH_PICTURE: "picture",
-    PICTURE: "picture", MEASURED: "picture",
+    PICTURE: "picture", MEASURED: "picture", CHOICE: "choice", TRAINED: "training", EXPORTED: "export",
 }  # fmt: skip
 """What `netlathe search` leaves in its folder."""
 _READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)

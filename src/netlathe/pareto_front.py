@@ -12,7 +12,7 @@ from netlathe.archspace.jsonfile import write_json
 from netlathe.archspace.spaces import Architecture
 from netlathe.outputs import Output, check_outputs
 from netlathe.pricing import load_predictor
-from netlathe.run import ARCHITECTURE, find_runs, load_report
+from netlathe.runs.files import ARCHITECTURE, find_runs, load_report
 
 if TYPE_CHECKING:
     from netlathe.predictor import LatencyPredictor

@@ -12,7 +12,7 @@ from netlathe.archspace.errors import FormatError, SpaceError
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.networks import network
 from netlathe.archspace.spaces import Architecture
-from netlathe.run import ARCHITECTURE
+from netlathe.runs.files import ARCHITECTURE
 
 _BLOCK_KINDS = ("mbconv", "conv", "sepconv", "avgpool", "maxpool", "linear", "skip", "zero")
 

@@ -46,10 +46,10 @@ def test_importing_netlathe_loads_nothing_heavy() -> None:
 
 def test_a_public_function_keeps_its_name_beside_the_package_of_that_name() -> None:
     assert Searcher.__module__.startswith("netlathe.search.")
-    assert nl.search.__module__ == "netlathe.run_search"
+    assert nl.search.__module__ == "netlathe.runs.pipeline"
     code = "import netlathe.search.costs, netlathe as nl; print(nl.search.__module__, nl.profile.__module__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["netlathe.run_search", "netlathe.profiling"]
+    assert done.stdout.split() == ["netlathe.runs.pipeline", "netlathe.profiling"]
 
 
 @pytest.fixture(scope="module")

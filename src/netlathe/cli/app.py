@@ -23,7 +23,7 @@ from netlathe.cli.predictors import predictors
 from netlathe.cli.profile import profile
 from netlathe.cli.search import search
 from netlathe.cli.time import time
-from netlathe.stopping import ENDINGS
+from netlathe.runs.stopping import ENDINGS
 
 Command = Callable[..., None]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.events import Update
-from netlathe.run import write_csv
-from netlathe.stopping import Between
+from netlathe.runs.files import write_csv
+from netlathe.runs.stopping import Between
 
 if TYPE_CHECKING:
     from netlathe.search import Searcher

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,14 +12,13 @@ import torch
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.presets import tiny
-from netlathe.archspace.spaces import SearchSpace
-from netlathe.checkpoints import RunCheckpointer
-from netlathe.events import Listener
-from netlathe.job import Job
-from netlathe.judging import DeviceAtHand
+from netlathe.archspace.spaces import Architecture
+from netlathe.runs.checkpoints import RunCheckpointer
+from netlathe.runs.judges import DeviceAtHand
+from netlathe.runs.settings import RunSettings
 from netlathe.search import SearchConfig
 from netlathe.targets import Goal
-from netlathe.training import Compute, ImageData, TrainConfig
+from netlathe.training import ImageData, TrainConfig
 from netlathe.training.checkpoint import ForeignCheckpointError
 from netlathe.training.images import MemorySplit
 
@@ -75,26 +75,44 @@ class NoGoal:
     def to_json(self) -> dict[str, Any]:
         return {}
 
-    def narrowed(self, space: SearchSpace) -> SearchSpace:
-        return space
 
-
-def job(shade: int = 0, device: DeviceAtHand | None = None, epochs: int = 1) -> Job:
+def settings(shade: int = 0, device: DeviceAtHand | None = None, epochs: int = 1, **more: Any) -> RunSettings:
     images = torch.zeros((6, 3, 8, 8), dtype=torch.uint8)
     images[3] += shade
     split = MemorySplit(images, torch.arange(6) % 2)
-    return Job(
-        tiny(8), ImageData("d", ("a", "b"), split, split, split), cast(Goal, NoGoal()), Path("run"), SearchConfig(),
-        TrainConfig(epochs=epochs), Compute("cpu"), Listener(), device=device,
-    )  # fmt: skip
+    data = ImageData("d", ("a", "b"), split, split, split)
+    return RunSettings(
+        tiny(8), data, cast(Goal, NoGoal()), SearchConfig(), TrainConfig(epochs=epochs), device=device, **more
+    )
 
 
 def test_a_search_is_told_apart_by_its_pixels_and_not_by_its_judge() -> None:
-    assert job().description() == job().description()
-    assert job().description() != job(shade=1).description()
-    local = DeviceAtHand("local", Path("p.sqlite"))
-    assert job().description() == job(device=local).description()
+    usual, local = settings(), settings(device=DeviceAtHand("local", Path("p.sqlite")))
+    assert usual.of_search() == settings().of_search()
+    assert usual.of_search() != settings(shade=1).of_search()
+    assert usual.of_search() == local.of_search()
     network = tiny(8).architecture([0] * len(tiny(8).searchable))
-    assert job().training_description(network) == job(device=local).training_description(network)
-    assert job().run_description(network) != job(device=local).run_description(network)
-    assert job().training_description(network) != job(epochs=2).training_description(network)
+    assert usual.of_training(network) == local.of_training(network)
+    assert usual.of_choice() != local.of_choice()
+    assert usual.of_run(network) != local.of_run(network)
+    assert usual.of_training(network) != settings(epochs=2).of_training(network)
+
+
+def test_a_search_by_an_own_score_is_the_same_search_and_another_choice() -> None:
+    usual, own = settings(), settings(score=fewest_macs)
+    assert usual.of_search() == own.of_search()
+    assert usual.of_choice() != own.of_choice() != settings(score=FewerThan(1)).of_choice()
+    assert settings(score=FewerThan(1)).of_choice() == settings(score=FewerThan(1)).of_choice()
+    assert settings(score=FewerThan(1)).of_choice() != settings(score=FewerThan(2)).of_choice()
+
+
+def fewest_macs(architecture: Architecture) -> float:
+    return -architecture.macs
+
+
+@dataclass(frozen=True)
+class FewerThan:
+    macs: int
+
+    def __call__(self, architecture: Architecture) -> float:
+        return float(architecture.macs < self.macs)

@@ -11,12 +11,7 @@ from netlathe.archspace.errors import FormatError
 from netlathe.archspace.spaces import Architecture
 
 if TYPE_CHECKING:
-    from netlathe.archspace.records import Measurement
-    from netlathe.job import Job
     from netlathe.pareto_front import ParetoReport
-    from netlathe.products import Product
-    from netlathe.searching import Found
-    from netlathe.targets import DeviceTarget
 
 
 @dataclass(frozen=True)
@@ -109,8 +104,9 @@ class RunReport:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> RunReport:
-        """Raises FormatError for what is no report."""
+    def from_json(cls, content: Mapping[str, Any], architecture: Architecture | None = None) -> RunReport:
+        """The report that `to_json` was asked of. `architecture` is the network where its blocks are a user's own, which
+        JSON does not tell. Raises FormatError for what is no report."""
         try:
             return cls(
                 **{
@@ -118,7 +114,7 @@ class RunReport:
                     "targets": tuple(TargetReport(**target) for target in content["targets"]),
                     "limits": tuple(LimitReport(**limit) for limit in content["limits"]),
                     "warnings": tuple(content["warnings"]),
-                    "architecture": Architecture.from_json(content["architecture"]),
+                    "architecture": architecture or Architecture.from_json(content["architecture"]),
                 }
             )
         except (LookupError, TypeError) as error:
@@ -142,62 +138,3 @@ class CurveReport:
         return {
             "folder": str(self.folder), "runs": [run.to_json() for run in self.runs], "curve": self.curve.to_json(),
         }  # fmt: skip
-
-
-def make_report(job: Job, found: Found, product: Product, timed: Measurement | None) -> RunReport:
-    """`timed` is the exported network on the main target's device."""
-    architecture = found.architecture
-    targets = tuple(
-        _target_report(job, target, found, index, None if index else timed)
-        for index, target in enumerate(job.goal.targets)
-    )
-    first = len(targets)
-    limits = [
-        LimitReport(limit.name, limit.value, found.expected[first + index], found.costs[first + index])
-        for index, limit in enumerate(job.goal.limits)
-    ]
-    if job.goal.memory_kib is not None:
-        peak = architecture.graph().peak_activation_bytes(job.goal.itemsize) / 1024
-        limits.append(LimitReport("memory-kb", job.goal.memory_kib, None, peak))
-    main = targets[0]
-    return RunReport(
-        name=architecture.name,
-        folder=str(job.folder),
-        target_ms=main.target_ms,
-        predicted_ms=main.predicted_ms,
-        measured_ms=main.measured_ms,
-        is_met=found.judged.is_met and main.is_met is not False,
-        test_accuracy=product.accuracy["torch"],
-        tflite_accuracy=product.accuracy["tflite"],
-        macs=architecture.macs,
-        parameters=architecture.parameters,
-        targets=targets,
-        limits=tuple(limits),
-        judged=found.judged.to_json(),
-        accuracy=product.accuracy,
-        files=product.files,
-        test_images=len(job.data.test),
-        seconds={"search": round(found.seconds, 1), "train": round(product.seconds, 1)},
-        warnings=(*found.warnings, *product.warnings),
-        architecture=architecture,
-        run=job.run_description(architecture),
-    )
-
-
-def _target_report(job: Job, target: DeviceTarget, found: Found, index: int, timed: Measurement | None) -> TargetReport:
-    graph = found.architecture.graph(target.model.setup_.batch)
-    low, high = target.model.predict_interval([graph])
-    measured = timed if job.device else None
-    return TargetReport(
-        device=target.name,
-        setup=str(target.model.setup_),
-        target_ms=target.limit_ms,
-        expected_ms=found.expected[index],
-        predicted_ms=float(target.model.predict([graph])[0]),
-        low_ms=float(low[0]),
-        high_ms=float(high[0]),
-        measured_ms=timed.latency_ms if timed else None,
-        is_met=measured.latency_ms <= target.limit_ms if measured else None,
-        measured_on=job.device.address if measured and job.device else None,
-        drift=measured.drift if measured else None,
-    )

@@ -37,6 +37,10 @@ class DeviceAtHand:
     benchmark_binary: Path | None = None
     seed: int = 0
 
+    def to_json(self) -> dict[str, Any]:
+        """What tells this judge from another."""
+        return {"device": self.address, "profile": str(self.profile) if self.profile else None}
+
     @contextmanager
     def open(
         self, target: DeviceTarget, listener: Listener, *, models: Mapping[str, bytes] | None = None
@@ -75,6 +79,12 @@ class Judged:
             "judgements": self.judgements,
             "timed": [{"name": n, "predicted_ms": p, "measured_ms": m} for n, p, m in self.timed],
         }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], path: Sequence[int]) -> Judged:
+        """The judgement of the network of that path. Raises LookupError or TypeError for what is none."""
+        timed = tuple((one["name"], one["predicted_ms"], one["measured_ms"]) for one in content["timed"])
+        return cls(tuple(path), content["by"], content["is_met"], content["judgements"], timed)
 
 
 def choose_network(

@@ -1,0 +1,149 @@
+"""First phase of a run: the supernet and its architecture are trained to the last step of the search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from netlathe.archspace.errors import FormatError
+from netlathe.runs.checkpoints import RunCheckpointer
+from netlathe.runs.files import CHECKPOINT, HISTORY, SEARCH
+from netlathe.runs.logs import SearchLog, scalars, write_history
+from netlathe.runs.phase import Phase, Workplace
+from netlathe.runs.settings import RunSettings
+from netlathe.runs.stopping import stopping
+
+if TYPE_CHECKING:
+    from netlathe.search import Searcher
+    from netlathe.search.costs import Constraint
+    from netlathe.search.strategies.binarized.outcome import EpochRow
+
+WarmSearcher = Callable[[], "Searcher"]
+"""The searcher whose warm weights several targets share."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A search at its last step."""
+
+    history: tuple[EpochRow, ...]
+    seconds: float
+    """Over all processes that searched."""
+    searcher: Callable[[], Searcher]
+    """The searcher itself; restored from the checkpoint where it is asked for."""
+
+    @property
+    def expected(self) -> tuple[float, ...]:
+        """E[cost] at the last step, one per constraint."""
+        return self.history[-1].expected
+
+
+class SearchPhase(Phase[Searched]):
+    """Search of a run's space under its constraints."""
+
+    record, kind = SEARCH, "search"
+
+    def __init__(
+        self, settings: RunSettings, place: Workplace, constraints: list[Constraint], warm: WarmSearcher | None = None
+    ) -> None:
+        super().__init__(place, settings.of_search())
+        self.settings, self.constraints, self.warm = settings, constraints, warm
+
+    def work(self) -> Searched:
+        """Raises TargetError when no network keeps the limits, TrainingError when the loss diverges, and FormatError for
+        a checkpoint of another search in the folder."""
+        self.place.folder.make()  # what cannot be written should show before hours of work
+        checkpointer = self.checkpointer(CHECKPOINT)
+        state = checkpointer.load()
+        begun = self.warm().retarget(self.constraints) if self.warm and state is None else None
+        searcher = begun or new_searcher(self.settings, self.place, self.constraints)
+        checkpointer.begin()
+        if state is not None:
+            checkpointer.resume(searcher.load_state_dict, state)
+            self.place.listener.note(f"  Goes on from step {searcher.step} of {searcher.steps}")
+        run_searcher(searcher, self.place, checkpointer)
+        return Searched(tuple(searcher.history), checkpointer.seconds(), lambda: searcher)
+
+    def write(self, output: Searched) -> dict[str, Any]:
+        searcher = output.searcher()
+        write_history(self.place.path / HISTORY, output.history, self.constraints)
+        probabilities = searcher.parameters.log_probabilities().detach().double().exp().tolist()
+        return {
+            "space": self.settings.space.to_json(),
+            "setup": self.settings.goal.model.setup_.to_json(),
+            "constraints": [{"name": c.table.name, "unit": c.table.unit, "limit": c.limit} for c in self.constraints],
+            "probabilities": [[round(p, 6) for p in row] for row in probabilities],
+            "history": [asdict(row) for row in output.history],
+            "seconds": output.seconds,
+        }
+
+    def read(self, content: Mapping[str, Any]) -> Searched:
+        from netlathe.search.strategies.binarized.outcome import EpochRow
+
+        rows = tuple(EpochRow.from_json(row) for row in content["history"])
+        rows[-1].expected  # noqa: B018  # an empty one is no search's
+        return Searched(rows, float(content["seconds"]), self._restored)
+
+    def is_replaced(self, differences: tuple[str, ...]) -> bool:
+        """Never: hours of work make way only where --restart asks for it."""
+        return False
+
+    def _restored(self) -> Searcher:
+        checkpointer = self.checkpointer(CHECKPOINT)
+        state = checkpointer.load()
+        if state is None:
+            raise FormatError(
+                f"{checkpointer.path}: is gone, and with it the weights of the search that ended here; --restart "
+                "searches again"
+            )
+        searcher = new_searcher(self.settings, self.place, self.constraints)
+        checkpointer.resume(searcher.load_state_dict, state)
+        return searcher
+
+
+class WarmUp(SearchPhase):
+    """Beginning of the search that several targets share: it does not depend on the main target's limit, and leaves a
+    checkpoint and no record."""
+
+    def __init__(self, settings: RunSettings, place: Workplace, constraints: list[Constraint]) -> None:
+        super().__init__(settings, place, constraints)
+        self.inputs = settings.of_search(is_shared=True)
+        self._warm: Searcher | None = None
+
+    def searcher(self) -> Searcher:
+        """The searcher at the last step of the warm-up, run at the first call. Raises what a search raises."""
+        if self._warm is None:
+            self.place.folder.make()
+            checkpointer = self.checkpointer(CHECKPOINT)
+            searcher = new_searcher(self.settings, self.place, self.constraints)
+            state = checkpointer.load()
+            if state is not None:
+                checkpointer.resume(searcher.load_state_dict, state)
+            run_searcher(searcher, self.place, checkpointer, is_warm_up=True)
+            self._warm = searcher
+        return self._warm
+
+
+def new_searcher(settings: RunSettings, place: Workplace, constraints: list[Constraint]) -> Searcher:
+    """A searcher at its first step."""
+    from netlathe.search import GradientUpdate, Reinforce, Searcher
+
+    rule = Reinforce() if settings.update == "reinforce" else GradientUpdate()
+    return Searcher(settings.space, settings.data, constraints, settings.search, compute=place.compute, rule=rule)
+
+
+def run_searcher(
+    searcher: Searcher, place: Workplace, checkpointer: RunCheckpointer, *, is_warm_up: bool = False
+) -> None:
+    """Runs the searcher to its end, or to the end of the warm-up, with its progress on the listener and its log in the
+    folder."""
+    folder = place.path / "tensorboard" / "search" if place.tensorboard else None
+    label = "warming up" if is_warm_up else "searching"
+    with (
+        place.listener.progress(label, "steps") as update,
+        scalars(folder, first_step=searcher.step + 1) as scalar,
+        stopping(checkpointer) as between,
+    ):
+        log = SearchLog(searcher, place.path / HISTORY, update, scalar, between)
+        searcher.run(log, until="warm" if is_warm_up else "end", checkpointer=checkpointer)

@@ -1,0 +1,157 @@
+"""Third phase of a run: the chosen network is trained, by netlathe's own training or by a user's recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from netlathe.archspace.spaces import Architecture
+from netlathe.runs.checkpoints import RunCheckpointer
+from netlathe.runs.chosen import Chosen
+from netlathe.runs.files import (
+    EXPORTED,
+    HARDWARE,
+    NETWORK,
+    NETWORK_INT8,
+    NETWORK_ONNX,
+    REPORT,
+    TRAINED,
+    TRAINING,
+    TRAINING_CHECKPOINT,
+    WEIGHTS,
+    load_weights,
+    save_weights,
+)
+from netlathe.runs.logs import TrainLog, scalars
+from netlathe.runs.phase import Phase, Workplace
+from netlathe.runs.recipes import Recipe, name_of, run_recipe
+from netlathe.runs.searched import Searched
+from netlathe.runs.settings import RunSettings
+from netlathe.runs.stopping import stopping
+
+if TYPE_CHECKING:
+    from netlathe.archspace.forms.torch import TorchGraph
+    from netlathe.training import ImageData, TrainConfig
+
+RESULTS = (REPORT, TRAINED, WEIGHTS, EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX, HARDWARE)
+"""What a training leaves, and what follows from it; the report first, as the run is not finished without it."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network."""
+
+    network: Callable[[], TorchGraph]
+    """The network in eval mode; read from the folder where it is asked for."""
+    seconds: float
+    """Over all processes that trained it."""
+
+
+class TrainPhase(Phase[Trained]):
+    """Training of the chosen network."""
+
+    record, kind = TRAINED, "training"
+    remedy = "--restart-training does that for {folder}, and keeps the search"
+
+    def __init__(self, settings: RunSettings, place: Workplace, searched: Searched, chosen: Chosen) -> None:
+        from netlathe.training import TrainConfig
+
+        super().__init__(place, settings.of_training(chosen.architecture))
+        self.settings, self.searched, self.chosen = settings, searched, chosen
+        is_ours = isinstance(settings.training, TrainConfig)
+        self.needs = (WEIGHTS, TRAINING_CHECKPOINT) if is_ours else (WEIGHTS,)
+
+    def work(self) -> Trained:
+        """Raises TrainingError when the loss diverges, FormatError where the folder holds another training of this
+        network."""
+        checkpointer = self.checkpointer(TRAINING_CHECKPOINT)
+        begun = self._begun(checkpointer)
+        if begun is None:
+            self.place.remove((TRAINING,))
+        self.place.remove(RESULTS)  # beside a training that goes on, they would be an earlier one's
+        network = new_network(self.chosen.architecture, self.settings.training)
+        if begun is None and self.settings.train_from == "supernet":
+            weights = self.searched.searcher().supernet.extract(self.chosen.judged.path).state_dict()
+            network.load_state_dict(weights)
+        first_step = int(begun.get("step", 0)) + 1 if begun else 1
+        events_from = first_step if self.place.tensorboard else None
+        train_network(
+            network, self.settings.data, self.place, self.settings.training, self.chosen.architecture.name,
+            checkpointer=checkpointer, events_from=events_from,
+        )  # fmt: skip
+        return Trained(lambda: network, checkpointer.seconds())
+
+    def write(self, output: Trained) -> dict[str, Any]:
+        save_weights(self.place.path, output.network())
+        return {"seconds": output.seconds}
+
+    def read(self, content: Mapping[str, Any]) -> Trained:
+        folder, architecture = self.place.path, self.chosen.architecture
+        return Trained(lambda: load_weights(folder, architecture), float(content["seconds"]))
+
+    def is_replaced(self, differences: tuple[str, ...]) -> bool:
+        """Where it was another network's, as that training is of no use."""
+        return "architecture" in differences
+
+    def _begun(self, checkpointer: RunCheckpointer) -> dict[str, Any] | None:
+        """The state of a training that was cut off."""
+        from netlathe.training.checkpoint import ForeignCheckpointError
+
+        try:
+            return checkpointer.load()
+        except ForeignCheckpointError as error:
+            if "architecture" not in error.differences:
+                raise
+            self.place.listener.note(
+                f"  The network that was trained in {self.place.path} was another one; its training is dropped"
+            )
+            checkpointer.forget()
+            return None
+
+
+def new_network(architecture: Architecture, training: TrainConfig | Recipe) -> TorchGraph:
+    """An untrained network, its weights drawn by the training's seed (0 for a recipe)."""
+    import torch
+
+    from netlathe.archspace.forms.torch import TorchGraph
+    from netlathe.training import TrainConfig
+
+    seed = training.seed if isinstance(training, TrainConfig) else 0
+    return TorchGraph(architecture.graph(), generator=torch.Generator().manual_seed(seed))
+
+
+def train_network(
+    network: TorchGraph,
+    data: ImageData,
+    place: Workplace,
+    training: TrainConfig | Recipe,
+    label: str,
+    *,
+    checkpointer: RunCheckpointer | None = None,
+    events_from: int | None = None,
+) -> None:
+    """Trains a network in place, from the weights that it has. netlathe's own training writes its log into the folder,
+    goes on from its checkpoint, and sets BatchNorm's statistics; a recipe does as it likes.
+
+    `events_from` is the step from which events for TensorBoard count; None for no events. Raises TrainingError when the
+    loss diverges, or a recipe returns something else than the trained module.
+    """
+    from netlathe.profiler.devices.local import LocalDevice
+    from netlathe.training import TrainConfig, recalibrate_batch_norm, train
+
+    LocalDevice().close()  # lets LiteRT announce its delegate now, rather than in the middle of a progress bar
+    place.folder.make()
+    if not isinstance(training, TrainConfig):
+        with place.listener.working(f"training {label} by {name_of(training)}"):
+            run_recipe(training, network, data, place.compute, checkpointer)
+        return
+    events = None if events_from is None else place.path / "tensorboard" / "train"
+    with (
+        place.listener.progress(f"training {label}", "steps") as update,
+        scalars(events, first_step=events_from or 1) as scalar,
+        stopping(checkpointer) as between,
+    ):
+        log = TrainLog(place.path / TRAINING, training.epochs, update, scalar, between)
+        train(network, data, training, log, compute=place.compute, checkpointer=checkpointer)
+    recalibrate_batch_norm(network, data.train, compute=place.compute)
