@@ -15,7 +15,8 @@ from netlathe.archspace.records import Setup
 from netlathe.cli.console import Terminal
 from netlathe.cli.demo import FOUND, PREDICTOR, REPORT, Demo, commands, find_network, rounded
 from netlathe.predictor import LatencyPredictor
-from netlathe.runs.phase import Workplace
+from netlathe.runs.folder import Workplace
+from netlathe.runs.searched import search_inputs
 from netlathe.runs.settings import RunSettings, load_inputs
 from netlathe.targets import Target
 
@@ -44,8 +45,9 @@ def test_the_search_command_that_it_prints_goes_on_with_its_own_search(
     assert result.exit_code == 0, result.output
     (own, own_place), (parsed, parsed_place) = asked
     assert parsed_place.path == own_place.path
-    network = space.architecture([0] * len(space.searchable))
-    assert parsed.of_run(network) == own.of_run(network)
+    assert search_inputs(parsed) == search_inputs(own)
+    assert parsed.training == own.training
+    assert parsed.device == own.device
 
 
 @pytest.mark.parametrize("left", ["training", "search"])

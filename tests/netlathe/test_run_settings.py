@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,11 @@ from netlathe.archspace.errors import FormatError
 from netlathe.archspace.presets import tiny
 from netlathe.archspace.spaces import Architecture
 from netlathe.runs.checkpoints import RunCheckpointer
+from netlathe.runs.chosen import choice_inputs
 from netlathe.runs.judges import DeviceAtHand
+from netlathe.runs.searched import search_inputs
 from netlathe.runs.settings import RunSettings
+from netlathe.runs.trained import training_inputs
 from netlathe.search import SearchConfig
 from netlathe.targets import Goal
 from netlathe.training import ImageData, TrainConfig
@@ -88,22 +92,21 @@ def settings(shade: int = 0, device: DeviceAtHand | None = None, epochs: int = 1
 
 def test_a_search_is_told_apart_by_its_pixels_and_not_by_its_judge() -> None:
     usual, local = settings(), settings(device=DeviceAtHand("local", Path("p.sqlite")))
-    assert usual.of_search() == settings().of_search()
-    assert usual.of_search() != settings(shade=1).of_search()
-    assert usual.of_search() == local.of_search()
+    search = search_inputs(usual)
+    assert search == search_inputs(settings()) == search_inputs(local)
+    assert search != search_inputs(settings(shade=1))
+    assert choice_inputs(usual, search) != choice_inputs(local, search)
     network = tiny(8).architecture([0] * len(tiny(8).searchable))
-    assert usual.of_training(network) == local.of_training(network)
-    assert usual.of_choice() != local.of_choice()
-    assert usual.of_run(network) != local.of_run(network)
-    assert usual.of_training(network) != settings(epochs=2).of_training(network)
+    assert training_inputs(usual, search, network) == training_inputs(local, search, network)
+    assert training_inputs(usual, search, network) != training_inputs(settings(epochs=2), search, network)
 
 
 def test_a_search_by_an_own_score_is_the_same_search_and_another_choice() -> None:
-    usual, own = settings(), settings(score=fewest_macs)
-    assert usual.of_search() == own.of_search()
-    assert usual.of_choice() != own.of_choice() != settings(score=FewerThan(1)).of_choice()
-    assert settings(score=FewerThan(1)).of_choice() == settings(score=FewerThan(1)).of_choice()
-    assert settings(score=FewerThan(1)).of_choice() != settings(score=FewerThan(2)).of_choice()
+    own = [settings(score=score) for score in (None, fewest_macs, FewerThan(1), FewerThan(2))]
+    assert all(search_inputs(one) == search_inputs(own[0]) for one in own)
+    choices = [json.dumps(choice_inputs(one, {})) for one in own]
+    assert len(set(choices)) == len(own)
+    assert choice_inputs(own[-1], {}) == choice_inputs(settings(score=FewerThan(2)), {})
 
 
 def fewest_macs(architecture: Architecture) -> float:

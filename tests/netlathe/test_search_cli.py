@@ -144,7 +144,7 @@ class Listener:
 def test_a_new_training_costs_no_search_and_an_old_report_is_not_taken_for_its_own(
     undisturbed: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_hand: bool
 ) -> None:
-    monkeypatch.setattr("netlathe.runs.phase.EVERY_S", 0.0)
+    monkeypatch.setattr("netlathe.runs.folder.EVERY_S", 0.0)
     run = tmp_path / "run"
     shutil.copytree(undisturbed, run)
     if by_hand:
@@ -194,7 +194,7 @@ class Interrupter:
 def test_an_interrupted_run_ends_as_if_it_had_never_been(
     undisturbed: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    monkeypatch.setattr("netlathe.runs.phase.EVERY_S", 0.0)
+    monkeypatch.setattr("netlathe.runs.folder.EVERY_S", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr("netlathe.runs.logs.show_step", Interrupter(step))
         result = netlathe(*words(folder, tmp_path / "run", *one(folder)))
@@ -253,7 +253,7 @@ def test_ctrl_c_saves_before_it_ends(
 
 def test_restart_meets_limits_and_several_devices_together(folder: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("netlathe.runs.phase.EVERY_S", 0.0)
+        patch.setattr("netlathe.runs.folder.EVERY_S", 0.0)
         patch.setattr("netlathe.runs.logs.show_step", Interrupter(2))
         assert netlathe(*words(folder, tmp_path, *one(folder))).exit_code == 130
     macs = SPACE.architecture([1, 1]).macs
@@ -314,7 +314,7 @@ def test_a_device_that_is_not_the_predictors_is_refused_at_once(folder: Path, tm
 def test_a_diverging_search_keeps_its_last_good_checkpoint(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netlathe.runs.phase.EVERY_S", 0.0)
+    monkeypatch.setattr("netlathe.runs.folder.EVERY_S", 0.0)
     message = refusal(*words(folder, tmp_path, *one(folder), "--learning-rate", 1e30))
     assert "the loss became" in message
     assert f"the last good state is in {tmp_path / 'checkpoint.npz'}" in message
@@ -389,7 +389,7 @@ def test_a_compute_device_that_is_not_there_is_refused(folder: Path, tmp_path: P
 def test_interrupted_searches_for_several_targets_end_as_undisturbed_ones(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    monkeypatch.setattr("netlathe.runs.phase.EVERY_S", 0.0)
+    monkeypatch.setattr("netlathe.runs.folder.EVERY_S", 0.0)
     more = ("--predictor", folder / "bench.json", "--targets", f"{MIDDLE_MS},{HEAVIEST_MS}", "--tensorboard")
     with monkeypatch.context() as patch:
         patch.setattr("netlathe.runs.logs.show_step", Interrupter(step))
@@ -407,7 +407,7 @@ def test_interrupted_searches_for_several_targets_end_as_undisturbed_ones(
 @pytest.mark.slow
 def test_kill_9_anywhere_costs_nothing_but_time(undisturbed: Path, folder: Path, tmp_path: Path) -> None:
     """Killed again and again, each time a little later after it has begun to move; it saves after every step."""
-    code = "import netlathe.runs.phase as j; j.EVERY_S = 0.0; from netlathe.cli import main; main()"
+    code = "import netlathe.runs.folder as j; j.EVERY_S = 0.0; from netlathe.cli import main; main()"
     command = [sys.executable, "-c", code, *map(str, words(folder, tmp_path / "run", *one(folder)))]
     for delay_s in (0.0, 0.05, 0.1, 0.2, 0.4, 0.8):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -456,7 +456,7 @@ def test_a_run_whose_folder_is_deleted_does_not_end_as_if_all_were_well(
     folder: Path, tmp_path: Path, phase: str, every_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    monkeypatch.setattr("netlathe.runs.phase.EVERY_S", every_s)
+    monkeypatch.setattr("netlathe.runs.folder.EVERY_S", every_s)
     with monkeypatch.context() as patch:
         disturb_at_step(patch, phase, lambda: shutil.rmtree(run))
         message = refusal(*words(folder, run, *one(folder)))

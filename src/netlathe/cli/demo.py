@@ -27,8 +27,7 @@ from netlathe.profiler.protocol import Plan
 from netlathe.profiling import summary_json
 from netlathe.runs.exported import export_network
 from netlathe.runs.files import ARCHITECTURE, NETWORK, save_weights
-from netlathe.runs.folder import RunFolder
-from netlathe.runs.phase import Workplace
+from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.pipeline import SearchOptions
 from netlathe.runs.pipeline import search as search_network
 from netlathe.runs.report import RunReport

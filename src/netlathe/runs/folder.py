@@ -5,11 +5,20 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from netlathe.archspace.errors import NetlatheError
+from netlathe.events import Listener
+
+if TYPE_CHECKING:
+    from netlathe.training import Compute
+
+EVERY_S = 60.0
+"""Seconds between checkpoints: what a power cut may cost."""
 
 
 class RunFolder:
@@ -69,3 +78,28 @@ class RunFolder:
             self.check()
             raise
         self.check()
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where and how a run is computed: all that its outcome does not depend on."""
+
+    folder: RunFolder
+    compute: Compute
+    listener: Listener
+    tensorboard: bool = False
+    every_s: float = field(default_factory=lambda: EVERY_S)
+
+    def at(self, folder: Path) -> Workplace:
+        """The same in another folder."""
+        return Workplace(RunFolder(folder), self.compute, self.listener, self.tensorboard, self.every_s)
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.folder.path
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Removes files of the folder, where they are there, in this order."""
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)

@@ -13,16 +13,14 @@ from netlathe.outputs import check_run_folder
 from netlathe.runs.chosen import ChoosePhase
 from netlathe.runs.exported import ExportPhase
 from netlathe.runs.files import CHECKPOINT, CHOICE, EXPORTED, FOUND, SEARCH, TRAINED, TRAINING_CHECKPOINT
-from netlathe.runs.folder import RunFolder
+from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.logs import check_tensorboard
 from netlathe.runs.migration import migrate
-from netlathe.runs.phase import Workplace
-from netlathe.runs.recipes import Recipe
 from netlathe.runs.report import CurveReport, RunReport
 from netlathe.runs.reported import ReportPhase, write_hardware
 from netlathe.runs.searched import SearchPhase, WarmSearcher, WarmUp
-from netlathe.runs.settings import RunSettings, Score, load_inputs
+from netlathe.runs.settings import Recipe, RunSettings, Score, load_inputs
 from netlathe.runs.trained import TrainPhase
 from netlathe.targets import Limit, Target, check_curve, folder_name, make_goal
 
@@ -189,13 +187,17 @@ def run_phases(settings: RunSettings, place: Workplace, warm: WarmSearcher | Non
     """One run, from wherever its folder stands to its report. Raises FormatError where the folder holds another run,
     NetlatheError where the folder was moved or deleted meanwhile."""
     with place.folder.watched():
-        migrate(settings, place)
         constraints = settings.goal.constraints(settings.space)
-        searched = SearchPhase(settings, place, constraints, warm).output()
-        chosen = ChoosePhase(settings, place, constraints, searched).output()
-        trained = TrainPhase(settings, place, searched, chosen).output()
-        exported = ExportPhase(settings, place, chosen, trained).output()
-        return ReportPhase(settings, place, searched, chosen, trained, exported).output()
+        search = SearchPhase(settings, place, constraints, warm)
+        migrate(place, search.inputs)
+        searched = search.output()
+        choose = ChoosePhase(settings, place, search.inputs, constraints, searched)
+        chosen = choose.output()
+        train = TrainPhase(settings, place, search.inputs, searched, chosen)
+        trained = train.output()
+        exported = ExportPhase(settings, place, train.inputs, trained).output()
+        whole = {**train.inputs, **choose.inputs}
+        return ReportPhase(settings, place, whole, searched, chosen, trained, exported).output()
 
 
 def run_curve(settings: RunSettings, place: Workplace, runs: dict[Path, RunSettings]) -> CurveReport:

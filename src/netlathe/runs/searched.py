@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.errors import FormatError
+from netlathe.archspace.files import digest
+from netlathe.archspace.jsonfile import json_digest
 from netlathe.runs.checkpoints import RunCheckpointer
 from netlathe.runs.files import CHECKPOINT, HISTORY, SEARCH
+from netlathe.runs.folder import Workplace
 from netlathe.runs.logs import SearchLog, scalars, write_history
-from netlathe.runs.phase import Phase, Workplace
+from netlathe.runs.phase import Phase
 from netlathe.runs.settings import RunSettings
 from netlathe.runs.stopping import stopping
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from netlathe.search import Searcher
     from netlathe.search.costs import Constraint
     from netlathe.search.strategies.binarized.outcome import EpochRow
+    from netlathe.training import ImageData, ImageSplit
 
 WarmSearcher = Callable[[], "Searcher"]
 """The searcher whose warm weights several targets share."""
@@ -33,11 +37,6 @@ class Searched:
     searcher: Callable[[], Searcher]
     """The searcher itself; restored from the checkpoint where it is asked for."""
 
-    @property
-    def expected(self) -> tuple[float, ...]:
-        """E[cost] at the last step, one per constraint."""
-        return self.history[-1].expected
-
 
 class SearchPhase(Phase[Searched]):
     """Search of a run's space under its constraints."""
@@ -47,7 +46,7 @@ class SearchPhase(Phase[Searched]):
     def __init__(
         self, settings: RunSettings, place: Workplace, constraints: list[Constraint], warm: WarmSearcher | None = None
     ) -> None:
-        super().__init__(place, settings.of_search())
+        super().__init__(place, search_inputs(settings))
         self.settings, self.constraints, self.warm = settings, constraints, warm
 
     def work(self) -> Searched:
@@ -108,7 +107,7 @@ class WarmUp(SearchPhase):
 
     def __init__(self, settings: RunSettings, place: Workplace, constraints: list[Constraint]) -> None:
         super().__init__(settings, place, constraints)
-        self.inputs = settings.of_search(is_shared=True)
+        self.inputs = search_inputs(settings, is_shared=True)
         self._warm: Searcher | None = None
 
     def searcher(self) -> Searcher:
@@ -123,6 +122,40 @@ class WarmUp(SearchPhase):
             run_searcher(searcher, self.place, checkpointer, is_warm_up=True)
             self._warm = searcher
         return self._warm
+
+
+def search_inputs(settings: RunSettings, *, is_shared: bool = False) -> dict[str, Any]:
+    """What a search depends on, for JSON. `is_shared`: up to where the architecture begins to move, which several limits
+    of the main target share."""
+    goal = settings.goal.to_json()
+    if is_shared:
+        goal["targets"][0]["ms"] = "several"
+    return {
+        "config": asdict(settings.search),  # first, as the first differences are what a refusal names
+        "update": settings.update,
+        "goal": goal,
+        "space": {"name": settings.space.name, "blocks": json_digest(settings.space.to_json())},
+        "data": _describe_data(settings.data),
+    }
+
+
+def _describe_data(data: ImageData) -> dict[str, Any]:
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {
+        "name": data.name,
+        "classes": json_digest(list(data.classes)),
+        "images": {name: len(split) for name, split in splits.items()},
+        "labels": {name: digest(split.labels.numpy().tobytes()) for name, split in splits.items()},
+        "pixels": {name: _digest_of_pixels(split) for name, split in splits.items()},
+    }
+
+
+def _digest_of_pixels(split: ImageSplit) -> str:
+    """Digest of three images: enough to tell another folder or another way to decode, without reading all."""
+    import torch
+
+    few = torch.tensor([0, len(split) // 2, len(split) - 1])
+    return digest(split.load(few).contiguous().numpy().tobytes())
 
 
 def new_searcher(settings: RunSettings, place: Workplace, constraints: list[Constraint]) -> Searcher:

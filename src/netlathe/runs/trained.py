@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from netlathe.archspace.jsonfile import json_digest
 from netlathe.archspace.spaces import Architecture
 from netlathe.runs.checkpoints import RunCheckpointer
 from netlathe.runs.chosen import Chosen
@@ -23,16 +25,18 @@ from netlathe.runs.files import (
     load_weights,
     save_weights,
 )
+from netlathe.runs.folder import Workplace
 from netlathe.runs.logs import TrainLog, scalars
-from netlathe.runs.phase import Phase, Workplace
-from netlathe.runs.recipes import Recipe, name_of, run_recipe
+from netlathe.runs.phase import Phase
 from netlathe.runs.searched import Searched
-from netlathe.runs.settings import RunSettings
+from netlathe.runs.settings import Recipe, RunSettings, name_of
 from netlathe.runs.stopping import stopping
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch import TorchGraph
-    from netlathe.training import ImageData, TrainConfig
+    from torch import nn
+
+    from netlathe.training import Checkpointer, Compute, ImageData, TrainConfig
 
 RESULTS = (REPORT, TRAINED, WEIGHTS, EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX, HARDWARE)
 """What a training leaves, and what follows from it; the report first, as the run is not finished without it."""
@@ -54,10 +58,12 @@ class TrainPhase(Phase[Trained]):
     record, kind = TRAINED, "training"
     remedy = "--restart-training does that for {folder}, and keeps the search"
 
-    def __init__(self, settings: RunSettings, place: Workplace, searched: Searched, chosen: Chosen) -> None:
+    def __init__(
+        self, settings: RunSettings, place: Workplace, search: Mapping[str, Any], searched: Searched, chosen: Chosen
+    ) -> None:
         from netlathe.training import TrainConfig
 
-        super().__init__(place, settings.of_training(chosen.architecture))
+        super().__init__(place, training_inputs(settings, search, chosen.architecture))
         self.settings, self.searched, self.chosen = settings, searched, chosen
         is_ours = isinstance(settings.training, TrainConfig)
         self.needs = (WEIGHTS, TRAINING_CHECKPOINT) if is_ours else (WEIGHTS,)
@@ -110,6 +116,18 @@ class TrainPhase(Phase[Trained]):
             return None
 
 
+def training_inputs(
+    settings: RunSettings, search: Mapping[str, Any], architecture: Architecture
+) -> dict[str, Any]:
+    """What the training depends on, for JSON: the search's inputs, not on who chose the network."""
+    from netlathe.training import TrainConfig
+
+    training = settings.training
+    train = asdict(training) if isinstance(training, TrainConfig) else {"recipe": name_of(training)}
+    train["from"] = settings.train_from
+    return {**search, "architecture": json_digest(architecture.to_json()), "train": train}
+
+
 def new_network(architecture: Architecture, training: TrainConfig | Recipe) -> TorchGraph:
     """An untrained network, its weights drawn by the training's seed (0 for a recipe)."""
     import torch
@@ -155,3 +173,35 @@ def train_network(
         log = TrainLog(place.path / TRAINING, training.epochs, update, scalar, between)
         train(network, data, training, log, compute=place.compute, checkpointer=checkpointer)
     recalibrate_batch_norm(network, data.train, compute=place.compute)
+
+
+def run_recipe(
+    recipe: Recipe, module: nn.Module, data: ImageData, compute: Compute, checkpointer: Checkpointer | None
+) -> None:
+    """Gives the module the weights that a user's recipe has trained, and leaves it in eval mode. Raises TrainingError
+    for a recipe that returns no module, one with other weights than it was given, or weights that are no numbers."""
+    import torch
+    from torch import nn
+
+    from netlathe.training import TrainingError
+
+    parameters = inspect.signature(recipe).parameters
+    more = {"checkpointer": checkpointer} if "checkpointer" in parameters else {}
+    with compute.visiting(module):
+        trained = recipe(module, data, compute, **more)
+        if not isinstance(trained, nn.Module):
+            raise TrainingError(
+                f"the recipe {name_of(recipe)} returned {type(trained).__name__}; it must return the trained module"
+            )
+        state = {name: value.detach().cpu().clone() for name, value in trained.state_dict().items()}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"the recipe {name_of(recipe)} returned a module of other weights than the one that it was given "
+            f"({str(error).splitlines()[-1].strip():.200})"
+        ) from error
+    for name, value in state.items():
+        if not bool(torch.isfinite(value).all()):
+            raise TrainingError(f"after the recipe {name_of(recipe)}, {name} holds NaN or infinity")
+    module.eval()
