@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from test_cli import answer, netlathe, refusal
 
@@ -23,6 +25,7 @@ from netlathe.predictor import LatencyPredictor
 from netlathe.profiler import Plan, open_device
 from netlathe.runs.files import load_report
 from netlathe.training import StepProgress
+from netlathe.training.checkpoint import save_checkpoint
 
 CHOICES = (MBConv(8, 8, 8, 8, kernel=3, expand=6), MBConv(8, 8, 8, 8, kernel=3, expand=2), Skip(8, 8, 8, 8))
 SPACE = SearchSpace("small", ((ConvBlock(3, 8, 8, 8),), CHOICES, CHOICES, (LinearHead(8, 10, 8, 8),)))
@@ -161,6 +164,56 @@ def test_a_new_training_costs_no_search_and_an_old_report_is_not_taken_for_its_o
     assert report["name"] == load_report(undisturbed)["name"]
     assert report["seconds"]["search"] == load_report(undisturbed)["seconds"]["search"]
     assert len((run / "train.csv").read_text().splitlines()) == 3
+
+
+def made_old(run: Path) -> None:
+    """Turns a finished run into one of the time when the choice was a checkpoint, and training and export had no
+    record."""
+    choice, training = (json.loads((run / name).read_text()) for name in ("choice.json", "training.json"))
+    own = {name: value for name, value in choice["run"].items() if name != "judge"}
+    timed = tuple((one["name"], one["predicted_ms"], one["measured_ms"]) for one in choice["judged"]["timed"])
+    judged = {**choice["judged"], "path": tuple(choice["choices"]), "timed": timed}
+    found = {
+        "architecture": choice["architecture"], "judged": judged, "expected": (1.0,), "costs": tuple(choice["costs"]),
+        "constraints": (), "weights": {"w": torch.zeros(2)}, "warnings": tuple(choice["warnings"]), "seconds": 1.0,
+    }  # fmt: skip
+    save_checkpoint(run / "found.npz", {"judge": choice["run"]["judge"], "found": found, "seconds": 1.0}, own)
+    for name in ("choice.json", "training.json", "export.json"):
+        (run / name).unlink()
+    assert training["run"]["train"]["epochs"] == 1
+
+
+def test_a_finished_run_of_the_time_before_records_is_read_and_another_is_refused(
+    undisturbed: Path, folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    made_old(run)
+    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir() if path.name != "found.npz"}
+    message = refusal(*words(folder, run, *one(folder), "--seed", 1))
+    assert "config.seed: 1 here, 0 in the checkpoint" in message
+    assert (run / "found.npz").is_file()
+    for _ in range(2):
+        assert answer(*words(folder, run, *one(folder))) == load_report(undisturbed)
+    after = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert after.keys() - before.keys() == {"choice.json", "training.json", "export.json"}
+    assert "train.epochs: 2 here, 1 in" in refusal(*words(folder, run, *one(folder), "--train-epochs", 2))
+
+
+def test_a_run_of_the_time_before_records_that_was_cut_off_in_its_training_goes_on(
+    undisturbed: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    made_old(run)
+    for name in ("report.json", "weights.npz", "network.tflite"):
+        (run / name).unlink()
+    heard = Listener()
+    monkeypatch.setattr("netlathe.runs.logs.show_step", heard)
+    answer(*words(folder, run, *one(folder)))
+    assert heard.phases == []  # both were at their last step
+    assert content(run) == content(undisturbed)
 
 
 def test_the_comparison_of_networks_shows_how_far_it_is(folder: Path, tmp_path: Path) -> None:

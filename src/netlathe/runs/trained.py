@@ -55,18 +55,14 @@ class Trained:
 class TrainPhase(Phase[Trained]):
     """Training of the chosen network."""
 
-    record, kind = TRAINED, "training"
+    record, kind, needs = TRAINED, "training", (WEIGHTS, TRAINING_CHECKPOINT)
     remedy = "--restart-training does that for {folder}, and keeps the search"
 
     def __init__(
         self, settings: RunSettings, place: Workplace, search: Mapping[str, Any], searched: Searched, chosen: Chosen
     ) -> None:
-        from netlathe.training import TrainConfig
-
         super().__init__(place, training_inputs(settings, search, chosen.architecture))
         self.settings, self.searched, self.chosen = settings, searched, chosen
-        is_ours = isinstance(settings.training, TrainConfig)
-        self.needs = (WEIGHTS, TRAINING_CHECKPOINT) if is_ours else (WEIGHTS,)
 
     def work(self) -> Trained:
         """Raises TrainingError when the loss diverges, FormatError where the folder holds another training of this
