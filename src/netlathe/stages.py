@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def results_first(address: str, listener: Listener) -> Iterator[None]:
-    """Around an open device: a phone that could not be given back as it was is a warning at once, but an error only
-    once the results are out (Listener.undone)."""
+    """Context around an open device: a phone that could not be given back as it was is a warning at once, but an
+    error only once the results are out (Listener.undone)."""
     from netlathe.profiler.errors import NotRestoredError
 
     try:
@@ -61,7 +61,7 @@ def measure(
     watch: Watch,
     on_wait: Callable[[str], None] = lambda words: None,
 ) -> CampaignSummary:
-    """The same, told to `watch`, and to `on_wait` whenever the device begins to wait for something."""
+    """Measures what the profile file does not hold yet; tells `watch`, and `on_wait` when the device begins to wait."""
     from netlathe.profiler.campaign import run_campaign
 
     furthest, waited = 0.0, False
@@ -79,7 +79,7 @@ def measure(
 
 
 def _note(progress: Progress) -> str:
-    """What is going on, the most important first."""
+    """Note on what is going on, the most important first."""
     if progress.is_waiting:
         return progress.current
     notes = [f"{progress.done}/{progress.total} graphs", f"round {progress.round}"]
@@ -90,5 +90,5 @@ def _note(progress: Progress) -> str:
 
 
 def part_latencies_ms(model: LatencyPredictor, architecture: Architecture) -> list[float]:
-    """What each block adds to the network's predicted latency, in ms; an identity adds nothing."""
+    """Contribution of each block to a network's predicted latency, in ms; an identity adds nothing."""
     return [float(row[0]) for row in model.tabulate([[block] for block in architecture.blocks]).latency_ms]

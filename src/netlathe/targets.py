@@ -1,4 +1,4 @@
-"""What a search has to meet: latency targets on devices, and limits on other costs."""
+"""Goal of a search: latency targets on devices, and limits on other costs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class DeviceTarget:
     name: str
     """The shipped name, or the file's without its ending; after its folder's where two files are called the same."""
     model: LatencyPredictor
-    """With ops that it refuses, or one that assumes what they cost."""
+    """Predictor that refuses unknown ops, or assumes what they cost."""
     limit_ms: float
 
     def table(self, space: SearchSpace) -> CostTable:
@@ -143,7 +143,7 @@ class Goal:
         return self.main.model
 
     def at(self, limit_ms: float) -> Goal:
-        """The same with another limit of the main target."""
+        """Goal with another limit of the main target, in ms."""
         return replace(self, targets=(replace(self.main, limit_ms=limit_ms), *self.targets[1:]))
 
     def narrowed(self, space: SearchSpace) -> SearchSpace:
@@ -171,7 +171,7 @@ class Goal:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """What tells this goal from any other."""
+        """Description that tells this goal from any other, for JSON."""
         return {
             "targets": [t.to_json() for t in self.targets],
             "limits": [limit.to_json() for limit in self.limits],
@@ -250,7 +250,7 @@ def make_goal(targets: Sequence[Target], limits: Sequence[Limit] = (), *, assume
 
 
 def _names(files: Sequence[str]) -> list[str]:
-    """What to call predictors: their files' names without ending, with as many folders as tell them apart."""
+    """Names of predictors: their files' names without ending, with as many folders as tell them apart."""
     parts = [(*Path(file).parent.parts, Path(file).stem) for file in files]
     names = [p[-1] for p in parts]
     for depth in range(2, max((len(p) for p in parts), default=1) + 1):

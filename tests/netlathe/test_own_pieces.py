@@ -25,7 +25,7 @@ from netlathe.training.images import to_input
 CHOICES = (MBConv(8, 8, 8, 8, kernel=3, expand=6), MBConv(8, 8, 8, 8, kernel=3, expand=2), Skip(8, 8, 8, 8))
 SPACE = SearchSpace("small", ((ConvBlock(3, 8, 8, 8),), CHOICES, CHOICES, (LinearHead(8, 3, 8, 8),)))
 EVERY_NETWORK = [SPACE.architecture([one, other]) for one in range(3) for other in range(3)]
-CONFIG = nl.SearchConfig(start_epochs=1, warmup_epochs=0, epochs=1, looks=9, batch_size=16)
+CONFIG = nl.SearchConfig(start_epochs=1, warmup_epochs=0, epochs=1, finalists=9, batch_size=16)
 TRAINING = nl.TrainConfig(epochs=1, batch_size=16)
 
 
@@ -114,7 +114,7 @@ def test_a_score_of_ones_own_takes_the_place_of_the_validation_loss(tmp_path: Pa
 
     lightest = search(tmp_path / "run", score=like_skips)
     assert lightest.name == SPACE.architecture([2, 2]).name
-    assert sorted(seen) == sorted(network.name for network in EVERY_NETWORK)  # looks: 9
+    assert sorted(seen) == sorted(network.name for network in EVERY_NETWORK)  # finalists: 9
     examined = json.loads((tmp_path / "run" / "choice.json").read_text())["examined"]
     losses = {tuple(one["choices"]): one["cross_entropy"] for one in examined}
     assert losses[2, 2] == -200.0

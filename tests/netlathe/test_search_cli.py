@@ -19,6 +19,7 @@ from PIL import Image
 from test_cli import answer, netlathe, refusal
 
 from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
+from netlathe.archspace.jsonfile import write_json
 from netlathe.archspace.records import Measurement, Round, Setup
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.predictor import LatencyPredictor
@@ -166,6 +167,29 @@ def test_a_new_training_costs_no_search_and_an_old_report_is_not_taken_for_its_o
     assert len((run / "train.csv").read_text().splitlines()) == 3
 
 
+@pytest.mark.parametrize("kind", ["search", "choice", "training", "export", "run"])
+def test_a_run_that_ends_while_a_phase_is_saved_ends_in_the_same_network(
+    undisturbed: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """After the phase's files, before its record."""
+    run = tmp_path / "run"
+
+    def write(path: Path, written: str, *more: Any) -> None:
+        if written == kind:
+            raise KeyboardInterrupt
+        write_json(path, written, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("netlathe.runs.phase.write_json", write)
+        assert netlathe(*words(folder, run, *one(folder))).exit_code == 130
+    assert not (run / "report.json").exists()
+    heard = Listener()
+    monkeypatch.setattr("netlathe.runs.logs.show_step", heard)
+    answer(*words(folder, run, *one(folder)))
+    assert set(heard.phases) <= {"train"}  # the search was at its last step
+    assert content(run) == content(undisturbed)
+
+
 def made_old(run: Path) -> None:
     """Turns a finished run into one of the time when the choice was a checkpoint, and training and export had no
     record."""
@@ -217,7 +241,7 @@ def test_a_run_of_the_time_before_records_that_was_cut_off_in_its_training_goes_
 
 
 def test_the_comparison_of_networks_shows_how_far_it_is(folder: Path, tmp_path: Path) -> None:
-    done = netlathe(*words(folder, tmp_path, *one(folder), "--looks", 6))
+    done = netlathe(*words(folder, tmp_path, *one(folder), "--finalists", 6))
     assert done.exit_code == 0
     assert "comparing networks: 6/6 networks" in done.stderr
 
@@ -414,7 +438,7 @@ def tensorboard_events(run: Path, stage: str) -> Any:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_gets_the_numbers_of_the_logs(folder: Path, tmp_path: Path) -> None:
-    answer(*words(folder, tmp_path, *one(folder)), "--tensorboard", "--looks", 0)
+    answer(*words(folder, tmp_path, *one(folder)), "--tensorboard", "--finalists", 0)
     events = {stage: tensorboard_events(tmp_path, stage) for stage in ("search", "train")}
     with (tmp_path / "history.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))

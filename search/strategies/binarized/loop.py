@@ -207,13 +207,13 @@ class Searcher:
         """The finalists' cross-entropies, and what to decode by: the candidates' scores from them, or their
         probabilities."""
         config = self.config
-        if config.looks == 0:
+        if config.finalists == 0:
             return {}, log_p
         rng = np.random.default_rng(config.seed)
         if loss is None:
-            loss = make_validation_loss(self.supernet, self.data.validation, config.look_images, self.compute, rng)
+            loss = make_validation_loss(self.supernet, self.data.validation, config.finalist_images, self.compute, rng)
         losses = compare_networks(
-            log_p, self.constraints, loss, finalists=config.looks, rng=rng, on_compared=on_compared
+            log_p, self.constraints, loss, finalists=config.finalists, rng=rng, on_compared=on_compared
         )
         return losses, candidate_scores(log_p, self.constraints, losses)
 

@@ -1,4 +1,4 @@
-"""What the terminal sees: tables, progress bars, one JSON object for machines, one paragraph for an error."""
+"""Terminal of the command: tables, progress bars, one JSON object for machines, one paragraph for an error."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def time_left(seconds: float | None) -> str:
 
 
 def _console(*, stderr: bool) -> Console:
-    """As wide as the terminal; wide enough for any table where there is none, as in a pipe."""
+    """Width of the terminal; wide enough for any table where there is none, as in a pipe."""
     console = Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
 
@@ -276,7 +276,7 @@ def fail(error: BaseException | str, *, as_json: bool, kind: str) -> None:
 
 
 def metric_cells(metrics: Metrics) -> tuple[object, ...]:
-    """What stands under METRIC_COLUMNS."""
+    """Cells under METRIC_COLUMNS."""
     spearman = "-" if math.isnan(metrics.spearman) else f"{metrics.spearman:.3f}"
     shares = (percent(metrics.within_5, 0), percent(metrics.within_10, 0))
     return metrics.n, percent(metrics.mape), *shares, spearman, percent(metrics.coverage, 0)

@@ -44,7 +44,7 @@ REPORT = "demo.json"
 FIT_PICTURE, PICTURE = "predicted_measured.png", "architectures.png"
 PROFILE_PLAN = Plan(min_rounds=20, max_rounds=60, target_error=0.005, budget_s=90)
 NETWORKS = 16
-SEARCH = {"warmup_epochs": 6, "epochs": 14, "looks": 64}
+SEARCH = {"warmup_epochs": 6, "epochs": 14, "finalists": 64}
 TRAIN_EPOCHS = 24
 
 
@@ -63,13 +63,13 @@ class Demo:
 
 
 @dataclass(frozen=True)
-class Trained:
+class DemoNetwork:
     """A network of the demo, trained and exported."""
 
     architecture: Architecture
     predicted_ms: float
     accuracy: Mapping[str, float]
-    """By form: torch, tflite, ..."""
+    """Accuracy by form: torch, tflite, ..."""
     folder: Path
 
     def to_json(self) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _fit(demo: Demo) -> fitting.FitReport:
     return fitted
 
 
-def _train_baseline(demo: Demo, baseline: Architecture, model: LatencyPredictor, data: ImageData) -> Trained:
+def _train_baseline(demo: Demo, baseline: Architecture, model: LatencyPredictor, data: ImageData) -> DemoNetwork:
     demo.terminal.step("3  Train the baseline: MobileNetV2's choice, 3x3 with expansion 6 everywhere")
     folder, config = demo.folder / BASELINE, TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed)
     place = Workplace(RunFolder(folder), Compute(), demo.terminal)
@@ -167,7 +167,7 @@ def _train_baseline(demo: Demo, baseline: Architecture, model: LatencyPredictor,
     baseline.save(folder / ARCHITECTURE)
     save_weights(folder, network)
     exported = export_network(network, data, place)
-    trained = Trained(baseline, float(model.predict([baseline])[0]), exported.accuracy, folder)
+    trained = DemoNetwork(baseline, float(model.predict([baseline])[0]), exported.accuracy, folder)
     demo.terminal.say(
         f"  {millions(baseline.macs)} MACs, {milliseconds(trained.predicted_ms)} ms predicted, "
         f"{percent(trained.accuracy['torch'])} of {len(data.test)} test images right"
@@ -175,14 +175,14 @@ def _train_baseline(demo: Demo, baseline: Architecture, model: LatencyPredictor,
     return trained
 
 
-def _search(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: ImageData, target_ms: float) -> Trained:
+def _search(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: ImageData, target_ms: float) -> DemoNetwork:
     demo.terminal.step(
         f"4  Search {space.size:.2g} networks for {target_ms:.3g} ms, {demo.fraction:.0%} of the baseline's latency"
     )
     target = Target(demo.folder / PREDICTOR, target_ms)
     report = find_network(demo, data, target)
     show_search(report, demo.folder / FOUND, [target], demo.terminal)
-    return Trained(report.architecture, report.predicted_ms, report.accuracy, demo.folder / FOUND)
+    return DemoNetwork(report.architecture, report.predicted_ms, report.accuracy, demo.folder / FOUND)
 
 
 def find_network(demo: Demo, data: ImageData, target: Target) -> RunReport:
@@ -199,7 +199,7 @@ def find_network(demo: Demo, data: ImageData, target: Target) -> RunReport:
 
 
 def search_options(demo: Demo) -> SearchOptions:
-    """What the demo asks of `search`, as the `netlathe search` command that it prints does."""
+    """Options of the demo's search, as of the `netlathe search` command that it prints."""
     return SearchOptions(
         config=SearchConfig(**SEARCH, seed=demo.seed), training=TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed),
         device="local", profile=demo.folder / PROFILE, resolution=demo.resolution, seed=demo.seed,
@@ -208,11 +208,11 @@ def search_options(demo: Demo) -> SearchOptions:
 
 
 def rounded(ms: float) -> float:
-    """To four digits, as commands show it."""
+    """Latency rounded to four digits, as commands show it."""
     return float(f"{ms:.4g}")
 
 
-def _time(demo: Demo, trained: Mapping[str, Trained]) -> dict[str, Measurement]:
+def _time(demo: Demo, trained: Mapping[str, DemoNetwork]) -> dict[str, Measurement]:
     """The exported files, as they are, beside the profile's anchors, which tell the machine's drift since then."""
     demo.terminal.step("5  Time both .tflite files on this machine")
     graphs = {name: t.architecture.graph() for name, t in trained.items()}
@@ -220,13 +220,13 @@ def _time(demo: Demo, trained: Mapping[str, Trained]) -> dict[str, Measurement]:
     return time_networks(graphs, models, demo.folder / PROFILE, seed=demo.seed, listener=demo.terminal)
 
 
-def _network_json(trained: Trained, timed: Measurement) -> dict[str, object]:
+def _network_json(trained: DemoNetwork, timed: Measurement) -> dict[str, object]:
     return {**trained.to_json(), "measured_ms": timed.latency_ms, "drift": timed.drift}
 
 
 def _report(
     demo: Demo,
-    trained: Mapping[str, Trained],
+    trained: Mapping[str, DemoNetwork],
     timed: Mapping[str, Measurement],
     target_ms: float,
     model: LatencyPredictor,

@@ -114,7 +114,7 @@ def profile(
 
 
 def show_forecast(report: ForecastReport, terminal: Terminal) -> None:
-    """What would be measured on each device, and how long it would take."""
+    """Shows what would be measured on each device, and how long it would take."""
     for one in report.devices:
         terminal.table(("would", "graphs"), [(WOULD[name], count) for name, count in one.counts.items()])
         if one.choice.chosen:

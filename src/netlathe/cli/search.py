@@ -80,7 +80,7 @@ def search(
         float,
         typer.Option(min=0, max=0.5, help="Drop candidates less probable than this.", rich_help_panel=SEARCH),
     ] = 0.0,
-    looks: Annotated[
+    finalists: Annotated[
         int,
         typer.Option(min=0, help="Networks compared at the end for the last choice.", rich_help_panel=SEARCH),
     ] = 128,
@@ -149,7 +149,7 @@ def search(
         device=choose_phone(device, terminal) if device else None, update=update, train_from=train_from,
         config=SearchConfig(
             start_epochs=start_epochs, warmup_epochs=warmup_epochs, epochs=epochs, batch_size=batch_size,
-            accumulate=accumulate, learning_rate=learning_rate, prune_below=prune_below, looks=looks, seed=seed,
+            accumulate=accumulate, learning_rate=learning_rate, prune_below=prune_below, finalists=finalists, seed=seed,
         ),
         training=TrainConfig(
             epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate,

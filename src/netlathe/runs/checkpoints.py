@@ -34,7 +34,7 @@ class RunCheckpointer(Checkpointer):
         self._begun_s = self.clock()
 
     def seconds(self) -> float:
-        """What the run has taken, over all processes: those before up to their last save."""
+        """Seconds that the run has taken, over all processes: those before up to their last save."""
         return self._before_s + self.clock() - self._begun_s
 
     def save(self, state: Mapping[str, Any]) -> None:

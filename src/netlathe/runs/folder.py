@@ -37,7 +37,7 @@ class RunFolder:
             weakref.finalize(self, os.close, self._handle)
 
     def place(self) -> Path | None:
-        """Where the folder is now; None where it was deleted, or the system does not tell."""
+        """Place of the folder now; None where it was deleted, or the system does not tell."""
         if self._handle is None or self._is_at(self.path):
             return self.path
         try:
@@ -70,7 +70,7 @@ class RunFolder:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Within it, a file that cannot be written because the folder is gone is told so; at its end, the folder must
+        """Context in which a file that cannot be written because the folder is gone is told so; at its end, the folder must
         still be there."""
         try:
             yield
@@ -82,7 +82,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where and how a run is computed: all that its outcome does not depend on."""
+    """Place and means of a run: where and how it is computed, all that its outcome does not depend on."""
 
     folder: RunFolder
     compute: Compute
@@ -91,7 +91,7 @@ class Workplace:
     every_s: float = field(default_factory=lambda: EVERY_S)
 
     def at(self, folder: Path) -> Workplace:
-        """The same in another folder."""
+        """Workplace in another folder."""
         return Workplace(RunFolder(folder), self.compute, self.listener, self.tensorboard, self.every_s)
 
     @property

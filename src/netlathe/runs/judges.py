@@ -1,4 +1,4 @@
-"""From the table's network to one that holds on the device: repaired by the stopwatch, or by the predictor's doubts."""
+"""Judges of whole networks, by which the decoded choice is repaired: a stopwatch, a predictor's interval or prediction."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class DeviceAtHand:
     """The main target's device, as far as it can be reached from here."""
 
     address: str
-    """As open_device takes it."""
+    """Address of the device, as open_device takes it."""
     profile: Path | None = None
     """Its anchors tell how fast the device is now."""
     benchmark_binary: Path | None = None
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """What tells this judge from another."""
+        """Description that tells this judge from another, for JSON."""
         return {"device": self.address, "profile": str(self.profile) if self.profile else None}
 
     @contextmanager
@@ -62,11 +62,11 @@ class DeviceAtHand:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the repair decided, and on what grounds."""
+    """Decision of the repair, and its grounds."""
 
     path: tuple[int, ...]
     by: str
-    """What judged the main target: 'stopwatch on ADDRESS', 'upper end of the 90 % interval', 'prediction'."""
+    """Judge of the main target: 'stopwatch on ADDRESS', 'upper end of the 90 % interval', 'prediction'."""
     is_met: bool
     judgements: int
     timed: tuple[tuple[str, float, float], ...] = ()
@@ -103,27 +103,27 @@ def choose_network(
     """
     if device is None:
         with listener.working("choosing the network"):
-            return _choose(_Case(space, goal, scores, constraints))
+            return _choose(ChoiceProblem(space, goal, scores, constraints))
     with device.open(goal.main, listener) as watch:
-        clock = Measured(space, goal.main, watch)
-        found = _choose(_Case(space, goal, scores, constraints, clock, f"stopwatch on {device.address}"))
+        clock = StopwatchJudge(space, goal.main, watch)
+        found = _choose(ChoiceProblem(space, goal, scores, constraints, clock, f"stopwatch on {device.address}"))
         listener.warn(watch.warnings)
         return found
 
 
 @dataclass(frozen=True)
-class _Case:
-    """What the repair works on."""
+class ChoiceProblem:
+    """Problem of the repair: scores and limits of a space, and who judges."""
 
     space: SearchSpace
     goal: Goal
     scores: NDArray[np.float64]
     constraints: Sequence[Constraint]
-    clock: Measured | None = None
+    clock: StopwatchJudge | None = None
     by_clock: str = ""
 
-    def repaired(self, judge: type[UpperBound] | type[Prediction]) -> Repaired:
-        """By `judge`, but by the clock where there is one for it."""
+    def repaired_by(self, judge: type[UpperEndJudge] | type[PredictionJudge]) -> Repaired:
+        """Repair by `judge`, and by the clock on the main target where there is one."""
         from netlathe.search.repair import repair
 
         judges: list[Judge | None] = [judge(self.space, target) for target in self.goal.targets]
@@ -133,14 +133,14 @@ class _Case:
         return repair(self.scores, self.constraints, judges)
 
 
-def _choose(case: _Case) -> tuple[Judged, list[str]]:
+def _choose(case: ChoiceProblem) -> tuple[Judged, list[str]]:
     has_intervals = any(target.model.has_intervals_ for target in case.goal.targets)
     by = f"upper end of the {COVERAGE:.0%} interval".replace("%", " %") if has_intervals else "prediction"
-    repaired = case.repaired(UpperBound)
+    repaired = case.repaired_by(UpperEndJudge)
     judgements, warnings = repaired.judgements, []
     doubtful = [target.name for target in case.goal.targets[1 if case.clock else 0 :]]
     if not repaired.is_met and doubtful:
-        middle = case.repaired(Prediction)
+        middle = case.repaired_by(PredictionJudge)
         judgements += middle.judgements
         if middle.is_met or not case.clock:
             repaired, by = middle, "prediction"
@@ -153,7 +153,7 @@ def _choose(case: _Case) -> tuple[Judged, list[str]]:
     return judged, warnings if judged.is_met else [_unmet(judged, case, repaired)]
 
 
-def _unmet(judged: Judged, case: _Case, repaired: Repaired) -> str:
+def _unmet(judged: Judged, case: ChoiceProblem, repaired: Repaired) -> str:
     broken = [
         f"{c.table.name} is {c.table.show(value)} where {c.table.show(c.limit)} are allowed"
         for c, value in zip(case.constraints, repaired.judged, strict=True)
@@ -166,7 +166,7 @@ def _unmet(judged: Judged, case: _Case, repaired: Repaired) -> str:
 
 
 @dataclass(frozen=True)
-class UpperBound:
+class UpperEndJudge:
     """Judge by the upper end of the predictor's 90 % interval, in ms."""
 
     space: SearchSpace
@@ -178,7 +178,7 @@ class UpperBound:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class PredictionJudge:
     """Judge by the prediction itself, in ms."""
 
     space: SearchSpace
@@ -189,7 +189,7 @@ class Prediction:
 
 
 @dataclass
-class Measured:
+class StopwatchJudge:
     """Judge by a stopwatch on the device, in ms; each network is timed once."""
 
     space: SearchSpace

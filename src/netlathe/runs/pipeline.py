@@ -120,7 +120,7 @@ def search(
     `config` and `training` are the settings of the search and of the training, by default with `seed`. `training` may
     be a recipe of your own, called as recipe(module, data, compute) and returning the trained module; with a parameter
     called `checkpointer`, it may save and continue. `score`, called with an Architecture, says how good a network is,
-    the higher the better, in any unit: the `config.looks` finalists at the end of the search are compared by it instead
+    the higher the better, in any unit: the `config.finalists` finalists at the end of the search are compared by it instead
     of by their loss on validation images. Functions are told from one another by their names and frozen dataclasses by
     their fields, too, not by their code: after a change of it, use `restart_training`, or `restart` for a score.
 

@@ -1,4 +1,4 @@
-"""What a run says at its end: target, expected, predicted, measured; accuracies."""
+"""Reports of runs: target, expected, predicted, measured; accuracies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TargetReport:
     high_ms: float
     """Ends of the 90 % interval."""
     measured_ms: float | None = None
-    """Of the exported network at the end, where its device was at hand."""
+    """Latency of the exported network at the end, where its device was at hand."""
     is_met: bool | None = None
     """Whether it was met when measured at the end; None where nothing was measured."""
     measured_on: str | None = None
@@ -51,7 +51,7 @@ class LimitReport:
     name: str
     limit: float
     expected: float | None
-    """As of a target; None for a cost that does not add up."""
+    """Expectation over the architecture's distribution at the end of the search; None for a cost that does not add up."""
     value: float
 
 
@@ -65,7 +65,7 @@ class RunReport:
     target_ms: float
     predicted_ms: float
     measured_ms: float | None
-    """Of the main target, which is the first."""
+    """Latency on the main target, which is the first."""
     is_met: bool
     """Whether the judge saw every limit kept, and the last measurement did too."""
     test_accuracy: float
@@ -75,18 +75,18 @@ class RunReport:
     targets: tuple[TargetReport, ...]
     limits: tuple[LimitReport, ...]
     judged: Mapping[str, Any]
-    """Of the choice alone: by whom, is_met, judgements, and what was timed for it."""
+    """Judgement of the choice: by whom, is_met, judgements, and what was timed for it."""
     accuracy: Mapping[str, float]
-    """By form: torch, tflite, int8, onnx; of the test images, 0..1."""
+    """Accuracy on the test images by form (torch, tflite, int8, onnx), 0..1."""
     files: Mapping[str, str]
-    """By form."""
+    """Files by form."""
     test_images: int
     seconds: Mapping[str, float]
-    """Of search and train."""
+    """Seconds of search and train."""
     warnings: tuple[str, ...]
     architecture: Architecture
     run: Mapping[str, Any]
-    """What its outcome depends on."""
+    """Inputs that its outcome depends on, for JSON."""
 
     @property
     def is_missed(self) -> bool:

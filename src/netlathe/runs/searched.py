@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from netlathe.search.strategies.binarized.outcome import EpochRow
     from netlathe.training import ImageData, ImageSplit
 
+_STORED = {"finalists": "looks", "finalist_images": "look_images"}
+"""Names of settings in run folders, where these have kept an earlier name."""
+
 WarmSearcher = Callable[[], "Searcher"]
 """The searcher whose warm weights several targets share."""
 
@@ -125,13 +128,13 @@ class WarmUp(SearchPhase):
 
 
 def search_inputs(settings: RunSettings, *, is_shared: bool = False) -> dict[str, Any]:
-    """What a search depends on, for JSON. `is_shared`: up to where the architecture begins to move, which several limits
+    """Inputs of a search, for JSON. `is_shared`: up to where the architecture begins to move, which several limits
     of the main target share."""
-    goal = settings.goal.to_json()
+    goal = settings.goal.to_json()  # the config first, as the first differences are what a refusal names
     if is_shared:
         goal["targets"][0]["ms"] = "several"
     return {
-        "config": asdict(settings.search),  # first, as the first differences are what a refusal names
+        "config": {_STORED.get(name, name): value for name, value in asdict(settings.search).items()},
         "update": settings.update,
         "goal": goal,
         "space": {"name": settings.space.name, "blocks": json_digest(settings.space.to_json())},

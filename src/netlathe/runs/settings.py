@@ -42,12 +42,12 @@ class RunSettings:
     score: Score | None = None
 
     def at(self, limit_ms: float) -> RunSettings:
-        """The same with another limit of the main target."""
+        """Settings with another limit of the main target, in ms."""
         return replace(self, goal=self.goal.at(limit_ms))
 
 
 def name_of(own: Callable[..., Any]) -> str:
-    """What tells a user's callable from another between processes: the text of a dataclass, its settings included;
+    """Name that tells a user's callable from another between processes: the text of a dataclass, its settings included;
     otherwise where it is defined. What its code does is not looked at."""
     if is_dataclass(own) and not isinstance(own, type):
         return f"{type(own).__module__}.{own!r}"

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from netlathe.training import Checkpointer, Compute, ImageData, TrainConfig
 
 RESULTS = (REPORT, TRAINED, WEIGHTS, EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX, HARDWARE)
-"""What a training leaves, and what follows from it; the report first, as the run is not finished without it."""
+"""Results of a training, and of what follows from it; the report first, as the run is not finished without it."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class TrainPhase(Phase[Trained]):
         return Trained(lambda: load_weights(folder, architecture), float(content["seconds"]))
 
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
-        """Where it was another network's, as that training is of no use."""
+        """Decides for replacing a training of another network, which is of no use."""
         return "architecture" in differences
 
     def _begun(self, checkpointer: RunCheckpointer) -> dict[str, Any] | None:
@@ -115,7 +115,7 @@ class TrainPhase(Phase[Trained]):
 def training_inputs(
     settings: RunSettings, search: Mapping[str, Any], architecture: Architecture
 ) -> dict[str, Any]:
-    """What the training depends on, for JSON: the search's inputs, not on who chose the network."""
+    """Inputs of the training, for JSON: those of the search, and not who chose the network."""
     from netlathe.training import TrainConfig
 
     training = settings.training
