@@ -20,6 +20,11 @@ _KINDS = {
 }  # fmt: skip
 
 
+def digest(content: bytes | str, digits: int = 16) -> str:
+    """Digest of a content (text in UTF-8): the first hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:digits]
+
+
 def odd_kind(path: str | Path) -> str | None:
     """What stands there instead of a plain file, links followed: 'a folder', 'a named pipe', ...; None for a file.
     Raises OSError where there is nothing, or it cannot be looked at."""
@@ -86,10 +91,6 @@ def sweep(path: str | Path) -> None:
             if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)
 
-
-def digest(content: bytes | str, digits: int = 64) -> str:
-    """The first hex digits of the content's SHA-256, text being UTF-8."""
-    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:digits]
 
 
 def _prefix(target: Path) -> str:

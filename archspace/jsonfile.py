@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.files import read_whole, write_whole
+from netlathe.archspace.files import digest, read_whole, write_whole
 
 MOST_BYTES = 1 << 24
 """No file of netlathe's comes near; a larger one is not worth the memory that reading it would take."""
@@ -37,6 +37,11 @@ def read_json(path: str | Path, kind: str, version: int) -> dict[str, Any]:
             f"{path}: {schema:.60} is newer than this netlathe reads (version {version}); upgrade netlathe"
         )
     return dict(content)
+
+
+def json_digest(content: Any) -> str:
+    """Digest of something JSON-able, whatever the order of its keys."""
+    return digest(json.dumps(content, sort_keys=True))
 
 
 def _refuse(constant: str) -> float:

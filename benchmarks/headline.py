@@ -53,7 +53,7 @@ def images_of(options: argparse.Namespace) -> ImageData:
 def search_config(options: argparse.Namespace) -> SearchConfig:
     return SearchConfig(
         start_epochs=options.start_epochs, warmup_epochs=options.warmup_epochs, epochs=options.search_epochs,
-        looks=options.looks, look_images=options.look_images,
+        finalists=options.looks, finalist_images=options.look_images,
         seed=options.seed,
     )  # fmt: skip
 

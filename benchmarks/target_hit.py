@@ -64,7 +64,7 @@ def search_targets(
     data = load_images("digits", (options.resolution, options.resolution), seed=options.seed)
     config = SearchConfig(
         start_epochs=options.start_epochs, warmup_epochs=options.warmup_epochs, epochs=options.epochs,
-        looks=options.looks, seed=options.seed,
+        finalists=options.looks, seed=options.seed,
     )  # fmt: skip
     warm_work = config.start_epochs + config.warmup_epochs
     clock = Clock(warm_work + 2.5 * config.epochs * len(targets_ms))

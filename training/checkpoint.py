@@ -76,7 +76,7 @@ def load_checkpoint(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
                 raise ValueError("it has no header")
             header = json.loads(_read(file, _HEADER).tobytes())
             _check_schema(path, header)
-            _check_run(path, here, header["run"])
+            check_run(path, here, header["run"])
             state = _unpacked(header["state"], lambda index: _read(file, str(int(index))))
             if not isinstance(state, dict):
                 raise ValueError("its state is no table")
@@ -240,19 +240,20 @@ def _check_schema(path: Path, header: Any) -> None:
         )
 
 
-def _check_run(path: Path, here: Any, there: Any) -> None:
-    """Raises FormatError that names the settings of two runs that differ."""
+def check_run(path: Path, here: Any, there: Any, what: str = "checkpoint") -> None:
+    """Raises ForeignCheckpointError where two runs differ, and names the settings. `here` and `there` describe them as
+    JSON does; `what` is what `path` holds of the one there."""
     if here == there:
         return
     ours, theirs = _settings(here), _settings(there)
     names = [name for name in {**ours, **theirs} if ours.get(name, _ABSENT) != theirs.get(name, _ABSENT)]
     shown = [
-        f"{name}: {ours.get(name, _ABSENT):.60} here, {theirs.get(name, _ABSENT):.60} in the checkpoint"
+        f"{name}: {ours.get(name, _ABSENT):.60} here, {theirs.get(name, _ABSENT):.60} in the {what}"
         for name in names[:_NAMED_DIFFERENCES]
     ]
     more = f"; and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     raise ForeignCheckpointError(
-        f"{path}: a checkpoint of another run ({'; '.join(shown)}{more}); go on with its settings, or remove it to "
+        f"{path}: a {what} of another run ({'; '.join(shown)}{more}); go on with its settings, or remove it to "
         "start anew",
         path,
         tuple(names),

@@ -55,7 +55,7 @@ class RealConfig:
         return SearchConfig(
             start_epochs=self.start_epochs, warmup_epochs=self.warmup_epochs, epochs=self.epochs,
             batch_size=self.batch_size, alpha_learning_rate=self.alpha_learning_rate,
-            looks=self.looks, look_images=self.look_images, seed=seed,
+            finalists=self.looks, finalist_images=self.look_images, seed=seed,
         )  # fmt: skip
 
 

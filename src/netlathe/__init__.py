@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from netlathe.profiler.phone.holding import clean_phone as clean_phone
     from netlathe.profiling import forecast as forecast
     from netlathe.profiling import profile as profile
-    from netlathe.run_search import search as search
+    from netlathe.runs.pipeline import search as search
     from netlathe.search.errors import SearchError as SearchError
     from netlathe.search.errors import TargetError as TargetError
     from netlathe.search.strategies.binarized.settings import SearchConfig as SearchConfig
@@ -73,7 +73,7 @@ _HOMES = {
     "predict": "pricing",
     "show": "pricing",
     "time": "timing",
-    "search": "run_search",
+    "search": "runs.pipeline",
     "export": "exporting",
     "compare": "hardware",
     "pareto": "pareto_front",

@@ -31,7 +31,7 @@ class Choice(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What was chosen and why, in a line; empty where there was no choice."""
+        """Line on what was chosen and why; empty where there was no choice."""
         if self.chosen is None:
             return ""
         names = [item.name for item in self.chosen[:3]] + (["..."] if len(self.chosen) > 3 else [])
@@ -45,7 +45,7 @@ class Choice(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What a profile file holds of a setup."""
+    """Content of a profile file for one setup."""
 
     outcomes: dict[str, Status]
     begun: set[str]
@@ -140,7 +140,7 @@ def _read(path: Path, setup: Setup) -> _Known:
 
 @dataclass(frozen=True)
 class DeviceForecast:
-    """What a campaign on one device would do."""
+    """Forecast of a campaign on one device."""
 
     device: str
     setup: Setup
@@ -158,7 +158,7 @@ class DeviceForecast:
 def forecast_campaign(
     device: str, choice: Choice, path: Path, setup: Setup, plan: Plan, again: Which | None
 ) -> DeviceForecast:
-    """What the campaign would do, with the blocks that were chosen; nothing is measured."""
+    """Forecast of a campaign with the blocks that were chosen; nothing is measured."""
     from netlathe.profiler.forecast import dry_run
 
     if path.is_file():

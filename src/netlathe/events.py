@@ -1,4 +1,4 @@
-"""What a workflow tells while it works. Nothing is printed: who wants to see it hands over a listener."""
+"""Events of a workflow while it works. Nothing is printed: who wants to see them hands over a listener."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.undone: dict[str, str] = {}
-        """By device, what somebody still has to put right on it by hand."""
+        """Work left to be done by hand, by device: what could not be put right on it."""
 
     def step(self, title: str) -> None:
         """A longer step begins."""
@@ -45,22 +45,22 @@ class Listener:
 
     @contextmanager
     def working(self, label: str) -> Iterator[None]:
-        """Around a step of unknown length."""
+        """Context around a step of unknown length."""
         yield
 
     @contextmanager
     def progress(self, label: str, unit: str = "") -> Iterator[Update]:
-        """Around a step of known length."""
+        """Context around a step of known length."""
         yield lambda done, total, note: None
 
     @contextmanager
     def watching(self, labels: Sequence[str]) -> Iterator[list[Watch]]:
-        """Around several things that run side by side."""
+        """Context around several things that run side by side."""
         yield [lambda share, left_s, note: None for _ in labels]
 
     @contextmanager
     def estimating(self, names: Sequence[str]) -> Iterator[OnRound]:
-        """Around a timing whose estimates become better round by round."""
+        """Context around a timing whose estimates become better round by round."""
         yield lambda progress, taken: None
 
     def report(self, report: object) -> None:

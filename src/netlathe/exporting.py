@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.files import write_whole
 from netlathe.outputs import RUN_FILES, Output, check_outputs
-from netlathe.run import NETWORK, NETWORK_INT8, NETWORK_ONNX, load_network
+from netlathe.runs.files import NETWORK, NETWORK_INT8, NETWORK_ONNX, load_network
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch import TorchGraph
@@ -31,7 +31,7 @@ Classifier = Callable[[FloatArray], FloatArray]
 
 CALIBRATION_IMAGES = 160
 ALLOWED_LOSS: dict[Dtype, float] = {"float32": 0.005, "int8": 0.03}
-"""Of accuracy, against PyTorch's; beyond, a file comes with a warning."""
+"""Tolerated difference of a file's accuracy from PyTorch's; beyond, it comes with a warning."""
 _NO_ONNXRUNTIME = "onnxruntime is not installed; pip install 'netlathe[onnxruntime]'"
 
 
@@ -44,7 +44,7 @@ class Exported:
     dtype: Dtype
     bytes: int
     accuracy: float | None
-    """In 0..1; None where no runtime is installed to judge it."""
+    """Accuracy in 0..1; None where no runtime is installed to judge it."""
     warning: str | None
     """A loss of accuracy, or why there is none to tell."""
 
@@ -253,7 +253,7 @@ def _check_input(path: Path, found: tuple[int, ...], shape: tuple[int, ...]) -> 
 
 
 def _quantized(x: FloatArray, tensor: dict[str, Any]) -> NDArray[Any]:
-    """In the type of a LiteRT tensor, by its scale and zero point."""
+    """Values in the type of a LiteRT tensor, by its scale and zero point."""
     dtype, (scale, zero_point) = tensor["dtype"], tensor["quantization"]
     if dtype is np.float32:
         return x

@@ -1,4 +1,4 @@
-"""What can be profiled from here."""
+"""Devices that can be profiled from here."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from netlathe.predictor.transfer.prior import Prior
 
 Residual = Literal["auto", "none", "gp", "xgboost", "forest"]
-"""What is learned on top of the physics; auto: whichever does best in cross-validation."""
+"""Correction learned on top of the physics; auto: whichever does best in cross-validation."""
 
 FEW_BLOCKS = 30
 NOISY = 0.05
@@ -54,7 +54,7 @@ class FitReport:
 
     predictor: LatencyPredictor
     records: list[LatencyRecord]
-    """What it was fitted on, and those beside them that have no latency."""
+    """Records that it was fitted on, and those beside them that have no latency."""
     validation: CrossValidation
     kernels: KernelTimes | None = None
     """The single kernels that it was fitted on in place of blocks."""
@@ -276,8 +276,8 @@ def _kernel_warnings(times: KernelTimes) -> list[str]:
 
 
 def _coverage_warnings(validation: CrossValidation) -> list[str]:
-    """Where 90 % intervals hold too few or too many, by more than chance explains with so many predictions. Far from
-    what was fitted on, too many is as it should be."""
+    """Warnings where 90 % intervals hold too few or too many, by more than chance explains with so many. Far
+    from what was fitted on, too many is as it should be."""
     warnings = []
     for split, predictions in validation.splits.items():
         metrics = predictions.metrics
@@ -302,7 +302,7 @@ def _setup_warnings(fitted: FitReport) -> list[str]:
 
 
 def fit_json(fitted: FitReport) -> dict[str, Any]:
-    """The same for machines."""
+    """Fit report for machines, JSON-able."""
     from netlathe.predictor.networks.physics_model import Assembled
 
     validation, model = fitted.validation, fitted.predictor

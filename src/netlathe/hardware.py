@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from netlathe.outputs import Output, check_outputs
 from netlathe.pricing import WIDE_INTERVAL, load_predictor, naming_others, other_dtype, unknown_ops
-from netlathe.run import write_csv
+from netlathe.runs.files import write_csv
 from netlathe.subjects import Given, Subject, find_subject
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Price:
     is_best: bool
     """Whether no other network of the table is faster there."""
     warnings: tuple[str, ...] = ()
-    """Of ops and dtypes that are not the predictor's."""
+    """Warnings of ops and dtypes that are not the predictor's."""
 
     @property
     def is_guess(self) -> bool:
@@ -46,7 +46,7 @@ class CompareReport:
 
     @property
     def warnings(self) -> list[str]:
-        """What should be known before it is trusted, each with its network and device."""
+        """Doubts about the prices, each with its network and device."""
         warnings = [
             warning for prices in self.table.values() for price in prices.values() for warning in price.warnings
         ]

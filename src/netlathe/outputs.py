@@ -1,5 +1,5 @@
-"""What a command is about to write, checked before it begins to work: nothing that is dear to the user gets lost, and
-what cannot be written is known at once."""
+"""Outputs of a command, checked before it begins to work: no file of the user's own is replaced, and what cannot be
+written is known at once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from netlathe.archspace.errors import FormatError, NetlatheError
 from netlathe.archspace.files import odd_kind, read_whole
 from netlathe.archspace.jsonfile import MOST_BYTES
 from netlathe.archspace.profile_file import APPLICATION_ID
-from netlathe.run import (
+from netlathe.runs.files import (
     ARCHITECTURE,
     CHECKPOINT,
+    CHOICE,
+    EXPORTED,
     FOUND,
     HARDWARE,
     HISTORY,
@@ -30,37 +32,41 @@ from netlathe.run import (
     REPORT,
     SEARCH,
     SEARCH_PICTURE,
+    TRAINED,
     TRAINING,
     TRAINING_CHECKPOINT,
     WEIGHTS,
 )
 
 Kind = Literal[
-    "profile", "predictor", "architecture", "space", "search", "run", "demo", "pareto", "records", "latencies",
-    "history", "picture", "tflite", "onnx", "arrays",
+    "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
+    "records", "latencies", "history", "picture", "tflite", "onnx", "arrays",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
 _WORDS: dict[Kind, str] = {
     "profile": "a profile", "predictor": "a predictor", "architecture": "an architecture", "space": "a search space",
-    "search": "the result of a search", "run": "the report of a run", "demo": "the report of a demo",
+    "search": "the result of a search", "choice": "the choice of a run", "training": "the record of a training",
+    "export": "the record of an export", "run": "the report of a run", "demo": "the report of a demo",
     "pareto": "a curve of `netlathe pareto`", "records": "a table of measurements",
     "latencies": "a table of latencies", "history": "the log of a run", "picture": "a picture of netlathe's",
     "tflite": "a .tflite model", "onnx": "an .onnx model", "arrays": "weights or a checkpoint",
 }  # fmt: skip
-_JSON_KINDS: tuple[Kind, ...] = ("predictor", "architecture", "space", "search", "run", "demo", "pareto")
+_JSON_KINDS: tuple[Kind, ...] = (
+    "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
+)  # fmt: skip
 _HEAD_BYTES = 1 << 16
 RUN_FILES: dict[str, Kind] = {
     ARCHITECTURE: "architecture", SEARCH: "search", REPORT: "run", HISTORY: "history", TRAINING: "history",
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_ONNX: "onnx", HARDWARE: "latencies", WEIGHTS: "arrays",
     CHECKPOINT: "arrays", FOUND: "arrays", TRAINING_CHECKPOINT: "arrays", SEARCH_PICTURE: "picture",
-    PICTURE: "picture", MEASURED: "picture",
+    PICTURE: "picture", MEASURED: "picture", CHOICE: "choice", TRAINED: "training", EXPORTED: "export",
 }  # fmt: skip
-"""What `netlathe search` leaves in its folder."""
+"""Files that `netlathe search` leaves in its folder."""
 _READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)
-"""What commands read of a run that they are given."""
+"""Files that commands read of a run that they are given."""
 _SIDE_FILES = ("-wal", "-shm", "-journal")
-"""What SQLite keeps beside a profile."""
+"""Endings of the files that SQLite keeps beside a profile."""
 
 
 class OutputError(NetlatheError):
@@ -110,8 +116,8 @@ def _read_with(given: str | Path) -> list[Path]:
 
 
 def check_run_folder(folder: Path, inputs: Iterable[str | Path], images: str | None, below: Iterable[str] = ()) -> None:
-    """The same for the folder of a run, and those of several `below` it. Nor may it lie among the `images`, where it
-    would become a class of them; None for images that come from no file."""
+    """Checks the files of a run's folder, and of several `below` it, as check_outputs does. Nor may it lie among
+    the `images`, where it would become a class of them; None for images that come from no file."""
     from netlathe.training.sources import folders_of_classes
 
     for one in folders_of_classes(Path(images)) if images is not None and Path(images).is_dir() else ():
@@ -173,7 +179,7 @@ def _check_kind(output: Output, remedy: str) -> None:
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What kind of netlathe's files this one is, by its content; None for any other file. Raises OSError."""
+    """Kind of a file of netlathe's, by its content; None for any other file. Raises OSError."""
     with path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
     if head.startswith(b"SQLite format 3\0"):

@@ -12,7 +12,7 @@ from netlathe.archspace.jsonfile import write_json
 from netlathe.archspace.spaces import Architecture
 from netlathe.outputs import Output, check_outputs
 from netlathe.pricing import load_predictor
-from netlathe.run import ARCHITECTURE, find_runs, load_report
+from netlathe.runs.files import ARCHITECTURE, find_runs, load_report
 
 if TYPE_CHECKING:
     from netlathe.predictor import LatencyPredictor
@@ -30,7 +30,7 @@ class Point:
     predicted_ms: float
     measured_ms: float | None
     accuracy: float
-    """Of the torch module on the test images, 0..1."""
+    """Accuracy of the torch module on the test images, 0..1."""
     on_front: bool = False
 
 
@@ -40,7 +40,7 @@ class ParetoReport:
 
     points: tuple[Point, ...]
     setup: str
-    """What their milliseconds are of."""
+    """Setup that the milliseconds are of."""
 
     def to_json(self) -> dict[str, Any]:
         return {"setup": self.setup, "networks": [asdict(p) for p in self.points]}

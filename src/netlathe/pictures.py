@@ -26,7 +26,7 @@ _FIXED = "#6c757d"
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """As PNG, whole or not at all."""
+    """Saves a figure as PNG, whole or not at all."""
     with writing(path) as part:
         figure.savefig(part, dpi=130, format="png")
 

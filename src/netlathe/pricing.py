@@ -49,9 +49,9 @@ class PredictReport:
     """Ends of the interval that holds `coverage` of all measurements."""
     coverage: float
     setup: Setup
-    """What it is predicted for."""
+    """Setup that it is predicted for."""
     warnings: tuple[str, ...] = ()
-    """What should be known before it is trusted."""
+    """Doubts about the prediction."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -93,7 +93,7 @@ class LayerReport:
     """One object per block, in order: name, input_shape, output_shape, ops, macs, parameters, predicted_ms."""
     model: LatencyPredictor | None = None
     predicted_ms: float | None = None
-    """Of the whole, where there is a predictor."""
+    """Prediction of the whole, where there is a predictor."""
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _layer_rows(subject: Subject, model: LatencyPredictor | None) -> list[dict[s
 
 @contextmanager
 def naming_others(predictor: object, graphs: Iterable[Graph]) -> Iterator[None]:
-    """Where a shipped predictor does not know all ops of the graphs, the error names the shipped ones that do."""
+    """Context in which the error of a shipped predictor that lacks ops of the graphs names those that know them."""
     from netlathe.predictor import LatencyPredictor, UnknownOpError, shipped_names
 
     try:
@@ -203,7 +203,7 @@ def other_dtype(model: LatencyPredictor, name: str, dtype: str | None) -> Iterat
 
 @dataclass(frozen=True)
 class Priced:
-    """What a predictor has a latency for without assuming any."""
+    """Coverage of a predictor: what it has a latency for without assuming any."""
 
     networks: tuple[str, ...]
     """Published networks."""
@@ -218,7 +218,7 @@ class Priced:
 
     @classmethod
     def by(cls, name: str) -> Priced:
-        """Of a predictor file, or a shipped one by name."""
+        """Coverage of a predictor file, or of a shipped one by name."""
         from netlathe.archspace.networks import NETWORKS, network
         from netlathe.archspace.presets import PRESETS
 
@@ -240,14 +240,14 @@ class Priced:
 
     @property
     def word(self) -> str:
-        """What fits a table."""
+        """Coverage in a few words, as fits a table."""
         if self.networks:
             return "networks"
         return "only blocks" if self.blocks else "only kernels"
 
     @property
     def words(self) -> str:
-        """The same at length."""
+        """Coverage at length."""
         parts = f"parts ({', '.join(self.blocks)} blocks)" if self.blocks else "single kernels"
         what = f"whole networks, as {', '.join(self.networks)}" if self.networks else parts
         spaces = f"; all blocks of the spaces {', '.join(self.spaces)}" if self.spaces else "; no preset space"

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def results_first(address: str, listener: Listener) -> Iterator[None]:
-    """Around an open device: a phone that could not be given back as it was is a warning at once, but an error only
-    once the results are out (Listener.undone)."""
+    """Context around an open device: a phone that could not be given back as it was is a warning at once, but an
+    error only once the results are out (Listener.undone)."""
     from netlathe.profiler.errors import NotRestoredError
 
     try:
@@ -80,7 +80,7 @@ def campaign_with_watch(
 
 
 def _note(progress: Progress) -> str:
-    """What is going on, the most important first."""
+    """Note on what is going on, the most important first."""
     if progress.is_waiting:
         return progress.current
     notes = [f"{progress.done}/{progress.total} graphs", f"round {progress.round}"]
@@ -91,5 +91,5 @@ def _note(progress: Progress) -> str:
 
 
 def part_latencies_ms(model: LatencyPredictor, architecture: Architecture) -> list[float]:
-    """What each block adds to the network's predicted latency, in ms; an identity adds nothing."""
+    """Contribution of each block to a network's predicted latency, in ms; an identity adds nothing."""
     return [float(row[0]) for row in model.tabulate([[block] for block in architecture.blocks]).latency_ms]

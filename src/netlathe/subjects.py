@@ -1,4 +1,4 @@
-"""What a user may point at: a network's or block's name, an architecture file, a run, a .tflite or .onnx file."""
+"""Networks and blocks that a user may point at: by a name, an architecture file, a run, a .tflite or .onnx file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from netlathe.archspace.errors import FormatError, SpaceError
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.networks import network
 from netlathe.archspace.spaces import Architecture
-from netlathe.run import ARCHITECTURE
+from netlathe.runs.files import ARCHITECTURE
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Subject:
     graph: Graph
     parts: tuple[Part, ...]
     dtype: str | None = None
-    """What the file computes in; architectures have none."""
+    """Type that the file computes in; architectures have none."""
 
 
 Given = str | Path | Graph | Block | Architecture
@@ -74,7 +74,7 @@ def _of_graph(name: str, graph: Graph, batch: int) -> Subject:
 
 
 def _readers(path: Path) -> tuple[Callable[[Path], Graph], Callable[[Path], str]]:
-    """What gives a file's graph, and its dtype."""
+    """Reader of a file's graph and dtype."""
     if path.suffix == ".tflite":
         from netlathe.archspace.forms.tflite_reader import read_precision, read_tflite
 

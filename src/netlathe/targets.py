@@ -1,9 +1,8 @@
-"""What a search has to meet: latency targets on devices, and limits on other costs."""
+"""Goal of a search: latency targets on devices, and limits on other costs."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import itertools
 import json
 import math
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.blocks import Block
 from netlathe.archspace.errors import FormatError, NetlatheError
-from netlathe.archspace.files import check_plain
+from netlathe.archspace.files import check_plain, digest
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.pricing import load_predictor
 
@@ -50,7 +49,7 @@ class DeviceTarget:
     name: str
     """The shipped name, or the file's without its ending; after its folder's where two files are called the same."""
     model: LatencyPredictor
-    """With ops that it refuses, or one that assumes what they cost."""
+    """Predictor that refuses unknown ops, or assumes what they cost."""
     limit_ms: float
 
     def table(self, space: SearchSpace) -> CostTable:
@@ -88,7 +87,7 @@ class DeviceTarget:
     @cached_property
     def content(self) -> str:
         """A digest of the predictor."""
-        return hashlib.sha256(json.dumps(self.model.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+        return digest(json.dumps(self.model.to_json(), sort_keys=True))
 
     def to_json(self) -> dict[str, Any]:
         assumes = {"assumes_unknown": True} if self.model.assumes_ else {}
@@ -122,8 +121,9 @@ class Limit:
         )
 
     def to_json(self) -> dict[str, Any]:
-        content = json.dumps(sorted(self.prices.items())).encode()
-        return {"cost": self.name, "content": hashlib.sha256(content).hexdigest()[:16], "value": self.value}
+        return {
+            "cost": self.name, "content": digest(json.dumps(sorted(self.prices.items()))), "value": self.value,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Goal:
         return self.main.model
 
     def at(self, limit_ms: float) -> Goal:
-        """The same with another limit of the main target."""
+        """Goal with another limit of the main target, in ms."""
         return replace(self, targets=(replace(self.main, limit_ms=limit_ms), *self.targets[1:]))
 
     def narrowed(self, space: SearchSpace) -> SearchSpace:
@@ -171,7 +171,7 @@ class Goal:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """What tells this goal from any other."""
+        """Description that tells this goal from any other, for JSON."""
         return {
             "targets": [t.to_json() for t in self.targets],
             "limits": [limit.to_json() for limit in self.limits],
@@ -192,6 +192,20 @@ def check_names(predictor: str | None, target_ms: float | None, several_ms: str 
         raise NetlatheError("say what to meet: --predictor NAME --target-ms MS, or --target NAME=MS, once per device")
 
 
+def parse_targets(predictor: str | None, target_ms: float | None, targets: Sequence[str]) -> list[Target]:
+    """The targets of --predictor and --target-ms, and of --target PREDICTOR=MS, once check_names has passed them.
+    Raises NetlatheError for what does not parse."""
+    wanted = [] if predictor is None or target_ms is None else [Target(predictor, target_ms)]
+    return wanted + [
+        Target(*_assignment("--target", one, "PREDICTOR=MS, such as pixel4-cpu-networks=40")) for one in targets
+    ]
+
+
+def parse_limits(limits: Sequence[str]) -> list[Limit]:
+    """The limits of --limit. Raises NetlatheError for what does not parse."""
+    return [Limit(*_assignment("--limit", text, KNOWN_LIMITS)) for text in limits]
+
+
 def load_goal(
     predictor: str | None,
     target_ms: float | None,
@@ -200,13 +214,9 @@ def load_goal(
     *,
     assume_unknown: bool = False,
 ) -> Goal:
-    """The goal of --predictor and --target-ms, --target PREDICTOR=MS, and --limit, once check_names has passed them.
-    With `assume_unknown`, the predictors refuse no op. Raises NetlatheError for what does not parse, FormatError for a
-    predictor or table that cannot be read."""
-    wanted = [] if predictor is None or target_ms is None else [Target(predictor, target_ms)]
-    wanted += [Target(*_assignment("--target", one, "PREDICTOR=MS, such as pixel4-cpu-networks=40")) for one in targets]
-    given = [Limit(*_assignment("--limit", text, KNOWN_LIMITS)) for text in limits]
-    return make_goal(wanted, given, assume_unknown=assume_unknown)
+    """The goal of the command's options. With `assume_unknown`, the predictors refuse no op. Raises NetlatheError for
+    what does not parse, FormatError for a predictor or table that cannot be read."""
+    return make_goal(parse_targets(predictor, target_ms, targets), parse_limits(limits), assume_unknown=assume_unknown)
 
 
 def make_goal(targets: Sequence[Target], limits: Sequence[Limit] = (), *, assume_unknown: bool = False) -> Goal:
@@ -239,14 +249,8 @@ def make_goal(targets: Sequence[Target], limits: Sequence[Limit] = (), *, assume
     return Goal(loaded, tuple(found), memory.value if memory else None)
 
 
-def files_of_goal(predictor: str | None, targets: Sequence[str], limits: Sequence[str]) -> list[str]:
-    """The files that load_goal would read, and names that are none."""
-    named = [one.rpartition("=")[0] for one in (*targets, *limits)]
-    return [*([predictor] if predictor else ()), *named, *(one.rpartition(":")[0] for one in named if ":" in one)]
-
-
 def _names(files: Sequence[str]) -> list[str]:
-    """What to call predictors: their files' names without ending, with as many folders as tell them apart."""
+    """Names of predictors: their files' names without ending, with as many folders as tell them apart."""
     parts = [(*Path(file).parent.parts, Path(file).stem) for file in files]
     names = [p[-1] for p in parts]
     for depth in range(2, max((len(p) for p in parts), default=1) + 1):
@@ -259,13 +263,21 @@ def parse_milliseconds(text: str) -> list[float]:
     values = sorted({_positive("--targets", part, text) for part in text.split(",")})
     if len(values) < 2:
         raise NetlatheError(f"--targets {text}: name at least two different targets, such as 20,30,40")
-    for one, next_one in itertools.pairwise(values):
+    check_curve(values)
+    return values
+
+
+def check_curve(targets_ms: Sequence[float]) -> None:
+    """Raises NetlatheError for limits of one target, in ms, that are none, no numbers above zero, or that would share a
+    folder."""
+    if not targets_ms or not all(math.isfinite(ms) and ms > 0 for ms in targets_ms):
+        raise NetlatheError(f"several targets are numbers above zero, not {list(targets_ms)!r}")
+    for one, next_one in itertools.pairwise(sorted(targets_ms)):
         if folder_name(one) == folder_name(next_one):
             raise NetlatheError(
-                f"--targets {text}: {one!r} and {next_one!r} would share the folder {folder_name(one)}; targets differ "
-                "in their first six digits"
+                f"--targets: {one!r} and {next_one!r} would share the folder {folder_name(one)}; targets differ in "
+                "their first six digits"
             )
-    return values
 
 
 def folder_name(limit_ms: float) -> str:

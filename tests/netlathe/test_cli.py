@@ -69,7 +69,7 @@ def searched(fitted: dict[str, Any], folder: Path) -> dict[str, Any]:
     return answer(
         "search", "--space", "tiny", "--resolution", 8, "--predictor", folder / "m.json", "--target-ms", 1.5 * fastest,
         "--data", "digits", "--output", folder / "found", "--epochs", 1, "--warmup-epochs", 1,
-        "--looks", 8, "--train-epochs", 2, "--limit-images", 300,
+        "--finalists", 8, "--train-epochs", 2, "--limit-images", 300,
     )  # fmt: skip
 
 

@@ -46,10 +46,10 @@ def test_importing_netlathe_loads_nothing_heavy() -> None:
 
 def test_a_public_function_keeps_its_name_beside_the_package_of_that_name() -> None:
     assert Searcher.__module__.startswith("netlathe.search.")
-    assert nl.search.__module__ == "netlathe.run_search"
+    assert nl.search.__module__ == "netlathe.runs.pipeline"
     code = "import netlathe.search.costs, netlathe as nl; print(nl.search.__module__, nl.profile.__module__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["netlathe.run_search", "netlathe.profiling"]
+    assert done.stdout.split() == ["netlathe.runs.pipeline", "netlathe.profiling"]
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_a_network_is_searched_for_a_target_from_a_pair_of_arrays(
     wanted: dict[str, Any] = {
         "target": nl.Target(made[2].predictor, 0.9 * usual, "mine"), "output": tmp_path / "run",
         "limits": [nl.Limit("macs", 1e9), nl.Limit("memory-kb", 1e4)],
-        "config": nl.SearchConfig(start_epochs=1, warmup_epochs=1, epochs=1, looks=4, batch_size=16),
+        "config": nl.SearchConfig(start_epochs=1, warmup_epochs=1, epochs=1, finalists=4, batch_size=16),
         "training": nl.TrainConfig(epochs=1, batch_size=16),
     }  # fmt: skip
     space = nl.load_space("tiny", resolution=8, classes=3)
@@ -160,7 +160,7 @@ def test_any_object_that_predicts_is_a_latency_model(tmp_path: Path, monkeypatch
     report = nl.search(
         nl.load_space("tiny", resolution=8, classes=3), pair(), target=nl.Target(Mine(), 0.8 * usual, "mine"),
         output="run", training=nl.TrainConfig(epochs=1, batch_size=16),
-        config=nl.SearchConfig(start_epochs=1, warmup_epochs=0, epochs=1, looks=4, batch_size=16),
+        config=nl.SearchConfig(start_epochs=1, warmup_epochs=0, epochs=1, finalists=4, batch_size=16),
     )  # fmt: skip
     assert report.is_met
     assert (report.targets[0].device, report.judged["by"]) == ("mine", "prediction")
@@ -229,7 +229,7 @@ def test_the_example_searches_times_and_exports(
         assert shown in text
         text = text.replace(shown, quick)
     monkeypatch.chdir(tmp_path)
-    config = nl.SearchConfig(start_epochs=1, warmup_epochs=0, epochs=1, looks=2)
+    config = nl.SearchConfig(start_epochs=1, warmup_epochs=0, epochs=1, finalists=2)
     exec(text, {"SHORT": config, "SHORT_TRAINING": nl.TrainConfig(epochs=1)})
     assert "ms, target" in capsys.readouterr().out
     assert (tmp_path / "runs/mine.onnx").is_file()

@@ -48,8 +48,8 @@ from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Measurement, Round
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.archspace.tables import read_records
-from netlathe.logs import _read_rows
-from netlathe.run import load_network, save_report
+from netlathe.runs.files import load_network
+from netlathe.runs.logs import _read_rows
 from netlathe.targets import load_goal
 from netlathe.training import DataError, load_images
 from netlathe.training.checkpoint import load_checkpoint
@@ -504,10 +504,10 @@ def test_reports_and_logs_of_runs_that_make_no_sense_are_one_clear_error(tmp_pat
         {**good, "accuracy": {"torch": "high"}}, {**good, "targets": [{**target, "predicted_ms": []}]},
         {**good, "targets": [{**target, "measured_ms": 10**400}]}, {**good, "targets": [{**target, "setup": {}}]},
     ]  # fmt: skip
-    save_report(tmp_path, good)
+    write_json(tmp_path / "report.json", "run", 1, good)
     assert netlathe("pareto", tmp_path).exit_code == 0
     for report in bad:
-        save_report(tmp_path, report)
+        write_json(tmp_path / "report.json", "run", 1, report)
         result = netlathe("pareto", tmp_path)
         assert result.exit_code == 1, report
         assert "its report lacks or confuses" in " ".join(result.stderr.split())

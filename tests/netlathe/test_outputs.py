@@ -31,7 +31,7 @@ from netlathe.archspace.resources import data_files
 from netlathe.archspace.spaces import Architecture
 from netlathe.archspace.tables import write_table
 from netlathe.outputs import RUN_FILES, Kind, kind_of
-from netlathe.run import save_network, write_csv
+from netlathe.runs.files import ARCHITECTURE, save_weights, write_csv
 
 SETUP = Setup("a phone", "a chip", "an OS", "litert", "2.1")
 PREDICTOR = "pixel4-cpu"
@@ -65,7 +65,8 @@ def run(tmp_path: Path) -> Path:
     """A run's folder, as far as export reads it, and an int8 file that must stay what it is."""
     space = tiny(8)
     architecture = space.architecture([0] * len(space.searchable))
-    save_network(tmp_path / "run", architecture, TorchGraph(architecture.graph()))
+    architecture.save(tmp_path / "run" / ARCHITECTURE)
+    save_weights(tmp_path / "run", TorchGraph(architecture.graph()))
     shutil.copy(write(tmp_path, "tflite"), tmp_path / "run" / "network_int8.tflite")
     return tmp_path / "run"
 
@@ -271,7 +272,7 @@ def test_what_cannot_be_written_is_said_before_the_work(
 
     monkeypatch.setattr(fitting, "_fit", work)
     monkeypatch.setattr("netlathe.hardware.price_networks", work)
-    monkeypatch.setattr("netlathe.run.load_network", work)
+    monkeypatch.setattr("netlathe.runs.files.load_network", work)
     for path, reason in unwritable(tmp_path):
         assert reason in refusal(*command(name, path, run)), path
         assert reason in refusal(*command(name, path, run, "--force")), path

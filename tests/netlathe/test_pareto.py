@@ -8,9 +8,9 @@ from typing import Any
 
 from test_cli import answer, netlathe, refusal
 
+from netlathe.archspace.jsonfile import write_json
 from netlathe.archspace.networks import network
 from netlathe.pareto_front import Point, mark_front
-from netlathe.run import save_report
 
 
 def point(name: str, ms: float, accuracy: float) -> Point:
@@ -22,7 +22,8 @@ def run(folder: Path, ms: float, accuracy: float, *, setup: str = "a phone", mea
     folder.mkdir(parents=True)
     network("mobilenet_v2_0.5").save(folder / "architecture.json")
     target = {"device": "phone", "setup": setup, "predicted_ms": ms, "measured_ms": measured_ms}
-    save_report(folder, {"name": folder.name, "targets": [target], "accuracy": {"torch": accuracy}})
+    report = {"name": folder.name, "targets": [target], "accuracy": {"torch": accuracy}}
+    write_json(folder / "report.json", "run", 1, report)
     return folder
 
 

@@ -61,7 +61,7 @@ def test_the_python_of_predict_and_search_runs(
     short = short.replace("(32, 32))", "(32, 32), limit=64)")
     assert "SHORT" in short
     assert "limit" in short
-    scope["SHORT"] = SearchConfig(start_epochs=1, warmup_epochs=1, epochs=1, looks=8, look_images=16)
+    scope["SHORT"] = SearchConfig(start_epochs=1, warmup_epochs=1, epochs=1, finalists=8, finalist_images=16)
     exec(short, scope)
     assert "MBConv(" in capsys.readouterr().out
 
@@ -77,7 +77,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     ):
         assert shown in first
         first = first.replace(shown, quick)
-    config = SearchConfig(start_epochs=1, warmup_epochs=0, epochs=1, looks=2)
+    config = SearchConfig(start_epochs=1, warmup_epochs=0, epochs=1, finalists=2)
     exec(first, {"SHORT": config, "SHORT_TRAINING": TrainConfig(epochs=1)})
     assert (tmp_path / "runs/mine/report.json").is_file()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import signal
 import subprocess
@@ -13,16 +14,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from test_cli import answer, netlathe, refusal
 
 from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
+from netlathe.archspace.jsonfile import write_json
 from netlathe.archspace.records import Measurement, Round, Setup
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.predictor import LatencyPredictor
 from netlathe.profiler import Plan, open_device
-from netlathe.run import forget_network, load_report
+from netlathe.runs.files import load_report
 from netlathe.training import StepProgress
+from netlathe.training.checkpoint import save_checkpoint
 
 CHOICES = (MBConv(8, 8, 8, 8, kernel=3, expand=6), MBConv(8, 8, 8, 8, kernel=3, expand=2), Skip(8, 8, 8, 8))
 SPACE = SearchSpace("small", ((ConvBlock(3, 8, 8, 8),), CHOICES, CHOICES, (LinearHead(8, 10, 8, 8),)))
@@ -76,7 +80,7 @@ def undisturbed(folder: Path) -> Path:
 def _undrawn(undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One run's pictures are drawn; those of the others would take most of the time."""
     for name in ("draw_search", "draw_architectures"):
-        monkeypatch.setattr(f"netlathe.searching.{name}", lambda *_: None)
+        monkeypatch.setattr(f"netlathe.runs.chosen.{name}", lambda *_: None)
 
 
 def test_a_run_leaves_its_files_and_a_report_of_all_of_it(undisturbed: Path) -> None:
@@ -115,7 +119,7 @@ def test_a_finished_run_is_read_and_not_repeated(undisturbed: Path, folder: Path
 def test_another_run_in_the_folder_is_refused_by_what_differs(undisturbed: Path, folder: Path) -> None:
     before = content(undisturbed)
     message = refusal(*words(folder, undisturbed, *one(folder), "--batch-size", 16, "--seed", 1))
-    assert "config.batch_size: 16 here, 32 in the checkpoint; config.seed: 1 here, 0 in the checkpoint" in message
+    assert "config.batch_size: 16 here, 32 in the record; config.seed: 1 here, 0 in the record" in message
     assert "--restart" in message
     assert "goal.targets[0].ms" in refusal(*words(folder, undisturbed, *one(folder, HEAVIEST_MS)))
     message = refusal(*words(folder, undisturbed, *one(folder), "--train-epochs", 2))
@@ -144,17 +148,17 @@ class Listener:
 def test_a_new_training_costs_no_search_and_an_old_report_is_not_taken_for_its_own(
     undisturbed: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_hand: bool
 ) -> None:
-    monkeypatch.setattr("netlathe.job.EVERY_S", 0.0)
+    monkeypatch.setattr("netlathe.runs.folder.EVERY_S", 0.0)
     run = tmp_path / "run"
     shutil.copytree(undisturbed, run)
     if by_hand:
         (run / "training.npz").unlink()
     asked = words(folder, run, *one(folder), "--train-epochs", 2)
-    monkeypatch.setattr("netlathe.logs.show_step", Listener(interrupt_at=2))
+    monkeypatch.setattr("netlathe.runs.logs.show_step", Listener(interrupt_at=2))
     assert netlathe(*asked, *([] if by_hand else ["--restart-training"])).exit_code == 130
     assert not {"report.json", "weights.npz", "network.onnx"} & {path.name for path in run.iterdir()}
     heard = Listener()
-    monkeypatch.setattr("netlathe.logs.show_step", heard)
+    monkeypatch.setattr("netlathe.runs.logs.show_step", heard)
     report = answer(*asked)
     assert set(heard.phases) == {"train"}
     assert report["run"]["train"]["epochs"] == 2
@@ -163,17 +167,81 @@ def test_a_new_training_costs_no_search_and_an_old_report_is_not_taken_for_its_o
     assert len((run / "train.csv").read_text().splitlines()) == 3
 
 
-def test_a_new_network_does_not_stand_beside_an_earlier_ones_files(undisturbed: Path, tmp_path: Path) -> None:
-    shutil.copytree(undisturbed, tmp_path / "run")
-    for name in ("hardware.csv", "measured.png"):
-        (tmp_path / "run" / name).touch()
-    forget_network(tmp_path / "run")
-    left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left == {"checkpoint.npz", "found.npz", "training.npz", "history.csv", "train.csv"}
+@pytest.mark.parametrize("kind", ["search", "choice", "training", "export", "run"])
+def test_a_run_that_ends_while_a_phase_is_saved_ends_in_the_same_network(
+    undisturbed: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """After the phase's files, before its record."""
+    run = tmp_path / "run"
+
+    def write(path: Path, written: str, *more: Any) -> None:
+        if written == kind:
+            raise KeyboardInterrupt
+        write_json(path, written, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("netlathe.runs.phase.write_json", write)
+        assert netlathe(*words(folder, run, *one(folder))).exit_code == 130
+    assert not (run / "report.json").exists()
+    heard = Listener()
+    monkeypatch.setattr("netlathe.runs.logs.show_step", heard)
+    answer(*words(folder, run, *one(folder)))
+    assert set(heard.phases) <= {"train"}  # the search was at its last step
+    assert content(run) == content(undisturbed)
+
+
+def made_old(run: Path) -> None:
+    """Turns a finished run into one of the time when the choice was a checkpoint, and training and export had no
+    record."""
+    choice, training = (json.loads((run / name).read_text()) for name in ("choice.json", "training.json"))
+    own = {name: value for name, value in choice["run"].items() if name != "judge"}
+    timed = tuple((one["name"], one["predicted_ms"], one["measured_ms"]) for one in choice["judged"]["timed"])
+    judged = {**choice["judged"], "path": tuple(choice["choices"]), "timed": timed}
+    found = {
+        "architecture": choice["architecture"], "judged": judged, "expected": (1.0,), "costs": tuple(choice["costs"]),
+        "constraints": (), "weights": {"w": torch.zeros(2)}, "warnings": tuple(choice["warnings"]), "seconds": 1.0,
+    }  # fmt: skip
+    save_checkpoint(run / "found.npz", {"judge": choice["run"]["judge"], "found": found, "seconds": 1.0}, own)
+    for name in ("choice.json", "training.json", "export.json"):
+        (run / name).unlink()
+    assert training["run"]["train"]["epochs"] == 1
+
+
+def test_a_finished_run_of_the_time_before_records_is_read_and_another_is_refused(
+    undisturbed: Path, folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    made_old(run)
+    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir() if path.name != "found.npz"}
+    message = refusal(*words(folder, run, *one(folder), "--seed", 1))
+    assert "config.seed: 1 here, 0 in the checkpoint" in message
+    assert (run / "found.npz").is_file()
+    for _ in range(2):
+        assert answer(*words(folder, run, *one(folder))) == load_report(undisturbed)
+    after = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert after.keys() - before.keys() == {"choice.json", "training.json", "export.json"}
+    assert "train.epochs: 2 here, 1 in" in refusal(*words(folder, run, *one(folder), "--train-epochs", 2))
+
+
+def test_a_run_of_the_time_before_records_that_was_cut_off_in_its_training_goes_on(
+    undisturbed: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    made_old(run)
+    for name in ("report.json", "weights.npz", "network.tflite"):
+        (run / name).unlink()
+    heard = Listener()
+    monkeypatch.setattr("netlathe.runs.logs.show_step", heard)
+    answer(*words(folder, run, *one(folder)))
+    assert heard.phases == []  # both were at their last step
+    assert content(run) == content(undisturbed)
 
 
 def test_the_comparison_of_networks_shows_how_far_it_is(folder: Path, tmp_path: Path) -> None:
-    done = netlathe(*words(folder, tmp_path, *one(folder), "--looks", 6))
+    done = netlathe(*words(folder, tmp_path, *one(folder), "--finalists", 6))
     assert done.exit_code == 0
     assert "comparing networks: 6/6 networks" in done.stderr
 
@@ -203,9 +271,9 @@ class Interrupter:
 def test_an_interrupted_run_ends_as_if_it_had_never_been(
     undisturbed: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    monkeypatch.setattr("netlathe.job.EVERY_S", 0.0)
+    monkeypatch.setattr("netlathe.runs.folder.EVERY_S", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr("netlathe.logs.show_step", Interrupter(step))
+        patch.setattr("netlathe.runs.logs.show_step", Interrupter(step))
         result = netlathe(*words(folder, tmp_path / "run", *one(folder)))
     assert result.exit_code == 130
     assert "goes on from there" in " ".join(result.stderr.split())
@@ -233,7 +301,7 @@ def test_several_targets_share_one_warm_up_and_end_in_a_curve(
     assert {p.name for p in tmp_path.iterdir() if p.is_file()} >= {"pareto.json", "pareto.png", "hardware.csv"}
     assert len(answer("pareto", tmp_path)["networks"]) == 2
     assert (tmp_path / "hardware.csv").read_text().startswith("network,bench,pixel4-cpu-networks")
-    monkeypatch.setattr("netlathe.logs.show_step", Interrupter(1))  # nothing is left to do
+    monkeypatch.setattr("netlathe.runs.logs.show_step", Interrupter(1))  # nothing is left to do
     assert answer(*words(folder, tmp_path, *more, targets))["runs"] == found["runs"]
 
 
@@ -251,7 +319,7 @@ def test_ctrl_c_saves_before_it_ends(
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr("netlathe.logs.show_step", press)
+        patch.setattr("netlathe.runs.logs.show_step", press)
         assert netlathe(*words(folder, tmp_path / "run", *one(folder))).exit_code == 130
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     result = netlathe(*words(folder, tmp_path / "run", *one(folder)))
@@ -262,8 +330,8 @@ def test_ctrl_c_saves_before_it_ends(
 
 def test_restart_meets_limits_and_several_devices_together(folder: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("netlathe.job.EVERY_S", 0.0)
-        patch.setattr("netlathe.logs.show_step", Interrupter(2))
+        patch.setattr("netlathe.runs.folder.EVERY_S", 0.0)
+        patch.setattr("netlathe.runs.logs.show_step", Interrupter(2))
         assert netlathe(*words(folder, tmp_path, *one(folder))).exit_code == 130
     macs = SPACE.architecture([1, 1]).macs
     found = answer(
@@ -293,7 +361,7 @@ def test_another_judge_costs_no_search_and_a_measured_miss_is_told(
     assert before["judged"]["by"] == "upper end of the 90 % interval"
     assert before["targets"][0]["is_met"] is None
     heard = Listener()
-    monkeypatch.setattr("netlathe.logs.show_step", heard)
+    monkeypatch.setattr("netlathe.runs.logs.show_step", heard)
     found = answer(*asked, "--device", "local")
     assert not heard.phases  # neither the search nor the same network's training is repeated
     assert found["judged"]["by"] == "stopwatch on local"
@@ -303,7 +371,7 @@ def test_another_judge_costs_no_search_and_a_measured_miss_is_told(
     assert found["judged"]["timed"][-1]["name"] == found["name"] == before["name"]
     assert (tmp_path / "measured.png").is_file()
     (tmp_path / "report.json").unlink()
-    monkeypatch.setattr("netlathe.run_search.time_file", lambda *_: Measurement((Round((1020.0,)),)))
+    monkeypatch.setattr("netlathe.runs.reported.time_file", lambda *_: Measurement((Round((1020.0,)),)))
     for _ in range(2):  # as it ends, and as it is read again
         missed = netlathe(*asked, "--device", "local")
         assert missed.exit_code == 1
@@ -323,7 +391,7 @@ def test_a_device_that_is_not_the_predictors_is_refused_at_once(folder: Path, tm
 def test_a_diverging_search_keeps_its_last_good_checkpoint(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netlathe.job.EVERY_S", 0.0)
+    monkeypatch.setattr("netlathe.runs.folder.EVERY_S", 0.0)
     message = refusal(*words(folder, tmp_path, *one(folder), "--learning-rate", 1e30))
     assert "the loss became" in message
     assert f"the last good state is in {tmp_path / 'checkpoint.npz'}" in message
@@ -370,7 +438,7 @@ def tensorboard_events(run: Path, stage: str) -> Any:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_gets_the_numbers_of_the_logs(folder: Path, tmp_path: Path) -> None:
-    answer(*words(folder, tmp_path, *one(folder)), "--tensorboard", "--looks", 0)
+    answer(*words(folder, tmp_path, *one(folder)), "--tensorboard", "--finalists", 0)
     events = {stage: tensorboard_events(tmp_path, stage) for stage in ("search", "train")}
     with (tmp_path / "history.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -398,10 +466,10 @@ def test_a_compute_device_that_is_not_there_is_refused(folder: Path, tmp_path: P
 def test_interrupted_searches_for_several_targets_end_as_undisturbed_ones(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    monkeypatch.setattr("netlathe.job.EVERY_S", 0.0)
+    monkeypatch.setattr("netlathe.runs.folder.EVERY_S", 0.0)
     more = ("--predictor", folder / "bench.json", "--targets", f"{MIDDLE_MS},{HEAVIEST_MS}", "--tensorboard")
     with monkeypatch.context() as patch:
-        patch.setattr("netlathe.logs.show_step", Interrupter(step))
+        patch.setattr("netlathe.runs.logs.show_step", Interrupter(step))
         assert netlathe(*words(folder, tmp_path / "a", *more)).exit_code == 130
     interrupted, whole = (answer(*words(folder, tmp_path / name, *more))["runs"] for name in ("a", "b"))
     for one_run, other in zip(interrupted, whole, strict=True):
@@ -416,7 +484,7 @@ def test_interrupted_searches_for_several_targets_end_as_undisturbed_ones(
 @pytest.mark.slow
 def test_kill_9_anywhere_costs_nothing_but_time(undisturbed: Path, folder: Path, tmp_path: Path) -> None:
     """Killed again and again, each time a little later after it has begun to move; it saves after every step."""
-    code = "import netlathe.job as j; j.EVERY_S = 0.0; from netlathe.cli import main; main()"
+    code = "import netlathe.runs.folder as j; j.EVERY_S = 0.0; from netlathe.cli import main; main()"
     command = [sys.executable, "-c", code, *map(str, words(folder, tmp_path / "run", *one(folder)))]
     for delay_s in (0.0, 0.05, 0.1, 0.2, 0.4, 0.8):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -442,7 +510,7 @@ def disturb_at_step(monkeypatch: pytest.MonkeyPatch, phase: str, action: Any) ->
             if len(seen) == 2:
                 action()
 
-    monkeypatch.setattr("netlathe.logs.show_step", show)
+    monkeypatch.setattr("netlathe.runs.logs.show_step", show)
 
 
 @pytest.mark.parametrize("phase", ["search", "train"])
@@ -465,7 +533,7 @@ def test_a_run_whose_folder_is_deleted_does_not_end_as_if_all_were_well(
     folder: Path, tmp_path: Path, phase: str, every_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    monkeypatch.setattr("netlathe.job.EVERY_S", every_s)
+    monkeypatch.setattr("netlathe.runs.folder.EVERY_S", every_s)
     with monkeypatch.context() as patch:
         disturb_at_step(patch, phase, lambda: shutil.rmtree(run))
         message = refusal(*words(folder, run, *one(folder)))

@@ -21,7 +21,7 @@ from netlathe.archspace.spaces import SearchSpace
 from netlathe.search.costs import Constraint
 from netlathe.search.decode import check_limits, decode, dispensable
 from netlathe.search.errors import TargetError
-from netlathe.search.final_choice import OnCompared, candidate_scores, compare_networks
+from netlathe.search.final_choice import OnCompared, ValidationLoss, candidate_scores, compare_networks
 from netlathe.search.strategies.binarized.architecture_step import ArchitectureStep
 from netlathe.search.strategies.binarized.objectives import Objective, PIObjective
 from netlathe.search.strategies.binarized.outcome import EpochRow, SearchProgress, SearchResult, check_data
@@ -182,11 +182,12 @@ class Searcher:
         other.history = [replace(row, **other.architecture_step.standing()) for row in self.history]
         return other
 
-    def result(self, on_compared: OnCompared | None = None) -> SearchResult:
-        """The best network within the limits, as things stand. Raises TrainingError when the supernet's weights are no
-        good."""
+    def result(self, on_compared: OnCompared | None = None, *, loss: ValidationLoss | None = None) -> SearchResult:
+        """The best network within the limits, as things stand; finalists are compared by their cross-entropy on
+        validation images, or by a `loss` of choices, the lower the better. Raises TrainingError when the supernet's
+        weights are no good, or a loss is no number."""
         log_probabilities = self._log_probabilities()
-        examined, scores = self._compared(log_probabilities.numpy(), on_compared)
+        examined, scores = self._compared(log_probabilities.numpy(), on_compared, loss)
         path = decode(scores, self.constraints)
         return SearchResult(
             architecture=self.space.architecture(path),
@@ -201,17 +202,18 @@ class Searcher:
         )
 
     def _compared(
-        self, log_p: NDArray[np.float64], on_compared: OnCompared | None
+        self, log_p: NDArray[np.float64], on_compared: OnCompared | None, loss: ValidationLoss | None
     ) -> tuple[dict[Choices, float], NDArray[np.float64]]:
         """The finalists' cross-entropies, and what to decode by: the candidates' scores from them, or their
         probabilities."""
         config = self.config
-        if config.looks == 0:
+        if config.finalists == 0:
             return {}, log_p
         rng = np.random.default_rng(config.seed)
-        loss = make_validation_loss(self.supernet, self.data.validation, config.look_images, self.compute, rng)
+        if loss is None:
+            loss = make_validation_loss(self.supernet, self.data.validation, config.finalist_images, self.compute, rng)
         losses = compare_networks(
-            log_p, self.constraints, loss, finalists=config.looks, rng=rng, on_compared=on_compared
+            log_p, self.constraints, loss, finalists=config.finalists, rng=rng, on_compared=on_compared
         )
         return losses, candidate_scores(log_p, self.constraints, losses)
 

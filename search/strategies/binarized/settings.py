@@ -37,10 +37,9 @@ class SearchConfig(SgdConfig):
     prune_below: float = 0.0
     """After each epoch of the third phase, candidates less probable than this are dropped with their weights, as long
     as the limits can still be met without them."""
-    looks: int = 128
-    """Finalists: networks that are compared on validation images at the end, for the final choice; 0: probabilities
-    decide. (The name is that of the files of runs and of `--looks`.)"""
-    look_images: int = 1024
+    finalists: int = 128
+    """Networks that are compared on validation images at the end, for the final choice; 0: probabilities decide."""
+    finalist_images: int = 1024
     """Most images that each finalist is judged by."""
 
     def out_of_range(self) -> dict[str, bool]:
@@ -52,8 +51,8 @@ class SearchConfig(SgdConfig):
             "multiplier_gain": not 0 <= self.multiplier_gain < math.inf,
             "multiplier_rate": not 0 <= self.multiplier_rate < math.inf,
             "prune_below": not 0 <= self.prune_below < 1,
-            "looks": self.looks < 0,
-            "look_images": self.look_images < 1,
+            "finalists": self.finalists < 0,
+            "finalist_images": self.finalist_images < 1,
             **super().out_of_range(),
         }
 

@@ -23,7 +23,7 @@ from netlathe.cli.predictors import predictors
 from netlathe.cli.profile import profile
 from netlathe.cli.search import search
 from netlathe.cli.time import time
-from netlathe.stopping import ENDINGS
+from netlathe.runs.stopping import ENDINGS
 
 Command = Callable[..., None]
 
@@ -33,7 +33,7 @@ KEPT = {
     "search": "what was searched and trained up to the last checkpoint is kept; the same command goes on from there",
     "time": "there were fewer than three rounds, too few for a time",
 }
-"""Words on what an interrupted command leaves."""
+"""Words on what an interrupted command leaves, by command."""
 
 
 def make_app(*, debug: bool = False) -> typer.Typer:
@@ -60,7 +60,7 @@ def make_app(*, debug: bool = False) -> typer.Typer:
 
 
 def _at_home(command: Command) -> Command:
-    """With the home folder in place of a `~` that begins an argument: shells leave it in --output=~/x."""
+    """Arguments with the home folder in place of a `~` that begins one: shells leave it in --output=~/x."""
 
     @functools.wraps(command)
     def run(**options: object) -> None:

@@ -1,4 +1,4 @@
-"""Output of the commands: tables, progress bars, one JSON object for machines, one paragraph for an error."""
+"""Terminal of the command: tables, progress bars, one JSON object for machines, one paragraph for an error."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def time_left(seconds: float | None) -> str:
 
 
 def _console(*, stderr: bool) -> Console:
-    """As wide as the terminal; wide enough for any table where there is none, as in a pipe."""
+    """Width of the terminal; wide enough for any table where there is none, as in a pipe."""
     console = Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
 

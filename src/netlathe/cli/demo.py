@@ -19,20 +19,22 @@ from netlathe.cli.estimates import explain_drift
 from netlathe.cli.fit import show_fit
 from netlathe.cli.profile import show_summary
 from netlathe.cli.search import show_search
-from netlathe.job import Job, prepare
-from netlathe.judging import DeviceAtHand
 from netlathe.outputs import Kind, Output, check_outputs, check_run_folder
 from netlathe.pictures import draw_architectures
 from netlathe.predictor import LatencyPredictor
-from netlathe.products import train_and_export
 from netlathe.profiler.devices.local import LocalDevice
 from netlathe.profiler.protocol import Plan
 from netlathe.profiling import summary_json
-from netlathe.run import NETWORK
-from netlathe.run_folder import RunFolder
-from netlathe.run_search import search_one
+from netlathe.runs.exported import export_network
+from netlathe.runs.files import ARCHITECTURE, NETWORK, save_weights
+from netlathe.runs.folder import RunFolder, Workplace
+from netlathe.runs.pipeline import SearchOptions
+from netlathe.runs.pipeline import search as search_network
+from netlathe.runs.report import RunReport
+from netlathe.runs.settings import load_inputs
+from netlathe.runs.trained import new_network, train_network
 from netlathe.search import SearchConfig
-from netlathe.targets import DeviceTarget, Goal
+from netlathe.targets import Target
 from netlathe.timing import time_networks
 from netlathe.training import Compute, ImageData, TrainConfig
 from netlathe.words import millions, milliseconds, percent
@@ -42,7 +44,7 @@ REPORT = "demo.json"
 FIT_PICTURE, PICTURE = "predicted_measured.png", "architectures.png"
 PROFILE_PLAN = Plan(min_rounds=20, max_rounds=60, target_error=0.005, budget_s=90)
 NETWORKS = 16
-SEARCH = {"warmup_epochs": 6, "epochs": 14, "looks": 64}
+SEARCH = {"warmup_epochs": 6, "epochs": 14, "finalists": 64}
 TRAIN_EPOCHS = 24
 
 
@@ -61,13 +63,13 @@ class Demo:
 
 
 @dataclass(frozen=True)
-class Trained:
+class DemoNetwork:
     """A network of the demo, trained and exported."""
 
     architecture: Architecture
     predicted_ms: float
     accuracy: Mapping[str, float]
-    """By form: torch, tflite, ..."""
+    """Accuracy by form: torch, tflite, ..."""
     folder: Path
 
     def to_json(self) -> dict[str, Any]:
@@ -91,7 +93,9 @@ def _run(demo: Demo) -> None:
     started = time.monotonic()
     terminal = demo.terminal
     _check_folder(demo)
-    space, data = prepare("tiny", demo.source, resolution=demo.resolution, width=None, limit=demo.limit, seed=demo.seed)
+    space, data = load_inputs(
+        "tiny", demo.source, resolution=demo.resolution, width=None, limit=demo.limit, seed=demo.seed
+    )
     images = len(data.train) + len(data.validation) + len(data.test)
     terminal.say(
         f"{data.name}: {images} images of {len(data.classes)} classes at {demo.resolution}x{demo.resolution}, "
@@ -154,11 +158,16 @@ def _fit(demo: Demo) -> fitting.FitReport:
     return fitted
 
 
-def _train_baseline(demo: Demo, baseline: Architecture, model: LatencyPredictor, data: ImageData) -> Trained:
+def _train_baseline(demo: Demo, baseline: Architecture, model: LatencyPredictor, data: ImageData) -> DemoNetwork:
     demo.terminal.step("3  Train the baseline: MobileNetV2's choice, 3x3 with expansion 6 everywhere")
     folder, config = demo.folder / BASELINE, TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed)
-    product = train_and_export(baseline, data, folder, config, Compute(), demo.terminal)
-    trained = Trained(baseline, float(model.predict([baseline])[0]), product.accuracy, folder)
+    place = Workplace(RunFolder(folder), Compute(), demo.terminal)
+    network = new_network(baseline, config)
+    train_network(network, data, place, config, baseline.name)
+    baseline.save(folder / ARCHITECTURE)
+    save_weights(folder, network)
+    exported = export_network(network, data, place)
+    trained = DemoNetwork(baseline, float(model.predict([baseline])[0]), exported.accuracy, folder)
     demo.terminal.say(
         f"  {millions(baseline.macs)} MACs, {milliseconds(trained.predicted_ms)} ms predicted, "
         f"{percent(trained.accuracy['torch'])} of {len(data.test)} test images right"
@@ -166,47 +175,44 @@ def _train_baseline(demo: Demo, baseline: Architecture, model: LatencyPredictor,
     return trained
 
 
-def _search(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: ImageData, target_ms: float) -> Trained:
+def _search(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: ImageData, target_ms: float) -> DemoNetwork:
     demo.terminal.step(
         f"4  Search {space.size:.2g} networks for {target_ms:.3g} ms, {demo.fraction:.0%} of the baseline's latency"
     )
-    job = search_job(demo, space, model, data, target_ms)
-    _forget_other(job)
-    report = search_one(job)
-    show_search(job, report, demo.terminal)
-    return Trained(report.architecture, report.predicted_ms, report.accuracy, job.folder)
+    target = Target(demo.folder / PREDICTOR, target_ms)
+    report = find_network(demo, data, target)
+    show_search(report, demo.folder / FOUND, [target], demo.terminal)
+    return DemoNetwork(report.architecture, report.predicted_ms, report.accuracy, demo.folder / FOUND)
 
 
-def search_job(demo: Demo, space: SearchSpace, model: LatencyPredictor, data: ImageData, target_ms: float) -> Job:
-    """The same that the demo's `netlathe search` command asks for."""
-    return Job(
-        space, data, Goal((DeviceTarget(Path(PREDICTOR).stem, model, target_ms),)), demo.folder / FOUND,
-        SearchConfig(**SEARCH, seed=demo.seed), TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed), Compute(),
-        demo.terminal, device=DeviceAtHand("local", demo.folder / PROFILE, seed=demo.seed),
+def find_network(demo: Demo, data: ImageData, target: Target) -> RunReport:
+    """The search's report. What an earlier demo left, with other options or a longer profile, makes way: its training,
+    or where that is not enough, its search."""
+    options, folder = search_options(demo), demo.folder / FOUND
+    for options["restart_training"] in (False, True):
+        try:
+            return search_network("tiny", data, target=target, output=folder, **options)
+        except FormatError:
+            demo.terminal.note("  Another demo's run is there, and makes way")
+    options["restart"] = True
+    return search_network("tiny", data, target=target, output=folder, **options)
+
+
+def search_options(demo: Demo) -> SearchOptions:
+    """Options of the demo's search, as of the `netlathe search` command that it prints."""
+    return SearchOptions(
+        config=SearchConfig(**SEARCH, seed=demo.seed), training=TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed),
+        device="local", profile=demo.folder / PROFILE, resolution=demo.resolution, seed=demo.seed,
+        progress=demo.terminal,
     )  # fmt: skip
 
 
-def _forget_other(job: Job) -> None:
-    """Drops the checkpoints of an earlier demo, with other options or a longer profile."""
-    try:
-        job.checkpointer().load()
-        kept = job.found_checkpointer().load()
-    except FormatError:
-        job.forget()
-        return
-    if kept is not None:
-        try:
-            job.training_checkpointer(Architecture.from_json(kept["found"]["architecture"])).load()
-        except FormatError:
-            job.forget_training()
-
-
 def rounded(ms: float) -> float:
-    """To four digits, as commands show it."""
+    """Latency rounded to four digits, as commands show it."""
     return float(f"{ms:.4g}")
 
 
-def _time(demo: Demo, trained: Mapping[str, Trained]) -> dict[str, Measurement]:
+def _time(demo: Demo, trained: Mapping[str, DemoNetwork]) -> dict[str, Measurement]:
     """The exported files, as they are, beside the profile's anchors, which tell the machine's drift since then."""
     demo.terminal.step("5  Time both .tflite files on this machine")
     graphs = {name: t.architecture.graph() for name, t in trained.items()}
@@ -214,13 +220,13 @@ def _time(demo: Demo, trained: Mapping[str, Trained]) -> dict[str, Measurement]:
     return time_networks(graphs, models, demo.folder / PROFILE, seed=demo.seed, listener=demo.terminal)
 
 
-def _network_json(trained: Trained, timed: Measurement) -> dict[str, object]:
+def _network_json(trained: DemoNetwork, timed: Measurement) -> dict[str, object]:
     return {**trained.to_json(), "measured_ms": timed.latency_ms, "drift": timed.drift}
 
 
 def _report(
     demo: Demo,
-    trained: Mapping[str, Trained],
+    trained: Mapping[str, DemoNetwork],
     timed: Mapping[str, Measurement],
     target_ms: float,
     model: LatencyPredictor,

@@ -62,7 +62,7 @@ class _Told:
 
 
 def _cells(one: Measurement | None) -> tuple[str, str, str]:
-    """Cells under COLUMNS, without the name."""
+    """Cells under COLUMNS beside the name."""
     if one is None:
         return "-", "-", "0"
     interval = " to ".join(map(milliseconds, one.interval_ms)) if one.interval_ms else "-"

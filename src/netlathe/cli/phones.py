@@ -20,7 +20,7 @@ GET_A_PHONE = (
     "Unlock it, run `netlathe profile --device usb ...`, and tap Allow when the phone asks whether to trust this "
     "computer.",
 )
-"""Steps to a phone, for where none is found."""
+"""Instructions, step by step, where no phone is found."""
 
 UDEV = (
     "Only on Linux, where it is then listed with 'no permission': install Android's udev rules (Debian, Ubuntu: sudo "

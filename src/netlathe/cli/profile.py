@@ -203,7 +203,7 @@ def cores_by_device(given: Sequence[str], devices: Sequence[str]) -> dict[str, s
 
 
 def show_forecast(report: ForecastReport, terminal: Terminal) -> None:
-    """Show what would be measured on each device, and how long it would take."""
+    """Shows what would be measured on each device, and how long it would take."""
     for one in report.devices:
         terminal.table(("would", "graphs"), [(WOULD[name], count) for name, count in one.counts.items()])
         if one.choice.chosen:

@@ -11,11 +11,11 @@ import typer
 from netlathe.cli.compare import show_points, show_prices
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import AssumeUnknown, Data, Json, LimitImages, Resolution, Seed, Space, Width
-from netlathe.reporting import CurveReport, RunReport
+from netlathe.runs.report import CurveReport, RunReport
 from netlathe.words import millions, milliseconds, percent
 
 if TYPE_CHECKING:
-    from netlathe.job import Job
+    from netlathe.targets import Target
 
 ACCURACIES = {"torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "onnx": "of .onnx"}
 """Columns for the same network in its forms."""
@@ -112,7 +112,7 @@ def search(
             rich_help_panel=SEARCH,
         ),
     ] = 0.0,
-    looks: Annotated[
+    finalists: Annotated[
         int,
         typer.Option(
             min=0,
@@ -197,52 +197,52 @@ def search(
     end.
     """
     from netlathe.cli.phones import choose_phone
-    from netlathe.job import Job, prepare
-    from netlathe.judging import DeviceAtHand
-    from netlathe.logs import check_tensorboard
-    from netlathe.outputs import check_run_folder
-    from netlathe.run_search import run
+    from netlathe.runs.logs import check_tensorboard
+    from netlathe.runs.pipeline import SearchOptions
+    from netlathe.runs.pipeline import search as search_network
     from netlathe.search import SearchConfig
-    from netlathe.targets import check_names, files_of_goal, folder_name, load_goal, parse_milliseconds
+    from netlathe.targets import check_names, parse_limits, parse_milliseconds, parse_targets
     from netlathe.training import Compute, TrainConfig
 
     terminal = Terminal(as_json=as_json)
     check_names(predictor, target_ms, targets, target or ())
     if tensorboard:
         check_tensorboard()
-    several = parse_milliseconds(targets) if targets else []
-    inputs = [space, *files_of_goal(predictor, target or (), limit or ())]
-    inputs += [str(one) for one in (profile_file, benchmark_binary) if one]
-    check_run_folder(output, inputs, data, [folder_name(ms) for ms in several])
-    main_ms = max(several) if several else target_ms
-    goal = load_goal(predictor, main_ms, target or (), limit or (), assume_unknown=assume_unknown)
-    compute = Compute(compute_device, precision, compile_, workers)
-    device = choose_phone(device, terminal) if device else None
-    chosen, images = prepare(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
-    job = Job(
-        chosen, images, goal, output,
-        SearchConfig(
+    several = parse_milliseconds(targets) if targets else None
+    wanted = parse_targets(predictor, several[-1] if several else target_ms, target or ())
+    options = SearchOptions(
+        limits=parse_limits(limit or ()), profile=profile_file, benchmark_binary=benchmark_binary,
+        device=choose_phone(device, terminal) if device else None, update=update, train_from=train_from,
+        config=SearchConfig(
             start_epochs=start_epochs, warmup_epochs=warmup_epochs, epochs=epochs, batch_size=batch_size,
-            accumulate=accumulate, learning_rate=learning_rate, prune_below=prune_below, looks=looks, seed=seed,
+            accumulate=accumulate, learning_rate=learning_rate, prune_below=prune_below, finalists=finalists, seed=seed,
         ),
-        TrainConfig(
+        training=TrainConfig(
             epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate,
             warmup_epochs=train_warmup_epochs, ema_decay=ema_decay, label_smoothing=label_smoothing,
             accumulate=accumulate, seed=seed,
         ),
-        compute, terminal, update, train_from,
-        DeviceAtHand(device, profile_file, benchmark_binary, seed) if device else None, tensorboard,
+        compute=Compute(compute_device, precision, compile_, workers), resolution=resolution, width=width,
+        limit_images=limit_images, assume_unknown=assume_unknown, tensorboard=tensorboard, restart=restart,
+        restart_training=restart_training, seed=seed, progress=terminal,
     )  # fmt: skip
-    report = run(job, several, restart=restart, restart_training=restart_training)
-    show_search(job, report, terminal)
+    report: RunReport | CurveReport
+    if several:
+        report = search_network(space, data, target=wanted, output=output, targets_ms=several, **options)
+    else:
+        report = search_network(space, data, target=wanted, output=output, **options)
+    show_search(report, output, wanted, terminal, assume_unknown=assume_unknown)
     terminal.result(report.to_json())
     if report.is_missed or terminal.undone:
         raise typer.Exit(1)
 
 
-def show_search(job: Job, report: RunReport | CurveReport, terminal: Terminal) -> None:
-    """Targets, limits, accuracies, warnings; the curve of several targets; each network on each device."""
-    from netlathe.hardware import CompareReport, price_networks
+def show_search(
+    report: RunReport | CurveReport, folder: Path, targets: Sequence[Target], terminal: Terminal, *,
+    assume_unknown: bool = False,
+) -> None:  # fmt: skip
+    """Shows targets, limits, accuracies, warnings; the curve of several targets; each network on each device."""
+    from netlathe.hardware import compare
 
     runs = report.runs if isinstance(report, CurveReport) else (report,)
     if isinstance(report, CurveReport):
@@ -251,13 +251,12 @@ def show_search(job: Job, report: RunReport | CurveReport, terminal: Terminal) -
     if isinstance(report, CurveReport):
         terminal.say("")
         show_points(report.curve, terminal)
-    if len(job.goal.targets) > 1:
-        models = {target.name: target.model for target in job.goal.targets}
-        table = price_networks([run.folder for run in runs], models)
+    if len(targets) > 1:
+        predictors = {told.device: one.predictor for told, one in zip(runs[0].targets, targets, strict=True)}
         terminal.say("")
-        show_prices(CompareReport({name: model.setup_ for name, model in models.items()}, table), terminal)
-    names = sorted(p.name for p in job.folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    terminal.say(f"  {job.folder} holds {', '.join(names)}")
+        show_prices(compare([run.folder for run in runs], predictors, assume_unknown=assume_unknown), terminal)
+    names = sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    terminal.say(f"  {folder} holds {', '.join(names)}")
 
 
 def show_reports(reports: Sequence[RunReport], terminal: Terminal) -> None:

@@ -241,7 +241,7 @@ def test_several_limits_hold_at_once(few: ImageData) -> None:
 
 
 def test_a_search_without_limits_takes_the_likeliest(few: ImageData) -> None:
-    found = search(SPACE, few, (), replace(BRIEF, looks=0))
+    found = search(SPACE, few, (), replace(BRIEF, finalists=0))
     assert found.examined == {}
     assert found.path == tuple(found.log_probabilities.argmax(1).tolist())
 
@@ -328,7 +328,7 @@ def test_a_search_pruned_to_one_network_goes_on(few: ImageData) -> None:
 
 
 def test_the_last_choice_tells_what_it_compared(few: ImageData) -> None:
-    searcher = Searcher(SPACE, few, TIGHT, replace(BRIEF, prune_below=0, looks=9, look_images=65)).run()
+    searcher = Searcher(SPACE, few, TIGHT, replace(BRIEF, prune_below=0, finalists=9, finalist_images=65)).run()
     weights = flat(searcher.supernet.state_dict())
     told: list[tuple[int, int]] = []
     found = searcher.result(lambda done, total: told.append((done, total)))

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
+from netlathe.runs.chosen import choice_inputs
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.presets import tiny
-from netlathe.archspace.spaces import SearchSpace
-from netlathe.checkpoints import RunCheckpointer
-from netlathe.events import Listener
-from netlathe.job import Job
-from netlathe.judging import DeviceAtHand
+from netlathe.archspace.spaces import Architecture
+from netlathe.runs.checkpoints import RunCheckpointer
+from netlathe.runs.judges import DeviceAtHand
+from netlathe.runs.searched import search_inputs
+from netlathe.runs.settings import RunSettings
+from netlathe.runs.trained import training_inputs
 from netlathe.search import SearchConfig
 from netlathe.targets import Goal
-from netlathe.training import Compute, ImageData, TrainConfig
+from netlathe.training import ImageData, TrainConfig
 from netlathe.training.checkpoint import ForeignCheckpointError
 from netlathe.training.images import MemorySplit
 
@@ -75,26 +79,43 @@ class NoGoal:
     def to_json(self) -> dict[str, Any]:
         return {}
 
-    def narrowed(self, space: SearchSpace) -> SearchSpace:
-        return space
 
-
-def job(shade: int = 0, device: DeviceAtHand | None = None, epochs: int = 1) -> Job:
+def settings(shade: int = 0, device: DeviceAtHand | None = None, epochs: int = 1, **more: Any) -> RunSettings:
     images = torch.zeros((6, 3, 8, 8), dtype=torch.uint8)
     images[3] += shade
     split = MemorySplit(images, torch.arange(6) % 2)
-    return Job(
-        tiny(8), ImageData("d", ("a", "b"), split, split, split), cast(Goal, NoGoal()), Path("run"), SearchConfig(),
-        TrainConfig(epochs=epochs), Compute("cpu"), Listener(), device=device,
-    )  # fmt: skip
+    data = ImageData("d", ("a", "b"), split, split, split)
+    return RunSettings(
+        tiny(8), data, cast(Goal, NoGoal()), SearchConfig(), TrainConfig(epochs=epochs), device=device, **more
+    )
 
 
 def test_a_search_is_told_apart_by_its_pixels_and_not_by_its_judge() -> None:
-    assert job().description() == job().description()
-    assert job().description() != job(shade=1).description()
-    local = DeviceAtHand("local", Path("p.sqlite"))
-    assert job().description() == job(device=local).description()
+    usual, local = settings(), settings(device=DeviceAtHand("local", Path("p.sqlite")))
+    search = search_inputs(usual)
+    assert search == search_inputs(settings()) == search_inputs(local)
+    assert search != search_inputs(settings(shade=1))
+    assert choice_inputs(usual, search) != choice_inputs(local, search)
     network = tiny(8).architecture([0] * len(tiny(8).searchable))
-    assert job().training_description(network) == job(device=local).training_description(network)
-    assert job().run_description(network) != job(device=local).run_description(network)
-    assert job().training_description(network) != job(epochs=2).training_description(network)
+    assert training_inputs(usual, search, network) == training_inputs(local, search, network)
+    assert training_inputs(usual, search, network) != training_inputs(settings(epochs=2), search, network)
+
+
+def test_a_search_by_an_own_score_is_the_same_search_and_another_choice() -> None:
+    own = [settings(score=score) for score in (None, fewest_macs, FewerThan(1), FewerThan(2))]
+    assert all(search_inputs(one) == search_inputs(own[0]) for one in own)
+    choices = [json.dumps(choice_inputs(one, {})) for one in own]
+    assert len(set(choices)) == len(own)
+    assert choice_inputs(own[-1], {}) == choice_inputs(settings(score=FewerThan(2)), {})
+
+
+def fewest_macs(architecture: Architecture) -> float:
+    return -architecture.macs
+
+
+@dataclass(frozen=True)
+class FewerThan:
+    macs: int
+
+    def __call__(self, architecture: Architecture) -> float:
+        return float(architecture.macs < self.macs)

@@ -5,11 +5,20 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from netlathe.archspace.errors import NetlatheError
+from netlathe.events import Listener
+
+if TYPE_CHECKING:
+    from netlathe.training import Compute
+
+EVERY_S = 60.0
+"""Seconds between checkpoints: what a power cut may cost."""
 
 
 class RunFolder:
@@ -28,7 +37,7 @@ class RunFolder:
             weakref.finalize(self, os.close, self._handle)
 
     def place(self) -> Path | None:
-        """Where the folder is now; None where it was deleted, or the system does not tell."""
+        """Place of the folder now; None where it was deleted, or the system does not tell."""
         if self._handle is None or self._is_at(self.path):
             return self.path
         try:
@@ -61,7 +70,7 @@ class RunFolder:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Within it, a file that cannot be written because the folder is gone is told so; at its end, the folder must
+        """Context in which a file that cannot be written because the folder is gone is told so; at its end, the folder must
         still be there."""
         try:
             yield
@@ -69,3 +78,28 @@ class RunFolder:
             self.check()
             raise
         self.check()
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Place and means of a run: where and how it is computed, all that its outcome does not depend on."""
+
+    folder: RunFolder
+    compute: Compute
+    listener: Listener
+    tensorboard: bool = False
+    every_s: float = field(default_factory=lambda: EVERY_S)
+
+    def at(self, folder: Path) -> Workplace:
+        """Workplace in another folder."""
+        return Workplace(RunFolder(folder), self.compute, self.listener, self.tensorboard, self.every_s)
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.folder.path
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Removes files of the folder, where they are there, in this order."""
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)

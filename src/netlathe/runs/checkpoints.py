@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from netlathe.archspace.errors import FormatError
-from netlathe.run_folder import RunFolder
+from netlathe.runs.folder import RunFolder
 from netlathe.training import Checkpointer
 from netlathe.training.checkpoint import ForeignCheckpointError
 
@@ -34,11 +34,11 @@ class RunCheckpointer(Checkpointer):
         self._begun_s = self.clock()
 
     def seconds(self) -> float:
-        """What the run has taken, over all processes: those before up to their last save."""
+        """Seconds that the run has taken, over all processes: those before up to their last save."""
         return self._before_s + self.clock() - self._begun_s
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """As Checkpointer's, with the seconds. Where the run's folder was moved, the file follows it; there, and where
+        """Writes the file, with the seconds taken so far. Where the run's folder was moved, the file follows it; there, and where
         the folder was deleted, NetlatheError is raised."""
         place = self.folder.place() if self.folder else None
         self.path = (place or self.path.parent) / self.path.name
@@ -47,22 +47,25 @@ class RunCheckpointer(Checkpointer):
             self.folder.check(f" A checkpoint of this moment was saved as {self.path}.")
 
     def load(self) -> dict[str, Any] | None:
-        """As Checkpointer's; goes on counting seconds from those saved."""
-        with self._advised():
+        """The saved state, None when there is no file; goes on counting seconds from those saved. Raises FormatError, with
+        the remedy."""
+        with advised(self.remedy):
             state = super().load()
         self._before_s = state.pop(_SECONDS, 0.0) if state else 0.0
         return state
 
     def resume(self, load: Callable[[Mapping[str, Any]], None], state: Mapping[str, Any]) -> None:
-        """As Checkpointer's."""
-        with self._advised():
+        """Hands the state to `load`. Raises FormatError, with the remedy, where it does not fit."""
+        with advised(self.remedy):
             super().resume(load, state)
 
-    @contextmanager
-    def _advised(self) -> Iterator[None]:
-        try:
-            yield
-        except ForeignCheckpointError as error:
-            raise ForeignCheckpointError(f"{error} ({self.remedy})", error.path, error.differences) from error
-        except FormatError as error:
-            raise FormatError(f"{error} ({self.remedy})") from error
+
+@contextmanager
+def advised(remedy: str) -> Iterator[None]:
+    """Context in which a refusal says what the user can do about it."""
+    try:
+        yield
+    except ForeignCheckpointError as error:
+        raise ForeignCheckpointError(f"{error} ({remedy})", error.path, error.differences) from error
+    except FormatError as error:
+        raise FormatError(f"{error} ({remedy})") from error

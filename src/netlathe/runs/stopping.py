@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from netlathe.training import Checkpointer
 
 Between = Callable[[], None]
-"""To be called between steps."""
+"""Check to be called between steps: it raises KeyboardInterrupt once a stop was asked for and saved."""
 
 
 ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""What ends a program from outside; Windows has no SIGHUP."""
+"""Signals that end a program from outside; Windows has no SIGHUP."""
 
 
 class _Stop:
-    """Whether the user asked to stop."""
+    """State of a stop: whether the user asked for one."""
 
     def __init__(self, checkpointer: Checkpointer) -> None:
         self.checkpointer = checkpointer
@@ -41,7 +41,7 @@ class _Stop:
 
 @contextmanager
 def stopping(checkpointer: Checkpointer | None) -> Iterator[Between]:
-    """Within it, what would interrupt (SIGINT; SIGTERM and SIGHUP where they are handled so) waits for a save. Raises
+    """Context in which what would interrupt (SIGINT; SIGTERM and SIGHUP where they are handled so) waits for a save. Raises
     KeyboardInterrupt once that is done, also where a worker, which gets the same signal, fails by it."""
     if checkpointer is None:
         yield lambda: None

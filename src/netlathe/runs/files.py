@@ -12,7 +12,7 @@ import numpy as np
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.files import check_plain, write_whole, writing
-from netlathe.archspace.jsonfile import read_json, write_json
+from netlathe.archspace.jsonfile import read_json
 from netlathe.archspace.packed import NPZ_DAMAGE, check_zip
 from netlathe.archspace.spaces import Architecture
 
@@ -28,31 +28,29 @@ TRAINING = "train.csv"
 REPORT = "report.json"
 SEARCH_PICTURE, PICTURE, MEASURED = "search.png", "architecture.png", "measured.png"
 HARDWARE = "hardware.csv"
-CHECKPOINT, FOUND, TRAINING_CHECKPOINT = "checkpoint.npz", "found.npz", "training.npz"
-"""Of the search, which stays at its last step; of the network that was chosen from it; of that one's training."""
-_OF_TRAINING = (REPORT, WEIGHTS, NETWORK, NETWORK_INT8, NETWORK_ONNX, HARDWARE)
-_OF_SEARCH = (ARCHITECTURE, SEARCH, SEARCH_PICTURE, PICTURE, MEASURED)
+CHECKPOINT, TRAINING_CHECKPOINT = "checkpoint.npz", "training.npz"
+"""Checkpoints of the search and of the training, which stay at their last step."""
+FOUND = "found.npz"
+"""Checkpoint that held the choice before it had a record of its own."""
+CHOICE, TRAINED, EXPORTED = "choice.json", "training.json", "export.json"
+"""Records of the phases between the search and the report."""
 SCHEMA_VERSION = 1
 
 
-def save_network(folder: Path, architecture: Architecture, network: TorchGraph) -> None:
-    """architecture.json and weights.npz (plain arrays by the names of torch's state_dict)."""
-    architecture.save(folder / ARCHITECTURE)
+def save_weights(folder: Path, network: TorchGraph) -> None:
+    """Writes weights.npz: plain arrays by the names of torch's state_dict. Raises OSError."""
     arrays = {name: value.numpy() for name, value in network.state_dict().items()}
     with writing(folder / WEIGHTS, makes_folder=False) as part:
         np.savez(part, **arrays)
 
 
-def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
-    """The trained network of a run, in eval mode. Raises FormatError when a file is missing, damaged, or of another
+def load_weights(folder: Path, architecture: Architecture) -> TorchGraph:
+    """The trained network of a run, in eval mode. Raises FormatError when weights.npz is missing, damaged, or of another
     architecture."""
     import torch
 
     from netlathe.archspace.forms.torch import TorchGraph
 
-    if not folder.is_dir():
-        raise FormatError(f"{folder}: there is no such run; `netlathe search --output` makes one")
-    architecture = Architecture.load(folder / ARCHITECTURE)
     path = folder / WEIGHTS
     try:
         check_plain(path)
@@ -66,40 +64,20 @@ def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
         raise FormatError(
             f"{path}: not the weights of {architecture.name} ({reason}); search or train again"
         ) from error
-    return architecture, network.eval()
+    return network.eval()
 
 
-def forget_network(folder: Path) -> None:
-    """Removes an earlier run's network: what a new search found must not stand beside it."""
-    forget_training(folder)
-    for name in _OF_SEARCH:
-        (folder / name).unlink(missing_ok=True)
-
-
-def forget_training(folder: Path) -> None:
-    """Removes what an earlier training left, the report first: the run is not finished then. Its log stays, as the
-    training may go on."""
-    for name in _OF_TRAINING:
-        (folder / name).unlink(missing_ok=True)
-
-
-def save_search(folder: Path, content: dict[str, Any]) -> None:
-    """Everything about a search that is not weights."""
-    write_json(folder / SEARCH, "search", SCHEMA_VERSION, content)
-
-
-def load_search(folder: Path) -> dict[str, Any]:
-    """What save_search wrote. Raises FormatError."""
-    return read_json(folder / SEARCH, "search", SCHEMA_VERSION)
-
-
-def save_report(folder: Path, content: dict[str, Any]) -> None:
-    """The last file of a run: where it stands, the run is finished."""
-    write_json(folder / REPORT, "run", SCHEMA_VERSION, content)
+def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
+    """The network of a run, and it with its trained weights. Raises FormatError when a file is missing, damaged, or of
+    another architecture."""
+    if not folder.is_dir():
+        raise FormatError(f"{folder}: there is no such run; `netlathe search --output` makes one")
+    architecture = Architecture.load(folder / ARCHITECTURE)
+    return architecture, load_weights(folder, architecture)
 
 
 def load_report(folder: Path) -> dict[str, Any]:
-    """What save_report wrote. Raises FormatError where the run is not finished, or its report is damaged."""
+    """Content of a finished run's report. Raises FormatError where the run is not finished, or its report is damaged."""
     if not (folder / REPORT).is_file():
         raise FormatError(
             f"{folder}: holds no finished run, as there is no {REPORT}; `netlathe search --output` makes one"

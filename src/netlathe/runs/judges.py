@@ -1,4 +1,4 @@
-"""From the table's network to one that holds on the device: repaired by the stopwatch, or by the predictor's doubts."""
+"""Judges of whole networks, by which the decoded choice is repaired: a stopwatch, a predictor's interval or prediction."""
 
 from __future__ import annotations
 
@@ -31,26 +31,30 @@ class DeviceAtHand:
     """The main target's device, as far as it can be reached from here."""
 
     address: str
-    """As open_device takes it."""
+    """Address of the device, as open_device takes it."""
     profile: Path | None = None
     """Its anchors tell how fast the device is now."""
     benchmark_binary: Path | None = None
     seed: int = 0
 
+    def to_json(self) -> dict[str, Any]:
+        """Description that tells this judge from another, for JSON."""
+        return {"device": self.address, "profile": str(self.profile) if self.profile else None}
+
     @contextmanager
     def open(
         self, target: DeviceTarget, listener: Listener, *, models: Mapping[str, bytes] | None = None
     ) -> Iterator[Stopwatch]:
-        """A stopwatch there. `models` are .tflite files by graph key, which a device that accepts them runs instead of
-        networks with random weights. Raises RecordError where the device is not the predictor's."""
-        from netlathe.profiler.device import AcceptsModels
+        """A stopwatch there. `models` are .tflite files by graph key that local runs instead of networks with random
+        weights. Raises RecordError where the device is not the predictor's."""
+        from netlathe.profiler.devices.local import LocalDevice
         from netlathe.timing import device_of, plan_for, stopwatch
 
         with (
             results_first(self.address, listener),
             device_of(self.address, target.model, benchmark_binary=self.benchmark_binary, listener=listener) as device,
         ):
-            if isinstance(device, AcceptsModels):
+            if isinstance(device, LocalDevice):
                 device.models.update(models or {})
             with stopwatch(device, self.profile, plan=plan_for(device), seed=self.seed, listener=listener) as watch:
                 yield watch
@@ -58,11 +62,11 @@ class DeviceAtHand:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the repair decided, and on what grounds."""
+    """Decision of the repair, and its grounds."""
 
     path: tuple[int, ...]
     by: str
-    """What judged the main target: 'stopwatch on ADDRESS', 'upper end of the 90 % interval', 'prediction'."""
+    """Judge of the main target: 'stopwatch on ADDRESS', 'upper end of the 90 % interval', 'prediction'."""
     is_met: bool
     judgements: int
     timed: tuple[tuple[str, float, float], ...] = ()
@@ -75,6 +79,12 @@ class Judged:
             "judgements": self.judgements,
             "timed": [{"name": n, "predicted_ms": p, "measured_ms": m} for n, p, m in self.timed],
         }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], path: Sequence[int]) -> Judged:
+        """The judgement of the network of that path. Raises LookupError or TypeError for what is none."""
+        timed = tuple((one["name"], one["predicted_ms"], one["measured_ms"]) for one in content["timed"])
+        return cls(tuple(path), content["by"], content["is_met"], content["judgements"], timed)
 
 
 def choose_network(
@@ -93,27 +103,27 @@ def choose_network(
     """
     if device is None:
         with listener.working("choosing the network"):
-            return _choose(_Case(space, goal, scores, constraints))
+            return _choose(ChoiceProblem(space, goal, scores, constraints))
     with device.open(goal.main, listener) as watch:
-        clock = Measured(space, goal.main, watch)
-        found = _choose(_Case(space, goal, scores, constraints, clock, f"stopwatch on {device.address}"))
+        clock = StopwatchJudge(space, goal.main, watch)
+        found = _choose(ChoiceProblem(space, goal, scores, constraints, clock, f"stopwatch on {device.address}"))
         listener.warn(watch.warnings)
         return found
 
 
 @dataclass(frozen=True)
-class _Case:
-    """What the repair works on."""
+class ChoiceProblem:
+    """Problem of the repair: scores and limits of a space, and who judges."""
 
     space: SearchSpace
     goal: Goal
     scores: NDArray[np.float64]
     constraints: Sequence[Constraint]
-    clock: Measured | None = None
+    clock: StopwatchJudge | None = None
     by_clock: str = ""
 
-    def repaired(self, judge: type[UpperBound] | type[Prediction]) -> Repaired:
-        """By `judge`, but by the clock where there is one for it."""
+    def repaired_by(self, judge: type[UpperEndJudge] | type[PredictionJudge]) -> Repaired:
+        """Repair by `judge`, and by the clock on the main target where there is one."""
         from netlathe.search.repair import repair
 
         judges: list[Judge | None] = [judge(self.space, target) for target in self.goal.targets]
@@ -123,14 +133,14 @@ class _Case:
         return repair(self.scores, self.constraints, judges)
 
 
-def _choose(case: _Case) -> tuple[Judged, list[str]]:
+def _choose(case: ChoiceProblem) -> tuple[Judged, list[str]]:
     has_intervals = any(target.model.has_intervals_ for target in case.goal.targets)
     by = f"upper end of the {COVERAGE:.0%} interval".replace("%", " %") if has_intervals else "prediction"
-    repaired = case.repaired(UpperBound)
+    repaired = case.repaired_by(UpperEndJudge)
     judgements, warnings = repaired.judgements, []
     doubtful = [target.name for target in case.goal.targets[1 if case.clock else 0 :]]
     if not repaired.is_met and doubtful:
-        middle = case.repaired(Prediction)
+        middle = case.repaired_by(PredictionJudge)
         judgements += middle.judgements
         if middle.is_met or not case.clock:
             repaired, by = middle, "prediction"
@@ -143,7 +153,7 @@ def _choose(case: _Case) -> tuple[Judged, list[str]]:
     return judged, warnings if judged.is_met else [_unmet(judged, case, repaired)]
 
 
-def _unmet(judged: Judged, case: _Case, repaired: Repaired) -> str:
+def _unmet(judged: Judged, case: ChoiceProblem, repaired: Repaired) -> str:
     broken = [
         f"{c.table.name} is {c.table.show(value)} where {c.table.show(c.limit)} are allowed"
         for c, value in zip(case.constraints, repaired.judged, strict=True)
@@ -156,7 +166,7 @@ def _unmet(judged: Judged, case: _Case, repaired: Repaired) -> str:
 
 
 @dataclass(frozen=True)
-class UpperBound:
+class UpperEndJudge:
     """Judge by the upper end of the predictor's 90 % interval, in ms."""
 
     space: SearchSpace
@@ -168,7 +178,7 @@ class UpperBound:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class PredictionJudge:
     """Judge by the prediction itself, in ms."""
 
     space: SearchSpace
@@ -179,7 +189,7 @@ class Prediction:
 
 
 @dataclass
-class Measured:
+class StopwatchJudge:
     """Judge by a stopwatch on the device, in ms; each network is timed once."""
 
     space: SearchSpace
@@ -212,8 +222,8 @@ def _graph(space: SearchSpace, path: tuple[int, ...], target: DeviceTarget) -> A
 def time_file(
     architecture: Architecture, content: bytes | None, target: DeviceTarget, device: DeviceAtHand, listener: Listener
 ) -> Measurement:
-    """Times the network once more on its device: the exported file itself, where the device accepts models and the
-    file's dtype is the predictor's."""
+    """Times the network once more on its device: on this CPU the exported file itself, where its dtype is the
+    predictor's."""
     graph = architecture.graph(target.model.setup_.batch)
     with device.open(target, listener, models={graph.key: content} if content else {}) as watch:
         timed = watch.time({architecture.name: graph})[architecture.name]

@@ -1,4 +1,4 @@
-"""What a run writes while it goes on: a CSV line per epoch, and events for TensorBoard."""
+"""Logs of a run while it goes on: a CSV line per epoch, and events for TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.events import Update
-from netlathe.run import write_csv
-from netlathe.stopping import Between
+from netlathe.runs.files import write_csv
+from netlathe.runs.stopping import Between
 
 if TYPE_CHECKING:
     from netlathe.search import Searcher
@@ -52,7 +52,7 @@ def scalars(folder: Path | None, *, first_step: int) -> Iterator[Scalars]:
 
 
 def history_columns(constraints: Sequence[Constraint]) -> list[str]:
-    """Of history.csv: what EpochRow holds, with a column per constraint where it holds several numbers."""
+    """Columns of history.csv: what EpochRow holds, with a column per constraint where it holds several numbers."""
     names = [f"{c.table.name} ({c.table.unit})" if c.table.unit else c.table.name for c in constraints]
     return [
         "epoch", "phase", "loss", "accuracy", "entropy", "candidates",
@@ -125,7 +125,7 @@ class TrainLog:
 
 
 def _read_rows(path: Path) -> list[list[float]]:
-    """Of an interrupted training; none where the file is another's."""
+    """Rows of an interrupted training; none where the file is another's."""
     if not path.is_file():
         return []
     try:
@@ -138,5 +138,5 @@ def _read_rows(path: Path) -> list[list[float]]:
 
 
 def show_step(step: StepProgress, update: Update) -> None:
-    """On the progress bar."""
+    """Moves the progress bar to a step."""
     update(step.step, step.steps, str(step))

@@ -1,4 +1,4 @@
-"""What a run says at its end: target, expected, predicted, measured; accuracies."""
+"""Reports of runs: target, expected, predicted, measured; accuracies."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from netlathe.archspace.errors import FormatError
 from netlathe.archspace.spaces import Architecture
 
 if TYPE_CHECKING:
-    from netlathe.archspace.records import Measurement
-    from netlathe.job import Job
     from netlathe.pareto_front import ParetoReport
-    from netlathe.products import Product
-    from netlathe.searching import Found
-    from netlathe.targets import DeviceTarget
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,7 @@ class TargetReport:
     high_ms: float
     """Ends of the 90 % interval."""
     measured_ms: float | None = None
-    """Of the exported network at the end, where its device was at hand."""
+    """Latency of the exported network at the end, where its device was at hand."""
     is_met: bool | None = None
     """Whether it was met when measured at the end; None where nothing was measured."""
     measured_on: str | None = None
@@ -56,7 +51,7 @@ class LimitReport:
     name: str
     limit: float
     expected: float | None
-    """As of a target; None for a cost that does not add up."""
+    """Expectation over the architecture's distribution at the end of the search; None for a cost that does not add up."""
     value: float
 
 
@@ -70,7 +65,7 @@ class RunReport:
     target_ms: float
     predicted_ms: float
     measured_ms: float | None
-    """Of the main target, which is the first."""
+    """Latency on the main target, which is the first."""
     is_met: bool
     """Whether the judge saw every limit kept, and the last measurement did too."""
     test_accuracy: float
@@ -80,18 +75,18 @@ class RunReport:
     targets: tuple[TargetReport, ...]
     limits: tuple[LimitReport, ...]
     judged: Mapping[str, Any]
-    """Of the choice alone: by whom, is_met, judgements, and what was timed for it."""
+    """Judgement of the choice: by whom, is_met, judgements, and what was timed for it."""
     accuracy: Mapping[str, float]
-    """By form: torch, tflite, int8, onnx; of the test images, 0..1."""
+    """Accuracy on the test images by form (torch, tflite, int8, onnx), 0..1."""
     files: Mapping[str, str]
-    """By form."""
+    """Files by form."""
     test_images: int
     seconds: Mapping[str, float]
-    """Of search and train."""
+    """Seconds of search and train."""
     warnings: tuple[str, ...]
     architecture: Architecture
     run: Mapping[str, Any]
-    """What its outcome depends on."""
+    """Inputs that its outcome depends on, for JSON."""
 
     @property
     def is_missed(self) -> bool:
@@ -109,8 +104,9 @@ class RunReport:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> RunReport:
-        """Raises FormatError for what is no report."""
+    def from_json(cls, content: Mapping[str, Any], architecture: Architecture | None = None) -> RunReport:
+        """The report that `to_json` was asked of. `architecture` is the network where its blocks are a user's own, which
+        JSON does not tell. Raises FormatError for what is no report."""
         try:
             return cls(
                 **{
@@ -118,7 +114,7 @@ class RunReport:
                     "targets": tuple(TargetReport(**target) for target in content["targets"]),
                     "limits": tuple(LimitReport(**limit) for limit in content["limits"]),
                     "warnings": tuple(content["warnings"]),
-                    "architecture": Architecture.from_json(content["architecture"]),
+                    "architecture": architecture or Architecture.from_json(content["architecture"]),
                 }
             )
         except (LookupError, TypeError) as error:
@@ -142,62 +138,3 @@ class CurveReport:
         return {
             "folder": str(self.folder), "runs": [run.to_json() for run in self.runs], "curve": self.curve.to_json(),
         }  # fmt: skip
-
-
-def make_report(job: Job, found: Found, product: Product, timed: Measurement | None) -> RunReport:
-    """`timed` is the exported network on the main target's device."""
-    architecture = found.architecture
-    targets = tuple(
-        _target_report(job, target, found, index, None if index else timed)
-        for index, target in enumerate(job.goal.targets)
-    )
-    first = len(targets)
-    limits = [
-        LimitReport(limit.name, limit.value, found.expected[first + index], found.costs[first + index])
-        for index, limit in enumerate(job.goal.limits)
-    ]
-    if job.goal.memory_kib is not None:
-        peak = architecture.graph().peak_activation_bytes(job.goal.itemsize) / 1024
-        limits.append(LimitReport("memory-kb", job.goal.memory_kib, None, peak))
-    main = targets[0]
-    return RunReport(
-        name=architecture.name,
-        folder=str(job.folder),
-        target_ms=main.target_ms,
-        predicted_ms=main.predicted_ms,
-        measured_ms=main.measured_ms,
-        is_met=found.judged.is_met and main.is_met is not False,
-        test_accuracy=product.accuracy["torch"],
-        tflite_accuracy=product.accuracy["tflite"],
-        macs=architecture.macs,
-        parameters=architecture.parameters,
-        targets=targets,
-        limits=tuple(limits),
-        judged=found.judged.to_json(),
-        accuracy=product.accuracy,
-        files=product.files,
-        test_images=len(job.data.test),
-        seconds={"search": round(found.seconds, 1), "train": round(product.seconds, 1)},
-        warnings=(*found.warnings, *product.warnings),
-        architecture=architecture,
-        run=job.run_description(architecture),
-    )
-
-
-def _target_report(job: Job, target: DeviceTarget, found: Found, index: int, timed: Measurement | None) -> TargetReport:
-    graph = found.architecture.graph(target.model.setup_.batch)
-    low, high = target.model.predict_interval([graph])
-    measured = timed if job.device else None
-    return TargetReport(
-        device=target.name,
-        setup=str(target.model.setup_),
-        target_ms=target.limit_ms,
-        expected_ms=found.expected[index],
-        predicted_ms=float(target.model.predict([graph])[0]),
-        low_ms=float(low[0]),
-        high_ms=float(high[0]),
-        measured_ms=timed.latency_ms if timed else None,
-        is_met=measured.latency_ms <= target.limit_ms if measured else None,
-        measured_on=job.device.address if measured and job.device else None,
-        drift=measured.drift if measured else None,
-    )

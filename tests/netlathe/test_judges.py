@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -19,14 +18,13 @@ from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Measurement, Round, Setup
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.events import Listener
-from netlathe.job import Job
-from netlathe.judging import DeviceAtHand, Judged, choose_network, time_file
 from netlathe.pareto_front import ParetoReport
 from netlathe.predictor import LatencyPredictor
 from netlathe.profiler.testing import SETUP, SimulatedDevice
-from netlathe.reporting import CurveReport, LimitReport, RunReport, TargetReport
-from netlathe.run_search import _above_target
-from netlathe.searching import Found
+from netlathe.runs.chosen import Chosen
+from netlathe.runs.judges import DeviceAtHand, Judged, choose_network, time_file
+from netlathe.runs.report import CurveReport, LimitReport, RunReport, TargetReport
+from netlathe.runs.reported import missed
 from netlathe.targets import DeviceTarget, Goal, Limit
 
 CHOICES = tuple(MBConv(8, 8, 8, 8, kernel=3, expand=expand) for expand in (6, 4, 2, 1))
@@ -177,11 +175,9 @@ def test_a_device_that_accepts_models_is_given_the_exported_file(
 
 @pytest.mark.parametrize(("measured_ms", "warned"), [(0.9, False), (1.1, True)])
 def test_a_last_measurement_above_the_target_is_warned_of(measured_ms: float, warned: bool) -> None:
-    found = SimpleNamespace(
-        architecture=SPACE.architecture((0, 0)), judged=Judged((0, 0), "stopwatch", True, 1, (("n", 1.0, 0.95),))
-    )
-    job = SimpleNamespace(goal=Goal((target(1.0),)))
-    warnings = _above_target(cast(Job, job), cast(Found, found), Measurement((Round((measured_ms,)),)))
+    judged = Judged((0, 0), "stopwatch", True, 1, (("n", 1.0, 0.95),))
+    chosen = Chosen(SPACE.architecture((0, 0)), judged, (1.0,), (), 1.0, {})
+    warnings = missed(chosen, Goal((target(1.0),)), Measurement((Round((measured_ms,)),)))
     assert bool(warnings) is warned
     assert all("10.0% above the target" in warning and "0.95 ms" in warning for warning in warnings)
 

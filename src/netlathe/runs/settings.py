@@ -1,0 +1,87 @@
+"""Settings of a run: all that its outcome depends on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from netlathe.archspace.errors import NetlatheError
+from netlathe.archspace.presets import PRESETS, load_space
+from netlathe.archspace.spaces import Architecture, SearchSpace
+from netlathe.runs.judges import DeviceAtHand
+from netlathe.targets import Goal
+
+if TYPE_CHECKING:
+    from netlathe.search import SearchConfig
+    from torch import nn
+
+    from netlathe.training import ImageData, TrainConfig
+    from netlathe.training.sources import Source
+
+Recipe = Callable[..., "nn.Module"]
+"""A user's own training, called as recipe(module, data, compute); it returns the trained module, the same or one of the
+same state_dict. With a parameter called `checkpointer` it is given a training.Checkpointer, too: load() is the state
+that was last saved, None at the beginning, and save(state) saves one."""
+Score = Callable[[Architecture], float]
+"""How good a network is, the higher the better; a user's own, in place of the validation accuracy."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that a run's outcome depends on."""
+
+    space: SearchSpace
+    data: ImageData
+    goal: Goal
+    search: SearchConfig
+    training: TrainConfig | Recipe
+    update: Literal["gradient", "reinforce"] = "gradient"
+    train_from: Literal["scratch", "supernet"] = "scratch"
+    device: DeviceAtHand | None = None
+    score: Score | None = None
+
+    def at(self, limit_ms: float) -> RunSettings:
+        """Settings with another limit of the main target, in ms."""
+        return replace(self, goal=self.goal.at(limit_ms))
+
+
+def name_of(own: Callable[..., Any]) -> str:
+    """Name that tells a user's callable from another between processes: where a function is defined, and the fields of a
+    dataclass. What its code does is not looked at. Raises NetlatheError for any other, as two of them would be taken for
+    one: a lambda, a partial, an object whose state is not known."""
+    if is_dataclass(own) and not isinstance(own, type):
+        return f"{type(own).__module__}.{own!r}"
+    if inspect.isroutine(own) and not inspect.ismethod(own) and own.__name__ != "<lambda>":
+        return f"{own.__module__}.{own.__qualname__}"
+    raise NetlatheError(
+        f"{own!r:.200}: cannot be told from another, which a run that is to be continued needs; give a function with a "
+        "name, or a frozen dataclass with __call__"
+    )
+
+
+def load_inputs(
+    given: str | Path | SearchSpace,
+    source: Source | ImageData,
+    *,
+    resolution: int | None,
+    width: float | None,
+    limit: int | None,
+    seed: int,
+) -> tuple[SearchSpace, ImageData]:
+    """The space, and the images at its resolution; a preset's head gets as many classes as the images have."""
+    from netlathe.search.strategies.binarized.outcome import check_data
+    from netlathe.training import ImageData, load_images
+
+    is_preset = isinstance(given, str) and given in PRESETS
+    space = given if isinstance(given, SearchSpace) else load_space(str(given), resolution=resolution, width=width)
+    height, wide, channels = space.input_shape
+    data = source
+    if not isinstance(data, ImageData):
+        data = load_images(data, (height, wide), channels=channels, seed=seed, limit=limit)
+    if is_preset:
+        space = load_space(str(given), resolution=resolution, width=width, classes=len(data.classes))
+    check_data(space, data)
+    return space, data

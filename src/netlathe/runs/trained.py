@@ -1,0 +1,206 @@
+"""Third phase of a run: the chosen network is trained, by netlathe's own training or by a user's recipe."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from netlathe.archspace.jsonfile import json_digest
+from netlathe.archspace.spaces import Architecture
+from netlathe.runs.checkpoints import RunCheckpointer
+from netlathe.runs.chosen import Chosen
+from netlathe.runs.files import (
+    EXPORTED,
+    HARDWARE,
+    NETWORK,
+    NETWORK_INT8,
+    NETWORK_ONNX,
+    REPORT,
+    TRAINED,
+    TRAINING,
+    TRAINING_CHECKPOINT,
+    WEIGHTS,
+    load_weights,
+    save_weights,
+)
+from netlathe.runs.folder import Workplace
+from netlathe.runs.logs import TrainLog, scalars
+from netlathe.runs.phase import Phase
+from netlathe.runs.searched import Searched
+from netlathe.runs.settings import Recipe, RunSettings, name_of
+from netlathe.runs.stopping import stopping
+
+if TYPE_CHECKING:
+    from netlathe.archspace.forms.torch import TorchGraph
+    from torch import nn
+
+    from netlathe.training import Checkpointer, Compute, ImageData, TrainConfig
+
+RESULTS = (REPORT, TRAINED, WEIGHTS, EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX, HARDWARE)
+"""Results of a training, and of what follows from it; the report first, as the run is not finished without it."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network."""
+
+    network: Callable[[], TorchGraph]
+    """The network in eval mode; read from the folder where it is asked for."""
+    seconds: float
+    """Over all processes that trained it."""
+
+
+class TrainPhase(Phase[Trained]):
+    """Training of the chosen network."""
+
+    record, kind, needs = TRAINED, "training", (WEIGHTS, TRAINING_CHECKPOINT)
+    remedy = "--restart-training does that for {folder}, and keeps the search"
+
+    def __init__(
+        self, settings: RunSettings, place: Workplace, search: Mapping[str, Any], searched: Searched, chosen: Chosen
+    ) -> None:
+        super().__init__(place, training_inputs(settings, search, chosen.architecture))
+        self.settings, self.searched, self.chosen = settings, searched, chosen
+
+    def work(self) -> Trained:
+        """Raises TrainingError when the loss diverges, FormatError where the folder holds another training of this
+        network."""
+        from netlathe.training import TrainConfig
+
+        checkpointer = self.checkpointer(TRAINING_CHECKPOINT)
+        begun = self._begun(checkpointer)
+        if begun is None:
+            self.place.remove((TRAINING,))
+        self.place.remove(RESULTS)  # beside a training that goes on, they would be an earlier one's
+        network = new_network(self.chosen.architecture, self.settings.training)
+        if begun is None and self.settings.train_from == "supernet":
+            weights = self.searched.searcher().supernet.extract(self.chosen.judged.path).state_dict()
+            network.load_state_dict(weights)
+        is_ours = isinstance(self.settings.training, TrainConfig)
+        first_step = int(begun["step"]) + 1 if begun and is_ours else 1
+        events_from = first_step if self.place.tensorboard else None
+        train_network(
+            network, self.settings.data, self.place, self.settings.training, self.chosen.architecture.name,
+            checkpointer=checkpointer, events_from=events_from,
+        )  # fmt: skip
+        return Trained(lambda: network, checkpointer.seconds())
+
+    def write(self, output: Trained) -> dict[str, Any]:
+        save_weights(self.place.path, output.network())
+        return {"seconds": output.seconds}
+
+    def read(self, content: Mapping[str, Any]) -> Trained:
+        folder, architecture = self.place.path, self.chosen.architecture
+        return Trained(lambda: load_weights(folder, architecture), float(content["seconds"]))
+
+    def is_replaced(self, differences: tuple[str, ...]) -> bool:
+        """Decides for replacing a training of another network, which is of no use."""
+        return "architecture" in differences
+
+    def _begun(self, checkpointer: RunCheckpointer) -> dict[str, Any] | None:
+        """The state of a training that was cut off."""
+        from netlathe.training.checkpoint import ForeignCheckpointError
+
+        try:
+            return checkpointer.load()
+        except ForeignCheckpointError as error:
+            if "architecture" not in error.differences:
+                raise
+            self.place.listener.note(
+                f"  The network that was trained in {self.place.path} was another one; its training is dropped"
+            )
+            checkpointer.forget()
+            return None
+
+
+def training_inputs(
+    settings: RunSettings, search: Mapping[str, Any], architecture: Architecture
+) -> dict[str, Any]:
+    """Inputs of the training, for JSON: those of the search, and not who chose the network."""
+    from netlathe.training import TrainConfig
+
+    training = settings.training
+    train = asdict(training) if isinstance(training, TrainConfig) else {"recipe": name_of(training)}
+    train["from"] = settings.train_from
+    return {**search, "architecture": json_digest(architecture.to_json()), "train": train}
+
+
+def new_network(architecture: Architecture, training: TrainConfig | Recipe) -> TorchGraph:
+    """An untrained network, its weights drawn by the training's seed (0 for a recipe)."""
+    import torch
+
+    from netlathe.archspace.forms.torch import TorchGraph
+    from netlathe.training import TrainConfig
+
+    seed = training.seed if isinstance(training, TrainConfig) else 0
+    return TorchGraph(architecture.graph(), generator=torch.Generator().manual_seed(seed))
+
+
+def train_network(
+    network: TorchGraph,
+    data: ImageData,
+    place: Workplace,
+    training: TrainConfig | Recipe,
+    label: str,
+    *,
+    checkpointer: RunCheckpointer | None = None,
+    events_from: int | None = None,
+) -> None:
+    """Trains a network in place, from the weights that it has. netlathe's own training writes its log into the folder,
+    goes on from its checkpoint, and sets BatchNorm's statistics; a recipe does as it likes.
+
+    `events_from` is the step from which events for TensorBoard count; None for no events. Raises TrainingError when the
+    loss diverges, or a recipe returns something else than the trained module.
+    """
+    from netlathe.profiler.devices.local import LocalDevice
+    from netlathe.training import TrainConfig, recalibrate_batch_norm, train
+
+    LocalDevice().close()  # lets LiteRT announce its delegate now, rather than in the middle of a progress bar
+    place.folder.make()
+    if not isinstance(training, TrainConfig):
+        with place.listener.working(f"training {label} by {name_of(training)}"):
+            run_recipe(training, network, data, place.compute, checkpointer)
+        return
+    events = None if events_from is None else place.path / "tensorboard" / "train"
+    with (
+        place.listener.progress(f"training {label}", "steps") as update,
+        scalars(events, first_step=events_from or 1) as scalar,
+        stopping(checkpointer) as between,
+    ):
+        log = TrainLog(place.path / TRAINING, training.epochs, update, scalar, between)
+        train(network, data, training, log, compute=place.compute, checkpointer=checkpointer)
+    recalibrate_batch_norm(network, data.train, compute=place.compute)
+
+
+def run_recipe(
+    recipe: Recipe, module: nn.Module, data: ImageData, compute: Compute, checkpointer: Checkpointer | None
+) -> None:
+    """Gives the module the weights that a user's recipe has trained, and leaves it in eval mode. Raises TrainingError
+    for a recipe that returns no module, one with other weights than it was given, or weights that are no numbers."""
+    import torch
+    from torch import nn
+
+    from netlathe.training import TrainingError
+
+    parameters = inspect.signature(recipe).parameters
+    more = {"checkpointer": checkpointer} if "checkpointer" in parameters else {}
+    with compute.visiting(module):
+        trained = recipe(module, data, compute, **more)
+        if not isinstance(trained, nn.Module):
+            raise TrainingError(
+                f"the recipe {name_of(recipe)} returned {type(trained).__name__}; it must return the trained module"
+            )
+        state = {name: value.detach().cpu().clone() for name, value in trained.state_dict().items()}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"the recipe {name_of(recipe)} returned a module of other weights than the one that it was given "
+            f"({str(error).splitlines()[-1].strip():.200})"
+        ) from error
+    for name, value in state.items():
+        if not bool(torch.isfinite(value).all()):
+            raise TrainingError(f"after the recipe {name_of(recipe)}, {name} holds NaN or infinity")
+    module.eval()
