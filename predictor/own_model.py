@@ -1,4 +1,4 @@
-"""A latency model of the user's in the place of a fitted one."""
+"""A latency model of the user's own in the place of a fitted one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from netlathe.predictor.blocks.unknown_ops import Assumed
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.features.op_work import OP_CLASSES
-from netlathe.predictor.networks.physics_model import Predicted
+from netlathe.predictor.networks.latency_model import Predicted
 from netlathe.predictor.numbers import FloatArray
 
 
 class Predicts(Protocol):
-    """Anything that tells latencies: of n graphs, n milliseconds."""
+    """Any object that predicts latencies: of n graphs, n milliseconds."""
 
     def predict(self, graphs: Sequence[Graph], /) -> Any:
         """ms, of length n."""
@@ -28,7 +28,7 @@ class Predicts(Protocol):
 
 @dataclass(frozen=True)
 class OwnModel:
-    """Takes what the model says as it is; its intervals have no width."""
+    """A user's model whose predictions are taken as they are; its intervals have no width."""
 
     model: Predicts
     name: str
@@ -37,6 +37,9 @@ class OwnModel:
     adds_up = False
     assumes = False
     residual = "own"
+    residual_weights = None
+    prior_share = 0.0
+    networks = None
     unknown_kinds: tuple[str, ...] = ()
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
@@ -69,6 +72,6 @@ class OwnModel:
 
 
 def setup_of(model: Predicts, name: str) -> Setup:
-    """What the model says that it is of, in `setup_`; else no more than its name."""
+    """The setup that the model names in `setup_`; else one of no more than its name."""
     told = getattr(model, "setup_", None)
     return told if isinstance(told, Setup) else Setup(name, "unknown", "unknown", "unknown", "unknown")

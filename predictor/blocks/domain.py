@@ -1,4 +1,4 @@
-"""How far a graph is from the ones a model was fitted on."""
+"""The domain of a model: the distance of a graph from those that it was fitted on."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from netlathe.predictor.numbers import FloatArray, read_logs, read_positive
 _LEAST_SPREAD = 0.1
 """Features that vary less than this (10 %, in logarithms) among the records are measured in this unit."""
 _LEAST_REACH = 0.1
+"""Least distance, in standard deviations, that counts as near: records may all but coincide."""
 _BEYOND = 2.0
-"""Standard deviations outside the range of a feature count for so many times the reach."""
+"""Reaches that each standard deviation outside the range of a feature counts for."""
 USUAL_GROWTH = 1.0
-"""Of the error with the distance, where the records do not tell."""
+"""Growth of the error with the distance, where the records do not tell."""
 _MOST_CELLS = 1 << 18
-"""Of a matrix of distances that is made at once: what stays in the cache."""
+"""Most entries of a matrix of distances that is made at once: what stays in the cache."""
 _FARTHEST = 1e6
 """Far beyond any logarithm of a size, in any unit."""
 
@@ -33,7 +34,7 @@ class Domain:
     reach: float
     """The distance to the nearest neighbour that nine in ten of the points keep."""
     growth: float = USUAL_GROWTH
-    """Of the error, per unit of `excess`."""
+    """Growth of the error per unit of `excess`."""
 
     def standardise(self, features: FloatArray) -> FloatArray:
         return np.asarray((features - self.centre) / self.spread)
@@ -50,20 +51,20 @@ class Domain:
             parts.append((part**2).sum(axis=1) + distances.min(axis=1))
         return np.asarray(np.sqrt(np.maximum(np.concatenate([np.zeros(0), *parts]), 0)) / self.reach)
 
-    def trust(self, features: FloatArray) -> FloatArray:
-        """What weight the records have for a graph, shape (n,): 1 among them, towards 0 far away."""
+    def proximity(self, features: FloatArray) -> FloatArray:
+        """Weight of the records for a graph, shape (n,): 1 among them, towards 0 far away."""
         return np.asarray(1 / (1 + np.maximum(self.remoteness(features) - 1, 0) ** 2))
 
     def excess(self, features: FloatArray) -> FloatArray:
-        """How far a graph is from where the records tell of, shape (n,): 0 among them; what it is farther from the
-        nearest than they are from each other; more outside the range of a feature, where effects wait that no record
-        shows."""
+        """Distance of a graph outside the records, in reaches, shape (n,): 0 among them, what it is farther from the
+        nearest than they are from each other, and more outside the range of a feature, where effects wait that no
+        record shows."""
         z = self.standardise(features)
         beyond = np.maximum(self.points.min(axis=0) - z, z - self.points.max(axis=0)).max(axis=1, initial=0)
         return np.asarray(np.maximum(self.remoteness(features) - 1, 0) + _BEYOND * beyond)
 
     def stretch(self, features: FloatArray) -> FloatArray:
-        """What to widen an interval by, shape (n,): 1 among the records, more the farther away."""
+        """Factor to widen an interval by, shape (n,): 1 among the records, more the farther away."""
         return np.asarray(1 + self.growth * self.excess(features))
 
     def to_json(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Regressors for what the physics leaves over: log(measured / physics) from standardised log features.
+"""Regressors of the physics' log residual, log(measured / physics), on standardised log features and ops.
 
 Away from the records each is made to fade to 0, the pure physics. Each is saved as plain numbers.
 """
@@ -23,10 +23,13 @@ from netlathe.predictor.numbers import FloatArray, read_number
 ResidualKind = Literal["none", "gp", "xgboost", "forest"]
 ResidualChoice = Literal["auto", "none", "gp", "xgboost", "forest"]
 Weights = Mapping[ResidualKind, float]
-"""How much each kind of residual counts; the sum is 1."""
+"""Weight of each kind of residual; the sum is 1."""
 _NEIGHBOURS = 5
+"""Nearest records that say whether one stands out."""
 _OUTLIER = 4.0
+"""Robust standard deviations from its neighbours from which on a record is an outlier."""
 _LEAST_OUTLIER = 0.02
+"""Log error below which no record is one."""
 
 
 class Residual(Protocol):
@@ -70,14 +73,14 @@ class Mixture:
 
     @property
     def name(self) -> str:
-        """Such as "gp", or "0.7 gp + 0.3 forest"."""
+        """Name of the mixture, such as "gp", or "0.7 gp + 0.3 forest"."""
         if len(self.weights) == 1:
             return next(iter(self.weights))
         return " + ".join(f"{weight:.3g} {kind}" for kind, weight in self.weights.items())
 
-    def predict(self, inputs: Inputs, trust: Callable[[], FloatArray]) -> FloatArray:
-        """log(latency / physics), shape (n,). `trust` gives the weight of the records for each item, (n,), with which
-        what does not fade by itself is made to."""
+    def predict(self, inputs: Inputs, proximity: Callable[[], FloatArray]) -> FloatArray:
+        """log(latency / physics), shape (n,). `proximity` gives the weight of the records for each item, (n,), by which
+        a residual that does not fade by itself is multiplied."""
         fading, lasting = np.zeros((2, len(inputs.z)))
         for kind, residual in self.residuals.items():
             said = self.weights[kind] * residual.predict(inputs)
@@ -87,7 +90,7 @@ class Mixture:
                 lasting += said
         if all(residual.fades for residual in self.residuals.values()):
             return fading
-        return np.asarray(fading + lasting * trust())
+        return np.asarray(fading + lasting * proximity())
 
     def to_json(self) -> dict[str, Any]:
         """A single residual is written as itself."""
@@ -132,7 +135,8 @@ def residual_from_json(kind: object, data: Mapping[str, Any]) -> Residual:
 
 
 def _without_outliers(z: FloatArray, log_ratio: FloatArray) -> FloatArray:
-    """Pulls in records that stand out from their neighbours. A whole group that stands out is an effect to learn."""
+    """Log ratios (n,) with records pulled in that stand out from their neighbours. A whole group that stands out is an
+    effect to learn."""
     count = min(_NEIGHBOURS, len(z) - 1)
     if count < 3:
         return log_ratio
