@@ -22,7 +22,7 @@ from netlathe.predictor.numbers import FloatArray, read_array
 USUAL_COVERAGE = 0.9
 """Probability with which an interval holds the measurement, where nothing else is asked for."""
 WIDEST = math.log(100.0)
-"""No half-width goes beyond a factor of 100: that already says that nothing is known."""
+"""Largest half-width, a factor of 100: that already says that nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def group_shares(groups: Sequence[Any] | NDArray[Any]) -> FloatArray:
 
 
 def check_coverage(coverage: float) -> None:
-    """Raises PredictorError unless it is a probability strictly between 0 and 1."""
+    """A check that coverage is strictly between 0 and 1; raises PredictorError where it is not."""
     if not 0 < coverage < 1:
         raise PredictorError(f"coverage must be between 0 and 1, got {coverage!r}; 0.9 is usual")
 

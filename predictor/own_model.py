@@ -22,7 +22,7 @@ class Predicts(Protocol):
     """Any object that predicts latencies: of n graphs, n milliseconds."""
 
     def predict(self, graphs: Sequence[Graph], /) -> Any:
-        """ms, of length n."""
+        """Latencies in ms, of length n."""
         ...
 
 
@@ -43,7 +43,7 @@ class OwnModel:
     unknown_kinds: tuple[str, ...] = ()
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
-        """ms, shape (n,). Raises PredictorError where the model gives anything else."""
+        """Latencies in ms, shape (n,). Raises PredictorError where the model gives anything else."""
         latency_ms = np.asarray(self.model.predict(items), dtype=np.float64)  # type: ignore[arg-type]  # never in pieces
         if latency_ms.shape != (len(items),):
             raise PredictorError(
@@ -57,11 +57,11 @@ class OwnModel:
         return Predicted(latency_ms, latency_ms, latency_ms)
 
     def added(self, blocks: Sequence[Item], coverage: float) -> Predicted:
-        """Alone and in a network, a block is taken to cost the same."""
+        """Latencies of the blocks alone in ms, each (n,): in a network, they are taken to cost the same."""
         return self.predict_interval(blocks, coverage)
 
     def unknown(self, items: Sequence[Item]) -> Assumed:
-        """Nothing: what it does not know, the model has to refuse itself."""
+        """No assumed costs: the model has to refuse ops that it does not know itself."""
         return Assumed(*np.zeros((2, len(items), len(OP_CLASSES))))
 
     def assuming(self) -> OwnModel:

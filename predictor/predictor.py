@@ -41,12 +41,13 @@ _MODELS: dict[str, Callable[[Mapping[str, Any]], LatencyModel]] = {
     "adapted": TransferModel.from_json,
     "blended": Blended.from_json,
 }
+"""Readers of the models by their `kind` in files."""
 
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Without warnings, as _finite tells what overflows, and without collections of garbage: many small objects are
-    made, none in circles, and looking through them again and again takes more time than all else."""
+    """A context without numpy's warnings, as _finite tells what overflows, and without collections of garbage: many
+    small objects are made, none in circles, and looking through them again and again takes more time than all else."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -58,7 +59,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _finite(values: FloatArray) -> FloatArray:
-    """The values themselves. Raises PredictorError for one that is none: a file may hold coefficients that no records
+    """The values themselves, if all are finite, else PredictorError: a file may hold coefficients that no records
     lead to, and a graph may be beyond all numbers."""
     if not np.isfinite(values).all():
         raise PredictorError(
@@ -68,7 +69,7 @@ def _finite(values: FloatArray) -> FloatArray:
 
 
 def _latencies(values_ms: FloatArray) -> FloatArray:
-    """As _finite, and none is below zero."""
+    """The latencies in ms themselves, if all are finite and none is below zero, else PredictorError."""
     if (values_ms < 0).any():
         raise PredictorError("this predictor gives latencies below zero: fit it again")
     return _finite(values_ms)
@@ -191,7 +192,7 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         return np.concatenate(windows, axis=-1)
 
     def _windows(self, given: Any) -> Iterator[list[Any]]:
-        """The graphs of a table's rows, or a sequence's elements as they are; at least one window."""
+        """Windows over the graphs of a table's rows, or over a sequence's elements as they are; at least one."""
         is_table = hasattr(given, "columns")
         elements = given.iloc if is_table else elements_of(given)
         for start in range(0, max(len(given), 1), _WINDOW):

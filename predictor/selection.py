@@ -35,7 +35,7 @@ _RESIDUAL_DEVIATION, _NOISE_DEVIATION = 0.1, 0.03
 _LENGTH = 2.0
 """Length scale of the residual, in standard deviations of the features, per square root of their number."""
 _MOST_REFERENCES = 1000
-"""The mean variance over more graphs than this is taken over a random part of them."""
+"""Most graphs that the mean variance is taken over; of more, a random part."""
 
 
 def choose(
@@ -88,7 +88,7 @@ def _check(count: int, measured: int, latency_ms: FloatArray) -> None:
 
 
 def _has_ops(item: Item) -> bool:
-    """Whether it does anything at all."""
+    """Whether an item does anything: an identity takes no time."""
     return any(piece.nodes for piece in ((item,) if isinstance(item, Graph) else item))
 
 
@@ -102,12 +102,12 @@ def _distinct(items: Sequence[Item], known: set[str]) -> list[int]:
 
 
 def _classes(items: Sequence[Item]) -> list[set[str]]:
-    """The op classes of each item whose cost nobody can guess."""
+    """Op classes of each item whose cost nobody can guess."""
     return [op_classes_of(row[None]) - set(PLAIN_MOVES) for row in work_terms(items)]
 
 
 def _references(known: int, fresh: int, seed: int) -> NDArray[np.intp]:
-    """Rows of the graphs whose variance counts."""
+    """Rows of the graphs whose variance counts, shape (references,)."""
     rows = known + np.arange(fresh)
     return rows if fresh <= _MOST_REFERENCES else np.random.default_rng(seed).choice(rows, _MOST_REFERENCES, False)
 
@@ -201,6 +201,6 @@ class _Missing:
 
     @property
     def candidates(self) -> FlagArray:
-        """Shape (n,)."""
+        """Whether each graph may be chosen, shape (n,)."""
         uncovered = self.open & np.array([not classes <= self.covered for classes in self.classes], dtype=bool)
         return uncovered if uncovered.any() else self.open

@@ -50,7 +50,8 @@ class BlockModel:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BlockModel:
-        """Raises ValueError, KeyError or TypeError on anything that is not a block model of these features."""
+        """The object that to_json wrote. Raises ValueError, KeyError or TypeError on anything that is not a block model
+        of these features."""
         if data["features"] != list(LOG_FEATURES):
             raise ValueError(f"the features {data['features']} are not the ones of this version")
         residual = Mixture.from_json(data["residual"])
@@ -69,9 +70,9 @@ class MeasuredBlocks(NamedTuple):
     features: Features
     latency_ms: FloatArray
     configurations: NDArray[np.str_]
-    """Equal for equal blocks."""
+    """Names of the blocks, equal for equal blocks."""
     weights: FloatArray
-    """As of Sample."""
+    """Trust in each latency, as of Sample."""
 
     @classmethod
     def of(cls, sample: Sample) -> MeasuredBlocks:
@@ -80,6 +81,7 @@ class MeasuredBlocks(NamedTuple):
         return cls(features_of(sample.items, fusion_of(sample.setup)), sample.latency_ms, keys, sample.weights)
 
     def take(self, rows: NDArray[Any]) -> MeasuredBlocks:
+        """The blocks of these rows, indices or flags of shape (m,)."""
         features, latency_ms, configurations, weights = self
         return MeasuredBlocks(features.take(rows), latency_ms[rows], configurations[rows], weights[rows])
 
@@ -95,7 +97,8 @@ class MeasuredBlocks(NamedTuple):
 
 
 def fit_block_model(measured: MeasuredBlocks, weights: Weights, seed: int, growth: float = USUAL_GROWTH) -> BlockModel:
-    """Fits on n >= 1 blocks. `weights` are those of the residuals, `growth` that of the intervals with the distance."""
+    """A model fitted on n >= 1 blocks, with those weights of the residuals and that growth of the intervals with the
+    distance."""
     physics, domain = fit_block_physics(measured), replace(fit_domain(measured.features.logs), growth=growth)
     residuals = fit_block_residuals(physics, domain, measured, tuple(weights), seed)
     return BlockModel(physics, Mixture(weights, residuals), domain)

@@ -23,6 +23,7 @@ from netlathe.predictor.networks.segments import Segments, Unit, block_sums, blo
 from netlathe.predictor.numbers import FlagArray, FloatArray
 
 FEWEST_BLOCKS = 3
+"""Fewest different blocks, or networks in their place, that a model is fitted to."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class PhysicsModel:
     networks: NetworkModel
     unit: Unit
     fusion: Fusion = "cpu"
-    """Which ops the runtime starts as one."""
+    """Rule of which ops the runtime starts as one."""
     assumes: bool = False
-    """As of LatencyModel."""
+    """Whether ops that no record has are priced, as of LatencyModel."""
     kind = "assembled"
     prior_share = 0.0
 
@@ -58,6 +59,7 @@ class PhysicsModel:
         return self.blocks.residual.weights
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
+        """Latencies in ms, shape (n,). Raises UnknownOpError."""
         segments, _ = self._segments(items)
         sums = block_totals(segments, self._complete)
         return np.where(segments.is_network, self.networks.predict(sums), sums.latency_ms)
@@ -97,7 +99,7 @@ class PhysicsModel:
         return self._assumed(segments_of(items, self.unit, self.fusion))
 
     def _segments(self, items: Sequence[Item]) -> tuple[Segments, Assumed]:
-        """Raises UnknownOpError."""
+        """Blocks of n items, and the costs assumed of their unknown ops. Raises UnknownOpError."""
         segments = segments_of(items, self.unit, self.fusion)
         assumed = self._assumed(segments)
         assumed.check(ask=self.assumes)
@@ -126,7 +128,8 @@ class PhysicsModel:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PhysicsModel:
-        """Raises ValueError, KeyError or TypeError on anything that is not such a model."""
+        """The object that to_json wrote. Raises ValueError, KeyError or TypeError on anything that is not such a
+        model."""
         if data["unit"] not in get_args(Unit):
             raise ValueError(f"networks are not made of {data['unit']!r:.20}s")
         fusion = data.get("fusion", "cpu")

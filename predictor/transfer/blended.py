@@ -24,6 +24,7 @@ from netlathe.predictor.numbers import FloatArray, read_number
 from netlathe.predictor.transfer.few_shot import TransferModel
 
 VERSION = 1
+"""Version of a mixture in files."""
 _EXPECTED_SCORES = expected_scores(10) / norm.ppf((1 + USUAL_COVERAGE) / 2)
 """Scores of ten measurements whose errors are as the parts' intervals expect."""
 
@@ -38,7 +39,7 @@ class Blended:
     share: float
     """Weight of the adapted one in the mean, from 0 to 1."""
     errors: Conformal
-    """Scores of the mean on measurements left out of both, in parts of the mean of their half-widths there."""
+    """Held-out scores of the mean, in parts of the mean of both models' half-widths there."""
     kind = "blended"
     offset_ms = 0.0
     adds_up = False
@@ -57,6 +58,7 @@ class Blended:
         return f"{self.share:.3g} few-shot + {1 - self.share:.3g} ({self.alone.residual})"
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
+        """Latencies in ms, shape (n,). Raises UnknownOpError."""
         latency_ms, rows = self.adapted.predict(items), self._known_alone(items)
         latency_ms[rows] = self._mean(latency_ms[rows], self.alone.predict([items[row] for row in rows]))
         return latency_ms
@@ -72,7 +74,7 @@ class Blended:
         return Predicted(latency_ms, *bounds(latency_ms, half_widths))
 
     def added(self, blocks: Sequence[Item], coverage: float) -> Predicted:
-        """Alone and in a network, a block is taken to cost the same."""
+        """Latencies of the blocks alone in ms, each (n,): in a network, they are taken to cost the same."""
         return self.predict_interval(blocks, coverage)
 
     @property
@@ -107,7 +109,8 @@ class Blended:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Blended:
-        """Raises ValueError, KeyError, TypeError or AttributeError on anything that is not such a model."""
+        """The object that to_json wrote. Raises ValueError, KeyError, TypeError or AttributeError on anything that is
+        not such a model."""
         if data["version"] != VERSION:
             raise ValueError(f"version {data['version']!r:.20} of a blended model is none of this netlathe's")
         adapted, alone = TransferModel.from_json(data["adapted"]), PhysicsModel.from_json(data["alone"])

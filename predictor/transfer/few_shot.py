@@ -38,9 +38,9 @@ _SCATTER_FREEDOM = np.array([0.7, 1.0, 1.0, 0.5, 0.5])
 """Prior standard deviations of the logarithms of Scatter's numbers around the usual ones."""
 _MOST_FOR_SCATTER, _SCATTER_ROUNDS = 200, 2
 """Measurements that the scatter is fitted to, at most, and how often it and the noise's divisors take turns."""
-_FEWEST_FOR_ONE_SCATTER = 60
-"""Up to so many different items, the scatter of all of them would flatter each held-out one, as it was made of it: each
-fold finds its own."""
+_MOST_FOR_OWN_SCATTER = 60
+"""Most different items of which each fold finds its own scatter: that of all of them would flatter a held-out one, as
+it was made of it."""
 _SCATTER_IN_FILES = ("among", "slope", "bend", "reach", "noise")
 """Names of Scatter's fields in files."""
 
@@ -54,9 +54,9 @@ class TransferModel:
     speed: float
     """Log of the device's latency over the known devices' typical one (log_ms of OnKnownDevices)."""
     weights: FloatArray
-    """As of RobustProcess, shape (n,)."""
+    """Weights of the measurements, as of RobustProcess, shape (n,)."""
     noise_divisors: FloatArray
-    """As of RobustProcess, shape (n,)."""
+    """Divisors of their noise variances, as of RobustProcess, shape (n,)."""
     scatter: Scatter
     errors: Conformal
     """Held-out scores, in standard deviations that the process expects."""
@@ -76,11 +76,12 @@ class TransferModel:
         return np.asarray(cho_solve(cho_factor(total, lower=True), np.eye(len(self.weights))))
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
+        """Latencies in ms, shape (n,). Raises UnknownOpError."""
         known = self.prior.on_known_devices(items)
         return self._latency_ms(items, known, covariance(self.prior, known, self.measured, self.scatter))
 
     def _latency_ms(self, items: Sequence[Item], known: OnKnownDevices, towards: FloatArray) -> FloatArray:
-        """`towards`: covariance of the items with the measurements, shape (n, m)."""
+        """Latencies in ms, shape (n,); `towards`: covariance of the items with the measurements, shape (n, m)."""
         latency_ms = np.exp(self.speed + known.log_ms + towards @ self.weights)
         return np.where([_is_work(item) for item in items], latency_ms, 0.0)
 
@@ -96,7 +97,7 @@ class TransferModel:
         return Predicted(latency_ms, *bounds(latency_ms, half_widths))
 
     def added(self, blocks: Sequence[Item], coverage: float) -> Predicted:
-        """Alone and in a network, a block is taken to cost the same."""
+        """Latencies of the blocks alone in ms, each (n,): in a network, they are taken to cost the same."""
         return self.predict_interval(blocks, coverage)
 
     @property
@@ -130,7 +131,8 @@ class TransferModel:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TransferModel:
-        """Raises ValueError, KeyError, TypeError or AttributeError on anything that is not such a model."""
+        """The object that to_json wrote. Raises ValueError, KeyError, TypeError or AttributeError on anything that is
+        not such a model."""
         prior, weights = Prior.from_json(data["prior"]), read_array(data, "weights", -1)
         n = len(weights)
         measured = OnKnownDevices(
@@ -159,7 +161,7 @@ def adapt(prior: Prior, sample: Sample) -> tuple[TransferModel, HeldOutErrors]:
         raise TooFewRecordsError("nothing is measured on the new device; 3 items are a start, 10 are good")
     known, log_ms, weights = prior.on_known_devices(sample.items), np.log(sample.latency_ms), sample.weights
     speed, scatter, process = _fit(prior, known, log_ms, weights)
-    is_one = len(set(known.identity)) > _FEWEST_FOR_ONE_SCATTER
+    is_one = len(set(known.identity)) > _MOST_FOR_OWN_SCATTER
     errors, expected = _held_out(prior, known, log_ms, weights, scatter if is_one else None)
     scores = one_for_each(np.where(weights >= TRUSTED, np.abs(errors) / expected, np.nan), known.identity)
     conformal = Conformal(np.sort(np.concatenate([scores, _EXPECTED_SCORES])))
@@ -252,4 +254,5 @@ def _likely_scatter(prior: Prior, known: OnKnownDevices, values: FloatArray, wei
 
 
 def _is_work(item: Item) -> bool:
+    """Whether an item does anything: an identity takes no time."""
     return isinstance(item, tuple) or bool(item.nodes)

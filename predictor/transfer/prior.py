@@ -40,6 +40,7 @@ from netlathe.predictor.numbers import (
 from netlathe.predictor.transfer.robust import NOISE, robust_process
 
 FILE_KIND, FILE_VERSION = "prior", 1
+"""Kind and version of a prior's file."""
 _SIZE_WEIGHT = 0.2
 """Weight of the log of the whole work as a coordinate, beside the shares that kinds of work have in it."""
 _OWN = 0.02
@@ -50,7 +51,7 @@ items that expectation is worth."""
 _OP_DEVIATIONS, _MOST_TO_TRY_BY = (0.0, 0.05, 0.1, 0.2, 0.4), 300
 """Candidates for op_deviation, with none for items that differ in other ways, and how many items at most decide."""
 _FEWEST_TO_CLEAN = 5
-"""From this many devices on, a measurement that no other device explains is taken for a disturbed one."""
+"""Fewest devices among which a measurement that no other device explains is taken for a disturbed one."""
 _MOST_TO_CLEAN_BY = 200
 """Most items by which disturbed ones are found: the cost is cubic in their number."""
 _DISTURBED = 0.12
@@ -84,13 +85,14 @@ class OnKnownDevices(NamedTuple):
     deviations: FloatArray
     """Deviation of each device from that, in log latency, shape (n, D)."""
     coordinates: FloatArray
-    """As of WorkSpace, shape (n, p)."""
+    """Coordinates of the items in the WorkSpace, shape (n, p)."""
     peculiar: FloatArray
     """Variance of the log latency peculiar to each item, shape (n,); 0 where known devices were measured on it."""
     identity: NDArray[np.int64]
-    """Equal for equal items, shape (n,)."""
+    """Number of each item, equal for equal items, shape (n,)."""
 
     def take(self, rows: NDArray[np.intp]) -> OnKnownDevices:
+        """The items of these rows, indices of shape (m,)."""
         log_ms, deviations, coordinates, peculiar, identity = self
         return OnKnownDevices(log_ms[rows], deviations[rows], coordinates[rows], peculiar[rows], identity[rows])
 
@@ -128,7 +130,7 @@ class Prior:
 
     devices: tuple[str, ...]
     rates: FloatArray
-    """ms per unit of each work term, shape (D, terms)."""
+    """Rates in ms per unit of each work term, shape (D, terms)."""
     space: WorkSpace
     keys: tuple[str, ...]
     """key_of each of the known items, (J,)."""
@@ -141,7 +143,7 @@ class Prior:
     op_deviation: float
     """Standard deviation, in log latency, of what single ops add to the residuals."""
     assumes: bool = False
-    """As of LatencyModel."""
+    """Whether ops that no record has are priced, as of LatencyModel."""
 
     @classmethod
     def learn(cls, devices: Mapping[str, tuple[Any, Any]]) -> Prior:
@@ -288,7 +290,8 @@ class Prior:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Prior:
-        """Raises ValueError, KeyError, TypeError or AttributeError on anything that is not a prior."""
+        """The object that to_json wrote. Raises ValueError, KeyError, TypeError or AttributeError on anything that is
+        not a prior."""
         devices, keys = (tuple(str(name) for name in data[name_of]) for name_of in ("devices", "keys"))
         columns = [TERMS.index(term) for term in data["terms"]]
         if not devices or not keys or len(set(columns)) < len(columns) or len(set(keys)) < len(keys):
@@ -357,7 +360,7 @@ def _precision(covariance: FloatArray) -> FloatArray:
 
 
 def _op_deviation(residuals: FloatArray, coordinates: FloatArray, ops: OpShares, space: WorkSpace) -> float:
-    """The candidate with which items predict each other best, each left out once."""
+    """The candidate with which items predict each other's residuals (J, D) best, each left out once."""
     part = np.linspace(0, len(coordinates) - 1, min(len(coordinates), _MOST_TO_TRY_BY)).astype(int)
     relation, by_op = (
         space.covariance(coordinates[part], coordinates[part]),

@@ -14,6 +14,7 @@ NOISE = 0.03
 _FREEDOM = 3.0
 """Degrees of freedom of Student's t: measurements far off are rare, but not impossible."""
 _ITERATIONS = 8
+"""Iterations of the reweighted fit."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from netlathe.predictor.validation.choose_residual import choose_block_model
 from netlathe.predictor.validation.held_out import held_out_errors
 
 _BENEFIT_OF_DOUBT = 3
-"""How many measurements' worth of belief a prior starts with: n different items decide against it where measurements
+"""Measurements that a prior's head start is worth: n different items decide against it where measurements
 alone have less than n / (n + 3) of its errors. One that says nothing of this device is off by far more."""
 _ENOUGH_FOR_REGRESSORS = 60
 """Below so many different items, a prior competes with the physics alone, which takes a fraction of the time:
@@ -30,7 +30,8 @@ _LARGEST_ERROR = 0.5
 """Cap of a log error in the choice, as a few disturbed measurements must not decide. An op that nothing else has counts
 so."""
 _FEWEST_TO_MIX = 10
-"""Of fewer different items, how the errors of the known devices go with the others is chance: one of both is taken."""
+"""Fewest different items that a mixture is fitted to: of fewer, how the errors of both go together is chance, and one
+of them is taken."""
 _SINGLE = 0.5
 """Part by which a mixture must be better than either alone, over the number of different items, for the same reason."""
 _SHARES = np.arange(10, -1, -1) / 10

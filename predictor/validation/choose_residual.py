@@ -15,14 +15,16 @@ from netlathe.predictor.intervals import Conformal
 from netlathe.predictor.validation.held_out import Trial, hold_out
 
 _KINDS: tuple[ResidualKind, ...] = get_args(ResidualKind)
+"""All kinds of residual, in the order in which equals are preferred."""
 _MOST_FOR_GP = 2000
-"""More blocks than this, and `auto` leaves the Gaussian process, whose cost is cubic, out."""
+"""Most blocks for which `auto` tries the Gaussian process, whose cost is cubic."""
 _FEWEST_FOR_CHOICE = 15
-"""Fewer blocks than this, and `auto` takes the pure physics: there is too little to judge regressors by."""
+"""Fewest blocks by which `auto` judges regressors; for fewer, it takes the pure physics."""
 _SIMPLICITY = 0.98
-"""Residuals must beat the pure physics by this factor in cross-validation to be taken."""
+"""Factor by which residuals must beat the pure physics' held-out error to be taken."""
 _STEPS = 10
-"""Weights of residuals are tried in tenths: finer ones would fit the noise of the errors that they are judged by."""
+"""Steps in which weights of residuals are tried, tenths: finer ones would fit the noise of the errors that they are
+judged by."""
 
 
 def choose_block_model(

@@ -29,8 +29,9 @@ from netlathe.predictor.validation.choose_residual import choose_residual
 from netlathe.predictor.validation.metrics import LEVELS, Predictions
 
 SPLITS = (*BLOCK_SPLITS, "network")
+"""Names of all splits: those of blocks, and of networks."""
 _ENOUGH_FOR_5_FOLDS = 200
-"""From this many items on, 5 folds tell as much as 10 do, in half of the time."""
+"""Number of items beyond which 5 folds tell as much as 10 do, in half of the time."""
 _ENOUGH_TO_SHARE_ERRORS = 0.7
 """The part of the blocks from which on a fold makes its intervals of errors found once, among all blocks; with fewer,
 its models are worse than those errors tell."""
@@ -56,7 +57,7 @@ class CrossValidation:
 
 
 class _TrainTest(NamedTuple):
-    """One fold: indices of what is fitted on and of what is predicted."""
+    """Indices of the rows of one fold that are fitted on, and of those that are predicted."""
 
     train: Fold
     test: Fold
@@ -82,10 +83,7 @@ def cross_validate(
     intervals of errors found once, among all items, on the blocks that it keeps; any other finds them anew. Raises
     RecordError when setups mix, TooFewRecordsError where the fit does, PredictorError for an unknown split.
     """
-    if not set(splits) <= set(SPLITS):
-        raise PredictorError(f"splits must be some of {', '.join(SPLITS)}, got {', '.join(splits)}")
-    if folds and folds < 2:
-        raise PredictorError(f"cross-validation needs at least 2 folds, got {folds}")
+    _check(splits, folds)
     given = list(X) if y is None else X
     sample = sample_of(given, y, setup)
     fit = _fit_on(sample, residual, prior, seed)
@@ -101,10 +99,15 @@ def cross_validate(
         except PredictorError as error:
             impossible[split] = str(error)
     records = [] if y is not None else [r for r in given if r.status is Status.OK and r.graph.nodes]
-    noise = noise_floor(records)
-    if noise is None:
-        noise = _difference_of_repetitions(sample)
+    noise = _noise_of(records, sample)
     return CrossValidation(sample.setup, found, impossible, tuple(not_predicted), _unsteady(records), noise)
+
+
+def _check(splits: Sequence[str], folds: int) -> None:
+    if not set(splits) <= set(SPLITS):
+        raise PredictorError(f"splits must be some of {', '.join(SPLITS)}, got {', '.join(splits)}")
+    if folds and folds < 2:
+        raise PredictorError(f"cross-validation needs at least 2 folds, got {folds}")
 
 
 def _held(split: str, sample: Sample, folds: int, fewest: int, seed: int) -> list[_TrainTest]:
@@ -145,6 +148,7 @@ def _predict(
 
 
 def _predictions(model: LatencyModel, sample: Sample, names: Sequence[str], test: Fold) -> Predictions:
+    """Predictions of a fold's test rows with intervals of all LEVELS."""
     items = [sample.items[i] for i in test]
     intervals = [model.predict_interval(items, level) for level in LEVELS]
     return Predictions(
@@ -212,9 +216,16 @@ def _names(given: Any, sample: Sample) -> list[str]:
 
 
 def _unsteady(records: Sequence[LatencyRecord]) -> tuple[str, ...]:
+    """Names of the networks that a fit leaves out as unstable."""
     networks = [r for r in records if r.kind == "network"]
     kept = {id(r) for r in steady(networks)}
     return tuple(r.name for r in networks if id(r) not in kept)
+
+
+def _noise_of(records: Sequence[LatencyRecord], sample: Sample) -> float | None:
+    """Noise floor of the measurements, by their rounds, else by their repetitions; None where neither tells."""
+    by_rounds = noise_floor(records)
+    return _difference_of_repetitions(sample) if by_rounds is None else by_rounds
 
 
 def _difference_of_repetitions(sample: Sample) -> float | None:

@@ -52,13 +52,14 @@ class HeldOut(NamedTuple):
     excess: FloatArray
     """Distance from the records that the models had seen."""
     configuration: NDArray[np.intp]
-    """The number of each record's configuration."""
+    """Number of each record's configuration."""
 
     def take(self, indices: NDArray[Any]) -> HeldOut:
+        """Held-out errors of these records, indices of shape (k,)."""
         return HeldOut(*(values[indices] for values in self))
 
     def only(self, rows: FlagArray) -> HeldOut:
-        """The same with the errors of these rows, (n,), alone."""
+        """Held-out errors of these rows, (n,), alone: NaN for the others."""
         return self._replace(errors=np.where(rows[:, None], self.errors, np.nan))
 
     def mixed(self, weights: FloatArray) -> HeldOut:
@@ -72,7 +73,7 @@ class HeldOut(NamedTuple):
         return np.asarray(np.isfinite(self.errors if self.errors.ndim == 1 else self.errors[:, 0]))
 
     def scores(self, growth: float) -> FloatArray:
-        """Conformal's scores of a single model, one for each configuration, for a domain of that growth."""
+        """Conformal's scores of a single model, one for each configuration, ascending, for a domain of that growth."""
         scores = np.maximum(np.abs(self.errors) - self.doubt, 0) / (1 + growth * self.excess)
         return one_for_each(scores, self.configuration)
 
@@ -91,11 +92,11 @@ class Trial(NamedTuple):
     far: tuple[HeldOut, ...]
 
     def take(self, indices: NDArray[Any]) -> Trial:
-        """The same of some of the records only."""
+        """Held-out errors of these records, indices of shape (k,)."""
         return Trial(self.near.take(indices), tuple(part.take(indices) for part in self.far))
 
     def mixed(self, weights: FloatArray) -> Trial:
-        """As of HeldOut."""
+        """Held-out errors of the models' mixtures, as of HeldOut."""
         return Trial(self.near.mixed(weights), tuple(part.mixed(weights) for part in self.far))
 
     @property
@@ -110,7 +111,7 @@ class Trial(NamedTuple):
 
     @property
     def typical(self) -> FloatArray:
-        """Geometric mean of the mean absolute errors near and far, of each model."""
+        """Geometric mean of the mean absolute log errors near and far, of each model, (m,)."""
         return np.asarray(np.sqrt(self.near.typical * self._all_far.typical))
 
     def calibrated(self) -> tuple[float, Conformal]:
