@@ -92,7 +92,6 @@ def sweep(path: str | Path) -> None:
                 shutil.rmtree(entry.path, ignore_errors=True)
 
 
-
 def _prefix(target: Path) -> str:
     """Of the private folder; hidden, and too short for any file system to refuse."""
     return f".{target.name[:40]}.part-"

@@ -1,4 +1,4 @@
-"""Latency records in, milliseconds with an interval out."""
+"""Latency prediction: fitted on latency records, in milliseconds with an interval."""
 
 from __future__ import annotations
 

@@ -16,28 +16,29 @@ from netlathe.predictor.validation.metrics import Metrics
 
 @dataclass(frozen=True)
 class Card:
-    """What a shipped predictor is good for. Its texts are plain sentences."""
+    """The card of a shipped predictor: its source, accuracy and limits. Its texts are plain sentences."""
 
     name: str
     summary: str
     source: str
     """Address of the measurements."""
     license: str
-    """Of the measurements."""
+    """License of the measurements."""
     setup: Setup
     counts: Mapping[str, int]
-    """What it was fitted on, such as {"blocks": 1788, "networks": 0}."""
+    """Numbers of items that it was fitted on, such as {"blocks": 1788, "networks": 0}."""
     accuracy: Mapping[str, Metrics]
-    """In cross-validation, by what was held out; the first is the one to quote."""
+    """Held-out accuracy, by the split in words; the first is the one to quote."""
     limits: tuple[str, ...]
-    """What it cannot know."""
+    """Limits of its knowledge."""
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "setup": self.setup.to_json(), "limits": list(self.limits)}
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """Raises ValueError, KeyError, TypeError, AttributeError or RecordError on anything that is not a card."""
+        """The object that to_json wrote. Raises ValueError, KeyError, TypeError, AttributeError or RecordError on
+        anything that is not a card."""
         texts = {name: data[name] for name in ("name", "summary", "source", "license")}
         if not all(type(text) is str and text.isprintable() for text in (*texts.values(), *data["limits"])):
             raise ValueError("a card's texts must be printable")
@@ -57,12 +58,13 @@ def _metrics(data: Mapping[str, Any]) -> Metrics:
 
 
 def shipped_names() -> list[str]:
-    """What LatencyPredictor.load takes beside paths."""
+    """Names of the predictors that ship, as LatencyPredictor.load takes them beside paths."""
     return [path.stem for path in data_files("predictors", ".json")]
 
 
 def predictor_path(path: str | Path) -> Path:
-    """The file, or the shipped one of that name. Raises FormatError, listing the names, when there is neither."""
+    """Path of a predictor's file, or of the shipped one of that name. Raises FormatError, listing the names, when there
+    is neither."""
     return find_file(path, "predictors")
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong between records and predictions.
+"""Errors between records and predictions.
 
 PredictorError
 ├── NotFittedError       predict before fit (also sklearn's NotFittedError)
@@ -20,11 +20,11 @@ class PredictorError(NetlatheError):
 
 
 class NotFittedError(PredictorError, sklearn.exceptions.NotFittedError):  # type: ignore[misc]  # has no types
-    """A prediction was asked of a predictor that has seen no records."""
+    """A prediction asked of a predictor that has seen no records."""
 
 
 class TooFewRecordsError(PredictorError):
-    """There are too few measured blocks to fit on."""
+    """Too few measured blocks to fit on."""
 
 
 class UnknownOpError(PredictorError):

@@ -1,4 +1,4 @@
-"""Fitted models as files: one JSON file with a kind, a version and a checksum, and nothing in it that could run.
+"""Files of fitted models: one JSON file with a kind, a version and a checksum, and nothing in it that could run.
 
 Long lists of numbers are packed: {"dtype", "shape", "zlib": base64 of the compressed bytes}. They come back bit for
 bit, in a tenth of the space and of the time that decimal digits take. Everything else stays readable.
@@ -25,31 +25,34 @@ from netlathe.archspace.resources import data_files
 T = TypeVar("T")
 
 FILE_KIND = "predictor"
-"""Kind and version of a LatencyPredictor's file."""
+"""Kind of a LatencyPredictor's file."""
 FILE_VERSION = 2
+"""Version of a LatencyPredictor's file."""
 
 _FEWEST_PACKED = 64
-"""Lists of fewer numbers stay lists."""
+"""Fewest numbers of a list that is packed."""
 _INTEGERS = ("|u1", "<u2", "<u4", "<i8")
+"""Types of packed integers, the smallest first."""
 _FLOATS = ("<f4", "<f8")
+"""Types of packed floats, the smallest first."""
 _MOST_NUMBERS = 1 << 20
-"""What all packed lists of a file may hold together: a small file could claim, and unpack to, anything."""
+"""Most numbers in all packed lists of a file together: a small file could claim, and unpack to, anything."""
 _DAMAGE = (
     ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError, RecordError, zlib.error,
 )  # fmt: skip
-"""What making sense of any content may raise."""
+"""Errors that making sense of any content may raise."""
 
 
 class ModelFile(NamedTuple):
-    """What a file holds: a model's JSON, and for shipped ones the card that says what it is good for."""
+    """Content of a file: a model's JSON, and for shipped ones the card that says what it is good for."""
 
     content: dict[str, Any]
     card: dict[str, Any] | None
 
 
 def find_file(path: str | Path, folder: str) -> Path:
-    """The file itself, or the one that ships under that name in that folder of data/: predictors, priors. Raises
-    FormatError, listing the names, when there is neither."""
+    """Path of the file itself, or of the one that ships under that name in that folder of data/: predictors, priors.
+    Raises FormatError, listing the names, when there is neither."""
     path = Path(path)
     if path.is_file() or path.suffix or len(path.parts) != 1:
         return path
@@ -73,8 +76,8 @@ def write_model(
 
 
 def read_model(path: str | Path, kind: str, version: int, build: Callable[[ModelFile], T]) -> T:
-    """What `build` makes of the file that write_model wrote, packed lists being arrays. Raises FormatError for a file
-    that is missing, truncated, changed, of another kind or version, or that `build` cannot make sense of."""
+    """The model that `build` makes of the file that write_model wrote, packed lists being arrays. Raises FormatError
+    for a file that is missing, truncated, changed, of another kind or version, or that `build` cannot make sense of."""
     file = read_json(path, kind, version)
     try:
         if file["schema"] != f"netlathe.{kind}/{version}":
@@ -89,13 +92,13 @@ def read_model(path: str | Path, kind: str, version: int, build: Callable[[Model
 
 
 def _checksum(body: Mapping[str, Any]) -> str:
-    """Of the values, whatever the white space between them."""
+    """SHA-256 of a file's values, whatever the white space between them."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def pack(value: Any) -> Any:
-    """The same value with every long list of numbers packed, nested lists of equal lengths as one array."""
+    """A value with every long list of numbers packed, nested lists of equal lengths as one array."""
     if isinstance(value, Mapping):
         return {key: pack(inner) for key, inner in value.items()}
     if isinstance(value, np.ndarray):
@@ -107,7 +110,7 @@ def pack(value: Any) -> Any:
 
 
 def _as_array(values: Sequence[Any]) -> NDArray[Any] | None:
-    """None for what is short, ragged, or anything but numbers."""
+    """Array of a list's numbers; None for a list that is short, ragged, or holds anything else."""
     try:
         array = np.array(values)
     except ValueError:
@@ -127,7 +130,7 @@ def _packed(array: NDArray[Any]) -> dict[str, Any]:
 
 
 class _Budget:
-    """How many numbers may still be unpacked."""
+    """Budget of the numbers that may still be unpacked."""
 
     def __init__(self) -> None:
         self.left = _MOST_NUMBERS
@@ -139,6 +142,7 @@ class _Budget:
 
 
 def _unpack(value: Any, budget: _Budget) -> Any:
+    """The value that pack packed, packed lists being arrays. Raises ValueError beyond the budget."""
     if isinstance(value, list):
         return [_unpack(inner, budget) for inner in value]
     if not isinstance(value, dict):

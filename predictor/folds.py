@@ -1,4 +1,4 @@
-"""What to hold out: splits of blocks, each harder than the one before.
+"""Splits of blocks for cross-validation, each harder than the one before.
 
 - random: rows at random; what a table's own duplicates make of it
 - configuration: distinct graphs at random, under whatever names they were measured
@@ -21,9 +21,10 @@ from netlathe.predictor.errors import PredictorError
 
 Fold = NDArray[np.intp]
 """Indices of the rows that are predicted from all others."""
-_FEW = 60
-"""Up to so many different items, cross-validation leaves out a tenth of them at a time, else a fifth."""
+_MOST_FOR_10_FOLDS = 60
+"""Most different items of which cross-validation leaves out a tenth at a time; of more, a fifth."""
 BLOCK_SPLITS = ("configuration", "random", "kernel", "stage", "larger")
+"""Names of the splits of blocks, the one to quote first."""
 
 
 def configuration_folds(configurations: Sequence[Hashable], folds: int, seed: int) -> list[Fold]:
@@ -38,8 +39,8 @@ def configuration_folds(configurations: Sequence[Hashable], folds: int, seed: in
 
 
 def near_folds(configurations: Sequence[Hashable], seed: int) -> list[Fold]:
-    """Folds of random configurations for a model's own cross-validation: a tenth of a few, a fifth of many."""
-    return configuration_folds(configurations, 10 if len(set(configurations)) <= _FEW else 5, seed)
+    """Test folds of random configurations for a model's own cross-validation: 10 of a few, 5 of many."""
+    return configuration_folds(configurations, 10 if len(set(configurations)) <= _MOST_FOR_10_FOLDS else 5, seed)
 
 
 def block_folds(split: str, graphs: Sequence[Graph], folds: int, seed: int) -> list[Fold]:
@@ -68,8 +69,8 @@ def _several(folds: list[Fold], reason: str) -> list[Fold]:
 
 
 def kernel_size(graph: Graph) -> int | None:
-    """The largest depthwise kernel; without depthwise, the largest kernel of another convolution or of a pool. None
-    where there is no window of more than one pixel."""
+    """Kernel size of a graph: of its largest depthwise convolution; without depthwise, the largest kernel of another
+    convolution or of a pool. None where there is no window of more than one pixel."""
     depthwise, others = [0], [0]
     for node, inputs, _ in graph.steps():
         if isinstance(node.op, Conv2d | Pool2d):
@@ -80,7 +81,7 @@ def kernel_size(graph: Graph) -> int | None:
 
 
 def stage(graph: Graph) -> Hashable:
-    """(channels in, channels out, stride) of a graph from image to image; None for any other."""
+    """Stage of a graph from image to image, (channels in, channels out, stride); None for any other."""
     x, y = graph.inputs[0], graph.output_shape
     if len(x) != 4 or len(y) != 4:
         return None
@@ -88,7 +89,7 @@ def stage(graph: Graph) -> Hashable:
 
 
 def input_side(graph: Graph) -> float:
-    """Square root of the input's pixels; 1 for a vector."""
+    """Side of a graph's input in pixels, the square root of their number; 1 for a vector."""
     return math.sqrt(math.prod(graph.inputs[0][1:-1]))
 
 
@@ -96,10 +97,11 @@ _GROUPS: dict[str, tuple[Callable[[Graph], Hashable], str]] = {
     "kernel": (kernel_size, "the blocks have one kernel size"),
     "stage": (stage, "the blocks have one stage"),
 }
+"""Groups that are left out whole, and why there may be none, by split."""
 
 
 def op_kind(graph: Graph) -> str:
-    """What a row of the table of errors is about: "mbconv k5", "conv k3", "depthwise k3", "avg pool", "linear", ...
+    """Kind of a block, as tables of errors name it: "mbconv k5", "conv k3", "depthwise k3", "avg pool", "linear", ...
 
     The heaviest kind of op gives the name; a depthwise convolution beside others makes an mbconv, or a sepconv where
     an activation ends it.

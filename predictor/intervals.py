@@ -1,4 +1,4 @@
-"""How wrong a prediction may be: quantiles of honest residuals.
+"""Prediction intervals: quantiles of held-out errors.
 
 Split-conformal prediction with normalised scores (Lei et al., Distribution-Free Predictive Inference for Regression,
 2018): the interval's half-width, in logarithms, is a quantile of |residual| / scale over records that the model had not
@@ -14,24 +14,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.stats import norm, t
 
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.numbers import FloatArray, read_array
 
 USUAL_COVERAGE = 0.9
+"""Probability with which an interval holds the measurement, where nothing else is asked for."""
 WIDEST = math.log(100.0)
-"""No half-width goes beyond a factor of 100: that already says that nothing is known."""
+"""Largest half-width, a factor of 100: that already says that nothing is known."""
 
 
 @dataclass(frozen=True)
 class Conformal:
-    """Scores |log(measured / predicted)| / scale of graphs that the model had not seen, ascending. Shape (n,)."""
+    """Conformal quantiles of held-out scores |log(measured / predicted)| / scale, ascending, shape (n,)."""
 
     scores: FloatArray
 
     def quantile(self, coverage: float) -> float:
-        """What a new score stays below with probability `coverage`.
+        """The bound that a new score stays below with probability `coverage`.
 
         With too few scores for that quantile (8 for 0.9), from Student's t as if residuals were Gaussian; without any,
         WIDEST.
@@ -56,39 +57,45 @@ class Conformal:
         return cls(scores)
 
 
-class LeftOut(NamedTuple):
-    """What a model said of n measurements that it had not seen; both (n,), NaN where it could say nothing."""
+class HeldOutErrors(NamedTuple):
+    """A model's errors on n measurements that it had not seen; both (n,), NaN where it could say nothing."""
 
     errors: FloatArray
     """log(measured / predicted)."""
     half_widths: FloatArray
-    """Of its intervals of USUAL_COVERAGE there, in logarithms."""
+    """Half-widths of its intervals of USUAL_COVERAGE there, in logarithms."""
+
+
+def expected_scores(count: int) -> FloatArray:
+    """Absolute errors of `count` measurements evenly over a standard normal distribution, ascending, shape (count,): a
+    prior for Conformal's scores, as a few measurements may agree with a model by chance."""
+    return np.asarray(norm.ppf(1 - np.arange(2 * count - 1, 0, -2) / (4 * count)))
 
 
 def one_for_each(scores: FloatArray, groups: Sequence[Any] | NDArray[Any]) -> FloatArray:
-    """As many scores as there are groups, ascending: those of all rows, each row weighing one in its group's number.
-    Repeated measurements of one thing are no independent witnesses. Both (n,); rows whose score is NaN are left out."""
+    """Quantiles of the scores (n,) in which each group counts once, ascending, as many as there are groups (n,):
+    repeated measurements of one thing are no independent witnesses. Rows whose score is NaN are left out."""
     known = np.isfinite(scores)
     values = scores[known]
     order = np.argsort(values, kind="stable")
-    weight = np.cumsum(shares(np.asarray(groups)[known])[order])
+    weight = np.cumsum(group_shares(np.asarray(groups)[known])[order])
     places = np.searchsorted(weight, np.arange(round(float(weight[-1]))) + 0.5) if len(weight) else order
     return np.asarray(values[order][places])
 
 
-def shares(groups: Sequence[Any] | NDArray[Any]) -> FloatArray:
-    """The part that each row is of its group, (n,): one over the number of rows in it."""
+def group_shares(groups: Sequence[Any] | NDArray[Any]) -> FloatArray:
+    """One over the number of rows in each row's group, shape (n,) as the groups."""
     _, members, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     return np.asarray(1 / sizes[members])
 
 
 def check_coverage(coverage: float) -> None:
-    """Raises PredictorError unless it is a probability strictly between 0 and 1."""
+    """A check that coverage is strictly between 0 and 1; raises PredictorError where it is not."""
     if not 0 < coverage < 1:
         raise PredictorError(f"coverage must be between 0 and 1, got {coverage!r}; 0.9 is usual")
 
 
 def bounds(latency_ms: FloatArray, half_widths: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(low, high) in ms from half-widths in logarithms; all (n,)."""
+    """(low, high) of intervals in ms from half-widths in logarithms; all of shape (n,)."""
     factor = np.exp(np.minimum(half_widths, WIDEST))
     return latency_ms / factor, latency_ms * factor

@@ -12,12 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+"""Array of floats of any shape."""
 FlagArray = NDArray[np.bool_]
+"""Array of truth values of any shape."""
 MOST = 1e30
-"""Larger numbers only serve to overflow."""
+"""Largest number that a file may hold: larger ones only serve to overflow."""
 MOST_LOG = 100.0
-"""No latency, and no ratio of two, has a logarithm beyond this."""
+"""Largest logarithm of a latency or of a ratio of two that a file may hold."""
+CACHED_ENTRIES = 1 << 18
+"""Most entries of a matrix that is made at once: what stays in the processor's cache."""
 _LEAST = 1e-30
+"""Least number that counts as above zero."""
 
 
 def read_array(data: Mapping[str, Any], name: str, *shape: int, least: float = -MOST, most: float = MOST) -> FloatArray:
@@ -31,7 +36,7 @@ def read_array(data: Mapping[str, Any], name: str, *shape: int, least: float = -
 
 
 def read_logs(data: Mapping[str, Any], name: str, *shape: int, most: float = MOST_LOG) -> FloatArray:
-    """As read_array, and no value is farther than `most` from 0."""
+    """The array of that shape under that name, no value of which is farther than `most` from 0."""
     return read_array(data, name, *shape, least=-most, most=most)
 
 
@@ -43,7 +48,7 @@ def read_number(data: Mapping[str, Any], name: str, *, least: float = -MOST, mos
 def read_positive(
     data: Mapping[str, Any], name: str, *shape: int, least: float = _LEAST, most: float = MOST
 ) -> FloatArray:
-    """As read_array, and every value is above zero."""
+    """The array of that shape under that name, every value of which is above zero."""
     values = read_array(data, name, *shape, most=most)
     if not (values >= least).all():
         raise ValueError(f"{name} holds a value that is not above zero, or next to nothing")
@@ -51,7 +56,7 @@ def read_positive(
 
 
 def read_indices(data: Mapping[str, Any], name: str, limit: int, *shape: int) -> NDArray[np.intp]:
-    """As read_array, and every value is a whole number from 0 to limit - 1."""
+    """The array of that shape under that name, every value of which is a whole number from 0 to limit - 1."""
     values = read_array(data, name, *shape)
     if not ((values >= 0) & (values < limit) & (values == np.floor(values))).all():
         raise ValueError(f"{name} holds a value that is no index below {limit}")

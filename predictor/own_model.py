@@ -1,4 +1,4 @@
-"""A latency model of the user's in the place of a fitted one."""
+"""A latency model of the user's own in the place of a fitted one."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from netlathe.predictor.blocks.unknown_ops import Assumed
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.features.op_work import OP_CLASSES
-from netlathe.predictor.networks.physics_model import Predicted
+from netlathe.predictor.networks.latency_model import Predicted
 from netlathe.predictor.numbers import FloatArray
 
 
 class Predicts(Protocol):
-    """Anything that tells latencies: of n graphs, n milliseconds."""
+    """Any object that predicts latencies: of n graphs, n milliseconds."""
 
     def predict(self, graphs: Sequence[Graph], /) -> Any:
-        """ms, of length n."""
+        """Latencies in ms, of length n."""
         ...
 
 
 @dataclass(frozen=True)
 class OwnModel:
-    """Takes what the model says as it is; its intervals have no width."""
+    """A user's model whose predictions are taken as they are; its intervals have no width."""
 
     model: Predicts
     name: str
@@ -37,10 +37,13 @@ class OwnModel:
     adds_up = False
     assumes = False
     residual = "own"
+    residual_weights = None
+    prior_share = 0.0
+    networks = None
     unknown_kinds: tuple[str, ...] = ()
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
-        """ms, shape (n,). Raises PredictorError where the model gives anything else."""
+        """Latencies in ms, shape (n,). Raises PredictorError where the model gives anything else."""
         latency_ms = np.asarray(self.model.predict(items), dtype=np.float64)  # type: ignore[arg-type]  # never in pieces
         if latency_ms.shape != (len(items),):
             raise PredictorError(
@@ -54,11 +57,11 @@ class OwnModel:
         return Predicted(latency_ms, latency_ms, latency_ms)
 
     def added(self, blocks: Sequence[Item], coverage: float) -> Predicted:
-        """Alone and in a network, a block is taken to cost the same."""
+        """Latencies of the blocks alone in ms, each (n,): in a network, they are taken to cost the same."""
         return self.predict_interval(blocks, coverage)
 
     def unknown(self, items: Sequence[Item]) -> Assumed:
-        """Nothing: what it does not know, the model has to refuse itself."""
+        """No assumed costs: the model has to refuse ops that it does not know itself."""
         return Assumed(*np.zeros((2, len(items), len(OP_CLASSES))))
 
     def assuming(self) -> OwnModel:
@@ -69,6 +72,6 @@ class OwnModel:
 
 
 def setup_of(model: Predicts, name: str) -> Setup:
-    """What the model says that it is of, in `setup_`; else no more than its name."""
+    """The setup that the model names in `setup_`; else one of no more than its name."""
     told = getattr(model, "setup_", None)
     return told if isinstance(told, Setup) else Setup(name, "unknown", "unknown", "unknown", "unknown")

@@ -1,4 +1,4 @@
-"""LatencyPredictor: measurements in, milliseconds with an interval out."""
+"""The estimator: LatencyPredictor, fitted on measurements, predicts milliseconds with an interval."""
 
 from __future__ import annotations
 
@@ -12,37 +12,42 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
+from netlathe.archspace.blocks import Block
 from netlathe.archspace.records import Setup
+from netlathe.archspace.spaces import SearchSpace
 from netlathe.predictor.blocks.residual import ResidualChoice, Weights
 from netlathe.predictor.catalogue import predictor_path
 from netlathe.predictor.errors import NotFittedError, PredictorError
 from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.features.samples import distinct, elements_of, items_of, lower, sample_of, warnings_of
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
-from netlathe.predictor.intervals import check_coverage
-from netlathe.predictor.networks.physics_model import Assembled, Model, Predicted
+from netlathe.predictor.intervals import USUAL_COVERAGE, check_coverage
+from netlathe.predictor.networks.latency_model import LatencyModel, Predicted
+from netlathe.predictor.networks.physics_model import PhysicsModel
 from netlathe.predictor.numbers import FlagArray, FloatArray
 from netlathe.predictor.own_model import OwnModel, Predicts, setup_of
 from netlathe.predictor.transfer.blended import Blended
-from netlathe.predictor.transfer.few_shot import Adapted
+from netlathe.predictor.transfer.few_shot import TransferModel
 from netlathe.predictor.transfer.prior import Prior, find_prior
 from netlathe.predictor.validation.choose_model import fit_model
 
-_PART = 1 << 13
-"""Graphs in memory at once: few enough that the processor's caches still help, enough for whole-array arithmetic."""
+_BATCH = 1 << 13
+"""Items lowered to graphs at once: few enough that the processor's caches still help, enough for whole-array
+arithmetic."""
 _WINDOW = 1 << 16
 """Items, or rows of a table, among which equal ones are looked for."""
-_MODELS: dict[str, Callable[[Mapping[str, Any]], Model]] = {
-    "assembled": Assembled.from_json,
-    "adapted": Adapted.from_json,
+_MODELS: dict[str, Callable[[Mapping[str, Any]], LatencyModel]] = {
+    "assembled": PhysicsModel.from_json,
+    "adapted": TransferModel.from_json,
     "blended": Blended.from_json,
 }
+"""Readers of the models by their `kind` in files."""
 
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Without warnings, as _finite tells what overflows, and without collections of garbage: many small objects are
-    made, none in circles, and looking through them again and again takes more time than all else."""
+    """A context without numpy's warnings, as _finite tells what overflows, and without collections of garbage: many
+    small objects are made, none in circles, and looking through them again and again takes more time than all else."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -54,7 +59,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _finite(values: FloatArray) -> FloatArray:
-    """The values themselves. Raises PredictorError for one that is none: a file may hold coefficients that no records
+    """The values themselves, if all are finite, else PredictorError: a file may hold coefficients that no records
     lead to, and a graph may be beyond all numbers."""
     if not np.isfinite(values).all():
         raise PredictorError(
@@ -64,7 +69,7 @@ def _finite(values: FloatArray) -> FloatArray:
 
 
 def _latencies(values_ms: FloatArray) -> FloatArray:
-    """As _finite, and none is below zero."""
+    """The latencies in ms themselves, if all are finite and none is below zero, else PredictorError."""
     if (values_ms < 0).any():
         raise PredictorError("this predictor gives latencies below zero: fit it again")
     return _finite(values_ms)
@@ -105,23 +110,23 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         model = fit_model(sample, prior, self.residual, self.random_state)
         networks = int(sample.is_network.sum())
         self.setup_, self.n_networks_, self.n_blocks_ = sample.setup, networks, len(sample.items) - networks
-        self.model_: Model = model
+        self.model_: LatencyModel = model
         self.warnings_ = warnings_of(X) if y is None else []
         return self
 
     def predict(self, X: Any) -> FloatArray:  # noqa: N803
-        """ms, shape (n,), of items as fit takes them. A graph whose nodes have scopes is a network, and so is a tuple
-        of graphs; any other is a block; one without nodes takes exactly 0. Graphs have no dtype: latencies are those in
-        the dtype of the setup. Raises NotFittedError, and UnknownOpError for an op that nothing measured had, unless it
-        moves a few values only (unknown_ops)."""
-        return _latencies(self._by_part(X, lambda items: self.model_.predict(items)))
+        """Latencies in ms, shape (n,), of items as fit takes them. A graph whose nodes have scopes is a network, and so
+        is a tuple of graphs; any other is a block; one without nodes takes exactly 0. Graphs have no dtype: latencies
+        are those in the dtype of the setup. Raises NotFittedError, and UnknownOpError for an op that nothing measured
+        had, unless it moves a few values only (unknown_ops)."""
+        return _latencies(self._in_batches(X, lambda items: self.model_.predict(items)))
 
-    def predict_interval(self, X: Any, coverage: float = 0.9) -> tuple[FloatArray, FloatArray]:  # noqa: N803
-        """(low, high) in ms, each of shape (n,): where a measurement lies with probability `coverage`, if the items are
-        like the measured ones; wider for those that are not. Raises as predict does, and PredictorError for a coverage
-        outside (0, 1)."""
+    def predict_interval(self, X: Any, coverage: float = USUAL_COVERAGE) -> tuple[FloatArray, FloatArray]:  # noqa: N803
+        """Intervals (low, high) in ms, each of shape (n,), in which a measurement lies with probability `coverage`, if
+        the items are like the measured ones; wider for those that are not. Raises as predict does, and PredictorError
+        for a coverage outside (0, 1)."""
         check_coverage(coverage)
-        bounds_ms = self._by_part(X, lambda items: np.array(self.model_.predict_interval(items, coverage)[1:]))
+        bounds_ms = self._in_batches(X, lambda items: np.array(self.model_.predict_interval(items, coverage)[1:]))
         low_ms, high_ms = _latencies(bounds_ms)
         return low_ms, high_ms
 
@@ -132,8 +137,9 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         return self.model_.unknown(items).is_negligible
 
     def unknown_ops(self, X: Any) -> list[Mapping[str, float]]:  # noqa: N803
-        """For each item, by kind of op, those that nothing measured had, with the part of its latency that they take at
-        most. Predictions hold what they usually cost beside the measured work, and intervals are wider for them."""
+        """Ops of each item that nothing measured had, by kind, with the part of its latency that they take at most,
+        from 0 to 1. Predictions hold what they usually cost beside the measured work, and intervals are wider for
+        them."""
         items = self._items(X)
         return self.model_.unknown(items).told()
 
@@ -146,17 +152,20 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         other.model_ = self.model_.assuming()
         return other
 
-    def tabulate(self, space: Any, coverage: float = 0.9) -> Predicted:
-        """What each candidate block of a search space, or of a sequence of candidates per position, adds to a network's
-        latency in ms, with the interval beside it; an identity adds 0.
+    def tabulate(
+        self, space: SearchSpace | Sequence[Sequence[Item | Block]], coverage: float = USUAL_COVERAGE
+    ) -> Predicted:
+        """Latency in ms that each candidate block of a search space, or of a sequence of candidates per position, adds
+        to a network, with its interval; an identity adds 0. Decisions of other kinds have no blocks to price:
+        CostTable.tabulate prices any DecisionSpace by its networks.
 
         Arrays of shape (positions, most candidates), NaN where a position has fewer. Where blocks were measured, the
         latency of a network with one candidate per position is network_offset_ms_ + the sum of its entries. A predictor
         of whole networks, or with a prior, is not additive (adds_up_): there, entries are what blocks take by
-        themselves.
+        themselves. Raises PredictorError for anything else, and as predict_interval does.
         """
         check_coverage(coverage)
-        positions: Sequence[Sequence[Any]] = getattr(space, "positions", space)
+        positions = space.positions if isinstance(space, SearchSpace) else list(map(elements_of, elements_of(space)))
         items = self._items([item for position in positions for item in position])
         with _undisturbed():
             added = self.model_.added(items, coverage)
@@ -169,21 +178,21 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
             tables.append(table)
         return Predicted(*tables)
 
-    def _by_part(self, given: Any, answer: Callable[[list[Item]], FloatArray]) -> FloatArray:
-        """What `answer` says of each item, along the last axis. A million graphs take gigabytes, so they are lowered in
-        parts; equal items within a window count once."""
+    def _in_batches(self, given: Any, answer: Callable[[list[Item]], FloatArray]) -> FloatArray:
+        """Answers for all items, along the last axis, as `answer` gives them for some. A million graphs take gigabytes,
+        so they are lowered in batches; equal items within a window count once."""
         self._check_fitted()
         windows = []
         with _undisturbed():
             for window in self._windows(given):
                 different, numbers = distinct(window)
-                starts = range(0, max(len(different), 1), _PART)
-                parts = [answer(self._lowered(different[start : start + _PART])) for start in starts]
-                windows.append(np.concatenate(parts, axis=-1)[..., np.array(numbers, dtype=np.intp)])
+                starts = range(0, max(len(different), 1), _BATCH)
+                batches = [answer(self._lowered(different[start : start + _BATCH])) for start in starts]
+                windows.append(np.concatenate(batches, axis=-1)[..., np.array(numbers, dtype=np.intp)])
         return np.concatenate(windows, axis=-1)
 
     def _windows(self, given: Any) -> Iterator[list[Any]]:
-        """The graphs of a table's rows, or a sequence's elements as they are; at least one window."""
+        """Windows over the graphs of a table's rows, or over a sequence's elements as they are; at least one."""
         is_table = hasattr(given, "columns")
         elements = given.iloc if is_table else elements_of(given)
         for start in range(0, max(len(given), 1), _WINDOW):
@@ -213,6 +222,12 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         """The regressor that was taken, or several with their weights, such as "0.7 gp + 0.3 forest"."""
         return self.model_.residual
 
+    @property
+    def prior_share_(self) -> float:
+        """Weight of the prior in the predictions: 0 where these measurements alone were fitted, 1 where the known
+        devices adapted are better alone."""
+        return self.model_.prior_share
+
     @classmethod
     def wrapping(cls, model: Predicts, name: str = "") -> Self:
         """A latency model of your own, anything with predict(graphs) -> ms, in a predictor's place. Its `setup_`, where
@@ -236,7 +251,7 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     @property
     def network_offset_ms_(self) -> float:
-        """What a network takes beside what its blocks add."""
+        """Latency of a network in ms beside what its blocks add."""
         return self.model_.offset_ms
 
     @property
@@ -251,7 +266,8 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         write_model(path, FILE_KIND, FILE_VERSION, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """What save writes. A prior is part of what was fitted; only its name, where it has one, is kept apart."""
+        """Content of the file that save writes. A prior is part of what was fitted; only its name, where it has one, is
+        kept apart."""
         return {
             "setup": self.setup_.to_json(),
             "parameters": {"residual": self.residual, "random_state": self.random_state, "prior": self._prior_name},

@@ -1,4 +1,4 @@
-"""Which graphs to measure next: those that, once measured, leave the least uncertainty about all others.
+"""The choice of graphs to measure next: those that, once measured, leave the least uncertainty about all others.
 
 A latency's logarithm is taken as a Gaussian process of two parts: the shares of its work terms times how far each rate
 is off, and a residual that is alike for graphs of like sizes. How uncertain such a process is depends on which graphs
@@ -29,13 +29,13 @@ from netlathe.predictor.transfer import few_shot
 from netlathe.predictor.transfer.prior import Prior
 
 _RATE_DEVIATION = 1.0
-"""Of a rate, in logarithms: by what factor a phone may differ from the typical ratios between the rates."""
+"""Standard deviation of a log rate: by what factor a phone may differ from the typical ratios between the rates."""
 _RESIDUAL_DEVIATION, _NOISE_DEVIATION = 0.1, 0.03
-"""Of what the physics misses, and of a measurement; in logarithms."""
+"""Standard deviations, in log latency, of what the physics misses, and of a measurement."""
 _LENGTH = 2.0
-"""How far a residual reaches, in standard deviations of the features, per square root of their number."""
+"""Length scale of the residual, in standard deviations of the features, per square root of their number."""
 _MOST_REFERENCES = 1000
-"""The mean variance over more graphs than this is taken over a random part of them."""
+"""Most graphs that the mean variance is taken over; of more, a random part."""
 
 
 def choose(
@@ -60,8 +60,8 @@ def choose(
     """
     latencies = np.array(latency_ms, dtype=float)
     _check(count, len(measured), latencies)
-    latencies = latencies[[_runs(item) for item in measured]]
-    known = [item for item in (*measured, *pending) if _runs(item)]
+    latencies = latencies[[_has_ops(item) for item in measured]]
+    known = [item for item in (*measured, *pending) if _has_ops(item)]
     fresh = _distinct(items, {key_of(item) for item in known})
     if not fresh or not count:
         return []
@@ -87,8 +87,8 @@ def _check(count: int, measured: int, latency_ms: FloatArray) -> None:
         raise PredictorError("a measured latency must be above zero; leave failed measurements out")
 
 
-def _runs(item: Item) -> bool:
-    """Whether it does anything at all."""
+def _has_ops(item: Item) -> bool:
+    """Whether an item does anything: an identity takes no time."""
     return any(piece.nodes for piece in ((item,) if isinstance(item, Graph) else item))
 
 
@@ -96,24 +96,24 @@ def _distinct(items: Sequence[Item], known: set[str]) -> list[int]:
     """Indices of the first of equal items that do something and are not known."""
     first: dict[str, int] = {}
     for index, item in enumerate(items):
-        if _runs(item):
+        if _has_ops(item):
             first.setdefault(key_of(item), index)
     return [index for key, index in first.items() if key not in known]
 
 
 def _classes(items: Sequence[Item]) -> list[set[str]]:
-    """The op classes of each item whose cost nobody can guess."""
+    """Op classes of each item whose cost nobody can guess."""
     return [op_classes_of(row[None]) - set(PLAIN_MOVES) for row in work_terms(items)]
 
 
 def _references(known: int, fresh: int, seed: int) -> NDArray[np.intp]:
-    """Rows of the graphs whose variance counts."""
+    """Rows of the graphs whose variance counts, shape (references,)."""
     rows = known + np.arange(fresh)
     return rows if fresh <= _MOST_REFERENCES else np.random.default_rng(seed).choice(rows, _MOST_REFERENCES, False)
 
 
-def _rates(terms: FloatArray, latency_ms: FloatArray) -> FloatArray:
-    """Cost of each work term, as far as it is known: fitted where a record has it, at the typical ratio elsewhere."""
+def _term_costs(terms: FloatArray, latency_ms: FloatArray) -> FloatArray:
+    """Cost of each work term, (terms,): fitted where a record has it, at the typical ratio elsewhere."""
     typical = prior_rates()
     if not len(terms):
         return typical
@@ -126,14 +126,14 @@ class _Process(NamedTuple):
     """A Gaussian process of log latencies before anything is measured, over n graphs."""
 
     covariance: Callable[[NDArray[np.intp]], FloatArray]
-    """Between all graphs and those of m rows, shape (n, m)."""
+    """Prior covariance between all graphs and those of m rows, shape (n, m)."""
     variance: FloatArray
-    """Of all graphs, shape (n,)."""
+    """Prior variance of all graphs, shape (n,)."""
 
 
 def _of_prior(prior: Prior, items: Sequence[Item]) -> _Process:
-    """What a new device may differ in from the known ones."""
-    known = prior.known(items)
+    """The process of a new device's deviations from the known ones."""
+    known = prior.on_known_devices(items)
     return _Process(
         lambda rows: few_shot.covariance(prior, known, known.take(rows)),
         few_shot.variances(prior, known),
@@ -141,10 +141,10 @@ def _of_prior(prior: Prior, items: Sequence[Item]) -> _Process:
 
 
 def _of_physics(features: Features, latency_ms: FloatArray) -> _Process:
-    """Shares of the work terms times how far each rate is off, and a Matern process of order 3/2 for the residual
-    (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, equation 4.17): rougher than the one that is
-    fitted later, so that picks keep their distance."""
-    work = features.terms * _rates(features.terms[: len(latency_ms)], latency_ms)
+    """The process of shares of the work times how far each rate is off, and a Matern process of order 3/2 for the
+    residual (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, equation 4.17): rougher than the
+    one that is fitted later, so that picks keep their distance."""
+    work = features.terms * _term_costs(features.terms[: len(latency_ms)], latency_ms)
     shares = _RATE_DEVIATION * work / work.sum(axis=1, keepdims=True)
     length = _LENGTH * np.sqrt(features.logs.shape[1])
     points = fit_domain(features.logs).standardise(features.logs) / length
@@ -158,7 +158,7 @@ def _of_physics(features: Features, latency_ms: FloatArray) -> _Process:
 
 
 class _Design:
-    """The process given what is measured or chosen. Shapes: `explained` (n, m), a column for each of those m graphs,
+    """The process given the graphs measured or chosen. Shapes: `explained` (n, m), a column for each of those m graphs,
     so that covariances fall by explained @ explained.T; `shared` (n, references), covariances with the references."""
 
     def __init__(self, process: _Process, known: int, references: NDArray[np.intp]) -> None:
@@ -188,7 +188,7 @@ class _Design:
 
 
 class _Missing:
-    """Which of n graphs may be chosen: those with an op class that no known or chosen one has, while there are any."""
+    """The candidates among n graphs: those with an op class that no known or chosen one has, while there are any."""
 
     def __init__(self, classes: Sequence[set[str]], known: int) -> None:
         self.classes = classes
@@ -201,6 +201,6 @@ class _Missing:
 
     @property
     def candidates(self) -> FlagArray:
-        """Shape (n,)."""
+        """Whether each graph may be chosen, shape (n,)."""
         uncovered = self.open & np.array([not classes <= self.covered for classes in self.classes], dtype=bool)
         return uncovered if uncovered.any() else self.open

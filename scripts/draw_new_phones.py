@@ -19,10 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from benchmarks.predictor.tables import Networks, phone_model, phones49
 from netlathe.predictor import LatencyPredictor
 from netlathe.predictor.folds import configuration_folds
 from scripts.fit_priors import FOLDS, learn
+from scripts.latency_tables import Networks, phone_model, phones49
 
 PICTURE = Path(__file__).parents[1] / "docs" / "new_phones.png"
 MEASURED = 10

@@ -28,7 +28,6 @@ from netlathe.predictor.catalogue import Card, read_card
 from netlathe.predictor.features.samples import is_network
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, write_model
 from netlathe.predictor.folds import configuration_folds
-from netlathe.predictor.networks.physics_model import Assembled
 from scripts.shipped import RECIPES, Recipe, Table
 
 FOLDER = Path(__file__).parents[1] / "data" / "predictors"
@@ -44,8 +43,9 @@ def fit(recipe: Recipe, table: Table, residual: ResidualChoice | Weights = "auto
 
 def weights_of(model: LatencyPredictor) -> Weights:
     """Weights of the residuals that a fit without a prior took."""
-    assert isinstance(model.model_, Assembled)
-    return model.model_.blocks.residual.weights
+    weights = model.model_.residual_weights
+    assert weights is not None
+    return weights
 
 
 def accuracy(recipe: Recipe, table: Table, residual: Weights) -> dict[str, Metrics]:

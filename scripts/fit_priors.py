@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.predictor import tables
 from netlathe.predictor import LatencyPredictor, Metrics, Prior, measure
 from netlathe.predictor.folds import configuration_folds
+from scripts import latency_tables as tables
 
 FOLDER = Path(__file__).parents[1] / "data" / "priors"
 FOLDS = 5

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.predictor import tables
 from netlathe.archspace.blocks import ConvBlock, LinearHead
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
 from netlathe.predictor.features.item_features import Item
+from scripts import latency_tables as tables
 
 
 class Table(NamedTuple):

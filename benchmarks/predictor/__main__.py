@@ -25,9 +25,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.predictor import cost, report, tables
+from benchmarks.predictor import cost, report
 from benchmarks.predictor.runner import Row, run_task
 from benchmarks.predictor.tasks import all_tasks
+from scripts import latency_tables as tables
 
 COST = "cost"
 """Name of the table of times and sizes for --tasks."""

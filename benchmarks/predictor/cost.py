@@ -16,13 +16,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 
-from benchmarks.predictor import tables
 from benchmarks.predictor.baselines import TREES, nn_meter_features
 from benchmarks.predictor.product import PRODUCT
 from benchmarks.predictor.splits import FloatArray
 from netlathe.archspace.configurations import graphs_of
 from netlathe.archspace.graph import Graph
 from netlathe.predictor.predictor import LatencyPredictor
+from scripts import latency_tables as tables
 
 REPEATS = 7
 UNSEEN = 1000

@@ -19,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 
-from benchmarks.predictor import tables
 from benchmarks.predictor.report import print_table
 from benchmarks.predictor.score import Score, mean_score, over_seeds, score
 from benchmarks.predictor.splits import FloatArray, Measured, Split, split_at
@@ -27,6 +26,7 @@ from netlathe.predictor import LatencyPredictor
 from netlathe.predictor.blocks.residual import ResidualChoice
 from netlathe.predictor.selection import choose
 from netlathe.predictor.transfer.prior import Prior
+from scripts import latency_tables as tables
 
 COUNTS = (10, 20, 50, 100)
 PHONE_COUNTS = (3, 10, 20, 50)

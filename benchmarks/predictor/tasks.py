@@ -12,8 +12,9 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from benchmarks.predictor import tables
+from benchmarks.predictor import nb201
 from benchmarks.predictor.splits import Known, Measured, Split, fold_labels, leave_out, random_split, split_at
+from scripts import latency_tables as tables
 
 T = TypeVar("T")
 Splits = Callable[[int], Iterator[Split]]
@@ -61,7 +62,7 @@ def all_tasks(folder: Path = tables.SHIPPED) -> list[Task]:
 
 @cache
 def read(reader: Callable[[Path], T], folder: Path) -> T:
-    """A table of `tables`, read once."""
+    """A table of data/latency, read once."""
     return reader(folder)
 
 
@@ -234,12 +235,12 @@ def device_family(device: str) -> str:
 
 @cache
 def _cells(folder: Path, pruned: bool) -> list[tables.Pieces]:
-    return list(tables.nb201(folder, pruned).pieces.values())
+    return list(nb201.networks(folder, pruned).pieces.values())
 
 
 def unseen_device(folder: Path, n: int, seed: int) -> Iterator[Split]:
     """On each device, n of the cells that all devices of other families have measured, and cells that none has."""
-    table, cells = read(tables.nb201, folder).latency_ms, _cells(folder, False)
+    table, cells = read(nb201.networks, folder).latency_ms, _cells(folder, False)
     order = np.random.default_rng(seed).permutation(len(cells))
     shared, judged = order[:KNOWN_CELLS], order[KNOWN_CELLS:][:JUDGED_CELLS]
     known: dict[str, Known] = {}
@@ -249,8 +250,8 @@ def unseen_device(folder: Path, n: int, seed: int) -> Iterator[Split]:
             others = [other for other in table if device_family(other) != family]
             known[family] = Known([cells[i] for i in shared], table[others].to_numpy()[shared], others)
         # A runtime that drops what the output does not depend on folds a cell without a way to it into a constant.
-        pruned = device in tables.NB201_PRUNING
-        constant = np.array([pruned and tables.nb201_is_constant(cell) for cell in table.index])
+        pruned = device in nb201.PRUNING
+        constant = np.array([pruned and nb201.is_constant(cell) for cell in table.index])
         train = np.random.default_rng([seed, index]).permutation(shared[~constant[shared]])[:n]
         data = Measured(_cells(folder, pruned), latency_ms)
         yield split_at(device, data, train, judged[~constant[judged]], known[family])

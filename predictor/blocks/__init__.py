@@ -1,1 +1,1 @@
-"""The latency of single blocks: physics, and regressors on what it leaves over."""
+"""The latency of single blocks: physics, and regressors on its residual."""

@@ -1,4 +1,4 @@
-"""How far a graph is from the ones a model was fitted on."""
+"""The domain of a model: the distance of a graph from those that it was fitted on."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from netlathe.predictor.numbers import FloatArray, read_logs, read_positive
+from netlathe.predictor.numbers import CACHED_ENTRIES, FloatArray, read_logs, read_positive
 
 _LEAST_SPREAD = 0.1
-"""Features that vary less than this (10 %, in logarithms) among the records are measured in this unit."""
+"""Least unit of a log feature: one that varies less among the records is measured in this."""
 _LEAST_REACH = 0.1
+"""Least distance, in standard deviations, that counts as near: records may all but coincide."""
 _BEYOND = 2.0
-"""Standard deviations outside the range of a feature count for so many times the reach."""
+"""Reaches that each standard deviation outside the range of a feature counts for."""
 USUAL_GROWTH = 1.0
-"""Of the error with the distance, where the records do not tell."""
-_MOST_CELLS = 1 << 18
-"""Of a matrix of distances that is made at once: what stays in the cache."""
+"""Growth of the error with the distance, where the records do not tell."""
 _FARTHEST = 1e6
-"""Far beyond any logarithm of a size, in any unit."""
+"""Largest coordinate that a file may hold, far beyond any log size in any unit."""
 
 
 @dataclass(frozen=True)
 class Domain:
-    """Log features of the fitted graphs, standardised. Shapes: points (n, p), centre and spread (p,)."""
+    """Standardised log features of the fitted graphs. Shapes: points (n, p), centre and spread (p,)."""
 
     points: FloatArray
     centre: FloatArray
@@ -33,16 +32,17 @@ class Domain:
     reach: float
     """The distance to the nearest neighbour that nine in ten of the points keep."""
     growth: float = USUAL_GROWTH
-    """Of the error, per unit of `excess`."""
+    """Growth of the error per unit of `excess`."""
 
     def standardise(self, features: FloatArray) -> FloatArray:
+        """Log features in units of the domain's spread, shape (n, p) as given."""
         return np.asarray((features - self.centre) / self.spread)
 
     def remoteness(self, features: FloatArray) -> FloatArray:
         """Distance to the nearest fitted graph over `reach`, shape (n,): about 1 or less inside the records' range."""
         # By matrix products: in a dozen dimensions a search tree visits nearly all points, one by one.
         z, squares = self.standardise(features), (self.points**2).sum(axis=1)
-        towards, step = -2 * self.points.T, max(1, _MOST_CELLS // len(self.points))
+        towards, step = -2 * self.points.T, max(1, CACHED_ENTRIES // len(self.points))
         parts = []
         for part in (z[i : i + step] for i in range(0, len(z), step)):
             distances = part @ towards
@@ -50,20 +50,20 @@ class Domain:
             parts.append((part**2).sum(axis=1) + distances.min(axis=1))
         return np.asarray(np.sqrt(np.maximum(np.concatenate([np.zeros(0), *parts]), 0)) / self.reach)
 
-    def trust(self, features: FloatArray) -> FloatArray:
-        """What weight the records have for a graph, shape (n,): 1 among them, towards 0 far away."""
+    def proximity(self, features: FloatArray) -> FloatArray:
+        """Weight of the records for a graph, shape (n,): 1 among them, towards 0 far away."""
         return np.asarray(1 / (1 + np.maximum(self.remoteness(features) - 1, 0) ** 2))
 
     def excess(self, features: FloatArray) -> FloatArray:
-        """How far a graph is from where the records tell of, shape (n,): 0 among them; what it is farther from the
-        nearest than they are from each other; more outside the range of a feature, where effects wait that no record
-        shows."""
+        """Distance of a graph outside the records, in reaches, shape (n,): 0 among them, what it is farther from the
+        nearest than they are from each other, and more outside the range of a feature, where effects wait that no
+        record shows."""
         z = self.standardise(features)
         beyond = np.maximum(self.points.min(axis=0) - z, z - self.points.max(axis=0)).max(axis=1, initial=0)
         return np.asarray(np.maximum(self.remoteness(features) - 1, 0) + _BEYOND * beyond)
 
     def stretch(self, features: FloatArray) -> FloatArray:
-        """What to widen an interval by, shape (n,): 1 among the records, more the farther away."""
+        """Factor to widen an interval by, shape (n,): 1 among the records, more the farther away."""
         return np.asarray(1 + self.growth * self.excess(features))
 
     def to_json(self) -> dict[str, object]:
@@ -72,7 +72,8 @@ class Domain:
 
     @classmethod
     def from_json(cls, data: Mapping[str, object], width: int) -> Domain:
-        """Raises ValueError, TypeError or KeyError when the arrays are not what `width` features need."""
+        """The object that to_json wrote. Raises ValueError, TypeError or KeyError when the arrays are not what `width`
+        features need."""
         points = read_logs(data, "points", -1, width, most=_FARTHEST)
         if not len(points):
             raise ValueError("the domain is empty")
@@ -82,7 +83,7 @@ class Domain:
 
 
 def fit_domain(features: FloatArray) -> Domain:
-    """The domain of log features of shape (n, p), n >= 1."""
+    """Domain of graphs with log features of shape (n, p), n >= 1."""
     centre, spread = features.mean(axis=0), np.maximum(features.std(axis=0), _LEAST_SPREAD)
     # As precise as distances need it, in half of the space.
     points = np.unique(((features - centre) / spread).astype(np.float32), axis=0).astype(float)

@@ -1,4 +1,4 @@
-"""A Gaussian process over ops: what each op of a block deviates from its physics, learned from the sums over blocks.
+"""A Gaussian process over ops: the deviation of each op from its physics, learned from the sums over blocks.
 
 The log ratio of a block is nearly the mean of its ops' log ratios, each weighing as much as the physics says it takes
 of the block's time. If the ops' are a Gaussian process of class and size, the blocks' are one as well, and what was
@@ -22,27 +22,35 @@ from scipy.sparse import csr_array
 
 from netlathe.predictor.features.inputs import Inputs, OpShares
 from netlathe.predictor.features.op_work import FIRST_CLASSES, OP_CLASSES, OP_SIZES
-from netlathe.predictor.numbers import MOST_LOG, FloatArray, read_array, read_indices, read_logs, read_positive
+from netlathe.predictor.numbers import (
+    CACHED_ENTRIES,
+    MOST_LOG,
+    FloatArray,
+    read_array,
+    read_indices,
+    read_logs,
+    read_positive,
+)
 
 _MOST_RECORDS, _MOST_OPS = 100, 300
-"""The hyper-parameters are found on a random part of the records with no more than this: the search is cubic."""
+"""Most records and ops that the hyper-parameters are searched on, a random part of all: the search is cubic."""
 _SEARCH_STEPS = 30
-_MOST_CELLS = 1 << 18
-"""Of a covariance that is made at once: what stays in the cache."""
+"""Most iterations of that search."""
 _TYPICAL_LENGTHS = {"kernel": 1.5, "stride": 1.5, "ragged_in": 0.4, "ragged_out": 0.4}
 _TYPICAL_LENGTH = 3.0
-"""Prior length scales in octaves: ops deviate alike that differ by less."""
+"""Prior length scales in octaves of a size, some by name: ops deviate alike that differ by less."""
 _LENGTHS = np.array([_TYPICAL_LENGTHS.get(name, _TYPICAL_LENGTH) for name in OP_SIZES])
-_FEW = 32
-"""Items whose ops are looked at together where only the variance of each is wanted."""
+"""Prior length scale of each of OP_SIZES."""
+_VARIANCE_BATCH = 32
+"""Items whose pairs of ops are in memory at once where only the variance of each item is wanted."""
 _SIGNAL_SHARE, _NOISE_SHARE = 1.5, 0.3
-"""Prior deviation of the ops' log ratios, which partly cancel, and of what no size explains, relative to the scatter of
-the blocks'."""
+"""Prior standard deviations of the ops' log ratios, which partly cancel, and of the noise, relative to the scatter of
+the blocks' log ratios."""
 
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """Mean of the process. Shapes: classes (m,), sizes (m, q), weights (m,), lengths (q,)."""
+    """Posterior mean of the process. Shapes: classes (m,), sizes (m, q), weights (m,), lengths (q,)."""
 
     classes: NDArray[np.intp]
     sizes: FloatArray
@@ -59,7 +67,7 @@ class GaussianProcess:
         wanted, known = inputs.ops.sizes / self.lengths, self.sizes / self.lengths
         ratios = np.zeros(len(wanted))
         for rows, columns in _by_class(inputs.ops.classes[used], self.classes):
-            step = max(1, _MOST_CELLS // max(1, len(columns)))
+            step = max(1, CACHED_ENTRIES // max(1, len(columns)))
             for start in range(0, len(rows), step):
                 part = used[rows[start : start + step]]
                 ratios[part] = _matern(_distances(wanted[part], known[columns])) @ (self.signal * self.weights[columns])
@@ -73,7 +81,8 @@ class GaussianProcess:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GaussianProcess:
-        """Raises ValueError, KeyError or TypeError when the arrays are not those of such a process."""
+        """The object that to_json wrote. Raises ValueError, KeyError or TypeError when the arrays are not those of such
+        a process."""
         sizes = read_logs(data, "sizes", -1, len(OP_SIZES), most=1e3)
         lengths = read_positive(data, "lengths", len(OP_SIZES), least=1e-4, most=1e4)
         names = data.get("op_classes", OP_CLASSES[:FIRST_CLASSES])
@@ -89,7 +98,8 @@ class GaussianProcess:
 
 
 def fit_gaussian_process(inputs: Inputs, log_ratio: FloatArray, seed: int) -> GaussianProcess:
-    """Fits log ratios of shape (n,); `seed` picks the part that sets the hyper-parameters when there are many."""
+    """Process fitted to log ratios of shape (n,); `seed` picks the part that sets the hyper-parameters when there are
+    many."""
     part = _part(inputs, seed)
     signal, noise, lengths = _hyperparameters(inputs.take(part), log_ratio[part])
     used = np.unique(inputs.shares.indices)
@@ -103,30 +113,32 @@ def fit_gaussian_process(inputs: Inputs, log_ratio: FloatArray, seed: int) -> Ga
 
 
 def op_covariance(a: OpShares, b: OpShares) -> FloatArray:
-    """Of two sets of items, shape (n, m), when the ops' log ratios have variance 1 and the usual lengths."""
+    """Covariance of the log ratios of two sets of items, shape (n, m), where the ops' have variance 1 and the usual
+    lengths."""
     used = np.unique(a.shares.indices)
     by_op = np.zeros((len(used), b.shares.shape[0]))
     wanted, known = a.sizes[used] / _LENGTHS, b.sizes / _LENGTHS
     for rows, columns in _by_class(a.classes[used], b.classes):
-        shares, step = b.shares[:, columns], max(1, _MOST_CELLS // len(columns))
+        shares, step = b.shares[:, columns], max(1, CACHED_ENTRIES // len(columns))
         for part in (rows[start : start + step] for start in range(0, len(rows), step)):
             by_op[part] = (shares @ _matern(_distances(known[columns], wanted[part]))).T
     return np.asarray(a.shares[:, used] @ by_op)
 
 
 def op_variances(a: OpShares) -> FloatArray:
-    """Diagonal of op_covariance(a, a), shape (n,): over the pairs of ops of a class within each item."""
+    """Variance of the log ratio of each item, shape (n,), the diagonal of op_covariance(a, a): over the pairs of ops of
+    a class within each item."""
     count, places = a.shares.shape[0], a.sizes / _LENGTHS
     result = np.zeros(count)
-    for start in range(0, count, _FEW):
-        part = a.shares[start : start + _FEW].tocoo()
+    for start in range(0, count, _VARIANCE_BATCH):
+        part = a.shares[start : start + _VARIANCE_BATCH].tocoo()
         groups = np.unique(np.stack([part.row, a.classes[part.col]]), axis=1, return_inverse=True)[1].ravel()
         member = csr_array((np.ones(part.nnz), (np.arange(part.nnz), groups)))
         pairs = (member @ member.T).tocoo()
         one, other = pairs.row, pairs.col
         apart = np.sqrt(5 * ((places[part.col[one]] - places[part.col[other]]) ** 2).sum(axis=1))
         alike = part.data[one] * part.data[other] * _matern(apart)
-        result[start : start + _FEW] = np.bincount(part.row[one], alike, part.shape[0])
+        result[start : start + _VARIANCE_BATCH] = np.bincount(part.row[one], alike, part.shape[0])
     return result
 
 
@@ -144,13 +156,13 @@ def _part(inputs: Inputs, seed: int) -> NDArray[np.intp]:
 
 
 def _by_class(a: NDArray[np.intp], b: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Where each class is in both; ops of different classes say nothing about each other."""
+    """Indices of each class in a and in b; ops of different classes say nothing about each other."""
     for one in np.intersect1d(a, b):
         yield np.flatnonzero(a == one), np.flatnonzero(b == one)
 
 
 def _distances(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Times the root of 5, shape (len(a), len(b))."""
+    """Distances times the root of 5, shape (n, m), between points (n, q) and (m, q)."""
     squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)  # in place from here on: it is large
     squared -= 2 * a @ b.T
     np.maximum(squared, 0, out=squared)
@@ -159,6 +171,7 @@ def _distances(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def _matern(distances: FloatArray) -> FloatArray:
+    """Matern correlation of order 5/2 at distances times the root of 5, of any shape."""
     result, decay = distances**2, -distances
     result /= 3
     result += 1 + distances
@@ -167,7 +180,7 @@ def _matern(distances: FloatArray) -> FloatArray:
 
 
 def _hyperparameters(inputs: Inputs, log_ratio: FloatArray) -> tuple[float, float, FloatArray]:
-    """(signal variance, noise variance, length scales (q,)) that are most probable given the log ratios."""
+    """The most probable (signal variance, noise variance, length scales (q,)) given log ratios (n,)."""
     scatter = float(np.sqrt(np.mean(log_ratio**2))) + 1e-3
     expected = np.log([_SIGNAL_SHARE * scatter, _NOISE_SHARE * scatter, *_LENGTHS])
     used = np.unique(inputs.shares.indices)
@@ -189,7 +202,8 @@ def _hyperparameters(inputs: Inputs, log_ratio: FloatArray) -> tuple[float, floa
 def _negative_log_likelihood(
     logs: FloatArray, shares: FloatArray, classes: NDArray[np.intp], sizes: FloatArray, y: FloatArray
 ) -> tuple[float, FloatArray]:
-    """And its gradient, at the logarithms of (signal deviation, noise deviation, lengths (q,))."""
+    """Negative log likelihood of log ratios y (n,), and its gradient, at the logarithms of (signal deviation, noise
+    deviation, lengths (q,))."""
     signal, noise, lengths = np.exp(2 * logs[0]), np.exp(2 * logs[1]), np.exp(logs[2:])
     scaled, blocks = sizes / lengths, [rows for rows, _ in _by_class(classes, classes)]
     distances = [_distances(scaled[rows], scaled[rows]) for rows in blocks]

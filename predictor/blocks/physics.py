@@ -1,4 +1,4 @@
-"""Latency as a non-negative sum of work terms, fitted robustly in relative error.
+"""The physics of latency: a non-negative sum of work terms, fitted robustly in relative error.
 
 A relative error is one in parts of the larger of measurement and prediction: a wrong record that is too fast must not
 weigh more than one that is too slow.
@@ -24,10 +24,11 @@ from netlathe.predictor.features.op_work import COMMON_TERMS, PLAIN_MOVES, TERMS
 from netlathe.predictor.numbers import FlagArray, FloatArray, read_positive
 
 _COMPUTED = ("aligned", "odd", "windows", "refetched", "taps")
-"""Quantities that are computed rather than moved, beside MACs."""
+"""Quantities of work that are computed rather than moved, beside MACs."""
 
 
 def _resource(term: str) -> int:
+    """The resource that a term's cost goes with, as of RESOURCES."""
     quantity = term.rpartition(".")[2]
     if quantity in ("calls", "launches", "depth"):
         return 2
@@ -42,50 +43,51 @@ _PRIOR_BY_QUANTITY = {
 }  # fmt: skip
 _PRIOR_BY_TERM = {"calls": 2e4, "launches": 2e4, "spilled": 0.3, "grouped_conv.macs": 3.0, "fully_connected.macs": 4.0}
 _PRIOR_DEVIATION = 2.0
-"""Uncertainty of a prior rate, relative to it."""
+"""Standard deviation of a rate around its prior, relative to it."""
 _PRIOR_ERROR, _PRIOR_ERROR_COUNT = 0.05, 3
-"""The relative error to expect of the sum, and how many records that expectation is worth: a few records are always
+"""Prior relative error of the sum, and how many records that prior is worth: a few records are always
 fitted better than they should be, and many speak for themselves."""
 TRUSTED = 0.5
-"""From this weight on, a record says what errors are usual."""
+"""Least weight of a record that says what errors are usual."""
 _LEAST_ERROR = 0.01
-"""Errors below 1.5 times this are never outliers."""
+"""Least standard deviation of errors for Huber's weights: errors below 1.5 times this are never outliers."""
 _LEAST_RATE = 1e-3
-"""No rate falls below this part of its prior, so that work is never free and a prediction never zero."""
+"""Least part of its prior that a rate may fall to, so that work is never free and a prediction never zero."""
 _ITERATIONS, _CONVERGED = 15, 1e-4
+"""Most iterations of the reweighted fit, and the relative change of a rate below which it ends."""
 _ENOUGH_FOR_OWN_RATIOS = 15
-"""From this many records on, they may say how the costs of computing, moving and starting relate."""
+"""Fewest records that may say how the costs of computing, moving and starting relate."""
 _WIDE_DEVIATION, _RESOURCE_DEVIATION = 5.0, 10.0
-"""Uncertainty, relative, of a rate around those ratios, and of the ratios."""
+"""Relative standard deviations of a rate around those ratios, and of the ratios."""
 _BELIEF_POWER = 0.25
-"""How strongly errors on records left out decide between beliefs; 0.5 is Bayes' rule for independent Gaussian errors,
+"""Exponent with which held-out errors decide between two priors; 0.5 is Bayes' rule for independent Gaussian errors,
 and those of neighbours in size are not independent."""
-_WILD_ERROR, _MOST_LEVERAGE, _TINY = 0.3, 0.999, 1e-9
-"""A record is not more wrong than the first for this decision; the others keep divisions finite."""
+_LARGEST_ERROR, _MOST_LEVERAGE, _TINY = 0.3, 0.999, 1e-9
+"""Cap of a held-out log error in that decision; the others keep divisions finite."""
 RESOURCES = np.array([_resource(term) for term in TERMS])
-"""Per term: 0 computing, 1 moving, 2 starting."""
+"""Resource of each work term, shape (terms,): 0 computing, 1 moving, 2 starting."""
 _ASSUMED = (*COMMON_TERMS, *(f"{name}.moved" for name in PLAIN_MOVES))
-"""Terms that the prior may speak for when no record has them."""
+"""Terms whose rates the prior tells when no record has them."""
 _KERNEL_DOUBT, _CLIFF_DOUBT, _CLIFF_KERNEL = 2.0, 80.0, 5
-"""How much more than its neighbour an unmeasured depthwise kernel may cost, and one that is larger than all measured
-ones and than the size up to which all runtimes have kernels: 7x7 against 5x5 on XNNPACK, x86."""
+"""Factors by which an unmeasured depthwise kernel may cost more than its neighbour, and one that is larger than all
+measured ones and than the size up to which all runtimes have kernels: 7x7 against 5x5 on XNNPACK, x86."""
 _MOVE_DOUBT = 5.0
-"""How much more than assumed it may cost to move bytes in an op that no record has."""
+"""Factor by which moving bytes may cost more than assumed in an op that no record has."""
 
 
 def robust_deviation(residuals: FloatArray) -> float:
-    """Standard deviation around 0 by the median absolute residual, which outliers hardly move."""
+    """Robust standard deviation around 0 of residuals (n,), by the median absolute one, which outliers hardly move."""
     return 1.4826 * float(np.median(np.abs(residuals)))
 
 
 def _huber_weights(residuals: FloatArray, deviation: float) -> FloatArray:
-    """Weights that turn least squares into Huber's loss, shape (n,), for residuals that are relative errors."""
+    """Huber's weights, shape (n,), of residuals that are relative errors: with them, least squares is Huber's loss."""
     limit = 1.5 * max(deviation, _LEAST_ERROR)
     return np.minimum(1.0, limit / np.maximum(np.abs(residuals), limit))
 
 
 def prior_rates() -> FloatArray:
-    """Typical cost of a unit of each term, in MACs of a 1x1 convolution; shape (terms,)."""
+    """Typical cost of a unit of each work term, in MACs of a 1x1 convolution; shape (terms,)."""
 
     def rate(term: str) -> float:
         quantity = term.partition(".")[2]
@@ -100,7 +102,7 @@ class Physics:
 
     rates: FloatArray
     seen: FlagArray
-    """False for rates that are borrowed from a neighbour or assumed."""
+    """Whether each rate is fitted, rather than borrowed from a neighbour or assumed."""
 
     @property
     def classes(self) -> set[str]:
@@ -115,7 +117,8 @@ class Physics:
         return np.asarray((terms[:, unknown] <= 0).all(axis=1))
 
     def predict(self, terms: FloatArray) -> FloatArray:
-        """ms for work terms of shape (n, terms). Raises UnknownOpError for an op class without rates."""
+        """Latencies in ms, shape (n,), for work terms of shape (n, terms). Raises UnknownOpError for an op class
+        without rates."""
         unknown = op_classes_of(terms) - self.classes
         if unknown:
             raise UnknownOpError(
@@ -125,7 +128,7 @@ class Physics:
         return np.asarray(terms @ self.rates)
 
     def doubt(self, terms: FloatArray) -> FloatArray:
-        """What log error to allow for work whose rate is not fitted. Shape (n,), 0 for most graphs."""
+        """Log error to allow for work whose rate is not fitted, shape (n,), 0 for most graphs."""
         excess = np.where(self.seen, 0.0, _MOVE_DOUBT - 1)
         columns = depthwise_columns()
         known = {kernel: float(self.rates[column]) for kernel, column in columns.items() if self.seen[column]}
@@ -145,8 +148,9 @@ class Physics:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Physics:
-        """Raises ValueError, KeyError, TypeError or AttributeError on unknown terms and impossible rates. A file that
-        was written before a term existed does not name it, and predicts what it did then."""
+        """The object that to_json wrote. Raises ValueError, KeyError, TypeError or AttributeError on unknown terms and
+        impossible rates. A file that was written before a term existed does not name it, and predicts what it did
+        then."""
         given, seen = data["rates"], set(data["seen"])
         if not set(TERMS) >= given.keys() >= seen | set(_ASSUMED):
             raise ValueError("the work terms are not those of this version")
@@ -155,11 +159,11 @@ class Physics:
 
 
 def fit_physics(terms: FloatArray, latency_ms: FloatArray, weights: FloatArray | None = None) -> Physics:
-    """Rates for work terms of shape (n, terms) and latencies of shape (n,), n >= 1. `weights`, (n,): how far each
-    latency is to be trusted, from 0 to 1.
+    """Rates fitted to work terms of shape (n, terms) and latencies in ms of shape (n,), n >= 1. `weights`, (n,): trust
+    in each latency, from 0 to 1.
 
-    A few records are told from the typical ratios between the rates. More of them mix two beliefs, each by how well it
-    predicts a record left out: that one, and one whose ratios between computing, moving and starting come from these
+    A few records are fitted with the typical ratios between the rates as their prior. More of them mix two priors, each
+    by its held-out error: that one, and one whose ratios between computing, moving and starting come from these
     records and of which single rates may be far off, as on GPUs, in int8, or on many threads."""
     seen: FlagArray = np.any(terms > 0, axis=0)
     used = seen | np.isin(TERMS, _ASSUMED)
@@ -179,8 +183,8 @@ def fit_physics(terms: FloatArray, latency_ms: FloatArray, weights: FloatArray |
 def _own_ratios(
     terms: FloatArray, latency_ms: FloatArray, weights: FloatArray, prior: FloatArray, resources: NDArray[np.intp]
 ) -> FloatArray:
-    """The prior, with what computing, moving and starting typically cost multiplied by a factor each that fits the
-    records."""
+    """The prior (terms,), with the typical costs of computing, moving and starting multiplied by a factor each that
+    fits the records."""
     count = int(RESOURCES.max()) + 1
     sums = np.stack([(terms * prior)[:, resources == one].sum(axis=1) for one in range(count)], axis=1)
     factors, _ = _fit_rates(sums, latency_ms, weights, np.ones(count), _RESOURCE_DEVIATION)
@@ -190,7 +194,7 @@ def _own_ratios(
 def _fit_rates(
     terms: FloatArray, latency_ms: FloatArray, weights: FloatArray, prior: FloatArray, deviation: float
 ) -> tuple[FloatArray, float]:
-    """(rates (terms,), mean error of a record that is left out, in logarithms): non-negative least squares on relative
+    """Rates (terms,), and their mean held-out log error, by non-negative least squares on relative
     errors with Huber's weights for the records and Cauchy's for the prior, so that neither a few wrong records nor a
     rate that truly is out of the ordinary spoils the rest."""
     trusted = weights >= TRUSTED if (weights >= TRUSTED).any() else weights > 0
@@ -215,17 +219,19 @@ def _fit_rates(
             break
     leverage = _leverage(design[:, factors > _LEAST_RATE])[: len(terms)]
     left_out = np.abs(errors) / (1 - np.minimum(leverage, _MOST_LEVERAGE))
-    return factors * prior * scale, float(np.average(np.minimum(left_out, _WILD_ERROR), weights=weights)) + _TINY
+    return factors * prior * scale, float(np.average(np.minimum(left_out, _LARGEST_ERROR), weights=weights)) + _TINY
 
 
 def _leverage(design: FloatArray) -> FloatArray:
-    """What part of a row's residual the row itself takes away: the hat matrix's diagonal, shape (rows,)."""
+    """Leverage of each row, the hat matrix's diagonal, shape (rows,): the part of its residual that the row itself
+    takes away."""
     orthogonal, _ = np.linalg.qr(design)
     return np.asarray((orthogonal**2).sum(axis=1))
 
 
 def _borrow_depthwise(rates: FloatArray, seen: FlagArray) -> FloatArray:
-    """Rates with each unseen depthwise kernel size charged like the nearest seen one; of two, like the larger."""
+    """Rates (terms,) with each unseen depthwise kernel size charged like the nearest seen one; of two, like the
+    larger."""
     columns = depthwise_columns()
     known = [k for k, column in columns.items() if seen[column]]
     result = rates.copy()

@@ -9,10 +9,11 @@ from netlathe.predictor.features.inputs import Inputs
 from netlathe.predictor.numbers import FloatArray
 
 _TREES, _MOST_LEAVES, _FEATURES = 60, 64, 0.5
+"""Trees of a forest, most leaves of each, and the part of the features that a split chooses from."""
 
 
 def fit_random_forest(inputs: Inputs, log_ratio: FloatArray, seed: int) -> Trees:
-    """Fits log ratios of shape (n,)."""
+    """Trees fitted to log ratios of shape (n,)."""
     from sklearn.ensemble import RandomForestRegressor  # a second that a predictor without trees need not spend
 
     forest = RandomForestRegressor(
@@ -29,6 +30,6 @@ def fit_random_forest(inputs: Inputs, log_ratio: FloatArray, seed: int) -> Trees
 
 
 def _round_down(values: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """The largest float32 that is not above each value."""
+    """Largest float32 that is not above each value, of the same shape."""
     near = values.astype(np.float32)
     return np.where(near > values, np.nextafter(near, np.float32(-np.inf)), near)

@@ -1,4 +1,4 @@
-"""Regressors for what the physics leaves over: log(measured / physics) from standardised log features.
+"""Regressors of the physics' log residual, log(measured / physics), on standardised log features and ops.
 
 Away from the records each is made to fade to 0, the pure physics. Each is saved as plain numbers.
 """
@@ -21,27 +21,32 @@ from netlathe.predictor.features.inputs import Inputs
 from netlathe.predictor.numbers import FloatArray, read_number
 
 ResidualKind = Literal["none", "gp", "xgboost", "forest"]
+"""Kinds of residual, as files name them."""
 ResidualChoice = Literal["auto", "none", "gp", "xgboost", "forest"]
+"""A kind of residual, or the choice by held-out error."""
 Weights = Mapping[ResidualKind, float]
-"""How much each kind of residual counts; the sum is 1."""
+"""Weight of each kind of residual; the sum is 1."""
 _NEIGHBOURS = 5
+"""Nearest records that say whether one stands out."""
 _OUTLIER = 4.0
+"""Robust standard deviations from its neighbours from which on a record is an outlier."""
 _LEAST_OUTLIER = 0.02
+"""Log error below which no record is one."""
 
 
 class Residual(Protocol):
-    """A fitted residual. `kind` names it in files."""
+    """A fitted regressor of the log residual. `kind` names it in files."""
 
     @property
     def kind(self) -> ResidualKind: ...
 
     @property
     def fades(self) -> bool:
-        """Whether it goes to 0 by itself away from the records; if not, the caller has to see to it."""
+        """Whether predictions go to 0 by themselves away from the records; if not, the caller has to see to it."""
         ...
 
     def predict(self, inputs: Inputs) -> FloatArray:
-        """log(latency / physics), shape (n,)."""
+        """Log residuals, log(latency / physics), shape (n,)."""
         ...
 
     def to_json(self) -> dict[str, Any]: ...
@@ -49,12 +54,13 @@ class Residual(Protocol):
 
 @dataclass(frozen=True)
 class NoResidual:
-    """The physics alone."""
+    """No residual: the physics alone."""
 
     kind: ResidualKind = "none"
     fades: ClassVar[bool] = True
 
     def predict(self, inputs: Inputs) -> FloatArray:
+        """Log residuals of 0, shape (n,)."""
         return np.zeros(len(inputs.z))
 
     def to_json(self) -> dict[str, Any]:
@@ -70,14 +76,14 @@ class Mixture:
 
     @property
     def name(self) -> str:
-        """Such as "gp", or "0.7 gp + 0.3 forest"."""
+        """Name of the mixture, such as "gp", or "0.7 gp + 0.3 forest"."""
         if len(self.weights) == 1:
             return next(iter(self.weights))
         return " + ".join(f"{weight:.3g} {kind}" for kind, weight in self.weights.items())
 
-    def predict(self, inputs: Inputs, trust: Callable[[], FloatArray]) -> FloatArray:
-        """log(latency / physics), shape (n,). `trust` gives the weight of the records for each item, (n,), with which
-        what does not fade by itself is made to."""
+    def predict(self, inputs: Inputs, proximity: Callable[[], FloatArray]) -> FloatArray:
+        """Log residuals, log(latency / physics), shape (n,). `proximity` gives the weight of the records for each item,
+        (n,), by which a residual that does not fade by itself is multiplied."""
         fading, lasting = np.zeros((2, len(inputs.z)))
         for kind, residual in self.residuals.items():
             said = self.weights[kind] * residual.predict(inputs)
@@ -87,10 +93,10 @@ class Mixture:
                 lasting += said
         if all(residual.fades for residual in self.residuals.values()):
             return fading
-        return np.asarray(fading + lasting * trust())
+        return np.asarray(fading + lasting * proximity())
 
     def to_json(self) -> dict[str, Any]:
-        """A single residual is written as itself."""
+        """Parts with their weights; a single residual is written as itself."""
         parts = [{"kind": kind, **residual.to_json()} for kind, residual in self.residuals.items()]
         if len(parts) == 1:
             return parts[0]
@@ -98,7 +104,8 @@ class Mixture:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Raises ValueError, KeyError or TypeError when the data is not such a mixture."""
+        """The object that to_json wrote. Raises ValueError, KeyError or TypeError when the data is not such a
+        mixture."""
         if data["kind"] != "mixture":
             return cls.alone(residual_from_json(data["kind"], data))
         residuals = {part.kind: part for part in (residual_from_json(one["kind"], one) for one in data["parts"])}
@@ -115,13 +122,13 @@ class Mixture:
 def fit_residuals(
     kinds: Sequence[ResidualKind], inputs: Inputs, log_ratio: FloatArray, seed: int
 ) -> dict[ResidualKind, Residual]:
-    """Fits each kind to log(measured / physics) of shape (n,); isolated outliers count little."""
+    """A residual of each kind, fitted to log(measured / physics) of shape (n,); isolated outliers count little."""
     cleaned = log_ratio if set(kinds) <= {"none"} else _without_outliers(inputs.z, log_ratio)
     return {kind: _FITS[kind](inputs, cleaned, seed) for kind in kinds}
 
 
 def residual_from_json(kind: object, data: Mapping[str, Any]) -> Residual:
-    """Raises ValueError, KeyError or TypeError when the data is not such a residual."""
+    """The residual that was written. Raises ValueError, KeyError or TypeError when the data is not one of that kind."""
     if kind == "none":
         return NoResidual()
     if kind == "gp":
@@ -132,7 +139,8 @@ def residual_from_json(kind: object, data: Mapping[str, Any]) -> Residual:
 
 
 def _without_outliers(z: FloatArray, log_ratio: FloatArray) -> FloatArray:
-    """Pulls in records that stand out from their neighbours. A whole group that stands out is an effect to learn."""
+    """Log ratios (n,) with records pulled in that stand out from their neighbours. A whole group that stands out is an
+    effect to learn."""
     count = min(_NEIGHBOURS, len(z) - 1)
     if count < 3:
         return log_ratio

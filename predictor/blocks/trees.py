@@ -19,25 +19,27 @@ from netlathe.predictor.features.item_features import LOG_FEATURES
 from netlathe.predictor.numbers import FloatArray, read_array, read_indices
 
 _CHUNK = 4096
+"""Rows that walk the trees together: their columns stay in the cache."""
 _ARRAYS = ("roots", "feature", "value", "left", "right")
+"""Arrays of Trees in files."""
 _MOST_TREES, _DEEPEST = 2000, 64
-"""Far more than is ever grown; what a file with more is for is to keep somebody waiting."""
+"""Bounds of a file's trees, far more than are ever grown: a file with more would only keep somebody waiting."""
 
 
 @dataclass(frozen=True)
 class Trees:
-    """All nodes of all trees, one after the other; arrays of shape (nodes,). A leaf is its own child on both sides.
-    What the leaves say adds up.
+    """The nodes of all trees, one after the other; arrays of shape (nodes,). A leaf is its own child on both sides.
+    Values of the leaves add up.
 
-    A tree goes on at a constant for ever, so its word has to count less the farther an item is from the records.
+    A tree is constant beyond the records, so it has to count less the farther an item is from them.
     """
 
     kind: Literal["xgboost", "forest"]
     roots: NDArray[np.intp]
-    """Where each tree starts; shape (trees,)."""
+    """Index of the node that each tree starts at; shape (trees,)."""
     feature: NDArray[np.intp]
     value: FloatArray
-    """The threshold below which the left child follows; in a leaf, what the tree adds."""
+    """Threshold below which the left child follows; in a leaf, the value that the tree adds."""
     left: NDArray[np.intp]
     right: NDArray[np.intp]
     fades: ClassVar[bool] = False
@@ -49,7 +51,7 @@ class Trees:
         return np.concatenate([np.zeros(0), *parts])
 
     def _sum(self, z: NDArray[np.float32]) -> FloatArray:
-        """Tree by tree, as the columns of a few thousand rows stay in the cache."""
+        """Log ratios of some rows, shape (n,), tree by tree."""
         columns, rows = np.ascontiguousarray(z.T).ravel(), np.arange(len(z))
         first = self.feature * len(z)  # of each node's feature in `columns`
         total = np.zeros(len(z))
@@ -69,7 +71,8 @@ class Trees:
 
     @classmethod
     def from_json(cls, kind: Literal["xgboost", "forest"], data: Mapping[str, Any]) -> Trees:
-        """Raises ValueError, KeyError or TypeError on trees that do not end or look at features that do not exist."""
+        """The object that to_json wrote. Raises ValueError, KeyError or TypeError on trees that do not end or look at
+        features that do not exist."""
         value = read_array(data, "value", -1)
         nodes = np.arange(len(value))
         roots = read_indices(data, "roots", len(nodes), -1)
@@ -84,7 +87,7 @@ class Trees:
 
 
 def _ends_within(depth: int, roots: NDArray[np.intp], left: NDArray[np.intp], right: NDArray[np.intp]) -> bool:
-    """Whether every way from the roots reaches a leaf in so many steps."""
+    """Whether every path from the roots reaches a leaf in so many steps."""
     inner = roots
     for _ in range(depth):
         children = np.unique(np.concatenate([left[inner], right[inner]]))
@@ -95,7 +98,8 @@ def _ends_within(depth: int, roots: NDArray[np.intp], left: NDArray[np.intp], ri
 def join_trees(
     kind: Literal["xgboost", "forest"], trees: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]]
 ) -> Trees:
-    """One Trees from (left, right, feature, value) of each, numbered from 0, with -1 for the children of a leaf."""
+    """Trees joined from (left, right, feature, value) of each, each (nodes,), numbered from 0, with -1 for the children
+    of a leaf."""
     sizes = [len(tree[0]) for tree in trees]
     roots = np.cumsum([0, *sizes[:-1]])
     nodes, start = np.arange(sum(sizes)), np.repeat(roots, sizes)

@@ -1,4 +1,4 @@
-"""Ops that no record has: what they may cost, by what such work usually costs beside the work that is known.
+"""The cost of ops that no record has, by what such work usually costs beside the work that is known.
 
 An op that only moves values, such as a softmax over a classifier's results, is priced where even ten times its usual
 cost would be next to nothing. Any other is refused, unless the caller asks for it.
@@ -22,20 +22,21 @@ from netlathe.predictor.features.op_work import COLUMN, OP_CLASSES, TERMS, has_m
 from netlathe.predictor.numbers import FlagArray, FloatArray
 
 NEGLIGIBLE = 0.02
-"""Part of an item's latency that its unknown ops may take together to be priced without being asked."""
+"""Largest part of an item's latency that its unknown ops may take together to be priced unasked."""
 DOUBT = 10.0
-"""How many times its usual cost an unknown op may take. In the shipped predictors, with each kind of op told from the
+"""Factor over its usual cost that an unknown op may take. In the shipped predictors, with each kind of op told from the
 others, 112 of 115 ops cost within that factor of what was expected, and half of them 0.55 to 1.25 times as much."""
 _CLASS_OF = np.array([OP_CLASSES.index(term.partition(".")[0]) if "." in term else -1 for term in TERMS])
-"""Of each work term: the number of its op class, -1 for the common ones."""
+"""Number of the op class of each work term, -1 for the common ones; shape (terms,)."""
 _COMPUTES = np.array([has_macs(name) for name in OP_CLASSES])
+"""Whether ops of each class multiply and accumulate; shape (classes,)."""
 _OPAQUE = OP_CLASSES.index(Opaque.kind)
 _RESOURCE_COUNT = int(RESOURCES.max()) + 1
 
 
 class Assumed(NamedTuple):
-    """Unknown ops of n items: what their work usually takes, and what it and starting them take at most, in parts of
-    the item's usual latency, in which each start is charged as any other's. Both per op class, shape (n, classes)."""
+    """Costs assumed of the unknown ops of n items, usual and largest, in parts of the item's usual latency. Both per op
+    class, shape (n, classes). Starting an op is in the largest only: usually, each start is charged as any other's."""
 
     usual: FloatArray
     most: FloatArray
@@ -44,12 +45,12 @@ class Assumed(NamedTuple):
 
     @property
     def share(self) -> FloatArray:
-        """What they usually take together, shape (n,)."""
+        """Usual part of the latency that all of them take, shape (n,)."""
         return np.asarray(self.usual.sum(axis=1))
 
     @property
     def doubt(self) -> FloatArray:
-        """The log error to allow for them, shape (n,)."""
+        """Log error to allow for them, shape (n,)."""
         return np.asarray(np.log1p((self.most - self.usual).sum(axis=1)))
 
     @property
@@ -58,7 +59,7 @@ class Assumed(NamedTuple):
         return np.asarray((self.most.sum(axis=1) <= NEGLIGIBLE) & ~(self.most[:, _COMPUTES] > 0).any(axis=1))
 
     def check(self, *, ask: bool) -> None:
-        """Raises UnknownOpError for ops that are not negligible; with `ask`, for none."""
+        """A check that all unknown ops are negligible; raises UnknownOpError where one is not, unless `ask`."""
         refused = [] if ask else self.names(~self.is_negligible)
         if refused:
             raise UnknownOpError(
@@ -68,13 +69,13 @@ class Assumed(NamedTuple):
             )
 
     def names(self, rows: FlagArray) -> list[str]:
-        """The unknown classes of those items."""
+        """Names of the unknown classes of the items where `rows`, (n,), is true; of opaque ops their own names."""
         classes = {OP_CLASSES[index] for index in np.flatnonzero((self.most[rows] > 0).any(axis=0))}
         foreign = {name for index in np.flatnonzero(rows) if self.foreign for name in self.foreign[index]}
         return sorted((classes - {Opaque.kind}) | foreign)
 
     def told(self) -> list[Mapping[str, float]]:
-        """For each item {op class: the most of the item's latency that it may take}."""
+        """Largest part of each item's latency that an op class may take, by the class's name; of length n."""
         shares = self.most / (1 - self.share + self.most.sum(axis=1))[:, None]
         return [
             {self._label(item, index): float(row[index]) for index in np.flatnonzero(row > 0).tolist()}
@@ -88,7 +89,7 @@ class Assumed(NamedTuple):
 
 @dataclass(frozen=True)
 class UnknownOps:
-    """What is assumed of the op classes that a physics has no rates for."""
+    """Prices of the op classes that a physics has no rates for."""
 
     known: Physics
     of_kernels: bool = False
@@ -96,12 +97,12 @@ class UnknownOps:
 
     @cached_property
     def classes(self) -> FlagArray:
-        """Which of OP_CLASSES have no rates, shape (classes,). One opaque op tells nothing of another."""
+        """Whether each of OP_CLASSES has no rates, shape (classes,). One opaque op tells nothing of another."""
         return np.array([name not in self.known.classes or name == Opaque.kind for name in OP_CLASSES])
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Their names, without opaque ones, which have names of their own."""
+        """Names of the classes without rates; opaque ops have names of their own."""
         named = zip(OP_CLASSES, self.classes.tolist(), strict=True)
         return tuple(name for name, is_unknown in named if is_unknown and name != Opaque.kind)
 
@@ -113,7 +114,7 @@ class UnknownOps:
         return Physics(rates, self.known.seen | columns)
 
     def of(self, features: Features, owner: NDArray[np.intp], count: int) -> Assumed:
-        """Of `count` items; `owner`, shape (m,), says which of them each of the m features belongs to."""
+        """Costs assumed of `count` items; `owner`, shape (m,), is the item that each of the m features belongs to."""
         usual, most = np.zeros((2, count, len(OP_CLASSES)))
         present = np.flatnonzero(self.classes & ~(features.terms[:, self._columns] <= 0).all())
         if not len(present):
@@ -123,26 +124,26 @@ class UnknownOps:
         for index in present.tolist():
             columns = index == _CLASS_OF
             work_ms = np.bincount(owner, features.terms[:, columns] @ self.complete.rates[columns], count)
-            starts = np.bincount(owner, _runs(features, index), count)
+            starts = np.bincount(owner, _op_counts(features, index), count)
             usual[:, index] = work_ms / total_ms
             most[:, index] = (DOUBT * work_ms + (DOUBT - 1) * starts * self._start_ms) / total_ms
         return Assumed(usual, most, _foreign(features, owner, count) if _OPAQUE in present else ())
 
     @cached_property
     def _start_ms(self) -> float:
-        """What it takes to start an op, which the records may not tell apart from its work."""
+        """Time to start an op in ms, which the records may not tell apart from its work."""
         launch, call = self.known.rates[[COLUMN["launches"], COLUMN["calls"]]]
         usual = self._scales[0] * prior_rates()[COLUMN["launches"]]
         return float(max(usual, launch + call if self.of_kernels else launch))
 
     @cached_property
     def _columns(self) -> FlagArray:
-        """Which terms belong to unknown classes."""
+        """Whether each work term belongs to an unknown class, shape (terms,)."""
         return np.asarray((_CLASS_OF >= 0) & self.classes[_CLASS_OF])
 
     @cached_property
     def _scales(self) -> FloatArray:
-        """What computing, moving and starting cost here, in units of the prior: the median over the known classes, each
+        """Costs of computing, moving and starting here, in units of the prior: the median over the known classes, each
         taken as a whole, as its terms share its cost by chance. Shape (resources,)."""
         prior = prior_rates()
         ratios: list[list[float]] = [[] for _ in range(_RESOURCE_COUNT)]
@@ -157,8 +158,8 @@ class UnknownOps:
         return np.array([np.median(found) if found else everything for found in ratios])
 
 
-def _runs(features: Features, op_class: int) -> FloatArray:
-    """How many ops of that class run in each of m items, shape (m,). Op 0 of features is none."""
+def _op_counts(features: Features, op_class: int) -> FloatArray:
+    """Number of ops of that class in each of m items, shape (m,). Op 0 of features is none."""
     of_class = (features.ops.classes == op_class) & (np.arange(len(features.ops.classes)) > 0)
     return np.asarray(features.counts @ of_class.astype(float))
 

@@ -1,4 +1,4 @@
-"""What a residual may look at."""
+"""Inputs of residual regressors: standardised features, and the ops of each item."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from netlathe.predictor.numbers import FloatArray, read_array, read_indices, rea
 
 
 class Inputs(NamedTuple):
-    """n items: standardised log features z (n, p), and the shares (n, m) that the `ops` have in their time by the
-    physics, a sparse matrix."""
+    """Inputs of n items: standardised log features z (n, p), and the shares (n, m) that the `ops` have in their time by
+    the physics, a sparse matrix."""
 
     z: FloatArray
     shares: csr_array
     ops: Ops
 
     def take(self, indices: NDArray[Any]) -> Inputs:
+        """The inputs of these items, indices of shape (m,)."""
         return Inputs(self.z[indices], self.shares[indices], self.ops)
 
 
 class OpShares(NamedTuple):
-    """What n items are made of: the shares (n, m) that m different ops have in their time, a sparse matrix, and each
+    """Ops of n items: the shares (n, m) that m different ops have in their time, a sparse matrix, and each
     op's class (m,) and size (m, len(OP_SIZES))."""
 
     shares: csr_array
@@ -35,10 +36,11 @@ class OpShares(NamedTuple):
     sizes: FloatArray
 
     def take(self, indices: NDArray[Any]) -> Self:
+        """The ops of these items, indices of shape (m,)."""
         return self._replace(shares=self.shares[indices])
 
     def to_json(self) -> dict[str, Any]:
-        """Without ops that no item has."""
+        """Ops and shares, without ops that no item has."""
         used, columns = np.unique(self.shares.indices, return_inverse=True)
         return {
             "classes": self.classes[used],
@@ -50,7 +52,8 @@ class OpShares(NamedTuple):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], count: int) -> Self:
-        """Raises ValueError, KeyError or TypeError on anything that is not what `count` items are made of."""
+        """The object that to_json wrote. Raises ValueError, KeyError or TypeError on anything that is not what `count`
+        items are made of."""
         sizes = read_logs(data, "sizes", -1, len(OP_SIZES), most=1e3)
         shares = read_array(data, "shares", -1, least=0.0, most=1.0)
         columns = read_indices(data, "columns", len(sizes), len(shares))
@@ -62,12 +65,12 @@ class OpShares(NamedTuple):
 
     @classmethod
     def unknown(cls, count: int) -> Self:
-        """Of `count` items that nobody wrote down."""
+        """No ops of `count` items, where nobody wrote them down."""
         return cls(csr_array((count, 0)), np.zeros(0, dtype=np.intp), np.zeros((0, len(OP_SIZES))))
 
 
 def op_shares(features: Features, rates: FloatArray) -> OpShares:
-    """Each op's part of the time that the work takes at these rates, (terms,)."""
+    """Share of each op in the time of each of n items at rates (terms,)."""
     counts, total = features.counts, np.maximum(features.terms @ rates, np.finfo(float).tiny)
     per_run = features.ops.terms @ rates
     parts = counts.data * per_run[counts.indices] / np.repeat(total, np.diff(counts.indptr))

@@ -1,5 +1,5 @@
-"""Graphs and networks in pieces to numbers: work terms for the physics, sizes of the whole and of the ops for what the
-physics leaves over. Everything here is read off the Graph."""
+"""Features of graphs and of networks in pieces: work terms for the physics, sizes of the whole and of the ops for its
+residual. Everything here is read off the Graph."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LOG_FEATURES: tuple[str, ...] = (
     "macs", "bytes", "weights", "launches", "side", "cin", "cout", "stride", "widest", "kernel",
     "depthwise_share", "gated", "residual", "ragged",
 )  # fmt: skip
-"""Columns of log_features: logarithms of sizes and ratios, and flags."""
+"""Names of the log features: logarithms of sizes and ratios, and flags."""
 
 
 def weight_megabytes(logs: FloatArray) -> FloatArray:
@@ -50,9 +50,9 @@ class Ops(NamedTuple):
     """The m different ops of some items."""
 
     classes: NDArray[np.intp]
-    """Which of OP_CLASSES each is; shape (m,)."""
+    """Index of each op's class in OP_CLASSES; shape (m,)."""
     sizes: FloatArray
-    """In octaves, shape (m, len(OP_SIZES))."""
+    """OP_SIZES of each op in octaves, shape (m, len(OP_SIZES))."""
     terms: FloatArray
     """The work terms of one run of the op, shape (m, len(TERMS))."""
     names: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Ops(NamedTuple):
 
 
 class Features(NamedTuple):
-    """What is known about n items: work terms (n, terms), log features (n, features), and how often each of the `ops`
+    """Features of n items: work terms (n, terms), log features (n, features), and how often each of the `ops`
     runs in it, a sparse matrix of shape (n, ops)."""
 
     terms: FloatArray
@@ -69,11 +69,12 @@ class Features(NamedTuple):
     ops: Ops
 
     def take(self, indices: NDArray[Any]) -> Features:
+        """The features of these items, indices of shape (m,)."""
         return Features(self.terms[indices], self.logs[indices], self.counts[indices], self.ops)
 
 
 class _Steps:
-    """All different ops met so far, and which of them a graph is made of."""
+    """Table of all different ops met so far, and the ops of each graph."""
 
     def __init__(self, fusion: Fusion) -> None:
         self._fusion: Fusion = fusion
@@ -83,14 +84,15 @@ class _Steps:
         self._by_graph: dict[int, list[int]] = {}
 
     def of(self, graph: Graph) -> list[int]:
-        """Known by identity, as hashing a graph takes longer than walking it: graphs must outlive this object."""
+        """Numbers of a graph's ops. Graphs are known by identity, as hashing one takes longer than walking it: they
+        must outlive this object."""
         found = self._by_graph.get(id(graph))
         if found is None:
             found = self._by_graph[id(graph)] = [self._number(*step) for step in launched(graph, self._fusion)]
         return found
 
     def _number(self, op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...], dtypes: tuple[DType, ...]) -> int:
-        """From 1: op 0 is no work, so that the identity is not without any."""
+        """Number of an op, from 1: op 0 is no work, so that the identity is not without any."""
         step = (op, inputs, dtypes)
         number = self._index.get(step)
         if number is None:
@@ -100,7 +102,7 @@ class _Steps:
         return number
 
     def tables(self) -> tuple[FloatArray, Ops]:
-        """op_rows of each, op 0 first, and all of them."""
+        """op_rows of each op, op 0 first, and all of the ops."""
         columns = op_columns(self._facts)
         rows = np.concatenate([np.zeros((1, len(SUMMED) + len(LARGEST))), op_rows(columns)])
         classes = np.concatenate([[0], columns.op_class]).astype(np.intp)
@@ -133,7 +135,7 @@ def features_of(items: Sequence[Item], fusion: Fusion = "cpu") -> Features:
 
 
 def _logs(items: Sequence[Item], launches: FloatArray, sums: FloatArray, largest: FloatArray) -> FloatArray:
-    """Log features from the sums and maxima that op_rows names behind the work terms."""
+    """Log features (n, features) from the sums and maxima that op_rows names behind the work terms."""
     shapes = [(pieces[0].inputs[0], pieces[-1].output_shape) for pieces in map(_pieces, items)]
     # log side and channels where it starts and where it ends; (N, C) is an image of one pixel
     sides = np.log([[math.prod(x[1:-1]), math.prod(y[1:-1])] for x, y in shapes]).reshape(-1, 2) / 2
@@ -152,11 +154,11 @@ def _logs(items: Sequence[Item], launches: FloatArray, sums: FloatArray, largest
 
 
 def work_terms(items: Sequence[Item]) -> FloatArray:
-    """Work of each graph or network in pieces, shape (n, len(TERMS)), non-negative. A graph without nodes is a row of
-    zeros. Raises UnknownOpError for an op without work terms."""
+    """Work terms of each graph or network in pieces, shape (n, len(TERMS)), non-negative. A graph without nodes is a
+    row of zeros. Raises UnknownOpError for an op without work terms."""
     return features_of(items).terms
 
 
 def log_features(items: Sequence[Item]) -> FloatArray:
-    """Size and shape of each item for the residual regressor, shape (n, len(LOG_FEATURES)); always finite."""
+    """Log features of each item for the residual regressors, shape (n, len(LOG_FEATURES)); always finite."""
     return features_of(items).logs

@@ -27,7 +27,7 @@ _BUILTIN = {
     "LOGISTIC": "sigmoid", "RELU": "clamp", "RELU6": "clamp", "CONCATENATION": "concat", "SOFTMAX": "softmax",
     "PAD": "pad", "RESHAPE": "reshape",
 }  # fmt: skip
-"""TFLite's types -> ours."""
+"""Op types of TFLite by name -> ours."""
 _DELEGATED = (
     ("dwconv", "depthwise"), ("convolution", "conv"), ("fully connected", "fully_connected"), ("mean", "mean"),
     ("reduce", "mean"), ("global average pooling", "mean"), ("average pooling", "avg_pool"),
@@ -35,7 +35,7 @@ _DELEGATED = (
     ("add ", "add"), ("multiply", "mul"), ("hardswish", "hard_swish"), ("sigmoid", "sigmoid"), ("clamp", "clamp"),
     ("concat", "concat"), ("softmax", "softmax"), ("pad ", "pad"), ("reshape", "reshape"),
 )  # fmt: skip
-"""What XNNPACK's types contain -> ours, or the several that it may be; the first that fits counts."""
+"""Parts of XNNPACK's op types -> ours, or the several that it may be; the first that fits counts."""
 _DELEGATE = re.compile(r"tflite\w*delegate", re.IGNORECASE)
 _ALONE = {
     ActivationKind.RELU: "clamp",
@@ -46,18 +46,19 @@ _ALONE = {
 
 
 class KernelTimes(NamedTuple):
-    """Records of kernels, equal kernels as one with a round for each of their times."""
+    """Latency records of kernels, equal kernels as one with a round for each of their times."""
 
     records: list[LatencyRecord]
     unmatched: list[str]
-    """In words, what the tables hold beside them."""
+    """Rows and kernels that the tables hold beside them, in words."""
     of_networks: bool = False
-    """Whether they are parts of whole networks' latencies, so that no network can be held out from them."""
+    """Whether the times are parts of whole networks' latencies, so that no network can be held out from them."""
 
 
 @dataclass(frozen=True)
 class _Step:
-    """An op that the runtime runs: the tensor that it writes, its type, and the kernel that it is (a part of)."""
+    """An op of a graph's file that the runtime runs: the tensor that it writes, its type, and the kernel that it is (a
+    part of)."""
 
     tensor: str
     kind: str
@@ -65,8 +66,9 @@ class _Step:
 
 
 def kernel_records(file: ProfileFile, setup: Setup) -> KernelTimes:
-    """The kernels that a profile file has times of, for LatencyPredictor.fit, beside records of whole networks: those
-    of its blocks. Only where blocks tell none, those of its networks, which are shares of the networks' latencies."""
+    """Records of the kernels that a profile file has times of, for LatencyPredictor.fit, beside records of whole
+    networks: those of its blocks. Only where blocks tell none, those of its networks, which are shares of the networks'
+    latencies."""
     records = {record.graph.key: record for record in file.records(setup) if record.status is Status.OK}
     of_blocks: dict[str, list[dict[str, Any]]] = defaultdict(list)
     of_networks: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -84,7 +86,7 @@ def kernel_records(file: ProfileFile, setup: Setup) -> KernelTimes:
 def _kernel_times(
     tables: Mapping[str, list[dict[str, Any]]], records: Mapping[str, LatencyRecord], setup: Setup
 ) -> KernelTimes:
-    """What the tables of some graphs, by key, tell."""
+    """Kernels' times from the op tables of some graphs, by the graphs' keys."""
     fusion = fusion_of(setup)
     times: dict[str, list[float]] = defaultdict(list)
     kernels: dict[str, Graph] = {}
@@ -105,8 +107,8 @@ def _kernel_times(
 def match_rows(
     graph: Graph, rows: Sequence[Mapping[str, Any]], latency_ms: float, fusion: Fusion = "cpu"
 ) -> tuple[list[tuple[Graph, float]], list[str]]:
-    """(kernel, ms) of each kernel of a graph that takes `latency_ms`, as far as the rows, in the order in which they
-    ran, give its share; and, in words, the rows and kernels without a partner."""
+    """Latencies in ms of the kernels of a graph that takes `latency_ms`, as far as the rows, in the order in which they
+    ran, give their shares; and, in words, the rows and kernels without a partner."""
     kernels = kernels_of(graph, fusion)
     if len(rows) == 1 and len(kernels) == 1 and _DELEGATE.search(str(rows[0]["node_type"])):
         found, unmatched = {0: [1.0]}, list[str]()
@@ -118,23 +120,23 @@ def match_rows(
         if share > 0:
             matched.append((kernel, share * latency_ms))
         elif not isinstance(kernel.nodes[0].op, Zeros):  # a constant of the model, which runs nothing
-            unmatched.append(f"no time of {describe(kernel)}")
+            unmatched.append(f"no time of {kernel_label(kernel)}")
     return matched, unmatched
 
 
-def describe(kernel: Graph) -> str:
-    """Such as "conv 56x56x24 -> 56x56x144"."""
+def kernel_label(kernel: Graph) -> str:
+    """Label of a kernel, such as "conv 56x56x24 -> 56x56x144"."""
     x, y = ("x".join(map(str, shape[1:])) for shape in (kernel.inputs[0], kernel.output_shape))
     return f"{'+'.join(node.op.kind for node in kernel.nodes)} {x} -> {y}"
 
 
 def _record(kernel: Graph, setup: Setup, times_ms: Sequence[float]) -> LatencyRecord:
     rounds = tuple(Round((value,), started_at=float(index)) for index, value in enumerate(times_ms))
-    return LatencyRecord(describe(kernel), "block", kernel, setup, Status.OK, Measurement(rounds))
+    return LatencyRecord(kernel_label(kernel), "block", kernel, setup, Status.OK, Measurement(rounds))
 
 
 def _match_steps(steps: Sequence[_Step], rows: Sequence[Mapping[str, Any]]) -> tuple[dict[int, list[float]], list[str]]:
-    """(shares of each kernel all of whose steps have one, rows without a step)."""
+    """Shares of the steps of each kernel all of whose steps have one, and in words the rows without a step."""
     by_tensor = {step.tensor: step for step in steps}
     shares: dict[_Step, float] = {}
     delegated: list[tuple[str, Mapping[str, Any]]] = []
@@ -160,12 +162,13 @@ def _match_steps(steps: Sequence[_Step], rows: Sequence[Mapping[str, Any]]) -> t
 
 
 def _tensor_of(row: Mapping[str, Any]) -> str:
-    """What "[b01/expand]:3" names; "" where there is no name, or several."""
+    """Tensor that a row's name, such as "[b01/expand]:3", tells; "" where there is none, or several."""
     found = re.fullmatch(r"\[([^,\]]+)\]:\d+", str(row["name"]))
     return found[1] if found else ""
 
 
 def _kind_of(row: Mapping[str, Any]) -> str | None:
+    """Op type of a row in our words; None for one that is none."""
     node_type = str(row["node_type"])
     if node_type in _BUILTIN:
         return _BUILTIN[node_type]
@@ -184,14 +187,14 @@ def _steps(graph: Graph, fusion: Fusion) -> list[_Step]:
     steps = []
     for index, (node, shapes, _) in enumerate(graph.steps()):
         if fused[index] == index:
-            for suffix, kind in _parts(node.op, shapes[0], index in gated.values()):
+            for suffix, kind in _runtime_ops(node.op, shapes[0], index in gated.values()):
                 tensor = f"{node.name}{suffix}" if suffix else results[index]
                 steps.append(_Step(tensor, kind, kernel_of[starts[index]]))
     return steps
 
 
-def _parts(op: Op, x: Shape, is_clamped: bool) -> list[tuple[str, str]]:
-    """(what is appended to the node's name, type) of each op that a node becomes."""
+def _runtime_ops(op: Op, x: Shape, is_clamped: bool) -> list[tuple[str, str]]:
+    """Runtime ops that a node becomes: what is appended to the node's name, and the type."""
     if isinstance(op, Conv2d):
         return [("", "depthwise" if op.is_depthwise(x) else "conv")]
     if isinstance(op, Pool2d):

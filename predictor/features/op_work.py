@@ -1,4 +1,4 @@
-"""What one op asks of a device: work terms, which latency is nearly a non-negative sum of, and its size.
+"""The work and the size of single ops: latency is nearly a non-negative sum of work terms.
 
 Everything here is read off the Graph. Bytes count 4 per value whatever the dtype: a predictor serves one setup, so that
 factor ends up in the fitted rates.
@@ -33,6 +33,7 @@ from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.numbers import FloatArray
 
 ITEMSIZE = 4
+"""Bytes of a value."""
 DEPTHWISE_KERNELS = (3, 5, 7)
 """Depthwise kernel sizes with a cost per MAC of their own: runtimes have hand-written kernels for some sizes and none
 for others, so that one size can cost 80 times another (XNNPACK on x86 has none above 25 taps)."""
@@ -42,11 +43,12 @@ VECTOR = 8
 """Channels that an inner loop takes at a time. "aligned" counts the MACs as if the channels were filled up to whole
 vectors: like all quantities it never falls with the size, as a surcharge for channels left over would."""
 CACHE_BYTES = 1 << 20
-"""What an op moves beyond this much comes from a slower memory: the size of a large core's second-level cache. More
+"""Bytes beyond which what an op moves comes from a slower memory: the size of a large core's second-level cache. More
 levels fit blocks no better and networks worse, whose ops find part of their data in the cache."""
 WINDOW_BYTES = (48 << 10, 64 << 10)
-"""What a depthwise kernel goes through for one pixel, inputs and weights of all channels, and reads again for the next.
-From the first size on it begins to fall out of the first-level cache in between, from the second on nothing stays."""
+"""Bytes of inputs and weights of all channels that a depthwise kernel goes through for one pixel, and reads again for
+the next. From the first size on it begins to fall out of the first-level cache in between, from the second on nothing
+stays."""
 
 # Op class -> quantities that it is charged for. A quantity that is proportional to another of its class has no term of
 # its own: a depthwise convolution writes one value per MAC and tap, a fully connected layer reads one weight per MAC.
@@ -131,29 +133,30 @@ def depthwise_columns() -> dict[int, int]:
 OP_CLASSES = tuple(_QUANTITIES)
 _CLASS_INDEX = {name: index for index, name in enumerate(OP_CLASSES)}
 OP_SIZES: tuple[str, ...] = ("cin", "cout", "side", "kernel", "stride", "ragged_in", "ragged_out")
-"""What tells two ops of a class apart, in octaves."""
+"""Sizes that tell two ops of a class apart, in octaves."""
 SUMMED = (*TERMS, "all_macs", "all_moved", "all_weights", "depthwise_macs", "aligned_macs")
 LARGEST = ("kernel", "channels", "gated", "residual")
-"""What a row of an op says beside its work terms: quantities that add up, and ones of which the largest counts."""
+"""Quantities of an op's row: those that add up, beginning with the work terms, and those of which the largest
+counts."""
 _SUM = {name: index for index, name in enumerate(SUMMED)}
 
 
 class OpFacts(NamedTuple):
-    """What one op is and does, in whole numbers, from which op_rows and op_sizes are computed for many at once."""
+    """Facts of one op in whole numbers, from which op_rows and op_sizes are computed for many at once."""
 
     op_class: int
     """Index of OP_CLASSES."""
     macs: int
     constants: int
     read: int
-    """Values of its inputs, as many float32 as take their bytes."""
+    """Number of values of its inputs: as many float32 as take their bytes."""
     written: int
     kernel: int
     """Pixels along the longer side; 1 where there is no window."""
     taps: int
-    """Of a pool's window, else 0."""
+    """Pixels of a pool's window, else 0."""
     groups: int
-    """Of a convolution, else 0."""
+    """Groups of a convolution, else 0."""
     depth: int
     """Steps that one thread of a GPU takes."""
     cin: int
@@ -170,7 +173,7 @@ float32."""
 
 
 def op_facts(op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...], dtypes: tuple[DType, ...] = ()) -> OpFacts:
-    """Raises UnknownOpError for an op without work terms."""
+    """Facts of an op with those shapes of inputs and results. Raises UnknownOpError for an op without work terms."""
     x, out, depth = (inputs or results)[0], results[0], op.macs_per_value(*inputs)
     sizes = [math.prod(shape) for shape in (*inputs, *results)]
     macs, pixels_in = sum(sizes[len(inputs) :]) * depth, math.prod(x[1:-1])
@@ -204,12 +207,12 @@ def op_facts(op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...], dtyp
 
 
 def _align(channels: FloatArray) -> FloatArray:
-    """How much wider the channels get when filled up to whole vectors."""
+    """Ratio of the channels filled up to whole vectors over the channels, shape (m,)."""
     return np.asarray(np.ceil(channels / VECTOR) * VECTOR / channels)
 
 
 def op_rows(f: OpColumns) -> FloatArray:
-    """What each of m ops adds to a graph's features: SUMMED, then LARGEST. Shape (m, both)."""
+    """Row of each of m ops that adds to a graph's features: SUMMED, then LARGEST. Shape (m, both)."""
     aligned, moved = f.macs * _align(f.cin) * _align(f.cout), ITEMSIZE * (f.read + f.written)
     window = f.macs / f.written  # pixels, in a depthwise convolution
     amounts = {
@@ -268,7 +271,7 @@ class OpColumns(NamedTuple):
 
 
 def op_columns(facts: Sequence[OpFacts]) -> OpColumns:
-    """Of m ops."""
+    """Columns of the facts of m ops."""
     values = np.fromiter(chain.from_iterable(facts), dtype=float, count=len(facts) * len(OpFacts._fields))
     return OpColumns(*values.reshape(-1, len(OpFacts._fields)).T)
 

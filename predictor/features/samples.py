@@ -1,4 +1,4 @@
-"""What a predictor takes: records, tables of configurations, or anything that lowers itself to a graph."""
+"""Samples that a predictor takes: records, tables of configurations, or anything that lowers itself to a graph."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.numbers import FlagArray, FloatArray
 
 _FEW_UNSTABLE = 0.05
-"""This part of unstable records is nothing to be warned of: they hardly count."""
+"""Largest part of unstable records that is not warned of: they hardly count."""
 
 
 class Sample(NamedTuple):
-    """n measured items of one setup."""
+    """n measured items of one setup; arrays of shape (n,)."""
 
     items: list[Item]
     latency_ms: FloatArray
     setup: Setup
     weights: FloatArray
-    """How far each latency is to be trusted, from 0 to 1: by how much its own rounds differ, where that is known."""
+    """Trust in each latency, from 0 to 1: by how much its own rounds differ, where that is known."""
     errors: FloatArray
     """Relative error of each latency, by its own rounds; 0 where that is not known. The standard error of a stable one;
     of others, what their rounds differ by: what disturbed them need not be fair, so that many are as wrong as one."""
 
     @property
     def is_network(self) -> FlagArray:
+        """Whether each item is made of blocks, shape (n,)."""
         return np.array([is_network(item) for item in self.items], dtype=bool)
 
     def take(self, chosen: FlagArray) -> Sample:
@@ -44,13 +45,13 @@ class Sample(NamedTuple):
 
 
 def is_network(item: Item) -> bool:
-    """Whether it is made of blocks: a graph whose nodes have scopes, or a network in pieces."""
+    """Whether an item is made of blocks: a graph whose nodes have scopes, or a network in pieces."""
     return isinstance(item, tuple) or item.is_network
 
 
 def key_of(item: Item) -> str:
-    """Equal for equal computations, whether or not BatchNorm is folded in by now, as it is in files; a network in
-    pieces is known by its pieces in their order."""
+    """Key of an item, equal for equal computations, whether or not BatchNorm is folded in by now, as it is in files; a
+    network in pieces is known by its pieces in their order."""
     if isinstance(item, Graph):
         return _deployed(item).identity
     return digest("".join(key_of(piece) for piece in item), 32)
@@ -79,7 +80,7 @@ def items_of(given: Any, batch: int = 1, first_row: int = 0) -> list[Item]:
 
 
 def elements_of(given: Any) -> list[Any]:
-    """What a sequence or a table's column holds, as it is. Raises PredictorError for anything else."""
+    """Elements of a sequence or of a table's column, as they are. Raises PredictorError for anything else."""
     if hasattr(given, "iloc"):
         given = given.tolist()
     if not isinstance(given, Sequence | np.ndarray) or isinstance(given, str):
@@ -110,8 +111,9 @@ def distinct(elements: Sequence[Any]) -> tuple[list[Any], list[int]]:
 
 
 def sample_of(given: Any, latency_ms: Iterable[float] | None, setup: Setup | None) -> Sample:
-    """Measured records, or items with their latencies in ms; without identities, which do no work. Raises RecordError
-    when records' setups mix, PredictorError when latencies are missing, too many, or no finite numbers above zero."""
+    """Sample of measured records, or of items with their latencies in ms; without identities, which do no work. Raises
+    RecordError when records' setups mix, PredictorError when latencies are missing, too many, or no finite numbers
+    above zero."""
     if latency_ms is None:
         return _sample_of_records(given)
     setup = setup or unknown_setup(_batch_of(given))
@@ -130,7 +132,7 @@ def sample_of(given: Any, latency_ms: Iterable[float] | None, setup: Setup | Non
 
 
 def unknown_setup(batch: int = 1) -> Setup:
-    """Stands where latencies come without a word on what they were measured on."""
+    """Setup of latencies that come without a word on what they were measured on."""
     return Setup("unknown device", "unknown processor", "unknown", "unknown runtime", "", batch=batch)
 
 
@@ -154,15 +156,15 @@ def _sample_of_records(records: Any) -> Sample:
 
 
 def _weights(errors: FloatArray) -> FloatArray:
-    """One half where a latency is as uncertain as a stable one may be, less beyond. Where most are worse than that,
-    the better half of them is what there is."""
+    """Trust in latencies of relative errors (n,), shape (n,): one half where one is as uncertain as a stable one may
+    be, less beyond. Where most are worse than that, the better half of them is what there is."""
     weights = 1 / (1 + (errors / STABLE_SPREAD) ** 2)
     return np.minimum(1, weights / min(1, 2 * np.median(weights))) if len(weights) else weights
 
 
 def warnings_of(given: Any) -> list[str]:
-    """What is to be said of latency records whose own rounds differ too much, if there are more than a few; nothing of
-    what else is fitted on."""
+    """Warnings of latency records whose own rounds differ too much, if there are more than a few; none of anything else
+    that is fitted on."""
     records = [r for r in given if isinstance(r, LatencyRecord)] if isinstance(given, Sequence) else []
     blocks, networks = (_errors([r for r in records if r.kind == kind]) for kind in ("block", "network"))
     warnings = []
@@ -183,18 +185,19 @@ def _unstable(what: str, errors: FloatArray, consequence: str) -> str:
 
 
 def _errors(records: Sequence[LatencyRecord]) -> FloatArray:
-    """Relative standard errors of those that have a latency."""
+    """Relative standard errors of the records that have a latency, shape (n,)."""
     return np.array([r.measurement.relative_error for r in records if r.measurement], dtype=float)
 
 
 def steady(records: Sequence[LatencyRecord]) -> list[LatencyRecord]:
-    """Without measurements that call themselves unstable, unless those are most: a handful of networks has no room for
-    one that a busy machine made five times slower."""
+    """The records without those that call themselves unstable, unless these are most: a handful of networks has no room
+    for one that a busy machine made five times slower."""
     stable = [r for r in records if r.measurement and r.measurement.is_stable]
     return stable if 2 * len(stable) >= len(records) else list(records)
 
 
 def _batch_of(given: Any) -> int:
+    """Batch size of the first graph, 1 where there is none."""
     first = next(iter(given), None) if hasattr(given, "__iter__") else None  # a table's first column's name is no graph
     while isinstance(first, tuple) and first:
         first = first[0]

@@ -1,4 +1,5 @@
-"""From blocks to networks: offset + slope * (sum of the blocks) + what a network adds per MB of weights and per block.
+"""The latency of networks from their blocks: offset + slope * (sum of the blocks) + what a network adds per MB of
+weights and per block.
 
 A sum of blocks timed alone counts again and again what the runtime does once per call, and finds in the cache the
 weights that in a network have to come from further away each time. Slope, offset and the two rates are fitted on a few
@@ -22,22 +23,26 @@ from netlathe.predictor.networks.segments import BlockSums
 from netlathe.predictor.numbers import FloatArray, read_array, read_number
 
 ENOUGH_NETWORKS = 5
-"""From this many networks on, their own errors say how wrong a prediction may be."""
+"""Fewest networks whose own errors say how wrong a prediction may be."""
 _PRIOR = np.array([1.0, 0.0, 0.0, 0.0])
-_PRIOR_DEVIATION = 0.2
-"""Of each coefficient around its prior, in parts of a typical network's latency: sums of blocks were seen 6 % above
-and 20 % below the whole."""
+"""Prior of NetworkModel.coefficients: the plain sum of the blocks."""
+_COEFFICIENT_DEVIATION = 0.2
+"""Standard deviation of each coefficient around its prior, in parts of a typical network's latency: sums of blocks were
+seen 6 % above and 20 % below the whole."""
 _NOISE = 0.02
 """Relative error left over when slope and offset are right."""
 _LEAST_SHARE = 0.5
-"""Of slope x its blocks that a network keeps, however much a negative offset, fitted on larger ones, would take."""
+"""Least part of slope x its blocks that a network keeps, however much a negative offset, fitted on larger ones, would
+take."""
 _ITERATIONS = 10
+"""Iterations of the reweighted fit."""
 _TINY_MS = 1e-12
+"""Least latency to divide by."""
 
 
 @dataclass(frozen=True)
 class NetworkModel:
-    """The coefficients of design(), their covariance (4, 4), and the errors on networks not fitted on."""
+    """Coefficients of design(), their covariance (4, 4), and held-out errors on networks where there are enough."""
 
     slope: float
     offset_ms: float
@@ -48,19 +53,21 @@ class NetworkModel:
 
     @property
     def coefficients(self) -> FloatArray:
+        """The coefficients in the order of design()'s columns, shape (4,)."""
         return np.array([self.slope, self.offset_ms, self.ms_per_weight_mb, self.ms_per_block])
 
     def predict(self, sums: BlockSums) -> FloatArray:
-        """ms of networks, shape (n,), from the sums over their blocks."""
+        """Latencies of networks in ms, shape (n,), from the sums over their blocks."""
         return np.maximum(design(sums) @ self.coefficients, _LEAST_SHARE * self.slope * sums.latency_ms)
 
     def contributions(self, sums: BlockSums) -> FloatArray:
-        """What single blocks add to a network, in ms, shape (n,): with offset_ms they add up to the network."""
+        """Latencies that single blocks add to a network, in ms, shape (n,): with offset_ms they add up to the
+        network."""
         return np.asarray(design(sums) @ self.coefficients - self.offset_ms)
 
     def half_widths(self, sums: BlockSums, coverage: float) -> FloatArray:
-        """Of the intervals, in logarithms, shape (n,): from the errors on other networks where there are enough, else
-        from the blocks' own; and in both cases from the uncertainty of the coefficients."""
+        """Half-widths of the intervals in logarithms, shape (n,): from the errors on other networks where there are
+        enough, else from the blocks' own; and in both cases from the uncertainty of the coefficients."""
         if self.errors is not None:
             return np.asarray(self.errors.quantile(coverage) * self.deviations(sums) * sums.scale + sums.doubt)
         z = float(norm.ppf((1 + coverage) / 2))
@@ -83,7 +90,8 @@ class NetworkModel:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> NetworkModel:
-        """Raises ValueError, KeyError or TypeError on anything that is not a network model."""
+        """The object that to_json wrote. Raises ValueError, KeyError or TypeError on anything that is not a network
+        model."""
         covariance = read_array(data, "covariance", 4, 4)
         tiny = 1e-9 * np.abs(covariance).max()
         if np.abs(covariance - covariance.T).max() > tiny or np.linalg.eigvalsh(covariance).min() < -tiny:
@@ -99,15 +107,15 @@ class NetworkModel:
 
 
 def design(sums: BlockSums) -> FloatArray:
-    """What the coefficients multiply, shape (n, 4): ms of the blocks, 1, MB of weights, number of blocks."""
+    """Design matrix of the linear model, shape (n, 4): ms of the blocks, 1, MB of weights, number of blocks."""
     return np.stack([sums.latency_ms, np.ones_like(sums.latency_ms), sums.weight_mb, sums.blocks], axis=1)
 
 
 def fit_network_model(
     sums: BlockSums, latency_ms: FloatArray, keys: Sequence[str], errors: FloatArray | None = None
 ) -> NetworkModel:
-    """From n >= 0 measured networks; latency_ms has shape (n,), equal networks have equal keys. `errors`, (n,), as of
-    Sample, say how much each counts."""
+    """A model fitted to n >= 0 measured networks; latency_ms has shape (n,), equal networks have equal keys. `errors`,
+    (n,), as of Sample, say how much each counts."""
     errors = np.zeros(len(latency_ms)) if errors is None else errors
     model = _fit(sums, latency_ms, errors)
     numbers = np.unique(np.array(keys, dtype=str), return_inverse=True)[1]
@@ -126,8 +134,8 @@ def fit_network_model(
 
 
 def plain_sum() -> NetworkModel:
-    """What is thought of networks before any has been measured."""
-    return NetworkModel(1.0, 0.0, 0.0, 0.0, np.diag([_PRIOR_DEVIATION**2, 0.0, 0.0, 0.0]))
+    """The prior of networks, before any has been measured: the sum of their blocks."""
+    return NetworkModel(1.0, 0.0, 0.0, 0.0, np.diag([_COEFFICIENT_DEVIATION**2, 0.0, 0.0, 0.0]))
 
 
 def _fit(sums: BlockSums, latency_ms: FloatArray, errors: FloatArray) -> NetworkModel:
@@ -164,10 +172,10 @@ def _fit(sums: BlockSums, latency_ms: FloatArray, errors: FloatArray) -> Network
 
 
 def _beliefs(sums: BlockSums, latency_ms: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The coefficients' prior deviations, and their least and most."""
+    """Prior standard deviations of the coefficients, and their least and largest values, each (4,)."""
     # A coefficient may be worth that part of a typical network's latency; what no network has stays at its prior.
-    deviations = _PRIOR_DEVIATION * np.median(latency_ms) / np.maximum(np.median(design(sums), axis=0), 1e-12)
-    deviations[0] = _PRIOR_DEVIATION
+    deviations = _COEFFICIENT_DEVIATION * np.median(latency_ms) / np.maximum(np.median(design(sums), axis=0), 1e-12)
+    deviations[0] = _COEFFICIENT_DEVIATION
     # Weights cost time to fetch. A call that is not made saves time, but less than the fastest block took with it, and
     # no saving leaves less than that share of the smallest network.
     most_saved = (1 - _LEAST_SHARE) * float(sums.latency_ms.min())

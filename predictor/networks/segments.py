@@ -1,4 +1,4 @@
-"""Networks cut into the blocks they are made of, and what the block model says about the sum."""
+"""Networks cut into their blocks, and sums of the block model over these."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from netlathe.predictor.intervals import Conformal
 from netlathe.predictor.numbers import FlagArray, FloatArray
 
 Unit = Literal["block", "cpu_kernel", "gpu_kernel", "network"]
-"""What a model was fitted on, and so what a network is cut into before it is predicted: its blocks; its kernels, into
-which blocks are cut as well; or nothing."""
+"""Unit that a model was fitted on, and so what a network is cut into before it is predicted: its blocks; its kernels,
+into which blocks are cut as well; or nothing."""
 _FUSIONS: dict[Unit, Fusion] = {"cpu_kernel": "cpu", "gpu_kernel": "gpu"}
-"""By which rule a block is known to be a kernel."""
+"""Rule by which a block is known to be a kernel of each unit."""
 
 
 class Segments(NamedTuple):
@@ -28,9 +28,9 @@ class Segments(NamedTuple):
 
     features: Features
     owner: NDArray[np.intp]
-    """Which item each block belongs to."""
+    """Index of the item that each block belongs to, shape (blocks,)."""
     is_network: FlagArray
-    """Per item: whether it was cut, so that slope and offset apply."""
+    """Whether each item was cut, so that slope and offset apply, shape (n,)."""
 
     def total(self, values: FloatArray) -> FloatArray:
         """Sum over each item's blocks, shape (n,), of a value per block."""
@@ -38,38 +38,38 @@ class Segments(NamedTuple):
 
 
 class BlockSums(NamedTuple):
-    """What the block model says about n items; each of shape (n,)."""
+    """Sums of the block model over the blocks of n items; each of shape (n,)."""
 
     latency_ms: FloatArray
-    """Sum of the blocks' latencies."""
+    """Sum of the blocks' latencies in ms."""
     scale: FloatArray
     """Mean of the blocks' scales (see intervals.py), each block weighing as much as it takes time."""
     doubt: FloatArray
-    """Likewise, mean of the log errors to allow for rates that were not fitted."""
+    """Mean of the log errors to allow for rates that were not fitted, weighed likewise."""
     half_width: FloatArray
-    """Of the sum, in logarithms, when the blocks' errors are independent."""
+    """Half-width of the sum's interval in logarithms, when the blocks' errors are independent."""
     weight_mb: FloatArray
     """MB of weights of all blocks."""
     blocks: FloatArray
-    """How many blocks there are."""
+    """Number of blocks."""
     least_ms: FloatArray
-    """Latency of the fastest block; infinite where there is none."""
+    """Latency of the fastest block in ms; infinite where there is none."""
 
     def take(self, indices: Any) -> BlockSums:
         return BlockSums(*(values[indices] for values in self))
 
 
 def segments_of(items: Sequence[Item], unit: Unit = "block", fusion: Fusion = "cpu") -> Segments:
-    """Cuts each item into what the unit says; `fusion` is the rule of the runtime."""
+    """Blocks of each item, cut into what the unit says; `fusion` is the rule of the runtime."""
     cut = [unit != "network" and is_network(item) for item in items]
-    parts = [_parts(item, unit, fusion, is_cut) for item, is_cut in zip(items, cut, strict=True)]
+    parts = [_cut(item, unit, fusion, is_cut) for item, is_cut in zip(items, cut, strict=True)]
     parts = [[piece for piece in part if isinstance(piece, tuple) or piece.nodes] for part in parts]
     owner = np.repeat(np.arange(len(items)), np.array([len(part) for part in parts], dtype=int))
     features = features_of([piece for part in parts for piece in part], fusion)
     return Segments(features, owner, np.array(cut, dtype=bool))
 
 
-def _parts(item: Item, unit: Unit, fusion: Fusion, is_cut: bool) -> Sequence[Item]:
+def _cut(item: Item, unit: Unit, fusion: Fusion, is_cut: bool) -> Sequence[Item]:
     if unit in _FUSIONS:
         pieces = item if isinstance(item, tuple) else (item,)
         rule = _FUSIONS[unit] if "gpu" in (fusion, _FUSIONS[unit]) else fusion
@@ -80,7 +80,8 @@ def _parts(item: Item, unit: Unit, fusion: Fusion, is_cut: bool) -> Sequence[Ite
 
 
 def unit_of_blocks(blocks: Sequence[Item], delegate: str = "none") -> Unit:
-    """Kernels, where each measured block is a single one, by the rule of what ran them; else blocks."""
+    """Unit of measured blocks: kernels, where each of them is a single one by the rule of what ran them; else
+    blocks."""
     on_gpu = "gpu" in delegate.lower()
     for unit, fusion in sorted(_FUSIONS.items(), key=lambda rule: (rule[1] == "gpu") != on_gpu):
         if all(isinstance(block, Graph) and is_kernel(block, fusion) for block in blocks):
@@ -89,7 +90,8 @@ def unit_of_blocks(blocks: Sequence[Item], delegate: str = "none") -> Unit:
 
 
 def block_sums(segments: Segments, model: BlockModel, errors: Conformal, coverage: float) -> BlockSums:
-    """Sums with what intervals of that coverage need. `errors` are the model's own in cross-validation."""
+    """Sums over the blocks of n items, with what intervals of that coverage need. `errors` are the model's held-out
+    ones."""
     sums = block_totals(segments, model)
     latency_ms = model.predict(segments.features)
     share = latency_ms / sums.latency_ms[segments.owner]
@@ -102,7 +104,7 @@ def block_sums(segments: Segments, model: BlockModel, errors: Conformal, coverag
 
 
 def block_totals(segments: Segments, model: BlockModel) -> BlockSums:
-    """Sums without what intervals need: zeros stand there."""
+    """Sums over the blocks of n items, with zeros in place of what intervals need."""
     latency_ms = model.predict(segments.features)
     nothing, least_ms = np.zeros(len(segments.is_network)), np.full(len(segments.is_network), np.inf)
     np.minimum.at(least_ms, segments.owner, latency_ms)

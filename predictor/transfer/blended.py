@@ -1,4 +1,4 @@
-"""What known devices say and what a device's own measurements say, weighed against each other.
+"""The mixture of a transfer model and a physics model of one device.
 
 Where neither is right alone, their mean in logarithms is off by less than either: what known devices have never shown
 is not what a few measurements cannot tell.
@@ -14,38 +14,51 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from netlathe.predictor.blocks.residual import Weights
 from netlathe.predictor.blocks.unknown_ops import Assumed
 from netlathe.predictor.features.item_features import Item
-from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, LeftOut, bounds, one_for_each
-from netlathe.predictor.networks.physics_model import Assembled, Predicted
+from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, HeldOutErrors, bounds, expected_scores, one_for_each
+from netlathe.predictor.networks.latency_model import Predicted
+from netlathe.predictor.networks.physics_model import PhysicsModel
 from netlathe.predictor.numbers import FloatArray, read_number
-from netlathe.predictor.transfer.few_shot import Adapted
+from netlathe.predictor.transfer.few_shot import TransferModel
 
 VERSION = 1
-_EXPECTED_SCORES = norm.ppf(1 - np.arange(19, 0, -2) / 40) / norm.ppf((1 + USUAL_COVERAGE) / 2)
-"""Those of ten measurements whose errors are as the parts' intervals expect, evenly over their distribution."""
+"""Version of a mixture in files."""
+_EXPECTED_SCORES = expected_scores(10) / norm.ppf((1 + USUAL_COVERAGE) / 2)
+"""Scores of ten measurements whose errors are as the parts' intervals expect."""
 
 
 @dataclass(frozen=True)
 class Blended:
-    """The known devices adapted, and the measurements alone. `kind` names it in files. What only known devices were
-    measured with is left to them."""
+    """The known devices adapted, and the measurements alone, mixed in logarithms. Ops that only known devices were
+    measured with are left to those. `kind` names it in files."""
 
-    adapted: Adapted
-    alone: Assembled
+    adapted: TransferModel
+    alone: PhysicsModel
     share: float
-    """Of the adapted one in the mean."""
+    """Weight of the adapted one in the mean, from 0 to 1."""
     errors: Conformal
-    """Scores of the mean on measurements left out of both, in parts of the mean of their half-widths there."""
+    """Held-out scores of the mean, in parts of the mean of both models' half-widths there."""
     kind = "blended"
     offset_ms = 0.0
     adds_up = False
+    networks = None
+
+    @property
+    def prior_share(self) -> float:
+        return self.share
+
+    @property
+    def residual_weights(self) -> Weights:
+        return self.alone.residual_weights
 
     @property
     def residual(self) -> str:
         return f"{self.share:.3g} few-shot + {1 - self.share:.3g} ({self.alone.residual})"
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
+        """Latencies in ms, shape (n,). Raises UnknownOpError."""
         latency_ms, rows = self.adapted.predict(items), self._known_alone(items)
         latency_ms[rows] = self._mean(latency_ms[rows], self.alone.predict([items[row] for row in rows]))
         return latency_ms
@@ -54,14 +67,14 @@ class Blended:
         latency_ms, rows = self.adapted.predict(items), self._known_alone(items)
         half_widths = _half_widths(self.adapted.predict_interval(items, coverage))
         both = [items[row] for row in rows]
-        told, own = (part.predict_interval(both, USUAL_COVERAGE) for part in (self.adapted, self.alone))
-        latency_ms[rows] = self._mean(told.latency_ms, own.latency_ms)
-        scale = self.share * _half_widths(told) + (1 - self.share) * _half_widths(own)
+        adapted, own = (part.predict_interval(both, USUAL_COVERAGE) for part in (self.adapted, self.alone))
+        latency_ms[rows] = self._mean(adapted.latency_ms, own.latency_ms)
+        scale = self.share * _half_widths(adapted) + (1 - self.share) * _half_widths(own)
         half_widths[rows] = scale * self.errors.quantile(coverage)
         return Predicted(latency_ms, *bounds(latency_ms, half_widths))
 
     def added(self, blocks: Sequence[Item], coverage: float) -> Predicted:
-        """Alone and in a network, a block is taken to cost the same."""
+        """Latencies of the blocks alone in ms, each (n,): in a network, they are taken to cost the same."""
         return self.predict_interval(blocks, coverage)
 
     @property
@@ -81,9 +94,9 @@ class Blended:
     def _known_alone(self, items: Sequence[Item]) -> NDArray[np.intp]:
         return np.flatnonzero(self.alone.unknown(items).is_negligible)
 
-    def _mean(self, told_ms: FloatArray, own_ms: FloatArray) -> FloatArray:
-        """In logarithms; of 0 and 0, 0."""
-        return np.asarray(told_ms**self.share * own_ms ** (1 - self.share))
+    def _mean(self, adapted_ms: FloatArray, own_ms: FloatArray) -> FloatArray:
+        """Weighted geometric mean; of 0 and 0, 0."""
+        return np.asarray(adapted_ms**self.share * own_ms ** (1 - self.share))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -96,28 +109,33 @@ class Blended:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Blended:
-        """Raises ValueError, KeyError, TypeError or AttributeError on anything that is not such a model."""
+        """The object that to_json wrote. Raises ValueError, KeyError, TypeError or AttributeError on anything that is
+        not such a model."""
         if data["version"] != VERSION:
             raise ValueError(f"version {data['version']!r:.20} of a blended model is none of this netlathe's")
-        adapted, alone = Adapted.from_json(data["adapted"]), Assembled.from_json(data["alone"])
+        adapted, alone = TransferModel.from_json(data["adapted"]), PhysicsModel.from_json(data["alone"])
         share = read_number(data, "share", least=0.0, most=1.0)
         return cls(adapted, alone, share, Conformal.from_json(data["errors"]))
 
 
 def blend(
-    adapted: Adapted, alone: Assembled, share: float, left_out: tuple[LeftOut, LeftOut], groups: NDArray[Any]
+    adapted: TransferModel,
+    alone: PhysicsModel,
+    share: float,
+    held_out: tuple[HeldOutErrors, HeldOutErrors],
+    groups: NDArray[Any],
 ) -> Blended:
-    """`left_out`: of the one and of the other, NaN where a measurement is not to count. `groups` (n,): as one_for_each
-    takes them."""
-    told, own = left_out
-    errors = share * told.errors + (1 - share) * own.errors
-    scale = share * told.half_widths + (1 - share) * own.half_widths
+    """The mixture with that share of the adapted model, and intervals of both models' held-out errors on n
+    measurements: NaN where one is not to count. `groups` (n,): as one_for_each takes them."""
+    of_adapted, own = held_out
+    errors = share * of_adapted.errors + (1 - share) * own.errors
+    scale = share * of_adapted.half_widths + (1 - share) * own.half_widths
     scores = np.concatenate([one_for_each(np.abs(errors) / scale, groups), _EXPECTED_SCORES])
     return Blended(adapted, alone, share, Conformal(np.sort(scores)))
 
 
 def _half_widths(predicted: Predicted) -> FloatArray:
-    """In logarithms, (n,); 0 of what takes nothing."""
+    """Half-widths of intervals in logarithms, (n,); 0 of what takes nothing."""
     takes = predicted.latency_ms > 0
     ratio = np.divide(
         predicted.high_ms, predicted.low_ms, out=np.ones(len(takes)), where=takes & (predicted.low_ms > 0)

@@ -1,4 +1,4 @@
-"""A new device from a handful of measurements: what is known of others, adapted.
+"""The latencies of a new device from a handful of measurements and the known devices' prior.
 
 log latency on the new device = its speed + what is typical of the known devices + how it deviates: partly as they do
 among themselves (their empirical covariance), partly in rates of its own (linear and smooth in the shares of the kinds
@@ -24,62 +24,71 @@ from netlathe.predictor.errors import TooFewRecordsError
 from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.features.samples import Sample
 from netlathe.predictor.folds import near_folds
-from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, LeftOut, bounds, one_for_each
-from netlathe.predictor.networks.physics_model import Predicted
+from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, HeldOutErrors, bounds, expected_scores, one_for_each
+from netlathe.predictor.networks.latency_model import Predicted
 from netlathe.predictor.numbers import MOST_LOG, FloatArray, read_array, read_indices, read_logs, read_positive
-from netlathe.predictor.transfer.prior import USUAL, Known, Prior, Scatter
+from netlathe.predictor.transfer.prior import USUAL, OnKnownDevices, Prior, Scatter
 from netlathe.predictor.transfer.robust import RobustProcess, robust_process
 
 _SPEED = 0.15
 """Uncertainty of the speed that the median measurement tells, in log latency."""
-_EXPECTED_SCORES = norm.ppf(1 - np.arange(19, 0, -2) / 40)
-"""Those of ten measurements whose errors are of the expected size, evenly over their distribution."""
+_EXPECTED_SCORES = expected_scores(10)
+"""Scores of ten measurements whose errors are of the expected size."""
 _SCATTER_FREEDOM = np.array([0.7, 1.0, 1.0, 0.5, 0.5])
-"""Standard deviations of the logarithms of Scatter's numbers around the usual ones."""
+"""Prior standard deviations of the logarithms of Scatter's numbers around the usual ones."""
 _MOST_FOR_SCATTER, _SCATTER_ROUNDS = 200, 2
-_FEW = 60
-"""So few different items are fitted better by the scatter than others are, as it was made of them."""
+"""Measurements that the scatter is fitted to, at most, and how often it and the noise's divisors take turns."""
+_MOST_FOR_OWN_SCATTER = 60
+"""Most different items of which each fold finds its own scatter: that of all of them would flatter a held-out one, as
+it was made of it."""
+_SCATTER_IN_FILES = ("among", "slope", "bend", "reach", "noise")
+"""Names of Scatter's fields in files."""
 
 
 @dataclass(frozen=True)
-class Adapted:
-    """A prior and n measurements. `kind` names it in files."""
+class TransferModel:
+    """A prior adapted to n measurements of a new device. `kind` names it in files."""
 
     prior: Prior
-    measured: Known
+    measured: OnKnownDevices
     speed: float
-    """Log latency in ms of what is typical."""
+    """Log of the device's latency over the known devices' typical one (log_ms of OnKnownDevices)."""
     weights: FloatArray
-    trust: FloatArray
-    """As of RobustProcess."""
+    """Weights of the measurements, as of RobustProcess, shape (n,)."""
+    noise_divisors: FloatArray
+    """Divisors of their noise variances, as of RobustProcess, shape (n,)."""
     scatter: Scatter
     errors: Conformal
-    """Scores of measurements left out, in what the process expects."""
+    """Held-out scores, in standard deviations that the process expects."""
     kind = "adapted"
     offset_ms = 0.0
     adds_up = False
     residual = "few-shot"
+    residual_weights = None
+    prior_share = 1.0
+    networks = None
 
     @cached_property
     def _precision(self) -> FloatArray:
         """Inverse of covariance + noise of the measurements, shape (n, n)."""
         among = covariance(self.prior, self.measured, self.measured, self.scatter)
-        total = among + np.diag(self.scatter.noise**2 / self.trust)
+        total = among + np.diag(self.scatter.noise_log**2 / self.noise_divisors)
         return np.asarray(cho_solve(cho_factor(total, lower=True), np.eye(len(self.weights))))
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
-        known = self.prior.known(items)
+        """Latencies in ms, shape (n,). Raises UnknownOpError."""
+        known = self.prior.on_known_devices(items)
         return self._latency_ms(items, known, covariance(self.prior, known, self.measured, self.scatter))
 
-    def _latency_ms(self, items: Sequence[Item], known: Known, towards: FloatArray) -> FloatArray:
-        """`towards`: covariance of the items with the measurements, shape (n, m)."""
+    def _latency_ms(self, items: Sequence[Item], known: OnKnownDevices, towards: FloatArray) -> FloatArray:
+        """Latencies in ms, shape (n,); `towards`: covariance of the items with the measurements, shape (n, m)."""
         latency_ms = np.exp(self.speed + known.log_ms + towards @ self.weights)
         return np.where([_is_work(item) for item in items], latency_ms, 0.0)
 
     def predict_interval(self, items: Sequence[Item], coverage: float) -> Predicted:
-        known = self.prior.known(items)
+        known = self.prior.on_known_devices(items)
         towards = covariance(self.prior, known, self.measured, self.scatter)
-        variance = _left_open(self.prior, known, self.scatter, towards, self._precision)
+        variance = _variance_left(self.prior, known, self.scatter, towards, self._precision)
         # Items that known devices were measured on may be easier than expected; the others need not be, then.
         quantile, usual = self.errors.quantile(coverage), float(norm.ppf((1 + coverage) / 2))
         peculiar = np.minimum(known.peculiar, variance) * max(usual**2 - quantile**2, 0.0)
@@ -88,7 +97,7 @@ class Adapted:
         return Predicted(latency_ms, *bounds(latency_ms, half_widths))
 
     def added(self, blocks: Sequence[Item], coverage: float) -> Predicted:
-        """Alone and in a network, a block is taken to cost the same."""
+        """Latencies of the blocks alone in ms, each (n,): in a network, they are taken to cost the same."""
         return self.predict_interval(blocks, coverage)
 
     @property
@@ -102,7 +111,7 @@ class Adapted:
     def assumes(self) -> bool:
         return self.prior.assumes
 
-    def assuming(self) -> Adapted:
+    def assuming(self) -> TransferModel:
         return replace(self, prior=replace(self.prior, assumes=True))
 
     def to_json(self) -> dict[str, Any]:
@@ -110,22 +119,23 @@ class Adapted:
             "prior": self.prior.to_json(),
             "log_ms": self.measured.log_ms,
             "deviations": self.measured.deviations,
-            "places": self.measured.places,
+            "places": self.measured.coordinates,
             "peculiar": self.measured.peculiar,
             "identity": self.measured.identity,
             "speed": self.speed,
             "weights": self.weights,
-            "trust": self.trust,
-            "scatter": self.scatter._asdict(),
+            "trust": self.noise_divisors,
+            "scatter": dict(zip(_SCATTER_IN_FILES, self.scatter, strict=True)),
             "errors": self.errors.to_json(),
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Adapted:
-        """Raises ValueError, KeyError, TypeError or AttributeError on anything that is not such a model."""
+    def from_json(cls, data: Mapping[str, Any]) -> TransferModel:
+        """The object that to_json wrote. Raises ValueError, KeyError, TypeError or AttributeError on anything that is
+        not such a model."""
         prior, weights = Prior.from_json(data["prior"]), read_array(data, "weights", -1)
         n = len(weights)
-        measured = Known(
+        measured = OnKnownDevices(
             read_logs(data, "log_ms", n),
             read_logs(data, "deviations", n, len(prior.devices)),
             read_logs(data, "places", n, len(prior.space.centre)),
@@ -133,48 +143,50 @@ class Adapted:
             read_indices(data, "identity", 16**12, n),
         )
         scatter = Scatter(
-            *(float(read_positive(data["scatter"], name, least=1e-6, most=1e3)) for name in Scatter._fields)
+            *(float(read_positive(data["scatter"], name, least=1e-6, most=1e3)) for name in _SCATTER_IN_FILES)
         )
-        trust, errors = read_positive(data, "trust", n, least=1e-12, most=10.0), Conformal.from_json(data["errors"])
+        divisors, errors = read_positive(data, "trust", n, least=1e-12, most=10.0), Conformal.from_json(data["errors"])
         speed = float(read_logs(data, "speed"))
-        model = cls(prior, measured, speed, weights, trust, scatter, errors)
+        model = cls(prior, measured, speed, weights, divisors, scatter, errors)
         fitted = covariance(prior, measured, measured, scatter) @ weights
         if not (np.isfinite(model._precision).all() and (np.abs(fitted) <= MOST_LOG).all()):
             raise ValueError("the weights are not those of these measurements")
         return model
 
 
-def adapt(prior: Prior, sample: Sample) -> tuple[Adapted, LeftOut]:
-    """From n >= 1 measured items; and what the measurements of all other items say of each. Raises
+def adapt(prior: Prior, sample: Sample) -> tuple[TransferModel, HeldOutErrors]:
+    """The prior adapted to a sample of n >= 1 measured items, and its held-out errors on them, (n,). Raises
     TooFewRecordsError without any, UnknownOpError for an op that no known device was measured with."""
     if not sample.items:
         raise TooFewRecordsError("nothing is measured on the new device; 3 items are a start, 10 are good")
-    known, log_ms, weights = prior.known(sample.items), np.log(sample.latency_ms), sample.weights
+    known, log_ms, weights = prior.on_known_devices(sample.items), np.log(sample.latency_ms), sample.weights
     speed, scatter, process = _fit(prior, known, log_ms, weights)
-    errors, expected = _left_out(prior, known, log_ms, weights, scatter if len(set(known.identity)) > _FEW else None)
+    is_one = len(set(known.identity)) > _MOST_FOR_OWN_SCATTER
+    errors, expected = _held_out(prior, known, log_ms, weights, scatter if is_one else None)
     scores = one_for_each(np.where(weights >= TRUSTED, np.abs(errors) / expected, np.nan), known.identity)
     conformal = Conformal(np.sort(np.concatenate([scores, _EXPECTED_SCORES])))
-    left_out = LeftOut(errors, expected * conformal.quantile(USUAL_COVERAGE))
-    return Adapted(prior, known, speed, process.weights, process.trust, scatter, conformal), left_out
+    held_out = HeldOutErrors(errors, expected * conformal.quantile(USUAL_COVERAGE))
+    model = TransferModel(prior, known, speed, process.weights, process.noise_divisors, scatter, conformal)
+    return model, held_out
 
 
 def _fit(
-    prior: Prior, known: Known, log_ms: FloatArray, weights: FloatArray, scatter: Scatter | None = None
+    prior: Prior, known: OnKnownDevices, log_ms: FloatArray, weights: FloatArray, scatter: Scatter | None = None
 ) -> tuple[float, Scatter, RobustProcess]:
-    """The new device's speed, how it is unlike the known ones (if that is not given), and the process given n
-    measurements, n >= 1."""
+    """Speed of the new device, its scatter around the known ones (if that is not given), and the process given n >= 1
+    measurements, log_ms and weights of shape (n,)."""
     excess = log_ms - known.log_ms
     speed = float(np.median(excess))
     scatter = scatter or _likely_scatter(prior, known, excess - speed, weights)
     total = covariance(prior, known, known, scatter)
-    return speed, scatter, robust_process(total, excess - speed, scatter.noise, weights)
+    return speed, scatter, robust_process(total, excess - speed, scatter.noise_log, weights)
 
 
-def _left_out(
-    prior: Prior, known: Known, log_ms: FloatArray, weights: FloatArray, scatter: Scatter | None
+def _held_out(
+    prior: Prior, known: OnKnownDevices, log_ms: FloatArray, weights: FloatArray, scatter: Scatter | None
 ) -> tuple[FloatArray, FloatArray]:
-    """(log errors, their expected size) on each item, both (n,), from the measurements of other items alone; NaN where
-    there are none. Without a `scatter`, even that is told by the others."""
+    """Held-out log errors on each item and their expected size, both (n,), NaN where there are no other items. Without
+    a `scatter`, each fold finds its own."""
     errors, expected = np.full((2, len(log_ms)), np.nan)
     for test in near_folds(known.identity.tolist(), seed=0):
         train = np.setdiff1d(np.arange(len(log_ms)), test)
@@ -184,43 +196,48 @@ def _left_out(
         speed, unlike, process = _fit(prior, seen, log_ms[train], weights[train], scatter)
         towards = covariance(prior, unseen, seen, unlike)
         errors[test] = log_ms[test] - unseen.log_ms - speed - towards @ process.weights
-        expected[test] = np.sqrt(_left_open(prior, unseen, unlike, towards, process.precision))
+        expected[test] = np.sqrt(_variance_left(prior, unseen, unlike, towards, process.precision))
     return errors, expected
 
 
-def _left_open(prior: Prior, known: Known, scatter: Scatter, towards: FloatArray, precision: FloatArray) -> FloatArray:
+def _variance_left(
+    prior: Prior, known: OnKnownDevices, scatter: Scatter, towards: FloatArray, precision: FloatArray
+) -> FloatArray:
     """Variance of a measurement of n items, (n,), given those of which `precision` (m, m) is the inverse covariance;
     `towards`: covariance with them, (n, m)."""
     explained = ((towards @ precision) * towards).sum(axis=1)
-    return np.asarray(np.maximum(variances(prior, known, scatter) - explained, 0) + scatter.noise**2)
+    return np.asarray(np.maximum(variances(prior, known, scatter) - explained, 0) + scatter.noise_log**2)
 
 
-def covariance(prior: Prior, a: Known, b: Known, scatter: Scatter = USUAL) -> FloatArray:
-    """Prior covariance of the new device's deviations at a and b, shape (n, m)."""
-    among_known = scatter.among**2 * (a.deviations @ b.deviations.T) / len(prior.devices)
+def covariance(prior: Prior, a: OnKnownDevices, b: OnKnownDevices, scatter: Scatter = USUAL) -> FloatArray:
+    """Prior covariance of the new device's log deviations at n items a and m items b, shape (n, m)."""
+    among_known = scatter.among_ratio**2 * (a.deviations @ b.deviations.T) / len(prior.devices)
     peculiar = np.where(a.identity[:, None] == b.identity, np.sqrt(a.peculiar[:, None] * b.peculiar), 0.0)
-    return np.asarray(among_known + prior.space.covariance(a.places, b.places, scatter) + peculiar + _SPEED**2)
+    return np.asarray(
+        among_known + prior.space.covariance(a.coordinates, b.coordinates, scatter) + peculiar + _SPEED**2
+    )
 
 
-def variances(prior: Prior, known: Known, scatter: Scatter = USUAL) -> FloatArray:
-    """Its diagonal, shape (n,)."""
-    among_known = scatter.among**2 * (known.deviations**2).mean(axis=1)
-    return np.asarray(among_known + prior.space.variances(known.places, scatter) + known.peculiar + _SPEED**2)
+def variances(prior: Prior, known: OnKnownDevices, scatter: Scatter = USUAL) -> FloatArray:
+    """Prior variance of the new device's log deviations at n items, shape (n,): the covariance's diagonal."""
+    among_known = scatter.among_ratio**2 * (known.deviations**2).mean(axis=1)
+    return np.asarray(among_known + prior.space.variances(known.coordinates, scatter) + known.peculiar + _SPEED**2)
 
 
-def _likely_scatter(prior: Prior, known: Known, values: FloatArray, weights: FloatArray) -> Scatter:
-    """The most probable one given the values (n,): close to what is usual for a few, free for many."""
+def _likely_scatter(prior: Prior, known: OnKnownDevices, values: FloatArray, weights: FloatArray) -> Scatter:
+    """The most probable scatter given log deviations (n,): close to the usual one for a few, free for many."""
     n = min(len(values), _MOST_FOR_SCATTER)
     part = np.linspace(0, len(values) - 1, n).astype(int)
     known = known.take(part)
     values, weights = values[part], weights[part]
     scatter = USUAL
     for _ in range(_SCATTER_ROUNDS):
-        trust = robust_process(covariance(prior, known, known, scatter), values, scatter.noise, weights).trust
+        total = covariance(prior, known, known, scatter)
+        divisors = robust_process(total, values, scatter.noise_log, weights).noise_divisors
 
-        def improbability(logs: FloatArray, trust: FloatArray = trust) -> float:
+        def improbability(logs: FloatArray, divisors: FloatArray = divisors) -> float:
             likely = Scatter(*(np.asarray(USUAL) * np.exp(logs)))
-            total = covariance(prior, known, known, likely) + np.diag(likely.noise**2 / trust)
+            total = covariance(prior, known, known, likely) + np.diag(likely.noise_log**2 / divisors)
             factor = cho_factor(total, lower=True)
             evidence = 0.5 * values @ cho_solve(factor, values) + np.log(np.diag(factor[0])).sum()
             return float(evidence + 0.5 * ((logs / _SCATTER_FREEDOM) ** 2).sum())
@@ -237,4 +254,5 @@ def _likely_scatter(prior: Prior, known: Known, values: FloatArray, weights: Flo
 
 
 def _is_work(item: Item) -> bool:
+    """Whether an item does anything: an identity takes no time."""
     return isinstance(item, tuple) or bool(item.nodes)

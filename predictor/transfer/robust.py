@@ -14,37 +14,39 @@ NOISE = 0.03
 _FREEDOM = 3.0
 """Degrees of freedom of Student's t: measurements far off are rare, but not impossible."""
 _ITERATIONS = 8
+"""Iterations of the reweighted fit."""
 
 
 @dataclass(frozen=True)
 class RobustProcess:
-    """Posterior given n measurements."""
+    """Posterior of a Gaussian process given n measurements."""
 
     weights: FloatArray
-    """What a covariance with the measurements is multiplied by for the mean, shape (n,)."""
+    """Weights of the covariances with the measurements in the mean, shape (n,)."""
     precision: FloatArray
     """Inverse of covariance + noise, shape (n, n)."""
     fitted: FloatArray
     """Mean at the measurements, shape (n,)."""
-    trust: FloatArray
-    """What each measurement's noise variance is divided by, shape (n,): small for a disturbed one."""
+    noise_divisors: FloatArray
+    """Divisor of each measurement's noise variance, shape (n,): small for a disturbed one."""
 
 
 def robust_process(
     covariance: FloatArray, values: FloatArray, noise: float = NOISE, reliability: FloatArray | None = None
 ) -> RobustProcess:
-    """Values (n,) with zero prior mean and that covariance (n, n), by iteratively reweighted least squares: t noise is
-    Gaussian noise whose variance each residual tells (West, Outlier Models and Prior Distributions in Bayesian Linear
-    Regression, 1984). `reliability`, (n,), from 0 to 1, divides the noise variance of values known to be disturbed."""
+    """Posterior given values (n,) of zero prior mean and that covariance (n, n), by iteratively reweighted least
+    squares: t noise is Gaussian noise whose variance each residual tells (West, Outlier Models and Prior Distributions
+    in Bayesian Linear Regression, 1984). `reliability`, (n,), from 0 to 1, divides the noise variance of values known
+    to be disturbed."""
     known = np.ones(len(values)) if reliability is None else reliability
     scale = 3 * noise + 1.5 * float(np.median(np.abs(values)))
-    trust = known / (1 + (values / scale) ** 2)
+    divisors = known / (1 + (values / scale) ** 2)
     identity = np.eye(len(values))
-    factor, weights, fitted, used = (identity, True), values, values, trust
+    factor, weights, fitted, used = (identity, True), values, values, divisors
     for _ in range(_ITERATIONS):
-        factor = cho_factor(covariance + np.diag(noise**2 / trust), lower=True)
+        factor = cho_factor(covariance + np.diag(noise**2 / divisors), lower=True)
         weights = cho_solve(factor, values)
-        fitted, used = covariance @ weights, trust
-        trust = known * (_FREEDOM + 1) / (_FREEDOM + known * ((values - fitted) / noise) ** 2)
+        fitted, used = covariance @ weights, divisors
+        divisors = known * (_FREEDOM + 1) / (_FREEDOM + known * ((values - fitted) / noise) ** 2)
     precision = cho_solve(factor, identity)
     return RobustProcess(np.asarray(weights), np.asarray(precision), np.asarray(fitted), np.asarray(used))

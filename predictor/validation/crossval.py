@@ -1,4 +1,4 @@
-"""Honest cross-validation: what is predicted was not among the measurements fitted on, under any name."""
+"""Cross-validation of whole predictors: a prediction's item is not among those fitted on, under any name."""
 
 from __future__ import annotations
 
@@ -13,47 +13,51 @@ import numpy as np
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import fusion_of
 from netlathe.archspace.records import LatencyRecord, Setup, Status, noise_floor
-from netlathe.predictor.blocks.block_model import BlockModel, Measured, fit_block_model, try_residuals
+from netlathe.predictor.blocks.block_model import BlockModel, MeasuredBlocks, fit_block_model
 from netlathe.predictor.blocks.residual import ResidualChoice, Weights
 from netlathe.predictor.errors import PredictorError, TooFewRecordsError
 from netlathe.predictor.features.samples import Sample, is_network, key_of, sample_of, steady
 from netlathe.predictor.folds import BLOCK_SPLITS, Fold, block_folds, configuration_folds, op_kind
 from netlathe.predictor.intervals import Conformal
+from netlathe.predictor.networks.latency_model import LatencyModel
 from netlathe.predictor.networks.network_model import plain_sum
-from netlathe.predictor.networks.physics_model import FEWEST_BLOCKS, Assembled, Model, unit_of
-from netlathe.predictor.transfer.blended import Blended
+from netlathe.predictor.networks.physics_model import FEWEST_BLOCKS, PhysicsModel, unit_of
 from netlathe.predictor.transfer.few_shot import adapt
 from netlathe.predictor.transfer.prior import Prior, find_prior
 from netlathe.predictor.validation.choose_model import fit_model
+from netlathe.predictor.validation.choose_residual import choose_residual
 from netlathe.predictor.validation.metrics import LEVELS, Predictions
 
 SPLITS = (*BLOCK_SPLITS, "network")
-_MANY = 200
-"""From this many items on, 5 folds tell as much as 10 do, in half of the time."""
-_MOST_OF_THEM = 0.7
-Fit = Callable[[Fold], Model]
-"""The model of those items of a sample."""
+"""Names of all splits: those of blocks, and of networks."""
+_ENOUGH_FOR_5_FOLDS = 200
+"""Number of items beyond which 5 folds tell as much as 10 do, in half of the time."""
+_ENOUGH_TO_SHARE_ERRORS = 0.7
+"""The part of the blocks from which on a fold makes its intervals of errors found once, among all blocks; with fewer,
+its models are worse than those errors tell."""
+FitFold = Callable[[Fold], LatencyModel]
+"""Fits the model of a fold's training rows."""
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What cross_validate found."""
+    """Held-out predictions of one sample by split, and what stands in their way."""
 
     setup: Setup
     splits: Mapping[str, Predictions]
-    """By split, in the order of SPLITS: "network" predicts networks, all others blocks."""
+    """Predictions by split, in the order of SPLITS: "network" predicts networks, all others blocks."""
     impossible: Mapping[str, str]
-    """Why a split that was asked for is missing."""
+    """The reason why a split that was asked for is missing."""
     not_predicted: tuple[str, ...]
-    """What has, in some split, an op that nothing fitted on has, so that nothing honest can be said."""
+    """Names of items that have, in some split, an op that nothing fitted on has: there is no honest number for them."""
     unsteady: tuple[str, ...]
     """Networks left out, here as in the fit, because their measurements call themselves unstable."""
     noise_floor: float | None
     """Relative difference between two halves of the measurements themselves."""
 
 
-class _Held(NamedTuple):
-    """One fold: indices of what is fitted on and of what is predicted."""
+class _TrainTest(NamedTuple):
+    """Indices of the rows of one fold that are fitted on, and of those that are predicted."""
 
     train: Fold
     test: Fold
@@ -70,8 +74,8 @@ def cross_validate(
     folds: int = 0,
     seed: int = 0,
 ) -> CrossValidation:
-    """Predicts every measured block from other blocks, and every network from the blocks and other networks. X, y,
-    setup, residual and prior as LatencyPredictor takes them.
+    """Predicts every measured block from other blocks, and every network from the blocks and other networks, in ms. X,
+    y, setup, residual and prior as LatencyPredictor takes them.
 
     `splits`: what to hold out (folds.py), as far as the measurements admit it. `folds`: at most so many per split; by
     default 10, or 5 where there are more than 200 items. Whether the prior serves, and which residuals, is chosen once,
@@ -79,15 +83,12 @@ def cross_validate(
     intervals of errors found once, among all items, on the blocks that it keeps; any other finds them anew. Raises
     RecordError when setups mix, TooFewRecordsError where the fit does, PredictorError for an unknown split.
     """
-    if not set(splits) <= set(SPLITS):
-        raise PredictorError(f"splits must be some of {', '.join(SPLITS)}, got {', '.join(splits)}")
-    if folds and folds < 2:
-        raise PredictorError(f"cross-validation needs at least 2 folds, got {folds}")
+    _check(splits, folds)
     given = list(X) if y is None else X
     sample = sample_of(given, y, setup)
     fit = _fit_on(sample, residual, prior, seed)
     names, fewest = _names(given, sample), 1 if prior else FEWEST_BLOCKS
-    folds = folds or (10 if len(sample.items) <= _MANY else 5)
+    folds = folds or (10 if len(sample.items) <= _ENOUGH_FOR_5_FOLDS else 5)
     found: dict[str, Predictions] = {}
     impossible: dict[str, str] = {}
     not_predicted: dict[str, None] = {}
@@ -98,13 +99,18 @@ def cross_validate(
         except PredictorError as error:
             impossible[split] = str(error)
     records = [] if y is not None else [r for r in given if r.status is Status.OK and r.graph.nodes]
-    noise = noise_floor(records)
-    if noise is None:
-        noise = _difference_of_repetitions(sample)
+    noise = _noise_of(records, sample)
     return CrossValidation(sample.setup, found, impossible, tuple(not_predicted), _unsteady(records), noise)
 
 
-def _held(split: str, sample: Sample, folds: int, fewest: int, seed: int) -> list[_Held]:
+def _check(splits: Sequence[str], folds: int) -> None:
+    if not set(splits) <= set(SPLITS):
+        raise PredictorError(f"splits must be some of {', '.join(SPLITS)}, got {', '.join(splits)}")
+    if folds and folds < 2:
+        raise PredictorError(f"cross-validation needs at least 2 folds, got {folds}")
+
+
+def _held(split: str, sample: Sample, folds: int, fewest: int, seed: int) -> list[_TrainTest]:
     """The folds of a split. Raises PredictorError, with the reason, when it is impossible."""
     networks = np.flatnonzero(sample.is_network)
     blocks = np.flatnonzero(~sample.is_network)
@@ -117,15 +123,17 @@ def _held(split: str, sample: Sample, folds: int, fewest: int, seed: int) -> lis
     else:
         graphs = [item for item in sample.items if isinstance(item, Graph) and not is_network(item)]
         tests, pool = [blocks[test] for test in block_folds(split, graphs, folds, seed)], blocks
-    held = [_Held(np.setdiff1d(pool, test), test) for test in tests]
+    held = [_TrainTest(np.setdiff1d(pool, test), test) for test in tests]
     left = min(len(set(keys[one.train])) for one in held)
     if left < fewest:
         raise TooFewRecordsError(f"a fold leaves {left} of {len(set(keys[pool]))} items to fit on, and takes {fewest}")
     return held
 
 
-def _predict(sample: Sample, names: Sequence[str], held: Sequence[_Held], fit: Fit) -> tuple[Predictions, list[str]]:
-    """What the folds predict, and the names of what they cannot."""
+def _predict(
+    sample: Sample, names: Sequence[str], held: Sequence[_TrainTest], fit: FitFold
+) -> tuple[Predictions, list[str]]:
+    """Predictions of all folds, and the names of the items that they cannot predict."""
     parts, unknown = [], []
     for train, test in held:
         model = fit(train)
@@ -139,7 +147,8 @@ def _predict(sample: Sample, names: Sequence[str], held: Sequence[_Held], fit: F
     return Predictions.joined(parts), unknown
 
 
-def _predictions(model: Model, sample: Sample, names: Sequence[str], test: Fold) -> Predictions:
+def _predictions(model: LatencyModel, sample: Sample, names: Sequence[str], test: Fold) -> Predictions:
+    """Predictions of a fold's test rows with intervals of all LEVELS."""
     items = [sample.items[i] for i in test]
     intervals = [model.predict_interval(items, level) for level in LEVELS]
     return Predictions(
@@ -151,47 +160,47 @@ def _predictions(model: Model, sample: Sample, names: Sequence[str], test: Fold)
     )
 
 
-def _fit_on(sample: Sample, residual: ResidualChoice | Weights, prior: Prior | str | None, seed: int) -> Fit:
-    """How each fold is fitted: as all items together are."""
+def _fit_on(sample: Sample, residual: ResidualChoice | Weights, prior: Prior | str | None, seed: int) -> FitFold:
+    """The fit of a fold: as all items together are fitted."""
     known = None if prior is None else find_prior(prior)
     if known is None:
         return _fit_without_prior(sample, residual, seed)
     fitted = fit_model(sample, known, residual, seed)
-    if isinstance(fitted, Assembled):
-        return _fit_without_prior(sample, fitted.blocks.residual.weights, seed)
+    weights, share = fitted.residual_weights, fitted.prior_share
 
     def part(train: Fold) -> Sample:
         return sample.take(np.isin(np.arange(len(sample.items)), train))
 
-    if isinstance(fitted, Blended):
-        weights, share = fitted.alone.blocks.residual.weights, fitted.share
-        return lambda train: fit_model(part(train), known, weights, seed, share)
-    return lambda train: adapt(known, part(train))[0]
+    if weights is None:
+        return lambda train: adapt(known, part(train))[0]
+    if not share:
+        return _fit_without_prior(sample, weights, seed)
+    return lambda train: fit_model(part(train), known, weights, seed, share)
 
 
-def _fit_without_prior(sample: Sample, residual: ResidualChoice | Weights, seed: int) -> Fit:
-    """What assemble does, but for what is found once: the residuals' weights, and the errors on each block held out, of
-    which the intervals of a fold take those on the blocks that it is fitted on. A fold that leaves much fewer blocks
-    than there are has to find them anew."""
+def _fit_without_prior(sample: Sample, residual: ResidualChoice | Weights, seed: int) -> FitFold:
+    """The fit of a fold as fit_physics_model does it, but for what is found once: the residuals' weights, and the
+    held-out error on each block, of which the intervals of a fold take those on the blocks that it is fitted on. A fold
+    that leaves much fewer blocks than there are has to find them anew."""
     unit, on_top = unit_of(sample)
     fusion = fusion_of(sample.setup)
-    rows, blocks = np.flatnonzero(~on_top), Measured.of(sample.take(~on_top))
-    weights, trial = try_residuals(blocks, residual, seed)
+    rows, blocks = np.flatnonzero(~on_top), MeasuredBlocks.of(sample.take(~on_top))
+    weights, trial = choose_residual(blocks, residual, seed)
 
     @lru_cache(maxsize=1)
     def block_model(chosen: bytes) -> tuple[BlockModel, Conformal]:
         train = np.flatnonzero(np.frombuffer(chosen, dtype=bool))
         seen = blocks.take(train)
-        if len(train) > _MOST_OF_THEM * len(rows):
+        if len(train) > _ENOUGH_TO_SHARE_ERRORS * len(rows):
             growth, errors = trial.take(train).calibrated()
         else:
-            growth, errors = try_residuals(seen, weights, seed)[1].calibrated()
+            growth, errors = choose_residual(seen, weights, seed)[1].calibrated()
         return fit_block_model(seen, weights, seed, growth), errors
 
-    def fit(train: Fold) -> Model:
+    def fit(train: Fold) -> LatencyModel:
         model, errors = block_model(np.isin(rows, train).tobytes())
         whole = train[on_top[train]]
-        blocks_alone = Assembled(model, errors, plain_sum(), unit, fusion)
+        blocks_alone = PhysicsModel(model, errors, plain_sum(), unit, fusion)
         networks = [sample.items[i] for i in whole]
         return blocks_alone.with_networks(networks, sample.latency_ms[whole], sample.errors[whole])
 
@@ -199,7 +208,7 @@ def _fit_without_prior(sample: Sample, residual: ResidualChoice | Weights, seed:
 
 
 def _names(given: Any, sample: Sample) -> list[str]:
-    """What to call each item of the sample: as its record is called, else by its place."""
+    """Names of the sample's items: as their records are called, else by their places."""
     names = (
         {key_of(r.graph): r.name for r in given if isinstance(r, LatencyRecord)} if isinstance(given, Sequence) else {}
     )
@@ -207,13 +216,20 @@ def _names(given: Any, sample: Sample) -> list[str]:
 
 
 def _unsteady(records: Sequence[LatencyRecord]) -> tuple[str, ...]:
+    """Names of the networks that a fit leaves out as unstable."""
     networks = [r for r in records if r.kind == "network"]
     kept = {id(r) for r in steady(networks)}
     return tuple(r.name for r in networks if id(r) not in kept)
 
 
+def _noise_of(records: Sequence[LatencyRecord], sample: Sample) -> float | None:
+    """Noise floor of the measurements, by their rounds, else by their repetitions; None where neither tells."""
+    by_rounds = noise_floor(records)
+    return _difference_of_repetitions(sample) if by_rounds is None else by_rounds
+
+
 def _difference_of_repetitions(sample: Sample) -> float | None:
-    """Where the same was measured several times: the median difference between the two halves of its latencies."""
+    """Median difference between the two halves of an item's latencies, where items were measured several times."""
     by_key: dict[str, list[float]] = {}
     for item, latency_ms in zip(sample.items, sample.latency_ms.tolist(), strict=True):
         by_key.setdefault(key_of(item), []).append(latency_ms)

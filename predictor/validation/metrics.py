@@ -1,4 +1,4 @@
-"""How good predictions are, in the figures that latency prediction is compared by."""
+"""Metrics of predictions: the figures that latency prediction is compared by."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.intervals import USUAL_COVERAGE, bounds
 
 Values = Sequence[float] | NDArray[np.float64]
+"""Numbers of shape (n,)."""
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Nominal coverages at which intervals are checked."""
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Errors are relative to the measurement; shares are between 0 and 1."""
+    """Accuracy of n predictions. Errors are relative to the measurement; shares are between 0 and 1."""
 
     n: int
     mape: float
@@ -42,7 +43,7 @@ class Metrics:
 
 
 def measure(measured: Values, predicted: Values, low: Values | None = None, high: Values | None = None) -> Metrics:
-    """Metrics of predictions, and of intervals if given; all of one length n >= 1.
+    """Metrics of predictions in ms, and of intervals if given; all of one length n >= 1.
 
     Raises PredictorError on unequal lengths, on none, or on measurements that are not above zero."""
     y, p = np.asarray(measured, dtype=float), np.asarray(predicted, dtype=float)
@@ -60,6 +61,7 @@ def measure(measured: Values, predicted: Values, low: Values | None = None, high
 
 
 def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Rank correlation; NaN when one side does not vary."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
@@ -67,30 +69,32 @@ def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was predicted for n measurements before they were seen. Arrays of shape (n,), half_widths (n, levels)."""
+    """Held-out predictions of n measurements. Arrays of shape (n,), half_widths (n, levels)."""
 
     names: tuple[str, ...]
     kinds: tuple[str, ...]
-    """What each is: "mbconv k3", "linear", "network", ..."""
+    """Kind of each item: "mbconv k3", "linear", "network", ..."""
     measured_ms: NDArray[np.float64]
     predicted_ms: NDArray[np.float64]
     half_widths: NDArray[np.float64]
-    """Of the intervals in logarithms, one column per coverage in LEVELS."""
+    """Half-widths of the intervals in logarithms, one column per coverage in LEVELS."""
 
     @property
     def metrics(self) -> Metrics:
         return measure(self.measured_ms, self.predicted_ms, *self.interval_ms())
 
     def interval_ms(self, level: float = USUAL_COVERAGE) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(low, high), each of shape (n,), of the intervals of one of LEVELS."""
+        """Intervals (low, high) in ms of one of LEVELS, each of shape (n,)."""
         return bounds(self.predicted_ms, self.half_widths[:, LEVELS.index(level)])
 
     def coverages(self) -> NDArray[np.float64]:
-        """Share of measurements inside their intervals for each of LEVELS."""
+        """Share of measurements inside their intervals for each of LEVELS, shape (levels,)."""
         off = np.abs(np.log(self.measured_ms / self.predicted_ms))
         return np.asarray((off[:, None] <= self.half_widths).mean(axis=0))
 
     def take(self, indices: NDArray[Any]) -> Predictions:
+        """The predictions of these rows, indices of shape (m,)."""
+
         def chosen(words: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(words[i] for i in indices)
 
@@ -99,7 +103,7 @@ class Predictions:
 
     @classmethod
     def joined(cls, parts: Sequence[Predictions]) -> Predictions:
-        """One after the other."""
+        """The predictions of all parts, one part after the other."""
         names, kinds = (tuple(word for part in parts for word in getattr(part, name)) for name in ("names", "kinds"))
         arrays = (
             np.concatenate([getattr(part, name) for part in parts])
@@ -108,6 +112,6 @@ class Predictions:
         return cls(names, kinds, *arrays)
 
     def by_kind(self) -> dict[str, Predictions]:
-        """The same, apart by kind, in alphabetical order."""
+        """Predictions of each kind, in alphabetical order."""
         kinds = np.array(self.kinds)
         return {kind: self.take(np.flatnonzero(kinds == kind)) for kind in sorted(set(self.kinds))}

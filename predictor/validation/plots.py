@@ -1,4 +1,4 @@
-"""Pictures of how good a predictor is."""
+"""Pictures of a predictor's held-out errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LABELS = {
 }  # fmt: skip
 _MARKERS = {"configuration": ("o", 20.0), "network": ("D", 30.0)}
 _LEAST_PERCENT, _MOST_PERCENT = 15.0, 60.0
-"""The axis of residuals shows at least and at most this much either way; what is farther off stands at its border."""
+"""Least and largest range of the axis of residuals either way; what is farther off stands at its border."""
 
 
 def plot_validation(validation: CrossValidation, path: str | Path) -> None:
@@ -81,7 +81,7 @@ def _draw_predicted(axes: Axes, series: Mapping[str, Predictions]) -> None:
 
 
 def _draw_residuals(axes: Axes, series: Mapping[str, Predictions]) -> None:
-    """How far off each prediction is, by its size, with its interval as a bar behind."""
+    """Relative error of each prediction, by its size, with its interval as a bar behind."""
     off = {split: 100 * (p.measured_ms / p.predicted_ms - 1) for split, p in series.items()}
     largest = float(np.quantile(np.abs(np.concatenate(list(off.values()))), 0.99))
     limit = float(np.clip(1.3 * largest, _LEAST_PERCENT, _MOST_PERCENT))

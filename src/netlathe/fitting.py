@@ -131,7 +131,6 @@ def _fit(
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     from netlathe.predictor import LatencyPredictor, cross_validate
-    from netlathe.predictor.networks.physics_model import Assembled
     from netlathe.predictor.validation.crossval import SPLITS
 
     chosen = records_of_one_setup(source, setup_key, latency_column)
@@ -141,9 +140,7 @@ def _fit(
     held_out = [split for split in splits or SPLITS if not (times and times.of_networks and split == "network")]
     with threadpool_limits(1):  # threads cost more than they save on matrices of a few hundred rows
         model = LatencyPredictor(residual, seed, prior).fit(chosen)
-        taken: Any = residual
-        if not prior and isinstance(model.model_, Assembled):
-            taken = model.model_.blocks.residual.weights  # chosen once
+        taken = (None if prior else model.model_.residual_weights) or residual  # chosen once
         validation = cross_validate(chosen, residual=taken, prior=prior, splits=held_out, seed=seed)
     if times and times.of_networks:
         validation = replace(validation, impossible={**validation.impossible, "network": _TIMED_INSIDE})
@@ -230,7 +227,7 @@ def _setups(records: Sequence[LatencyRecord]) -> str:
 def fit_warnings(fitted: FitReport) -> list[str]:
     """What a user should know before trusting the predictor, each with its remedy."""
     validation, model = fitted.validation, fitted.predictor
-    adapted = "few-shot" in model.residual_
+    adapted = model.prior_share_ > 0
     warnings = []
     if model.prior is not None and not adapted:
         warnings.append(
@@ -303,16 +300,14 @@ def _setup_warnings(fitted: FitReport) -> list[str]:
 
 def fit_json(fitted: FitReport) -> dict[str, Any]:
     """Fit report for machines, JSON-able."""
-    from netlathe.predictor.networks.physics_model import Assembled
-
     validation, model = fitted.validation, fitted.predictor
     content: dict[str, Any] = {
         "setup": model.setup_.to_json(),
         "residual": model.residual_,
         "network_offset_ms": model.network_offset_ms_,
     }
-    if isinstance(model.model_, Assembled):
-        networks = model.model_.networks
+    networks = model.model_.networks
+    if networks is not None:
         content["network_slope"] = networks.slope
         content["network_ms_per_weight_mb"] = networks.ms_per_weight_mb
         content["network_ms_per_block"] = networks.ms_per_block

@@ -6,13 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.predictor import report, tables
+from benchmarks.predictor import nb201, report
 from benchmarks.predictor.baselines import forest, nn_meter_features, ridge, roofline, work_of
 from benchmarks.predictor.runner import run_task
 from benchmarks.predictor.score import Score, over_seeds, score, worst_tenth
 from benchmarks.predictor.splits import Known, Measured, Split, item_key, leave_out, random_split
 from benchmarks.predictor.tasks import WORST, Task, all_tasks, device_family, read
 from netlathe.archspace.configurations import graph_of
+from scripts import latency_tables as tables
 
 CONVS = [
     graph_of({"op": "conv", "height": h, "cin": c, "cout": 2 * c, "kernel": k})
@@ -128,9 +129,9 @@ def test_kernels_of_a_judged_network_are_not_learnt():
 
 def test_a_cell_runs_every_op_unless_its_runtime_prunes():
     cell = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|none~2|"
-    fixed = tables.nb201_pieces("|skip_connect~0|+|none~0|none~1|+|none~0|none~1|none~2|", pruned=True)
-    assert len(tables.nb201_pieces(cell, pruned=True)) == len(fixed)
-    assert len(tables.nb201_pieces(cell)) == len(fixed) + 15 * (6 + 3)
+    fixed = nb201.pieces_of("|skip_connect~0|+|none~0|none~1|+|none~0|none~1|none~2|", pruned=True)
+    assert len(nb201.pieces_of(cell, pruned=True)) == len(fixed)
+    assert len(nb201.pieces_of(cell)) == len(fixed) + 15 * (6 + 3)
 
 
 def test_the_roofline_is_exact_where_latency_is_a_sum_of_work():

@@ -3,13 +3,13 @@ import math
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
-from scipy.stats import t
+from scipy.stats import norm, t
 
-from netlathe.predictor.blocks.block_model import HeldOut, Trial
 from netlathe.predictor.blocks.domain import USUAL_GROWTH, fit_domain
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features.item_features import LOG_FEATURES
-from netlathe.predictor.intervals import WIDEST, Conformal, bounds, check_coverage, one_for_each
+from netlathe.predictor.intervals import WIDEST, Conformal, bounds, check_coverage, expected_scores, one_for_each
+from netlathe.predictor.validation.held_out import HeldOut, Trial
 
 
 def test_the_quantile_is_the_conformal_rank():
@@ -117,5 +117,12 @@ def test_distance_counts_from_the_usual_gap_on_and_more_outside_the_range():
     assert domain.stretch(inside) == [1]
     assert domain.remoteness(outside) == pytest.approx([4], rel=1e-6)
     assert domain.excess(outside)[0] > 3
-    assert domain.trust(inside) == [1]
-    assert domain.trust(outside) == pytest.approx([1 / (1 + 3**2)], rel=1e-6)
+    assert domain.proximity(inside) == [1]
+    assert domain.proximity(outside) == pytest.approx([1 / (1 + 3**2)], rel=1e-6)
+
+
+def test_expected_scores_lie_evenly_over_a_normal_distribution():
+    scores = expected_scores(10)
+    assert scores == pytest.approx(norm.ppf(0.5 + np.arange(0.025, 0.5, 0.05)))
+    assert (np.diff(scores) > 0).all()
+    assert Conformal(expected_scores(1000)).quantile(0.9) == pytest.approx(norm.ppf(0.95), rel=0.01)

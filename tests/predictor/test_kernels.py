@@ -24,7 +24,7 @@ from netlathe.archspace.ops import (
 from netlathe.archspace.records import Setup
 from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.features.item_features import work_terms
-from netlathe.predictor.features.kernel_times import describe
+from netlathe.predictor.features.kernel_times import kernel_label
 from netlathe.predictor.features.op_work import TERMS
 from netlathe.predictor.predictor import LatencyPredictor
 
@@ -88,7 +88,7 @@ def test_what_is_needed_elsewhere_is_not_fused_away(fusion):
 def test_inputs_of_a_kernel_are_those_of_its_op_first():
     (*_, last) = kernels_of(MBConv(16, 16, 28, 28, expand=6).graph(), "gpu")
     assert last.inputs == ((1, 28, 28, 96), (1, 28, 28, 16))
-    assert describe(last) == "conv+add 28x28x96 -> 28x28x16"
+    assert kernel_label(last) == "conv+add 28x28x96 -> 28x28x16"
 
 
 def test_a_network_falls_into_the_kernels_of_its_blocks():

@@ -25,6 +25,7 @@ from netlathe.archspace.blocks import Block, ConvBlock, MBConv, Skip
 from netlathe.archspace.errors import NetlatheError, RecordError
 from netlathe.archspace.graph import chain
 from netlathe.archspace.records import LatencyRecord, Setup, Status
+from netlathe.archspace.spaces import SearchSpace
 from netlathe.predictor import LatencyPredictor, NotFittedError, PredictorError, TooFewRecordsError, UnknownOpError
 
 BLOCKS = random_blocks(100)
@@ -47,7 +48,7 @@ def test_what_is_predicted_does_not_depend_on_how_many_are_lowered_at_once(fitte
     items = [*OTHERS[:40], *BLOCKS[:5], *OTHERS[:40], random_network(3), random_network(3)]
     alone = [fitted.predict([item])[0] for item in items]
     bounds = np.array(fitted.predict_interval(items))
-    monkeypatch.setattr("netlathe.predictor.predictor._PART", 7)
+    monkeypatch.setattr("netlathe.predictor.predictor._BATCH", 7)
     monkeypatch.setattr("netlathe.predictor.predictor._WINDOW", 20)
     assert fitted.predict(items) == pytest.approx(alone, rel=1e-12)
     assert fitted.predict(collections.deque(items)) == pytest.approx(alone, rel=1e-12)
@@ -56,7 +57,7 @@ def test_what_is_predicted_does_not_depend_on_how_many_are_lowered_at_once(fitte
 
 
 def test_only_a_part_of_many_graphs_is_in_memory_at_once_and_equal_blocks_are_lowered_once(fitted, monkeypatch):
-    monkeypatch.setattr("netlathe.predictor.predictor._PART", 7)
+    monkeypatch.setattr("netlathe.predictor.predictor._BATCH", 7)
     lowered, alive, most = [], weakref.WeakValueDictionary(), []
 
     def graph(block, batch=1):
@@ -194,6 +195,21 @@ def test_the_table_adds_up_to_the_network(fitted):
         network = chain((f"b{i}", b.graph()) for i, b in enumerate(blocks))
         total = fitted.network_offset_ms_ + sum(table[i, c] for i, c in enumerate(choice))
         assert fitted.predict([network])[0] == pytest.approx(total)
+
+
+def test_a_space_is_tabulated_as_its_positions(fitted):
+    candidates = [MBConv(16, 16, 40, 40), MBConv(16, 16, 40, 40, kernel=5), Skip(16, 16, 40, 40)]
+    space = SearchSpace("two", ((MBConv(16, 16, 40, 40, expand=3),), tuple(candidates)))
+    of_space, of_positions = (fitted.tabulate(given) for given in (space, space.positions))
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(of_space, of_positions, strict=True))
+
+
+def test_a_decision_space_without_blocks_is_refused(fitted):
+    class Widths:
+        name, option_counts, reference = "widths", (2,), (0,)
+
+    with pytest.raises(PredictorError, match="a sequence of"):
+        fitted.tabulate(Widths())
 
 
 def test_an_empty_table_and_no_items_are_fine(fitted):

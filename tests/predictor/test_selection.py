@@ -85,7 +85,7 @@ def test_each_pick_leaves_the_least_variance_over_the_rest(pending: int) -> None
     """Against the posterior written out: K - K (K + noise)^-1 K, for every candidate in turn."""
     everything = graphs(12 + pending)
     prior = prior_of(everything)
-    known = prior.known(everything)
+    known = prior.on_known_devices(everything)
     k = covariance(prior, known, known)
     taken = list(range(pending))
     for place in choose(everything[pending:], 4, pending=everything[:pending], prior=prior):

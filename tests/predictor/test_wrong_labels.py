@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from benchmarks.predictor import tables
 from netlathe.predictor import LatencyPredictor, Prior, measure
+from scripts import latency_tables as tables
 
 
 @cache

@@ -102,21 +102,17 @@ def _labelled_metrics(validation: CrossValidation) -> Iterator[tuple[str, Metric
 
 
 def _what_was_fitted(model: LatencyPredictor) -> str:
-    from netlathe.predictor.networks.physics_model import Assembled
-    from netlathe.predictor.transfer.blended import Blended
-
-    fitted = model.model_
-    if isinstance(fitted, Blended):
+    share, network = model.prior_share_, model.model_.networks
+    if 0 < share < 1:
         return (
-            f"What is known of other devices, adapted, for {100 * fitted.share:.0f} %, and these measurements alone "
-            f"for {100 - 100 * fitted.share:.0f} %"
+            f"What is known of other devices, adapted, for {100 * share:.0f} %, and these measurements alone "
+            f"for {100 - 100 * share:.0f} %"
         )
-    if not isinstance(fitted, Assembled):
+    if share:
         return "What is known of other devices, adapted"
-    parts = f"Physics + {fitted.residual} residual" if fitted.residual != "none" else "Physics alone"
-    if not model.n_networks_ or fitted.unit == "network":
+    parts = f"Physics + {model.residual_} residual" if model.residual_ != "none" else "Physics alone"
+    if not model.n_networks_ or not model.adds_up_ or network is None:
         return parts
-    network = fitted.networks
     terms = [f"{network.slope:.3f} x its blocks"]
     for value, unit in (
         (1e3 * network.offset_ms, ""), (1e3 * network.ms_per_weight_mb, " per MB of weights"),

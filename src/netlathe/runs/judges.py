@@ -45,16 +45,16 @@ class DeviceAtHand:
     def open(
         self, target: DeviceTarget, listener: Listener, *, models: Mapping[str, bytes] | None = None
     ) -> Iterator[Stopwatch]:
-        """A stopwatch there. `models` are .tflite files by graph key that local runs instead of networks with random
-        weights. Raises RecordError where the device is not the predictor's."""
-        from netlathe.profiler.devices.local import LocalDevice
+        """A stopwatch there. `models` are .tflite files by graph key, which a device that accepts them runs instead of
+        networks with random weights. Raises RecordError where the device is not the predictor's."""
+        from netlathe.profiler.device import AcceptsModels
         from netlathe.timing import device_of, plan_for, stopwatch
 
         with (
             results_first(self.address, listener),
             device_of(self.address, target.model, benchmark_binary=self.benchmark_binary, listener=listener) as device,
         ):
-            if isinstance(device, LocalDevice):
+            if isinstance(device, AcceptsModels):
                 device.models.update(models or {})
             with stopwatch(device, self.profile, plan=plan_for(device), seed=self.seed, listener=listener) as watch:
                 yield watch
@@ -222,8 +222,8 @@ def _graph(space: SearchSpace, path: tuple[int, ...], target: DeviceTarget) -> A
 def time_file(
     architecture: Architecture, content: bytes | None, target: DeviceTarget, device: DeviceAtHand, listener: Listener
 ) -> Measurement:
-    """Times the network once more on its device: on this CPU the exported file itself, where its dtype is the
-    predictor's."""
+    """Times the network once more on its device: the exported file itself, where the device accepts models and the
+    dtype is the predictor's."""
     graph = architecture.graph(target.model.setup_.batch)
     with device.open(target, listener, models={graph.key: content} if content else {}) as watch:
         timed = watch.time({architecture.name: graph})[architecture.name]

@@ -15,9 +15,9 @@ from netlathe.runs.judges import DeviceAtHand
 from netlathe.targets import Goal
 
 if TYPE_CHECKING:
-    from netlathe.search import SearchConfig
     from torch import nn
 
+    from netlathe.search import SearchConfig
     from netlathe.training import ImageData, TrainConfig
     from netlathe.training.sources import Source
 

@@ -33,9 +33,9 @@ from netlathe.runs.settings import Recipe, RunSettings, name_of
 from netlathe.runs.stopping import stopping
 
 if TYPE_CHECKING:
-    from netlathe.archspace.forms.torch import TorchGraph
     from torch import nn
 
+    from netlathe.archspace.forms.torch import TorchGraph
     from netlathe.training import Checkpointer, Compute, ImageData, TrainConfig
 
 RESULTS = (REPORT, TRAINED, WEIGHTS, EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX, HARDWARE)

@@ -6,7 +6,7 @@ from netlathe.archspace.kernels import kernels_of
 from netlathe.archspace.ops import Activation, ActivationKind, FullyConnected, Softmax
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
-from netlathe.predictor.features.kernel_times import describe, kernel_records, match_rows
+from netlathe.predictor.features.kernel_times import kernel_label, kernel_records, match_rows
 
 SETUP = Setup("phone", "soc", "android", "litert", "2.3")
 BLOCK = MBConv(16, 16, 28, 28, activation=ActivationKind.HARD_SWISH, se=0.25).graph()
@@ -153,7 +153,7 @@ def test_a_profile_file_gives_one_record_per_kernel_with_a_round_for_each_time(t
     assert found.unmatched == []
     assert rounds_ms(found) == {key: pytest.approx(values) for key, values in EACH.items()}
     assert {(r.kind, r.setup) for r in found.records} == {("block", SETUP)}
-    assert found.records[0].name == describe(found.records[0].graph)
+    assert found.records[0].name == kernel_label(found.records[0].graph)
 
 
 def test_where_blocks_give_kernels_no_time_is_a_share_of_a_network_that_may_be_held_out(tmp_path):

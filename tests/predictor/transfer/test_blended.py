@@ -102,6 +102,7 @@ def test_a_fit_mixes_and_is_saved_and_cross_validated_so(prior, tmp_path):
     predictor = LatencyPredictor("none", prior=prior).fit(items, latency_ms)
     predictor.model_ = mixed(prior, items, latency_ms, share=0.6)
     assert predictor.residual_ == "0.6 few-shot + 0.4 (none)"
+    assert predictor.prior_share_ == 0.6
     predictor.save(tmp_path / "p.json")
     again = LatencyPredictor.load(tmp_path / "p.json")
     assert again.predict(NEW) == pytest.approx(predictor.predict(NEW), rel=1e-9)

@@ -15,7 +15,7 @@ from netlathe.predictor.errors import PredictorError, TooFewRecordsError, Unknow
 from netlathe.predictor.features.inputs import OpShares
 from netlathe.predictor.features.samples import sample_of
 from netlathe.predictor.transfer import few_shot
-from netlathe.predictor.transfer.few_shot import Adapted
+from netlathe.predictor.transfer.few_shot import TransferModel
 from netlathe.predictor.transfer.robust import robust_process
 
 BLOCKS = [block.graph() for block in random_blocks(60, seed=1, kernels=(3, 5))]
@@ -49,7 +49,7 @@ def within_10(predicted, truth):
 def test_three_measurements_find_the_speed_of_a_device_like_a_known_one(prior):
     truth = device_ms(NEW, speed=1.7)
     predictor = LatencyPredictor(prior=prior).fit(NEW[:3], truth[:3])
-    assert predictor.residual_ == "few-shot"
+    assert (predictor.residual_, predictor.prior_share_) == ("few-shot", 1)
     assert within_10(predictor.predict(NEW[3:]), truth[3:]) > 0.9
 
 
@@ -158,7 +158,7 @@ def test_an_op_that_nobody_measured_is_an_error_not_a_number(prior):
 def test_a_prior_that_does_not_know_an_op_leaves_the_measurements_to_themselves(prior):
     stems = [ConvBlock(3, c, 96, 96, 2).graph() for c in (8, 16, 24, 32)]
     predictor = LatencyPredictor("none", prior=prior).fit(stems, [1.0, 2.0, 3.0, 4.0])
-    assert predictor.residual_ == "none"
+    assert (predictor.residual_, predictor.prior_share_) == ("none", 0)
 
 
 def test_blocks_and_networks_with_more_kinds_of_ops_are_adapted_together(prior):
@@ -171,7 +171,7 @@ def test_blocks_and_networks_with_more_kinds_of_ops_are_adapted_together(prior):
     items = [*NEW[:10], *networks]
     truth = [*device_ms(NEW[:10]), *[sum(map(true_latency_ms, network.segments())) for network in networks]]
     predictor = LatencyPredictor(prior=richer).fit(items, truth)
-    assert predictor.residual_ == "few-shot"
+    assert (predictor.residual_, predictor.prior_share_) == ("few-shot", 1)
     assert not predictor.adds_up_
 
 
@@ -210,7 +210,7 @@ def test_a_prior_that_says_nothing_of_the_device_is_not_believed(n, devices):
         rng = np.random.default_rng(seed)
         nonsense = Prior.learn({str(i): (BLOCKS, np.exp(rng.standard_normal(len(BLOCKS)))) for i in range(devices)})
         predictor = LatencyPredictor("none", prior=nonsense).fit(NEW[:n], truth[:n])
-        assert predictor.residual_ == "none"
+        assert (predictor.residual_, predictor.prior_share_) == ("none", 0)
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -282,11 +282,13 @@ def test_a_prior_keeps_what_it_knows_of_ops_and_one_from_before_they_counted_doe
     ragged.save(tmp_path / "ragged.json")
     new = networks_of_convolutions(20, seed=2)
     again = Prior.load(tmp_path / "ragged.json")
-    assert np.allclose(again.known(new).log_ms, ragged.known(new).log_ms, rtol=1e-9)
-    assert np.allclose(again.known(new).peculiar, ragged.known(new).peculiar, rtol=1e-9)
+    assert np.allclose(again.on_known_devices(new).log_ms, ragged.on_known_devices(new).log_ms, rtol=1e-9)
+    assert np.allclose(again.on_known_devices(new).peculiar, ragged.on_known_devices(new).peculiar, rtol=1e-9)
     older = {name: value for name, value in ragged.to_json().items() if name not in ("ops", "op_deviation")}
     without = dataclasses.replace(ragged, ops=OpShares.unknown(60), op_deviation=0.0)
-    assert np.allclose(Prior.from_json(older).known(new).log_ms, without.known(new).log_ms, rtol=1e-9)
+    assert np.allclose(
+        Prior.from_json(older).on_known_devices(new).log_ms, without.on_known_devices(new).log_ms, rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize(
@@ -357,11 +359,11 @@ def test_a_prior_with_nonsense_in_it_is_no_prior(prior, change, value):
 
 def test_an_adapted_model_with_nonsense_in_it_is_none(prior):
     model = LatencyPredictor(prior=prior).fit(NEW[:5], device_ms(NEW[:5])).model_
-    assert isinstance(model, Adapted)
+    assert isinstance(model, TransferModel)
     with pytest.raises(ValueError, match="ascending"):
-        Adapted.from_json({**model.to_json(), "errors": {"scores": [-1.0]}})
+        TransferModel.from_json({**model.to_json(), "errors": {"scores": [-1.0]}})
     with pytest.raises(ValueError, match="trust"):
-        Adapted.from_json({**model.to_json(), "trust": [1.0]})
+        TransferModel.from_json({**model.to_json(), "trust": [1.0]})
 
 
 def test_the_robust_process_is_the_plain_one_on_clean_values_and_drops_an_outlier():
@@ -373,4 +375,13 @@ def test_the_robust_process_is_the_plain_one_on_clean_values_and_drops_an_outlie
     spoiled[6] += 5
     process = robust_process(covariance, spoiled, 0.01)
     assert process.fitted == pytest.approx(values, abs=0.05)
-    assert np.argmin(process.trust) == 6
+    assert np.argmin(process.noise_divisors) == 6
+
+
+def test_a_saved_model_is_named_as_in_the_first_files(prior):
+    """So that these stay readable, whatever the fields are called."""
+    saved = LatencyPredictor(prior=prior).fit(NEW[:5], device_ms(NEW[:5])).to_json()
+    assert saved["kind"] == "adapted"
+    names = {"prior", "log_ms", "deviations", "places", "peculiar", "identity", "speed", "weights", "trust"}
+    assert saved["model"].keys() == names | {"scatter", "errors"}
+    assert list(saved["model"]["scatter"]) == ["among", "slope", "bend", "reach", "noise"]

@@ -6,8 +6,10 @@ from synthetic_latency import block_records, random_blocks, random_network, true
 
 from netlathe.archspace.records import LatencyRecord
 from netlathe.predictor import LatencyPredictor, PredictorError, cross_validate
-from netlathe.predictor.blocks.block_model import HeldOut, Measured, Trial, _stacked, try_residuals
+from netlathe.predictor.blocks.block_model import MeasuredBlocks
 from netlathe.predictor.features.samples import sample_of
+from netlathe.predictor.validation.choose_residual import _stacked, choose_residual
+from netlathe.predictor.validation.held_out import HeldOut, Trial
 
 N = 40
 KINDS = ("none", "gp", "xgboost", "forest")
@@ -25,8 +27,8 @@ def stacked(near, *far):
     return dict(_stacked(Trial(near, far), KINDS))
 
 
-def measured(records: list[LatencyRecord]) -> Measured:
-    return Measured.of(sample_of(records, None, None))
+def measured(records: list[LatencyRecord]) -> MeasuredBlocks:
+    return MeasuredBlocks.of(sample_of(records, None, None))
 
 
 def test_two_that_are_wrong_in_opposite_ways_are_mixed():
@@ -60,16 +62,16 @@ def test_where_networks_alone_are_measured_residuals_serve_them_too():
     networks = [random_network(seed) for seed in range(60)]
     depth = np.array([len(network.segments()) for network in networks])
     latency_ms = np.array([true_latency_ms(network) for network in networks]) * np.where(depth > 7, 1.5, 1.0)
-    data = Measured.of(sample_of(networks, latency_ms, None))
-    weights, trial = try_residuals(data, "auto", 0)
+    data = MeasuredBlocks.of(sample_of(networks, latency_ms, None))
+    weights, trial = choose_residual(data, "auto", 0)
     assert weights.get("none", 0) < 0.5
-    assert trial.typical < 0.8 * try_residuals(data, "none", 0)[1].typical
+    assert trial.typical < 0.8 * choose_residual(data, "none", 0)[1].typical
 
 
 def test_the_errors_of_a_mixture_are_those_that_its_intervals_are_made_of():
     weights = {"gp": 0.6, "forest": 0.4}
-    _, mixed = try_residuals(measured(BLOCKS), weights, 0)
-    alone = [try_residuals(measured(BLOCKS), kind, 0)[1].near.errors for kind in weights]
+    _, mixed = choose_residual(measured(BLOCKS), weights, 0)
+    alone = [choose_residual(measured(BLOCKS), kind, 0)[1].near.errors for kind in weights]
     assert mixed.near.errors == pytest.approx(0.6 * alone[0] + 0.4 * alone[1])
 
 
@@ -93,7 +95,7 @@ def test_cross_validation_takes_the_weights_that_a_fit_found():
     assert np.allclose(*(found.splits["configuration"].predicted_ms for found in (auto, given)), rtol=1e-12)
 
 
-@pytest.mark.parametrize("weights", [{}, {"gp": 0.5}, {"gp": 1.5, "none": -0.5}, {"ridge": 1.0}])
+@pytest.mark.parametrize("weights", [{}, {"gp": 0.5}, {"gp": 1.5, "none": -0.5}, {"ridge": 1.0}, {"gp": float("nan")}])
 def test_weights_that_are_none_are_refused(weights):
     with pytest.raises(PredictorError, match="must sum up to 1"):
         LatencyPredictor(weights).fit(BLOCKS)

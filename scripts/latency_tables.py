@@ -7,19 +7,17 @@ Every function takes the folder, so that other tables with the same columns can 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from netlathe.archspace.configurations import graph_of, graphs_of
+from netlathe.archspace.configurations import graphs_of
 from netlathe.archspace.graph import Graph, GraphBuilder, Node
 from netlathe.archspace.ops import Activation, ActivationKind, Add, Conv2d, Mul, Pad, Padding, Pool2d
 
-SHIPPED = Path(__file__).parents[2] / "data" / "latency"
+SHIPPED = Path(__file__).parents[1] / "data" / "latency"
 Pieces = tuple[Graph, ...]
 
 
@@ -59,12 +57,6 @@ def unnamed_phone_blocks(folder: Path = SHIPPED) -> Blocks:
     frame = read(folder, "blocks_unnamed_phone").query("op == 'mbconv'").reset_index(drop=True)
     stage = frame.groupby(["cin", "cout", "stride"]).ngroup()
     return Blocks(graphs_of(frame), frame.assign(stage=stage))
-
-
-def pixel1_spnas_blocks(folder: Path = SHIPPED) -> Blocks:
-    """MBConv blocks with `latency_ms`, some of them measured several times."""
-    frame = read(folder, "blocks_pixel1_spnas").query("op == 'mbconv' and latency_ms > 0").reset_index(drop=True)
-    return Blocks(graphs_of(frame), frame)
 
 
 def sd855_kernels(folder: Path = SHIPPED) -> Blocks:
@@ -160,93 +152,3 @@ def phones49(folder: Path = SHIPPED) -> Networks:
 def phone_model(device: str) -> str:
     """The model of a phone in phones49: its name without the number of the unit."""
     return re.sub(r"_\d+$", "", device)
-
-
-NB201_PRUNING = ("pixel3",)
-"""Devices of nb201 whose runtime drops what the output does not depend on: their disconnected cells take nothing."""
-
-
-def nb201(folder: Path = SHIPPED, pruned: bool = False) -> Networks:
-    """NAS-Bench-201's cells as whole networks (CIFAR-10: 32 pixels, 16 / 32 / 64 channels, five cells a stage).
-
-    PyTorch runs every op of a cell; `pruned`: a compiled runtime those alone that the output depends on. Counts of all
-    ops order the cells of every device here better than counts of those that matter (Spearman .93-.999 against
-    .82-.90), but for pixel3, where a cell without a way to its output takes nothing.
-    """
-    frame = read(folder, "nb201_latency")
-    pieces = {text: nb201_pieces(text, pruned) for text in frame.arch_str}
-    return Networks(pieces, frame.set_index("arch_str").drop(columns=["idx"]))
-
-
-def nb201_pieces(cell: str, pruned: bool = False) -> Pieces:
-    """All kernels of the network of one cell, such as "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|none~2|"."""
-    return tuple(piece for s in range(3) for piece in (*_nb201_stage(cell, s, pruned), *_nb201_fixed(s)))
-
-
-@lru_cache(maxsize=1 << 17)
-def _nb201_stage(cell: str, stage: int, pruned: bool) -> Pieces:
-    ops = _edges(cell)
-    live = _live_edges(ops)
-    pieces: list[Graph] = []
-    for target, edges in enumerate(ops, start=1):
-        run = [op for op, _, source in edges if not pruned or (int(source), target) in live]
-        # A node is the sum of its edges.
-        kernels = [_nb201_kernel(op, stage) for op in (*run, *["add"] * (len(run) - 1))]
-        pieces += [kernel for kernel in kernels if kernel]
-    return tuple(pieces * 5)
-
-
-def nb201_is_constant(cell: str) -> bool:
-    """Whether there is no way from the cell's input to its output."""
-    return not _live_edges(_edges(cell))
-
-
-def _edges(cell: str) -> list[list[tuple[str, str, str]]]:
-    """(op, "~", source) of each node's edges."""
-    return [[edge.partition("~") for edge in node.strip("|").split("|")] for node in cell.split("+")]
-
-
-def _live_edges(ops: Sequence[Sequence[tuple[str, str, str]]]) -> set[tuple[int, int]]:
-    """Edges (source, target) on a way from the cell's input to its output."""
-    edges = {(int(s), t) for t, node in enumerate(ops, start=1) for op, _, s in node if op != "none"}
-    forward, backward = {0}, {3}
-    for node in (1, 2, 3):
-        forward |= {node} if any(t == node and s in forward for s, t in edges) else set()
-    for node in (2, 1, 0):
-        backward |= {node} if any(s == node and t in backward for s, t in edges) else set()
-    return {(s, t) for s, t in edges if s in forward and t in backward}
-
-
-@lru_cache
-def _nb201_kernel(op: str, stage: int) -> Graph | None:
-    size: dict[str, int] = {"height": 32 >> stage, "cin": 16 << stage, "cout": 16 << stage}
-    if op == "skip_connect":
-        return None
-    if op == "avg_pool_3x3":
-        return graph_of({**size, "op": "avg_pool", "kernel": 3})
-    if op == "add":
-        return graph_of({**size, "op": "add"})
-    if op == "none":  # computed as 0 * x: as much work as any function of each element
-        return graph_of({**size, "op": "relu"})
-    return graph_of({**size, "op": "conv", "kernel": int(op[-1])})
-
-
-@lru_cache
-def _nb201_fixed(stage: int) -> Pieces:
-    """Stem before the first stage, residual block of stride 2 behind the others, classifier behind the last."""
-    if stage == 2:
-        return (
-            graph_of({"op": "global_pool", "height": 8, "cin": 64}),
-            graph_of({"op": "fully_connected", "cin": 64, "cout": 10}),
-        )
-    stem = () if stage else (graph_of({"op": "conv", "height": 32, "cin": 3, "cout": 16, "kernel": 3}),)
-    h, c = 32 >> stage, 16 << stage
-    conv = {"op": "conv", "cout": 2 * c}
-    return (
-        *stem,
-        graph_of({**conv, "height": h, "cin": c, "kernel": 3, "stride": 2, "activation": "relu"}),
-        graph_of({**conv, "height": h // 2, "cin": 2 * c, "kernel": 3}),
-        graph_of({"op": "avg_pool", "height": h, "cin": c, "kernel": 2, "stride": 2}),
-        graph_of({**conv, "height": h // 2, "cin": c, "kernel": 1}),
-        graph_of({"op": "add", "height": h // 2, "cin": 2 * c}),
-    )
