@@ -28,7 +28,7 @@ def unit_of(connection: AdbConnection) -> str:
 
 
 class PhoneLink:
-    """Retries of what may be done twice over a connection, while the link breaks.
+    """Link to a phone over a connection, which retries what may be done twice as long as it breaks.
 
     `report` gets one line when the phone goes and one when it is back. `unit` is the phone's, once it was identified;
     `is_given_up` says whether the phone was waited for in vain.
