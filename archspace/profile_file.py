@@ -88,7 +88,7 @@ def _own_schema() -> frozenset[tuple[str, str, str]]:
 
 
 @dataclass(frozen=True)
-class RoundInfo:
+class RoundConditions:
     """A round without its samples: when it started (seconds since the epoch, unique within its setup), its drift, and
     the conditions that the device reported (load, frequency, temperature, ...)."""
 
@@ -385,12 +385,12 @@ class ProfileFile:
                 rounds[key].append(one)
         return {key: tuple(value) for key, value in rounds.items()}
 
-    def round_log(self, setup: Setup) -> list[RoundInfo]:
+    def round_log(self, setup: Setup) -> list[RoundConditions]:
         """Drift and conditions of every round in order of time."""
         query = "SELECT started_at, drift, conditions FROM rounds WHERE setup = ? ORDER BY started_at"
         with self._guard():
             rows = self._db.execute(query, (setup.key,)).fetchall()
-            return [RoundInfo(started_at, drift, json.loads(text)) for started_at, drift, text in rows]
+            return [RoundConditions(started_at, drift, json.loads(text)) for started_at, drift, text in rows]
 
     def set_outcome(
         self, setup: Setup, key: str, status: Status, message: str = "", details: Mapping[str, float] | None = None

@@ -168,7 +168,7 @@ class Measurement:
         return len(self.rounds) >= 3 and self.relative_error <= STABLE_SPREAD
 
     @property
-    def half_difference(self) -> float | None:
+    def repeatability(self) -> float | None:
         """Relative difference of the latencies from even and odd rounds: what a repetition would differ by.
         None below 4 rounds."""
         if len(self.rounds) < 4:
@@ -283,6 +283,6 @@ def single_setup(records: Iterable[LatencyRecord]) -> Setup:
 def noise_floor(records: Sequence[LatencyRecord]) -> float | None:
     """Median relative difference between the two halves of each measurement's rounds: no predictor can be expected to
     do better. None when no record has four rounds."""
-    halves = [r.measurement.half_difference for r in records if r.measurement]
+    halves = [r.measurement.repeatability for r in records if r.measurement]
     known = [h for h in halves if h is not None]
     return statistics.median(known) if known else None

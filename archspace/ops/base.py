@@ -248,6 +248,12 @@ def axis_of(shape: Shape, axis: int, where: str) -> int:
     return axis % len(shape)
 
 
+def canonical_axis(axis: int, rank: int) -> int:
+    """The last axis as -1, any other counted from the front: how readers write axes, so that equal ops are equal."""
+    axis %= rank
+    return -1 if axis == rank - 1 else axis
+
+
 def is_integer(value: object, least: int) -> bool:
     """Whether it is an integer between `least` and LARGEST."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -18,11 +20,12 @@ from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.forms.onnx import read_onnx, write_onnx
 from netlathe.archspace.forms.structure import nchw
 from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.tflite_file import pack, unpack
 from netlathe.archspace.forms.tflite_reader import read_tflite
 from netlathe.archspace.forms.torch import TorchGraph, folded_weights
 from netlathe.archspace.forms.weights import random_weights
 from netlathe.archspace.graph import Graph, GraphBuilder
-from netlathe.archspace.ops import OPS, Add, Concat, Constant, DType, Opaque, Split
+from netlathe.archspace.ops import OPS, Add, Concat, Constant, Conv2d, DType, Opaque, Split
 
 Arrays = list[NDArray[np.float32]]
 TOLERANCE = 1e-5  # of the largest value
@@ -34,6 +37,27 @@ def to_nhwc(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def to_nchw(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
+
+
+def without_batch_norm(graph: Graph) -> Graph:
+    """Deployed, as in files."""
+    nodes = (
+        dataclasses.replace(n, op=dataclasses.replace(n.op, batch_norm=False)) if isinstance(n.op, Conv2d) else n
+        for n in graph.nodes
+    )
+    return dataclasses.replace(graph, nodes=tuple(nodes))
+
+
+def foreign_onnx(graph: Graph) -> bytes:
+    """A file as if netlathe had not written it."""
+    model = onnx.load_model_from_string(write_onnx(graph))
+    model.ClearField("metadata_props")
+    return bytes(model.SerializeToString())
+
+
+def foreign_tflite(graph: Graph) -> bytes:
+    """A file as if netlathe had not written it."""
+    return pack(dataclasses.replace(unpack(write_tflite(graph)), metadata={}), "foreign")
 
 
 def random_inputs(graph: Graph) -> Arrays:
@@ -107,6 +131,16 @@ class TestOpContract:
     def test_files_give_the_graph_back(self, example: OpExample) -> None:
         assert read_tflite(write_tflite(example.graph)) == example.graph
         assert read_onnx(write_onnx(example.graph)) == example.graph
+
+    @pytest.mark.parametrize("form", ["onnx", "tflite"])
+    def test_foreign_files_of_it_are_read_or_refused(self, example: OpExample, form: str) -> None:
+        graph = without_batch_norm(example.graph)
+        read, content = (read_onnx, foreign_onnx(graph)) if form == "onnx" else (read_tflite, foreign_tflite(graph))
+        if form in example.unread:
+            with pytest.raises(FormatError, match=r"(node|op) 0 \("):
+                read(content)
+        else:
+            assert read(content).key == graph.key
 
     def test_random_weights_are_what_it_stores(self, example: OpExample) -> None:
         stored = random_weights(example.graph).get("op", {})
