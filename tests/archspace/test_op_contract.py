@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from form_contract import without_batch_norm
 from numpy.typing import NDArray
 from op_examples import EXAMPLES, OpExample
 
@@ -25,7 +26,7 @@ from netlathe.archspace.forms.tflite_reader import read_tflite
 from netlathe.archspace.forms.torch import TorchGraph, folded_weights
 from netlathe.archspace.forms.weights import random_weights
 from netlathe.archspace.graph import Graph, GraphBuilder
-from netlathe.archspace.ops import OPS, Add, Concat, Constant, Conv2d, DType, Opaque, Split
+from netlathe.archspace.ops import OPS, Add, Concat, Constant, DType, Opaque, Split
 
 Arrays = list[NDArray[np.float32]]
 TOLERANCE = 1e-5  # of the largest value
@@ -37,15 +38,6 @@ def to_nhwc(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def to_nchw(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
-
-
-def without_batch_norm(graph: Graph) -> Graph:
-    """Deployed, as in files."""
-    nodes = (
-        dataclasses.replace(n, op=dataclasses.replace(n.op, batch_norm=False)) if isinstance(n.op, Conv2d) else n
-        for n in graph.nodes
-    )
-    return dataclasses.replace(graph, nodes=tuple(nodes))
 
 
 def foreign_onnx(graph: Graph) -> bytes:
