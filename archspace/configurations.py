@@ -199,7 +199,7 @@ class _Configuration:
         return (self.batch, *self.size, self.integer("cin"))
 
     def padding(self, size: int, kernel: int, stride: int) -> Padding:
-        """What the cell says, else SAME, unless the output's height says that nothing was padded."""
+        """The padding that the cell says, else SAME, unless the output's height says that nothing was padded."""
         same, valid = -(-size // stride), (size - kernel) // stride + 1
         given = str(self.cells.get("padding", "")).lower()
         asked = {"same": same, "valid": valid, "": same}.get(given)
@@ -215,7 +215,7 @@ class _Configuration:
         raise RecordError(f"{self.op}: {size} pixels, kernel {kernel} and stride {stride} do not give {out} pixels")
 
     def block_padding(self, kernel: int) -> BlockPadding:
-        """Of a block: as many pixels on every side as PyTorch adds are symmetric."""
+        """A block's padding: as many pixels on every side as PyTorch adds are symmetric."""
         given = str(self.cells.get("padding", "same")).lower()
         if given in ("same", "symmetric"):
             return "symmetric" if given == "symmetric" else "same"

@@ -35,9 +35,9 @@ Borders = tuple[Pair, Pair]
 """Pixels (before, after) along height, then along width."""
 
 Fusion = Literal["cpu", "gpu", "onnx", "tflite"]
-"""What becomes one kernel: by XNNPACK and alike, by TFLite's GPU delegate, by ONNX Runtime, by TFLite's own kernels."""
+"""Rule of what becomes one kernel: that of XNNPACK and alike, TFLite's GPU delegate, ONNX Runtime, TFLite's own."""
 _PAD_RUNS = ("none", "nnapi")
-"""What executes a TFLite PAD as an op of its own."""
+"""Delegates that execute a TFLite PAD as an op of its own."""
 _CLAMPS = (ActivationKind.RELU, ActivationKind.RELU6)
 _NOT_NEGATIVE = (*_CLAMPS, ActivationKind.SIGMOID, ActivationKind.HARD_SIGMOID)
 _LAYERS = (Conv2d, FullyConnected)
@@ -158,8 +158,8 @@ def padded_convolutions(graph: Graph) -> dict[int, int]:
 
 
 def padded_layers(graph: Graph) -> dict[int, int]:
-    """The same for ONNX's layers, whose pools can pad, too: an average counts its zeros, a maximum ignores its border,
-    which comes to the same where nothing is negative."""
+    """padded_convolutions for ONNX's layers, whose pools can pad, too: an average counts its zeros, a maximum ignores
+    its border, which comes to the same where nothing is negative."""
 
     def fits(op: Op, user: Op) -> bool:
         return isinstance(op, Pad) and isinstance(user, Pool2d) and user.padding is Padding.VALID
@@ -195,7 +195,7 @@ def _function(op: Op) -> ActivationKind | None:
 
 
 def borders_of(graph: Graph, index: int) -> Borders:
-    """What the node at that index adds around its input."""
+    """Borders that the node at that index adds around its input."""
     op = graph.nodes[index].op
     if isinstance(op, Pad):
         return op.height, op.width
@@ -205,7 +205,7 @@ def borders_of(graph: Graph, index: int) -> Borders:
 
 
 def same_borders(x: Shape, kernel: Pair, stride: Pair) -> Borders:
-    """What SAME adds around an image of shape (N, H, W, C)."""
+    """Borders that SAME adds around an image of shape (N, H, W, C)."""
     height, width = (same_padding(x[axis + 1], kernel[axis], stride[axis]) for axis in (0, 1))
     return height, width
 

@@ -24,12 +24,12 @@ from netlathe.archspace.profile_place import Place
 from netlathe.archspace.records import Kind, LatencyRecord, Measurement, Round, Setup, Status
 
 _MOST_BYTES = 1 << 24
-"""Of one cell; none of ours comes near."""
+"""Most bytes of one cell; none of ours comes near."""
 _DAMAGE = (
     sqlite3.Error, ArchspaceError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError,
     MemoryError,
 )  # fmt: skip
-"""What making sense of any content may raise."""
+"""Exceptions that making sense of any content may raise."""
 APPLICATION_ID = 0x6E6C7468  # "nlth": what marks a SQLite file as ours
 SCHEMA_VERSION = 4
 _SCHEMA = """
@@ -257,7 +257,7 @@ class ProfileFile:
             self._db.execute("INSERT OR IGNORE INTO graphs VALUES (?, ?, ?, ?)", row)
 
     def add_graphs(self, graphs: Iterable[tuple[str, Kind, Graph]]) -> None:
-        """The same for many (name, kind, graph), in one transaction."""
+        """Adds many graphs (name, kind, graph) in one transaction."""
         with self._transaction():
             for name, kind, graph in graphs:
                 self.add_graph(name, kind, graph)
@@ -327,7 +327,7 @@ class ProfileFile:
             )
 
     def forget_again(self, setup: Setup, what: str) -> None:
-        """What was measured again for this was told: the next call that is to do so begins anew."""
+        """Marks what was measured again for this as told: the next call that is to do so begins anew."""
         with self._guard():
             self._db.execute("DELETE FROM again WHERE setup = ? AND what = ? AND is_done", (setup.key, what))
 

@@ -52,7 +52,7 @@ def _read(reader: Reader, node: NodeProto) -> None:
 
 @dataclass(frozen=True)
 class _Window:
-    """Of a convolution or pool. `padding` is None where the borders are neither SAME's nor none."""
+    """Stride and borders of a convolution or pool. `padding` is None where the borders are neither SAME's nor none."""
 
     stride: Pair
     borders: Borders

@@ -19,7 +19,7 @@ _PADDINGS = {number: padding for padding, number in PADDINGS.items()}
 _SEVERAL = ("SPLIT", "SPLIT_V")
 """The ops that may give several results."""
 _SHAPE_ARITHMETIC = ("PACK", "SHAPE", "STRIDED_SLICE")
-"""How converters compute a RESHAPE's sizes from an open batch. The sizes that the file states stand for it."""
+"""Ops that compute a RESHAPE's sizes from an open batch. The sizes that the file states stand for it."""
 
 
 def read_structure(model: Model) -> Graph:
