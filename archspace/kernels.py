@@ -72,6 +72,8 @@ def kernel_starts(graph: Graph, fusion: Fusion = "cpu") -> list[int]:
     starts = _linked_starts(graph) if fusion == "gpu" else _clamped_starts(graph)
     for layer, pad in paddings(graph, fusion).items():
         starts[pad] = layer
+    if graph.has_dtypes:  # as each graph with a stored value
+        _join_constants(graph, starts)
     return starts
 
 
@@ -80,6 +82,17 @@ def paddings(graph: Graph, fusion: Fusion = "cpu") -> dict[int, int]:
     if fusion == "tflite":
         return {}
     return padded_layers(graph) if fusion == "onnx" else padded_convolutions(graph)
+
+
+def _join_constants(graph: Graph, starts: list[int]) -> None:
+    """Lets each stored value belong to the kernel of the first node that takes it."""
+    takers: dict[int, int] = {}
+    for index, node in enumerate(graph.nodes):
+        for tensor in node.inputs:
+            takers.setdefault(graph.producers[tensor], index)
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node.op, Constant) and index in takers:
+            starts[index] = starts[takers[index]]
 
 
 def is_kernel(graph: Graph, fusion: Fusion = "cpu") -> bool:
@@ -104,7 +117,7 @@ def _linked_starts(graph: Graph) -> list[int]:
         while starts[index] == index and last in users:
             user, _ = users[last]
             node = graph.nodes[user]
-            ready = all(producers[t] < 0 or starts[producers[t]] <= index for t in node.inputs)
+            ready = all(producers[t] < 0 or starts[producers[t]] <= index or _is_stored(graph, t) for t in node.inputs)
             continued = _continued(graph, node)
             if not ready or continued is None or producers[continued] != last:
                 break
@@ -117,9 +130,19 @@ def _continued(graph: Graph, node: Node) -> int | None:
     one computed last, else the first. None for other ops, and where that input is not of the result's size."""
     if not isinstance(node.op, Activation | Add | Mul):
         return None
-    shapes = [graph.shapes[t] for t in node.inputs]
-    tensor = max(node.inputs) if len(set(shapes)) == 1 else node.inputs[0]
-    return tensor if graph.shapes[tensor] == node.op.output_shape(*shapes) else None
+    operands = [t for t in node.inputs if not _is_stored(graph, t)]
+    if not operands:
+        return None
+    shapes = {graph.shapes[t] for t in operands}
+    tensor = max(operands) if len(shapes) == 1 else operands[0]
+    result = node.op.output_shape(*[graph.shapes[t] for t in node.inputs])
+    return tensor if graph.shapes[tensor] == result else None
+
+
+def _is_stored(graph: Graph, tensor: int) -> bool:
+    """Whether it holds stored values, which are there from the start."""
+    index = graph.producers[tensor]
+    return index >= 0 and isinstance(graph.nodes[index].op, Constant)
 
 
 def _extract(graph: Graph, members: list[int]) -> Graph:
