@@ -1,1 +1,1 @@
-"""What a network is: ops, graphs, blocks, spaces, latency records, and their torch, TFLite and ONNX forms."""
+"""Networks as data: ops, graphs, blocks, spaces, latency records, and their torch, TFLite and ONNX forms."""

@@ -37,12 +37,12 @@ _ACT = r"(?P<activation>[a-z0-9_]{1,20}?)"
 _SYM = r"(?P<padding>_sym)?"
 
 BlockPadding = Literal["same", "symmetric"]
-"""How a window's border is filled: 'same' as TensorFlow does (no extra op), 'symmetric' as PyTorch does
+"""The filling of a window's border: 'same' as TensorFlow does (no extra op), 'symmetric' as PyTorch does
 (kernel // 2 on every side; where that differs, an explicit pad op goes before the convolution)."""
 
 
 class _Rule(NamedTuple):
-    """What a block's field may hold, and the words for it."""
+    """The values that a block's field may hold, and the words for them."""
 
     accepts: Callable[[Any], bool]
     wanted: str

@@ -27,23 +27,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from netlathe.archspace import ops
 from netlathe.archspace.block_names import parse_block
 from netlathe.archspace.blocks import BlockPadding, MBConv, SeparableConv
 from netlathe.archspace.errors import NetlatheError, RecordError
 from netlathe.archspace.graph import Graph, GraphBuilder
-from netlathe.archspace.ops import (
-    Activation,
-    ActivationKind,
-    Add,
-    Concat,
-    Conv2d,
-    FullyConnected,
-    GlobalAvgPool,
-    Mul,
-    Padding,
-    Pool2d,
-    Softmax,
-)
+from netlathe.archspace.ops import ActivationKind, Padding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,9 +184,9 @@ class _Configuration:
         """Raises RecordError for a cell that would change what is computed, were it not for the op."""
         if self.number("dilation", 1) != 1:
             raise RecordError(f"{self.op}: no block or op here has a dilation, got {self.cells['dilation']!r:.60}")
-        for name, ops in _CHANGING.items():
+        for name, having in _CHANGING.items():
             text = str(self.cells.get(name, "")).lower().removesuffix(".0")
-            if self.op not in ops and text not in ("", "false", *_SAYS_NOTHING[name]):
+            if self.op not in having and text not in ("", "false", *_SAYS_NOTHING[name]):
                 raise RecordError(f"{self.op} has no {name}, got {self.cells[name]!r:.60}; leave the cell empty")
 
     @property
@@ -210,7 +199,7 @@ class _Configuration:
         return (self.batch, *self.size, self.integer("cin"))
 
     def padding(self, size: int, kernel: int, stride: int) -> Padding:
-        """What the cell says, else SAME, unless the output's height says that nothing was padded."""
+        """The padding that the cell says, else SAME, unless the output's height says that nothing was padded."""
         same, valid = -(-size // stride), (size - kernel) // stride + 1
         given = str(self.cells.get("padding", "")).lower()
         asked = {"same": same, "valid": valid, "": same}.get(given)
@@ -226,7 +215,7 @@ class _Configuration:
         raise RecordError(f"{self.op}: {size} pixels, kernel {kernel} and stride {stride} do not give {out} pixels")
 
     def block_padding(self, kernel: int) -> BlockPadding:
-        """Of a block: as many pixels on every side as PyTorch adds are symmetric."""
+        """A block's padding: as many pixels on every side as PyTorch adds are symmetric."""
         given = str(self.cells.get("padding", "same")).lower()
         if given in ("same", "symmetric"):
             return "symmetric" if given == "symmetric" else "same"
@@ -248,16 +237,16 @@ class _Configuration:
     def finish(self, builder: GraphBuilder, x: int) -> Graph:
         """Behind the op itself: its activation, then what is fused."""
         kind = self.activation()
-        return self.fuse(builder, builder.add("activation", Activation(kind), x) if kind else x)
+        return self.fuse(builder, builder.add("activation", ops.Activation(kind), x) if kind else x)
 
     def fuse(self, builder: GraphBuilder, x: int) -> Graph:
         """Behind an op or block: what the row says is fused."""
         for index, name in enumerate(filter(None, str(self.cells.get("fused", "")).split("+"))):
             if name in ("add", "mul"):
                 # The other side of the sum is as large as this one, and counts as one more input.
-                x = builder.add(f"fused_{index}", Add() if name == "add" else Mul(), x, x)
+                x = builder.add(f"fused_{index}", ops.Add() if name == "add" else ops.Mul(), x, x)
             else:
-                x = builder.add(f"fused_{index}", Activation(activation_kind(name)), x)
+                x = builder.add(f"fused_{index}", ops.Activation(activation_kind(name)), x)
         return builder.build()
 
 
@@ -289,10 +278,10 @@ def _mbconv(c: _Configuration) -> Graph:
     builder = GraphBuilder(c.image)
     y = builder.inline("", block.graph(c.batch), 0)
     if "shortcut" in c.cells:
-        x = builder.add("shortcut_pool", Pool2d("avg", (stride, stride), (stride, stride)), 0) if stride > 1 else 0
+        x = builder.add("shortcut_pool", ops.Pool2d("avg", (stride, stride), (stride, stride)), 0) if stride > 1 else 0
         if cin != cout:
-            x = builder.add("shortcut", Conv2d(cout), x)
-        y = builder.add("residual", Add(), x, y)
+            x = builder.add("shortcut", ops.Conv2d(cout), x)
+        y = builder.add("residual", ops.Add(), x, y)
     return c.fuse(builder, y)
 
 
@@ -318,29 +307,29 @@ def _conv(c: _Configuration) -> Graph:
         raise RecordError(f"depthwise has as many groups as channels ({cin}), got {groups}; call it conv")
     groups = cin if depthwise else groups
     builder = GraphBuilder(c.image)
-    op = Conv2d(cout, (kernel, kernel), (stride, stride), groups, c.padding(c.size[0], kernel, stride))
+    op = ops.Conv2d(cout, (kernel, kernel), (stride, stride), groups, c.padding(c.size[0], kernel, stride))
     return c.finish(builder, builder.add("conv", op, 0))
 
 
 def _features(c: _Configuration) -> Graph:
     builder = GraphBuilder((c.batch, c.integer("cin")))
     if c.op == "softmax":
-        return c.finish(builder, builder.add("softmax", Softmax(), 0))
-    return c.finish(builder, builder.add("linear", FullyConnected(c.integer("cout")), 0))
+        return c.finish(builder, builder.add("softmax", ops.Softmax(), 0))
+    return c.finish(builder, builder.add("linear", ops.FullyConnected(c.integer("cout")), 0))
 
 
 def _pool(c: _Configuration) -> Graph:
     builder = GraphBuilder(c.image)
     if c.op == "global_pool":
-        return c.finish(builder, builder.add("pool", GlobalAvgPool(), 0))
+        return c.finish(builder, builder.add("pool", ops.GlobalAvgPool(), 0))
     kernel, stride = c.integer("kernel"), c.integer("stride", 1)
     padding = c.padding(c.size[0], kernel, stride)
-    op = Pool2d("avg" if c.op == "avg_pool" else "max", (kernel, kernel), (stride, stride), padding)
+    op = ops.Pool2d("avg" if c.op == "avg_pool" else "max", (kernel, kernel), (stride, stride), padding)
     return c.finish(builder, builder.add("pool", op, 0))
 
 
 def _pair(c: _Configuration) -> Graph:
-    image, op = c.image, Add() if c.op == "add" else Mul() if c.op == "mul" else Concat()
+    image, op = c.image, ops.Add() if c.op == "add" else ops.Mul() if c.op == "mul" else ops.Concat()
     second = (*image[:3], c.integer("cout") - c.integer("cin")) if c.op == "concat" else image
     builder = GraphBuilder(image, second)
     return c.finish(builder, builder.add(c.op, op, 0, 1))
@@ -351,7 +340,7 @@ def _element_wise(c: _Configuration) -> Graph:
     if given not in (None, kind):
         raise RecordError(f"{c.op}: the column 'activation' says {given}; leave it empty, or fuse that behind it")
     builder = GraphBuilder(c.image)
-    return c.fuse(builder, builder.add("activation", Activation(kind), 0))
+    return c.fuse(builder, builder.add("activation", ops.Activation(kind), 0))
 
 
 _LOWERINGS: dict[str, Callable[[_Configuration], Graph]] = {

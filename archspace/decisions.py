@@ -21,7 +21,7 @@ class DecisionSpace(Protocol):
 
     @property
     def option_counts(self) -> tuple[int, ...]:
-        """How many options each decision has; an index below it is a choice."""
+        """Number of options of each decision; an index below it is a choice."""
         ...
 
     @property

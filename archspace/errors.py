@@ -22,9 +22,9 @@ import re
 from typing import ClassVar
 
 MOST_CHARACTERS = 500
-"""Of a message about a file, which may hold names of any length."""
+"""Longest message about a file, which may hold names of any length."""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What moves a terminal's cursor, turns its text around, or cannot be printed."""
+"""Characters that move a terminal's cursor, turn its text around, or cannot be printed."""
 
 
 def printable(text: str, *, keep: str = "\n\t") -> str:

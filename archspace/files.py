@@ -26,8 +26,8 @@ def digest(content: bytes | str, digits: int = 16) -> str:
 
 
 def odd_kind(path: str | Path) -> str | None:
-    """What stands there instead of a plain file, links followed: 'a folder', 'a named pipe', ...; None for a file.
-    Raises OSError where there is nothing, or it cannot be looked at."""
+    """The kind of thing that stands there instead of a plain file, links followed: 'a folder', 'a named pipe', ...;
+    None for a file. Raises OSError where there is nothing, or it cannot be looked at."""
     mode = os.stat(path).st_mode
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no plain file")
 
@@ -93,7 +93,7 @@ def sweep(path: str | Path) -> None:
 
 
 def _prefix(target: Path) -> str:
-    """Of the private folder; hidden, and too short for any file system to refuse."""
+    """Prefix of the private folder's name; hidden, and too short for any file system to refuse."""
     return f".{target.name[:40]}.part-"
 
 

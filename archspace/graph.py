@@ -21,7 +21,7 @@ from netlathe.archspace.ops import OPS, Activation, DType, Op, Opaque, Shape, by
 SCOPE_SEPARATOR = "/"
 
 MOST_NODES = 20_000
-"""Of one graph; the largest published convolutional networks have some thousand."""
+"""Most nodes of one graph; the largest published convolutional networks have some thousand."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Node:
 
 @dataclass(frozen=True)
 class OpCost:
-    """What one node costs. Bytes count each input, constant and result once."""
+    """Cost of one node. Bytes count each input, constant and result once."""
 
     macs: int
     parameters: int
@@ -160,7 +160,7 @@ class Graph:
 
     @property
     def batch(self) -> int:
-        """How many images the first input holds."""
+        """Number of images in the first input."""
         return self.inputs[0][0]
 
     @property

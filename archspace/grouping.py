@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def group_parts(parts: Sequence[Graph]) -> list[int]:
-    """How many of the parts, one after the other, each block is made of."""
+    """Number of parts, one after the other, that each block is made of."""
     counts: list[int] = []
     start = 0
     while start < len(parts):
@@ -85,7 +85,7 @@ def _classifies(part: Graph) -> bool:
 
 _Fits = Callable[["Graph"], bool]
 _Pattern = Sequence[tuple[_Fits, bool]]
-"""What each part must be, and whether it may be missing."""
+"""Condition on each part, and whether it may be missing."""
 _MIDDLE: _Pattern = ((_pads, True), (_is_depthwise, False), (_gates, True))
 _BLOCKS: tuple[_Pattern, ...] = (
     ((_expands, True), *_MIDDLE, (_projects, False)),
@@ -97,7 +97,7 @@ _BLOCKS: tuple[_Pattern, ...] = (
 
 
 def _matched(pattern: _Pattern, parts: Sequence[Graph], start: int) -> int:
-    """How many parts from `start` on the pattern takes; 0 where it does not fit. No part fits two neighbours of a
+    """Number of parts from `start` on that the pattern takes; 0 where it does not fit. No part fits two neighbours of a
     pattern, so that there is nothing to try again."""
     at = start
     for fits, optional in pattern:

@@ -35,9 +35,9 @@ Borders = tuple[Pair, Pair]
 """Pixels (before, after) along height, then along width."""
 
 Fusion = Literal["cpu", "gpu", "onnx", "tflite"]
-"""What becomes one kernel: by XNNPACK and alike, by TFLite's GPU delegate, by ONNX Runtime, by TFLite's own kernels."""
+"""Rule of what becomes one kernel: that of XNNPACK and alike, TFLite's GPU delegate, ONNX Runtime, TFLite's own."""
 _PAD_RUNS = ("none", "nnapi")
-"""What executes a TFLite PAD as an op of its own."""
+"""Delegates that execute a TFLite PAD as an op of its own."""
 _CLAMPS = (ActivationKind.RELU, ActivationKind.RELU6)
 _NOT_NEGATIVE = (*_CLAMPS, ActivationKind.SIGMOID, ActivationKind.HARD_SIGMOID)
 _LAYERS = (Conv2d, FullyConnected)
@@ -72,6 +72,8 @@ def kernel_starts(graph: Graph, fusion: Fusion = "cpu") -> list[int]:
     starts = _linked_starts(graph) if fusion == "gpu" else _clamped_starts(graph)
     for layer, pad in paddings(graph, fusion).items():
         starts[pad] = layer
+    if graph.has_dtypes:  # as each graph with a stored value
+        _join_constants(graph, starts)
     return starts
 
 
@@ -80,6 +82,17 @@ def paddings(graph: Graph, fusion: Fusion = "cpu") -> dict[int, int]:
     if fusion == "tflite":
         return {}
     return padded_layers(graph) if fusion == "onnx" else padded_convolutions(graph)
+
+
+def _join_constants(graph: Graph, starts: list[int]) -> None:
+    """Lets each stored value belong to the kernel of the first node that takes it."""
+    takers: dict[int, int] = {}
+    for index, node in enumerate(graph.nodes):
+        for tensor in node.inputs:
+            takers.setdefault(graph.producers[tensor], index)
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node.op, Constant) and index in takers:
+            starts[index] = starts[takers[index]]
 
 
 def is_kernel(graph: Graph, fusion: Fusion = "cpu") -> bool:
@@ -104,7 +117,7 @@ def _linked_starts(graph: Graph) -> list[int]:
         while starts[index] == index and last in users:
             user, _ = users[last]
             node = graph.nodes[user]
-            ready = all(producers[t] < 0 or starts[producers[t]] <= index for t in node.inputs)
+            ready = all(producers[t] < 0 or starts[producers[t]] <= index or _is_stored(graph, t) for t in node.inputs)
             continued = _continued(graph, node)
             if not ready or continued is None or producers[continued] != last:
                 break
@@ -117,9 +130,19 @@ def _continued(graph: Graph, node: Node) -> int | None:
     one computed last, else the first. None for other ops, and where that input is not of the result's size."""
     if not isinstance(node.op, Activation | Add | Mul):
         return None
-    shapes = [graph.shapes[t] for t in node.inputs]
-    tensor = max(node.inputs) if len(set(shapes)) == 1 else node.inputs[0]
-    return tensor if graph.shapes[tensor] == node.op.output_shape(*shapes) else None
+    operands = [t for t in node.inputs if not _is_stored(graph, t)]
+    if not operands:
+        return None
+    shapes = {graph.shapes[t] for t in operands}
+    tensor = max(operands) if len(shapes) == 1 else operands[0]
+    result = node.op.output_shape(*[graph.shapes[t] for t in node.inputs])
+    return tensor if graph.shapes[tensor] == result else None
+
+
+def _is_stored(graph: Graph, tensor: int) -> bool:
+    """Whether it holds stored values, which are there from the start."""
+    index = graph.producers[tensor]
+    return index >= 0 and isinstance(graph.nodes[index].op, Constant)
 
 
 def _extract(graph: Graph, members: list[int]) -> Graph:
@@ -158,8 +181,8 @@ def padded_convolutions(graph: Graph) -> dict[int, int]:
 
 
 def padded_layers(graph: Graph) -> dict[int, int]:
-    """The same for ONNX's layers, whose pools can pad, too: an average counts its zeros, a maximum ignores its border,
-    which comes to the same where nothing is negative."""
+    """padded_convolutions for ONNX's layers, whose pools can pad, too: an average counts its zeros, a maximum ignores
+    its border, which comes to the same where nothing is negative."""
 
     def fits(op: Op, user: Op) -> bool:
         return isinstance(op, Pad) and isinstance(user, Pool2d) and user.padding is Padding.VALID
@@ -195,7 +218,7 @@ def _function(op: Op) -> ActivationKind | None:
 
 
 def borders_of(graph: Graph, index: int) -> Borders:
-    """What the node at that index adds around its input."""
+    """Borders that the node at that index adds around its input."""
     op = graph.nodes[index].op
     if isinstance(op, Pad):
         return op.height, op.width
@@ -205,7 +228,7 @@ def borders_of(graph: Graph, index: int) -> Borders:
 
 
 def same_borders(x: Shape, kernel: Pair, stride: Pair) -> Borders:
-    """What SAME adds around an image of shape (N, H, W, C)."""
+    """Borders that SAME adds around an image of shape (N, H, W, C)."""
     height, width = (same_padding(x[axis + 1], kernel[axis], stride[axis]) for axis in (0, 1))
     return height, width
 

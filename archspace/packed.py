@@ -8,7 +8,7 @@ from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 ALWAYS_BYTES = 256 << 20
-"""What any file may unpack to."""
+"""Bytes that any file may unpack to."""
 MOST_GROWTH = 50
 """Beyond that, how many times its own size; images and numbers pack to a tenth at best."""
 
@@ -16,7 +16,8 @@ NPZ_DAMAGE = (
     OSError, EOFError, TypeError, ValueError, LookupError, ArithmeticError, RuntimeError, SyntaxError, MemoryError,
     AttributeError, BadZipFile, zlib.error,
 )  # fmt: skip
-"""What NumPy and zipfile raise on damaged files; NotImplementedError, for odd compressions, is a RuntimeError."""
+"""Exceptions that NumPy and zipfile raise on damaged files; NotImplementedError, for odd compressions, is a
+RuntimeError."""
 
 
 def check_zip(path: Path, *, stored: bool = False) -> None:

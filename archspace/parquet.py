@@ -12,7 +12,7 @@ PARQUET_DAMAGE = (
     OSError, ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError, AttributeError, MemoryError,
     ArrowException,
 )  # fmt: skip
-"""What pyarrow and pandas raise on damaged files."""
+"""Exceptions that pyarrow and pandas raise on damaged files."""
 
 
 def check_parquet(file: Any, size: int) -> None:

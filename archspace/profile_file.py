@@ -24,12 +24,12 @@ from netlathe.archspace.profile_place import Place
 from netlathe.archspace.records import Kind, LatencyRecord, Measurement, Round, Setup, Status
 
 _MOST_BYTES = 1 << 24
-"""Of one cell; none of ours comes near."""
+"""Most bytes of one cell; none of ours comes near."""
 _DAMAGE = (
     sqlite3.Error, ArchspaceError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError,
     MemoryError,
 )  # fmt: skip
-"""What making sense of any content may raise."""
+"""Exceptions that making sense of any content may raise."""
 APPLICATION_ID = 0x6E6C7468  # "nlth": what marks a SQLite file as ours
 SCHEMA_VERSION = 4
 _SCHEMA = """
@@ -88,7 +88,7 @@ def _own_schema() -> frozenset[tuple[str, str, str]]:
 
 
 @dataclass(frozen=True)
-class RoundInfo:
+class RoundConditions:
     """A round without its samples: when it started (seconds since the epoch, unique within its setup), its drift, and
     the conditions that the device reported (load, frequency, temperature, ...)."""
 
@@ -257,7 +257,7 @@ class ProfileFile:
             self._db.execute("INSERT OR IGNORE INTO graphs VALUES (?, ?, ?, ?)", row)
 
     def add_graphs(self, graphs: Iterable[tuple[str, Kind, Graph]]) -> None:
-        """The same for many (name, kind, graph), in one transaction."""
+        """Adds many graphs (name, kind, graph) in one transaction."""
         with self._transaction():
             for name, kind, graph in graphs:
                 self.add_graph(name, kind, graph)
@@ -327,7 +327,7 @@ class ProfileFile:
             )
 
     def forget_again(self, setup: Setup, what: str) -> None:
-        """What was measured again for this was told: the next call that is to do so begins anew."""
+        """Marks what was measured again for this as told: the next call that is to do so begins anew."""
         with self._guard():
             self._db.execute("DELETE FROM again WHERE setup = ? AND what = ? AND is_done", (setup.key, what))
 
@@ -385,12 +385,12 @@ class ProfileFile:
                 rounds[key].append(one)
         return {key: tuple(value) for key, value in rounds.items()}
 
-    def round_log(self, setup: Setup) -> list[RoundInfo]:
+    def round_log(self, setup: Setup) -> list[RoundConditions]:
         """Drift and conditions of every round in order of time."""
         query = "SELECT started_at, drift, conditions FROM rounds WHERE setup = ? ORDER BY started_at"
         with self._guard():
             rows = self._db.execute(query, (setup.key,)).fetchall()
-            return [RoundInfo(started_at, drift, json.loads(text)) for started_at, drift, text in rows]
+            return [RoundConditions(started_at, drift, json.loads(text)) for started_at, drift, text in rows]
 
     def set_outcome(
         self, setup: Setup, key: str, status: Status, message: str = "", details: Mapping[str, float] | None = None

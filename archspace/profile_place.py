@@ -22,7 +22,7 @@ Round = tuple[str, float]
 
 
 class _Seen(NamedTuple):
-    """What tells files apart, and whether one has been written to."""
+    """Marks that tell files apart, and whether one has been written to."""
 
     device: int
     inode: int
@@ -36,7 +36,7 @@ class _Seen(NamedTuple):
 
 
 class Place:
-    """Where a connection's file lay when it was opened. Once it no longer does, its content is rescued."""
+    """Place of a connection's file when it was opened. Once it no longer does, its content is rescued."""
 
     _rescuing = threading.Lock()
     """Two campaigns of a process may share a file, and lose it at once."""
@@ -57,7 +57,7 @@ class Place:
             raise FormatError(f"{self.path}: {self._lost}")
 
     def _look(self) -> str:
-        """What happened, '' for nothing."""
+        """The event in words, '' for none."""
         try:
             now = _Seen.at(self.path)
         except OSError:  # its folder may be gone, too
@@ -91,7 +91,7 @@ class Place:
         return bool(busy == 0)
 
     def _moved_to(self) -> Path | None:
-        """Where the open file is now, as far as the system tells."""
+        """Path of the open file now, as far as the system tells."""
         for link in _links("/proc/self/fd"):
             try:
                 target = Path(os.readlink(link))

@@ -1,4 +1,4 @@
-"""What a measurement is: the setup it was taken on, its raw samples, and its own verdict."""
+"""Measurements: the setup it was taken on, its raw samples, and its own verdict."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Setup:
     """litert, onnxruntime, torch, ..."""
     runtime_version: str
     delegate: str = "none"
-    """What executes the ops inside the runtime: xnnpack, gpu, nnapi, ..."""
+    """Library that executes the ops inside the runtime: xnnpack, gpu, nnapi, ..."""
     threads: int = 1
     core_mask: str = ""
     """Cores it was pinned to, '' if the scheduler chose."""
@@ -106,7 +106,7 @@ class Round:
 
     samples_ms: tuple[float, ...]
     drift: float = 1.0
-    """How slow the machine was in this round: median of the anchors' times over their references."""
+    """Slowness of the machine in this round: median of the anchors' times over their references."""
     started_at: float = 0.0
     """Seconds since the epoch."""
 
@@ -159,7 +159,7 @@ class Measurement:
 
     @property
     def drift(self) -> float:
-        """How slow the machine was, median of the rounds: latency_ms * drift is about what the clock showed."""
+        """Slowness of the machine, median of the rounds: latency_ms * drift is about what the clock showed."""
         return statistics.median(r.drift for r in self.rounds)
 
     @property
@@ -168,7 +168,7 @@ class Measurement:
         return len(self.rounds) >= 3 and self.relative_error <= STABLE_SPREAD
 
     @property
-    def half_difference(self) -> float | None:
+    def repeatability(self) -> float | None:
         """Relative difference of the latencies from even and odd rounds: what a repetition would differ by.
         None below 4 rounds."""
         if len(self.rounds) < 4:
@@ -182,7 +182,7 @@ def _is_between(value: object, least: float, most: float) -> bool:
 
 
 class Status(StrEnum):
-    """How a measurement ended."""
+    """Outcome of a measurement."""
 
     OK = "ok"
     UNSUPPORTED = "unsupported"
@@ -204,7 +204,7 @@ class LatencyRecord:
     measurement: Measurement | None = None
     message: str = ""
     details: tuple[tuple[str, float], ...] = ()
-    """What else the runtime told of this graph, as (name, value) pairs: init_ms, peak_memory_mb, ..."""
+    """Other facts that the runtime told of this graph, as (name, value) pairs: init_ms, peak_memory_mb, ..."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not isinstance(self.message, str):
@@ -283,6 +283,6 @@ def single_setup(records: Iterable[LatencyRecord]) -> Setup:
 def noise_floor(records: Sequence[LatencyRecord]) -> float | None:
     """Median relative difference between the two halves of each measurement's rounds: no predictor can be expected to
     do better. None when no record has four rounds."""
-    halves = [r.measurement.half_difference for r in records if r.measurement]
+    halves = [r.measurement.repeatability for r in records if r.measurement]
     known = [h for h in halves if h is not None]
     return statistics.median(known) if known else None

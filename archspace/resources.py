@@ -1,4 +1,4 @@
-"""Where the files that ship beside the code are: data/ and device_scripts/, in a checkout and in an installed wheel."""
+"""Paths of the files that ship beside the code: data/ and device_scripts/, in a checkout and in an installed wheel."""
 
 from __future__ import annotations
 

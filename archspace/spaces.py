@@ -22,7 +22,7 @@ from netlathe.archspace.ops import Shape
 
 SCHEMA_VERSION = 1
 MOST_BLOCKS = 10_000
-"""Of an architecture, and of all candidates of a space."""
+"""Most blocks of an architecture, and of all candidates of a space."""
 
 
 class _Stored(ABC):
@@ -148,7 +148,7 @@ class SearchSpace(_Stored):
 
     @property
     def size(self) -> int:
-        """How many architectures there are."""
+        """Number of architectures."""
         return math.prod(len(candidates) for candidates in self.positions)
 
     @property
@@ -178,7 +178,7 @@ class SearchSpace(_Stored):
 
     @cached_property
     def option_counts(self) -> tuple[int, ...]:
-        """How many candidates each searchable position has."""
+        """Number of candidates of each searchable position."""
         return tuple(len(self.positions[i]) for i in self.searchable)
 
     @cached_property
@@ -245,7 +245,8 @@ class SearchSpace(_Stored):
         return list(found)[:count]
 
     def _uniform(self, candidate: int) -> Architecture:
-        """The same candidate at each position, the lightest one where there is none of that number."""
+        """The architecture with the same candidate at each position, the lightest one where there is none of that
+        number."""
         choices = []
         for index in self.searchable:
             blocks = self.positions[index]

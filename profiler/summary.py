@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from netlathe.archspace.profile_file import Again, ProfileFile, RoundInfo
+from netlathe.archspace.profile_file import Again, ProfileFile, RoundConditions
 from netlathe.archspace.records import LatencyRecord, Setup, Status, noise_floor
 from netlathe.profiler.protocol import FEWEST_ROUNDS, is_calm
 
@@ -100,7 +100,7 @@ def summarize(
     )  # fmt: skip
 
 
-def _counted(log: Sequence[RoundInfo], round_starts: Collection[float]) -> list[RoundInfo]:
+def _counted(log: Sequence[RoundConditions], round_starts: Collection[float]) -> list[RoundConditions]:
     """Rounds that started then and were not measured again."""
     return [info for info in log if info.started_at in round_starts and "redone" not in info.conditions]
 
@@ -166,7 +166,7 @@ def _redo_warnings(redone: int, rounds: int) -> list[str]:
     ]
 
 
-def _machine_warnings(log: Sequence[RoundInfo]) -> list[str]:
+def _machine_warnings(log: Sequence[RoundConditions]) -> list[str]:
     warnings = []
     odd = [info.drift for info in log if not is_calm(info.drift)]
     if len(odd) > 0.1 * len(log):

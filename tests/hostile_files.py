@@ -324,7 +324,7 @@ def read_profile(path: Path) -> None:
         for record in file.records():
             if record.measurement:
                 assert record.measurement.spread >= 0
-                record.measurement.half_difference  # noqa: B018
+                record.measurement.repeatability  # noqa: B018
         for setup in file.setups():
             file.anchors(setup), file.op_times(setup), file.outcomes(setup), file.again(setup)
             file.round_log(setup)

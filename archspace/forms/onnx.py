@@ -52,8 +52,8 @@ def read_onnx(data: bytes | Path) -> Graph:
 
 
 def read_onnx_precision(data: bytes | Path) -> str:
-    """What an .onnx file computes in: float32, float16, int8, or "float32 with int8 weights" where only these are
-    quantized. Raises FormatError for what is no .onnx file."""
+    """Precision that an .onnx file computes in: float32, float16, int8, or "float32 with int8 weights" where only these
+    are quantized. Raises FormatError for what is no .onnx file."""
     return read_source(data, _precision)
 
 

@@ -1,4 +1,4 @@
-"""How much memory an .onnx file asks for, found before it is parsed: an empty message takes two bytes in the file and a
+"""Memory that an .onnx file asks for, found before it is parsed: an empty message takes two bytes in the file and a
 hundred in memory, so that small files could ask for gigabytes."""
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _ACTIVATIONS = {
 
 
 _SUFFIXES = {"kernel": "weight"}
-"""What files call a stored array, where not by its own name."""
+"""Names of stored arrays in files, where they differ from the ops'."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class _Step:
 
     @property
     def shape(self) -> Shape:
-        """Of its first result."""
+        """Shape of the first result."""
         return self.results[0]
 
     @property
     def pads(self) -> list[int]:
-        """Its borders as ONNX writes them: both beginnings, then both ends."""
+        """The borders as ONNX writes them: both beginnings, then both ends."""
         (top, bottom), (left, right) = self.borders
         return [top, left, bottom, right]
 

@@ -10,28 +10,12 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
+from netlathe.archspace import ops
 from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.forms.onnx_values import DOMAINS, Reader, attributes_of
 from netlathe.archspace.graph import MOST_NODES, Graph
 from netlathe.archspace.kernels import Borders, is_symmetric, same_borders
-from netlathe.archspace.ops import (
-    Activation,
-    ActivationKind,
-    Add,
-    Concat,
-    Conv2d,
-    FullyConnected,
-    GlobalAvgPool,
-    Mul,
-    Pad,
-    Padding,
-    Pair,
-    Pool2d,
-    Reshape,
-    Shape,
-    Softmax,
-    Split,
-)
+from netlathe.archspace.ops import ActivationKind, Padding, Pair, Shape
 
 
 def read_structure(model: ModelProto) -> Graph:
@@ -68,7 +52,7 @@ def _read(reader: Reader, node: NodeProto) -> None:
 
 @dataclass(frozen=True)
 class _Window:
-    """Of a convolution or pool. `padding` is None where the borders are neither SAME's nor none."""
+    """Stride and borders of a convolution or pool. `padding` is None where the borders are neither SAME's nor none."""
 
     stride: Pair
     borders: Borders
@@ -107,11 +91,11 @@ def _conv(reader: Reader, node: NodeProto) -> None:
         raise FormatError(f"its kernel takes {group_in * groups} channels, its input has {reader.shape(node.input[0])}")
     window = _window(node, reader.shape(node.input[0]), (height, width))
     if window.padding is None:
-        x = reader.intermediate(node, "_pad", Pad(*window.borders), x)
+        x = reader.intermediate(node, "_pad", ops.Pad(*window.borders), x)
     (y,) = node.output
     norm = reader.absorb_user(y, "BatchNormalization", lambda norm: norm.input[0] == y)
     padding = window.padding or Padding.VALID
-    op = Conv2d(out, (height, width), window.stride, groups, padding, batch_norm=norm is not None)
+    op = ops.Conv2d(out, (height, width), window.stride, groups, padding, batch_norm=norm is not None)
     reader.alias(norm or node, reader.intermediate(node, "", op, x))
 
 
@@ -126,7 +110,7 @@ def _gemm(reader: Reader, node: NodeProto) -> None:
         raise FormatError("it transposes or scales its input; only a plain fully connected layer can be read")
     if reader.shape(node.input[0])[1:] != (features,):
         raise FormatError(f"its weights take {features} features, its input has {reader.shape(node.input[0])}")
-    reader.add(node, FullyConnected(out), reader.operand(node.input[0]))
+    reader.add(node, ops.FullyConnected(out), reader.operand(node.input[0]))
 
 
 def _pool(reader: Reader, node: NodeProto) -> None:
@@ -138,16 +122,16 @@ def _pool(reader: Reader, node: NodeProto) -> None:
         raise FormatError("its ceil_mode cannot be read; export the model without")
     counted = settings.get("count_include_pad", 0) and any(map(any, window.borders))
     if counted or (is_max and padding is None and reader.never_negative(node.input[0])):  # where zeros are right
-        x, padding = reader.intermediate(node, "_pad", Pad(*window.borders), x), Padding.VALID
+        x, padding = reader.intermediate(node, "_pad", ops.Pad(*window.borders), x), Padding.VALID
     if padding is None:
         raise FormatError(f"its pads {window.borders} are neither TensorFlow's SAME nor none, nor can zeros stand in")
-    reader.add(node, Pool2d("max" if is_max else "avg", (height, width), window.stride, padding), x)
+    reader.add(node, ops.Pool2d("max" if is_max else "avg", (height, width), window.stride, padding), x)
 
 
 def _global_average_pool(reader: Reader, node: NodeProto) -> None:
     """The mean over the image, without kept dimensions where a Flatten follows."""
     flat = reader.absorb_user(node.output[0], "Flatten", lambda f: attributes_of(f).get("axis", 1) == 1)
-    op = GlobalAvgPool(keep_dims=flat is None)
+    op = ops.GlobalAvgPool(keep_dims=flat is None)
     reader.alias(flat or node, reader.intermediate(node, "", op, reader.operand(node.input[0])))
 
 
@@ -157,12 +141,12 @@ def _reduce_mean(reader: Reader, node: NodeProto) -> None:
     if (rank, axes) != (4, [2, 3]):
         raise FormatError(f"it averages over axes {axes} of {rank}; only height and width (2, 3) can be read")
     keep_dims = bool(attributes_of(node).get("keepdims", 1))
-    reader.add(node, GlobalAvgPool(keep_dims), reader.operand(node.input[0]))
+    reader.add(node, ops.GlobalAvgPool(keep_dims), reader.operand(node.input[0]))
 
 
 def _activation(reader: Reader, node: NodeProto) -> None:
     functions = {"Relu": ActivationKind.RELU, "HardSwish": ActivationKind.HARD_SWISH}
-    reader.add(node, Activation(functions[node.op_type]), reader.operand(node.input[0]))
+    reader.add(node, ops.Activation(functions[node.op_type]), reader.operand(node.input[0]))
 
 
 def _clip(reader: Reader, node: NodeProto) -> None:
@@ -170,7 +154,7 @@ def _clip(reader: Reader, node: NodeProto) -> None:
     functions = {(0, 6): ActivationKind.RELU6, (0, None): ActivationKind.RELU}
     if bounds not in functions:
         raise FormatError(f"it clips to {bounds}; only relu6 (0, 6) and relu (0, None) can be read")
-    reader.add(node, Activation(functions[bounds]), reader.operand(node.input[0]))
+    reader.add(node, ops.Activation(functions[bounds]), reader.operand(node.input[0]))
 
 
 def _gate(reader: Reader, node: NodeProto) -> None:
@@ -183,23 +167,23 @@ def _gate(reader: Reader, node: NodeProto) -> None:
     product = reader.absorb_user(node.output[0], "Mul", lambda mul: {*mul.input} == operands)
     gates = ActivationKind.HARD_SIGMOID if hard else ActivationKind.SIGMOID
     swish = ActivationKind.HARD_SWISH if hard else ActivationKind.SWISH
-    op = Activation(swish if product else gates)
+    op = ops.Activation(swish if product else gates)
     reader.alias(product or node, reader.intermediate(node, "", op, reader.operand(node.input[0])))
 
 
 def _add(reader: Reader, node: NodeProto) -> None:
-    reader.add(node, Add(), *map(reader.operand, node.input))
+    reader.add(node, ops.Add(), *map(reader.operand, node.input))
 
 
 def _mul(reader: Reader, node: NodeProto) -> None:
-    reader.add(node, Mul(), *map(reader.operand, node.input))
+    reader.add(node, ops.Mul(), *map(reader.operand, node.input))
 
 
 def _concat(reader: Reader, node: NodeProto) -> None:
     rank, axis = len(reader.shape(node.input[0])), attributes_of(node)["axis"]
     if axis % rank != (1 if rank == 4 else rank - 1):
         raise FormatError(f"it joins along axis {axis} of {rank}; only channels can be joined")
-    reader.add(node, Concat(), *map(reader.operand, node.input))
+    reader.add(node, ops.Concat(), *map(reader.operand, node.input))
 
 
 def _split(reader: Reader, node: NodeProto) -> None:
@@ -209,7 +193,7 @@ def _split(reader: Reader, node: NodeProto) -> None:
     part = -(-x[axis] // parts)
     even = (part,) * (parts - 1) + (x[axis] - part * (parts - 1),)
     sizes = reader.setting(node, "split", 1, default=even)
-    reader.add_several(node, Split(tuple(sizes), axis), reader.operand(node.input[0]))
+    reader.add_several(node, ops.Split(tuple(sizes), ops.canonical_axis(axis, len(x))), reader.operand(node.input[0]))
 
 
 def _softmax(reader: Reader, node: NodeProto) -> None:
@@ -217,7 +201,7 @@ def _softmax(reader: Reader, node: NodeProto) -> None:
     axis = attributes_of(node).get("axis", -1 if reader.opset >= 13 else 1) % rank
     if axis != 1 or (rank == 4 and reader.opset < 13):  # before opset 13 it ran over all axes from there on
         raise FormatError(f"it runs over axis {axis} of {rank} (opset {reader.opset}); only channels can be read")
-    reader.add(node, Softmax(), reader.operand(node.input[0]))
+    reader.add(node, ops.Softmax(), reader.operand(node.input[0]))
 
 
 def _pad(reader: Reader, node: NodeProto) -> None:
@@ -225,7 +209,7 @@ def _pad(reader: Reader, node: NodeProto) -> None:
     mode, value = attributes_of(node).get("mode", "constant"), reader.setting(node, "value", 2, default=0)
     if mode != "constant" or value != 0 or len(amounts) != 8 or any(amounts[i] for i in (0, 1, 4, 5)):
         raise FormatError(f"it pads by {amounts} ({mode}, {value}); only zeros around an image can be read")
-    op = Pad((amounts[2], amounts[6]), (amounts[3], amounts[7]))
+    op = ops.Pad((amounts[2], amounts[6]), (amounts[3], amounts[7]))
     reader.add(node, op, reader.operand(node.input[0]))
 
 
@@ -262,7 +246,7 @@ def _add_reshape(reader: Reader, node: NodeProto, wanted: Sequence[int]) -> None
     if x[1:] == shape:
         reader.alias(node, x_operand)
     else:
-        reader.add(node, Reshape(shape), x_operand)
+        reader.add(node, ops.Reshape(shape), x_operand)
 
 
 def _identity(reader: Reader, node: NodeProto) -> None:

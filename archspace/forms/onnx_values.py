@@ -68,7 +68,7 @@ class Reader:
         return tuple(tensor.dims)
 
     def setting(self, node: NodeProto, name: str, position: int, default: Any = None) -> Any:
-        """What newer opsets pass as a constant input and older ones as an attribute: a number or a list."""
+        """A setting that newer opsets pass as a constant input and older ones as an attribute: a number or a list."""
         if len(node.input) <= position or not node.input[position]:
             return attributes_of(node).get(name, default)
         if node.input[position] not in self._constants:
@@ -119,8 +119,8 @@ class Reader:
 
 
 def _values(tensor: TensorProto, name: str) -> Any:
-    """Of a small constant within the file. What it says of other files is not followed: it might name any of the user's
-    own."""
+    """Values of a small constant within the file. What it says of other files is not followed: it might name any of the
+    user's own."""
     if tensor.data_location == TensorProto.EXTERNAL:
         raise FormatError(f"its {name} lies in another file; save the model with its constants inside")
     if math.prod(tensor.dims) > _MOST_SETTINGS or len(tensor.dims) > 2:

@@ -1,4 +1,4 @@
-"""How graphs travel inside the files of all forms, and how a foreign file's graph is finished."""
+"""Common parts of all forms: graphs embedded in files, names and layouts, and the graph of a foreign file."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _MOST_EMBEDDED = 1 << 24
 """Characters of an embedded graph; the largest have a million."""
 _LONGEST_NAME = 200
 _MOST_BYTES = (1 << 31) - 1
-"""Of a model's file: both formats end there."""
+"""Largest file of a model: both formats end there."""
 _DAMAGE = (
     ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError, MemoryError, AssertionError,
     GraphError,
 )  # fmt: skip
-"""What making sense of any content may raise."""
+"""Exceptions that making sense of any content may raise."""
 
 
 def input_names(graph: Graph) -> list[str]:
-    """What the files call the graph's inputs."""
+    """Names of the graph's inputs in files."""
     return ["input"] if len(graph.inputs) == 1 else [f"input_{index}" for index in range(len(graph.inputs))]
 
 
@@ -76,7 +76,7 @@ def nchw(shape: Shape) -> Shape:
 
 
 def nchw_axis(axis: int, rank: int) -> int:
-    """Where ONNX and torch have an axis of a tensor of that rank."""
+    """The axis in the layout of ONNX and torch, for a tensor of that rank."""
     axis %= rank
     return (0, 2, 3, 1)[axis] if rank == 4 else axis
 
@@ -91,7 +91,7 @@ def check_writable(graph: Graph, form: str) -> None:
 
 
 def result_names(name: str, count: int) -> tuple[str, ...]:
-    """What the files call a node's results: the node's name, with a number behind it where there are several."""
+    """Names of a node's results in files: the node's name, with a number behind it where there are several."""
     return (name,) if count == 1 else tuple(f"{name}.{index}" for index in range(count))
 
 
@@ -107,12 +107,12 @@ def finish_foreign(inputs: tuple[Shape, ...], nodes: list[Node], outputs: tuple[
 
 
 def precision_of(values: str, weights: str) -> str:
-    """What a layer computes in, in words."""
+    """A layer's precision in words."""
     return values if weights in (values, "") or values.startswith("int") else f"{values} with {weights} weights"
 
 
 def read_source(data: bytes | Path, parse: Callable[[bytes], T]) -> T:
-    """What `parse` finds in those bytes, or in that file; errors then begin with its path. Raises FormatError
+    """The result of `parse` on those bytes, or in that file; errors then begin with its path. Raises FormatError
     for anything that is amiss with them."""
     if isinstance(data, bytes):
         return _parsed(data, parse)

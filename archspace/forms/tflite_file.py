@@ -50,7 +50,7 @@ _MAX_CONSTANTS = 2**31 - 2**24  # bytes; offsets in the file are 31 bits wide, a
 _SIGNATURE = "serving_default"
 _CORRUPT = (struct.error, LookupError, ValueError, TypeError, ArithmeticError, AttributeError, MemoryError)
 _TABLE_ITEMS = 16
-"""What a table counts for: it takes more memory than an entry of a vector."""
+"""Entries that a table counts for: it takes more memory than an entry of a vector."""
 _MOST_ITEMS = 4_000_000
 """Entries of all vectors and characters of all names that are read of one file: what stands in it once may be pointed
 to any number of times."""

@@ -162,7 +162,8 @@ def _quantization(found: Range, name: str) -> Quantization:
 
 
 def _layer_quantizations(tensors: Sequence[Tensor], operator: Operator) -> tuple[Quantization, Quantization]:
-    """Of a layer's kernel and bias. The bias is added to sums of products, and so has the scale of products.
+    """Quantizations of a layer's kernel and bias. The bias is added to sums of products, and so has the scale of
+    products.
 
     Where weights are tiny beside the bias, their scale is what makes the bias fit into int32.
     """

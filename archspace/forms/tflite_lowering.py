@@ -77,17 +77,17 @@ class _Step:
 
     @property
     def shape(self) -> Shape:
-        """Of its first result."""
+        """Shape of the first result."""
         return self.results[0]
 
     @property
     def function(self) -> ActivationKind | None:
-        """Of the activation behind."""
+        """The function of the activation behind."""
         return self.behind.op.function if self.behind and isinstance(self.behind.op, Activation) else None
 
     @property
     def shifts(self) -> bool:
-        """Whether its bias takes the hard sigmoid's 3."""
+        """Whether the bias takes the hard sigmoid's 3."""
         return self.function is ActivationKind.HARD_SIGMOID
 
     @property
@@ -98,7 +98,7 @@ class _Step:
 
     @property
     def fused(self) -> int:
-        """As the schema numbers activations."""
+        """The fused activation, as the schema numbers it."""
         return int(FUSED[ActivationKind.RELU6 if self.shifts else self.function])
 
 

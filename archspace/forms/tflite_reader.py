@@ -31,15 +31,16 @@ def read_tflite(data: bytes | Path) -> Graph:
 
 
 def read_dtype(data: bytes) -> str:
-    """What a .tflite file computes in, by its input: float32, int8, ... Raises FormatError for what is none."""
+    """Precision that a .tflite file computes in, by its input: float32, int8, ... Raises FormatError for what is
+    none."""
     model = unpack(data)
     return model.tensors[model.inputs[0]].dtype.lower()
 
 
 def read_precision(data: bytes | Path) -> str:
-    """What most layers of a .tflite file compute in: float32, int8, ..., or "float32 with int8 weights" where only
-    their weights are quantized. Weights that are dequantized before they are used count as float32. Raises FormatError
-    for what is no .tflite file."""
+    """Precision that most layers of a .tflite file compute in: float32, int8, ..., or "float32 with int8 weights" where
+    only their weights are quantized. Weights that are dequantized before they are used count as float32. Raises
+    FormatError for what is no .tflite file."""
     return read_source(data, _precision)
 
 

@@ -7,33 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from netlathe.archspace import ops
 from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.forms.tflite_file import Model, Operator
 from netlathe.archspace.forms.tflite_lowering import ACTIVATIONS, PADDINGS, POOLS
 from netlathe.archspace.forms.tflite_values import FUSED_KINDS, Reader
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.ops import (
-    Activation,
-    ActivationKind,
-    Add,
-    Concat,
-    Conv2d,
-    FullyConnected,
-    GlobalAvgPool,
-    Mul,
-    Op,
-    Pad,
-    Pool2d,
-    Reshape,
-    Softmax,
-    Split,
-)
+from netlathe.archspace.ops import ActivationKind, Op
 
 _PADDINGS = {number: padding for padding, number in PADDINGS.items()}
 _SEVERAL = ("SPLIT", "SPLIT_V")
 """The ops that may give several results."""
 _SHAPE_ARITHMETIC = ("PACK", "SHAPE", "STRIDED_SLICE")
-"""How converters compute a RESHAPE's sizes from an open batch. The sizes that the file states stand for it."""
+"""Ops that compute a RESHAPE's sizes from an open batch. The sizes that the file states stand for it."""
 
 
 def read_structure(model: Model) -> Graph:
@@ -74,14 +60,14 @@ def _conv(reader: Reader, operator: Operator) -> None:
     channels = reader.shape(operator.inputs[0])[-1]
     if channels % group_in:
         raise FormatError(f"its kernel for {group_in} channels does not divide an input of {channels}")
-    op = Conv2d(out, (height, width), groups=channels // group_in, batch_norm=False, **_window(operator.options))
+    op = ops.Conv2d(out, (height, width), groups=channels // group_in, batch_norm=False, **_window(operator.options))
     _add_layer(reader, operator, op, reader.operand(operator.inputs[0]))
 
 
 def _depthwise(reader: Reader, operator: Operator) -> None:
     _, height, width, out = reader.kernel(operator, rank=4)
     channels = reader.shape(operator.inputs[0])[-1]
-    op = Conv2d(out, (height, width), groups=channels, batch_norm=False, **_window(operator.options))
+    op = ops.Conv2d(out, (height, width), groups=channels, batch_norm=False, **_window(operator.options))
     _add_layer(reader, operator, op, reader.operand(operator.inputs[0]))
 
 
@@ -89,8 +75,8 @@ def _fully_connected(reader: Reader, operator: Operator) -> None:
     out, features = reader.kernel(operator, rank=2)
     x = reader.operand(operator.inputs[0])
     if len(reader.shape(operator.inputs[0])) != 2:
-        x = reader.intermediate(f"{reader.name(operator.outputs[0])}_flat", Reshape((features,)), x)
-    _add_layer(reader, operator, FullyConnected(out), x)
+        x = reader.intermediate(f"{reader.name(operator.outputs[0])}_flat", ops.Reshape((features,)), x)
+    _add_layer(reader, operator, ops.FullyConnected(out), x)
 
 
 def _add_layer(reader: Reader, operator: Operator, op: Op, x: int) -> None:
@@ -99,7 +85,7 @@ def _add_layer(reader: Reader, operator: Operator, op: Op, x: int) -> None:
     gate = _absorb_division_by_6(reader, operator)
     if gate:
         result = reader.intermediate(reader.name(y), op, x)
-        reader.add(Activation(ActivationKind.HARD_SIGMOID), (result,), gate.outputs[0])
+        reader.add(ops.Activation(ActivationKind.HARD_SIGMOID), (result,), gate.outputs[0])
     else:
         reader.add(op, (x,), y, operator.fused)
 
@@ -108,7 +94,7 @@ def _pool(reader: Reader, operator: Operator) -> None:
     options = operator.options
     kernel = options["filterHeight"], options["filterWidth"]
     mode: Any = {kind: mode for mode, kind in POOLS.items()}[operator.kind]
-    op = Pool2d(mode, kernel, **_window(options))
+    op = ops.Pool2d(mode, kernel, **_window(options))
     reader.add(op, reader.operands(operator, 1), operator.outputs[0], operator.fused)
 
 
@@ -116,7 +102,7 @@ def _mean(reader: Reader, operator: Operator) -> None:
     axes = {axis % 4 for axis in np.ravel(reader.integers(operator)).tolist()}
     if axes != {1, 2}:
         raise FormatError(f"it averages over axes {sorted(axes)}; only height and width (1, 2) can be read")
-    op = GlobalAvgPool(keep_dims=operator.options["keepDims"])
+    op = ops.GlobalAvgPool(keep_dims=operator.options["keepDims"])
     reader.add(op, (reader.operand(operator.inputs[0]),), operator.outputs[0])
 
 
@@ -124,13 +110,13 @@ def _pad(reader: Reader, operator: Operator) -> None:
     amounts = reader.integers(operator)
     if np.shape(amounts) != (4, 2) or amounts[0] != [0, 0] or amounts[3] != [0, 0]:
         raise FormatError(f"it pads by {amounts}; only height and width of an image can be padded")
-    op = Pad((amounts[1][0], amounts[1][1]), (amounts[2][0], amounts[2][1]))
+    op = ops.Pad((amounts[1][0], amounts[1][1]), (amounts[2][0], amounts[2][1]))
     reader.add(op, (reader.operand(operator.inputs[0]),), operator.outputs[0])
 
 
 def _activation(reader: Reader, operator: Operator) -> None:
     function = next(f for f, kind in ACTIVATIONS.items() if kind == operator.kind)
-    reader.add(Activation(function), reader.operands(operator, 1), operator.outputs[0])
+    reader.add(ops.Activation(function), reader.operands(operator, 1), operator.outputs[0])
 
 
 def _logistic(reader: Reader, operator: Operator) -> None:
@@ -138,7 +124,7 @@ def _logistic(reader: Reader, operator: Operator) -> None:
     (x,), (y,) = operator.inputs, operator.outputs
     swish = reader.absorb_user(y, "MUL", lambda mul: {*mul.inputs} == {x, y} and not mul.fused)
     if swish:
-        reader.add(Activation(ActivationKind.SWISH), (reader.operand(x),), swish.outputs[0])
+        reader.add(ops.Activation(ActivationKind.SWISH), (reader.operand(x),), swish.outputs[0])
     else:
         _activation(reader, operator)
 
@@ -148,9 +134,9 @@ def _add(reader: Reader, operator: Operator) -> None:
     xs = [t for t in operator.inputs if reader.scalar(t) != 3]
     gate = _absorb_division_by_6(reader, operator) if len(xs) == 1 else None
     if gate:
-        reader.add(Activation(ActivationKind.HARD_SIGMOID), (reader.operand(xs[0]),), gate.outputs[0])
+        reader.add(ops.Activation(ActivationKind.HARD_SIGMOID), (reader.operand(xs[0]),), gate.outputs[0])
     else:
-        reader.add(Add(), reader.operands(operator, 2), operator.outputs[0], operator.fused)
+        reader.add(ops.Add(), reader.operands(operator, 2), operator.outputs[0], operator.fused)
 
 
 def _absorb_division_by_6(reader: Reader, operator: Operator) -> Operator | None:
@@ -165,7 +151,7 @@ def _absorb_division_by_6(reader: Reader, operator: Operator) -> Operator | None
 
 
 def _mul(reader: Reader, operator: Operator) -> None:
-    reader.add(Mul(), reader.operands(operator, 2), operator.outputs[0], operator.fused)
+    reader.add(ops.Mul(), reader.operands(operator, 2), operator.outputs[0], operator.fused)
 
 
 def _concat(reader: Reader, operator: Operator) -> None:
@@ -173,7 +159,7 @@ def _concat(reader: Reader, operator: Operator) -> None:
     axis, rank = operator.options["axis"], len(reader.shape(output))
     if axis % rank != rank - 1 or len(operator.inputs) < 2:
         raise FormatError(f"it joins {len(operator.inputs)} tensors along axis {axis}; only channels can be joined")
-    reader.add(Concat(), reader.operands(operator, len(operator.inputs)), output, operator.fused)
+    reader.add(ops.Concat(), reader.operands(operator, len(operator.inputs)), output, operator.fused)
 
 
 def _split(reader: Reader, operator: Operator) -> None:
@@ -182,19 +168,20 @@ def _split(reader: Reader, operator: Operator) -> None:
     where = reader.scalar(axis)
     if where is None:
         raise FormatError("its axis must be a constant")
-    sizes = tuple(reader.shape(output)[int(where)] for output in operator.outputs)
-    reader.add_several(Split(sizes, int(where)), (reader.operand(x),), operator.outputs)
+    axis = ops.canonical_axis(int(where), len(reader.shape(x)))
+    sizes = tuple(reader.shape(output)[axis] for output in operator.outputs)
+    reader.add_several(ops.Split(sizes, axis), (reader.operand(x),), operator.outputs)
 
 
 def _softmax(reader: Reader, operator: Operator) -> None:
     if operator.options["beta"] != 1:
         raise FormatError(f"its beta is {operator.options['beta']}; only 1 can be read")
-    reader.add(Softmax(), reader.operands(operator, 1), operator.outputs[0])
+    reader.add(ops.Softmax(), reader.operands(operator, 1), operator.outputs[0])
 
 
 def _reshape(reader: Reader, operator: Operator) -> None:
     (output,) = operator.outputs
-    reader.add(Reshape(reader.shape(output)[1:]), (reader.operand(operator.inputs[0]),), output)
+    reader.add(ops.Reshape(reader.shape(output)[1:]), (reader.operand(operator.inputs[0]),), output)
 
 
 _READERS: dict[str, Callable[[Reader, Operator], None]] = {

@@ -88,7 +88,8 @@ class Reader:
         return self._runtime(tensor).shape
 
     def name(self, tensor: int) -> str:
-        """What converters call a tensor: they append the names of the ops that they fused, behind semicolons."""
+        """A tensor's name without what converters append to it: the names of the ops that they fused, behind
+        semicolons."""
         return self.model.tensors[tensor].name.partition(";")[0]
 
     def is_integer(self, tensor: int) -> bool:

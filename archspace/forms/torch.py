@@ -33,7 +33,7 @@ _ACTIVATIONS: dict[ActivationKind, Callable[..., Tensor]] = {
 
 @dataclass(frozen=True)
 class _Step:
-    """What one node does: `function` on its inputs, then its layer. `frees` are the tensors no later step needs.
+    """The work of one node: `function` on its inputs, then its layer. `frees` are the tensors no later step needs.
 
     Layers go by name, and functions hold no module, so that a copied or converted module runs its own layers.
     """
@@ -102,7 +102,7 @@ def folded_weights(module: TorchGraph) -> dict[str, dict[str, FloatArray]]:
 
 @singledispatch
 def _stored(layer: nn.Module) -> dict[str, FloatArray]:
-    """What a layer stores, by the names that its op gives."""
+    """Arrays that a layer stores, by the names that its op gives."""
     raise GraphError(f"the weights of {type(layer).__name__} cannot be read")
 
 
@@ -173,7 +173,7 @@ def _plan(graph: Graph) -> tuple[tuple[_Step, ...], dict[str, nn.Module]]:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an op stands: its shapes (NHWC), its borders, and whether it may overwrite its input, which spares
+    """Surroundings of an op: its shapes (NHWC), its borders, and whether it may overwrite its input, which spares
     training one tensor in three."""
 
     shapes: tuple[Shape, ...]
@@ -183,12 +183,12 @@ class _Place:
 
     @property
     def shape(self) -> Shape:
-        """Of its first result."""
+        """Shape of the first result."""
         return self.results[0]
 
     @property
     def channel_axis(self) -> int:
-        """Of the result, in torch's layout."""
+        """Channel axis of the result in torch's layout."""
         return nchw_axis(-1, len(self.shape))
 
 

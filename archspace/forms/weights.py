@@ -16,8 +16,8 @@ from netlathe.archspace.ops import Activation, Add, DType, Op, Shape
 FloatArray = NDArray[np.float32]
 
 StoredArrays = Mapping[str, NDArray[Any]]
-"""What one node stores, by the names that its op gives (Op.stored_shapes): of a layer `kernel`, (out, in / groups, kh,
-kw) or (out, in), with BatchNorm folded in, and `bias`, (out,)."""
+"""Arrays that one node stores, by the names that its op gives (Op.stored_shapes): of a layer `kernel`, (out, in /
+groups, kh, kw) or (out, in), with BatchNorm folded in, and `bias`, (out,)."""
 
 Weights = Mapping[str, StoredArrays]
 """Keyed by the name of the node."""
@@ -28,13 +28,13 @@ _SMALL = 0.1
 
 
 def stored_shapes(graph: Graph) -> dict[str, Mapping[str, Shape]]:
-    """What each node that stores anything stores, by its name, in execution order."""
+    """Shapes of all stored arrays by node name, in execution order, without nodes that store nothing."""
     found = ((node.name, node.op.stored_shapes(*inputs)) for node, inputs, _ in graph.steps())
     return {name: shapes for name, shapes in found if shapes}
 
 
 def stored_count(graph: Graph) -> int:
-    """How many values all nodes store."""
+    """Number of values that all nodes store."""
     return sum(node.op.stored_values(*inputs) for node, inputs, _ in graph.steps())
 
 

@@ -14,6 +14,7 @@ from netlathe.archspace.ops.base import (
     Shape,
     broadcast,
     bytes_of,
+    canonical_axis,
     check_shape,
     frozen,
     is_integer,
@@ -30,6 +31,6 @@ from netlathe.archspace.ops.windows import GlobalAvgPool, Pad, Pool2d
 __all__ = [
     "BYTES", "LARGEST", "LATER", "MOST_STORED", "MOST_VALUES", "OPS", "Activation", "ActivationKind", "Add", "Concat",
     "Constant", "Conv2d", "DType", "FullyConnected", "GlobalAvgPool", "Mul", "Op", "Opaque", "Pad", "Padding", "Pair",
-    "Pool2d", "Reshape", "Shape", "Softmax", "Split", "Zeros", "broadcast", "bytes_of", "check_shape", "frozen",
-    "is_integer", "register", "same_padding", "told",
+    "Pool2d", "Reshape", "Shape", "Softmax", "Split", "Zeros", "broadcast", "bytes_of", "canonical_axis",
+    "check_shape", "frozen", "is_integer", "register", "same_padding", "told",
 ]  # fmt: skip

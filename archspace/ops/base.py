@@ -1,4 +1,4 @@
-"""What every primitive operation says of itself: shapes, dtypes, MACs, parameters and stored values.
+"""The row of a primitive operation: shapes, dtypes, MACs, parameters and stored values.
 
 Together with graph.py this package is the only place with shape arithmetic. Every writer, module and feature asks here.
 """
@@ -23,9 +23,10 @@ Pair = tuple[int, int]
 """(height, width)."""
 
 LARGEST = 2**31 - 1
-"""Of any size or setting: files and runtimes count in 32 bits."""
+"""Largest size or setting: files and runtimes count in 32 bits."""
 MOST_VALUES, MOST_STORED = 2**32 - 1, 2**31 - 1
-"""Of one tensor (16 GiB of float32), and of one op's weights: what is computed from them stays within 64 bits."""
+"""Most values of one tensor (16 GiB of float32), and of one op's weights: what is computed from them stays within 64
+bits."""
 LATER: Mapping[str, bool] = {"later": True}
 """The metadata of a field that an op has got after graphs of it were stored: at its default it is in no JSON."""
 _DEEPEST = 3
@@ -71,9 +72,9 @@ class Op(ABC):
     kind: ClassVar[str]
     """The op's name in JSON and in errors."""
     arity: ClassVar[int | None] = 1
-    """How many tensors it takes; None: any number."""
+    """Number of tensors it takes; None: any."""
     has_dtype: ClassVar[bool] = False
-    """Whether its results have a dtype of their own, by `output_dtypes`, rather than that of what it takes."""
+    """Whether the results have a dtype of their own, by `output_dtypes`, rather than that of what it takes."""
     has_macs: ClassVar[bool] = False
     has_weights: ClassVar[bool] = False
     has_several: ClassVar[bool] = False
@@ -81,7 +82,7 @@ class Op(ABC):
 
     @property
     def name(self) -> str:
-        """What errors call it."""
+        """The op's name in errors."""
         return self.kind
 
     @abstractmethod
@@ -122,12 +123,12 @@ class Op(ABC):
         return DType.FLOAT32
 
     def stored_values(self, *inputs: Shape) -> int:
-        """How many values the stored arrays hold."""
+        """Number of values in the stored arrays."""
         shapes = self.stored_shapes(*inputs)
         return sum(map(math.prod, shapes.values())) if shapes else 0
 
     def stored_bytes(self, itemsize: int, *inputs: Shape) -> int:
-        """Their bytes, where a float32 takes `itemsize`."""
+        """Bytes of the stored arrays, where a float32 takes `itemsize`."""
         return bytes_of(self.stored_dtype, itemsize) * self.stored_values(*inputs)
 
     def result_shapes(self, *inputs: Shape) -> tuple[Shape, ...]:
@@ -246,6 +247,12 @@ def axis_of(shape: Shape, axis: int, where: str) -> int:
     if not -len(shape) <= axis < len(shape):
         raise GraphError(f"{where}: there is no axis {axis} in the shape {shape}")
     return axis % len(shape)
+
+
+def canonical_axis(axis: int, rank: int) -> int:
+    """The last axis as -1, any other counted from the front: how readers write axes, so that equal ops are equal."""
+    axis %= rank
+    return -1 if axis == rank - 1 else axis
 
 
 def is_integer(value: object, least: int) -> bool:

@@ -101,7 +101,8 @@ class Zeros(Op):
 @dataclass(frozen=True, slots=True)
 class Constant(Op):
     """Values that the model stores: the other operand of a normalisation or a bias, anchors of boxes, a table. `shape`
-    is all of it; what it is combined with broadcasts it. The values are weights, under the node's name."""
+    is all of it; what it is combined with broadcasts it. The values are weights, under the node's name. A constant
+    stands right before what takes it, one for each that does, so that no cut between blocks parts them."""
 
     kind = "constant"
     arity = 0

@@ -20,14 +20,13 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
-from netlathe.predictor.features.inputs import Inputs, OpShares
-from netlathe.predictor.features.op_work import FIRST_CLASSES, OP_CLASSES, OP_SIZES
+from netlathe.predictor.features.inputs import Inputs, OpShares, classes_to_json, read_classes
+from netlathe.predictor.features.op_work import OP_SIZES
 from netlathe.predictor.numbers import (
     CACHED_ENTRIES,
     MOST_LOG,
     FloatArray,
     read_array,
-    read_indices,
     read_logs,
     read_positive,
 )
@@ -74,10 +73,8 @@ class GaussianProcess:
         return np.asarray(inputs.shares @ ratios)
 
     def to_json(self) -> dict[str, Any]:
-        arrays = {name: getattr(self, name).tolist() for name in ("classes", "sizes", "weights", "lengths")}
-        # Files number the classes: those that came after the first ones, in the order that they name.
-        later = {"op_classes": list(OP_CLASSES)} if self.classes.max(initial=0) >= FIRST_CLASSES else {}
-        return {**arrays, "signal": self.signal, **later}
+        arrays = {name: getattr(self, name).tolist() for name in ("sizes", "weights", "lengths")}
+        return {**arrays, "signal": self.signal, **classes_to_json(self.classes)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GaussianProcess:
@@ -85,9 +82,7 @@ class GaussianProcess:
         a process."""
         sizes = read_logs(data, "sizes", -1, len(OP_SIZES), most=1e3)
         lengths = read_positive(data, "lengths", len(OP_SIZES), least=1e-4, most=1e4)
-        names = data.get("op_classes", OP_CLASSES[:FIRST_CLASSES])
-        classes = read_indices(data, "classes", len(names), len(sizes))
-        classes = np.array([OP_CLASSES.index(name) for name in names], dtype=np.intp)[classes]
+        classes = read_classes(data, len(sizes))
         return cls(
             classes,
             sizes,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from netlathe.predictor.features.item_features import Features, Ops
-from netlathe.predictor.features.op_work import OP_CLASSES, OP_SIZES
+from netlathe.predictor.features.op_work import FIRST_CLASSES, OP_CLASSES, OP_SIZES
 from netlathe.predictor.numbers import FloatArray, read_array, read_indices, read_logs
 
 
@@ -43,7 +43,7 @@ class OpShares(NamedTuple):
         """Ops and shares, without ops that no item has."""
         used, columns = np.unique(self.shares.indices, return_inverse=True)
         return {
-            "classes": self.classes[used],
+            **classes_to_json(self.classes[used]),
             "sizes": self.sizes[used],
             "counts": np.diff(self.shares.indptr),
             "columns": columns,
@@ -61,12 +61,25 @@ class OpShares(NamedTuple):
         if ends[-1] != len(shares):
             raise ValueError("there are more or fewer shares than the items have")
         matrix = csr_array((shares, columns, ends), shape=(count, len(sizes)))
-        return cls(matrix, read_indices(data, "classes", len(OP_CLASSES), len(sizes)), sizes)
+        return cls(matrix, read_classes(data, len(sizes)), sizes)
 
     @classmethod
     def unknown(cls, count: int) -> Self:
         """No ops of `count` items, where nobody wrote them down."""
         return cls(csr_array((count, 0)), np.zeros(0, dtype=np.intp), np.zeros((0, len(OP_SIZES))))
+
+
+def classes_to_json(classes: NDArray[np.intp]) -> dict[str, Any]:
+    """Numbers of op classes as files hold them: those that came after the first ones, in an order that they name."""
+    later = {"op_classes": list(OP_CLASSES)} if classes.max(initial=0) >= FIRST_CLASSES else {}
+    return {"classes": classes.tolist(), **later}
+
+
+def read_classes(data: Mapping[str, Any], count: int) -> NDArray[np.intp]:
+    """The numbers of `count` op classes in OP_CLASSES, from a file that may have another order of them."""
+    names = data.get("op_classes", OP_CLASSES[:FIRST_CLASSES])
+    numbers = np.array([OP_CLASSES.index(name) for name in names], dtype=np.intp)
+    return np.asarray(numbers[read_indices(data, "classes", len(numbers), count)])
 
 
 def op_shares(features: Features, rates: FloatArray) -> OpShares:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from form_contract import BLOCKS, NETWORK, FormContract, without_batch_norm
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
+from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, Skip
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.onnx import read_onnx, write_onnx
 from netlathe.archspace.forms.torch import TorchGraph
@@ -32,38 +31,6 @@ from netlathe.archspace.ops import (
     Reshape,
     Softmax,
 )
-
-BLOCKS: list[Block] = [
-    MBConv(4, 4, 8, 8),
-    MBConv(4, 6, 9, 8, 2, kernel=5, se=0.25, activation=ActivationKind.HARD_SWISH, padding="symmetric"),
-    MBConv(4, 4, 8, 8, expand=1, se=0.5, activation=ActivationKind.SWISH),
-    ConvBlock(3, 5, 8, 8, 2, padding="symmetric"),
-    ConvBlock(3, 5, 8, 8, activation=ActivationKind.HARD_SIGMOID),
-    ConvBlock(3, 5, 8, 8, activation=None),
-    SeparableConv(3, 5, 8, 8, activation=ActivationKind.SIGMOID),
-    Pool("avg", 4, 8, 8),
-    Pool("max", 4, 9, 8, 2, 2),
-    LinearHead(4, 7, 4, 4),
-    Skip(4, 4, 6, 6),
-    Skip(4, 6, 6, 6, 2),
-    Zero(4, 6, 6, 6, 2),
-]
-NETWORK = chain(
-    [
-        ("b00", ConvBlock(3, 6, 12, 12, 2).graph()),
-        ("b01", MBConv(6, 6, 6, 6, se=0.25, activation=ActivationKind.HARD_SWISH).graph()),
-        ("b02", MBConv(6, 8, 6, 6, 2, padding="symmetric").graph()),
-        ("head", LinearHead(8, 10, 3, 3).graph()),
-    ]
-)
-
-
-def without_batch_norm(graph: Graph) -> Graph:
-    nodes = (
-        dataclasses.replace(n, op=dataclasses.replace(n.op, batch_norm=False)) if isinstance(n.op, Conv2d) else n
-        for n in graph.nodes
-    )
-    return Graph(graph.inputs, tuple(nodes))
 
 
 def edited(content: bytes, change: Callable[[ModelProto], Any]) -> bytes:
@@ -95,6 +62,13 @@ def one_node(kind: str, *constants: str, **attributes: Any) -> list[NodeProto]:
 
 def read_ops(content: bytes) -> list[Any]:
     return [node.op for node in read_onnx(content).nodes]
+
+
+class TestOnnxFile(FormContract):
+    ending = ".onnx"
+    write = staticmethod(write_onnx)
+    read = staticmethod(read_onnx)
+    foreign = staticmethod(foreign)
 
 
 # Writing
@@ -141,24 +115,6 @@ def test_values_are_called_after_the_nodes_that_compute_them() -> None:
     assert [value.name for value in graph.output] == ["head/linear"]
 
 
-def test_equal_seeds_write_equal_files() -> None:
-    assert write_onnx(NETWORK, seed=5) == write_onnx(NETWORK, seed=5) != write_onnx(NETWORK, seed=6)
-
-
-def test_weights_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(FormatError, match="'b00/conv'"):
-        write_onnx(NETWORK, {})
-
-
-def test_weights_beyond_two_gigabytes_are_refused() -> None:
-    builder = GraphBuilder((1, 30_000))
-    builder.add("linear", FullyConnected(20_000), 0)
-    zero = np.float32(0)
-    weights = {"kernel": np.broadcast_to(zero, (20_000, 30_000)), "bias": np.broadcast_to(zero, (20_000,))}
-    with pytest.raises(FormatError, match="2 GB"):
-        write_onnx(builder.build(), {"linear": weights})
-
-
 @pytest.mark.parametrize("name", ["input", "conv.weight"])
 def test_names_that_would_clash_in_the_file_are_refused(name: str) -> None:
     builder = GraphBuilder((1, 4, 4, 2))
@@ -171,19 +127,6 @@ def test_names_that_would_clash_in_the_file_are_refused(name: str) -> None:
 # Reading netlathe's own files
 
 
-@pytest.mark.parametrize("graph", [*(block.graph(2) for block in BLOCKS), NETWORK], ids=lambda g: g.key[:6])
-def test_an_own_file_gives_back_the_very_graph(graph: Graph) -> None:
-    read = read_onnx(write_onnx(graph))
-    assert read == graph
-    assert read.key == graph.key
-
-
-def test_a_file_is_read_from_a_path_too(tmp_path: Path) -> None:
-    path = tmp_path / "network.onnx"
-    path.write_bytes(write_onnx(NETWORK))
-    assert read_onnx(path) == NETWORK
-
-
 def test_a_file_whose_ops_were_changed_is_read_as_what_it_now_computes() -> None:
     def halve_stride(model: ModelProto) -> None:
         (strides,) = (a for a in model.graph.node[0].attribute if a.name == "strides")
@@ -194,30 +137,6 @@ def test_a_file_whose_ops_were_changed_is_read_as_what_it_now_computes() -> None
 
 
 # Reading foreign files
-
-
-@pytest.mark.parametrize(
-    "graph", [b.graph(2) for b in BLOCKS if b.graph().nodes and not isinstance(b, Zero)], ids=lambda g: g.key[:6]
-)
-def test_a_foreign_file_gives_the_same_computation_without_batch_norm(graph: Graph) -> None:
-    assert read_onnx(foreign(graph)).key == without_batch_norm(graph).key
-
-
-def test_all_other_ops_are_read_from_foreign_files() -> None:
-    builder = GraphBuilder((2, 6, 6, 4))
-    x = builder.add("pad", Pad((1, 0), (0, 2)), 0)
-    x = builder.add("act", Activation(ActivationKind.RELU6), x)
-    x = builder.add("grouped", Conv2d(6, (3, 3), groups=2, batch_norm=False), x)
-    y = builder.add("sigmoid", Activation(ActivationKind.SIGMOID), x)
-    z = builder.add("join", Concat(), y, x)
-    z = builder.add("pool", Pool2d("max", (2, 2), (2, 2), Padding.SAME), z)
-    z = builder.add("softmax", Softmax(), z)
-    z = builder.add("mean", GlobalAvgPool(keep_dims=True), z)
-    z = builder.add("flat", Reshape((12,)), z)
-    z = builder.add("linear", FullyConnected(5), z)
-    builder.add("probabilities", Softmax(), z)
-    graph = builder.build()
-    assert read_onnx(foreign(graph)).key == graph.key
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::torch.jit.TracerWarning")
@@ -402,35 +321,9 @@ def test_a_model_without_outputs_is_refused() -> None:
 # Broken files
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(100), b"ONNX"])
-def test_what_is_no_onnx_file_is_refused(content: bytes) -> None:
-    with pytest.raises(FormatError, match=r"not an \.onnx file"):
-        read_onnx(content)
-
-
-def test_a_missing_file_is_an_error_with_its_path(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"cannot read .*absent\.onnx: No such file"):
-        read_onnx(tmp_path / "absent.onnx")
-
-
 def test_a_file_truncated_before_its_metadata_is_refused() -> None:
     content = write_onnx(NETWORK)
     end = content.rindex(b"netlathe_graph") - 8
     for length in range(0, end, 61):
         with pytest.raises(FormatError):
             read_onnx(content[:length])
-
-
-def test_flipped_bytes_give_a_graph_or_a_format_error_and_nothing_else() -> None:
-    content = write_onnx(NETWORK)
-    source = random.Random(0)
-    refused = 0
-    for _ in range(300):
-        broken = bytearray(content)
-        for _ in range(source.choice((1, 1, 4))):
-            broken[source.randrange(len(broken))] = source.randrange(256)
-        try:
-            read_onnx(bytes(broken))
-        except FormatError:
-            refused += 1
-    assert 0 < refused < 300

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import flatbuffers
@@ -15,51 +13,26 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from form_contract import BLOCKS, NETWORK, FormContract, without_batch_norm
 
-from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip, Zero
+from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Skip, Zero
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.structure import EMBEDDED_KEY
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.forms.tflite_file import pack, unpack
 from netlathe.archspace.forms.tflite_reader import read_tflite
-from netlathe.archspace.graph import Graph, GraphBuilder, chain
+from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Add,
-    Concat,
     Conv2d,
     FullyConnected,
     GlobalAvgPool,
     Mul,
     Pad,
-    Pool2d,
     Reshape,
     Softmax,
-)
-
-BLOCKS: list[Block] = [
-    MBConv(4, 4, 8, 8),
-    MBConv(4, 6, 9, 8, 2, kernel=5, se=0.25, activation=ActivationKind.HARD_SWISH, padding="symmetric"),
-    MBConv(4, 4, 8, 8, expand=1, se=0.5, activation=ActivationKind.SWISH),
-    ConvBlock(3, 5, 8, 8, 2, padding="symmetric"),
-    ConvBlock(3, 5, 8, 8, activation=ActivationKind.HARD_SIGMOID),
-    ConvBlock(3, 5, 8, 8, activation=None),
-    SeparableConv(3, 5, 8, 8, activation=ActivationKind.SIGMOID),
-    Pool("avg", 4, 8, 8),
-    Pool("max", 4, 9, 8, 2, 2),
-    LinearHead(4, 7, 4, 4),
-    Skip(4, 4, 6, 6),
-    Skip(4, 6, 6, 6, 2),
-    Zero(4, 6, 6, 6, 2),
-]
-NETWORK = chain(
-    [
-        ("b00", ConvBlock(3, 6, 12, 12, 2).graph()),
-        ("b01", MBConv(6, 6, 6, 6, se=0.25, activation=ActivationKind.HARD_SWISH).graph()),
-        ("b02", MBConv(6, 8, 6, 6, 2, padding="symmetric").graph()),
-        ("head", LinearHead(8, 10, 3, 3).graph()),
-    ]
 )
 
 
@@ -77,16 +50,15 @@ def foreign(graph: Graph) -> bytes:
     return pack(dataclasses.replace(unpack(write_tflite(graph)), metadata={}), "foreign")
 
 
-def without_batch_norm(graph: Graph) -> Graph:
-    nodes = (
-        dataclasses.replace(n, op=dataclasses.replace(n.op, batch_norm=False)) if isinstance(n.op, Conv2d) else n
-        for n in graph.nodes
-    )
-    return Graph(graph.inputs, tuple(nodes))
-
-
 def kinds(content: bytes) -> list[str]:
     return [operator.kind for operator in unpack(content).operators]
+
+
+class TestTfliteFile(FormContract):
+    ending = ".tflite"
+    write = staticmethod(write_tflite)
+    read = staticmethod(read_tflite)
+    foreign = staticmethod(foreign)
 
 
 # Writing
@@ -148,24 +120,6 @@ def test_every_buffer_is_aligned_to_16_bytes() -> None:
         assert {start % 16 for start in starts} == {0}
 
 
-def test_equal_seeds_write_equal_files() -> None:
-    assert write_tflite(NETWORK, seed=5) == write_tflite(NETWORK, seed=5) != write_tflite(NETWORK, seed=6)
-
-
-def test_weights_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(FormatError, match="'b00/conv'"):
-        write_tflite(NETWORK, {})
-
-
-def test_weights_beyond_two_gigabytes_are_refused() -> None:
-    builder = GraphBuilder((1, 30_000))
-    builder.add("linear", FullyConnected(20_000), 0)
-    zero = np.float32(0)
-    weights = {"kernel": np.broadcast_to(zero, (20_000, 30_000)), "bias": np.broadcast_to(zero, (20_000,))}
-    with pytest.raises(FormatError, match="2 GB"):
-        write_tflite(builder.build(), {"linear": weights})
-
-
 def test_a_tflite_file_is_written_and_read_without_torch_and_onnx() -> None:
     code = "import sys, netlathe.archspace.forms.tflite_reader; print({'torch', 'onnx'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -173,19 +127,6 @@ def test_a_tflite_file_is_written_and_read_without_torch_and_onnx() -> None:
 
 
 # Reading netlathe's own files
-
-
-@pytest.mark.parametrize("graph", [*(block.graph(2) for block in BLOCKS), NETWORK], ids=lambda g: g.key[:6])
-def test_an_own_file_gives_back_the_very_graph(graph: Graph) -> None:
-    read = read_tflite(write_tflite(graph))
-    assert read == graph
-    assert read.key == graph.key
-
-
-def test_a_file_is_read_from_a_path_too(tmp_path: Path) -> None:
-    path = tmp_path / "network.tflite"
-    path.write_bytes(write_tflite(NETWORK))
-    assert read_tflite(path) == NETWORK
 
 
 def test_a_file_whose_ops_were_changed_is_read_as_what_it_now_computes() -> None:
@@ -219,37 +160,8 @@ def test_a_graph_of_a_newer_version_is_read_by_its_ops() -> None:
 # Reading foreign files
 
 
-@pytest.mark.parametrize("graph", [*(block.graph(2) for block in BLOCKS if block.graph().nodes), NETWORK])
-def test_a_foreign_file_gives_the_same_computation_without_batch_norm(graph: Graph) -> None:
-    assert read_tflite(foreign(graph)).key == without_batch_norm(graph).key
-
-
-def test_a_foreign_file_is_grouped_into_segments() -> None:
-    read = read_tflite(foreign(NETWORK))
-    scopes = list(dict.fromkeys(node.scope for node in read.nodes))
-    assert scopes == [f"b{i:02d}" for i in range(len(read.segments()))]
-    assert len(scopes) == len(NETWORK.segments())  # its blocks, known by their layers
-
-
 def test_the_schemas_own_packing_is_read_as_well() -> None:
     assert read_tflite(edited(write_tflite(NETWORK), lambda model: None)) == NETWORK
-
-
-def test_all_other_ops_are_read_from_foreign_files() -> None:
-    builder = GraphBuilder((2, 6, 6, 4))
-    x = builder.add("pad", Pad((1, 0), (0, 2)), 0)
-    x = builder.add("grouped", Conv2d(6, (3, 3), groups=2, batch_norm=False), x)
-    y = builder.add("sigmoid", Activation(ActivationKind.SIGMOID), x)
-    z = builder.add("join", Concat(), y, x)
-    z = builder.add("pool", Pool2d("max", (2, 2), (2, 2)), z)
-    z = builder.add("gate", Activation(ActivationKind.HARD_SIGMOID), z)
-    z = builder.add("mean", GlobalAvgPool(keep_dims=True), z)
-    z = builder.add("flat", Reshape((12,)), z)
-    z = builder.add("linear", FullyConnected(5), z)
-    z = builder.add("relu", Activation(ActivationKind.RELU), z)
-    builder.add("softmax", Softmax(), z)
-    graph = builder.build()
-    assert read_tflite(foreign(graph)).key == graph.key
 
 
 def test_a_fully_connected_layer_on_an_image_flattens_it_first() -> None:
@@ -418,35 +330,8 @@ def test_an_empty_flatbuffer_is_refused() -> None:
         read_tflite(b"\x00\x00\x00\x00TFL3" + bytes(64))
 
 
-def test_a_missing_file_is_an_error_with_its_path(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"cannot read .*absent\.tflite: No such file"):
-        read_tflite(tmp_path / "absent.tflite")
-
-
-def test_an_error_in_a_file_begins_with_its_path(tmp_path: Path) -> None:
-    path = tmp_path / "broken.tflite"
-    path.write_bytes(write_tflite(NETWORK)[:-500])
-    with pytest.raises(FormatError, match=r"^.*broken\.tflite: the .tflite file is truncated or corrupt"):
-        read_tflite(path)
-
-
 def test_a_file_truncated_anywhere_is_refused() -> None:
     content = write_tflite(NETWORK)
     for length in range(0, len(content), 61):
         with pytest.raises(FormatError):
             read_tflite(content[:length])
-
-
-def test_flipped_bytes_give_a_graph_or_a_format_error_and_nothing_else() -> None:
-    content = write_tflite(NETWORK)
-    source = random.Random(0)
-    refused = 0
-    for _ in range(300):
-        broken = bytearray(content)
-        for _ in range(source.choice((1, 1, 4))):
-            broken[source.randrange(len(broken))] = source.randrange(256)
-        try:
-            read_tflite(bytes(broken))
-        except FormatError:
-            refused += 1
-    assert 0 < refused < 300

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from form_contract import without_batch_norm
 from numpy.typing import NDArray
 from op_examples import EXAMPLES, OpExample
 
@@ -18,6 +21,7 @@ from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.forms.onnx import read_onnx, write_onnx
 from netlathe.archspace.forms.structure import nchw
 from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.tflite_file import pack, unpack
 from netlathe.archspace.forms.tflite_reader import read_tflite
 from netlathe.archspace.forms.torch import TorchGraph, folded_weights
 from netlathe.archspace.forms.weights import random_weights
@@ -34,6 +38,18 @@ def to_nhwc(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def to_nchw(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
+
+
+def foreign_onnx(graph: Graph) -> bytes:
+    """A file as if netlathe had not written it."""
+    model = onnx.load_model_from_string(write_onnx(graph))
+    model.ClearField("metadata_props")
+    return bytes(model.SerializeToString())
+
+
+def foreign_tflite(graph: Graph) -> bytes:
+    """A file as if netlathe had not written it."""
+    return pack(dataclasses.replace(unpack(write_tflite(graph)), metadata={}), "foreign")
 
 
 def random_inputs(graph: Graph) -> Arrays:
@@ -107,6 +123,16 @@ class TestOpContract:
     def test_files_give_the_graph_back(self, example: OpExample) -> None:
         assert read_tflite(write_tflite(example.graph)) == example.graph
         assert read_onnx(write_onnx(example.graph)) == example.graph
+
+    @pytest.mark.parametrize("form", ["onnx", "tflite"])
+    def test_foreign_files_of_it_are_read_or_refused(self, example: OpExample, form: str) -> None:
+        graph = without_batch_norm(example.graph)
+        read, content = (read_onnx, foreign_onnx(graph)) if form == "onnx" else (read_tflite, foreign_tflite(graph))
+        if form in example.unread:
+            with pytest.raises(FormatError, match=r"(node|op) 0 \("):
+                read(content)
+        else:
+            assert read(content).key == graph.key
 
     def test_random_weights_are_what_it_stores(self, example: OpExample) -> None:
         stored = random_weights(example.graph).get("op", {})

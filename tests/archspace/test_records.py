@@ -99,9 +99,9 @@ def test_an_interval_holds_the_true_latency_of_gaussian_rounds_about_as_often_as
     assert 0.8 < np.mean([low <= 1.0 <= high for low, high in intervals]) < 0.95
 
 
-def test_half_difference_compares_even_with_odd_rounds_from_four_rounds_on():
-    assert rounds(1.0, 2.0, 1.0).half_difference is None
-    assert rounds(1.0, 2.0, 1.0, 2.0).half_difference == pytest.approx(0.5)
+def test_repeatability_compares_even_with_odd_rounds_from_four_rounds_on():
+    assert rounds(1.0, 2.0, 1.0).repeatability is None
+    assert rounds(1.0, 2.0, 1.0, 2.0).repeatability == pytest.approx(0.5)
 
 
 def test_two_rounds_are_never_stable_and_three_equal_ones_are():
@@ -188,7 +188,7 @@ def test_unlike_setups_refuse_to_mix_and_say_how_they_differ():
         single_setup([])
 
 
-def test_noise_floor_is_the_median_half_difference_of_those_that_have_one():
+def test_noise_floor_is_the_median_repeatability_of_those_that_have_one():
     records = [record(rounds(1.0, 1.1, 1.0, 1.1)), record(rounds(1.0, 1.2, 1.0, 1.2)), record(rounds(1.0)), record()]
     assert noise_floor(records) == pytest.approx(((1 - 1 / 1.1) + (1 - 1 / 1.2)) / 2)
     assert noise_floor(records[2:]) is None

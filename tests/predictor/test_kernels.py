@@ -13,6 +13,8 @@ from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Add,
+    Concat,
+    Constant,
     Conv2d,
     FullyConnected,
     GlobalAvgPool,
@@ -20,12 +22,13 @@ from netlathe.archspace.ops import (
     Pad,
     Padding,
     Pool2d,
+    Split,
 )
 from netlathe.archspace.records import Setup
 from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.features.item_features import work_terms
 from netlathe.predictor.features.kernel_times import kernel_label
-from netlathe.predictor.features.op_work import TERMS
+from netlathe.predictor.features.op_work import TERMS, launched
 from netlathe.predictor.predictor import LatencyPredictor
 
 RELU, RELU6, HARD_SWISH = ActivationKind.RELU, ActivationKind.RELU6, ActivationKind.HARD_SWISH
@@ -270,3 +273,28 @@ def test_onnx_runtime_starts_no_pad_where_none_is_charged(tmp_path):
     assert "Conv" in ran
     assert "Pad" not in ran
     assert not any(name == "pad" for name in names(graph, "onnx"))
+
+
+def test_a_stored_value_belongs_to_the_kernel_that_takes_it_and_costs_what_that_reads():
+    builder = GraphBuilder((1, 8, 8, 4))
+    x = builder.add("conv", Conv2d(4), 0)
+    offset = builder.add("offset", Constant((4,)))
+    x = builder.add("sum", Add(), offset, x)
+    builder.add("relu", Activation(ActivationKind.RELU), x)
+    graph = builder.build()
+    assert names(graph, "cpu") == ["conv", "constant+add+activation"]
+    assert names(graph, "gpu") == ["conv+constant+add+activation"]
+    (_, kernel) = kernels_of(graph)
+    assert kernel.inputs == ((1, 8, 8, 4),)
+    assert is_kernel(kernel)
+    assert [op.kind for op, *_ in launched(graph)] == ["conv", "add"]
+    assert work_terms([kernel])[0, TERMS.index("add.moved")] == 4 * (2 * 8 * 8 * 4 + 4)
+
+
+def test_a_node_of_several_results_is_a_kernel_that_gives_them_all():
+    builder = GraphBuilder((1, 8, 8, 4))
+    first = builder.add("split", Split((1, 3)), 0)
+    builder.add("joined", Concat(), first + 1, first)
+    (split, joined) = kernels_of(builder.build(), "gpu")
+    assert split.output_shapes == ((1, 8, 8, 1), (1, 8, 8, 3))
+    assert joined.inputs == ((1, 8, 8, 3), (1, 8, 8, 1))

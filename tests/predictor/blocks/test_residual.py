@@ -18,9 +18,9 @@ from netlathe.predictor.blocks.gaussian_process import (
 from netlathe.predictor.blocks.random_forest import _MOST_LEAVES, _TREES, fit_random_forest
 from netlathe.predictor.blocks.residual import Mixture, NoResidual, fit_residuals, residual_from_json
 from netlathe.predictor.blocks.trees import Trees
-from netlathe.predictor.features.inputs import Inputs, OpShares
+from netlathe.predictor.features.inputs import Inputs, OpShares, classes_to_json, read_classes
 from netlathe.predictor.features.item_features import LOG_FEATURES, Ops
-from netlathe.predictor.features.op_work import OP_SIZES, TERMS
+from netlathe.predictor.features.op_work import FIRST_CLASSES, OP_CLASSES, OP_SIZES, TERMS
 from netlathe.predictor.numbers import FloatArray
 
 
@@ -256,3 +256,17 @@ def test_trees_of_unequal_lengths_are_refused():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="'jungle'"):
         residual_from_json("jungle", {})
+
+
+def test_op_classes_that_came_later_are_known_by_name_in_files():
+    assert set(classes_to_json(np.array([0, FIRST_CLASSES - 1]))) == {"classes"}
+    later = np.array([0, OP_CLASSES.index("split"), OP_CLASSES.index("conv")])
+    data = json.loads(json.dumps(classes_to_json(later)))
+    assert (read_classes(data, 3) == later).all()
+    names = [*reversed(OP_CLASSES)]
+    turned = {"op_classes": names, "classes": [names.index(OP_CLASSES[number]) for number in later]}
+    assert (read_classes(turned, 3) == later).all()  # of another version's order
+    with pytest.raises(ValueError, match="not in tuple"):
+        read_classes({"op_classes": ["warp"], "classes": [0]}, 1)
+    with pytest.raises(ValueError, match="no index below"):
+        read_classes({"classes": [FIRST_CLASSES]}, 1)

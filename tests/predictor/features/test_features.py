@@ -6,7 +6,7 @@ import pytest
 from synthetic_latency import random_blocks, random_network
 
 from netlathe.archspace.blocks import ConvBlock, MBConv, Pool, Skip
-from netlathe.archspace.graph import Graph, GraphBuilder
+from netlathe.archspace.graph import Graph, GraphBuilder, chain
 from netlathe.archspace.ops import (
     OPS,
     Activation,
@@ -29,6 +29,7 @@ from netlathe.archspace.ops import (
 from netlathe.predictor.errors import PredictorError, UnknownOpError
 from netlathe.predictor.features.item_features import LOG_FEATURES, features_of, log_features, work_terms
 from netlathe.predictor.features.op_work import TERMS
+from netlathe.predictor.features.samples import key_of
 
 
 def terms_of(graph: Graph) -> dict[str, float]:
@@ -211,3 +212,10 @@ def test_pieces_with_and_without_an_image_have_finite_features():
 def test_a_network_of_no_pieces_is_refused():
     with pytest.raises(PredictorError, match="no pieces"):
         work_terms([()])
+
+
+def test_a_predictor_tells_a_block_from_the_network_of_it():
+    block = MBConv(8, 8, 4, 4).graph()
+    assert key_of(chain([("b00", block)])) != key_of(block) == block.key
+    two = chain([("b00", block), ("b01", block)])
+    assert key_of(two) == two.key
