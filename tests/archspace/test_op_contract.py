@@ -30,6 +30,7 @@ from netlathe.archspace.ops import OPS, Add, Concat, Constant, DType, Opaque, Sp
 
 Arrays = list[NDArray[np.float32]]
 TOLERANCE = 1e-5  # of the largest value
+INT8_TOLERANCE = 0.05
 
 
 def to_nhwc(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -70,6 +71,21 @@ def run_tflite(content: bytes, inputs: Arrays) -> Arrays:
         interpreter.set_tensor(detail["index"], x)
     interpreter.invoke()
     return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+
+
+def run_int8(content: bytes, inputs: Arrays) -> Arrays:
+    """On quantized inputs, the results as real numbers."""
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    for detail, x in zip(interpreter.get_input_details(), inputs, strict=True):
+        scale, zero_point = detail["quantization"]
+        interpreter.set_tensor(detail["index"], np.clip(np.rint(x / scale) + zero_point, -128, 127).astype(np.int8))
+    interpreter.invoke()
+    found = []
+    for detail in interpreter.get_output_details():
+        scale, zero_point = detail["quantization"]
+        found.append((interpreter.get_tensor(detail["index"]).astype(np.float32) - zero_point) * np.float32(scale))
+    return found
 
 
 def run_onnx(content: bytes, inputs: Arrays) -> Arrays:
@@ -119,6 +135,15 @@ class TestOpContract:
         weights = folded_weights(module)
         assert_close(run_tflite(write_tflite(graph, weights), inputs), expected, graph.output_shapes)
         assert_close(run_onnx(write_onnx(graph, weights), inputs), expected, graph.output_shapes)
+
+    def test_its_int8_form_is_near_the_float_one(self, example: OpExample) -> None:
+        graph = example.graph
+        inputs = random_inputs(graph)
+        expected = run_tflite(write_tflite(graph), inputs)
+        found = run_int8(write_tflite(graph, dtype="int8", samples=[inputs]), inputs)
+        assert [y.shape for y in found] == [*graph.output_shapes]
+        for y, wanted in zip(found, expected, strict=True):
+            assert np.abs(y - wanted).max() <= INT8_TOLERANCE * max(np.abs(wanted).max(), 1e-9)
 
     def test_files_give_the_graph_back(self, example: OpExample) -> None:
         assert read_tflite(write_tflite(example.graph)) == example.graph
