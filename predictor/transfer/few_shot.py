@@ -27,8 +27,9 @@ from netlathe.predictor.folds import near_folds
 from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, HeldOutErrors, bounds, expected_scores, one_for_each
 from netlathe.predictor.networks.latency_model import Predicted
 from netlathe.predictor.numbers import MOST_LOG, FloatArray, read_array, read_indices, read_logs, read_positive
-from netlathe.predictor.transfer.prior import USUAL, OnKnownDevices, Prior, Scatter
+from netlathe.predictor.transfer.prior import OnKnownDevices, Prior
 from netlathe.predictor.transfer.robust import RobustProcess, robust_process
+from netlathe.predictor.transfer.work_space import USUAL, Scatter
 
 _SPEED = 0.15
 """Uncertainty of the speed that the median measurement tells, in log latency."""
@@ -66,6 +67,7 @@ class TransferModel:
     residual = "few-shot"
     residual_weights = None
     prior_share = 1.0
+    has_intervals = True
     networks = None
 
     @cached_property
