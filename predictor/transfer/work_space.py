@@ -50,6 +50,11 @@ class WorkSpace:
     unit: float
     """Median distance between two known items."""
 
+    @property
+    def used(self) -> list[int]:
+        """Columns of the coordinates that may differ from 0: of terms with a rate, and of the whole work, the last."""
+        return [*np.flatnonzero(self.typical.rates > 0).tolist(), len(self.typical.rates)]
+
     def coordinates(self, terms: FloatArray) -> FloatArray:
         """Coordinates, shape (n, terms + 1), of items with work terms (n, terms)."""
         work = terms * self.typical.rates
