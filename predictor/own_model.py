@@ -39,6 +39,7 @@ class OwnModel:
     residual = "own"
     residual_weights = None
     prior_share = 0.0
+    has_intervals = False
     networks = None
     unknown_kinds: tuple[str, ...] = ()
 

@@ -242,7 +242,7 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
     @property
     def has_intervals_(self) -> bool:
         """Whether predict_interval tells more than predict."""
-        return self.model_.kind != OwnModel.kind
+        return self.model_.has_intervals
 
     @property
     def adds_up_(self) -> bool:

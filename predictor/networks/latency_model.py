@@ -36,6 +36,11 @@ class LatencyModel(Protocol):
         ...
 
     @property
+    def has_intervals(self) -> bool:
+        """Whether predict_interval tells more than predict."""
+        ...
+
+    @property
     def assumes(self) -> bool:
         """Whether ops that no record has are priced by what such work usually costs, not refused. Never saved."""
         ...

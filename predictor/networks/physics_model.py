@@ -41,6 +41,7 @@ class PhysicsModel:
     """Whether ops that no record has are priced, as of LatencyModel."""
     kind = "assembled"
     prior_share = 0.0
+    has_intervals = True
 
     @property
     def offset_ms(self) -> float:

@@ -43,6 +43,7 @@ class Blended:
     kind = "blended"
     offset_ms = 0.0
     adds_up = False
+    has_intervals = True
     networks = None
 
     @property

@@ -22,13 +22,15 @@ from netlathe.predictor.blocks.physics import TRUSTED
 from netlathe.predictor.blocks.unknown_ops import Assumed
 from netlathe.predictor.errors import TooFewRecordsError
 from netlathe.predictor.features.item_features import Item
+from netlathe.predictor.features.op_work import TERMS
 from netlathe.predictor.features.samples import Sample
 from netlathe.predictor.folds import near_folds
 from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, HeldOutErrors, bounds, expected_scores, one_for_each
 from netlathe.predictor.networks.latency_model import Predicted
 from netlathe.predictor.numbers import MOST_LOG, FloatArray, read_array, read_indices, read_logs, read_positive
-from netlathe.predictor.transfer.prior import USUAL, OnKnownDevices, Prior, Scatter
+from netlathe.predictor.transfer.prior import OnKnownDevices, Prior
 from netlathe.predictor.transfer.robust import RobustProcess, robust_process
+from netlathe.predictor.transfer.work_space import USUAL, Scatter, WorkSpace
 
 _SPEED = 0.15
 """Uncertainty of the speed that the median measurement tells, in log latency."""
@@ -66,6 +68,7 @@ class TransferModel:
     residual = "few-shot"
     residual_weights = None
     prior_share = 1.0
+    has_intervals = True
     networks = None
 
     @cached_property
@@ -119,7 +122,7 @@ class TransferModel:
             "prior": self.prior.to_json(),
             "log_ms": self.measured.log_ms,
             "deviations": self.measured.deviations,
-            "places": self.measured.coordinates,
+            "places": self.measured.coordinates[:, self.prior.space.used],
             "peculiar": self.measured.peculiar,
             "identity": self.measured.identity,
             "speed": self.speed,
@@ -138,7 +141,7 @@ class TransferModel:
         measured = OnKnownDevices(
             read_logs(data, "log_ms", n),
             read_logs(data, "deviations", n, len(prior.devices)),
-            read_logs(data, "places", n, len(prior.space.centre)),
+            _read_coordinates(data, n, prior.space),
             read_array(data, "peculiar", n, least=0.0, most=MOST_LOG**2),
             read_indices(data, "identity", 16**12, n),
         )
@@ -152,6 +155,22 @@ class TransferModel:
         if not (np.isfinite(model._precision).all() and (np.abs(fitted) <= MOST_LOG).all()):
             raise ValueError("the weights are not those of these measurements")
         return model
+
+
+def _read_coordinates(data: Mapping[str, Any], count: int, space: WorkSpace) -> FloatArray:
+    """Coordinates of `count` items, (count, terms + 1), from a file that holds the columns of the prior's terms, or, as
+    the first files do, those of all terms that there were then: terms are added behind the others. Raises ValueError
+    for any other."""
+    columns = [*map(TERMS.index, data["prior"]["terms"]), -1]
+    places = read_logs(data, "places", count, -1)
+    width = places.shape[1]
+    if width != len(columns):
+        if not max(columns) + 1 < width <= len(space.centre):
+            raise ValueError(f"places has {width} columns, expected {len(columns)}")
+        places = places[:, columns]
+    coordinates = np.zeros((count, len(space.centre)))
+    coordinates[:, columns] = places
+    return coordinates
 
 
 def adapt(prior: Prior, sample: Sample) -> tuple[TransferModel, HeldOutErrors]:

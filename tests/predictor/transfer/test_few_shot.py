@@ -385,3 +385,20 @@ def test_a_saved_model_is_named_as_in_the_first_files(prior):
     names = {"prior", "log_ms", "deviations", "places", "peculiar", "identity", "speed", "weights", "trust"}
     assert saved["model"].keys() == names | {"scatter", "errors"}
     assert list(saved["model"]["scatter"]) == ["among", "slope", "bend", "reach", "noise"]
+
+
+def test_a_model_saved_when_there_were_fewer_terms_of_work_predicts_the_same(prior):
+    """The first files hold a column of places for every term, whether or not it is used."""
+    model = LatencyPredictor(prior=prior).fit(NEW[:5], device_ms(NEW[:5])).model_
+    saved, used = model.to_json(), model.prior.space.used
+    assert np.array_equal(saved["places"], model.measured.coordinates[:, used])
+    assert not np.delete(model.measured.coordinates, used, axis=1).any()
+    all_terms = model.measured.coordinates
+    fewer_terms = np.delete(all_terms, np.arange(used[-2] + 1, used[-1]), axis=1)
+    for places in (saved["places"], all_terms, fewer_terms):
+        again = TransferModel.from_json({**saved, "places": places})
+        assert np.array_equal(again.measured.coordinates, all_terms)
+        assert again.predict(NEW) == pytest.approx(model.predict(NEW), rel=1e-12)
+    for columns in (1, len(used) - 1, all_terms.shape[1] + 1):
+        with pytest.raises(ValueError, match="places has"):
+            TransferModel.from_json({**saved, "places": np.zeros((5, columns))})
