@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +126,29 @@ def test_a_score_of_ones_own_takes_the_place_of_the_validation_loss(tmp_path: Pa
 
 
 def test_a_score_that_is_no_number_is_refused_with_its_place(tmp_path: Path) -> None:
+    def no_number(architecture: Architecture) -> float:
+        return float("nan")
+
     with pytest.raises(nl.TrainingError, match="comparing networks, choices"):
-        search(tmp_path / "run", score=lambda architecture: float("nan"))
+        search(tmp_path / "run", score=no_number)
     assert not (tmp_path / "run" / "choice.json").exists()
+
+
+class Opaque:
+    """A callable whose settings nobody can see."""
+
+    def __call__(self, *_: Any) -> float:
+        return 1.0
+
+    method = __call__
+
+
+@pytest.mark.parametrize("own", [lambda *_: 1.0, Opaque(), Opaque().method, partial(max, 1.0)])
+@pytest.mark.parametrize("option", ["score", "training"])
+def test_what_cannot_be_told_from_another_is_refused_before_any_work(tmp_path: Path, own: Any, option: str) -> None:
+    with pytest.raises(nl.NetlatheError, match="give a function with a name, or a frozen dataclass"):
+        search(tmp_path / "run", **{option: own})
+    assert not (tmp_path / "run").exists()
 
 
 def constant(module: nn.Module, data: ImageData, compute: Compute) -> nn.Module:

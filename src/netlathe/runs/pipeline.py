@@ -20,7 +20,7 @@ from netlathe.runs.migration import migrate
 from netlathe.runs.report import CurveReport, RunReport
 from netlathe.runs.reported import ReportPhase, write_hardware
 from netlathe.runs.searched import SearchPhase, WarmSearcher, WarmUp
-from netlathe.runs.settings import Recipe, RunSettings, Score, load_inputs
+from netlathe.runs.settings import Recipe, RunSettings, Score, load_inputs, name_of
 from netlathe.runs.trained import TrainPhase
 from netlathe.targets import Limit, Target, check_curve, folder_name, make_goal
 
@@ -121,19 +121,23 @@ def search(
     be a recipe of your own, called as recipe(module, data, compute) and returning the trained module; with a parameter
     called `checkpointer`, it may save and continue. `score`, called with an Architecture, says how good a network is,
     the higher the better, in any unit: the `config.finalists` finalists at the end of the search are compared by it instead
-    of by their loss on validation images. Functions are told from one another by their names and frozen dataclasses by
-    their fields, too, not by their code: after a change of it, use `restart_training`, or `restart` for a score.
+    of by their loss on validation images. Both are a function with a name, or a frozen dataclass with __call__. They are
+    told from others by their names, and dataclasses by their fields, too, not by their code: after a change of it, use
+    `restart_training`, or another name of a score, which only chooses again.
 
     `output` is the run's folder: the same call continues what is there, and reads what is finished; one of other
     settings is refused, unless `restart` begins anew, or `restart_training` trains what was found anew.
 
     Raises OutputError for a folder that must not be written into, TargetError where no network meets the targets,
     FormatError for files that cannot be read and for another run's folder, DataError for images that do not fit,
-    TrainingError where the loss diverges, DeviceError for a device that cannot be opened.
+    NetlatheError for a recipe or score that cannot be told from another, TrainingError where the loss diverges, DeviceError for a device that cannot be opened.
     """
     from netlathe.search import SearchConfig
     from netlathe.training import Compute, TrainConfig
 
+    for own in (training, score):
+        if own is not None and not isinstance(own, TrainConfig):
+            name_of(own)
     targets = [target] if isinstance(target, Target) else list(target)
     if tensorboard:
         check_tensorboard()
@@ -149,7 +153,7 @@ def search(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
     settings = RunSettings(
-        goal.narrowed(chosen), loaded, goal, config or SearchConfig(seed=seed), training or TrainConfig(seed=seed),
+        goal.narrowed(chosen), loaded, goal, config or SearchConfig(seed=seed), TrainConfig(seed=seed) if training is None else training,
         update, train_from, at_hand, score,
     )  # fmt: skip
     place = Workplace(RunFolder(folder), compute or Compute(), listener_of(progress), tensorboard)

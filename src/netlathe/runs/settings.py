@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.presets import PRESETS, load_space
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.runs.judges import DeviceAtHand
@@ -47,12 +49,17 @@ class RunSettings:
 
 
 def name_of(own: Callable[..., Any]) -> str:
-    """Name that tells a user's callable from another between processes: the text of a dataclass, its settings included;
-    otherwise where it is defined. What its code does is not looked at."""
+    """Name that tells a user's callable from another between processes: where a function is defined, and the fields of a
+    dataclass. What its code does is not looked at. Raises NetlatheError for any other, as two of them would be taken for
+    one: a lambda, a partial, an object whose state is not known."""
     if is_dataclass(own) and not isinstance(own, type):
         return f"{type(own).__module__}.{own!r}"
-    place = own if hasattr(own, "__qualname__") else type(own)
-    return f"{place.__module__}.{place.__qualname__}"
+    if inspect.isroutine(own) and not inspect.ismethod(own) and own.__name__ != "<lambda>":
+        return f"{own.__module__}.{own.__qualname__}"
+    raise NetlatheError(
+        f"{own!r:.200}: cannot be told from another, which a run that is to be continued needs; give a function with a "
+        "name, or a frozen dataclass with __call__"
+    )
 
 
 def load_inputs(

@@ -67,6 +67,8 @@ class TrainPhase(Phase[Trained]):
     def work(self) -> Trained:
         """Raises TrainingError when the loss diverges, FormatError where the folder holds another training of this
         network."""
+        from netlathe.training import TrainConfig
+
         checkpointer = self.checkpointer(TRAINING_CHECKPOINT)
         begun = self._begun(checkpointer)
         if begun is None:
@@ -76,7 +78,8 @@ class TrainPhase(Phase[Trained]):
         if begun is None and self.settings.train_from == "supernet":
             weights = self.searched.searcher().supernet.extract(self.chosen.judged.path).state_dict()
             network.load_state_dict(weights)
-        first_step = int(begun.get("step", 0)) + 1 if begun else 1
+        is_ours = isinstance(self.settings.training, TrainConfig)
+        first_step = int(begun["step"]) + 1 if begun and is_ours else 1
         events_from = first_step if self.place.tensorboard else None
         train_network(
             network, self.settings.data, self.place, self.settings.training, self.chosen.architecture.name,
