@@ -1,0 +1,71 @@
+"""Fourth phase of a run: the trained network is written in every form, and each file is checked on the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from netlathe.exporting import export_all
+from netlathe.runs.files import EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX
+from netlathe.runs.folder import Workplace
+from netlathe.runs.phase import Phase
+from netlathe.runs.settings import RunSettings
+from netlathe.runs.trained import Trained
+
+if TYPE_CHECKING:
+    from netlathe.archspace.forms.torch import TorchGraph
+    from netlathe.training import ImageData
+
+
+@dataclass(frozen=True)
+class ExportedFiles:
+    """Files of a trained network, and the accuracy of each on the test images."""
+
+    accuracy: Mapping[str, float]
+    """'torch', 'tflite', 'int8', 'onnx' (where onnxruntime is installed) -> 0..1."""
+    files: Mapping[str, str]
+    """Files in the run's folder, by the same names."""
+    warnings: tuple[str, ...]
+
+
+class ExportPhase(Phase[ExportedFiles]):
+    """Export of the trained network."""
+
+    record, kind, needs = EXPORTED, "export", (NETWORK, NETWORK_INT8, NETWORK_ONNX)
+
+    def __init__(self, settings: RunSettings, place: Workplace, training: Mapping[str, Any], trained: Trained) -> None:
+        super().__init__(place, training)
+        self.settings, self.trained = settings, trained
+
+    def work(self) -> ExportedFiles:
+        """Raises FormatError where the network has no such form."""
+        return export_network(self.trained.network(), self.settings.data, self.place)
+
+    def write(self, output: ExportedFiles) -> dict[str, Any]:
+        """The files are written by the work, which checks them."""
+        return {
+            "accuracy": dict(output.accuracy), "files": dict(output.files), "warnings": list(output.warnings),
+        }  # fmt: skip
+
+    def read(self, content: Mapping[str, Any]) -> ExportedFiles:
+        accuracy = {str(name): float(value) for name, value in content["accuracy"].items()}
+        files = {str(name): str(file) for name, file in content["files"].items()}
+        return ExportedFiles(accuracy, files, tuple(map(str, content["warnings"])))
+
+    def is_replaced(self, differences: tuple[str, ...]) -> bool:
+        """Always: it takes seconds."""
+        return True
+
+
+def export_network(network: TorchGraph, data: ImageData, place: Workplace) -> ExportedFiles:
+    """Writes a trained network in every form into the folder, and judges each file on the test images. Raises
+    FormatError where the network has no such form."""
+    from netlathe.training import evaluate
+
+    with place.listener.working("exporting, and checking every file on the test images"):
+        own = evaluate(network, data.test, compute=place.compute)
+        exported = export_all(network, place.path, data, accuracy=own, compute=place.compute)
+    accuracy = {"torch": own, **{name: one.accuracy for name, one in exported.items() if one.accuracy is not None}}
+    files = {name: one.path.name for name, one in exported.items()}
+    return ExportedFiles(accuracy, files, tuple(one.warning for one in exported.values() if one.warning))
