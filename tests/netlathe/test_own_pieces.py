@@ -62,6 +62,7 @@ class Shortcut:
 
     channels: int
     size: int
+    kernel: int = 1
 
     @property
     def name(self) -> str:
@@ -75,13 +76,15 @@ class Shortcut:
 
     def graph(self, batch: int = 1) -> Graph:
         builder = GraphBuilder((batch, *self.input_shape))
-        mixed = builder.add("mix", ops.Conv2d(self.channels, (1, 1), (1, 1), 1, ops.Padding.SAME, True), 0)
+        mixed = builder.add(
+            "mix", ops.Conv2d(self.channels, (self.kernel, self.kernel), (1, 1), 1, ops.Padding.SAME, True), 0
+        )
         builder.add("add", ops.Add(), mixed, 0)
         return builder.build()
 
 
-def own_space() -> SearchSpace:
-    mixed: tuple[Any, ...] = (Shortcut(8, 8), CHOICES[0])
+def own_space(kernel: int = 1) -> SearchSpace:
+    mixed: tuple[Any, ...] = (Shortcut(8, 8, kernel), CHOICES[0])
     return SearchSpace("own", ((ConvBlock(3, 8, 8, 8),), mixed, mixed, (LinearHead(8, 3, 8, 8),)))
 
 
@@ -99,6 +102,8 @@ def test_a_block_class_of_ones_own_is_searched_trained_exported_and_reported(
     assert all(Path(file).is_file() for file in report.files.values())
     assert {"architecture.png", "search.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
     assert search(tmp_path / "run", space, target=nl.Target(MacsModel(), 1.01 * lightest_ms, "mine")) == report
+    with pytest.raises(nl.FormatError, match=r"space\.own: "):  # under the same name
+        search(tmp_path / "run", own_space(kernel=3), target=nl.Target(MacsModel(), 1.0, "mine"))
     (tmp_path / "run" / "report.json").unlink()
     assert search(tmp_path / "run", space, target=nl.Target(MacsModel(), 1.01 * lightest_ms, "mine")) == report
 

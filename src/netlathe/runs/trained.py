@@ -33,9 +33,9 @@ from netlathe.runs.settings import Recipe, RunSettings, name_of
 from netlathe.runs.stopping import stopping
 
 if TYPE_CHECKING:
-    from netlathe.archspace.forms.torch import TorchGraph
     from torch import nn
 
+    from netlathe.archspace.forms.torch import TorchGraph
     from netlathe.training import Checkpointer, Compute, ImageData, TrainConfig
 
 RESULTS = (REPORT, TRAINED, WEIGHTS, EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX, HARDWARE)
@@ -65,8 +65,8 @@ class TrainPhase(Phase[Trained]):
         self.settings, self.searched, self.chosen = settings, searched, chosen
 
     def work(self) -> Trained:
-        """Raises TrainingError when the loss diverges, FormatError where the folder holds another training of this
-        network."""
+        """Trains the network. Raises TrainingError when the loss diverges, FormatError where the folder holds another
+        training of this network."""
         from netlathe.training import TrainConfig
 
         checkpointer = self.checkpointer(TRAINING_CHECKPOINT)
@@ -115,9 +115,7 @@ class TrainPhase(Phase[Trained]):
             return None
 
 
-def training_inputs(
-    settings: RunSettings, search: Mapping[str, Any], architecture: Architecture
-) -> dict[str, Any]:
+def training_inputs(settings: RunSettings, search: Mapping[str, Any], architecture: Architecture) -> dict[str, Any]:
     """Inputs of the training, for JSON: those of the search, and not who chose the network."""
     from netlathe.training import TrainConfig
 
