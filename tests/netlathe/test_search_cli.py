@@ -111,8 +111,9 @@ def test_the_logs_have_a_line_per_epoch(undisturbed: Path) -> None:
 
 def test_a_finished_run_is_read_and_not_repeated(undisturbed: Path, folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.iterdir()}
-    again = answer(*words(folder, undisturbed, *one(folder)))
-    assert again == load_report(undisturbed)
+    done = netlathe(*words(folder, undisturbed, *one(folder)), "--json")
+    assert json.loads(done.stdout.splitlines()[-1]) == load_report(undisturbed)
+    assert "Finished before" in done.stderr
     assert {path: path.stat().st_mtime_ns for path in undisturbed.iterdir()} == before
 
 

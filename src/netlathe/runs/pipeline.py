@@ -192,24 +192,23 @@ def run_phases(settings: RunSettings, place: Workplace, warm: WarmSearcher | Non
     NetlatheError where the folder was moved or deleted meanwhile."""
     with place.folder.watched():
         constraints = settings.goal.constraints(settings.space)
-        search = SearchPhase(settings, place, constraints, warm)
-        migrate(place, search.inputs)
-        searched = search.output()
-        choose = ChoosePhase(settings, place, search.inputs, constraints, searched)
-        chosen = choose.output()
-        train = TrainPhase(settings, place, search.inputs, searched, chosen)
-        trained = train.output()
-        exported = ExportPhase(settings, place, train.inputs, trained).output()
-        whole = {**train.inputs, **choose.inputs}
+        searching = SearchPhase(settings, place, constraints, warm)
+        migrate(place, searching.inputs)
+        searched = searching.output()
+        choosing = ChoosePhase(settings, place, searching.inputs, constraints, searched)
+        chosen = choosing.output()
+        training = TrainPhase(settings, place, searching.inputs, searched, chosen)
+        trained = training.output()
+        exported = ExportPhase(settings, place, training.inputs, trained).output()
+        whole = {**training.inputs, **choosing.inputs}
         return ReportPhase(settings, place, whole, searched, chosen, trained, exported).output()
 
 
 def run_curve(settings: RunSettings, place: Workplace, runs: dict[Path, RunSettings]) -> CurveReport:
     """One warm supernet, then a run for each limit in a folder of its own; last the curve."""
-    last = [(one, one.goal.constraints(one.space)) for one in runs.values()][
-        -1
-    ]  # a target's error before hours of work
-    warm_up = WarmUp(last[0], place, last[1])
+    for one in runs.values():
+        constraints = one.goal.constraints(one.space)  # what is wrong with one of them should not show after hours
+    warm_up = WarmUp(one, place, constraints)
     reports = []
     for folder, one in runs.items():
         place.listener.step(f"{one.goal.main.limit_ms:g} ms on {one.goal.main.name}")
