@@ -273,8 +273,8 @@ def _kernel_warnings(times: KernelTimes) -> list[str]:
 
 
 def _coverage_warnings(validation: CrossValidation) -> list[str]:
-    """Warnings where 90 % intervals hold too few or too many, by more than chance explains with so many. Far
-    from what was fitted on, too many is as it should be."""
+    """Warnings where 90 % intervals hold too few or too many, by more than chance explains with so many predictions.
+    Far from what was fitted on, too many is as it should be."""
     warnings = []
     for split, predictions in validation.splits.items():
         metrics = predictions.metrics

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.predictor.tables import phones49
 from scripts.draw_new_phones import Predicted, draw, predict_new_phones
+from scripts.latency_tables import phones49
 from tests.documents import ROOT
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,13 @@ def test_every_public_name_is_there_typed_and_told_in_the_guide() -> None:
     assert {*nl.__all__} <= {*dir(nl)}
     with pytest.raises(AttributeError, match="no attribute 'serach'"):
         nl.serach  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_every_parameter_of_search_is_one_of_its_options() -> None:
+    from netlathe.runs.pipeline import SearchOptions
+
+    told = inspect.signature(nl.search).parameters.keys()
+    assert told == {"space", "data", "target", "output", "targets_ms"} | SearchOptions.__annotations__.keys()
 
 
 def test_importing_netlathe_loads_nothing_heavy() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Shortcut:
 
     channels: int
     size: int
+    kernel: int = 1
 
     @property
     def name(self) -> str:
@@ -74,13 +76,15 @@ class Shortcut:
 
     def graph(self, batch: int = 1) -> Graph:
         builder = GraphBuilder((batch, *self.input_shape))
-        mixed = builder.add("mix", ops.Conv2d(self.channels, (1, 1), (1, 1), 1, ops.Padding.SAME, True), 0)
+        mixed = builder.add(
+            "mix", ops.Conv2d(self.channels, (self.kernel, self.kernel), (1, 1), 1, ops.Padding.SAME, True), 0
+        )
         builder.add("add", ops.Add(), mixed, 0)
         return builder.build()
 
 
-def own_space() -> SearchSpace:
-    mixed: tuple[Any, ...] = (Shortcut(8, 8), CHOICES[0])
+def own_space(kernel: int = 1) -> SearchSpace:
+    mixed: tuple[Any, ...] = (Shortcut(8, 8, kernel), CHOICES[0])
     return SearchSpace("own", ((ConvBlock(3, 8, 8, 8),), mixed, mixed, (LinearHead(8, 3, 8, 8),)))
 
 
@@ -98,6 +102,8 @@ def test_a_block_class_of_ones_own_is_searched_trained_exported_and_reported(
     assert all(Path(file).is_file() for file in report.files.values())
     assert {"architecture.png", "search.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
     assert search(tmp_path / "run", space, target=nl.Target(MacsModel(), 1.01 * lightest_ms, "mine")) == report
+    with pytest.raises(nl.FormatError, match=r"space\.own: "):  # under the same name
+        search(tmp_path / "run", own_space(kernel=3), target=nl.Target(MacsModel(), 1.0, "mine"))
     (tmp_path / "run" / "report.json").unlink()
     assert search(tmp_path / "run", space, target=nl.Target(MacsModel(), 1.01 * lightest_ms, "mine")) == report
 
@@ -125,9 +131,29 @@ def test_a_score_of_ones_own_takes_the_place_of_the_validation_loss(tmp_path: Pa
 
 
 def test_a_score_that_is_no_number_is_refused_with_its_place(tmp_path: Path) -> None:
+    def no_number(architecture: Architecture) -> float:
+        return float("nan")
+
     with pytest.raises(nl.TrainingError, match="comparing networks, choices"):
-        search(tmp_path / "run", score=lambda architecture: float("nan"))
+        search(tmp_path / "run", score=no_number)
     assert not (tmp_path / "run" / "choice.json").exists()
+
+
+class Opaque:
+    """A callable whose settings nobody can see."""
+
+    def __call__(self, *_: Any) -> float:
+        return 1.0
+
+    method = __call__
+
+
+@pytest.mark.parametrize("own", [lambda *_: 1.0, Opaque(), Opaque().method, partial(max, 1.0)])
+@pytest.mark.parametrize("option", ["score", "training"])
+def test_what_cannot_be_told_from_another_is_refused_before_any_work(tmp_path: Path, own: Any, option: str) -> None:
+    with pytest.raises(nl.NetlatheError, match="give a function with a name, or a frozen dataclass"):
+        search(tmp_path / "run", **{option: own})
+    assert not (tmp_path / "run").exists()
 
 
 def constant(module: nn.Module, data: ImageData, compute: Compute) -> nn.Module:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from netlathe.runs.phase import Phase
+from test_own_pieces import search
 
-from netlathe.archspace.errors import FormatError
+from netlathe.archspace.errors import FormatError, NetlatheError
 from netlathe.events import Listener
 from netlathe.runs.folder import RunFolder, Workplace
+from netlathe.runs.phase import Phase
 from netlathe.training import Compute
 
 
@@ -92,7 +93,7 @@ def test_a_phase_that_is_cut_off_while_it_saves_is_done_again(tmp_path: Path, mo
     assert Squaring.works == 3
 
 
-@pytest.mark.parametrize("change", [{"square": "many"}, {"square": []}, {"square": None}])
+@pytest.mark.parametrize("change", [{"square": "many"}, {"square": []}, {"needs": 5}, {"needs": None}])
 def test_a_damaged_record_is_refused_and_not_taken_for_another_runs(tmp_path: Path, change: dict[str, Any]) -> None:
     phase = Squaring(tmp_path, 3)
     phase.output()
@@ -107,3 +108,34 @@ def test_a_damaged_record_is_refused_and_not_taken_for_another_runs(tmp_path: Pa
     record.write_text(whole.replace("square/1", "other/1"))
     with pytest.raises(FormatError, match=r"expected a netlathe square"):
         phase.load()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_search", "draw_architectures"):
+            patch.setattr(f"netlathe.runs.chosen.{name}", lambda *_: None)
+        search(tmp_path_factory.mktemp("finished") / "run")
+    return tmp_path_factory.getbasetemp() / "finished0" / "run"
+
+
+@pytest.mark.parametrize("name", ["search.json", "choice.json", "training.json", "export.json", "report.json"])
+def test_whatever_a_records_values_are_they_are_read_or_refused(finished: Path, name: str) -> None:
+    record = finished / name
+    whole = record.read_text()
+    content = json.loads(whole)
+    refused: list[str] = []
+    for key in content.keys() - {"schema", "run", "needs"}:
+        for value in (None, [], {"a": []}, [[]]):
+            record.write_text(json.dumps({**content, key: value}))
+            try:
+                search(finished)
+            except NetlatheError as error:
+                refused.append(str(error))
+            finally:
+                record.write_text(whole)
+    assert refused
+    assert all("--restart" in message for message in refused)
+    assert all(name in message or "this is no report" in message for message in refused)
+    assert search(finished).folder == str(finished)

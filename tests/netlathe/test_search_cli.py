@@ -111,8 +111,9 @@ def test_the_logs_have_a_line_per_epoch(undisturbed: Path) -> None:
 
 def test_a_finished_run_is_read_and_not_repeated(undisturbed: Path, folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.iterdir()}
-    again = answer(*words(folder, undisturbed, *one(folder)))
-    assert again == load_report(undisturbed)
+    done = netlathe(*words(folder, undisturbed, *one(folder)), "--json")
+    assert json.loads(done.stdout.splitlines()[-1]) == load_report(undisturbed)
+    assert "Finished before" in done.stderr
     assert {path: path.stat().st_mtime_ns for path in undisturbed.iterdir()} == before
 
 
@@ -216,7 +217,10 @@ def test_a_finished_run_of_the_time_before_records_is_read_and_another_is_refuse
     before = {path.name: path.stat().st_mtime_ns for path in run.iterdir() if path.name != "found.npz"}
     message = refusal(*words(folder, run, *one(folder), "--seed", 1))
     assert "config.seed: 1 here, 0 in the checkpoint" in message
-    assert (run / "found.npz").is_file()
+    found = (run / "found.npz").read_bytes()
+    save_checkpoint(run / "found.npz", {"judge": None}, json.loads((run / "search.json").read_text())["run"])
+    assert "does not fit this run ('found')" in refusal(*words(folder, run, *one(folder)))
+    (run / "found.npz").write_bytes(found)
     for _ in range(2):
         assert answer(*words(folder, run, *one(folder))) == load_report(undisturbed)
     after = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
@@ -231,7 +235,7 @@ def test_a_run_of_the_time_before_records_that_was_cut_off_in_its_training_goes_
     run = tmp_path / "run"
     shutil.copytree(undisturbed, run)
     made_old(run)
-    for name in ("report.json", "weights.npz", "network.tflite"):
+    for name in ("report.json", "architecture.json", "weights.npz", "network.tflite"):
         (run / name).unlink()
     heard = Listener()
     monkeypatch.setattr("netlathe.runs.logs.show_step", heard)

@@ -38,8 +38,8 @@ class RunCheckpointer(Checkpointer):
         return self._before_s + self.clock() - self._begun_s
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Writes the file, with the seconds taken so far. Where the run's folder was moved, the file follows it; there, and where
-        the folder was deleted, NetlatheError is raised."""
+        """Writes the file, with the seconds taken so far. Where the run's folder was moved, the file follows it; there,
+        and where the folder was deleted, NetlatheError is raised."""
         place = self.folder.place() if self.folder else None
         self.path = (place or self.path.parent) / self.path.name
         super().save({**state, _SECONDS: self.seconds()})
@@ -47,8 +47,8 @@ class RunCheckpointer(Checkpointer):
             self.folder.check(f" A checkpoint of this moment was saved as {self.path}.")
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state, None when there is no file; goes on counting seconds from those saved. Raises FormatError, with
-        the remedy."""
+        """The saved state, None when there is no file; goes on counting seconds from those saved. Raises FormatError,
+        with the remedy."""
         with advised(self.remedy):
             state = super().load()
         self._before_s = state.pop(_SECONDS, 0.0) if state else 0.0

@@ -45,8 +45,8 @@ def save_weights(folder: Path, network: TorchGraph) -> None:
 
 
 def load_weights(folder: Path, architecture: Architecture) -> TorchGraph:
-    """The trained network of a run, in eval mode. Raises FormatError when weights.npz is missing, damaged, or of another
-    architecture."""
+    """The trained network of a run, in eval mode. Raises FormatError when weights.npz is missing, damaged, or of
+    another architecture."""
     import torch
 
     from netlathe.archspace.forms.torch import TorchGraph
@@ -77,7 +77,7 @@ def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
 
 
 def load_report(folder: Path) -> dict[str, Any]:
-    """Content of a finished run's report. Raises FormatError where the run is not finished, or its report is damaged."""
+    """Content of a finished run's report. Raises FormatError where the run is not finished, or the report damaged."""
     if not (folder / REPORT).is_file():
         raise FormatError(
             f"{folder}: holds no finished run, as there is no {REPORT}; `netlathe search --output` makes one"

@@ -70,8 +70,8 @@ class RunFolder:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Context in which a file that cannot be written because the folder is gone is told so; at its end, the folder must
-        still be there."""
+        """Context in which a file that cannot be written because the folder is gone is told so; at its end, the folder
+        must still be there."""
         try:
             yield
         except OSError:

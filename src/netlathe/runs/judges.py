@@ -1,4 +1,4 @@
-"""Judges of whole networks, by which the decoded choice is repaired: a stopwatch, a predictor's interval or prediction."""
+"""Judges of whole networks, by which the decoded choice is repaired: stopwatch, predicted interval, prediction."""
 
 from __future__ import annotations
 

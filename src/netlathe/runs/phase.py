@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from netlathe.archspace.errors import FormatError
+from netlathe.archspace.errors import FormatError, SpaceError
 from netlathe.archspace.jsonfile import json_digest, read_json, write_json
 from netlathe.runs.checkpoints import RunCheckpointer, advised
 from netlathe.runs.files import REPORT
@@ -19,6 +19,9 @@ from netlathe.training.checkpoint import ForeignCheckpointError, check_run
 SCHEMA_VERSION = 1
 _RUN, _NEEDS = "run", "needs"
 """Keys of a phase's inputs, and of the files that it needs, in its record."""
+
+_DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, SpaceError)
+"""Errors of reading what is no record."""
 
 Output = TypeVar("Output")
 
@@ -54,7 +57,7 @@ class Phase(ABC, Generic[Output]):
 
     @abstractmethod
     def read(self, content: Mapping[str, Any]) -> Output:
-        """The output of a record with these contents. Raises LookupError, TypeError or ValueError for what is none."""
+        """The output of a record with these contents. Raises what Python does for what is none."""
 
     @abstractmethod
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
@@ -83,14 +86,14 @@ class Phase(ABC, Generic[Output]):
             return None
         with advised(self._remedy):
             content = read_json(path, self.kind, SCHEMA_VERSION)
-            if not all((self.place.path / str(name)).is_file() for name in content.get(_NEEDS) or ()):
-                return None
-            if json_digest(content.get(_RUN)) != self.digest:
-                self._check_replaced(path, content.get(_RUN))
-                return None
             try:
+                if not all((self.place.path / str(name)).is_file() for name in content.get(_NEEDS, ())):
+                    return None
+                if json_digest(content.get(_RUN)) != self.digest:
+                    self._check_replaced(path, content.get(_RUN))
+                    return None
                 return self.read(content)
-            except (LookupError, TypeError, ValueError) as error:
+            except _DAMAGE as error:
                 raise FormatError(f"{path}: not a whole record of a run ({error!s:.200}); remove it") from error
 
     def save(self, output: Output) -> None:

@@ -120,17 +120,18 @@ def search(
     `config` and `training` are the settings of the search and of the training, by default with `seed`. `training` may
     be a recipe of your own, called as recipe(module, data, compute) and returning the trained module; with a parameter
     called `checkpointer`, it may save and continue. `score`, called with an Architecture, says how good a network is,
-    the higher the better, in any unit: the `config.finalists` finalists at the end of the search are compared by it instead
-    of by their loss on validation images. Both are a function with a name, or a frozen dataclass with __call__. They are
-    told from others by their names, and dataclasses by their fields, too, not by their code: after a change of it, use
-    `restart_training`, or another name of a score, which only chooses again.
+    the higher the better, in any unit: the `config.finalists` networks at the end of the search are compared by it
+    instead of by their loss on validation images. Both are a function with a name, or a frozen dataclass with __call__.
+    They are told from others by their names, and dataclasses by their fields, too, not by their code: after a change of
+    it, use `restart_training`, or another name of a score, which only chooses again.
 
     `output` is the run's folder: the same call continues what is there, and reads what is finished; one of other
     settings is refused, unless `restart` begins anew, or `restart_training` trains what was found anew.
 
     Raises OutputError for a folder that must not be written into, TargetError where no network meets the targets,
     FormatError for files that cannot be read and for another run's folder, DataError for images that do not fit,
-    NetlatheError for a recipe or score that cannot be told from another, TrainingError where the loss diverges, DeviceError for a device that cannot be opened.
+    NetlatheError for a recipe or score that cannot be told from another, TrainingError where the loss diverges,
+    DeviceError for a device that cannot be opened.
     """
     from netlathe.search import SearchConfig
     from netlathe.training import Compute, TrainConfig
@@ -152,10 +153,9 @@ def search(
     at_hand = DeviceAtHand(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
-    settings = RunSettings(
-        goal.narrowed(chosen), loaded, goal, config or SearchConfig(seed=seed), TrainConfig(seed=seed) if training is None else training,
-        update, train_from, at_hand, score,
-    )  # fmt: skip
+    config = config or SearchConfig(seed=seed)
+    training = TrainConfig(seed=seed) if training is None else training
+    settings = RunSettings(goal.narrowed(chosen), loaded, goal, config, training, update, train_from, at_hand, score)
     place = Workplace(RunFolder(folder), compute or Compute(), listener_of(progress), tensorboard)
     return run(settings, place, targets_ms, restart=restart, restart_training=restart_training)
 
@@ -192,22 +192,23 @@ def run_phases(settings: RunSettings, place: Workplace, warm: WarmSearcher | Non
     NetlatheError where the folder was moved or deleted meanwhile."""
     with place.folder.watched():
         constraints = settings.goal.constraints(settings.space)
-        search = SearchPhase(settings, place, constraints, warm)
-        migrate(place, search.inputs)
-        searched = search.output()
-        choose = ChoosePhase(settings, place, search.inputs, constraints, searched)
-        chosen = choose.output()
-        train = TrainPhase(settings, place, search.inputs, searched, chosen)
-        trained = train.output()
-        exported = ExportPhase(settings, place, train.inputs, trained).output()
-        whole = {**train.inputs, **choose.inputs}
+        searching = SearchPhase(settings, place, constraints, warm)
+        migrate(place, searching.inputs)
+        searched = searching.output()
+        choosing = ChoosePhase(settings, place, searching.inputs, constraints, searched)
+        chosen = choosing.output()
+        training = TrainPhase(settings, place, searching.inputs, searched, chosen)
+        trained = training.output()
+        exported = ExportPhase(settings, place, training.inputs, trained).output()
+        whole = {**training.inputs, **choosing.inputs}
         return ReportPhase(settings, place, whole, searched, chosen, trained, exported).output()
 
 
 def run_curve(settings: RunSettings, place: Workplace, runs: dict[Path, RunSettings]) -> CurveReport:
     """One warm supernet, then a run for each limit in a folder of its own; last the curve."""
-    last = [(one, one.goal.constraints(one.space)) for one in runs.values()][-1]  # a target's error before hours of work
-    warm_up = WarmUp(last[0], place, last[1])
+    for one in runs.values():
+        constraints = one.goal.constraints(one.space)  # what is wrong with one of them should not show after hours
+    warm_up = WarmUp(one, place, constraints)
     reports = []
     for folder, one in runs.items():
         place.listener.step(f"{one.goal.main.limit_ms:g} ms on {one.goal.main.name}")

@@ -51,7 +51,7 @@ class LimitReport:
     name: str
     limit: float
     expected: float | None
-    """Expectation over the architecture's distribution at the end of the search; None for a cost that does not add up."""
+    """Expectation as of a target; None for a cost that does not add up."""
     value: float
 
 
@@ -105,8 +105,8 @@ class RunReport:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], architecture: Architecture | None = None) -> RunReport:
-        """The report that `to_json` was asked of. `architecture` is the network where its blocks are a user's own, which
-        JSON does not tell. Raises FormatError for what is no report."""
+        """The report that `to_json` was asked of. `architecture` is the network where its blocks are a user's own,
+        which JSON does not tell. Raises FormatError for what is no report."""
         try:
             return cls(
                 **{

@@ -85,7 +85,9 @@ class ReportPhase(Phase[RunReport]):
 
     def read(self, content: Mapping[str, Any]) -> RunReport:
         own = {name: value for name, value in content.items() if name != "schema"}
-        return RunReport.from_json(own, self.chosen.architecture)
+        report = RunReport.from_json(own, self.chosen.architecture)
+        self.place.listener.note(f"  Finished before, and read from {self.place.path}; --restart begins anew")
+        return report
 
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
         """Always: it tells of the phases before it."""

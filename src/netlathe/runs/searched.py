@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from netlathe.archspace.blocks import Block
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.files import digest
 from netlathe.archspace.jsonfile import json_digest
+from netlathe.archspace.spaces import SearchSpace
 from netlathe.runs.checkpoints import RunCheckpointer
 from netlathe.runs.files import CHECKPOINT, HISTORY, SEARCH
 from netlathe.runs.folder import Workplace
@@ -53,8 +55,8 @@ class SearchPhase(Phase[Searched]):
         self.settings, self.constraints, self.warm = settings, constraints, warm
 
     def work(self) -> Searched:
-        """Raises TargetError when no network keeps the limits, TrainingError when the loss diverges, and FormatError for
-        a checkpoint of another search in the folder."""
+        """Runs the search to its last step. Raises TargetError when no network keeps the limits, TrainingError when the
+        loss diverges, and FormatError for a checkpoint of another search in the folder."""
         self.place.folder.make()  # what cannot be written should show before hours of work
         checkpointer = self.checkpointer(CHECKPOINT)
         state = checkpointer.load()
@@ -137,9 +139,16 @@ def search_inputs(settings: RunSettings, *, is_shared: bool = False) -> dict[str
         "config": {_STORED.get(name, name): value for name, value in asdict(settings.search).items()},
         "update": settings.update,
         "goal": goal,
-        "space": {"name": settings.space.name, "blocks": json_digest(settings.space.to_json())},
+        "space": _describe_space(settings.space),
         "data": _describe_data(settings.data),
     }
+
+
+def _describe_space(space: SearchSpace) -> dict[str, Any]:
+    """Description of a space: its blocks by their names, and those of a user's own class by their graphs, too."""
+    described = {"name": space.name, "blocks": json_digest(space.to_json())}
+    own = [block.graph().key for block in space.distinct_blocks() if type(block).__module__ != Block.__module__]
+    return {**described, "own": json_digest(own)} if own else described
 
 
 def _describe_data(data: ImageData) -> dict[str, Any]:

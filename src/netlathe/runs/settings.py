@@ -49,9 +49,9 @@ class RunSettings:
 
 
 def name_of(own: Callable[..., Any]) -> str:
-    """Name that tells a user's callable from another between processes: where a function is defined, and the fields of a
-    dataclass. What its code does is not looked at. Raises NetlatheError for any other, as two of them would be taken for
-    one: a lambda, a partial, an object whose state is not known."""
+    """Name that tells a user's callable from another between processes: where a function is defined, and the fields of
+    a dataclass. What its code does is not looked at. Raises NetlatheError for any other, as two of them would be taken
+    for one: a lambda, a partial, an object whose state is not known."""
     if is_dataclass(own) and not isinstance(own, type):
         return f"{type(own).__module__}.{own!r}"
     if inspect.isroutine(own) and not inspect.ismethod(own) and own.__name__ != "<lambda>":

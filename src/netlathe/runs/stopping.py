@@ -41,8 +41,8 @@ class _Stop:
 
 @contextmanager
 def stopping(checkpointer: Checkpointer | None) -> Iterator[Between]:
-    """Context in which what would interrupt (SIGINT; SIGTERM and SIGHUP where they are handled so) waits for a save. Raises
-    KeyboardInterrupt once that is done, also where a worker, which gets the same signal, fails by it."""
+    """Context in which what would interrupt (SIGINT; SIGTERM and SIGHUP where they are handled so) waits for a save.
+    Raises KeyboardInterrupt once that is done, also where a worker, which gets the same signal, fails by it."""
     if checkpointer is None:
         yield lambda: None
         return

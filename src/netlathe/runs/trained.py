@@ -65,8 +65,8 @@ class TrainPhase(Phase[Trained]):
         self.settings, self.searched, self.chosen = settings, searched, chosen
 
     def work(self) -> Trained:
-        """Raises TrainingError when the loss diverges, FormatError where the folder holds another training of this
-        network."""
+        """Trains the network. Raises TrainingError when the loss diverges, FormatError where the folder holds another
+        training of this network."""
         from netlathe.training import TrainConfig
 
         checkpointer = self.checkpointer(TRAINING_CHECKPOINT)
@@ -115,9 +115,7 @@ class TrainPhase(Phase[Trained]):
             return None
 
 
-def training_inputs(
-    settings: RunSettings, search: Mapping[str, Any], architecture: Architecture
-) -> dict[str, Any]:
+def training_inputs(settings: RunSettings, search: Mapping[str, Any], architecture: Architecture) -> dict[str, Any]:
     """Inputs of the training, for JSON: those of the search, and not who chose the network."""
     from netlathe.training import TrainConfig
 
