@@ -40,7 +40,7 @@ def draw_architectures(architectures: Sequence[tuple[str, Architecture, Sequence
         positions = range(len(architecture.blocks))
         axis.bar(positions, ms, color=[_color(b) for b in architecture.blocks], edgecolor="white", width=0.86)
         for x, (block, height) in enumerate(zip(architecture.blocks, ms, strict=True)):
-            axis.annotate(block.label, (x, height), (0, 3), textcoords="offset points", ha="center", fontsize=8)
+            axis.annotate(_label(block), (x, height), (0, 3), textcoords="offset points", ha="center", fontsize=8)
         names = [
             f"{b.input_shape[2]}→{b.output_shape[-1]}\n{b.input_shape[0]}×{b.input_shape[1]}"
             for b in architecture.blocks
@@ -54,6 +54,11 @@ def draw_architectures(architectures: Sequence[tuple[str, Architecture, Sequence
     handles += [Patch(color=_OTHER, label="skip"), Patch(color=_FIXED, label="fixed")]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     _save(figure, path)
+
+
+def _label(block: Block) -> str:
+    """Label of a block's bar; a user's own class need not have more than a name."""
+    return str(getattr(block, "label", block.name))
 
 
 def _color(block: Block) -> str:

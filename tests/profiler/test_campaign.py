@@ -9,6 +9,7 @@ import pytest
 from simulated import conv_items
 
 from netlathe.archspace.blocks import ConvBlock
+from netlathe.archspace.graph import Graph
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Status
 from netlathe.archspace.tables import read_records, write_table
@@ -257,7 +258,7 @@ def test_without_any_anchor_there_is_no_campaign(profile):
 
 
 def test_an_item_without_ops_is_unsupported_because_there_is_nothing_to_time(profile):
-    identity = WorkItem("identity", "block", dataclasses.replace(ITEMS[0].graph, nodes=()))
+    identity = WorkItem("identity", "block", Graph(ITEMS[0].graph.inputs, ()))
     summary = run(SimulatedDevice(), profile, [*ITEMS[:1], identity])
     assert [(r.name, r.status) for r in summary.unsupported] == [("identity", Status.UNSUPPORTED)]
     assert "nothing to time" in summary.unsupported[0].message
