@@ -56,7 +56,7 @@ class Ops(NamedTuple):
     terms: FloatArray
     """The work terms of one run of the op, shape (m, len(TERMS))."""
     names: tuple[str, ...] = ()
-    """What errors call each of them: of a foreign op its own name."""
+    """Names of the ops in errors: of a foreign op its own name."""
 
 
 class Features(NamedTuple):

@@ -66,7 +66,7 @@ class FitReport:
 
     @property
     def warnings(self) -> list[str]:
-        """What a user should know before trusting the predictor, each with its remedy."""
+        """Warnings that a user should know before trusting the predictor, each with its remedy."""
         return [*fit_warnings(self), *self.not_drawn]
 
     def to_json(self) -> dict[str, Any]:
@@ -225,7 +225,7 @@ def _setups(records: Sequence[LatencyRecord]) -> str:
 
 
 def fit_warnings(fitted: FitReport) -> list[str]:
-    """What a user should know before trusting the predictor, each with its remedy."""
+    """Warnings that a user should know before trusting the predictor, each with its remedy."""
     validation, model = fitted.validation, fitted.predictor
     adapted = model.prior_share_ > 0
     warnings = []

@@ -131,7 +131,7 @@ def show(
 
 
 def _layer_rows(subject: Subject, model: LatencyPredictor | None) -> list[dict[str, Any]]:
-    """What may be unknown of a network may be all of one of its blocks."""
+    """Rows of the table, unknown ops assumed: what may be a small part of a network may be all of one of its blocks."""
     graphs = [part.graph for part in subject.parts]
     table = model.assuming().tabulate([[g] for g in graphs]).latency_ms[:, 0].tolist() if model else None
     return [

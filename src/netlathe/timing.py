@@ -121,7 +121,7 @@ def time(
 
 @dataclass(frozen=True)
 class _Case:
-    """What to time, and how."""
+    """Networks to time, and how."""
 
     subjects: Mapping[str, Subject]
     files: Mapping[str, bytes]
@@ -147,7 +147,7 @@ class _Case:
 
 @dataclass(frozen=True)
 class _Ended:
-    """What was measured until the end, and why it was the end."""
+    """Measurements until the end, and why it was the end."""
 
     setup: Setup
     measured: Measurements
@@ -270,7 +270,7 @@ class Stopwatch:
     seed: int
     listener: Listener
     warnings: list[str] = field(default_factory=list)
-    """Of the last timing."""
+    """Warnings of the last timing."""
 
     def time(self, graphs: Mapping[str, Graph]) -> Measurements:
         """By name, all in the same rounds. Raises NetlatheError for a network that could not be timed."""
@@ -302,7 +302,7 @@ class Stopwatch:
         return summary
 
     def taken(self, graphs: Mapping[str, Graph]) -> Measurements:
-        """What the notes hold of these; networks without a round are left out."""
+        """Measurements that the notes hold of these; networks without a round are left out."""
         with ProfileFile(self.notes) as file:
             return self._read(file, graphs)
 
@@ -346,7 +346,7 @@ def device_of(
 
 
 def options_of(setup: Setup) -> DeviceOptions:
-    """What opens a device as it was for these measurements."""
+    """Options that open a device as it was for these measurements."""
     options = DeviceOptions(threads=setup.threads, batch=setup.batch, cores=setup.core_mask, dtype=setup.dtype)
     if setup.runtime != "tflite":
         return options
