@@ -212,7 +212,8 @@ def borders_of(graph: Graph, index: int) -> Borders:
     if isinstance(op, Pad):
         return op.height, op.width
     if isinstance(op, Conv2d | Pool2d) and op.padding is Padding.SAME:
-        return same_borders(graph.shapes[graph.nodes[index].inputs[0]], op.kernel, op.stride)
+        window = op.span if isinstance(op, Conv2d) else op.kernel
+        return same_borders(graph.shapes[graph.nodes[index].inputs[0]], window, op.stride)
     return (0, 0), (0, 0)
 
 

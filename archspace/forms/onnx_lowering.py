@@ -157,8 +157,9 @@ def _lower(op: ops.Op, target: _Target, step: _Step) -> str | tuple[str, ...]:
 @_lower.register
 def _conv(op: ops.Conv2d, target: _Target, step: _Step) -> str:
     inputs = (*step.inputs, *target.stored(step.name, op.stored_shapes(*step.shapes)))
+    dilated = {"dilations": op.dilation} if op.dilation != (1, 1) else {}
     return target.node(
-        "Conv", step.name, inputs, kernel_shape=op.kernel, strides=op.stride, group=op.groups, pads=step.pads
+        "Conv", step.name, inputs, kernel_shape=op.kernel, strides=op.stride, group=op.groups, pads=step.pads, **dilated
     )
 
 

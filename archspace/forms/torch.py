@@ -211,7 +211,7 @@ def _build_conv(op: ops.Conv2d, place: _Place) -> _Built:
     symmetric = is_symmetric(place.borders)
     conv = nn.Conv2d(
         place.shapes[0][3], op.out_channels, op.kernel, op.stride, groups=op.groups, bias=not op.batch_norm,
-        padding=(place.borders[0][0], place.borders[1][0]) if symmetric else 0,
+        padding=(place.borders[0][0], place.borders[1][0]) if symmetric else 0, dilation=op.dilation,
     )  # fmt: skip
     function = None if symmetric else partial(_pad, borders=place.borders)
     if not op.batch_norm:

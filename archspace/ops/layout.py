@@ -15,6 +15,7 @@ from netlathe.archspace.ops.base import (
     axis_of,
     check_shape,
     expect_axis,
+    expect_bool,
     is_integer,
     register,
     told,
@@ -67,16 +68,22 @@ class Split(Op):
 @register
 @dataclass(frozen=True, slots=True)
 class Reshape(Op):
-    """To `shape`, which excludes the batch."""
+    """To `shape`, which excludes the batch, or is all of the result's where `whole`."""
 
     kind = "reshape"
     shape: Shape
+    whole: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_shape(self.shape, "reshape: its shape")
+        expect_bool("reshape", whole=self.whole)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (x,) = inputs
+        if self.whole:
+            if math.prod(x) != math.prod(self.shape):
+                raise GraphError(f"reshape: {x} does not hold as many values as {self.shape}")
+            return self.shape
         if math.prod(x[1:]) != math.prod(self.shape):
             raise GraphError(f"reshape: {x[1:]} does not hold as many values as {self.shape}")
         return (x[0], *self.shape)

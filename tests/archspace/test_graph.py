@@ -115,7 +115,7 @@ def test_a_subgraph_takes_what_comes_from_outside_as_inputs() -> None:
         (lambda: Conv2d(8, groups=4).output_shape(X), "4 groups divide neither 6 -> 8"),
         (lambda: Conv2d(8, (9, 9), padding=Padding.VALID).output_shape(X), "kernel 9 is larger than its input of 7"),
         (lambda: Conv2d(8).output_shape((2, 6)), r"rank 4, got shape \(2, 6\)"),
-        (lambda: FullyConnected(3).output_shape(X), "rank 2"),
+        (lambda: FullyConnected(3).output_shape((6,)), "takes a batch of features"),
         (lambda: Pool2d("mean", (2, 2)), "mode must be 'avg' or 'max', got 'mean'"),
         (lambda: Pad((0, -1), (0, 0)), "must not be negative"),
         (lambda: Add().output_shape(X, (2, 7, 8, 6)), "do not match"),
