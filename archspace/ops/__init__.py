@@ -21,15 +21,46 @@ from netlathe.archspace.ops.base import (
     same_padding,
     told,
 )
-from netlathe.archspace.ops.elementwise import Activation, ActivationKind, Add, Mul, Softmax
-from netlathe.archspace.ops.layers import Conv2d, FullyConnected
-from netlathe.archspace.ops.layout import Concat, Constant, Reshape, Split, Zeros
+from netlathe.archspace.ops.elementwise import (
+    Activation,
+    ActivationKind,
+    Add,
+    Cast,
+    Clip,
+    Div,
+    Gelu,
+    Maximum,
+    Minimum,
+    Mul,
+    Pow,
+    Softmax,
+    Sub,
+    Unary,
+    UnaryKind,
+)
+from netlathe.archspace.ops.layers import Conv2d, FullyConnected, MatMul
+from netlathe.archspace.ops.layout import (
+    Concat,
+    Constant,
+    DepthToSpace,
+    Gather,
+    Reshape,
+    Slice,
+    SpaceToDepth,
+    Split,
+    Tile,
+    Transpose,
+    Zeros,
+)
 from netlathe.archspace.ops.opaque import Opaque
+from netlathe.archspace.ops.statistics import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm, Reduce, ReduceKind
 from netlathe.archspace.ops.windows import GlobalAvgPool, Pad, Pool2d
 
 __all__ = [
-    "BYTES", "LARGEST", "LATER", "MOST_STORED", "MOST_VALUES", "OPS", "Activation", "ActivationKind", "Add", "Concat",
-    "Constant", "Conv2d", "DType", "FullyConnected", "GlobalAvgPool", "Mul", "Op", "Opaque", "Pad", "Padding", "Pair",
-    "Pool2d", "Reshape", "Shape", "Softmax", "Split", "Zeros", "broadcast", "bytes_of", "check_shape", "frozen",
-    "is_integer", "register", "same_padding", "told",
+    "BYTES", "LARGEST", "LATER", "MOST_STORED", "MOST_VALUES", "OPS", "Activation", "ActivationKind", "Add",
+    "BatchNorm", "Cast", "Clip", "Concat", "Constant", "Conv2d", "DType", "DepthToSpace", "Div", "FullyConnected",
+    "Gather", "Gelu", "GlobalAvgPool", "GroupNorm", "LayerNorm", "LocalResponseNorm", "MatMul", "Maximum",
+    "Minimum", "Mul", "Op", "Opaque", "Pad", "Padding", "Pair", "Pool2d", "Pow", "Reduce", "ReduceKind", "Reshape",
+    "Shape", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Tile", "Transpose", "Unary", "UnaryKind", "Zeros",
+    "broadcast", "bytes_of", "check_shape", "frozen", "is_integer", "register", "same_padding", "told",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from netlathe.archspace.ops.base import (
     Padding,
     Pair,
     Shape,
+    broadcast,
     expect_bool,
     expect_positive,
     expect_rank,
@@ -73,7 +74,7 @@ class Conv2d(Op):
 @register
 @dataclass(frozen=True, slots=True)
 class FullyConnected(Op):
-    """(N, in) -> (N, out), weights (out, in) and a bias."""
+    """(N, ..., in) -> (N, ..., out), weights (out, in) and a bias."""
 
     kind = "fully_connected"
     out_features: int
@@ -83,14 +84,44 @@ class FullyConnected(Op):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (x,) = inputs
-        expect_rank(x, 2, "fully_connected")
-        return (x[0], self.out_features)
+        if len(x) < 2:
+            raise GraphError(f"fully_connected takes a batch of features, got shape {x}")
+        return (*x[:-1], self.out_features)
 
     def macs_per_value(self, *inputs: Shape) -> int:
-        return inputs[0][1]
+        return inputs[0][-1]
 
     def parameters(self, *inputs: Shape) -> int:
-        return (inputs[0][1] + 1) * self.out_features
+        return (inputs[0][-1] + 1) * self.out_features
 
     def stored_shapes(self, *inputs: Shape) -> Mapping[str, Shape]:
-        return {"kernel": (self.out_features, inputs[0][1]), "bias": (self.out_features,)}
+        return {"kernel": (self.out_features, inputs[0][-1]), "bias": (self.out_features,)}
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class MatMul(Op):
+    """Matrix product over the last two axes of two tensors, (..., m, k) and (..., k, n); the axes before broadcast.
+    `transpose_a` and `transpose_b` take an operand with its last two axes swapped."""
+
+    kind = "matmul"
+    arity = 2
+    transpose_a: bool = False
+    transpose_b: bool = False
+
+    def __post_init__(self) -> None:
+        expect_bool("matmul", transpose_a=self.transpose_a, transpose_b=self.transpose_b)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        a, b = inputs
+        if min(len(a), len(b)) < 2:
+            raise GraphError(f"matmul multiplies matrices, got shapes {a} and {b}")
+        rows, inner = a[:-3:-1] if self.transpose_a else a[-2:]
+        of_b, columns = b[:-3:-1] if self.transpose_b else b[-2:]
+        if inner != of_b:
+            raise GraphError(f"matmul: shapes {a} and {b} do not match: {inner} columns meet {of_b} rows")
+        batch = broadcast(a[:-2], b[:-2], "matmul")
+        return (*batch, rows, columns)
+
+    def macs_per_value(self, *inputs: Shape) -> int:
+        return inputs[0][-2 if self.transpose_a else -1]
