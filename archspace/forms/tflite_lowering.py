@@ -219,7 +219,7 @@ def _mul(op: ops.Mul, target: _Target, step: _Step) -> int:
 
 @_lower.register
 def _concat(op: ops.Concat, target: _Target, step: _Step) -> int:
-    return target.operator("CONCATENATION", step.name, step.inputs, step.shape, axis=len(step.shape) - 1)
+    return target.operator("CONCATENATION", step.name, step.inputs, step.shape, axis=op.axis % len(step.shape))
 
 
 @_lower.register

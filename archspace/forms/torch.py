@@ -292,7 +292,7 @@ def _widened(x: Tensor, rank: int) -> Tensor:
 
 @_build.register
 def _build_concat(op: ops.Concat, place: _Place) -> _Built:
-    return partial(_concat, axis=place.channel_axis), None
+    return partial(_concat, axis=nchw_axis(op.axis, len(place.shape))), None
 
 
 def _concat(*parts: Tensor, axis: int) -> Tensor:
@@ -312,7 +312,7 @@ def _build_constant(op: ops.Constant, place: _Place) -> _Built:
 
 @_build.register
 def _build_softmax(op: ops.Softmax, place: _Place) -> _Built:
-    return partial(torch.softmax, dim=place.channel_axis), None
+    return partial(torch.softmax, dim=nchw_axis(op.axis, len(place.shape))), None
 
 
 @_build.register

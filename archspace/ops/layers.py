@@ -14,6 +14,7 @@ from netlathe.archspace.ops.base import (
     Padding,
     Pair,
     Shape,
+    broadcast,
     expect_bool,
     expect_dtype,
     expect_positive,
@@ -125,3 +126,32 @@ class FullyConnected(Op):
     @property
     def stored_dtype(self) -> DType:
         return self.weights
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class MatMul(Op):
+    """Matrix product over the last two axes of two tensors, (..., m, k) and (..., k, n); the axes before broadcast.
+    `transpose_a` and `transpose_b` take an operand with its last two axes swapped."""
+
+    kind = "matmul"
+    arity = 2
+    transpose_a: bool = False
+    transpose_b: bool = False
+
+    def __post_init__(self) -> None:
+        expect_bool("matmul", transpose_a=self.transpose_a, transpose_b=self.transpose_b)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        a, b = inputs
+        if min(len(a), len(b)) < 2:
+            raise GraphError(f"matmul multiplies matrices, got shapes {a} and {b}")
+        rows, inner = a[:-3:-1] if self.transpose_a else a[-2:]
+        of_b, columns = b[:-3:-1] if self.transpose_b else b[-2:]
+        if inner != of_b:
+            raise GraphError(f"matmul: shapes {a} and {b} do not match: {inner} columns meet {of_b} rows")
+        batch = broadcast(a[:-2], b[:-2], "matmul")
+        return (*batch, rows, columns)
+
+    def macs_per_value(self, *inputs: Shape) -> int:
+        return inputs[0][-2 if self.transpose_a else -1]

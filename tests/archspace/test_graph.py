@@ -119,7 +119,7 @@ def test_a_subgraph_takes_what_comes_from_outside_as_inputs() -> None:
         (lambda: Pool2d("mean", (2, 2)), "mode must be 'avg' or 'max', got 'mean'"),
         (lambda: Pad((0, -1), (0, 0)), "must not be negative"),
         (lambda: Add().output_shape(X, (2, 7, 8, 6)), "do not match"),
-        (lambda: Concat().output_shape(X, (2, 7, 8, 6)), "differ in more than their channels"),
+        (lambda: Concat().output_shape(X, (2, 7, 8, 6)), "differ in more than axis 3"),
         (lambda: Reshape((5,)).output_shape(X), "does not hold as many values"),
         (lambda: Graph((), ()), "needs input shapes"),
         (lambda: Graph(((1, 0, 4, 3),), ()), "needs input shapes"),
