@@ -162,7 +162,8 @@ def padded_layers(graph: Graph) -> dict[int, int]:
     which comes to the same where nothing is negative."""
 
     def fits(op: Op, user: Op) -> bool:
-        return isinstance(op, Pad) and isinstance(user, Pool2d) and user.padding is Padding.VALID
+        padless = isinstance(user, Pool2d) and user.padding is Padding.VALID and not any(map(any, user.borders))
+        return isinstance(op, Pad) and padless
 
     found = {pool: pad for pad, pool in _pairs(graph, fits).items()}
     return padded_convolutions(graph) | {pool: pad for pool, pad in found.items() if _pads_alike(graph, pool, pad)}
@@ -200,7 +201,10 @@ def borders_of(graph: Graph, index: int) -> Borders:
     if isinstance(op, Pad):
         return op.height, op.width
     if isinstance(op, Conv2d | Pool2d) and op.padding is Padding.SAME:
-        return same_borders(graph.shapes[graph.nodes[index].inputs[0]], op.kernel, op.stride)
+        window = op.span if isinstance(op, Conv2d) else op.kernel
+        return same_borders(graph.shapes[graph.nodes[index].inputs[0]], window, op.stride)
+    if isinstance(op, Pool2d):
+        return op.borders
     return (0, 0), (0, 0)
 
 

@@ -28,6 +28,7 @@ from netlathe.archspace.ops import (
     Padding,
     Pool2d,
     Shape,
+    TransposeConv2d,
 )
 from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.numbers import FloatArray
@@ -177,11 +178,13 @@ def op_facts(op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...], dtyp
     x, out, depth = (inputs or results)[0], results[0], op.macs_per_value(*inputs)
     sizes = [math.prod(shape) for shape in (*inputs, *results)]
     macs, pixels_in = sum(sizes[len(inputs) :]) * depth, math.prod(x[1:-1])
+    if type(op).macs is not Op.macs:  # not the same for each value
+        macs = op.macs(*inputs)
     if dtypes:
         sizes = [-(-size * BYTES[dtype] // ITEMSIZE) for size, dtype in zip(sizes, dtypes, strict=True)]
     depth = depth or pixels_in
     kernel, taps, groups = (1, 1), 0, 0
-    if isinstance(op, Conv2d):
+    if isinstance(op, Conv2d | TransposeConv2d):
         kernel, groups = op.kernel, op.groups
     elif isinstance(op, Pool2d):
         kernel = op.kernel
