@@ -137,6 +137,12 @@ def _extract(graph: Graph, members: list[int]) -> Graph:
     return Graph(tuple(graph.shapes[t] for t in outside), nodes, outputs, tuple(graph.dtypes[t] for t in outside))
 
 
+def kernel_label(kernel: Graph) -> str:
+    """Label of a kernel, such as "conv 56x56x24 -> 56x56x144"."""
+    x, y = ("x".join(map(str, shape[1:])) for shape in (kernel.inputs[0], kernel.output_shape))
+    return f"{'+'.join(node.op.kind for node in kernel.nodes)} {x} -> {y}"
+
+
 def clamped_nodes(graph: Graph) -> dict[int, int]:
     """Index of each op that can apply the relu or relu6 behind it itself -> index of that activation's node."""
     return _pairs(graph, lambda op, user: _function(user) in _CLAMPS and isinstance(op, _CLAMPING_OPS))
