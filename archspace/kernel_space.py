@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.kernels import Fusion, kernel_label, kernels_of
@@ -26,8 +27,8 @@ from netlathe.archspace.ops import (
     Constant,
     Conv2d,
     DepthToSpace,
-    DType,
     Div,
+    DType,
     FullyConnected,
     Gelu,
     GlobalAvgPool,
@@ -66,9 +67,10 @@ from netlathe.archspace.ops import (
     UnaryKind,
 )
 
+_T = TypeVar("_T")
 KERNELS = "kernels"
 """The space's name."""
-MOST_MACS, MOST_BYTES = 400_000_000, 24 << 20
+MOST_MACS, MOST_BYTES = 400_000_000, 72 << 20
 """Work of one kernel at most, so that a profile of some hundred takes minutes: beyond it, work grows in proportion."""
 _IMAGES = (96, 128, 160, 192, 224, 224, 224, 224, 256, 299, 320, 384, 512)
 _CHANNELS = ((3, 48), (8, 96), (16, 256), (24, 512), (40, 1024), (64, 2048))
@@ -149,7 +151,7 @@ def kernel_group(kernel: Graph) -> str:
         return "smooth_activation" if op.function in (ActivationKind.SIGMOID, ActivationKind.SWISH) else op.kind
     if not isinstance(op, Conv2d):
         return op.kind
-    if op.is_depthwise(inputs[0]):
+    if op.is_depthwise(inputs[0]) and op.out_channels == op.groups:
         return "depthwise"
     if op.groups > 1:
         return "grouped_conv"
@@ -178,7 +180,8 @@ def _settings(op: Op) -> list[str]:
 
 def is_moderate(graph: Graph) -> bool:
     """Whether a run of it is short enough for a profile of many."""
-    return graph.macs <= MOST_MACS and graph.bytes_read() + graph.bytes_written() <= MOST_BYTES
+    moved = graph.bytes_read() + graph.bytes_written()
+    return graph.macs <= MOST_MACS and moved <= MOST_BYTES and max(graph.tensor_bytes()) <= MOST_BYTES // 4
 
 
 class _Draw:
@@ -186,7 +189,9 @@ class _Draw:
 
     def __init__(self, rng: random.Random, batch: int, fusion: Fusion) -> None:
         self.rng, self.batch, self.fusion = rng, batch, fusion
-        self.one_of = rng.choice
+
+    def one_of(self, options: Sequence[_T]) -> _T:
+        return self.rng.choice(options)
 
     def stage(self, least: int = 0, most: int = 5) -> int:
         return self.rng.randint(least, most)
@@ -196,7 +201,7 @@ class _Draw:
         fewest, most = _CHANNELS[stage]
         value = math.exp(self.rng.uniform(math.log(fewest), math.log(most)))
         step = self.one_of(_ROUND)
-        return max(fewest, round(value / step) * step, 1)
+        return max(fewest, step * round(value / step))
 
     def side(self, stage: int) -> int:
         return -(-self.one_of(_IMAGES) // 2**stage)
@@ -211,6 +216,10 @@ class _Draw:
         builder = GraphBuilder(*inputs)
         first = builder.add(op.kind, op, *range(len(inputs)))
         return builder.build(*range(first, len(inputs) + len(op.output_shapes(*inputs))))
+
+    def gate(self) -> Shape:
+        """A value per channel, as of squeeze-excite."""
+        return (self.batch, 1, 1, self.channels(self.stage(1)))
 
     def tokens(self) -> Shape:
         """An image as a transformer takes it."""
@@ -236,8 +245,8 @@ class _Draw:
 def _conv(draw: _Draw) -> Graph:
     stage = draw.stage()
     kernel = draw.one_of(((3, 3),) * 8 + ((5, 5), (7, 7), (2, 2), (4, 4), (1, 7), (7, 1), (1, 3), (3, 1)))
-    stride = draw.one_of((1, 1, 2)) if max(kernel) > 1 else 1
-    stride = max(kernel) if kernel in ((2, 2), (4, 4)) else stride
+    stride = draw.one_of((1, 1, 2)) if kernel[0] == kernel[1] else 1
+    stride = kernel[0] if kernel in ((2, 2), (4, 4)) else stride  # patches
     cin = 3 if stage == 0 else draw.channels(stage)
     side, cout = draw.side(stage), draw.channels(min(stage + 1, 5))
     if draw.rng.random() < 0.15 and kernel == (3, 3):
@@ -263,25 +272,25 @@ def _pointwise(draw: _Draw) -> Graph:
 def _depthwise(draw: _Draw) -> Graph:
     x = draw.image(1)
     size, stride = draw.one_of((3, 3, 3, 5, 5, 7, 9)), draw.one_of((1, 1, 2))
-    channels = x[3] * draw.one_of((1,) * 9 + (2,))
-    return draw.layer(Conv2d(channels, (size, size), (stride, stride), groups=x[3]), x)
+    return draw.layer(Conv2d(x[3], (size, size), (stride, stride), groups=x[3]), x)
 
 
 @_group("grouped_conv", 2)
 def _grouped_conv(draw: _Draw) -> Graph:
     stage, kernel = draw.stage(1), draw.one_of((1, 3, 3, 3))
-    width = draw.one_of((2, 4, 8, 16, 16, 24, 32, 64))
+    width, times = draw.one_of(((1, 2), (2, 1), (4, 1), (8, 1), (16, 1), (16, 1), (24, 1), (32, 1), (64, 1)))
     groups = max(2, draw.channels(stage) // width)
     side, stride = draw.side(stage), draw.one_of((1, 1, 2)) if kernel > 1 else 1
-    op = Conv2d(groups * width, (kernel, kernel), (stride, stride), groups=groups)
+    op = Conv2d(groups * width * times, (kernel, kernel), (stride, stride), groups=groups)
     return draw.layer(op, (draw.batch, side, side, groups * width))
 
 
 @_group("fully_connected", 2)
 def _fully_connected(draw: _Draw) -> Graph:
-    features = draw.one_of((64, 128, 256, 512, 768, 1024, 1280, 1280, 2048, 4096))
+    features = draw.one_of((64, 128, 256, 512, 768, 1024, 1280, 1280, 2048, 4096, 4096))
     if draw.rng.random() < 0.6:
-        return draw.layer(FullyConnected(draw.one_of((2, 10, 100, 256, 512, 1000, 1000, 1000))), (draw.batch, features))
+        results = draw.one_of((2, 10, 100, 256, 512, 1000, 1000, 1000, 4096))
+        return draw.layer(FullyConnected(results), (draw.batch, features))
     tokens = draw.one_of((49, 64, 197, 196, 256, 784))
     width = draw.one_of((64, 96, 128, 192, 256, 384))
     return draw.one(FullyConnected(width * draw.one_of((1, 2, 3, 4))), (draw.batch, tokens, width))
@@ -307,7 +316,9 @@ def _transpose_conv(draw: _Draw) -> Graph:
 
 @_group("pool", 2)
 def _pool(draw: _Draw) -> Graph:
-    size, stride = draw.one_of(((2, 2), (3, 2), (3, 2), (3, 1), (5, 1), (7, 7)))
+    if draw.rng.random() < 0.1:  # an image's mean as files write it
+        return draw.one(Pool2d("avg", (7, 7), (1, 1), Padding.VALID), (draw.batch, 7, 7, draw.channels(5)))
+    size, stride = draw.one_of(((2, 2), (3, 2), (3, 2), (3, 1), (5, 1)))
     x = draw.image(1)
     padding = Padding.SAME if size > x[1] else draw.one_of((Padding.SAME, Padding.VALID))
     return draw.one(Pool2d(draw.one_of(("avg", "max")), (size, size), (stride, stride), padding), x)
@@ -363,13 +374,17 @@ def _pow(draw: _Draw) -> Graph:
 
 @_group("activation", 1.5)
 def _activation(draw: _Draw) -> Graph:
-    kinds = (ActivationKind.RELU, ActivationKind.RELU6, ActivationKind.HARD_SWISH, ActivationKind.HARD_SIGMOID)
+    kinds = (ActivationKind.RELU, ActivationKind.RELU6, ActivationKind.HARD_SWISH, ActivationKind.HARD_SWISH)
+    if draw.rng.random() < 0.25:
+        return draw.one(Activation(ActivationKind.HARD_SIGMOID), draw.one_of((draw.gate, draw.image))())
     return draw.one(Activation(draw.one_of(kinds)), draw.image())
 
 
 @_group("smooth_activation", 1.5)
 def _smooth_activation(draw: _Draw) -> Graph:
-    return draw.one(Activation(draw.one_of((ActivationKind.SIGMOID, ActivationKind.SWISH))), draw.image())
+    if draw.rng.random() < 0.4:
+        return draw.one(Activation(ActivationKind.SIGMOID), draw.one_of((draw.gate, draw.image))())
+    return draw.one(Activation(ActivationKind.SWISH), draw.image())
 
 
 @_group("gelu", 0.5)
