@@ -201,10 +201,10 @@ class _Draw:
         fewest, most = _CHANNELS[stage]
         value = math.exp(self.rng.uniform(math.log(fewest), math.log(most)))
         step = self.one_of(_ROUND)
-        return max(fewest, step * round(value / step))
+        return max(fewest, step * int(value / step + 0.5))
 
     def side(self, stage: int) -> int:
-        return -(-self.one_of(_IMAGES) // 2**stage)
+        return -(-self.one_of(_IMAGES) >> stage)
 
     def image(self, least: int = 0, most: int = 5) -> Shape:
         stage = self.stage(least, most)
