@@ -160,6 +160,12 @@ def _extract(graph: Graph, members: list[int]) -> Graph:
     return Graph(tuple(graph.shapes[t] for t in outside), nodes, outputs, tuple(graph.dtypes[t] for t in outside))
 
 
+def kernel_label(kernel: Graph) -> str:
+    """Label of a kernel, such as "conv 56x56x24 -> 56x56x144"."""
+    x, y = ("x".join(map(str, shape[1:])) for shape in (kernel.inputs[0], kernel.output_shape))
+    return f"{'+'.join(node.op.kind for node in kernel.nodes)} {x} -> {y}"
+
+
 def clamped_nodes(graph: Graph) -> dict[int, int]:
     """Index of each op that can apply the relu or relu6 behind it itself -> index of that activation's node."""
     return _pairs(graph, lambda op, user: _function(user) in _CLAMPS and isinstance(op, _CLAMPING_OPS))
@@ -185,7 +191,8 @@ def padded_layers(graph: Graph) -> dict[int, int]:
     its border, which comes to the same where nothing is negative."""
 
     def fits(op: Op, user: Op) -> bool:
-        return isinstance(op, Pad) and isinstance(user, Pool2d) and user.padding is Padding.VALID
+        padless = isinstance(user, Pool2d) and user.padding is Padding.VALID and not any(map(any, user.borders))
+        return isinstance(op, Pad) and padless
 
     found = {pool: pad for pad, pool in _pairs(graph, fits).items()}
     return padded_convolutions(graph) | {pool: pad for pool, pad in found.items() if _pads_alike(graph, pool, pad)}
@@ -223,7 +230,10 @@ def borders_of(graph: Graph, index: int) -> Borders:
     if isinstance(op, Pad):
         return op.height, op.width
     if isinstance(op, Conv2d | Pool2d) and op.padding is Padding.SAME:
-        return same_borders(graph.shapes[graph.nodes[index].inputs[0]], op.kernel, op.stride)
+        window = op.span if isinstance(op, Conv2d) else op.kernel
+        return same_borders(graph.shapes[graph.nodes[index].inputs[0]], window, op.stride)
+    if isinstance(op, Pool2d):
+        return op.borders
     return (0, 0), (0, 0)
 
 

@@ -157,8 +157,9 @@ def _lower(op: ops.Op, target: _Target, step: _Step) -> str | tuple[str, ...]:
 @_lower.register
 def _conv(op: ops.Conv2d, target: _Target, step: _Step) -> str:
     inputs = (*step.inputs, *target.stored(step.name, op.stored_shapes(*step.shapes)))
+    dilated = {"dilations": op.dilation} if op.dilation != (1, 1) else {}
     return target.node(
-        "Conv", step.name, inputs, kernel_shape=op.kernel, strides=op.stride, group=op.groups, pads=step.pads
+        "Conv", step.name, inputs, kernel_shape=op.kernel, strides=op.stride, group=op.groups, pads=step.pads, **dilated
     )
 
 
@@ -173,7 +174,8 @@ def _pool(op: ops.Pool2d, target: _Target, step: _Step) -> str:
     window = {"kernel_shape": op.kernel, "strides": op.stride, "pads": step.pads}
     if op.mode == "max":
         return target.node("MaxPool", step.name, step.inputs, **window)
-    counted = int(op.padding is Padding.VALID and any(step.pads))  # a pad's zeros are values, SAME's border is none
+    is_pad = op.padding is Padding.VALID and step.borders != op.borders
+    counted = int(is_pad and any(step.pads))  # a pad's zeros are values, a pool's own border is none
     return target.node("AveragePool", step.name, step.inputs, count_include_pad=counted, **window)
 
 
@@ -249,12 +251,12 @@ def _constant(op: ops.Constant, target: _Target, step: _Step) -> str:
 
 @_lower.register
 def _concat(op: ops.Concat, target: _Target, step: _Step) -> str:
-    return target.node("Concat", step.name, step.inputs, axis=step.channel_axis)
+    return target.node("Concat", step.name, step.inputs, axis=nchw_axis(op.axis, len(step.shape)))
 
 
 @_lower.register
 def _softmax(op: ops.Softmax, target: _Target, step: _Step) -> str:
-    return target.node("Softmax", step.name, step.inputs, axis=step.channel_axis)
+    return target.node("Softmax", step.name, step.inputs, axis=nchw_axis(op.axis, len(step.shape)))
 
 
 @_lower.register

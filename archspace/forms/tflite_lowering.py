@@ -151,7 +151,10 @@ def _lower(op: ops.Op, target: _Target, step: _Step) -> int | tuple[int, ...]:
 @_lower.register
 def _conv(op: ops.Conv2d, target: _Target, step: _Step) -> int:
     kernel = target.weights[step.name]["kernel"]
-    window = {"padding": PADDINGS[op.padding], "strideH": op.stride[0], "strideW": op.stride[1]}
+    window = {
+        "padding": PADDINGS[op.padding], "strideH": op.stride[0], "strideW": op.stride[1],
+        "dilationHFactor": op.dilation[0], "dilationWFactor": op.dilation[1],
+    }  # fmt: skip
     if op.is_depthwise(step.shapes[0]):
         kernel = kernel.transpose(1, 2, 3, 0)  # OIHW, I = 1 -> 1HWO
         kind, window["depthMultiplier"] = "DEPTHWISE_CONV_2D", op.out_channels // op.groups
@@ -216,7 +219,7 @@ def _mul(op: ops.Mul, target: _Target, step: _Step) -> int:
 
 @_lower.register
 def _concat(op: ops.Concat, target: _Target, step: _Step) -> int:
-    return target.operator("CONCATENATION", step.name, step.inputs, step.shape, axis=len(step.shape) - 1)
+    return target.operator("CONCATENATION", step.name, step.inputs, step.shape, axis=op.axis % len(step.shape))
 
 
 @_lower.register

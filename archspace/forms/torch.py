@@ -211,7 +211,7 @@ def _build_conv(op: ops.Conv2d, place: _Place) -> _Built:
     symmetric = is_symmetric(place.borders)
     conv = nn.Conv2d(
         place.shapes[0][3], op.out_channels, op.kernel, op.stride, groups=op.groups, bias=not op.batch_norm,
-        padding=(place.borders[0][0], place.borders[1][0]) if symmetric else 0,
+        padding=(place.borders[0][0], place.borders[1][0]) if symmetric else 0, dilation=op.dilation,
     )  # fmt: skip
     function = None if symmetric else partial(_pad, borders=place.borders)
     if not op.batch_norm:
@@ -292,7 +292,7 @@ def _widened(x: Tensor, rank: int) -> Tensor:
 
 @_build.register
 def _build_concat(op: ops.Concat, place: _Place) -> _Built:
-    return partial(_concat, axis=place.channel_axis), None
+    return partial(_concat, axis=nchw_axis(op.axis, len(place.shape))), None
 
 
 def _concat(*parts: Tensor, axis: int) -> Tensor:
@@ -312,7 +312,7 @@ def _build_constant(op: ops.Constant, place: _Place) -> _Built:
 
 @_build.register
 def _build_softmax(op: ops.Softmax, place: _Place) -> _Built:
-    return partial(torch.softmax, dim=place.channel_axis), None
+    return partial(torch.softmax, dim=nchw_axis(op.axis, len(place.shape))), None
 
 
 @_build.register

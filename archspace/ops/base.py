@@ -44,11 +44,16 @@ class DType(StrEnum):
     INT32 = "int32"
     INT64 = "int64"
     BOOL = "bool"
+    FLOAT64 = "float64"
+    UINT16 = "uint16"
+    UINT32 = "uint32"
+    UINT64 = "uint64"
+    COMPLEX64 = "complex64"
 
 
 BYTES: dict[DType, int] = {
     DType.FLOAT32: 4, DType.FLOAT16: 2, DType.INT8: 1, DType.UINT8: 1, DType.INT16: 2, DType.INT32: 4, DType.INT64: 8,
-    DType.BOOL: 1,
+    DType.BOOL: 1, DType.FLOAT64: 8, DType.UINT16: 2, DType.UINT32: 4, DType.UINT64: 8, DType.COMPLEX64: 8,
 }  # fmt: skip
 """The size of one value."""
 
@@ -285,6 +290,13 @@ def expect_bool(where: str, **values: object) -> None:
     for field, value in values.items():
         if not isinstance(value, bool):
             raise GraphError(f"{where}: {field} must be true or false, got {told(value)}")
+
+
+def expect_dtype(dtype: object, where: str) -> DType:
+    """The dtype of that name. Raises GraphError where there is none."""
+    if dtype not in tuple(DType):
+        raise GraphError(f"{where} must be one of {', '.join(DType)}, got {told(dtype)}")
+    return DType(str(dtype))
 
 
 def broadcast(a: Shape, b: Shape, where: str) -> Shape:

@@ -23,7 +23,7 @@ from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.features.op_work import COMMON_TERMS, PLAIN_MOVES, TERMS, depthwise_columns, op_classes_of
 from netlathe.predictor.numbers import FlagArray, FloatArray, read_positive
 
-_COMPUTED = ("aligned", "odd", "windows", "refetched", "taps")
+_COMPUTED = ("aligned", "wide", "half", "streamed", "odd", "windows", "tails", "refetched", "taps", "again")
 """Quantities of work that are computed rather than moved, beside MACs."""
 
 
@@ -39,7 +39,8 @@ def _resource(term: str) -> int:
 # nearest order: a byte or a MAC costs about the same on CPUs, unblocked MACs more, starting an op thousands.
 _PRIOR_BY_QUANTITY = {
     "macs": 1.0, "read": 1.0, "written": 1.0, "aligned": 0.3, "moved": 1.0, "weights": 1.0, "taps": 1.0, "patches": 1.0,
-    "depth": 30.0, "odd": 1.0, "windows": 5.0, "refetched": 0.3,
+    "depth": 30.0, "odd": 1.0, "wide": 0.3, "half": 0.3, "streamed": 0.3, "windows": 5.0, "tails": 1.0,
+    "refetched": 0.3, "rows": 30.0, "again": 1.0, "outer": 1.0, "far": 1.0,
 }  # fmt: skip
 _PRIOR_BY_TERM = {"calls": 2e4, "launches": 2e4, "spilled": 0.3, "grouped_conv.macs": 3.0, "fully_connected.macs": 4.0}
 _PRIOR_DEVIATION = 2.0

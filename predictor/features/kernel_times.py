@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.kernels import Fusion, fusion_of, gated_layers, kernel_starts, kernels_of
+from netlathe.archspace.kernels import Fusion, fusion_of, gated_layers, kernel_label, kernel_starts, kernels_of
 from netlathe.archspace.ops import Activation, ActivationKind, Conv2d, Op, Pool2d, Shape, Zeros
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
@@ -122,12 +122,6 @@ def match_rows(
         elif not isinstance(kernel.nodes[0].op, Zeros):  # a constant of the model, which runs nothing
             unmatched.append(f"no time of {kernel_label(kernel)}")
     return matched, unmatched
-
-
-def kernel_label(kernel: Graph) -> str:
-    """Label of a kernel, such as "conv 56x56x24 -> 56x56x144"."""
-    x, y = ("x".join(map(str, shape[1:])) for shape in (kernel.inputs[0], kernel.output_shape))
-    return f"{'+'.join(node.op.kind for node in kernel.nodes)} {x} -> {y}"
 
 
 def _record(kernel: Graph, setup: Setup, times_ms: Sequence[float]) -> LatencyRecord:

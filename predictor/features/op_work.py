@@ -6,6 +6,7 @@ factor ends up in the fitted rates.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,10 +25,15 @@ from netlathe.archspace.ops import (
     Constant,
     Conv2d,
     DType,
+    FullyConnected,
     Op,
     Padding,
     Pool2d,
     Shape,
+    Transpose,
+    TransposeConv2d,
+    Unary,
+    UnaryKind,
 )
 from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.numbers import FloatArray
@@ -42,6 +48,8 @@ OTHER_KERNEL = 9
 VECTOR = 8
 """Channels that an inner loop takes at a time. "aligned" counts the MACs as if the channels were filled up to whole
 vectors: like all quantities it never falls with the size, as a surcharge for channels left over would."""
+WIDEST = 32
+"""Channels of the widest columns of results."""
 CACHE_BYTES = 1 << 20
 """Bytes beyond which what an op moves comes from a slower memory: the size of a large core's second-level cache. More
 levels fit blocks no better and networks worse, whose ops find part of their data in the cache."""
@@ -60,33 +68,56 @@ stays."""
 # "aligned" says. A surcharge, as nothing that grows with the channels could be that large.
 # windows: input pixels that a depthwise kernel looks up, whatever the number of channels that it then takes from each.
 # refetched: MACs on what has fallen out of the first-level cache since the pixel before.
+# rows: runs of values that lie side by side, each of which is begun anew: with few channels, that is most of the time.
+# wide, half: MACs as if each group's channels were filled up to whole columns of results, in which matrices are
+# multiplied: of 32 channels, or, where a column of 32 would be half empty, of 16. AVX-512 takes such columns, and a
+# group of one channel may cost as much as one of 16.
+# tails: pixels that a depthwise kernel looks up, where the last of its vectors of 16 channels is not full.
+# streamed: MACs with a column of weights that does not fit into the second-level cache, to be read anew for each few
+# pixels.
+# again: bytes of functions that go over their values twice, or take an exponential.
+# outer, far: bytes of a matrix beyond what the second-level cache, and what any cache, holds until the next run.
 _QUANTITIES: dict[str, tuple[str, ...]] = {
-    "conv": ("macs", "aligned", "odd", "patches", "depth", "read", "written", "weights"),
-    "grouped_conv": ("macs", "aligned", "odd", "patches", "depth", "read", "written", "weights"),
-    "pointwise": ("macs", "aligned", "odd", "depth", "read", "written", "weights"),
+    "conv": ("macs", "aligned", "wide", "half", "streamed", "odd", "patches", "depth", "read", "written", "weights"),
+    "grouped_conv": ("macs", "aligned", "wide", "half", "odd", "patches", "depth", "read", "written", "weights"),
+    "pointwise": ("macs", "aligned", "wide", "half", "streamed", "odd", "depth", "read", "written", "weights"),
     "depthwise": (
-        *(f"macs_k{k}" for k in (*DEPTHWISE_KERNELS, OTHER_KERNEL)), "aligned", "odd", "windows", "refetched", "read",
+        *(f"macs_k{k}" for k in (*DEPTHWISE_KERNELS, OTHER_KERNEL)), "aligned", "odd", "windows", "tails", "refetched",
+        "read",
     ),
-    "fully_connected": ("macs", "depth"),
-    "pool": ("taps", "depth", "moved"),
+    "fully_connected": ("macs", "wide", "half", "depth", "outer", "far"),
+    "pool": ("taps", "depth", "moved", "rows"),
     "global_avg_pool": ("depth", "moved"),
-    "add": ("moved",),
-    "mul": ("moved",),
-    "activation": ("moved",),
-    "smooth_activation": ("moved",),
-    "pad": ("moved",),
-    "concat": ("depth", "moved"),
-    "softmax": ("moved",),
+    "add": ("moved", "rows"),
+    "mul": ("moved", "rows"),
+    "activation": ("moved", "again"),
+    "smooth_activation": ("moved", "again"),
+    "pad": ("moved", "rows"),
+    "concat": ("depth", "moved", "rows"),
+    "softmax": ("moved", "rows"),
     "reshape": ("moved",),
     "zeros": ("moved",),
 }  # fmt: skip
 FIRST_CLASSES = len(_QUANTITIES)
 """So many classes have the same numbers in all files."""
 _QUANTITIES |= {  # ops of the table that have no terms of their own
-    kind: ("macs", "depth", "read", "written", "weights") if op.has_macs else ("moved", "weights")
+    kind: ("macs", "depth", "read", "written", "weights") if op.has_macs else ("moved", "weights", "rows", "again")
     for kind, op in OPS.items()
     if kind not in (*_QUANTITIES, Constant.kind)  # what reads a stored value is charged for it
 }
+COLUMN_BYTES = (CACHE_BYTES * 3 // 4, CACHE_BYTES)
+"""Bytes of a column of weights from which on some, and all, of it falls out of the second-level cache."""
+FAR_BYTES = 16 << 20
+"""Bytes of one layer's weights beyond which they come from memory in each run: last-level caches hold 4 to 32 MiB."""
+_FLAT = (
+    "activation", "batch_norm", "cast", "clip", "dequantize", "elu", "gelu", "leaky_relu", "opaque", "quantize",
+    "reshape", "unary", "zeros",
+)  # fmt: skip
+"""Kinds of ops that take all their values as one run."""
+_TWICE = (ActivationKind.HARD_SIGMOID, ActivationKind.SWISH)
+_COSTLY = (
+    UnaryKind.COS, UnaryKind.ERF, UnaryKind.EXP, UnaryKind.LOG, UnaryKind.SIN, UnaryKind.SOFTPLUS, UnaryKind.TANH,
+)  # fmt: skip
 COMMON_TERMS = ("calls", "launches", "spilled")
 """Terms of no class. calls: 1 for every graph that does something; launches: ops that the runtime starts, so without
 the relu and relu6 that it fuses; spilled: bytes that each op moves beyond CACHE_BYTES."""
@@ -101,12 +132,14 @@ def op_class(op: Op, x: Shape) -> str:
     """The class whose rates apply to an op with first input x. Raises UnknownOpError for an op that has none."""
     name = op.kind
     if isinstance(op, Conv2d):
-        if op.is_depthwise(x):
+        if op.is_depthwise(x) and op.out_channels == op.groups:
             name = "depthwise"
-        elif op.groups > 1:
+        elif op.groups > 1:  # with several results per channel, too: runtimes multiply small matrices for these
             name = "grouped_conv"
         elif op.kernel == (1, 1):  # on a single pixel it is the matrix-vector product of a fully connected layer
             name = "fully_connected" if x[1] == x[2] == 1 else "pointwise"
+    elif isinstance(op, FullyConnected) and math.prod(x[1:-1]) > 1:  # the same product as of an image's pixels
+        name = "pointwise"
     elif isinstance(op, Activation) and op.function in (ActivationKind.SIGMOID, ActivationKind.SWISH):
         name = "smooth_activation"  # exp costs more than the clamps of the hard ones
     if name not in _QUANTITIES:
@@ -165,6 +198,10 @@ class OpFacts(NamedTuple):
     """Most channels of any tensor."""
     pixels_in: int
     pixels_out: int
+    rows: int
+    """Runs of values that lie side by side."""
+    again: int
+    """Whether it goes over its values twice, or takes an exponential: 1 or 0."""
 
 
 Launched = tuple[Op, tuple[Shape, ...], tuple[Shape, ...], tuple[DType, ...]]
@@ -177,11 +214,13 @@ def op_facts(op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...], dtyp
     x, out, depth = (inputs or results)[0], results[0], op.macs_per_value(*inputs)
     sizes = [math.prod(shape) for shape in (*inputs, *results)]
     macs, pixels_in = sum(sizes[len(inputs) :]) * depth, math.prod(x[1:-1])
+    if type(op).macs is not Op.macs:  # not the same for each value
+        macs = op.macs(*inputs)
     if dtypes:
         sizes = [-(-size * BYTES[dtype] // ITEMSIZE) for size, dtype in zip(sizes, dtypes, strict=True)]
     depth = depth or pixels_in
     kernel, taps, groups = (1, 1), 0, 0
-    if isinstance(op, Conv2d):
+    if isinstance(op, Conv2d | TransposeConv2d):
         kernel, groups = op.kernel, op.groups
     elif isinstance(op, Pool2d):
         kernel = op.kernel
@@ -203,23 +242,61 @@ def op_facts(op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...], dtyp
         max([shape[-1] for shape in (*results, *inputs)]),
         pixels_in,
         math.prod(out[1:-1]),
+        _rows(op, inputs, results),
+        _goes_again(op),
     )
 
 
-def _align(channels: FloatArray) -> FloatArray:
+def _goes_again(op: Op) -> bool:
+    return (
+        op.function in (_TWICE if isinstance(op, Activation) else _COSTLY)
+        if isinstance(op, Activation | Unary)
+        else False
+    )
+
+
+def _rows(op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...]) -> int:
+    """Runs of values that an op begins anew; 0 where it takes all of them as one."""
+    if op.kind in _FLAT:
+        return 0
+    if op.kind == "transpose" and isinstance(op, Transpose) and op.perm[-1] != len(op.perm) - 1:
+        return math.prod(results[0])
+    if op.arity == 2:
+        runs = math.prod(results[0]) // _run(*inputs)
+        return runs if runs > 1 else 0
+    return sum([math.prod(shape[:-1]) for shape in (inputs if op.kind == "concat" else results)])
+
+
+def _run(a: Shape, b: Shape) -> int:
+    """Values side by side for which two operands both go on, or one of them stays."""
+    rank = max(len(a), len(b))
+    pairs = list(zip((1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b, strict=True))[::-1]
+    sorts = [(m == 1) - (n == 1) for m, n in pairs]
+    return math.prod(
+        max(pair) for pair, _ in itertools.takewhile(lambda one: one[1] == sorts[0], zip(pairs, sorts, strict=True))
+    )
+
+
+def _align(channels: FloatArray, vector: int = VECTOR) -> FloatArray:
     """Ratio of the channels filled up to whole vectors over the channels, shape (m,)."""
-    return np.asarray(np.ceil(channels / VECTOR) * VECTOR / channels)
+    return np.asarray(np.ceil(channels / vector) * vector / channels)
 
 
 def op_rows(f: OpColumns) -> FloatArray:
     """Row of each of m ops that adds to a graph's features: SUMMED, then LARGEST. Shape (m, both)."""
     aligned, moved = f.macs * _align(f.cin) * _align(f.cout), ITEMSIZE * (f.read + f.written)
+    width = f.cout / np.maximum(f.groups, 1)
+    is_half = (width < WIDEST) | ((width % WIDEST > 0) & (width % WIDEST <= WIDEST // 2))
     window = f.macs / f.written  # pixels, in a depthwise convolution
     amounts = {
         "macs": f.macs,
         "aligned": aligned,
+        "wide": np.where(is_half, 0, f.macs * _align(width, WIDEST)),
+        "half": np.where(is_half, f.macs * _align(width, WIDEST // 2), 0),
+        "streamed": f.macs * np.interp(ITEMSIZE * WIDEST * f.macs / f.written, COLUMN_BYTES, (0, 1)),
         "odd": f.macs * (f.cout % 2),
         "windows": f.macs / f.cout,
+        "tails": np.where(f.cout % (WIDEST // 2) > 0, f.macs / f.cout, 0),
         "refetched": f.macs * np.interp(2 * ITEMSIZE * window * f.cout, WINDOW_BYTES, (0, 1)),
         "patches": ITEMSIZE * f.macs * f.groups // f.cout,
         "depth": f.depth,
@@ -228,6 +305,10 @@ def op_rows(f: OpColumns) -> FloatArray:
         "moved": moved,
         "weights": ITEMSIZE * f.constants,
         "taps": f.written * f.taps,
+        "rows": f.rows,
+        "again": moved * f.again,
+        "outer": np.maximum(ITEMSIZE * f.constants - CACHE_BYTES, 0),
+        "far": np.maximum(ITEMSIZE * f.constants - FAR_BYTES, 0),
     }
     bucket = np.where(np.isin(f.kernel, DEPTHWISE_KERNELS), f.kernel, OTHER_KERNEL)
     amounts |= {f"macs_k{k}": np.where(bucket == k, f.macs, 0) for k in (*DEPTHWISE_KERNELS, OTHER_KERNEL)}
@@ -268,6 +349,8 @@ class OpColumns(NamedTuple):
     widest: FloatArray
     pixels_in: FloatArray
     pixels_out: FloatArray
+    rows: FloatArray
+    again: FloatArray
 
 
 def op_columns(facts: Sequence[OpFacts]) -> OpColumns:

@@ -11,10 +11,12 @@ import numpy as np
 from netlathe.archspace.configurations import graphs_of
 from netlathe.archspace.files import digest
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.kernels import Fusion, fusion_of, is_kernel
 from netlathe.archspace.ops import Conv2d
 from netlathe.archspace.records import STABLE_SPREAD, LatencyRecord, Setup, Status, single_setup
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features.item_features import Item
+from netlathe.predictor.features.op_work import launched, op_class
 from netlathe.predictor.numbers import FlagArray, FloatArray
 
 _FEW_UNSTABLE = 0.05
@@ -142,7 +144,7 @@ def _sample_of_records(records: Any) -> Sample:
     if strange is not None:
         raise PredictorError(f"{strange!r:.60} is no latency record; give the latencies in ms as the second argument")
     setup = single_setup(records) if records else unknown_setup()
-    usable = [r for r in records if r.status is Status.OK and r.graph.nodes]
+    usable = _of_one_unit([r for r in records if r.status is Status.OK and r.graph.nodes])
     for record in usable:
         if record.kind == "network" and not record.graph.is_network:
             raise PredictorError(
@@ -153,6 +155,32 @@ def _sample_of_records(records: Any) -> Sample:
     scatter = [r.measurement.spread if r.measurement and not r.measurement.is_stable else 0.0 for r in kept]
     weights, errors = _weights(_errors(kept)), np.maximum(_errors(kept), scatter)
     return Sample([r.graph for r in kept], latency_ms, setup, weights, errors)
+
+
+def _of_one_unit(records: list[LatencyRecord]) -> list[LatencyRecord]:
+    """The records without blocks of several kernels, as a campaign's anchors are, where single kernels are most of the
+    blocks and have all of the ops: kernels add up to such blocks, which are told apart less well."""
+    blocks = [r for r in records if r.kind == "block"]
+    if not blocks:
+        return records
+    fusion = fusion_of(blocks[0].setup)
+    several = [r for r in blocks if not is_kernel(r.graph, fusion)]
+    if not several or 2 * len(several) >= len(blocks):
+        return records
+    left_out = {id(r) for r in several}
+    known = _classes([r.graph for r in blocks if id(r) not in left_out], fusion)
+    return (
+        [r for r in records if id(r) not in left_out]
+        if _classes([r.graph for r in several], fusion) <= known
+        else records
+    )
+
+
+def _classes(graphs: Iterable[Graph], fusion: Fusion) -> set[str]:
+    """Classes of all ops that a runtime starts for these graphs."""
+    return {
+        op_class(op, (inputs or results)[0]) for graph in graphs for op, inputs, results, _ in launched(graph, fusion)
+    }
 
 
 def _weights(errors: FloatArray) -> FloatArray:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netlathe.archspace.errors import RecordError
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.kernel_space import kernel_shares
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import LatencyRecord, Setup, Status
 
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from netlathe.profiler.again import Which
     from netlathe.profiler.campaign import WorkItem
     from netlathe.profiler.protocol import Plan
+
+
+FEWEST_OF_GROUP = 2
+"""Kernels of each class that come before all others: nothing is known of a class without any."""
 
 
 class Choice(NamedTuple):
@@ -28,6 +34,8 @@ class Choice(NamedTuple):
     """How many blocks the choice could build on."""
     continued: int = 0
     """How many of those chosen were chosen or begun by a call that was interrupted."""
+    left_out: Mapping[str, str] = {}
+    """Classes of kernels that cannot be measured, each with the reason."""
 
     @property
     def words(self) -> str:
@@ -41,7 +49,8 @@ class Choice(NamedTuple):
         return f"Chosen: {said}: {', '.join(names)}" if names else "Every block is measured; there is none to choose"
 
     def to_json(self) -> dict[str, Any]:
-        return {} if self.chosen is None else {"chosen": [item.name for item in self.chosen]}
+        chosen = {} if self.chosen is None else {"chosen": [item.name for item in self.chosen]}
+        return {**chosen, **({"left_out": dict(self.left_out)} if self.left_out else {})}
 
 
 class _Known(NamedTuple):
@@ -57,15 +66,21 @@ class _Known(NamedTuple):
     """Blocks with a latency."""
 
 
-def choose_items(items: Sequence[WorkItem], count: int, path: Path, setup: Setup, seed: int) -> Choice:
-    """Leaves out all but `count` of the blocks that the profile file has not heard of.
+def choose_items(
+    items: Sequence[WorkItem],
+    count: int,
+    path: Path,
+    setup: Setup,
+    seed: int,
+    groups: Mapping[str, str] | None = None,
+) -> Choice:
+    """Leaves out all but `count` of the blocks that the profile file has not heard of. `groups`, by the graphs' keys,
+    are classes of kernels, each of which gets its share (kernel_space.kernel_shares).
 
     Networks stay, and so do blocks with an outcome, which the campaign reports or tries again. What an interrupted call
     chose counts as chosen, finished or not, and so does what has rounds but no outcome: the same command goes on with
     them, and chooses others only once it has ended.
     """
-    from netlathe.predictor.selection import choose
-
     known = _read(path, setup)
     blocks = {item.graph.key: item for item in items if item.kind == "block"}
     chosen = [key for key in known.promised if key in blocks]
@@ -75,20 +90,74 @@ def choose_items(items: Sequence[WorkItem], count: int, path: Path, setup: Setup
     pending = known.anchors | {key: blocks[key].graph for key in chosen}
     for record in known.measured:
         pending.pop(record.graph.key, None)
-    places = choose(
-        [blocks[key].graph for key in fresh],
-        max(count - len(chosen), 0),
-        measured=[record.graph for record in known.measured],
-        latency_ms=[record.latency_ms for record in known.measured],
-        pending=list(pending.values()),
-        seed=seed,
+    wanted = max(count - len(chosen), 0)
+    graphs = {key: blocks[key].graph for key in fresh}
+    picked_keys = (
+        _pick_by_group(graphs, wanted, known, pending, groups, seed)
+        if groups
+        else _pick(graphs, wanted, known, list(pending.values()), seed)
     )
     built_on, continued = len(known.measured) + len(pending), len(chosen)
-    chosen += [fresh[place] for place in places]
+    chosen += picked_keys
     settled = [key for key in blocks if key in known.outcomes and key not in chosen]
     networks = [item for item in items if item.kind == "network"]
     picked = [blocks[key] for key in chosen]
     return Choice([*(blocks[key] for key in settled), *picked, *networks], picked, built_on, continued)
+
+
+def _pick(graphs: Mapping[str, Graph], count: int, known: _Known, pending: Sequence[Graph], seed: int) -> list[str]:
+    """Keys of the `count` graphs that teach most beside those that are known or `pending`, the most instructive
+    first."""
+    from netlathe.predictor.selection import choose
+
+    keys = list(graphs)
+    places = choose(
+        list(graphs.values()),
+        count,
+        measured=[record.graph for record in known.measured],
+        latency_ms=[record.latency_ms for record in known.measured],
+        pending=pending,
+        seed=seed,
+    )
+    return [keys[place] for place in places]
+
+
+def _pick_by_group(
+    graphs: Mapping[str, Graph],
+    count: int,
+    known: _Known,
+    pending: Mapping[str, Graph],
+    groups: Mapping[str, str],
+    seed: int,
+) -> list[str]:
+    """Keys of `count` kernels, the next always of the group that lacks most of its share of the profile."""
+    members: dict[str, dict[str, Graph]] = {}
+    for key, graph in graphs.items():
+        members.setdefault(groups[key], {})[key] = graph
+    have = Counter(groups[key] for key in [*(r.graph.key for r in known.measured), *pending] if key in groups)
+    order = _turns(members, have, count, kernel_shares(groups.values()))
+    asked = Counter(order)
+    picked = {
+        group: iter(_pick(members[group], number, known, list(pending.values()), seed))
+        for group, number in asked.items()
+    }
+    return [found for group in order if (found := next(picked[group], None)) is not None]
+
+
+def _turns(
+    members: Mapping[str, Mapping[str, Graph]], have: Counter[str], count: int, shares: Mapping[str, float]
+) -> list[str]:
+    """Groups of the next `count` kernels, in their order: each time the one that is furthest below its share, counting
+    a few of each first."""
+    left, counts = {group: len(graphs) for group, graphs in members.items()}, Counter(have)
+    order: list[str] = []
+    while len(order) < count and any(left.values()):
+        open_groups = [group for group, number in left.items() if number]
+        group = min(open_groups, key=lambda one: (counts[one] >= FEWEST_OF_GROUP, counts[one] / shares[one]))
+        order.append(group)
+        counts[group] += 1
+        left[group] -= 1
+    return order
 
 
 def recorded_items(path: Path, setup: Setup) -> list[WorkItem]:

@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.errors import NetlatheError
+from netlathe.archspace.kernel_space import KERNELS
 from netlathe.archspace.presets import load_space
 from netlathe.archspace.profile_file import ProfileFile
-from netlathe.archspace.records import Status
+from netlathe.archspace.records import Setup, Status
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.archspace.tables import TABLE_ENDINGS, check_table_path, write_table
 from netlathe.choosing import Choice, DeviceForecast, choose_items, forecast_campaign, forget, recorded_items, remember
 from netlathe.events import Listener, Watch, listener_of
+from netlathe.kernel_items import USUAL_KERNELS, KernelSpace, kernel_work
 from netlathe.outputs import Output, OutputError, check_outputs
 from netlathe.stages import campaign_with_watch, results_first, work_items
 
 if TYPE_CHECKING:
+    from netlathe.archspace.graph import Graph
     from netlathe.profiler.again import Which
     from netlathe.profiler.campaign import CampaignSummary, WorkItem
     from netlathe.profiler.device import ProfilesOps
@@ -117,7 +120,7 @@ class ProfileJob:
 
     output: Path
     """The profile file."""
-    space: SearchSpace
+    space: SearchSpace | KernelSpace
     devices: tuple[DeviceRequest, ...]
     settings: ProfileSettings
     op_profile: bool = False
@@ -133,7 +136,8 @@ class ProfileJob:
 def profile(
     output: str | Path,
     *,
-    space: str | Path | SearchSpace = "tiny",
+    space: str | Path | SearchSpace | KernelSpace = "tiny",
+    models: Sequence[str | Path | Graph] = (),
     device: str | Device | Sequence[str | Device] = "local",
     options: DeviceOptions | Mapping[str, DeviceOptions] | None = None,
     blocks: int | None = None,
@@ -150,29 +154,32 @@ def profile(
     """Times the blocks of a search space, and some whole networks, into a profile file; an existing one is continued.
 
     `space` is a preset's name, a space's file, or a SearchSpace: of its blocks that the profile file `output` does not
-    hold yet, all are measured, or the `blocks` that teach a predictor most, and so many whole `networks`. `device` is a
-    name as `netlathe devices` lists it, an open device, or several. `options` tell how the runtime is to run (threads,
-    cores, dtype, ...), on all devices or by device's name. With `again`, what the profile holds and is such is measured
-    a second time instead. `rounds` bounds the rounds of a graph, `budget_s` the time; both have defaults by the kind of
-    device. `op_profile` also times each kernel (phones). `export` is a .csv or .parquet of all records to write;
-    `force` replaces any file there. Whatever interrupts this costs the round in flight: the same call continues.
+    hold yet, all are measured, or the `blocks` that teach a predictor most, and so many whole `networks`. The space
+    "kernels" is of single kernels over the ranges that real networks have, by default 300 of them; with `models`, which
+    are names, files or graphs, the very kernels of these are measured, and the first `networks` of them whole. `device`
+    is a name as `netlathe devices` lists it, an open device, or several. `options` tell how the runtime is to run
+    (threads, cores, dtype, ...), on all devices or by device's name. With `again`, what the profile holds and is such
+    is measured a second time instead. `rounds` bounds the rounds of a graph, `budget_s` the time; both have defaults by
+    the kind of device. `op_profile` also times each kernel (phones). `export` is a .csv or .parquet of all records to
+    write; `force` replaces any file there. Whatever interrupts this costs the round in flight: the same call continues.
     `progress`: True for the command's bars, or a listener of your own.
 
     Raises NetlatheError: OutputError for files that must not or cannot be written, DeviceError for a device that cannot
     be opened, SpaceError for a space that there is not.
     """
     job = ProfileJob(
-        Path(output), _space(space), request_devices(device, options),
+        Path(output), _space(space, models), request_devices(device, options),
         ProfileSettings(blocks, networks, rounds, budget_s, again, seed), op_profile, Path(export) if export else None,
     )  # fmt: skip
-    check_files(job, space, force=force)
+    check_files(job, space, models, force=force)
     return run(job, listener_of(progress))
 
 
 def forecast(
     output: str | Path,
     *,
-    space: str | Path | SearchSpace = "tiny",
+    space: str | Path | SearchSpace | KernelSpace = "tiny",
+    models: Sequence[str | Path | Graph] = (),
     device: str | Device | Sequence[str | Device] = "local",
     options: DeviceOptions | Mapping[str, DeviceOptions] | None = None,
     blocks: int | None = None,
@@ -188,12 +195,18 @@ def forecast(
     Raises NetlatheError as profile does.
     """
     settings = ProfileSettings(blocks, networks, rounds, budget_s, again, seed)
-    job = ProfileJob(Path(output), _space(space), request_devices(device, options), settings)
+    job = ProfileJob(Path(output), _space(space, models), request_devices(device, options), settings)
     return run_forecast(job, listener_of(progress))
 
 
-def _space(space: str | Path | SearchSpace) -> SearchSpace:
-    return space if isinstance(space, SearchSpace) else load_space(str(space))
+def _space(
+    space: str | Path | SearchSpace | KernelSpace, models: Sequence[str | Path | Graph]
+) -> SearchSpace | KernelSpace:
+    if models:
+        return KernelSpace.of_models(models)
+    if isinstance(space, SearchSpace | KernelSpace):
+        return space
+    return KernelSpace() if str(space) == KERNELS else load_space(str(space))
 
 
 def request_devices(
@@ -216,7 +229,7 @@ def request_devices(
     )
 
 
-def check_files(job: ProfileJob, space: object, *, force: bool) -> None:
+def check_files(job: ProfileJob, space: object, models: Sequence[object], *, force: bool) -> None:
     """Checks that files may be read and written: a profile is continued, never replaced, while the table that it is
     exported to may be. Raises OutputError."""
     if job.output.suffix in TABLE_ENDINGS:
@@ -225,7 +238,7 @@ def check_files(job: ProfileJob, space: object, *, force: bool) -> None:
             "--export"
         )
     binaries = {str(binary) for one in job.devices if (binary := one.options.benchmark_binary)}
-    inputs = [*([str(space)] if isinstance(space, str | Path) else ()), *binaries]
+    inputs = [*(str(one) for one in (space, *models) if isinstance(one, str | Path)), *binaries]
     profile = Output("--output", job.output, "profile")
     check_outputs([profile], inputs)
     if job.export:
@@ -261,6 +274,7 @@ def run(job: ProfileJob, listener: Listener) -> ProfileReport:
             _tell_steps(name, device, listener)
             if choices[name].words:
                 listener.note(f"  {choices[name].words}")
+            listener.warn(_left_out_words(choices[name].left_out))
             remember(choices[name], job.output, device.setup)
         campaigns = {name: (device, choices[name].items) for name, device in opened.items()}
         summaries = _measure_all(job, campaigns, listener)
@@ -318,6 +332,15 @@ def _tell_steps(name: str, device: Device, listener: Listener) -> None:
 
 def _subject(job: ProfileJob) -> str:
     return f"again what {AGAIN_WORDS[job.again]} in {job.output}" if job.again else f"space {job.space.name}"
+
+
+def _left_out_words(left_out: Mapping[str, str]) -> list[str]:
+    """A warning of the classes of kernels that cannot be measured on a device, if any."""
+    if not left_out:
+        return []
+    first = next(iter(left_out.values()))
+    names = ", ".join(left_out)
+    return [f"{len(left_out)} classes of kernels are left out, as this runtime cannot be given them: {names} ({first})"]
 
 
 def _measure_all(
@@ -384,10 +407,23 @@ def _measure(
 def _choice(job: ProfileJob, device: Device) -> Choice:
     if job.again:
         return Choice(recorded_items(job.output, device.setup))
+    if isinstance(job.space, KernelSpace):
+        return _choose_kernels(job, job.space, device.setup)
     items = work_items(job.space, networks=job.settings.networks, batch=device.setup.batch, seed=job.settings.seed)
     if job.settings.blocks is None:
         return Choice(items)
     return choose_items(items, job.settings.blocks, job.output, device.setup, job.settings.seed)
+
+
+def _choose_kernels(job: ProfileJob, space: KernelSpace, setup: Setup) -> Choice:
+    """Kernels of each class by its share; all of them where they are those of given models and none is to be chosen."""
+    settings = job.settings
+    work = kernel_work(space, setup, networks=settings.networks, seed=settings.seed)
+    if settings.blocks is None and space.models:
+        return Choice(work.items, left_out=work.left_out)
+    count = USUAL_KERNELS if settings.blocks is None else settings.blocks
+    found = choose_items(work.items, count, job.output, setup, settings.seed, work.groups)
+    return found._replace(left_out=work.left_out)
 
 
 def _plan(job: ProfileJob, device: Device) -> Plan:

@@ -9,6 +9,13 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object; words go to stderr.")]
 Space = Annotated[str, typer.Option(help="Search space: proxyless, nas-bench-macro, tiny, or a space's JSON file.")]
+ProfiledSpace = Annotated[
+    str,
+    typer.Option(
+        help="Search space whose blocks are measured: proxyless, nas-bench-macro, tiny, or a space's JSON file; or "
+        "kernels: single ops over the ranges that real networks have."
+    ),
+]
 Device = Annotated[
     list[str],
     typer.Option(

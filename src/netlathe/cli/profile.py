@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from netlathe.archspace.errors import NetlatheError
+from netlathe.archspace.kernel_space import KERNELS
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import Classes, Device, Force, Json, Resolution, Seed, Space, Width
+from netlathe.cli.options import Classes, Device, Force, Json, ProfiledSpace, Resolution, Seed, Width
 from netlathe.words import millions, milliseconds, percent
 
 if TYPE_CHECKING:
+    from netlathe.archspace.spaces import SearchSpace
+    from netlathe.kernel_items import KernelSpace
     from netlathe.profiler.campaign import CampaignSummary
     from netlathe.profiling import ForecastReport, ProfileReport
 
@@ -31,7 +34,14 @@ HOW, ON_PHONES, HOW_MUCH = "How it runs", "On phones", "How much is measured"
 
 def profile(
     output: Annotated[Path, typer.Option(help="Profile file (SQLite); an existing one is continued.")],
-    space: Space = "tiny",
+    space: ProfiledSpace = "tiny",
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Network name, .tflite or .onnx file whose kernels are measured, in place of a space's blocks. "
+            "Several times for several."
+        ),
+    ] = None,
     device: Device = ("local",),  # type: ignore[assignment]
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime on a CPU.", rich_help_panel=HOW)] = 1,
     cores: Annotated[
@@ -63,8 +73,8 @@ def profile(
         int | None,
         typer.Option(
             min=1,
-            help="Number of new blocks to measure, those that teach a predictor most.",
-            show_default="all",
+            help="Number of new blocks, or kernels, to measure: those that teach a predictor most.",
+            show_default="all, of the space kernels 300",
             rich_help_panel=HOW_MUCH,
         ),
     ] = None,
@@ -146,7 +156,6 @@ def profile(
 
     Exit code 0 once every block has a record; until then, the same command continues.
     """
-    from netlathe.archspace.presets import load_space
     from netlathe.cli.phones import choose_phone
     from netlathe.profiler.devices import DeviceOptions
     from netlathe.profiling import NETWORKS, DeviceRequest, ProfileJob, ProfileSettings, check_files, run, run_forecast
@@ -163,11 +172,11 @@ def profile(
         blocks=budget or default_blocks, networks=default_networks if networks is None else networks, rounds=rounds,
         budget_s=budget_s, again=again, seed=seed,
     )  # fmt: skip
-    chosen = load_space(space, resolution=resolution, width=width, classes=classes)
+    chosen = _space(space, models or [], batch or 1, resolution=resolution, width=width, classes=classes)
     requests = [DeviceRequest(one, replace(options, cores=own_cores[one])) for one in device]
     job = ProfileJob(output, chosen, tuple(requests), settings, op_profile=op_profile, export=export)
     if not dry_run:
-        check_files(job, space, force=force)
+        check_files(job, space, models or [], force=force)
     terminal = Terminal(as_json=as_json)
     phones = [choose_phone(one, terminal) for one in device]
     job = replace(job, devices=tuple(replace(one, device=phone) for one, phone in zip(requests, phones, strict=True)))
@@ -182,6 +191,22 @@ def profile(
     report = run(job, terminal)
     if not report.is_complete or terminal.undone:
         raise typer.Exit(1)
+
+
+def _space(
+    space: str, models: Sequence[str], batch: int, *, resolution: int | None, width: float | None, classes: int | None
+) -> SearchSpace | KernelSpace:
+    """Raises NetlatheError for options that a space of kernels does not have."""
+    from netlathe.archspace.presets import load_space
+    from netlathe.kernel_items import KernelSpace
+
+    options = {"resolution": resolution, "width": width, "classes": classes}
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if not models and space != KERNELS:
+        return load_space(space, resolution=resolution, width=width, classes=classes)
+    if given:
+        raise NetlatheError(f"{', '.join(given)}: kernels have no such option; leave it out")
+    return KernelSpace.of_models(models, batch) if models else KernelSpace()
 
 
 def cores_by_device(given: Sequence[str], devices: Sequence[str]) -> dict[str, str]:

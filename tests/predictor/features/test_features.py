@@ -7,6 +7,7 @@ from synthetic_latency import random_blocks, random_network
 
 from netlathe.archspace.blocks import ConvBlock, MBConv, Pool, Skip
 from netlathe.archspace.graph import Graph, GraphBuilder, chain
+from netlathe.archspace.kernel_space import sample_kernels
 from netlathe.archspace.ops import (
     OPS,
     Activation,
@@ -14,13 +15,17 @@ from netlathe.archspace.ops import (
     Add,
     Concat,
     Conv2d,
+    Dequantize,
+    DType,
     FullyConnected,
+    Gather,
     GlobalAvgPool,
     Mul,
     Op,
     Opaque,
     Pad,
     Pool2d,
+    Quantize,
     Reshape,
     Softmax,
     Split,
@@ -51,6 +56,7 @@ def test_a_pointwise_convolution_is_charged_for_its_macs_and_bytes():
         "launches": 1,
         "pointwise.macs": 2048,
         "pointwise.aligned": 2048,
+        "pointwise.half": 2048,
         "pointwise.depth": 8,
         "pointwise.read": 512,
         "pointwise.written": 1024,
@@ -69,7 +75,8 @@ def test_depthwise_macs_are_filed_by_kernel_size(kernel, term):
 def test_a_pointwise_convolution_on_one_pixel_counts_as_fully_connected():
     convolution = terms_of(single(Conv2d(16, batch_norm=False), (1, 1, 1, 8)))
     assert convolution == terms_of(single(FullyConnected(16), (1, 8))) == {
-        "calls": 1, "launches": 1, "fully_connected.macs": 128, "fully_connected.depth": 8,
+        "calls": 1, "launches": 1, "fully_connected.macs": 128, "fully_connected.half": 128,
+        "fully_connected.depth": 8,
     }  # fmt: skip
 
 
@@ -136,18 +143,94 @@ def test_names_of_nodes_do_not_matter():
     assert np.array_equal(log_features([graph]), log_features([renamed]))
 
 
+@pytest.mark.parametrize(
+    ("channels", "groups", "wide", "half"),
+    [(32, 1, 32, 0), (40, 1, 0, 48), (56, 1, 64, 0), (8, 1, 0, 16), (64, 2, 64, 0), (64, 8, 0, 128), (48, 1, 0, 48)],
+)
+def test_matrices_are_multiplied_in_columns_of_32_channels_or_of_16_where_half_a_column_would_be_empty(
+    channels, groups, wide, half
+):
+    # 4x4 pixels, 64 channels in: 16 * 64 / groups MACs for each channel of the result, or of its filled columns.
+    terms = terms_of(single(Conv2d(channels, groups=groups), (1, 4, 4, 64)))
+    name = "grouped_conv" if groups > 1 else "pointwise"
+    found = (terms.get(f"{name}.wide", 0), terms.get(f"{name}.half", 0))
+    assert found == (16 * 64 // groups * wide, 16 * 64 // groups * half)
+
+
+def test_a_column_of_weights_beyond_the_second_level_cache_is_read_anew():
+    small, large = (terms_of(single(Conv2d(32, (3, 3)), (1, 4, 4, cin))) for cin in (512, 1024))
+    assert "conv.streamed" not in small  # 9 * 512 * 32 * 4 bytes are 0.56 MiB
+    assert large["conv.streamed"] == large["conv.macs"]
+
+
+def test_a_matrix_beyond_the_second_level_cache_comes_from_further_away_and_beyond_16_mib_from_memory():
+    bytes_of = {features: 4 * features * 1001 for features in (64, 1024, 8192)}
+    terms = {features: terms_of(single(FullyConnected(1001), (1, features - 1))) for features in bytes_of}
+    assert "fully_connected.outer" not in terms[64]
+    assert terms[1024]["fully_connected.outer"] == bytes_of[1024] - (1 << 20)
+    assert "fully_connected.far" not in terms[1024]
+    assert terms[8192]["fully_connected.far"] == bytes_of[8192] - (16 << 20)
+
+
+def test_a_fully_connected_layer_of_many_rows_is_charged_as_a_pointwise_convolution():
+    rows, pixels = single(FullyConnected(40), (1, 49, 64)), single(Conv2d(40, batch_norm=False), (1, 7, 7, 64))
+    assert terms_of(rows) == terms_of(pixels)
+
+
+def test_a_depthwise_kernel_whose_last_vector_is_not_full_pays_for_each_pixel_that_it_looks_up():
+    full, ragged = (terms_of(single(Conv2d(c, (3, 3), groups=c), (1, 4, 4, c))) for c in (32, 40))
+    assert "depthwise.tails" not in full
+    assert ragged["depthwise.tails"] == ragged["depthwise.windows"] == 16 * 9
+
+
+def test_several_results_per_channel_are_no_depthwise_kernel():
+    terms = terms_of(single(Conv2d(16, (3, 3), groups=8), (1, 4, 4, 8)))
+    assert terms["grouped_conv.macs"] == 16 * 9 * 16
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "rows"),
+    [
+        (Add(), [(1, 4, 6, 8), (1, 4, 6, 8)], 0),
+        (Add(), [(1, 4, 6, 8), (1, 1, 1, 8)], 24),
+        (Mul(), [(1, 4, 6, 8), (1, 4, 6, 1)], 24),
+        (Mul(), [(1, 4, 6, 8), (1, 1, 6, 8)], 4),
+        (Add(), [(1, 4, 6, 8), (1, 1, 1, 1)], 0),
+        (Concat(), [(1, 4, 6, 8), (1, 4, 6, 3)], 48),
+        (Pad((1, 1), (0, 0)), [(1, 4, 6, 8)], 36),
+        (Pool2d("max", (2, 2), (2, 2)), [(1, 4, 6, 8)], 6),
+        (Softmax(), [(1, 5, 10)], 5),
+    ],
+)
+def test_runs_of_values_that_are_begun_anew_are_counted(op, inputs, rows):
+    terms = terms_of(single(op, *inputs))
+    assert terms.get(f"{op.kind}.rows", 0) == rows
+
+
+def test_functions_that_go_over_their_values_twice_are_charged_again():
+    for function in ActivationKind:
+        terms = terms_of(single(Activation(function), (1, 4, 4, 8)))
+        name = "smooth_activation" if function in (ActivationKind.SIGMOID, ActivationKind.SWISH) else "activation"
+        twice = function in (ActivationKind.HARD_SIGMOID, ActivationKind.SWISH)
+        assert terms.get(f"{name}.again", 0) == (1024 if twice else 0)
+
+
 def test_every_op_of_archspace_has_work_terms():
     image = (1, 4, 4, 8)
     builder = GraphBuilder(image)
     parts = builder.build(builder.add("split", Split((4, 4)), 0), 2)
-    examples = {
+    taking = GraphBuilder(image, (3,), dtypes=(DType.FLOAT32, DType.INT32))
+    taken = taking.build(taking.add("gather", Gather(axis=3), 0, 1))
+    sampled = {k.graph.nodes[0].op.kind: k.graph for k in sample_kernels(100) if len(k.graph.nodes) == 1}
+    examples = sampled | {
         "conv": single(Conv2d(8), image), "fully_connected": single(FullyConnected(3), (1, 8)),
         "pool": single(Pool2d("avg", (2, 2)), image), "global_avg_pool": single(GlobalAvgPool(), image),
         "pad": single(Pad((1, 1), (1, 1)), image), "activation": single(Activation(ActivationKind.SWISH), image),
         "add": single(Add(), image, image), "mul": single(Mul(), image, image),
         "concat": single(Concat(), image, image), "softmax": single(Softmax(), (1, 8)),
         "reshape": single(Reshape((128,)), image), "zeros": single(Zeros((4, 4, 8)), image),
-        "split": parts, "opaque": single(Opaque("LSTM", (image,)), image),
+        "split": parts, "opaque": single(Opaque("LSTM", (image,)), image), "gather": taken,
+        "quantize": single(Quantize(), image), "dequantize": single(Dequantize(), image),
     }  # fmt: skip
     assert set(examples) == set(OPS) - {"constant"}  # which runs nothing: what reads it is charged for it
     for graph in examples.values():
