@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import pytest
 import torch
-from netlathe.runs.chosen import choice_inputs
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.presets import tiny
 from netlathe.archspace.spaces import Architecture
 from netlathe.runs.checkpoints import RunCheckpointer
+from netlathe.runs.chosen import choice_inputs
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.searched import search_inputs
 from netlathe.runs.settings import RunSettings
