@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, TypeProto, defs, helper, numpy_helper, shape_inference
+from onnx import NodeProto, TensorProto, TypeProto, checker, defs, helper, numpy_helper, shape_inference
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.ops import DType, Shape, told
@@ -22,6 +22,12 @@ DTYPES = {
     TensorProto.INT64: DType.INT64, TensorProto.BOOL: DType.BOOL,
 }  # fmt: skip
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+
+_SHAPED_LIKE = {"DynamicQuantizeLSTM": "LSTM"}
+"""Ops that ONNX does not know, and the one of its own whose results have the same shapes."""
+
+REFUSALS = (checker.ValidationError, shape_inference.InferenceError, ValueError, RuntimeError)
+"""What ONNX's own inference raises."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,10 @@ class Inference:
 
     def types(self, node: NodeProto, types: Mapping[str, TypeProto], values: Mapping[str, Stored]) -> dict[str, Any]:
         """The types of a node's results as far as ONNX can tell them; none for ops that it does not know."""
+        if node.op_type in _SHAPED_LIKE:
+            like = NodeProto(op_type=_SHAPED_LIKE[node.op_type], input=[node.input[0]] * 3, output=node.output)
+            like.attribute.extend(a for a in node.attribute if a.name in ("hidden_size", "direction"))
+            node = like
         try:
             schema = defs.get_schema(node.op_type, self._opsets.get(node.domain, 1), node.domain)
             data = {name: stored.tensor for name, stored in values.items() if stored.is_known}
@@ -105,7 +115,7 @@ class Inference:
                     schema, node, dict(types), data, opset_imports=self._imports, ir_version=self._ir_version
                 )
             )
-        except (defs.SchemaError, shape_inference.InferenceError, ValueError, RuntimeError, KeyError, TypeError):
+        except (*REFUSALS, defs.SchemaError, KeyError, TypeError):
             return {}
 
     def fold(self, node: NodeProto, inputs: Mapping[str, Stored]) -> dict[str, Stored]:
@@ -122,6 +132,10 @@ class Inference:
         from onnx.reference import ReferenceEvaluator
 
         feeds = {name: stored.array("value") for name, stored in inputs.items()}
+        taken = [helper.make_value_info(name, stored.type) for name, stored in inputs.items()]
+        given = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
+        graph = helper.make_graph([node], "folded", taken, given)
+        model = helper.make_model(graph, opset_imports=self._imports, ir_version=max(self._ir_version, 4))
         with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(node, opsets=self._opsets).run(None, feeds)
-        return {name: Stored.of_array(value) for name, value in zip(node.output, results, strict=False) if name}
+            results = ReferenceEvaluator(model).run(None, feeds)
+        return {name: Stored.of_array(value) for name, value in zip(filter(None, node.output), results, strict=True)}

@@ -40,6 +40,8 @@ from netlathe.archspace.ops import (
 )
 
 NONE: Borders = ((0, 0), (0, 0))
+SUMS = "netlathe.sums"
+"""The domain that tells a layer on integers that gives the sums of its products."""
 
 
 def flat(values: Sequence[int], line: bool, default: int) -> tuple[int, int]:
@@ -101,9 +103,14 @@ def conv(reader: Reader, node: NodeProto) -> None:
     last = norm or _absorb_affine(reader, y, out, rank)
     op = Conv2d(
         out, kernel, stride, groups, padding or Padding.VALID, batch_norm=norm is not None, dilation=dilation,
-        weights=weights,
+        weights=weights, gives_sums=gives_sums(node),
     )  # fmt: skip
     reader.add(node, op, x, axes=image_axes(rank), into=last.output[0] if last else y)
+
+
+def gives_sums(node: NodeProto) -> bool:
+    """Whether an op on integers stops at the sums of its products: those that are called after integers do."""
+    return bool(node.domain == SUMS)
 
 
 def check_positive(**settings: Sequence[int]) -> None:
@@ -280,7 +287,7 @@ def matmul(reader: Reader, node: NodeProto) -> None:
             operands.append(value.operand)
         else:
             operands.append(reader.plain(name))
-    return reader.add(node, MatMul(*swaps), *operands, axes=plain(rank))
+    return reader.add(node, MatMul(swaps[0], swaps[1], gives_sums(node)), *operands, axes=plain(rank))
 
 
 def _dense(reader: Reader, node: NodeProto) -> None:
@@ -306,7 +313,9 @@ def _dense(reader: Reader, node: NodeProto) -> None:
 
     bias = reader.absorb_user(y, "Add", is_bias)
     into = bias.output[0] if bias else y
-    reader.add(node, FullyConnected(out, weights), x, axes=axes, transposed=value.is_transposed, into=into)
+    reader.add(
+        node, FullyConnected(out, weights, gives_sums(node)), x, axes=axes, transposed=value.is_transposed, into=into
+    )
 
 
 def batch_norm(reader: Reader, node: NodeProto) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from onnx import NodeProto
@@ -99,7 +100,9 @@ def _gate(reader: Reader, node: NodeProto) -> None:
     alpha, beta = (attributes_of(node).get(name, default) for name, default in (("alpha", 0.2), ("beta", 0.5)))
     plain_slope = not hard or (abs(alpha - 1 / 6) <= 1e-4 and beta == 0.5)
     if hard and not plain_slope:
-        if not (0 < alpha < float("inf") and beta == 0.5):  # so that a NaN is refused
+        if not (math.isfinite(alpha) and math.isfinite(beta)):
+            raise FormatError(f"its slope is {alpha} and its offset {beta}")
+        if alpha <= 0 or beta != 0.5:
             raise NotReadError(f"its slope is {alpha} and its offset {beta}")
         return unary(reader, node, Activation(ActivationKind.HARD_SIGMOID, slope=round(alpha, 7)))
     operands = {node.input[0], node.output[0]}

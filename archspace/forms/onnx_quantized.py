@@ -8,6 +8,7 @@ from collections.abc import Callable
 from onnx import NodeProto
 
 from netlathe.archspace.forms.onnx_constants import DTYPES, Stored
+from netlathe.archspace.forms.onnx_layers import SUMS
 from netlathe.archspace.forms.onnx_values import NotReadError, Reader, attributes_of
 from netlathe.archspace.ops import DType, Quantize
 
@@ -47,7 +48,10 @@ def read_integer_op(reader: Reader, node: NodeProto, readers: dict[str, Callable
         inputs = [node.input[place] for place in places if place < len(node.input)]
     if attributes_of(node).get("channels_last", 0):
         raise NotReadError("its channels are last")
-    plain = NodeProto(op_type=kind, name=node.name, input=inputs, output=node.output)
+    sums = node.op_type.endswith("Integer") or (node.op_type == "QGemm" and len(node.input) < 8)
+    plain = NodeProto(
+        op_type=kind, name=node.name, input=inputs, output=node.output, domain=SUMS if sums else node.domain
+    )
     plain.attribute.extend(a for a in node.attribute if a.name not in ("channels_last", "opset"))
     reader.keep_alive(plain)
     readers[kind](reader, plain)

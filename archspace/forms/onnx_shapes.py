@@ -103,7 +103,7 @@ def _transpose(reader: Reader, node: NodeProto) -> None:
         raise FormatError(f"its perm {tuple(perm)!s:.60} does not name each of {rank} axes once")
     axes = tuple([value.axes[axis] for axis in perm])
     moved = value.is_transposed or axes != value.axes
-    is_native = axes in (plain(rank), CHANNELS_FIRST.get(rank)) and len(reader.graph_shape(value.operand)) == rank
+    is_native = axes in (plain(rank), CHANNELS_FIRST[4]) and len(reader.graph_shape(value.operand)) == rank
     reader.bind(node.output[0], Value(value.operand, axes, moved and not is_native))
 
 
@@ -257,6 +257,8 @@ def _cropped(reader: Reader, node: NodeProto, value: Value, pairs: list[Pair]) -
     shape = reader.graph_shape(value.operand)
     begins = tuple([max(-before, 0) for before, _ in pairs])
     sizes = tuple([n - begin - max(-after, 0) for n, begin, (_, after) in zip(shape, begins, pairs, strict=True)])
+    if min(sizes) < 1:
+        raise FormatError(f"nothing is left of {shape} by what it cuts off")
     if sizes != shape:
         operand = reader.emit(node.name or node.output[0], "_crop", Slice(begins, sizes), value.operand)
         value = Value(operand, value.axes, value.is_transposed)

@@ -16,7 +16,7 @@ from netlathe.archspace.forms.onnx_patterns import Read, find_patterns
 from netlathe.archspace.forms.onnx_pointwise import POINTWISE
 from netlathe.archspace.forms.onnx_quantized import INTEGER_OPS, QUANTIZED, is_on_integers, read_integer_op
 from netlathe.archspace.forms.onnx_shapes import SHAPES
-from netlathe.archspace.forms.onnx_values import DOMAINS, NotReadError, Reader, attributes_of
+from netlathe.archspace.forms.onnx_values import DOMAINS, NotReadError, Reader, attributes_of, names_taken
 from netlathe.archspace.graph import MOST_NODES, Graph
 
 _READERS: dict[str, Callable[[Reader, NodeProto], None]] = {**LAYERS, **POINTWISE, **SHAPES, **QUANTIZED}
@@ -140,7 +140,7 @@ def _reader_of(node: NodeProto) -> Callable[[Reader, NodeProto], None] | None:
 
 
 def _is_constant(reader: Reader, node: NodeProto) -> bool:
-    return node.domain in DOMAINS and all(reader.constant(name) is not None for name in node.input if name)
+    return node.domain in DOMAINS and all(reader.constant(name) is not None for name in names_taken(node))
 
 
 def _constant(reader: Reader, node: NodeProto) -> None:

@@ -15,6 +15,7 @@ from netlathe.archspace.forms.layouts import (
     CHANNELS_FIRST,
     LINE,
     Axes,
+    Group,
     Value,
     axes_after,
     compact,
@@ -25,7 +26,7 @@ from netlathe.archspace.forms.layouts import (
     order,
     plain,
 )
-from netlathe.archspace.forms.onnx_constants import DTYPES, FLOATS, Inference, Stored, fixed_shape, type_of
+from netlathe.archspace.forms.onnx_constants import DTYPES, FLOATS, REFUSALS, Inference, Stored, fixed_shape, type_of
 from netlathe.archspace.forms.structure import NodeNames, finish_foreign
 from netlathe.archspace.graph import Graph, GraphBuilder, Node
 from netlathe.archspace.ops import Constant, Dequantize, DType, Op, Opaque, Reshape, Shape, Transpose, is_integer
@@ -260,27 +261,36 @@ class Reader:
         return self.placed(value, plain(len(value.axes)), max(len(value.axes), 1))
 
     def reshape(self, name: str, after: Shape) -> Value:
-        """A value in another shape of the file. Where that mixes an image's channels with its pixels, their order in the
-        result is the weights' affair, which a graph does not have."""
+        """A value in another shape of the file. Where that mixes an image's channels with pixels, their order is the
+        weights' affair, which a graph does not have."""
         value = self.value(name)
         before = self.shape(name)
         parts = groups(before, after)
         found = grouped_order(before, value.axes, parts, exact=value.is_transposed)
         if found is None:
-            firsts = {part: min(value.axes[axis] for axis in part.before) for part in parts}
-            ordered = sorted(parts, key=firsts.__getitem__)
-            sequence = [axis for part in ordered for axis in part.before]
-            axes = axes_after(before, sequence, image=False)
+            axes = self._regrouped(value, before, after, parts)
             value = Value(self.placed(value, axes, len(before)), axes)
             found = grouped_order(before, axes, parts, exact=True)
             assert found is not None
-        image = value.axes != plain(len(before)) or len(before) < 3
+        image = value.axes != plain(len(before)) or (len(before) < 3 and len(after) == 4)
         sequence = [axis for part in found for axis in self._spread(part.after, after)]
         axes = axes_after(after, sequence, image=image)
         operand = self.reshaped(value.operand, in_graph(after, axes, max(len(after), 1)), name)
         return Value(
             operand, axes, value.is_transposed and axes not in (plain(len(after)), CHANNELS_FIRST.get(len(after)))
         )
+
+    @staticmethod
+    def _regrouped(value: Value, before: Shape, after: Shape, parts: Sequence[Group]) -> Axes:
+        """The axes in which all groups stand together: in the graph's order where an image or what the file has comes
+        of it, else in the file's."""
+        firsts = {part: min(value.axes[axis] for axis in part.before) for part in parts}
+        ordered = sorted(parts, key=firsts.__getitem__)
+        sequence = [axis for part in ordered for axis in part.after]
+        known = [plain(len(after)), *([CHANNELS_FIRST[4]] if len(after) == 4 else [])]
+        if not any(order(after, axes) == sequence for axes in known):
+            return plain(len(before))
+        return axes_after(before, [axis for part in ordered for axis in part.before], image=False)
 
     @staticmethod
     def _spread(axes: tuple[int, ...], shape: Shape) -> tuple[int, ...]:
@@ -321,9 +331,9 @@ class Reader:
         for name in named:
             known = types.get(name)
             if known is None or 0 in known[1]:
-                raise FormatError(f"{why}; and the shape of its result {name!r:.60} is not known")
+                raise FormatError(f"{why}, and the shape of its result is not known; cut the model before it")
             if known[0] not in DTYPES:
-                raise FormatError(f"{why}; and its result {name!r:.60} has a dtype that netlathe does not have")
+                raise FormatError(f"{why}, nor the dtype of its result; cut the model before it")
         values = [self.value(name) for name in names_taken(node) if name and name not in self._constants]
         layouts = [self._like(values, types[name][1]) for name in named]
         shapes = tuple(
@@ -369,7 +379,7 @@ class Reader:
         """What the file, or inference over all of it, says of its values."""
         if self._recorded is None:
             light = lightened(self.model, {name: type_of(*known) for name, known in self.input_types.items()})
-            with suppress(shape_inference.InferenceError, ValueError, RuntimeError):
+            with suppress(*REFUSALS):
                 light = shape_inference.infer_shapes(light, data_prop=True)
             values = (*light.graph.value_info, *light.graph.output)
             self._recorded = {value.name: value.type for value in values}
