@@ -341,7 +341,7 @@ def test_a_concat_of_many_is_one_op() -> None:
         (
             one_node("Relu", domain="com.example"),
             {},
-            r"node 0 \(com.example::Relu 'relu'\): netlathe has no such op; and",
+            r"node 0 \(com.example::Relu 'relu'\): netlathe has no such op, and",
         ),
         (one_node("Add", "nowhere"), {}, "something not computed before, 'nowhere'"),
         (one_node("Conv", "w"), {"w": CONV[:, :3]}, "kernel takes 3 channels"),

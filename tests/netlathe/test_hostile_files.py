@@ -182,7 +182,7 @@ def test_an_onnx_model_reads_no_other_file(place: str, tmp_path: Path, monkeypat
     node = helper.make_node("Reshape", ["x", "shape"], ["y"])
     model = helper.make_model(helper.make_graph([node], "g", [x], [y], [shape]))
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(FormatError, match="its (shape|weights) lies? in") as caught:
+    with pytest.raises(FormatError, match=r"its (shape|weights) lies? in") as caught:
         read_onnx(tmp_path / "model.onnx")
     assert "4242" not in str(caught.value)
 
