@@ -337,14 +337,26 @@ def _channels_last(reader: Reader, name: str, rank: int) -> tuple[int, Axes]:
 
 
 def instance_norm(reader: Reader, node: NodeProto) -> None:
-    """InstanceNormalization and GroupNormalization."""
-    shape = reader.shape(node.input[0])
-    if len(shape) < 3 or len(shape) not in CHANNELS_FIRST:
+    """InstanceNormalization and GroupNormalization, also where the latter is written as the former of a reshaped image,
+    with a scale and an offset per channel behind it."""
+    shape, settings, into = reader.shape(node.input[0]), attributes_of(node), node.output[0]
+    if len(shape) not in CHANNELS_FIRST:
         raise NotReadError(f"it normalises a tensor of shape {shape}")
-    x, axes = _channels_last(reader, node.input[0], len(shape))
-    settings = attributes_of(node)
-    groups = settings["num_groups"] if node.op_type == "GroupNormalization" else shape[1]
-    reader.add(node, GroupNorm(groups, settings.get("epsilon", 1e-5)), x, axes=axes)
+    name, groups = node.input[0], settings.get("num_groups", shape[1])
+    before = reader.producers.get(name)
+    if before is not None and before.op_type == "Reshape" and len(reader.shape(before.input[0])) in CHANNELS_FIRST:
+        image = reader.shape(before.input[0])
+        back = reader.absorb_user(into, "Reshape", lambda user: _wanted_shape(reader, user) == image)
+        if back is not None and image[0] == shape[0] and image[1] % groups == 0:
+            last = _absorb_affine(reader, back.output[0], image[1], len(image)) or back
+            name, shape, into = before.input[0], image, last.output[0]
+    x, axes = _channels_last(reader, name, len(shape))
+    reader.add(node, GroupNorm(groups, settings.get("epsilon", 1e-5)), x, axes=axes, into=into)
+
+
+def _wanted_shape(reader: Reader, node: NodeProto) -> tuple[int, ...]:
+    wanted = reader.constant(node.input[1])
+    return tuple(wanted.array("shape").tolist()) if wanted is not None and wanted.is_known else ()
 
 
 def layer_norm(reader: Reader, node: NodeProto) -> None:

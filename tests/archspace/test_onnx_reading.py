@@ -452,6 +452,18 @@ def test_a_pattern_whose_inside_is_used_elsewhere_stays_apart() -> None:
     assert not any(isinstance(op, LayerNorm) for op in ops_of(read(content)))
 
 
+def test_a_group_norm_by_instance_norm_of_a_reshaped_image_is_one_op() -> None:
+    nodes = [
+        N("Reshape", ["x", "apart"], ["a"]),
+        N("InstanceNormalization", ["a", "s", "z"], ["b"]),
+        N("Reshape", ["b", "back"], ["c"]),
+        N("Mul", ["c", "v"], ["d"]),
+        N("Add", ["d", "v"], ["y"]),
+    ]
+    constants = {"s": np.ones(2), "z": np.zeros(2), "v": np.ones((4, 1, 1)), "apart": [1, 2, -1], "back": [1, 4, 8, 8]}
+    assert ops_of(read(model_of(nodes, IMAGE, **constants))) == [GroupNorm(2)]
+
+
 def test_a_factor_and_an_offset_per_channel_belong_to_the_convolution_before() -> None:
     nodes = [N("Conv", ["x", "w"], ["a"]), N("Mul", ["a", "c"], ["b"]), N("Add", ["c", "b"], ["y"])]
     graph = read(model_of(nodes, IMAGE, w=WEIGHTS, c=np.ones((1, 6, 1, 1))))
