@@ -95,11 +95,13 @@ def result_names(name: str, count: int) -> tuple[str, ...]:
     return (name,) if count == 1 else tuple(f"{name}.{index}" for index in range(count))
 
 
-def finish_foreign(inputs: tuple[Shape, ...], nodes: list[Node], outputs: tuple[int, ...] = ()) -> Graph:
+def finish_foreign(
+    inputs: tuple[Shape, ...], nodes: list[Node], outputs: tuple[int, ...] = (), dtypes: tuple[DType, ...] = ()
+) -> Graph:
     """The graph of a foreign file, grouped into blocks; a single one is a block and no network, as it would be without
     a file. Raises FormatError where the parts do not fit."""
     try:
-        graph = Graph(inputs, tuple(nodes), tuple(dict.fromkeys(outputs)))
+        graph = Graph(inputs, tuple(nodes), tuple(dict.fromkeys(outputs)), dtypes)
         grouped = graph.scoped()
         return graph if len(grouped.segments()) == 1 else grouped
     except GraphError as error:
