@@ -14,6 +14,7 @@ from typing import Literal, get_args
 from netlathe.archspace.errors import GraphError
 from netlathe.archspace.graph import Graph, Node
 from netlathe.archspace.ops import (
+    HARD_SLOPE,
     Activation,
     ActivationKind,
     Add,
@@ -158,7 +159,12 @@ def clamped_nodes(graph: Graph) -> dict[int, int]:
 def gated_layers(graph: Graph) -> dict[int, int]:
     """Index of each layer that can do the x + 3 of the hard sigmoid behind it in its bias -> that activation's."""
     hard_sigmoid = ActivationKind.HARD_SIGMOID
-    return _pairs(graph, lambda op, user: _function(user) is hard_sigmoid and isinstance(op, _LAYERS))
+
+    def fits(op: Op, user: Op) -> bool:
+        is_plain = isinstance(user, Activation) and user.slope == HARD_SLOPE
+        return _function(user) is hard_sigmoid and is_plain and isinstance(op, _LAYERS)
+
+    return _pairs(graph, fits)
 
 
 def padded_convolutions(graph: Graph) -> dict[int, int]:

@@ -116,16 +116,14 @@ def _embedded(model: ModelProto) -> Graph | None:
         return None
 
 
-def _same_computation(a: ModelProto, b: ModelProto) -> bool:
+def _same_computation(lowered: ModelProto, model: ModelProto) -> bool:
+    """Whether a model is what the graph is lowered to, whose weights have no values."""
+
     def content(model: ModelProto) -> tuple[object, ...]:
         graph = model.graph
         layers = [(t.name, t.data_type, *t.dims) for t in graph.initializer]
-        settings = [t.raw_data for t in graph.initializer if _is_setting(t)]
+        settings = [t.raw_data for t in graph.initializer if t.name in steering]
         return (*map(list, (model.opset_import, graph.node, graph.input, graph.output, layers, settings)),)
 
-    return content(a) == content(b)
-
-
-def _is_setting(tensor: TensorProto) -> bool:
-    """Whether a constant steers an op (a shape, amounts, a bound) rather than being weights."""
-    return tensor.data_type != TensorProto.FLOAT or not tensor.dims
+    steering = {tensor.name for tensor in lowered.graph.initializer if tensor.raw_data}
+    return content(lowered) == content(model)

@@ -10,7 +10,7 @@ from typing import TypeVar
 from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.files import read_whole
 from netlathe.archspace.graph import Graph, Node
-from netlathe.archspace.ops import DType, Shape
+from netlathe.archspace.ops import Constant, DType, Shape
 
 T = TypeVar("T")
 
@@ -81,11 +81,20 @@ def nchw_axis(axis: int, rank: int) -> int:
     return (0, 2, 3, 1)[axis] if rank == 4 else axis
 
 
+def nchw_perm(perm: Shape) -> Shape:
+    """The same order of axes for tensors that have ONNX's and torch's."""
+    files = {1: (0,), 4: (0, 3, 1, 2)}.get(len(perm), tuple(range(len(perm))))
+    return tuple(files.index(perm[axis]) for axis in files)
+
+
 def check_writable(graph: Graph, form: str) -> None:
-    """Raises FormatError naming the first tensor that is not float32: writers know no other so far."""
+    """Raises FormatError naming the first tensor that is not float32, but for stored indices: writers know no other so
+    far."""
     for tensor, dtype in enumerate(graph.dtypes):
         if dtype != DType.FLOAT32:
             index = graph.producers[tensor]
+            if index >= 0 and isinstance(graph.nodes[index].op, Constant) and dtype in (DType.INT32, DType.INT64):
+                continue
             what = f"node {graph.nodes[index].name!r} gives" if index >= 0 else f"input {tensor} is"
             raise FormatError(f"{what} {dtype}, and only float32 graphs have {form} so far")
 

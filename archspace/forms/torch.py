@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from netlathe.archspace import ops
 from netlathe.archspace.errors import GraphError
-from netlathe.archspace.forms.structure import check_writable, nchw, nchw_axis
+from netlathe.archspace.forms.structure import check_writable, nchw, nchw_axis, nchw_perm
 from netlathe.archspace.forms.weights import FloatArray
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import Borders, borders_of, clamped_nodes, is_symmetric, padded_convolutions
-from netlathe.archspace.ops import ActivationKind, Pair, Shape
+from netlathe.archspace.ops import HARD_SLOPE, ActivationKind, Pair, ReduceKind, Shape, UnaryKind
 
 _ACTIVATIONS: dict[ActivationKind, Callable[..., Tensor]] = {
     ActivationKind.RELU: F.relu,
@@ -84,15 +84,55 @@ class TorchGraph(nn.Module):
 
 
 class StoredTensor(nn.Module):
-    """Values of a model that are no layer's weights, (N, C, H, W) where they are an image's; trainable."""
+    """Values of a model that are no layer's weights, (N, C, H, W) where they are an image's; trainable where real."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.values = nn.Parameter(torch.zeros(nchw(shape)))
+        values = torch.zeros(nchw(shape), dtype=dtype)
+        self.values = nn.Parameter(values, requires_grad=dtype.is_floating_point)
 
     def forward(self, _: None = None) -> Tensor:
         """The values, whatever is given."""
         return self.values
+
+
+class PlainLinear(nn.Linear):
+    """A fully connected layer over an image's channels."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The result for each pixel."""
+        return _native(super().forward(_plain(input)))
+
+
+class ChannelNorm(nn.modules.batchnorm._BatchNorm):
+    """BatchNorm of a tensor of any rank, whose channels are last but in an image."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalised tensor."""
+        if x.dim() in (2, 4):
+            return super().forward(x)
+        return super().forward(x.movedim(-1, 1)).movedim(1, -1)
+
+
+class PlainLayerNorm(nn.LayerNorm):
+    """LayerNorm over the last axes that a tensor has in the graph."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The normalised tensor."""
+        return _native(super().forward(_plain(input)))
+
+
+class PlainGroupNorm(nn.GroupNorm):
+    """GroupNorm of a tensor of any rank, whose channels are last but in an image."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The normalised tensor."""
+        if input.dim() == 4:
+            return super().forward(input)
+        return super().forward(input.movedim(-1, 1)).movedim(1, -1)
 
 
 def folded_weights(module: TorchGraph) -> dict[str, dict[str, FloatArray]]:
@@ -115,11 +155,8 @@ def _stored_layer(layer: nn.Conv2d | nn.Linear) -> dict[str, FloatArray]:
 @_stored.register
 def _stored_with_norm(layer: nn.Sequential) -> dict[str, FloatArray]:
     kernel, bias = _kernel_and_bias(layer[0])
-    norm: Any = layer[1]
-    mean, variance, gamma, beta = (
-        t.detach().double().cpu() for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-    )
-    scale = gamma / torch.sqrt(variance + norm.eps)
+    mean, variance, gamma, beta = _statistics(layer[1])
+    scale = gamma / torch.sqrt(variance + layer[1].eps)  # type: ignore[operator]
     kernel, bias = kernel * scale.reshape(-1, 1, 1, 1), beta + (bias - mean) * scale
     return {"kernel": kernel.float().numpy(), "bias": bias.float().numpy()}
 
@@ -132,6 +169,26 @@ def _kernel_and_bias(layer: Any) -> tuple[Tensor, Tensor]:
 
 
 @_stored.register
+def _stored_channel_norm(layer: ChannelNorm) -> dict[str, FloatArray]:
+    mean, variance, gamma, beta = _statistics(layer)
+    scale = gamma / torch.sqrt(variance + layer.eps)
+    return {"scale": scale.float().numpy(), "bias": (beta - mean * scale).float().numpy()}
+
+
+def _statistics(norm: Any) -> tuple[Tensor, ...]:
+    """A BatchNorm's mean, variance, scale and offset, in float64 on the CPU."""
+    found = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    return tuple(t.detach().double().cpu() for t in found)
+
+
+@_stored.register
+def _stored_norm(layer: nn.LayerNorm | nn.GroupNorm) -> dict[str, FloatArray]:
+    if layer.weight is None:
+        return {}
+    return {"scale": layer.weight.detach().cpu().numpy(), "bias": layer.bias.detach().cpu().numpy()}
+
+
+@_stored.register
 def _stored_tensor(layer: StoredTensor) -> dict[str, FloatArray]:
     values = layer.values.detach().cpu()
     return {"values": (values.permute(0, 2, 3, 1) if values.dim() == 4 else values).contiguous().numpy()}
@@ -141,7 +198,7 @@ def _initialize(layer: nn.Module, generator: torch.Generator | None) -> None:
     for module in layer.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
-        elif isinstance(module, StoredTensor):
+        elif isinstance(module, StoredTensor) and module.values.requires_grad:
             nn.init.normal_(module.values, generator=generator)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01, generator=generator)
@@ -221,7 +278,8 @@ def _build_conv(op: ops.Conv2d, place: _Place) -> _Built:
 
 @_build.register
 def _build_fully_connected(op: ops.FullyConnected, place: _Place) -> _Built:
-    return None, nn.Linear(place.shapes[0][1], op.out_features)
+    features, rank = place.shapes[0][-1], len(place.shape)
+    return None, (PlainLinear if rank == 4 else nn.Linear)(features, op.out_features)
 
 
 @_build.register
@@ -255,8 +313,14 @@ def _build_pad(op: ops.Pad, place: _Place) -> _Built:
 
 @_build.register
 def _build_activation(op: ops.Activation, place: _Place) -> _Built:
+    if op.slope != HARD_SLOPE:
+        return partial(_hard_sigmoid, slope=op.slope), None
     function = _ACTIVATIONS[op.function]
     return (partial(function, inplace=True) if place.in_place else function), None
+
+
+def _hard_sigmoid(x: Tensor, slope: float) -> Tensor:
+    return torch.clamp(x * slope + 0.5, 0, 1)
 
 
 @_build.register
@@ -299,6 +363,157 @@ def _concat(*parts: Tensor, axis: int) -> Tensor:
     return torch.cat(parts, axis)
 
 
+_BINARIES: dict[type[ops.Op], Callable[[Tensor, Tensor], Tensor]] = {
+    ops.Sub: torch.sub, ops.Div: torch.div, ops.Minimum: torch.minimum, ops.Maximum: torch.maximum, ops.Pow: torch.pow,
+}  # fmt: skip
+
+
+@_build.register
+def _build_binary(op: ops.Sub | ops.Div | ops.Minimum | ops.Maximum | ops.Pow, place: _Place) -> _Built:
+    return _broadcasting(_BINARIES[type(op)], place), None
+
+
+@_build.register
+def _build_unary(op: ops.Unary, place: _Place) -> _Built:
+    return F.softplus if op.function is UnaryKind.SOFTPLUS else getattr(torch, op.function), None
+
+
+@_build.register
+def _build_gelu(op: ops.Gelu, place: _Place) -> _Built:
+    return partial(F.gelu, approximate="tanh" if op.approximate else "none"), None
+
+
+@_build.register
+def _build_clip(op: ops.Clip, place: _Place) -> _Built:
+    return partial(torch.clamp, min=op.low, max=op.high), None
+
+
+@_build.register
+def _build_cast(op: ops.Cast, place: _Place) -> _Built:
+    return partial(torch.Tensor.to, dtype=getattr(torch, op.dtype)), None
+
+
+def _plain(x: Tensor) -> Tensor:
+    """In the graph's order of axes."""
+    return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
+
+
+def _native(x: Tensor) -> Tensor:
+    """In torch's order of axes, from the graph's."""
+    return x.permute(0, 3, 1, 2) if x.dim() == 4 else x
+
+
+def _in_plain(*tensors: Tensor, function: Callable[..., Tensor]) -> Tensor:
+    return _native(function(*map(_plain, tensors)))
+
+
+@_build.register
+def _build_slice(op: ops.Slice, place: _Place) -> _Built:
+    return partial(_in_plain, function=partial(_slice, op=op)), None
+
+
+def _slice(x: Tensor, op: ops.Slice) -> Tensor:
+    for axis, (begin, size) in enumerate(zip(op.begins, op.sizes, strict=True)):
+        by = op.steps[axis] if op.steps else 1
+        places = torch.arange(begin, begin + size * by, by, device=x.device)
+        x = x.index_select(axis, places) if by != 1 else x.narrow(axis, begin, size)
+    return x
+
+
+@_build.register
+def _build_transpose(op: ops.Transpose, place: _Place) -> _Built:
+    return partial(torch.permute, dims=nchw_perm(op.perm)), None
+
+
+@_build.register
+def _build_gather(op: ops.Gather, place: _Place) -> _Built:
+    return partial(_in_plain, function=partial(_gather, axis=op.axis % len(place.shapes[0]))), None
+
+
+def _gather(x: Tensor, indices: Tensor, axis: int) -> Tensor:
+    taken = x.index_select(axis, indices.reshape(-1))
+    return taken.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+
+
+@_build.register
+def _build_tile(op: ops.Tile, place: _Place) -> _Built:
+    return partial(torch.tile, dims=nchw(op.multiples)), None
+
+
+@_build.register
+def _build_depth_to_space(op: ops.DepthToSpace, place: _Place) -> _Built:
+    if op.pixel_shuffle:
+        return partial(F.pixel_shuffle, upscale_factor=op.block), None
+    return partial(_depth_to_space, block=op.block), None
+
+
+def _depth_to_space(x: Tensor, block: int) -> Tensor:
+    n, c, h, w = x.shape
+    x = x.reshape(n, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2)
+    return x.reshape(n, c // block**2, h * block, w * block)
+
+
+@_build.register
+def _build_space_to_depth(op: ops.SpaceToDepth, place: _Place) -> _Built:
+    return partial(_space_to_depth, block=op.block), None
+
+
+def _space_to_depth(x: Tensor, block: int) -> Tensor:
+    n, c, h, w = x.shape
+    x = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
+    return x.reshape(n, c * block**2, h // block, w // block)
+
+
+@_build.register
+def _build_matmul(op: ops.MatMul, place: _Place) -> _Built:
+    return partial(_in_plain, function=partial(_matmul, op=op)), None
+
+
+def _matmul(a: Tensor, b: Tensor, op: ops.MatMul) -> Tensor:
+    return torch.matmul(a.mT if op.transpose_a else a, b.mT if op.transpose_b else b)
+
+
+@_build.register
+def _build_reduce(op: ops.Reduce, place: _Place) -> _Built:
+    return partial(_in_plain, function=partial(_reduce, op=op)), None
+
+
+def _reduce(x: Tensor, op: ops.Reduce) -> Tensor:
+    axes = tuple(axis % x.dim() for axis in op.axes)
+    if op.function is ReduceKind.PROD:
+        for axis in sorted(axes, reverse=True):
+            x = torch.prod(x, axis, keepdim=op.keep_dims)
+    elif op.function in (ReduceKind.L1, ReduceKind.L2):
+        x = torch.linalg.vector_norm(x, 1 if op.function is ReduceKind.L1 else 2, axes, keepdim=op.keep_dims)
+    else:
+        functions: dict[ReduceKind, Callable[..., Tensor]] = {
+            ReduceKind.MEAN: torch.mean, ReduceKind.SUM: torch.sum, ReduceKind.MAX: torch.amax,
+            ReduceKind.MIN: torch.amin,
+        }  # fmt: skip
+        x = functions[op.function](x, axes, keepdim=op.keep_dims)
+    return x.reshape(1) if not x.dim() else x
+
+
+@_build.register
+def _build_batch_norm(op: ops.BatchNorm, place: _Place) -> _Built:
+    return None, ChannelNorm(place.shape[-1])
+
+
+@_build.register
+def _build_layer_norm(op: ops.LayerNorm, place: _Place) -> _Built:
+    return None, PlainLayerNorm(list(place.shape[-op.axes :]), op.epsilon, op.affine)
+
+
+@_build.register
+def _build_group_norm(op: ops.GroupNorm, place: _Place) -> _Built:
+    return None, PlainGroupNorm(op.groups, place.shape[-1], op.epsilon)
+
+
+@_build.register
+def _build_local_response_norm(op: ops.LocalResponseNorm, place: _Place) -> _Built:
+    return partial(F.local_response_norm, size=op.size, alpha=op.alpha, beta=op.beta, k=op.bias), None
+
+
 @_build.register
 def _build_split(op: ops.Split, place: _Place) -> _Built:
     axis = nchw_axis(op.axis, len(place.shapes[0]))
@@ -307,7 +522,7 @@ def _build_split(op: ops.Split, place: _Place) -> _Built:
 
 @_build.register
 def _build_constant(op: ops.Constant, place: _Place) -> _Built:
-    return None, StoredTensor(op.shape)
+    return None, StoredTensor(op.shape, getattr(torch, op.dtype))
 
 
 @_build.register
@@ -317,14 +532,12 @@ def _build_softmax(op: ops.Softmax, place: _Place) -> _Built:
 
 @_build.register
 def _build_reshape(op: ops.Reshape, place: _Place) -> _Built:
-    return partial(_reshape, shape=op.shape), None
+    return partial(_reshape, shape=op.shape, whole=op.whole), None
 
 
-def _reshape(x: Tensor, shape: Shape) -> Tensor:
+def _reshape(x: Tensor, shape: Shape, whole: bool) -> Tensor:
     """Values keep their NHWC order, which is what the graph means."""
-    x = x.permute(0, 2, 3, 1) if x.dim() == 4 else x
-    x = x.reshape(x.shape[0], *shape)
-    return x.permute(0, 3, 1, 2) if x.dim() == 4 else x
+    return _native(_plain(x).reshape(shape if whole else (x.shape[0], *shape)))
 
 
 @_build.register

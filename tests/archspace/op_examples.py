@@ -9,20 +9,42 @@ from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
     Add,
+    BatchNorm,
+    Clip,
     Concat,
     Constant,
     Conv2d,
+    DepthToSpace,
+    Div,
+    DType,
     FullyConnected,
+    Gather,
+    Gelu,
     GlobalAvgPool,
+    GroupNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    MatMul,
+    Maximum,
+    Minimum,
     Mul,
     Op,
     Pad,
     Padding,
     Pool2d,
+    Reduce,
+    ReduceKind,
     Reshape,
     Shape,
+    Slice,
     Softmax,
+    SpaceToDepth,
     Split,
+    Sub,
+    Tile,
+    Transpose,
+    Unary,
+    UnaryKind,
     Zeros,
 )
 
@@ -39,18 +61,28 @@ class OpExample:
     macs: int = 0
     parameters: int = 0
     stored: dict[str, Shape] = field(default_factory=dict)
+    constants: list[Constant] = field(default_factory=list)
+    """Further inputs, that are stored."""
+    lacks: tuple[str, ...] = ()
+    """The forms that have no such op: "tflite", "onnx", "torch"."""
 
     @property
     def graph(self) -> Graph:
         """The op alone, all of whose results are outputs; what takes no input is added to one of its shape."""
-        builder = GraphBuilder(*(self.inputs or self.results))
-        first = builder.add("op", self.op, *range(len(self.inputs)))
+        given = range(len(self.inputs) - len(self.constants))
+        builder = GraphBuilder(*(self.inputs[: len(given)] or self.results))
+        stored = [builder.add(f"constant{place}", constant) for place, constant in enumerate(self.constants)]
+        first = builder.add("op", self.op, *given, *stored)
         if not self.inputs:
             return builder.build(builder.add("sum", Add(), 0, first))
         return builder.build(*range(first, first + len(self.results)))
 
     def __str__(self) -> str:
         return f"{self.op}-{self.inputs}".replace(" ", "")
+
+
+POSITIVE = (UnaryKind.LOG, UnaryKind.SQRT, UnaryKind.RSQRT, UnaryKind.RECIPROCAL)
+"""Functions that are not for all the values that examples run on; `test_functions_of_positive_values` has them."""
 
 
 EXAMPLES = [
@@ -90,6 +122,51 @@ EXAMPLES = [
     OpExample(Split((2, 3), axis=1), [(4, 5)], [(4, 2), (4, 3)]),
     OpExample(Softmax(), [(2, 6)], [(2, 6)]),
     OpExample(Reshape((3, 21, 6)), [X], [(2, 3, 21, 6)]),
+    OpExample(FullyConnected(5), [(2, 7, 6)], [(2, 7, 5)], 420, 35, {"kernel": (5, 6), "bias": (5,)}),
+    OpExample(FullyConnected(5), [X], [(2, 7, 9, 5)], 2 * 7 * 9 * 30, 35, {"kernel": (5, 6), "bias": (5,)}),
+    OpExample(Pool2d("max", (3, 3), (2, 2), Padding.VALID, ((1, 1), (1, 0))), [X], [(2, 4, 4, 6)]),
+    OpExample(Pool2d("avg", (3, 3), (2, 2), Padding.VALID, ((1, 1), (0, 2))), [X], [(2, 4, 5, 6)]),
+    OpExample(Activation(ActivationKind.HARD_SIGMOID, 0.2), [X], [X]),
+    *(OpExample(op, [X, (6,)], [X]) for op in (Sub(), Div(), Minimum(), Maximum())),
+    OpExample(Sub(), [(7, 1, 6), X], [X]),
+    *(OpExample(Unary(function), [X], [X]) for function in UnaryKind if function not in (UnaryKind.ERF, *POSITIVE)),
+    OpExample(Unary(UnaryKind.ERF), [X], [X], lacks=("tflite",)),
+    OpExample(Gelu(), [X], [X]),
+    OpExample(Gelu(approximate=True), [(2, 6)], [(2, 6)]),
+    *(OpExample(Clip(*limits), [X], [X]) for limits in ((0, 1), (-1, 1), (-0.5, None), (None, 0.5), (-0.5, 0.25))),
+    OpExample(Softmax(1), [X], [X]),
+    OpExample(Softmax(0), [(3, 4, 5)], [(3, 4, 5)]),
+    OpExample(Concat(1), [X, (2, 3, 9, 6)], [(2, 10, 9, 6)]),
+    OpExample(Concat(-3), [(2, 3, 4), (5, 3, 4)], [(7, 3, 4)]),
+    OpExample(Slice((0, 1, 2, 3), (1, 5, 4, 2)), [X], [(1, 5, 4, 2)]),
+    OpExample(Slice((0, 6, 0, 1), (2, 4, 3, 2), (1, -2, 4, 2)), [X], [(2, 4, 3, 2)]),
+    OpExample(Transpose((0, 3, 1, 2)), [X], [(2, 6, 7, 9)]),
+    OpExample(Transpose((2, 0, 1)), [(2, 3, 4)], [(4, 2, 3)]),
+    OpExample(Transpose((0, 1, 2, 4, 3)), [(1, 3, 4, 2, 5)], [(1, 3, 4, 5, 2)]),
+    OpExample(Gather(3), [X, (4,)], [(2, 7, 9, 4)], constants=[Constant((4,), DType.INT32)]),
+    OpExample(Gather(1), [(2, 7, 6), (3, 2)], [(2, 3, 2, 6)], constants=[Constant((3, 2), DType.INT32)]),
+    OpExample(Tile((1, 2, 1, 3)), [X], [(2, 14, 9, 18)]),
+    OpExample(DepthToSpace(2), [(2, 3, 5, 8)], [(2, 6, 10, 2)]),
+    OpExample(DepthToSpace(2, pixel_shuffle=True), [(2, 3, 5, 8)], [(2, 6, 10, 2)]),
+    OpExample(SpaceToDepth(2), [(2, 6, 10, 3)], [(2, 3, 5, 12)]),
+    OpExample(Reshape((42, 9, 2), whole=True), [X], [(42, 9, 2)]),
+    OpExample(Reshape((3, 14, 9, 2), whole=True), [X], [(3, 14, 9, 2)]),
+    OpExample(MatMul(), [(2, 7, 6), (2, 6, 4)], [(2, 7, 4)], 2 * 7 * 6 * 4),
+    OpExample(MatMul(transpose_b=True), [(2, 3, 7, 6), (2, 3, 4, 6)], [(2, 3, 7, 4)], 2 * 3 * 7 * 6 * 4),
+    OpExample(MatMul(transpose_a=True), [(5, 6), (5, 4)], [(6, 4)], 5 * 6 * 4),
+    *(OpExample(Reduce(function, (1, 3), keep_dims=True), [X], [(2, 1, 9, 1)]) for function in ReduceKind),
+    OpExample(Reduce(ReduceKind.SUM, (1,)), [X], [(2, 9, 6)]),
+    OpExample(Reduce(ReduceKind.MEAN, (-1,)), [(2, 5, 6)], [(2, 5)]),
+    OpExample(Reduce(ReduceKind.MAX, (0, 1)), [(5, 6)], [(1,)]),
+    OpExample(BatchNorm(), [X], [X], 0, 12, {"scale": (6,), "bias": (6,)}),
+    OpExample(BatchNorm(), [(2, 6)], [(2, 6)], 0, 12, {"scale": (6,), "bias": (6,)}),
+    OpExample(BatchNorm(), [(2, 5, 6)], [(2, 5, 6)], 0, 12, {"scale": (6,), "bias": (6,)}),
+    OpExample(LayerNorm(), [(2, 5, 6)], [(2, 5, 6)], 0, 12, {"scale": (6,), "bias": (6,)}),
+    OpExample(LayerNorm(2), [X], [X], 0, 108, {"scale": (9, 6), "bias": (9, 6)}),
+    OpExample(LayerNorm(affine=False), [X], [X]),
+    OpExample(GroupNorm(3), [X], [X], 0, 12, {"scale": (6,), "bias": (6,)}),
+    OpExample(GroupNorm(6), [(2, 5, 6)], [(2, 5, 6)], 0, 12, {"scale": (6,), "bias": (6,)}),
+    OpExample(LocalResponseNorm(5, 0.5), [X], [X]),
     OpExample(Zeros((4, 4, 3)), [X], [(2, 4, 4, 3)]),
     OpExample(Constant(X), [], [X], stored={"values": X}),
     OpExample(Constant((6,)), [], [(6,)], stored={"values": (6,)}),
