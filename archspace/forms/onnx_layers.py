@@ -318,6 +318,42 @@ def _dense(reader: Reader, node: NodeProto) -> None:
     )
 
 
+def einsum(reader: Reader, node: NodeProto) -> None:
+    """A sum of products of two tensors over the axes that both have and the result has not: a matrix product."""
+    equation = attributes_of(node)["equation"].replace(" ", "")
+    labels, _, out = equation.partition("->")
+    operands = labels.split(",")
+    distinct = all(len({*part}) == len(part) and part.isalpha() for part in (*operands, out))
+    if len(operands) != 2 or not distinct or {*out} - {*labels}:
+        raise NotReadError(f"its equation is {equation!r:.60}")
+    a, b = operands
+    rows, columns = [n for n in out if n not in b], [n for n in out if n not in a]
+    batch, inner = [n for n in out if n in a and n in b], [n for n in a if n in b and n not in out]
+    if {*a} - {*batch, *rows, *inner} or {*b} - {*batch, *columns, *inner}:
+        raise NotReadError(f"its equation is {equation!r:.60}")
+    sizes = dict(zip(a + b, (*reader.shape(node.input[0]), *reader.shape(node.input[1])), strict=True))
+    left = _matrices(reader, node.input[0], a, (batch, rows, inner), sizes)
+    right = _matrices(reader, node.input[1], b, (batch, inner, columns), sizes)
+    given, order = node.output[0], [*batch, *rows, *columns]
+    reader.add(node, MatMul(), left, right, axes=plain(len(batch) + 2))
+    product = reader.reshape(given, tuple(sizes[n] for n in order))
+    axes = tuple(product.axes[order.index(n)] for n in out)
+    reader.bind(given, Value(product.operand, axes, axes != plain(len(out))))
+
+
+def _matrices(
+    reader: Reader, name: str, labels: str, parts: tuple[list[str], list[str], list[str]], sizes: Mapping[str, int]
+) -> int:
+    """A value's axes as (batch..., rows, columns)."""
+    value, (batch, *sides) = reader.value(name), parts
+    axes = tuple(value.axes[labels.index(n)] for part in parts for n in part)
+    turned = f"{name}:{''.join(n for part in parts for n in part)}"
+    reader.bind(turned, Value(value.operand, axes, is_transposed=axes != plain(len(axes))))
+    shape = (*(sizes[n] for n in batch), *(math.prod(sizes[n] for n in side) for side in sides))
+    matrices = reader.reshape(turned, shape)
+    return reader.placed(matrices, plain(len(shape)), len(shape))
+
+
 def batch_norm(reader: Reader, node: NodeProto) -> None:
     """A scale and an offset per channel of what is no convolution's alone."""
     rank = len(reader.shape(node.input[0]))
@@ -473,6 +509,7 @@ LAYERS: dict[str, Callable[[Reader, NodeProto], None]] = {
     "Conv": conv,
     "ConvTranspose": transposed_conv,
     "DepthToSpace": depth_to_space,
+    "Einsum": einsum,
     "Gemm": gemm,
     "GlobalAveragePool": global_pool,
     "GlobalMaxPool": global_pool,

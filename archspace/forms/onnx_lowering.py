@@ -259,6 +259,8 @@ def _aligned(target: _Target, step: _Step) -> tuple[str, ...]:
     operands = []
     for place, (x, shape) in enumerate(zip(step.inputs, step.shapes, strict=True)):
         if len(shape) < rank:
+            if len(shape) == 4:
+                x = target.node("Transpose", f"{step.name}.nhwc{place}", (x,), perm=(0, 2, 3, 1))
             wanted = np.array((1,) * (rank - len(shape)) + shape, np.int64)
             sizes = target.constant(f"{step.name}.shape{place}", wanted)
             x = target.node("Reshape", f"{step.name}.wide{place}", (x, sizes))

@@ -64,6 +64,11 @@ class _Walk:
         for index, node in numbered:
             if node.op_type == "Constant" and node.domain in DOMAINS:
                 self._try(index, node, _constant)
+            elif node.op_type not in QUANTIZED and _is_constant(
+                self._reader, node
+            ):  # what is behind them may be folded
+                self._try(index, node, self._read)
+                self._reader.mark_done(node)
         self._patterns = find_patterns(self._reader, [node for _, node in numbered])
         for index, node in numbered:
             if self._reader.is_done(node) or node.op_type == "Constant":
@@ -140,7 +145,11 @@ def _reader_of(node: NodeProto) -> Callable[[Reader, NodeProto], None] | None:
 
 
 def _is_constant(reader: Reader, node: NodeProto) -> bool:
-    return node.domain in DOMAINS and all(reader.constant(name) is not None for name in names_taken(node))
+    return (
+        bool(node.input)
+        and node.domain in DOMAINS
+        and all(reader.constant(name) is not None for name in names_taken(node))
+    )
 
 
 def _constant(reader: Reader, node: NodeProto) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.onnx_structure import read_structure
@@ -42,12 +43,22 @@ def read_program(program: torch.export.ExportedProgram, name: str = "the program
     """The graph of an exported program. Raises FormatError as read_module does."""
     if find_spec(EXPORTER) is None:
         raise FormatError(f"torch's exporter needs {EXPORTER}: pip install {EXPORTER}")
-    exported = _quietly(name, lambda: torch.onnx.export(program, dynamo=True, verbose=False))
+    exported = _quietly(name, lambda: _to_onnx(program))
     try:
         model = exported.model_proto
     except ValueError as error:  # protobuf ends at 2 GB
         raise FormatError(f"{name}: its weights are more than a model of 2 GB holds ({error!s:.100})") from error
     return read_structure(model)
+
+
+def _to_onnx(program: torch.export.ExportedProgram) -> Any:
+    """By torch's exporter; for what it has no translation of, such as attention of other ranks, in simpler ops."""
+    try:
+        return torch.onnx.export(program, dynamo=True, verbose=False)
+    except torch.onnx.OnnxExporterError:
+        with sdpa_kernel(SDPBackend.MATH):
+            simpler = program.run_decompositions()
+        return torch.onnx.export(simpler, dynamo=True, verbose=False)
 
 
 def _quietly(name: str, export: Any) -> Any:

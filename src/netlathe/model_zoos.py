@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.errors import FormatError, SpaceError
@@ -60,8 +61,10 @@ def _of_torchvision(name: str) -> _Made:
     models = import_module("torchvision.models")
     if name not in models.list_models():
         raise SpaceError(_unknown("torchvision", name, models.list_models()))
-    drawn = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}  # by SciPy, in minutes
-    module = models.get_model(name, weights=None, **drawn)
+    settings: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}  # takes minutes
+    if "weights_backbone" in signature(models.get_model_builder(name)).parameters:
+        settings["weights_backbone"] = None  # which are downloaded by default
+    module = models.get_model(name, weights=None, **settings)
     known = models.get_model_weights(name)
     crop = getattr(known.DEFAULT.transforms, "keywords", {}).get("crop_size", 224)
     size = crop[0] if isinstance(crop, list | tuple) else crop

@@ -350,6 +350,27 @@ def test_attention_keeps_its_axes_and_counts_both_products() -> None:
     assert graph.output_shape == (1, 16, 12)
 
 
+@pytest.mark.parametrize(
+    ("equation", "shapes", "macs"),
+    [
+        ("bhid,bhjd->bhij", ((2, 3, 4, 5), (2, 3, 6, 5)), 2 * 3 * 4 * 6 * 5),
+        ("bihd,bjhd->bhij", ((2, 4, 3, 5), (2, 6, 3, 5)), 2 * 3 * 4 * 6 * 5),
+        ("nchw,cd->ndhw", ((1, 4, 8, 8), (4, 6)), 64 * 24),
+        ("ij,jk->ki", ((3, 4), (4, 5)), 60),
+        ("bij,bjkl->bkil", ((2, 3, 4), (2, 4, 5, 6)), 2 * 3 * 4 * 30),
+    ],
+)
+def test_an_einsum_of_two_is_a_matrix_product(equation: str, shapes: tuple[tuple[int, ...], ...], macs: int) -> None:
+    graph = read(model_of([N("Einsum", ["x0", "x1"], ["y"], equation=equation)], *shapes))
+    assert graph.macs == macs
+    assert {node.op.kind for node in graph.nodes} <= {"matmul", "reshape", "transpose"}
+
+
+def test_an_einsum_that_is_no_matrix_product_is_opaque() -> None:
+    graph = read(model_of([N("Einsum", ["x0", "x1"], ["y"], equation="ij,jk->k")], (3, 4), (4, 5)))
+    assert [node.op.name for node in graph.nodes] == ["Einsum"]
+
+
 def test_a_flattened_image_goes_into_a_layer_without_a_transpose() -> None:
     nodes = [N("Flatten", ["x"], ["f"]), N("Gemm", ["f", "w"], ["y"])]
     assert ops_of(read(model_of(nodes, IMAGE, w=np.zeros((256, 3))))) == [Reshape((256,)), FullyConnected(3)]

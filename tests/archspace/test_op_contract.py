@@ -119,7 +119,8 @@ class TestOpContract:
 WITHOUT = {Opaque.kind, Cast.kind, Pow.kind}
 """Foreign ones; what is not float32, and what is not for all values: both have tests of their own."""
 NOT_YET = {
-    "arg_max", "dequantize", "elu", "l2_norm", "leaky_relu", "pad_axes", "prelu", "quantize", "resize", "transpose_conv",
+    "arg_max", "dequantize", "elu", "l2_norm", "leaky_relu", "pad_axes", "prelu", "quantize", "resize",
+    "transpose_conv",
 }  # fmt: skip
 """Ops without writers."""
 
@@ -135,6 +136,16 @@ def test_functions_of_positive_values_agree_in_all_forms(op: Op) -> None:
     builder.add("op", op, *range(op.arity or 1))
     graph = builder.build()
     inputs = [np.abs(x) + np.float32(0.1) for x in random_inputs(graph)]
+    expected = run_torch(TorchGraph(graph), inputs)
+    assert_close(run_tflite(write_tflite(graph), inputs), expected, graph.output_shapes)
+    assert_close(run_onnx(write_onnx(graph), inputs), expected, graph.output_shapes)
+
+
+def test_a_stored_image_meets_a_tensor_of_more_axes_in_all_forms() -> None:
+    builder = GraphBuilder((2, 3, 4, 5, 6), (3, 4, 5, 6))
+    builder.add("sum", Add(), 0, 1)
+    graph = builder.build()
+    inputs = random_inputs(graph)
     expected = run_torch(TorchGraph(graph), inputs)
     assert_close(run_tflite(write_tflite(graph), inputs), expected, graph.output_shapes)
     assert_close(run_onnx(write_onnx(graph), inputs), expected, graph.output_shapes)

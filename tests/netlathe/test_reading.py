@@ -69,6 +69,17 @@ def test_a_module_stays_as_it_is() -> None:
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
+class Attention(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 3), (1, 2, 4, 3), (1, 2, 2, 4, 3)])
+def test_fused_attention_counts_both_products_at_any_rank(shape: tuple[int, ...]) -> None:
+    graph = nl.read(Attention(), torch.zeros(shape))
+    assert graph.macs == 2 * torch.Size(shape[:-2]).numel() * 4 * 4 * 3
+
+
 class TwoInputs(nn.Module):
     def forward(self, image: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         return image * scale, image - scale
@@ -143,12 +154,18 @@ class Tiny(nn.Sequential):
         super().__init__(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
 
 
+def build(name: str, weights: str | None = "web", weights_backbone: str | None = "web") -> Tiny:
+    assert weights is weights_backbone is None  # anything else would be downloaded
+    return Tiny()
+
+
 @pytest.fixture
 def zoos(monkeypatch: pytest.MonkeyPatch) -> None:
     timm, models, torchvision = ModuleType("timm"), ModuleType("torchvision.models"), ModuleType("torchvision")
     timm.list_models = models.list_models = lambda: ["tiny", "large"]  # type: ignore[attr-defined]
     timm.create_model = lambda name, pretrained: Tiny()  # type: ignore[attr-defined]
-    models.get_model = lambda name, weights: Tiny()  # type: ignore[attr-defined]
+    models.get_model = build  # type: ignore[attr-defined]
+    models.get_model_builder = lambda name: build  # type: ignore[attr-defined]
     transforms = SimpleNamespace(keywords={"crop_size": 14})
     models.get_model_weights = lambda name: SimpleNamespace(DEFAULT=SimpleNamespace(transforms=transforms))  # type: ignore[attr-defined]
     for module in (timm, torchvision, models):
