@@ -386,9 +386,15 @@ def _reduce(op: ops.Reduce, target: _Target, step: _Step) -> str:
     if not op.keep_dims and len(op.axes) == rank:  # the graph has no scalars
         x, keeps = target.node("Reshape", f"{step.name}.flat", (x, target.integers(f"{step.name}.all", [-1]))), 1
         axes = [0]
+    settings: dict[str, Any] = {"keepdims": keeps}
+    inputs = (x,)
     if op.function is ReduceKind.SUM:
-        return target.node(kind, step.name, (x, target.integers(f"{step.name}.axes", axes)), keepdims=keeps)
-    return target.node(kind, step.name, (x,), axes=axes, keepdims=keeps)
+        inputs = (x, target.integers(f"{step.name}.axes", axes))
+    else:
+        settings["axes"] = axes
+    if op.keep_dims:
+        return target.node(kind, step.name, inputs, **settings)
+    return target.from_plain(step, kind, inputs, **settings)
 
 
 @_lower.register

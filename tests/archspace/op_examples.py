@@ -156,6 +156,7 @@ EXAMPLES = [
     OpExample(MatMul(transpose_a=True), [(5, 6), (5, 4)], [(6, 4)], 5 * 6 * 4),
     *(OpExample(Reduce(function, (1, 3), keep_dims=True), [X], [(2, 1, 9, 1)]) for function in ReduceKind),
     OpExample(Reduce(ReduceKind.SUM, (1,)), [X], [(2, 9, 6)]),
+    OpExample(Reduce(ReduceKind.MAX, (1,)), [(2, 3, 4, 5, 6)], [(2, 4, 5, 6)]),
     OpExample(Reduce(ReduceKind.MEAN, (-1,)), [(2, 5, 6)], [(2, 5)]),
     OpExample(Reduce(ReduceKind.MAX, (0, 1)), [(5, 6)], [(1,)]),
     OpExample(BatchNorm(), [X], [X], 0, 12, {"scale": (6,), "bias": (6,)}),
