@@ -387,7 +387,7 @@ def _reduce(op: ops.Reduce, target: _Target, step: _Step) -> str:
         x, keeps = target.node("Reshape", f"{step.name}.flat", (x, target.integers(f"{step.name}.all", [-1]))), 1
         axes = [0]
     settings: dict[str, Any] = {"keepdims": keeps}
-    inputs = (x,)
+    inputs: tuple[str, ...] = (x,)
     if op.function is ReduceKind.SUM:
         inputs = (x, target.integers(f"{step.name}.axes", axes))
     else:
