@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, TensorProto, helper
+from onnx import GraphProto, ModelProto, helper
 
 from netlathe.archspace import ops
 from netlathe.archspace.errors import FormatError
@@ -26,7 +26,7 @@ from netlathe.archspace.forms.structure import (
 from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import Borders, borders_of, padded_layers
-from netlathe.archspace.ops import ActivationKind, DType, Padding, ReduceKind, Shape, UnaryKind
+from netlathe.archspace.ops import ActivationKind, DType, Interpolation, Padding, PadMode, ReduceKind, Shape, UnaryKind
 
 _OPSET = 17
 _IR_VERSION = 8  # the one that came with opset 17; runtimes refuse newer ones than they know
@@ -98,7 +98,7 @@ class _Target:
     def constant(self, name: str, values: NDArray[Any]) -> str:
         """A constant; those of the same name are one."""
         if name not in self.constants:
-            self._add_constant(name, values.shape, values)
+            self.store(name, values.shape, values)
         return name
 
     def integers(self, name: str, values: Any) -> str:
@@ -127,10 +127,11 @@ class _Target:
         """The names of what a node stores, in its op's order, each of the shape given."""
         arrays = self.weights[name] if self.weights is not None else {}
         for key, shape in shapes.items():
-            self._add_constant(f"{name}.{_SUFFIXES.get(key, key)}", shape, arrays.get(key), dtype)
+            self.store(f"{name}.{_SUFFIXES.get(key, key)}", shape, arrays.get(key), dtype)
         return tuple(f"{name}.{_SUFFIXES.get(key, key)}" for key in shapes)
 
-    def _add_constant(self, name: str, shape: Shape, values: NDArray[Any] | None, dtype: DType = DType.FLOAT32) -> None:
+    def store(self, name: str, shape: Shape, values: NDArray[Any] | None, dtype: DType = DType.FLOAT32) -> None:
+        """Adds a constant, of a shape alone where there are no weights."""
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype.value) if values is None else values.dtype)
         tensor = self.body.initializer.add(name=name, data_type=kind, dims=shape)
         if values is not None:
@@ -149,7 +150,8 @@ def lower(graph: Graph, weights: Weights | None) -> ModelProto:
     target = _Target(weights, model.graph)  # filled in place: helpers that assemble a model copy all weights
     names = input_names(graph)
     model.graph.input.extend(map(_value, names, graph.inputs))
-    model.graph.output.extend(map(_value, _lower_nodes(graph, target, names), graph.output_shapes))
+    dtypes = [graph.dtypes[t] for t in graph.outputs]
+    model.graph.output.extend(map(_value, _lower_nodes(graph, target, names), graph.output_shapes, dtypes))
     clash = target.results & target.constants
     if clash:
         raise FormatError(f"a value and a constant would both be called {min(clash)!r}; rename that node")
@@ -175,8 +177,8 @@ def _lower_nodes(graph: Graph, target: _Target, inputs: list[str]) -> list[str]:
     ]
 
 
-def _value(name: str, shape: Shape) -> Any:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, nchw(shape))
+def _value(name: str, shape: Shape, dtype: DType = DType.FLOAT32) -> Any:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype.value)), nchw(shape))
 
 
 @singledispatch
@@ -496,3 +498,84 @@ def _is_image(shape: Shape) -> bool:
 def _zeros(op: ops.Zeros, target: _Target, step: _Step) -> str:
     shape = target.constant(f"{step.name}.shape", np.array(nchw(step.shape), np.int64))
     return target.node("ConstantOfShape", step.name, (shape,))
+
+
+_PLACES = {(True, False): "align_corners", (False, True): "half_pixel", (False, False): "asymmetric"}
+_NEAREST = {"align_corners": "round_prefer_ceil", "half_pixel": "round_prefer_ceil", "asymmetric": "floor"}
+
+
+@_lower.register
+def _resize(op: ops.Resize, target: _Target, step: _Step) -> str:
+    places, sizes = _PLACES[op.align_corners, op.half_pixel], target.integers(f"{step.name}.sizes", nchw(step.shape))
+    is_nearest = op.mode is Interpolation.NEAREST
+    rounding = {"nearest_mode": _NEAREST[places]} if is_nearest else {}
+    return target.node(
+        "Resize", step.name, (*step.inputs, "", "", sizes), mode="nearest" if is_nearest else "linear",
+        coordinate_transformation_mode=places, **rounding,
+    )  # fmt: skip
+
+
+@_lower.register
+def _transpose_conv(op: ops.TransposeConv2d, target: _Target, step: _Step) -> str:
+    channels, arrays = step.shapes[0][3], target.weights[step.name] if target.weights is not None else {}
+    parts = (op.groups, op.out_channels // op.groups, channels // op.groups, *op.kernel)
+    shape = (channels, op.out_channels // op.groups, *op.kernel)  # in, out / groups
+    given = arrays.get("kernel")
+    kernel = None if given is None else np.ascontiguousarray(given.reshape(parts).transpose(0, 2, 1, 3, 4))
+    target.store(f"{step.name}.weight", shape, kernel)
+    (bias,) = target.stored(step.name, {"bias": (op.out_channels,)})
+    (top, bottom), (left, right) = op.height, op.width
+    return target.node(
+        "ConvTranspose", step.name, (*step.inputs, f"{step.name}.weight", bias), kernel_shape=op.kernel,
+        strides=op.stride, group=op.groups, pads=[top, left, max(bottom, 0), max(right, 0)],
+        output_padding=[max(-bottom, 0), max(-right, 0)],
+    )  # fmt: skip
+
+
+@_lower.register
+def _prelu(op: ops.PReLU, target: _Target, step: _Step) -> str:
+    (slopes,) = target.stored(step.name, op.stored_shapes(*step.shapes))
+    rank = len(step.shape)
+    if rank == 4:
+        wide = target.integers(f"{step.name}.wide", (1,) * (rank - len(op.slopes)) + op.slopes)
+        slopes = target.node("Reshape", f"{step.name}.slopes4", (slopes, wide))
+        slopes = target.node("Transpose", f"{step.name}.slopes_nchw", (slopes,), perm=(0, 3, 1, 2))
+    return target.node("PRelu", step.name, (*step.inputs, slopes))
+
+
+@_lower.register
+def _leaky_relu(op: ops.LeakyReLU, target: _Target, step: _Step) -> str:
+    return target.node("LeakyRelu", step.name, step.inputs, alpha=op.slope)
+
+
+@_lower.register
+def _elu(op: ops.ELU, target: _Target, step: _Step) -> str:
+    return target.node("Elu", step.name, step.inputs, alpha=op.alpha)
+
+
+@_lower.register
+def _pad_axes(op: ops.PadAxes, target: _Target, step: _Step) -> str:
+    if op.mode is PadMode.SYMMETRIC:
+        raise FormatError(f"node {step.name!r}: ONNX mirrors no edges, so that it cannot be written as .onnx")
+    amounts = [list(nchw(side)) for side in zip(*op.amounts, strict=True)]
+    inputs = (*step.inputs, target.integers(f"{step.name}.amounts", amounts[0] + amounts[1]))
+    if op.mode is not PadMode.CONSTANT:
+        return target.node("Pad", step.name, inputs, mode=op.mode.value)
+    return target.node("Pad", step.name, (*inputs, target.number(f"{step.name}.value", op.value)))
+
+
+@_lower.register
+def _arg_max(op: ops.ArgMax, target: _Target, step: _Step) -> str:
+    rank, kept = len(step.shapes[0]), len(step.shape) == len(step.shapes[0])
+    plain = kept or rank != 4
+    x, axis = (step.inputs[0], nchw_axis(op.axis, rank)) if plain else (target.plain(step), op.axis % rank)
+    if op.dtype is DType.INT64 and (kept or len(step.shape) != 4):
+        return target.node(f"Arg{op.mode.capitalize()}", step.name, (x,), axis=axis, keepdims=int(kept))
+    y = target.node(f"Arg{op.mode.capitalize()}", f"{step.name}.index", (x,), axis=axis, keepdims=int(kept))
+    code = helper.np_dtype_to_tensor_dtype(np.dtype(op.dtype.value))
+    return target.from_plain(step, "Cast", (y,), to=code) if not kept else target.node("Cast", step.name, (y,), to=code)
+
+
+@_lower.register
+def _l2_norm(op: ops.L2Norm, target: _Target, step: _Step) -> str:
+    return target.node("LpNormalization", step.name, step.inputs, axis=nchw_axis(op.axis, len(step.shape)), p=2)

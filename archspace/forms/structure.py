@@ -10,7 +10,7 @@ from typing import TypeVar
 from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.files import read_whole
 from netlathe.archspace.graph import Graph, Node
-from netlathe.archspace.ops import Constant, DType, Shape
+from netlathe.archspace.ops import ArgMax, Constant, DType, Shape
 
 T = TypeVar("T")
 
@@ -88,12 +88,13 @@ def nchw_perm(perm: Shape) -> Shape:
 
 
 def check_writable(graph: Graph, form: str) -> None:
-    """Raises FormatError naming the first tensor that is not float32, but for stored indices: writers know no other so
-    far."""
+    """Raises FormatError naming the first tensor that is not float32, but for indices that are stored or given: writers
+    know no other so far."""
     for tensor, dtype in enumerate(graph.dtypes):
         if dtype != DType.FLOAT32:
             index = graph.producers[tensor]
-            if index >= 0 and isinstance(graph.nodes[index].op, Constant) and dtype in (DType.INT32, DType.INT64):
+            op = graph.nodes[index].op if index >= 0 else None
+            if isinstance(op, Constant | ArgMax) and dtype in (DType.INT32, DType.INT64):
                 continue
             what = f"node {graph.nodes[index].name!r} gives" if index >= 0 else f"input {tensor} is"
             raise FormatError(f"{what} {dtype}, and only float32 graphs have {form} so far")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.forms.tflite_file import Operator, Tensor
-from netlathe.archspace.forms.tflite_values import Reader
+from netlathe.archspace.forms.tflite_values import Reader, real_values
 from netlathe.archspace.ops import Shape
 
 Array = NDArray[Any]
@@ -60,16 +60,8 @@ def _unpack(reader: Reader, operator: Operator, constant: Tensor) -> None:
     (output,) = operator.outputs
     stated, data = reader.model.tensors[output], None
     if operator.kind == "DEQUANTIZE" and constant.data is not None and constant.data.size == 1:
-        data = _real(constant)
+        data = real_values(constant).astype(np.float32)
     reader.define(output, dataclasses.replace(stated, shape=stated.shape or constant.shape, data=data))
-
-
-def _real(constant: Tensor) -> Array:
-    assert constant.data is not None
-    values, quantization = constant.data.astype(np.float32), constant.quantization
-    if quantization is None:
-        return values
-    return np.asarray((values - quantization.zero_point) * np.float32(quantization.scales[0]))
 
 
 Index = list[slice | int | None]

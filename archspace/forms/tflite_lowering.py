@@ -22,13 +22,25 @@ from netlathe.archspace.forms.tflite_file import Model, Operator, Tensor, all_op
 from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph, Node
 from netlathe.archspace.kernels import clamped_nodes, gated_layers
-from netlathe.archspace.ops import HARD_SLOPE, Activation, ActivationKind, Padding, ReduceKind, Shape, UnaryKind
+from netlathe.archspace.ops import (
+    HARD_SLOPE,
+    Activation,
+    ActivationKind,
+    DType,
+    Interpolation,
+    Padding,
+    PadMode,
+    ReduceKind,
+    Shape,
+    UnaryKind,
+)
 
 PADDINGS = {Padding.SAME: schema.Padding.SAME, Padding.VALID: schema.Padding.VALID}
 FUSED = {
     None: schema.ActivationFunctionType.NONE,
     ActivationKind.RELU: schema.ActivationFunctionType.RELU,
     ActivationKind.RELU6: schema.ActivationFunctionType.RELU6,
+    ops.Clip(-1.0, 1.0): schema.ActivationFunctionType.RELU_N1_TO_1,
 }
 ACTIVATIONS = {
     ActivationKind.RELU: "RELU",
@@ -82,9 +94,10 @@ class _Step:
         return self.results[0]
 
     @property
-    def function(self) -> ActivationKind | None:
-        """Of the activation behind."""
-        return self.behind.op.function if self.behind and isinstance(self.behind.op, Activation) else None
+    def function(self) -> ActivationKind | ops.Clip | None:
+        """Of the activation behind, or the clip."""
+        op = self.behind.op if self.behind else None
+        return op.function if isinstance(op, Activation) else op if isinstance(op, ops.Clip) else None
 
     @property
     def shifts(self) -> bool:
@@ -145,8 +158,8 @@ class _Target:
         self, kind: str, names: tuple[str, ...], inputs: tuple[int, ...], shapes: tuple[Shape, ...], **options: Any
     ) -> tuple[int, ...]:
         """Appends an operator; returns the tensors of its results."""
-        version = options.pop("version", 1)
-        results = tuple(map(self.tensor, names, shapes))
+        version, dtype = options.pop("version", 1), options.pop("dtype", "FLOAT32")
+        results = tuple(self.tensor(name, shape, dtype=dtype) for name, shape in zip(names, shapes, strict=True))
         self.operators.append(Operator(kind, inputs, results, all_options(kind, **options), version))
         return results
 
@@ -189,14 +202,16 @@ def _pool(op: ops.Pool2d, target: _Target, step: _Step) -> int:
     has_border = any(map(any, op.borders))
     is_corrected = has_border and op.mode == "avg"
     x = target.operator(
-        POOLS[op.mode], f"{step.name}.pooled" if is_corrected else step.name,
+        POOLS[op.mode], f"{step.name}.pooled" if is_corrected else step.result_name,
         (_bordered(op, target, step),) if has_border else step.inputs, step.shape, padding=PADDINGS[op.padding],
         filterHeight=filter_height, filterWidth=filter_width, strideH=stride_height, strideW=stride_width,
+        fusedActivationFunction=0 if is_corrected else step.fused,
     )  # fmt: skip
     if not is_corrected:
         return x
     factor = _border_factors(op, step)  # the border's zeros are no pixels that count
-    return target.operator("MUL", step.name, (x, target.constant(f"{step.name}.factor", factor, "FLOAT32")), step.shape)
+    operands = (x, target.constant(f"{step.name}.factor", factor, "FLOAT32"))
+    return target.operator("MUL", step.result_name, operands, step.shape, fusedActivationFunction=step.fused)
 
 
 def _bordered(op: ops.Pool2d, target: _Target, step: _Step) -> int:
@@ -268,7 +283,8 @@ _BINARIES: dict[type[ops.Op], str] = {
 
 @_lower.register
 def _binary(op: ops.Sub | ops.Div | ops.Minimum | ops.Maximum | ops.Pow, target: _Target, step: _Step) -> int:
-    return target.operator(_BINARIES[type(op)], step.name, step.inputs, step.shape)
+    fused = {"fusedActivationFunction": step.fused} if isinstance(op, ops.Sub | ops.Div) else {}
+    return target.operator(_BINARIES[type(op)], step.result_name, step.inputs, step.shape, **fused)
 
 
 @_lower.register
@@ -350,8 +366,9 @@ def _depth_to_space(op: ops.DepthToSpace, target: _Target, step: _Step) -> int:
     return _reshaped(target, step.name, x, step.shape)
 
 
-def _reshaped(target: _Target, name: str, x: int, shape: Shape) -> int:
-    return target.operator("RESHAPE", name, (x, target.integers(f"{name}.shape", shape)), shape, newShape=shape)
+def _reshaped(target: _Target, name: str, x: int, shape: Shape, dtype: str = "FLOAT32") -> int:
+    operands = (x, target.integers(f"{name}.shape", shape))
+    return target.operator("RESHAPE", name, operands, shape, newShape=shape, dtype=dtype)
 
 
 @_lower.register
@@ -454,10 +471,16 @@ def _softmax(op: ops.Softmax, target: _Target, step: _Step) -> int:
     axis, rank = op.axis % len(step.shape), len(step.shape)
     if axis == rank - 1:
         return target.operator("SOFTMAX", step.name, step.inputs, step.shape, beta=1.0)
+    return _with_axis_last(target, step, axis, "SOFTMAX", beta=1.0)
+
+
+def _with_axis_last(target: _Target, step: _Step, axis: int, kind: str, **options: Any) -> int:
+    """An op that knows the last axis alone, between two transposes."""
+    rank = len(step.shape)
     perm = tuple(rank - 1 if n == axis else axis if n == rank - 1 else n for n in range(rank))
     x = _transposed(target, f"{step.name}.transposed", step.inputs[0], step.shape, perm)
     shape = tuple(step.shape[n] for n in perm)
-    x = target.operator("SOFTMAX", f"{step.name}.last", (x,), shape, beta=1.0)
+    x = target.operator(kind, f"{step.name}.last", (x,), shape, **options)
     return _transposed(target, step.name, x, shape, perm)
 
 
@@ -485,3 +508,101 @@ def _split(op: ops.Split, target: _Target, step: _Step) -> tuple[int, ...]:
         return target.several("SPLIT", names, (axis, *step.inputs), step.results, numSplits=count)
     sizes = target.constant(f"{step.name}.sizes", op.sizes, "INT32")
     return target.several("SPLIT_V", names, (*step.inputs, sizes, axis), step.results, numSplits=count)
+
+
+_RESIZES = {Interpolation.BILINEAR: ("RESIZE_BILINEAR", 3), Interpolation.NEAREST: ("RESIZE_NEAREST_NEIGHBOR", 3)}
+"""With the first version that knows half pixels."""
+
+
+@_lower.register
+def _resize(op: ops.Resize, target: _Target, step: _Step) -> int:
+    (kind, version), size = _RESIZES[op.mode], target.integers(f"{step.name}.size", op.size)
+    return target.operator(
+        kind, step.name, (*step.inputs, size), step.shape, alignCorners=op.align_corners,
+        halfPixelCenters=op.half_pixel, version=version if op.half_pixel else 1,
+    )  # fmt: skip
+
+
+@_lower.register
+def _transpose_conv(op: ops.TransposeConv2d, target: _Target, step: _Step) -> int:
+    """What TFLite's SAME or VALID does not cut off as the graph does, a slice cuts off."""
+    if op.groups > 1:
+        raise FormatError(f"node {step.name!r}: TFLite's transposed convolution has no groups")
+    kernel = target.weights[step.name]["kernel"].transpose(0, 2, 3, 1)  # OIHW -> OHWI
+    padding, (batch, height, width, channels) = _transpose_padding(op, step), step.shape
+    (top, bottom), (left, right) = op.height, op.width
+    whole = step.shape if padding else (batch, height + top + max(bottom, 0), width + left + max(right, 0), channels)
+    weights, bias = target.layer(step, kernel)
+    y = target.operator(
+        "TRANSPOSE_CONV", step.result_name if padding else f"{step.name}.whole",
+        (target.integers(f"{step.name}.size", whole), weights, *step.inputs, bias), whole,
+        padding=PADDINGS[padding or Padding.VALID], strideH=op.stride[0], strideW=op.stride[1],
+        fusedActivationFunction=step.fused, version=4 if step.fused else 3,
+    )  # fmt: skip
+    if padding:
+        return y
+    begins = target.integers(f"{step.name}.begins", (0, top, left, 0))
+    operands = (y, begins, target.integers(f"{step.name}.sizes", step.shape))
+    return target.operator("SLICE", step.result_name, operands, step.shape)
+
+
+def _transpose_padding(op: ops.TransposeConv2d, step: _Step) -> Padding | None:
+    """The padding of a convolution in the other direction that cuts off as much, if there is one."""
+    cuts, sizes = (op.height, op.width), list(zip(step.shapes[0][1:3], step.shape[1:3], strict=True))
+    if all(cut[0] == 0 for cut in cuts):
+        return Padding.VALID
+    is_same = all(before == -(-after // by) for (before, after), by in zip(sizes, op.stride, strict=True))
+    halves = (max(sum(cut), 0) // 2 for cut in cuts)
+    return Padding.SAME if is_same and tuple(halves) == (op.height[0], op.width[0]) else None
+
+
+@_lower.register
+def _prelu(op: ops.PReLU, target: _Target, step: _Step) -> int:
+    slopes = target.tensor(f"{step.name}.slopes", op.slopes, target.weights[step.name]["slopes"])
+    return target.operator("PRELU", step.name, (*step.inputs, slopes), step.shape)
+
+
+@_lower.register
+def _leaky_relu(op: ops.LeakyReLU, target: _Target, step: _Step) -> int:
+    return target.operator("LEAKY_RELU", step.name, step.inputs, step.shape, alpha=float(np.float32(op.slope)))
+
+
+@_lower.register
+def _elu(op: ops.ELU, target: _Target, step: _Step) -> int:
+    if op.alpha != 1:
+        raise FormatError(f"node {step.name!r}: TFLite's ELU has the alpha 1, not {op.alpha}")
+    return target.operator("ELU", step.name, step.inputs, step.shape)
+
+
+@_lower.register
+def _pad_axes(op: ops.PadAxes, target: _Target, step: _Step) -> int:
+    operands = (*step.inputs, target.integers(f"{step.name}.amounts", op.amounts))
+    if op.mode is PadMode.EDGE:
+        raise FormatError(f"node {step.name!r}: TFLite repeats no edges, so that it cannot be written as .tflite")
+    if op.mode is not PadMode.CONSTANT:
+        return target.operator("MIRROR_PAD", step.name, operands, step.shape, mode=int(op.mode is PadMode.SYMMETRIC))
+    if op.value == 0:
+        return target.operator("PAD", step.name, operands, step.shape)
+    return target.operator("PADV2", step.name, (*operands, target.float(f"{step.name}.value", op.value)), step.shape)
+
+
+@_lower.register
+def _arg_max(op: ops.ArgMax, target: _Target, step: _Step) -> int:
+    """TFLite's drops the axis, so that a reshape brings it back."""
+    if op.dtype not in (DType.INT32, DType.INT64):
+        raise FormatError(f"node {step.name!r}: TFLite gives indices in int32 or int64, not {op.dtype}")
+    axis = op.axis % len(step.shapes[0])
+    dropped = tuple(size for place, size in enumerate(step.shapes[0]) if place != axis)
+    operands, dtype = (*step.inputs, target.integers(f"{step.name}.axis", axis)), op.dtype.upper()
+    name = step.name if dropped == step.shape else f"{step.name}.dropped"
+    kind, code = f"ARG_{op.mode.upper()}", getattr(schema.TensorType, dtype)
+    y = target.operator(kind, name, operands, dropped, outputType=code, dtype=dtype)
+    return y if dropped == step.shape else _reshaped(target, step.name, y, step.shape, dtype)
+
+
+@_lower.register
+def _l2_norm(op: ops.L2Norm, target: _Target, step: _Step) -> int:
+    axis, rank = op.axis % len(step.shape), len(step.shape)
+    if axis == rank - 1:
+        return target.operator("L2_NORMALIZATION", step.name, step.inputs, step.shape)
+    return _with_axis_last(target, step, axis, "L2_NORMALIZATION")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,13 @@ from netlathe.archspace.forms.tflite_lowering import lower
 from netlathe.archspace.forms.tflite_structure import read_structure
 from netlathe.archspace.forms.weights import placeholder_weights, stored_count
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.ops import Shape
 
 _LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
-def read_tflite(data: bytes | Path, *, shapes: Mapping[str, Shape] | None = None, subgraph: str | None = None) -> Graph:
+def read_tflite(
+    data: bytes | Path, *, shapes: Mapping[str, Sequence[int]] | None = None, subgraph: str | None = None
+) -> Graph:
     """The graph in a .tflite file: that of its first subgraph, or of the one of that name or signature.
 
     A file of netlathe's gives back the very graph that was written. In a foreign file, or where another tool has
@@ -57,7 +58,7 @@ def _precision(content: bytes) -> str:
     return precision_of(*Counter(dtypes).most_common(1)[0][0])
 
 
-def _read(content: bytes, shapes: Mapping[str, Shape] | None, subgraph: str | None) -> Graph:
+def _read(content: bytes, shapes: Mapping[str, Sequence[int]] | None, subgraph: str | None) -> Graph:
     model = unpack(content, subgraph)
     return (None if shapes else _embedded(model, len(content))) or read_structure(model, shapes)
 

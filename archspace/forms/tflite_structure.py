@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.forms.tflite_file import Model, Operator
@@ -10,13 +10,12 @@ from netlathe.archspace.forms.tflite_folding import fold
 from netlathe.archspace.forms.tflite_ops import READERS
 from netlathe.archspace.forms.tflite_values import ForeignOpError, Reader, input_shapes
 from netlathe.archspace.graph import MOST_NODES, Graph
-from netlathe.archspace.ops import Shape
 
 _MOST_PROBLEMS = 5
 """That an error tells, of those of a file; the ops that most of them are of come first."""
 
 
-def read_structure(model: Model, shapes: Mapping[str, Shape] | None = None) -> Graph:
+def read_structure(model: Model, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
     """The graph of a foreign file, without BatchNorm, grouped by Graph.scoped.
 
     What netlathe has no op for becomes an Opaque of the op's name, with the shapes that the file records. Raises

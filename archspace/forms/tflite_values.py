@@ -174,10 +174,11 @@ class Reader:
         return [int(value) for value in found.data.reshape(-1)]
 
     def scalar(self, tensor: int) -> float | None:
-        """The value of a constant that holds just one; None for any other tensor."""
+        """The real value of a constant that holds just one; None for any other tensor."""
         found = self.constant(tensor)
-        data = found.data if found is not None else None
-        return float(data.reshape(-1)[0]) if data is not None and data.size == 1 and data.dtype.kind in "iuf" else None
+        if found is None or found.data is None or found.data.size != 1 or found.data.dtype.kind not in "iuf":
+            return None
+        return float(real_values(found).reshape(-1)[0])
 
     def shape(self, tensor: int) -> Shape:
         """What a tensor's shape is at run time."""
@@ -285,22 +286,25 @@ class Reader:
         return self.absorb(index)
 
 
-def input_shapes(model: Model, given: Mapping[str, Shape] | None) -> list[Shape]:
+def input_shapes(model: Model, given: Mapping[str, Sequence[int]] | None) -> list[Shape]:
     """The shape of each input: the given one, by the tensor's name (or '' where there is only one), else that of the
     file. An open batch is 1.
 
     Raises FormatError for other open sizes that are not given, and for names and shapes that do not fit.
     """
-    left = dict(given or {})
-    shapes = []
-    for tensor in (model.tensors[t] for t in model.inputs):
-        keys = (tensor.name, _short_name(tensor.name), *([""] if len(model.inputs) == 1 else []))
+    left, inputs = dict(given or {}), [model.tensors[t] for t in model.inputs]
+    found = []
+    for tensor in inputs:
+        keys = (tensor.name, _short_name(tensor.name), *([""] if len(inputs) == 1 else []))
         key = next((key for key in keys if key in left), None)
-        shapes.append(_recorded_input(tensor) if key is None else _given_input(tensor, left.pop(key)))
+        found.append(None if key is None else tuple(left.pop(key)))
     if left:
-        names = ", ".join(_short_name(model.tensors[t].name) for t in model.inputs)
-        raise FormatError(f"shapes are given for {', '.join(left)}; the inputs are {names}")
-    return shapes
+        names = ", ".join(_short_name(tensor.name) for tensor in inputs)
+        raise FormatError(f"shapes are given for {', '.join(map(repr, left))}; the inputs are {names}")
+    return [
+        _recorded_input(tensor) if shape is None else _given_input(tensor, shape)
+        for tensor, shape in zip(inputs, found, strict=True)
+    ]
 
 
 def _short_name(name: str) -> str:
@@ -329,6 +333,15 @@ def _recorded_input(tensor: Tensor) -> Shape:
         )
     check_shape(stated, f"input {tensor.name!r:.80}: its shape")
     return stated
+
+
+def real_values(constant: Tensor) -> NDArray[Any]:
+    """What the integers of a quantized constant stand for; the data of any other as they are."""
+    assert constant.data is not None
+    if constant.quantization is None:
+        return constant.data
+    zero_point, scale = constant.quantization.zero_point, constant.quantization.scales[0]
+    return np.asarray((constant.data.astype(np.float32) - zero_point) * np.float32(scale))
 
 
 def _sizes(tensor: Tensor) -> Shape:

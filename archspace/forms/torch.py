@@ -19,7 +19,16 @@ from netlathe.archspace.forms.structure import check_writable, nchw, nchw_axis, 
 from netlathe.archspace.forms.weights import FloatArray
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import Borders, borders_of, clamped_nodes, is_symmetric, padded_convolutions
-from netlathe.archspace.ops import HARD_SLOPE, ActivationKind, Pair, ReduceKind, Shape, UnaryKind
+from netlathe.archspace.ops import (
+    HARD_SLOPE,
+    ActivationKind,
+    Interpolation,
+    PadMode,
+    Pair,
+    ReduceKind,
+    Shape,
+    UnaryKind,
+)
 
 _ACTIVATIONS: dict[ActivationKind, Callable[..., Tensor]] = {
     ActivationKind.RELU: F.relu,
@@ -135,6 +144,34 @@ class PlainGroupNorm(nn.GroupNorm):
         return super().forward(input.movedim(-1, 1)).movedim(1, -1)
 
 
+class CroppedConvTranspose(nn.ConvTranspose2d):
+    """A transposed convolution of which (before, after) pixels along height and width are cut off; negative ones are
+    added, with the bias alone in them."""
+
+    def __init__(self, op: ops.TransposeConv2d, channels: int) -> None:
+        super().__init__(channels, op.out_channels, op.kernel, op.stride, groups=op.groups)
+        self.cuts = (-op.width[0], -op.width[1], -op.height[0], -op.height[1])
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """The result of its own size."""
+        y = F.conv_transpose2d(input, self.weight, None, self.stride, groups=self.groups)
+        assert self.bias is not None
+        return F.pad(y, self.cuts) + self.bias.reshape(-1, 1, 1)
+
+
+class Slopes(nn.Module):
+    """PReLU with slopes of any shape that the input's broadcasts, in the graph's order of axes."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.slopes = nn.Parameter(torch.full(shape, 0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The rectified tensor."""
+        x = _plain(x)
+        return _native(torch.where(x < 0, x * self.slopes, x))
+
+
 def folded_weights(module: TorchGraph) -> dict[str, dict[str, FloatArray]]:
     """The layers' weights with BatchNorm's running statistics folded in (in float64, then float32), by node name."""
     return {name: _stored(layer) for name, layer in module.layers.items()}
@@ -150,6 +187,21 @@ def _stored(layer: nn.Module) -> dict[str, FloatArray]:
 def _stored_layer(layer: nn.Conv2d | nn.Linear) -> dict[str, FloatArray]:
     kernel, bias = _kernel_and_bias(layer)
     return {"kernel": kernel.float().numpy(), "bias": bias.float().numpy()}
+
+
+@_stored.register
+def _stored_transposed(layer: CroppedConvTranspose) -> dict[str, FloatArray]:
+    weight, groups = layer.weight.detach().cpu(), layer.groups
+    channels, outs, *kernel = weight.shape  # in, out / groups
+    kernels = weight.reshape(groups, channels // groups, outs, *kernel).transpose(1, 2)
+    assert layer.bias is not None
+    arranged = kernels.reshape(groups * outs, channels // groups, *kernel).contiguous()
+    return {"kernel": arranged.numpy(), "bias": layer.bias.detach().cpu().numpy()}
+
+
+@_stored.register
+def _stored_slopes(layer: Slopes) -> dict[str, FloatArray]:
+    return {"slopes": layer.slopes.detach().cpu().numpy()}
 
 
 @_stored.register
@@ -196,13 +248,13 @@ def _stored_tensor(layer: StoredTensor) -> dict[str, FloatArray]:
 
 def _initialize(layer: nn.Module, generator: torch.Generator | None) -> None:
     for module in layer.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
         elif isinstance(module, StoredTensor) and module.values.requires_grad:
             nn.init.normal_(module.values, generator=generator)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01, generator=generator)
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
@@ -547,3 +599,93 @@ def _build_zeros(op: ops.Zeros, place: _Place) -> _Built:
 
 def _zeros(x: Tensor, shape: Shape) -> Tensor:
     return x.new_zeros((x.shape[0], *shape))
+
+
+@_build.register
+def _build_resize(op: ops.Resize, place: _Place) -> _Built:
+    return partial(_resize, op=op), None
+
+
+def _resize(x: Tensor, op: ops.Resize) -> Tensor:
+    """Along height, then along width."""
+    for axis, size in zip((2, 3), op.size, strict=True):
+        below, above, share = _sampled(x.shape[axis], size, op)
+        low = x.index_select(axis, below.to(x.device))
+        if op.mode is Interpolation.BILINEAR:
+            weight = share.to(x).reshape(-1, *(1,) * (3 - axis))
+            low = low + (x.index_select(axis, above.to(x.device)) - low) * weight
+        x = low
+    return x
+
+
+def _sampled(size: int, wanted: int, op: ops.Resize) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each pixel of the result along an axis: the pixels before and behind its place, and the latter's share."""
+    scale = (size - 1) / (wanted - 1) if op.align_corners and wanted > 1 else size / wanted
+    pixels = torch.arange(wanted, dtype=torch.float64)
+    if op.mode is Interpolation.NEAREST:
+        places = (pixels + 0.5) * scale if op.half_pixel else pixels * scale
+        nearest = (places + 0.5 if op.align_corners else places).floor().long().clamp(0, size - 1)
+        return nearest, nearest, places
+    places = ((pixels + 0.5) * scale - 0.5 if op.half_pixel else pixels * scale).clamp(min=0)
+    below = places.floor().long().clamp(max=size - 1)
+    return below, (below + 1).clamp(max=size - 1), places - below
+
+
+@_build.register
+def _build_transpose_conv(op: ops.TransposeConv2d, place: _Place) -> _Built:
+    return None, CroppedConvTranspose(op, place.shapes[0][3])
+
+
+@_build.register
+def _build_prelu(op: ops.PReLU, place: _Place) -> _Built:
+    return None, Slopes(op.slopes)
+
+
+@_build.register
+def _build_leaky_relu(op: ops.LeakyReLU, place: _Place) -> _Built:
+    return partial(F.leaky_relu, negative_slope=op.slope), None
+
+
+@_build.register
+def _build_elu(op: ops.ELU, place: _Place) -> _Built:
+    return partial(F.elu, alpha=op.alpha), None
+
+
+@_build.register
+def _build_pad_axes(op: ops.PadAxes, place: _Place) -> _Built:
+    return partial(_pad_axes, op=op), None
+
+
+def _pad_axes(x: Tensor, op: ops.PadAxes) -> Tensor:
+    x = _plain(x)
+    if op.mode is PadMode.CONSTANT:
+        return _native(F.pad(x, [n for pair in reversed(op.amounts) for n in pair], value=op.value))
+    for axis, (before, after) in enumerate(op.amounts):
+        x = x.index_select(axis, _border(x.shape[axis], before, after, op.mode).to(x.device))
+    return _native(x)
+
+
+def _border(size: int, before: int, after: int, mode: PadMode) -> Tensor:
+    """Where each value along a padded axis comes from."""
+    places = torch.arange(-before, size + after)
+    if mode is PadMode.EDGE:
+        return places.clamp(0, size - 1)
+    shift = int(mode is PadMode.SYMMETRIC)
+    places = torch.where(places < 0, -places - shift, places)
+    return torch.where(places >= size, 2 * size - 2 + shift - places, places)
+
+
+@_build.register
+def _build_arg_max(op: ops.ArgMax, place: _Place) -> _Built:
+    return partial(_in_plain, function=partial(_arg_max, op=op)), None
+
+
+def _arg_max(x: Tensor, op: ops.ArgMax) -> Tensor:
+    find = torch.argmax if op.mode == "max" else torch.argmin
+    y = find(x, op.axis, keepdim=op.keep_dims or x.dim() == 1)
+    return y.to(getattr(torch, op.dtype))
+
+
+@_build.register
+def _build_l2_norm(op: ops.L2Norm, place: _Place) -> _Built:
+    return partial(F.normalize, dim=nchw_axis(op.axis, len(place.shape))), None

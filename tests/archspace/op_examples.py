@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.ops import (
+    ELU,
     Activation,
     ActivationKind,
     Add,
+    ArgMax,
     BatchNorm,
     Clip,
     Concat,
@@ -22,7 +25,10 @@ from netlathe.archspace.ops import (
     Gelu,
     GlobalAvgPool,
     GroupNorm,
+    Interpolation,
+    L2Norm,
     LayerNorm,
+    LeakyReLU,
     LocalResponseNorm,
     MatMul,
     Maximum,
@@ -30,11 +36,15 @@ from netlathe.archspace.ops import (
     Mul,
     Op,
     Pad,
+    PadAxes,
     Padding,
+    PadMode,
     Pool2d,
+    PReLU,
     Reduce,
     ReduceKind,
     Reshape,
+    Resize,
     Shape,
     Slice,
     Softmax,
@@ -43,6 +53,7 @@ from netlathe.archspace.ops import (
     Sub,
     Tile,
     Transpose,
+    TransposeConv2d,
     Unary,
     UnaryKind,
     Zeros,
@@ -168,6 +179,56 @@ EXAMPLES = [
     OpExample(GroupNorm(3), [X], [X], 0, 12, {"scale": (6,), "bias": (6,)}),
     OpExample(GroupNorm(6), [(2, 5, 6)], [(2, 5, 6)], 0, 12, {"scale": (6,), "bias": (6,)}),
     OpExample(LocalResponseNorm(5, 0.5), [X], [X]),
+    OpExample(
+        Conv2d(8, (3, 3), dilation=(2, 3), batch_norm=False), [X], [(2, 7, 9, 8)], 2 * 7 * 9 * 8 * 9 * 6, 8 * 9 * 6 + 8,
+        {"kernel": (8, 6, 3, 3), "bias": (8,)},
+    ),
+    OpExample(
+        Conv2d(6, (3, 3), (2, 2), groups=6, padding=Padding.VALID, dilation=(2, 2)), [X], [(2, 2, 3, 6)],
+        2 * 2 * 3 * 6 * 9, 6 * 9 + 12, {"kernel": (6, 1, 3, 3), "bias": (6,)},
+    ),
+    *(
+        OpExample(Resize(size, mode, **places), [X], [(2, *size, 6)])
+        for mode in Interpolation
+        for places in ({}, {"align_corners": True}, {"half_pixel": True})
+        for size in ((14, 18), (5, 12), (1, 1))
+    ),
+    OpExample(
+        TransposeConv2d(4, (3, 3), (2, 2)), [X], [(2, 15, 19, 4)], 2 * 7 * 9 * 6 * 9 * 4, 4 * 6 * 9 + 4,
+        {"kernel": (4, 6, 3, 3), "bias": (4,)},
+    ),
+    OpExample(
+        TransposeConv2d(4, (4, 3), (2, 2), height=(1, 1), width=(0, 1)), [X], [(2, 14, 18, 4)], 2 * 7 * 9 * 6 * 12 * 4,
+        4 * 6 * 12 + 4, {"kernel": (4, 6, 4, 3), "bias": (4,)},
+    ),
+    OpExample(
+        TransposeConv2d(4, (3, 3), (2, 2), height=(1, 0), width=(2, 1)), [X], [(2, 14, 16, 4)], 2 * 7 * 9 * 6 * 9 * 4,
+        4 * 6 * 9 + 4, {"kernel": (4, 6, 3, 3), "bias": (4,)},
+    ),
+    OpExample(
+        TransposeConv2d(4, (2, 2), (3, 3), groups=2, height=(0, -1), width=(0, -1)), [X], [(2, 21, 27, 4)],
+        2 * 7 * 9 * 6 * 4 * 2, 4 * 3 * 4 + 4, {"kernel": (4, 3, 2, 2), "bias": (4,)}, lacks=("tflite",),
+    ),
+    *(
+        OpExample(PReLU(slopes), [X], [X], 0, math.prod(slopes), {"slopes": slopes})
+        for slopes in ((6,), (1, 1, 6), (7, 9, 6), (1,))
+    ),
+    OpExample(PReLU((6,)), [(2, 6)], [(2, 6)], 0, 6, {"slopes": (6,)}),
+    OpExample(LeakyReLU(0.25), [X], [X]),
+    OpExample(ELU(), [X], [X]),
+    OpExample(ELU(0.5), [X], [X], lacks=("tflite",)),
+    OpExample(PadAxes(((0, 0), (0, 0), (0, 0), (0, 10))), [X], [(2, 7, 9, 16)]),
+    OpExample(PadAxes(((1, 0), (0, 2))), [(2, 6)], [(3, 8)]),
+    OpExample(PadAxes(((0, 0), (1, 1), (2, 0), (0, 0)), value=-2.0), [X], [(2, 9, 11, 6)]),
+    OpExample(PadAxes(((0, 0), (2, 1), (0, 3), (0, 0)), PadMode.REFLECT), [X], [(2, 10, 12, 6)]),
+    OpExample(PadAxes(((0, 0), (2, 1), (0, 3), (0, 0)), PadMode.SYMMETRIC), [X], [(2, 10, 12, 6)], lacks=("onnx",)),
+    OpExample(PadAxes(((0, 0), (2, 1), (0, 3), (0, 0)), PadMode.EDGE), [X], [(2, 10, 12, 6)], lacks=("tflite",)),
+    OpExample(ArgMax(dtype=DType.INT32), [X], [(2, 7, 9)]),
+    OpExample(ArgMax(1, keep_dims=True, mode="min"), [X], [(2, 1, 9, 6)]),
+    OpExample(ArgMax(1), [(2, 5, 4, 3, 2)], [(2, 4, 3, 2)]),
+    OpExample(ArgMax(), [(2, 6)], [(2,)]),
+    OpExample(L2Norm(), [X], [X]),
+    OpExample(L2Norm(1), [X], [X]),
     OpExample(Zeros((4, 4, 3)), [X], [(2, 4, 4, 3)]),
     OpExample(Constant(X), [], [X], stored={"values": X}),
     OpExample(Constant((6,)), [], [(6,)], stored={"values": (6,)}),
