@@ -426,6 +426,11 @@ class GraphBuilder:
     def shape(self, tensor: int) -> Shape:
         return self._shapes[tensor]
 
+    @property
+    def results(self) -> list[tuple[Shape, ...]]:
+        """The shapes of each node's results."""
+        return self._by_node
+
     def producer(self, tensor: int) -> int:
         """The index of the node that gives a tensor, -1 for an input."""
         while len(self._firsts) < len(self.nodes):

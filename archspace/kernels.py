@@ -14,11 +14,14 @@ from typing import Literal, get_args
 from netlathe.archspace.errors import GraphError
 from netlathe.archspace.graph import Graph, Node
 from netlathe.archspace.ops import (
+    HARD_SLOPE,
     Activation,
     ActivationKind,
     Add,
+    Clip,
     Constant,
     Conv2d,
+    Div,
     FullyConnected,
     Mul,
     Op,
@@ -27,6 +30,8 @@ from netlathe.archspace.ops import (
     Pair,
     Pool2d,
     Shape,
+    Sub,
+    TransposeConv2d,
     same_padding,
 )
 from netlathe.archspace.records import Setup
@@ -41,7 +46,8 @@ _PAD_RUNS = ("none", "nnapi")
 _CLAMPS = (ActivationKind.RELU, ActivationKind.RELU6)
 _NOT_NEGATIVE = (*_CLAMPS, ActivationKind.SIGMOID, ActivationKind.HARD_SIGMOID)
 _LAYERS = (Conv2d, FullyConnected)
-_CLAMPING_OPS = (*_LAYERS, Add, Mul)
+_CLAMPING_OPS = (*_LAYERS, TransposeConv2d, Pool2d, Add, Sub, Mul, Div)
+_UNIT_CLAMP = Clip(-1.0, 1.0)
 
 
 def fusion_of(setup: Setup) -> Fusion:
@@ -167,14 +173,23 @@ def kernel_label(kernel: Graph) -> str:
 
 
 def clamped_nodes(graph: Graph) -> dict[int, int]:
-    """Index of each op that can apply the relu or relu6 behind it itself -> index of that activation's node."""
-    return _pairs(graph, lambda op, user: _function(user) in _CLAMPS and isinstance(op, _CLAMPING_OPS))
+    """Index of each op that can apply the relu, relu6 or clip to -1..1 behind it itself -> index of that one's node."""
+
+    def fits(op: Op, user: Op) -> bool:
+        return (_function(user) in _CLAMPS or user == _UNIT_CLAMP) and isinstance(op, _CLAMPING_OPS)
+
+    return _pairs(graph, fits)
 
 
 def gated_layers(graph: Graph) -> dict[int, int]:
     """Index of each layer that can do the x + 3 of the hard sigmoid behind it in its bias -> that activation's."""
     hard_sigmoid = ActivationKind.HARD_SIGMOID
-    return _pairs(graph, lambda op, user: _function(user) is hard_sigmoid and isinstance(op, _LAYERS))
+
+    def fits(op: Op, user: Op) -> bool:
+        is_plain = isinstance(user, Activation) and user.slope == HARD_SLOPE
+        return _function(user) is hard_sigmoid and is_plain and isinstance(op, _LAYERS)
+
+    return _pairs(graph, fits)
 
 
 def padded_convolutions(graph: Graph) -> dict[int, int]:

@@ -7,6 +7,7 @@ read_onnx restores it exactly.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -40,15 +41,17 @@ def write_onnx(graph: Graph, weights: Weights | None = None, *, seed: int = 0) -
     return bytes(lower(graph, weights).SerializeToString())
 
 
-def read_onnx(data: bytes | Path) -> Graph:
+def read_onnx(data: bytes | Path, *, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
     """The graph in an .onnx file.
 
     A file of netlathe's gives back the very graph that was written. A foreign file is read by its structure: images
     are NHWC in the graph, a convolution has BatchNorm where the file still has it, and segments are made by
-    Graph.scoped. Raises FormatError for what is no .onnx file, is corrupt, quantized or of dynamic shape, and for ops
-    that netlathe does not have.
+    Graph.scoped. `shapes` are those of inputs whose sizes the file leaves open, by name and as the file orders axes
+    ({"input": (1, 3, 224, 224)}; the name "" is a single input's); an open batch alone is 1. Ops that netlathe does
+    not have are Opaque. Raises FormatError for what is no .onnx file or is corrupt, for open sizes that nothing fixes,
+    missing files of weights, and nodes whose results have no known shape.
     """
-    return read_source(data, _read)
+    return read_source(data, lambda content: _read(content, data if isinstance(data, Path) else None, shapes))
 
 
 def read_onnx_precision(data: bytes | Path) -> str:
@@ -67,9 +70,27 @@ def _precision(content: bytes) -> str:
     return precision_of("float16" if halves else "float32", "int8" if kinds & _QUANTIZED_WEIGHTS else "")
 
 
-def _read(content: bytes) -> Graph:
+def _read(content: bytes, path: Path | None, shapes: Mapping[str, Sequence[int]] | None) -> Graph:
     model = _parse(content)
-    return _embedded(model) or read_structure(model)
+    if path is not None:
+        _check_external(model, path.parent)
+    return _embedded(model) or read_structure(model, shapes)
+
+
+def _check_external(model: ModelProto, folder: Path) -> None:
+    """Raises FormatError for files of weights that are missing beside the model. None is opened."""
+    places = {
+        entry.value
+        for tensor in model.graph.initializer
+        if tensor.data_location == TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    for place in sorted(places):
+        if Path(place).is_absolute() or ".." in Path(place).parts:
+            raise FormatError(f"its weights lie in {place!r:.200}, outside of its folder")
+        if not (folder / place).is_file():
+            raise FormatError(f"its weights lie in {place!r:.200}, which is missing beside it; fetch that file, too")
 
 
 def _parse(content: bytes) -> ModelProto:
@@ -95,16 +116,14 @@ def _embedded(model: ModelProto) -> Graph | None:
         return None
 
 
-def _same_computation(a: ModelProto, b: ModelProto) -> bool:
+def _same_computation(lowered: ModelProto, model: ModelProto) -> bool:
+    """Whether a model is what the graph is lowered to, whose weights have no values."""
+
     def content(model: ModelProto) -> tuple[object, ...]:
         graph = model.graph
         layers = [(t.name, t.data_type, *t.dims) for t in graph.initializer]
-        settings = [t.raw_data for t in graph.initializer if _is_setting(t)]
+        settings = [t.raw_data for t in graph.initializer if t.name in steering]
         return (*map(list, (model.opset_import, graph.node, graph.input, graph.output, layers, settings)),)
 
-    return content(a) == content(b)
-
-
-def _is_setting(tensor: TensorProto) -> bool:
-    """Whether a constant steers an op (a shape, amounts, a bound) rather than being weights."""
-    return tensor.data_type != TensorProto.FLOAT or not tensor.dims
+    steering = {tensor.name for tensor in lowered.graph.initializer if tensor.raw_data}
+    return content(lowered) == content(model)

@@ -1,145 +1,647 @@
-"""The bookkeeping of reading an .onnx file: which value is which operand of the graph, which is a constant."""
+"""The bookkeeping of reading an .onnx file: which value is which operand of the graph, and in which layout; which is a
+constant; which could not be read."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, helper, shape_inference
 
 from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.layouts import (
+    CHANNELS_FIRST,
+    LINE,
+    Axes,
+    Group,
+    Value,
+    axes_after,
+    compact,
+    grouped_order,
+    groups,
+    in_file,
+    in_graph,
+    order,
+    plain,
+)
+from netlathe.archspace.forms.onnx_constants import DTYPES, FLOATS, REFUSALS, Inference, Stored, fixed_shape, type_of
 from netlathe.archspace.forms.structure import NodeNames, finish_foreign
-from netlathe.archspace.graph import Graph, GraphBuilder
-from netlathe.archspace.kernels import is_never_negative
-from netlathe.archspace.ops import Op, Shape
+from netlathe.archspace.graph import Graph, GraphBuilder, Node
+from netlathe.archspace.ops import Constant, Dequantize, DType, Op, Opaque, Reshape, Shape, Transpose, is_integer
 
 DOMAINS = ("", "ai.onnx")
 """The names of ONNX's own set of ops."""
 
 _MOST_SETTINGS = 64
 """Numbers that steer one op."""
+_NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
+
+
+class NotReadError(FormatError):
+    """An op, or a variant of one, that netlathe has no op for; it is kept as an opaque one where shapes are known."""
 
 
 class Reader:
-    """Rebuilds the graph. Values of the file go by name, operands of the graph by number; shapes are NHWC."""
+    """Rebuilds the graph. Values of the file go by name, operands of the graph by number; images are NHWC there."""
 
-    def __init__(self, model: ModelProto) -> None:
-        graph = model.graph
-        self.opset = max((o.version for o in model.opset_import if o.domain in DOMAINS), default=0)
-        self.outputs = [value.name for value in graph.output]
-        self._constants = {tensor.name: tensor for tensor in graph.initializer}
+    def __init__(self, model: ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
+        self.model = model
+        opsets = {"" if o.domain in DOMAINS else o.domain: o.version for o in model.opset_import}
+        self.opset = opsets.get("", 0)
+        self.inference = Inference(opsets, model.ir_version)
+        self.outputs = [value.name for value in model.graph.output]
+        self._constants = {tensor.name: Stored.of(tensor) for tensor in model.graph.initializer}
+        for sparse in model.graph.sparse_initializer:
+            self._constants[sparse.values.name] = Stored(tuple(sparse.dims), sparse.values.data_type)
         self._users: dict[str, list[NodeProto]] = {}
-        for node in graph.node:
-            for name in node.input:
+        self.producers: dict[str, NodeProto] = {}
+        for node in model.graph.node:
+            for name in names_taken(node):
                 self._users.setdefault(name, []).append(node)
-        self._done: dict[
-            int, NodeProto
-        ] = {}  # by id: nodes that became part of an earlier one, kept so that it is theirs
+            self.producers.update((name, node) for name in node.output if name)
+        self._done: dict[int, NodeProto] = {}  # by id: nodes that became part of others, kept so that it is theirs
+        self._unreadable: set[str] = set()
         self._names = NodeNames()
-        inputs = [value for value in graph.input if value.name not in self._constants]
-        self._builder = GraphBuilder(*map(_input_shape, inputs))
-        self._operands = {value.name: index for index, value in enumerate(inputs)}
+        self._values: dict[str, Value] = {}
+        self._dequantized: dict[str, Value] = {}  # integers whose real values nothing has asked for yet
+        self._on_integers: set[str] = set()
+        self._kept: list[NodeProto] = []
+        self._placed: dict[tuple[int, Axes, Axes, int], int] = {}
+        self._recorded: dict[str, TypeProto] | None = None
+        self._open_inputs(shapes or {})
 
-    def is_done(self, node: NodeProto) -> bool:
-        """Whether the node has become part of an earlier one."""
-        return id(node) in self._done
+    def _open_inputs(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        inputs = [value for value in self.model.graph.input if value.name not in self._constants]
+        self.input_types = input_types(inputs, shapes)
+        layouts = [_input_layout(self, value.name, self.input_types[value.name]) for value in inputs]
+        graphs = [
+            in_graph(self.input_types[v.name][1], axes, rank) or (1,)
+            for v, (axes, rank) in zip(inputs, layouts, strict=True)
+        ]
+        self._dtypes = [DTYPES[self.input_types[value.name][0]] for value in inputs]
+        self._builder = GraphBuilder(*graphs)
+        for index, (value, (axes, _)) in enumerate(zip(inputs, layouts, strict=True)):
+            self._values[value.name] = Value(index, axes)
 
-    def finish(self) -> Graph:
-        outputs = tuple(map(self.operand, self.outputs))
-        if not outputs:
-            raise FormatError("the model has no outputs")
-        return finish_foreign(self._builder.inputs, self._builder.nodes, outputs)
+    # What a name stands for
 
-    def operand(self, name: str) -> int:
-        if name not in self._operands:
-            found = "the constant" if name in self._constants else "something not computed before,"
-            raise FormatError(f"it takes {found} {name!r}, which no op of netlathe expresses")
-        return self._operands[name]
+    def constant(self, name: str) -> Stored | None:
+        """The constant of that name, None for what is computed at run time."""
+        return self._constants.get(name)
+
+    def is_unreadable(self, node: NodeProto) -> bool:
+        """Whether it takes what could not be read."""
+        return not self._unreadable.isdisjoint(names_taken(node))
+
+    def give_up(self, node: NodeProto) -> None:
+        """What the node gives cannot be read."""
+        self._unreadable.update(node.output)
+
+    def value(self, name: str) -> Value:
+        """The tensor of that name; a constant becomes one. Raises FormatError for what nothing has computed before."""
+        if name in self._dequantized:
+            self._dequantize(name)
+        if name in self._values:
+            return self._values[name]
+        stored = self._constants.get(name)
+        if stored is None:
+            raise FormatError(f"it takes something not computed before, {name!r:.80}")
+        operand = self.stored(stored, name, stored.shape or (1,))
+        self._values[name] = Value(operand, plain(len(stored.shape)))
+        return self._values[name]
+
+    def stored(self, stored: Stored, name: str, shape: Shape) -> int:
+        """A constant as an operand of that shape."""
+        if stored.dtype not in DTYPES:
+            raise FormatError(f"constant {name!r:.80} has a dtype that netlathe does not have")
+        if 0 in shape:
+            raise FormatError(f"constant {name!r:.80} holds no values")
+        return self.emit(name, "", Constant(shape, DTYPES[stored.dtype]))
 
     def shape(self, name: str) -> Shape:
-        return self._builder.shape(self.operand(name))
+        """Its shape in the file."""
+        stored = self._constants.get(name)
+        if stored is not None:
+            return stored.shape
+        value = self._dequantized.get(name) or self.value(name)
+        return in_file(self._builder.shape(value.operand), value.axes)
 
-    def kernel(self, node: NodeProto, rank: int) -> Shape:
-        """The shape of a layer's weights."""
-        tensor = self._constants.get(node.input[1])
-        if tensor is None or len(tensor.dims) != rank or tensor.data_type != TensorProto.FLOAT:
-            raise FormatError(f"its weights must be a float32 constant of rank {rank}")
-        return tuple(tensor.dims)
+    def graph_shape(self, operand: int) -> Shape:
+        return self._builder.shape(operand)
+
+    def dtype(self, name: str) -> DType:
+        return self._dtypes[self.value(name).operand]
+
+    def kernel(self, name: str, *ranks: int) -> tuple[Shape, DType]:
+        """The shape and dtype of a layer's weights."""
+        tensor = self._constants.get(name)
+        if tensor is None:
+            raise NotReadError(f"its weights {name!r:.80} are no constant")
+        if len(tensor.shape) not in ranks or 0 in tensor.shape:
+            raise NotReadError(f"its weights have the shape {tensor.shape}")
+        if tensor.quantized is not None:
+            return tensor.shape, tensor.quantized
+        if tensor.dtype not in DTYPES:
+            raise FormatError(f"its weights {name!r:.80} have a dtype that netlathe does not have")
+        return tensor.shape, DTYPES[tensor.dtype]
 
     def setting(self, node: NodeProto, name: str, position: int, default: Any = None) -> Any:
         """A setting that newer opsets pass as a constant input and older ones as an attribute: a number or a list."""
         if len(node.input) <= position or not node.input[position]:
             return attributes_of(node).get(name, default)
-        if node.input[position] not in self._constants:
-            raise FormatError(f"its {name} must be a constant; fold what computes it (onnxsim, or a fixed-size export)")
-        return _values(self._constants[node.input[position]], name)
+        stored = self._constants.get(node.input[position])
+        if stored is None:
+            raise NotReadError(
+                f"its {name} must be a constant; fold what computes it (onnxsim, or a fixed-size export)"
+            )
+        if math.prod(stored.shape) > _MOST_SETTINGS or len(stored.shape) > 2:
+            raise FormatError(f"its {name} is a constant of shape {stored.shape!s:.60}, and no list of a few numbers")
+        return stored.array(name).tolist()
 
-    def define(self, name: str, tensor: TensorProto) -> None:
-        self._constants[name] = tensor
+    def define(self, name: str, stored: Stored) -> None:
+        """The name stands for a constant."""
+        self._constants[name] = stored
 
-    def rename_constant(self, node: NodeProto) -> bool:
-        """Gives a constant the name of the node's result too; False where its input is no constant."""
-        constant = self._constants.get(node.input[0])
-        if constant is not None:
-            self._constants[node.output[0]] = constant
-        return constant is not None
+    def bind(self, name: str, value: Value) -> None:
+        """The name stands for that value."""
+        self._values[name] = value
 
-    def alias(self, node: NodeProto, operand: int) -> None:
-        """The node's result is an operand that exists."""
-        if any(name in self._users or name in self.outputs for name in node.output[1:]):
-            raise FormatError("only the first of its results can be read")
-        self._operands[node.output[0]] = operand
+    def bind_dequantized(self, name: str, value: Value) -> None:
+        """The name stands for the real values of these integers, computed where something asks for them."""
+        self._dequantized[name] = value
 
-    def add(self, node: NodeProto, op: Op, *inputs: int) -> None:
-        """Adds the op that computes the node's result."""
-        self.alias(node, self.intermediate(node, "", op, *inputs))
+    def integers_of(self, name: str) -> Value | None:
+        """The integers whose real values a name stands for."""
+        return self._dequantized.get(name)
 
-    def add_several(self, node: NodeProto, op: Op, *inputs: int) -> None:
-        """Adds the op that computes all of the node's results."""
-        first = self.intermediate(node, "", op, *inputs)
-        self._operands.update({name: result for result, name in enumerate(node.output, start=first) if name})
+    def is_on_integers(self, name: str) -> bool:
+        """Whether a name stands for real values of which only integers are computed."""
+        return name in self._on_integers
 
-    def intermediate(self, node: NodeProto, suffix: str, op: Op, *inputs: int) -> int:
-        """Adds an op whose result the file has no value for."""
-        wanted = f"{node.name or node.output[0]}{suffix}"
-        return self._builder.add(self._names.take(wanted, op.kind), op, *inputs)
+    def run_on_integers(self, node: NodeProto, read: Callable[[Reader, NodeProto], None]) -> None:
+        """Reads a node on the integers whose real values it takes; what it gives are integers, too."""
+        hidden = {name: value for name in node.input if (value := self._dequantized.pop(name, None))}
+        kept = {name: value for name in hidden if (value := self._values.get(name))}
+        self._values.update(hidden)
+        try:
+            read(self, node)
+        finally:
+            for name, value in hidden.items():
+                self._dequantized[name] = value
+                self._values.pop(name, None)
+            self._values.update(kept)
+        self._on_integers.update(node.output)
+
+    def _dequantize(self, name: str) -> None:
+        integers = self._dequantized.pop(name)
+        operand = self.emit(name, "", Dequantize(), integers.operand)
+        self._values[name] = Value(operand, integers.axes, integers.is_transposed)
+
+    def rename(self, name: str, into: str) -> None:
+        """What a branch gives is what its If gives."""
+        stored = self._constants.get(name)
+        if stored is not None:
+            self._constants[into] = stored
+        else:
+            self._values[into] = self.value(name)
+
+    def constant_axes(self, node: NodeProto) -> tuple[int, ...]:
+        """The axes of a reduction, as the file gives them; none where it reduces all, or computes them."""
+        try:
+            axes = self.setting(node, "axes", 1)
+        except FormatError:
+            return ()
+        return tuple(axes) if isinstance(axes, list | tuple) else ()
+
+    # Layouts
+
+    def placed(self, value: Value, axes: Axes, rank: int) -> int:
+        """The operand that holds a value with these axes in a tensor of that rank: itself, or behind a Reshape or a
+        Transpose."""
+        shape = self._builder.shape(value.operand)
+        if value.axes == axes and len(shape) == rank:
+            return value.operand
+        key = value.operand, value.axes, axes, rank
+        if key not in self._placed:
+            self._placed[key] = self._place(value, shape, axes, rank)
+        return self._placed[key]
+
+    def _place(self, value: Value, shape: Shape, axes: Axes, rank: int) -> int:
+        file = in_file(shape, value.axes)
+        name = self._title(value.operand)
+        wanted, operand = in_graph(file, axes, rank) or (1,), value.operand
+        if order(file, value.axes) == order(file, axes):
+            return self.reshaped(operand, wanted, name)
+        now, then = compact(value.axes), compact(axes)
+        operand = self.reshaped(operand, in_graph(file, now, len(file)), name)
+        perm = dict(zip(then, now, strict=True))
+        operand = self.emit(name, "_transposed", Transpose(tuple(perm[i] for i in range(len(file)))), operand)
+        return self.reshaped(operand, wanted, name)
+
+    def reshaped(self, operand: int, shape: Shape, name: str) -> int:
+        """The operand in another shape."""
+        before = self._builder.shape(operand)
+        if before == shape:
+            return operand
+        whole = len(shape) == 1 or before[0] != shape[0]
+        return self.emit(name, "_shaped", Reshape(shape, whole=True) if whole else Reshape(shape[1:]), operand)
+
+    def image(self, name: str) -> int:
+        """The operand that holds a value (N, C, H, W) as (N, H, W, C), and (N, C, L) as (N, 1, L, C)."""
+        value, rank = self.value(name), len(self.shape(name))
+        if rank not in (3, 4):
+            raise NotReadError(f"its input has the shape {self.shape(name)}; only images and sequences can be read")
+        return self.placed(value, CHANNELS_FIRST[4] if rank == 4 else LINE, 4)
+
+    def plain(self, name: str) -> int:
+        """The operand that holds a value as the file does."""
+        value = self.value(name)
+        return self.placed(value, plain(len(value.axes)), max(len(value.axes), 1))
+
+    def reshape(self, name: str, after: Shape) -> Value:
+        """A value in another shape of the file. Where that mixes an image's channels with pixels, their order is the
+        weights' affair, which a graph does not have."""
+        value = self.value(name)
+        before = self.shape(name)
+        parts = groups(before, after)
+        found = grouped_order(before, value.axes, parts, exact=value.is_transposed)
+        if found is None:
+            axes = self._regrouped(value, before, after, parts)
+            value = Value(self.placed(value, axes, len(before)), axes)
+            found = grouped_order(before, axes, parts, exact=True)
+            assert found is not None
+        image = value.axes != plain(len(before)) or (len(before) < 3 and len(after) == 4)
+        sequence = [axis for part in found for axis in self._spread(part.after, after)]
+        axes = axes_after(after, sequence, image=image)
+        operand = self.reshaped(value.operand, in_graph(after, axes, max(len(after), 1)), name)
+        return Value(
+            operand, axes, value.is_transposed and axes not in (plain(len(after)), CHANNELS_FIRST.get(len(after)))
+        )
+
+    @staticmethod
+    def _regrouped(value: Value, before: Shape, after: Shape, parts: Sequence[Group]) -> Axes:
+        """The axes in which all groups stand together: in the graph's order where an image or what the file has comes
+        of it, else in the file's."""
+        firsts = {part: min(value.axes[axis] for axis in part.before) for part in parts}
+        ordered = sorted(parts, key=firsts.__getitem__)
+        sequence = [axis for part in ordered for axis in part.after]
+        known = [plain(len(after)), *([CHANNELS_FIRST[4]] if len(after) == 4 else [])]
+        if not any(order(after, axes) == sequence for axes in known):
+            return plain(len(before))
+        return axes_after(before, [axis for part in ordered for axis in part.before], image=False)
+
+    @staticmethod
+    def _spread(axes: tuple[int, ...], shape: Shape) -> tuple[int, ...]:
+        """Axes that come out of one, in the graph's order: those of an image have the channels last."""
+        return (*axes[1:], axes[0]) if len(shape) == 4 and axes == (1, 2, 3) else axes
+
+    # Nodes of the graph
+
+    def emit(self, wanted: str, suffix: str, op: Op, *inputs: int) -> int:
+        """Adds an op; returns its first result."""
+        results = len(op.output_shapes(*[self._builder.shape(t) for t in inputs]))
+        dtypes = op.output_dtypes(tuple([self._dtypes[t] for t in inputs]), results)
+        first = self._builder.add(self._names.take(f"{wanted}{suffix}", op.kind), op, *inputs)
+        self._dtypes += dtypes
+        return first
+
+    def _title(self, operand: int) -> str:
+        index = self._builder.producer(operand)
+        return self._builder.nodes[index].name if index >= 0 else "input"
+
+    def add(self, node: NodeProto, op: Op, *inputs: int, axes: Axes, transposed: bool = False, into: str = "") -> None:
+        """Adds the op that computes the node's first result (or what the file calls `into`), with these axes."""
+        operand = self.emit(node.name or node.output[0], "", op, *inputs)
+        self.bind(into or node.output[0], Value(operand, axes, transposed))
+
+    def add_broadcast(self, node: NodeProto, op: Op, names: Sequence[str]) -> None:
+        """Adds an op of two values that broadcasts, over any number of them from the left, in the layout of the
+        largest."""
+        computed = [name for name in names if name not in self._constants]
+        rank = max(len(self.shape(name)) for name in names)
+        largest = max(computed, key=lambda name: (len(self.shape(name)), math.prod(self.shape(name))))
+        main, shape = self.value(largest), self.shape(largest)
+        if len(shape) < rank:
+            main = self.reshape(largest, (1,) * (rank - len(shape)) + shape)
+        operands = [self._meeting(name, main) for name in names]
+        title, x = node.name or node.output[0], operands[0]
+        for other in operands[1:-1]:
+            x = self.emit(title, "_part", op, x, other)
+        self.add(node, op, x, operands[-1], axes=main.axes, transposed=main.is_transposed)
+
+    def _meeting(self, name: str, main: Value) -> int:
+        """An operand that broadcasts against another value in the graph as the file's does in the file."""
+        stored = self._constants.get(name)
+        if stored is not None:
+            return self.stored(stored, name, self.aligned(stored.shape, main))
+        value, shape = self.value(name), self.shape(name)
+        if len(shape) < len(main.axes):
+            value = self.reshape(name, (1,) * (len(main.axes) - len(shape)) + shape)
+        return self.placed(value, main.axes, len(self.graph_shape(main.operand)))
+
+    def aligned(self, shape: Shape, value: Value) -> Shape:
+        """The graph's shape of a constant that meets a value there, without ones in front."""
+        missing = len(value.axes) - len(shape)
+        if missing < 0:
+            raise NotReadError(f"it meets a constant of shape {shape}, of more axes than it has itself")
+        found = in_graph((1,) * missing + shape, value.axes, len(self.graph_shape(value.operand)))
+        while len(found) > 1 and found[0] == 1:
+            found = found[1:]
+        return found or (1,)
+
+    def add_several(self, node: NodeProto, op: Op, x: Value) -> None:
+        """Adds the op that computes all of the node's results, of the axes that its input has."""
+        first = self.emit(node.name or node.output[0], "", op, x.operand)
+        for operand, name in enumerate(node.output, start=first):
+            if name:
+                self.bind(name, Value(operand, x.axes, x.is_transposed))
+
+    def opaque(self, node: NodeProto, why: str) -> None:
+        """Keeps a node as an opaque op, of the shapes that ONNX or the file tells. Raises FormatError where neither
+        does."""
+        types = self._result_types(node)
+        named = [name for name in node.output if name]
+        for name in named:
+            known = types.get(name)
+            if known is None or 0 in known[1]:
+                raise FormatError(f"{why}, and the shape of its result is not known; cut the model before it")
+            if known[0] not in DTYPES:
+                raise FormatError(f"{why}, nor the dtype of its result; cut the model before it")
+        values = [self.value(name) for name in names_taken(node) if name and name not in self._constants]
+        layouts = [self._like(values, types[name][1]) for name in named]
+        shapes = tuple(
+            in_graph(types[n][1], axes, rank) or (1,) for n, (axes, rank) in zip(named, layouts, strict=True)
+        )
+        dtypes = tuple(DTYPES[types[name][0]] for name in named)
+        weights = sum(stored_bytes(c) for n in dict.fromkeys(names_taken(node)) if (c := self._constants.get(n)))
+        kind = f"{node.domain}::{node.op_type}" if node.domain not in DOMAINS else node.op_type
+        op = Opaque(kind[:200], shapes, () if {*dtypes} == {DType.FLOAT32} else dtypes, weights)
+        first = self.emit(node.name or node.output[0], "", op, *[value.operand for value in values])
+        for operand, (name, (axes, _)) in enumerate(zip(named, layouts, strict=True), start=first):
+            self.bind(name, Value(operand, axes))
+
+    def _like(self, values: Iterable[Value], shape: Shape) -> tuple[Axes, int]:
+        """The axes and rank of an opaque result: those of an input of as many axes, else as in the file."""
+        for value in values:
+            if len(value.axes) == len(shape):
+                return value.axes, len(self._builder.shape(value.operand))
+        return plain(len(shape)), len(shape)
+
+    def _result_types(self, node: NodeProto) -> dict[str, tuple[int, Shape]]:
+        names = {name for name in node.input if name}
+        types = {name: self._type(name) for name in names}
+        constants = {name: self._constants[name] for name in names if name in self._constants}
+        found = self.inference.types(node, types, constants)
+        known = {name: fixed for name, kind in found.items() if (fixed := fixed_shape(kind))}
+        for name in node.output:
+            if name and name not in known and (recorded := self._recorded_types().get(name)):
+                fixed = fixed_shape(recorded)
+                if fixed:
+                    known[name] = fixed
+        return known
+
+    def _type(self, name: str) -> TypeProto:
+        stored = self._constants.get(name)
+        if stored is not None:
+            return stored.type
+        shape = self.shape(name)
+        integers = self._dequantized.get(name)
+        return type_of(_NUMBERS[DType.FLOAT32 if integers else self.dtype(name)], shape)
+
+    def _recorded_types(self) -> dict[str, TypeProto]:
+        """What the file, or inference over all of it, says of its values."""
+        if self._recorded is None:
+            light = lightened(self.model, {name: type_of(*known) for name, known in self.input_types.items()})
+            with suppress(*REFUSALS):
+                light = shape_inference.infer_shapes(light, data_prop=True)
+            values = (*light.graph.value_info, *light.graph.output)
+            self._recorded = {value.name: value.type for value in values}
+        return self._recorded
+
+    # Neighbours
+
+    def mark_done(self, *nodes: NodeProto) -> None:
+        """These nodes have become part of another."""
+        self._done.update((id(node), node) for node in nodes)
+
+    def keep_alive(self, node: NodeProto) -> None:
+        """A node that is none of the file's is known by its id for as long as the file is read."""
+        self._kept.append(node)
+
+    def is_done(self, node: NodeProto) -> bool:
+        """Whether the node has become part of another."""
+        return id(node) in self._done
+
+    def sole_user(self, name: str) -> NodeProto | None:
+        """The node that alone takes a value, once."""
+        users = self._users.get(name, [])
+        return users[0] if len(users) == 1 and name not in self.outputs else None
+
+    def users(self, name: str) -> list[NodeProto]:
+        return self._users.get(name, [])
 
     def absorb_user(self, name: str, kind: str, fits: Callable[[NodeProto], bool]) -> NodeProto | None:
         """The node that alone uses a value, if it is of that kind and fits; it then counts as read."""
-        users = self._users.get(name, [])
-        if len(users) != 1 or name in self.outputs or users[0].op_type != kind or not fits(users[0]):
+        user = self.sole_user(name)
+        if user is None or user.op_type != kind or user.domain not in DOMAINS or self.is_done(user) or not fits(user):
             return None
-        self._done[id(users[0])] = users[0]
-        return users[0]
+        self.mark_done(user)
+        return user
 
-    def never_negative(self, name: str) -> bool:
-        """Whether a value comes straight from an activation that gives no negative numbers."""
-        return is_never_negative(self._builder.nodes, self._builder.producer(self.operand(name)))
+    def needed(self) -> set[int]:
+        """By id: the nodes that an output depends on."""
+        found: set[int] = set()
+        waiting = list(self.outputs)
+        while waiting:
+            node = self.producers.get(waiting.pop())
+            if node is not None and id(node) not in found:
+                found.add(id(node))
+                waiting += names_taken(node)
+        return found
 
+    def finish(self) -> Graph:
+        if not self.outputs:
+            raise FormatError("the model has no outputs")
+        outputs = []
+        for name in self.outputs:
+            value = self.value(name)
+            outputs.append(self.plain(name) if value.is_transposed else value.operand)
+        return self._pruned(tuple(dict.fromkeys(outputs)))
 
-def _values(tensor: TensorProto, name: str) -> Any:
-    """Values of a small constant within the file. What it says of other files is not followed: it might name any of the
-    user's own."""
-    if tensor.data_location == TensorProto.EXTERNAL:
-        raise FormatError(f"its {name} lies in another file; save the model with its constants inside")
-    if math.prod(tensor.dims) > _MOST_SETTINGS or len(tensor.dims) > 2:
-        raise FormatError(f"its {name} is a constant of shape {tuple(tensor.dims)!s:.60}, and no list of a few numbers")
-    return numpy_helper.to_array(tensor).tolist()
-
-
-def _input_shape(value: Any) -> Shape:
-    """NHWC, from a float32 input of fixed size."""
-    kind = value.type.tensor_type
-    sizes = [dim.dim_value for dim in kind.shape.dim]
-    if kind.elem_type != TensorProto.FLOAT:
-        raise FormatError(f"input {value.name!r} is not float32; only float32 models can be read so far")
-    if not sizes or min(sizes) < 1:
-        found = [dim.dim_param or dim.dim_value or "?" for dim in kind.shape.dim]
-        raise FormatError(
-            f"input {value.name!r:.80} has the dynamic shape {found[:8]}; export the model with a fixed size"
+    def _pruned(self, outputs: tuple[int, ...]) -> Graph:
+        """The graph without what no output needs."""
+        builder = self._builder
+        firsts, count = [], len(builder.inputs)
+        for node in builder.nodes:
+            firsts.append(count)
+            count += len(node.op.output_shapes(*[builder.shape(t) for t in node.inputs]))
+        needed, kept = set(outputs), set()
+        ends = [*firsts[1:], count]
+        for index in reversed(range(len(builder.nodes))):
+            if not needed.isdisjoint(range(firsts[index], ends[index])):
+                kept.add(index)
+                needed.update(builder.nodes[index].inputs)
+        inputs = [t for t in range(len(builder.inputs)) if t in needed]
+        tensors = [*inputs, *(t for i in sorted(kept) for t in range(firsts[i], ends[i]))]
+        places = {tensor: place for place, tensor in enumerate(tensors)}
+        nodes = [
+            Node(n.name, n.op, tuple([places[t] for t in n.inputs]), n.scope)
+            for n in (builder.nodes[i] for i in sorted(kept))
+        ]
+        if not inputs:
+            raise FormatError("none of the model's outputs depends on its inputs")
+        return finish_foreign(
+            tuple(builder.inputs[t] for t in inputs),
+            nodes,
+            tuple(places[t] for t in outputs),
+            tuple(self._dtypes[t] for t in inputs),
         )
-    return (sizes[0], *sizes[2:], sizes[1]) if len(sizes) == 4 else tuple(sizes)
+
+
+def input_types(inputs: Sequence[Any], shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, Shape]]:
+    """Dtype and shape of each input, of those that a call fixes as it says. An open first axis alone is a batch of 1.
+
+    Raises FormatError for an open size that nothing fixes, and for a shape that fits no input.
+    """
+    names = [value.name for value in inputs]
+    if [*shapes] == [""] and len(names) == 1:
+        shapes = dict(zip(names, shapes.values(), strict=True))
+    for name in shapes:
+        if name not in names:
+            raise FormatError(f"a shape is given for {name!r:.80}, but the model's inputs are {', '.join(names):.200}")
+    types = {value.name: _input_type(value, shapes.get(value.name)) for value in inputs}
+    unknown = [value for value in inputs if types[value.name] is None]
+    if unknown:
+        raise FormatError(
+            f"{'; '.join(map(_told_open, unknown)):.1000}; say which size is meant "
+            f"({' '.join(f'--shape {v.name}={_example(v)}' for v in unknown):.1000}; shapes= in Python), "
+            "or export the model with a fixed size"
+        )
+    return {name: known for name, known in types.items() if known is not None}
+
+
+def _dims(value: Any) -> list[Any]:
+    return [dim.dim_param or dim.dim_value or "?" for dim in value.type.tensor_type.shape.dim]
+
+
+def _told_open(value: Any) -> str:
+    has_shape = value.type.tensor_type.HasField("shape")
+    return f"input {value.name!r:.80} has the dynamic shape {_dims(value)[:8] if has_shape else 'of any rank'}"
+
+
+def _example(value: Any) -> str:
+    """Of how its shape may be given."""
+    if not value.type.tensor_type.HasField("shape"):
+        return "1x3x224x224"
+    sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    return "x".join(str(n if n > 0 else 224 if place else 1) for place, n in enumerate(sizes))
+
+
+def _input_type(value: Any, wanted: Sequence[int] | None) -> tuple[int, Shape] | None:
+    """None where a size is open and nothing fixes it."""
+    title, kind = f"input {value.name!r:.80}", value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        raise FormatError(f"{title} is no tensor")
+    if kind.elem_type not in DTYPES:
+        raise FormatError(f"{title} has a dtype that netlathe does not have; known: {', '.join(DType)}")
+    has_shape, sizes = kind.HasField("shape"), [dim.dim_value for dim in kind.shape.dim]
+    if wanted is not None:
+        fits = not has_shape or (
+            len(wanted) == len(sizes) and all(m < 1 or n == m for n, m in zip(wanted, sizes, strict=True))
+        )
+        if not fits or not all(is_integer(n, 1) for n in wanted):
+            raise FormatError(f"{title} has the shape {_dims(value)[:8]}, which {tuple(wanted)!s:.80} does not fit")
+        return kind.elem_type, tuple(wanted)
+    if len(sizes) > 1 and sizes[0] < 1 and min(sizes[1:]) >= 1:
+        sizes[0] = 1
+    if not has_shape or (sizes and min(sizes) < 1):
+        return None
+    return kind.elem_type, tuple(sizes)
+
+
+_CHANNELS_SECOND = {
+    "Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization",
+    "InstanceNormalization", "QLinearConv", "ConvInteger", "PRelu", "Resize", "Upsample", "DepthToSpace",
+    "SpaceToDepth", "LRN",
+}  # fmt: skip
+"""Ops that tell that their input's channels are its second axis."""
+_NEUTRAL = {
+    "Add", "Sub", "Mul", "Div", "Cast", "Clip", "Identity", "Pad", "QuantizeLinear", "DequantizeLinear",
+    "DynamicQuantizeLinear", "Slice", "Split", "Concat", "Gather", "Relu",
+}  # fmt: skip
+"""Ops that give what they take in its layout."""
+
+
+def _input_layout(reader: Reader, name: str, known: tuple[int, Shape]) -> tuple[Axes, int]:
+    """An input's axes and its rank in the graph: of rank 4 an image with its channels second, unless a transpose brings
+    them there first; of rank 3 a sequence where a convolution takes it."""
+    rank = len(known[1])
+    if rank not in (3, 4) or known[0] not in (*FLOATS, *(_NUMBERS[d] for d in (DType.UINT8, DType.INT8))):
+        return plain(rank), rank
+    waiting, seen = [name], {name}
+    while waiting:
+        for user in reader.users(waiting.pop()):
+            if user.op_type in _CHANNELS_SECOND:
+                return (CHANNELS_FIRST[4] if rank == 4 else LINE), 4
+            if user.op_type == "Transpose":
+                perm = tuple(attributes_of(user).get("perm", ()))
+                return (plain(rank), rank) if rank == 3 or perm == (0, 3, 1, 2) else (CHANNELS_FIRST[4], 4)
+            if user.op_type in _NEUTRAL:
+                waiting += [output for output in user.output if output not in seen]
+                seen.update(user.output)
+    return (CHANNELS_FIRST[4] if rank == 4 else plain(rank)), rank
+
+
+def lightened(model: ModelProto, inputs: Mapping[str, TypeProto]) -> ModelProto:
+    """The model with inputs of these types and without the values of its larger constants, for inference."""
+    light = ModelProto(ir_version=max(model.ir_version, 4))
+    light.opset_import.extend(model.opset_import)
+    light.functions.extend(model.functions)
+    body = light.graph
+    body.name = "light"
+    body.node.extend(model.graph.node)
+    body.output.extend(model.graph.output)
+    body.value_info.extend(model.graph.value_info)
+    for value in model.graph.input:
+        body.input.add(name=value.name).type.CopyFrom(inputs.get(value.name, value.type))
+    named = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= _MOST_SETTINGS:
+            body.initializer.add().CopyFrom(tensor)
+        elif tensor.name not in named:
+            body.input.add(name=tensor.name).type.CopyFrom(type_of(tensor.data_type, tuple(tensor.dims)))
+    return light
+
+
+def stored_bytes(stored: Stored) -> int:
+    """Bytes of a constant of the file."""
+    try:
+        itemsize = helper.tensor_dtype_to_np_dtype(stored.dtype).itemsize
+    except KeyError:
+        return 0
+    return min(int(itemsize) * stored.count, 2**31 - 1)
+
+
+def names_taken(node: NodeProto) -> list[str]:
+    """All that a node takes, also within its branches."""
+    if not any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute):
+        return [name for name in node.input if name]
+    return [*(name for name in node.input if name), *_taken_within(node)]
+
+
+def _taken_within(node: NodeProto) -> Iterator[str]:
+    for attribute in node.attribute:
+        for graph in (*attribute.graphs, *((attribute.g,) if attribute.type == AttributeProto.GRAPH else ())):
+            own = {*_defined(graph)}
+            yield from (name for inner in graph.node for name in names_taken(inner) if name not in own)
+            yield from (value.name for value in graph.output if value.name not in own)
+
+
+def _defined(graph: GraphProto) -> Iterator[str]:
+    yield from (value.name for value in (*graph.input, *graph.initializer))
+    yield from (name for node in graph.node for name in node.output)
 
 
 def attributes_of(node: NodeProto) -> dict[str, Any]:

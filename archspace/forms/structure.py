@@ -10,7 +10,7 @@ from typing import TypeVar
 from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.files import read_whole
 from netlathe.archspace.graph import Graph, Node
-from netlathe.archspace.ops import DType, Shape
+from netlathe.archspace.ops import ArgMax, Constant, DType, Shape
 
 T = TypeVar("T")
 
@@ -81,11 +81,21 @@ def nchw_axis(axis: int, rank: int) -> int:
     return (0, 2, 3, 1)[axis] if rank == 4 else axis
 
 
+def nchw_perm(perm: Shape) -> Shape:
+    """The same order of axes for tensors that have ONNX's and torch's."""
+    files = {1: (0,), 4: (0, 3, 1, 2)}.get(len(perm), tuple(range(len(perm))))
+    return tuple(files.index(perm[axis]) for axis in files)
+
+
 def check_writable(graph: Graph, form: str) -> None:
-    """Raises FormatError naming the first tensor that is not float32: writers know no other so far."""
+    """Raises FormatError naming the first tensor that is not float32, but for indices that are stored or given: writers
+    know no other so far."""
     for tensor, dtype in enumerate(graph.dtypes):
         if dtype != DType.FLOAT32:
             index = graph.producers[tensor]
+            op = graph.nodes[index].op if index >= 0 else None
+            if isinstance(op, Constant | ArgMax) and dtype in (DType.INT32, DType.INT64):
+                continue
             what = f"node {graph.nodes[index].name!r} gives" if index >= 0 else f"input {tensor} is"
             raise FormatError(f"{what} {dtype}, and only float32 graphs have {form} so far")
 
@@ -95,11 +105,13 @@ def result_names(name: str, count: int) -> tuple[str, ...]:
     return (name,) if count == 1 else tuple(f"{name}.{index}" for index in range(count))
 
 
-def finish_foreign(inputs: tuple[Shape, ...], nodes: list[Node], outputs: tuple[int, ...] = ()) -> Graph:
+def finish_foreign(
+    inputs: tuple[Shape, ...], nodes: list[Node], outputs: tuple[int, ...] = (), dtypes: tuple[DType, ...] = ()
+) -> Graph:
     """The graph of a foreign file, grouped into blocks; a single one is a block and no network, as it would be without
     a file. Raises FormatError where the parts do not fit."""
     try:
-        graph = Graph(inputs, tuple(nodes), tuple(dict.fromkeys(outputs)))
+        graph = Graph(inputs, tuple(nodes), tuple(dict.fromkeys(outputs)), dtypes)
         grouped = graph.scoped()
         return graph if len(grouped.segments()) == 1 else grouped
     except GraphError as error:

@@ -20,27 +20,32 @@ from netlathe.archspace.ops import Shape
 
 T = TypeVar("T")
 
-OPTIONS = {
-    "ADD": "AddOptions",
-    "AVERAGE_POOL_2D": "Pool2DOptions",
-    "CONCATENATION": "ConcatenationOptions",
-    "CONV_2D": "Conv2DOptions",
-    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
-    "FULLY_CONNECTED": "FullyConnectedOptions",
-    "HARD_SWISH": None,
-    "LOGISTIC": None,
-    "MAX_POOL_2D": "Pool2DOptions",
-    "MEAN": "ReducerOptions",
-    "MUL": "MulOptions",
-    "PAD": "PadOptions",
-    "RELU": None,
-    "RELU6": None,
-    "RESHAPE": "ReshapeOptions",
-    "SOFTMAX": "SoftmaxOptions",
-    "SPLIT": "SplitOptions",
-    "SPLIT_V": "SplitVOptions",
-    "SQUEEZE": "SqueezeOptions",
-}
+OPTIONS: dict[str, str | None] = {
+    "ABS": "AbsOptions", "ADD": "AddOptions", "ARG_MAX": "ArgMaxOptions", "ARG_MIN": "ArgMinOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions", "BATCH_MATMUL": "BatchMatMulOptions",
+    "BATCH_TO_SPACE_ND": "BatchToSpaceNDOptions", "BROADCAST_TO": "BroadcastToOptions", "CAST": "CastOptions",
+    "CEIL": None, "CONCATENATION": "ConcatenationOptions", "CONV_2D": "Conv2DOptions", "COS": "CosOptions",
+    "DENSIFY": "DensifyOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "DEPTH_TO_SPACE": "DepthToSpaceOptions", "DEQUANTIZE": "DequantizeOptions", "DIV": "DivOptions", "ELU": None,
+    "EXP": "ExpOptions", "EXPAND_DIMS": "ExpandDimsOptions", "FILL": "FillOptions", "FLOOR": None,
+    "FLOOR_DIV": "FloorDivOptions", "FULLY_CONNECTED": "FullyConnectedOptions", "GATHER": "GatherOptions",
+    "GELU": "GeluOptions", "HARD_SWISH": None, "L2_NORMALIZATION": "L2NormOptions", "LEAKY_RELU": "LeakyReluOptions",
+    "LOCAL_RESPONSE_NORMALIZATION": "LocalResponseNormalizationOptions", "LOG": None, "LOGISTIC": None,
+    "LOG_SOFTMAX": "LogSoftmaxOptions", "MAXIMUM": "MaximumMinimumOptions", "MAX_POOL_2D": "Pool2DOptions",
+    "MEAN": "ReducerOptions", "MINIMUM": "MaximumMinimumOptions", "MIRROR_PAD": "MirrorPadOptions",
+    "MUL": "MulOptions", "NEG": "NegOptions", "PACK": "PackOptions", "PAD": "PadOptions", "PADV2": "PadV2Options",
+    "POW": "PowOptions", "PRELU": None, "QUANTIZE": "QuantizeOptions", "RANGE": "RangeOptions", "RANK": "RankOptions",
+    "REDUCE_MAX": "ReducerOptions", "REDUCE_MIN": "ReducerOptions", "REDUCE_PROD": "ReducerOptions", "RELU": None,
+    "RELU6": None, "RELU_0_TO_1": None, "RELU_N1_TO_1": None, "RESHAPE": "ReshapeOptions",
+    "RESIZE_BILINEAR": "ResizeBilinearOptions", "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
+    "ROUND": None, "RSQRT": None, "SHAPE": "ShapeOptions", "SIGN": "SignOptions", "SIN": None,
+    "SLICE": "SliceOptions", "SOFTMAX": "SoftmaxOptions", "SPACE_TO_BATCH_ND": "SpaceToBatchNDOptions",
+    "SPACE_TO_DEPTH": "SpaceToDepthOptions", "SPLIT": "SplitOptions", "SPLIT_V": "SplitVOptions", "SQRT": None,
+    "SQUARE": "SquareOptions", "SQUARED_DIFFERENCE": "SquaredDifferenceOptions", "SQUEEZE": "SqueezeOptions",
+    "STRIDED_SLICE": "StridedSliceOptions", "SUB": "SubOptions", "SUM": "ReducerOptions", "TANH": None,
+    "TILE": "TileOptions", "TRANSPOSE": "TransposeOptions", "TRANSPOSE_CONV": "TransposeConvOptions",
+    "UNPACK": "UnpackOptions",
+}  # fmt: skip
 """The ops that netlathe writes or reads, by builtin name, with the table that holds their options."""
 
 _VERSION = 3
@@ -62,7 +67,18 @@ def _names(enumeration: type) -> dict[int, str]:
 
 _CODE_NAMES = _names(schema.BuiltinOperator)
 _TYPE_NAMES = _names(schema.TensorType)
-_DTYPES = {"FLOAT32": np.dtype("<f4"), "INT8": np.dtype("i1"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "FLOAT32": np.dtype("<f4"), "FLOAT16": np.dtype("<f2"), "FLOAT64": np.dtype("<f8"), "BOOL": np.dtype("?"),
+    "INT8": np.dtype("i1"), "INT16": np.dtype("<i2"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"),
+    "UINT8": np.dtype("u1"), "UINT16": np.dtype("<u2"), "UINT32": np.dtype("<u4"), "UINT64": np.dtype("<u8"),
+    "COMPLEX64": np.dtype("<c8"),
+}  # fmt: skip
+_OTHER_FILES = (
+    (b"PK\x03\x04", "it is a zip archive (a MediaPipe .task bundle?); unpack it and give the .tflite file inside"),
+    (b"version https://git-lfs", "it is a pointer of Git LFS; fetch the content with `git lfs pull`"),
+    (b"<", "it is a web page; check the download's address"),
+)
+"""What files that are called .tflite begin with when they are something else, and what to do then."""
 
 
 @dataclass(frozen=True)
@@ -76,24 +92,32 @@ class Quantization:
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A value: computed at run time, or a constant that carries its data. `dtype` is a schema name (FLOAT32)."""
+    """A value: computed at run time, or a constant that carries its data. `dtype` is a schema name (FLOAT32).
+
+    `shape` is what the file records; `signature` has -1 for each size that is open, and is () where none is. The data
+    of sparse tensors and of dtypes below 8 bits are plain bytes. A variable keeps its value from one run to the next.
+    """
 
     name: str
     shape: Shape
     dtype: str = "FLOAT32"
     data: NDArray[Any] | None = None
     quantization: Quantization | None = None
+    signature: Shape = ()
+    is_variable: bool = False
 
 
 @dataclass(frozen=True)
 class Operator:
-    """A builtin op by its schema name, the tensors it takes (-1: none) and gives, its options by schema names."""
+    """An op by its schema name or, where it is a custom one, by its own; the tensors it takes (-1: none) and gives, its
+    options by schema names."""
 
     kind: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     version: int = 1
+    is_custom: bool = False
 
     @property
     def fused(self) -> int:
@@ -205,15 +229,17 @@ def _pack_signature(writer: FlatWriter, model: Model) -> int:
     return _table(writer, "SignatureDef", SignatureKey=writer.string(_SIGNATURE), Inputs=inputs, Outputs=outputs)
 
 
-def unpack(data: bytes) -> Model:
-    """The only subgraph of a .tflite file. Constants are views into `data`.
+def unpack(data: bytes, subgraph: str | None = None) -> Model:
+    """One subgraph of a .tflite file, the first or that of a name or signature. Constants are views into `data`.
 
-    Raises FormatError for anything that is not a whole .tflite file.
+    Raises FormatError for anything that is not a whole .tflite file, and for a subgraph that it does not have.
     """
     if data[4:8] != _IDENTIFIER:
-        raise FormatError("not a .tflite file: its identifier TFL3 is missing; check the path and the download")
+        why = next((why for begin, why in _OTHER_FILES if data.lstrip().startswith(begin)), "")
+        why = why or "its identifier TFL3 is missing; check the path and the download, and decrypt the file first"
+        raise FormatError(f"not a .tflite file: {why}")
     try:
-        return _Unpacker().model(schema.Model.GetRootAs(data, 0))
+        return _Unpacker(data).model(schema.Model.GetRootAs(data, 0), subgraph)
     except _CORRUPT as error:
         raise FormatError(f"the .tflite file is truncated or corrupt ({error!r}); write or fetch it again") from error
 
@@ -221,7 +247,8 @@ def unpack(data: bytes) -> Model:
 class _Unpacker:
     """Reads a file's tables, as long as they ask for no more than _MOST_ITEMS together."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
         self._left = _MOST_ITEMS
 
     def _spend(self, count: int) -> int:
@@ -231,13 +258,13 @@ class _Unpacker:
             raise ValueError("it asks for more than any network needs")
         return count
 
-    def model(self, root: Any) -> Model:
-        if root.Version() != _VERSION or root.SubgraphsLength() != 1:
+    def model(self, root: Any, subgraph: str | None) -> Model:
+        if root.Version() != _VERSION or not root.SubgraphsLength():
             found = f"version {root.Version()} with {root.SubgraphsLength()} subgraphs"
-            raise FormatError(f"only .tflite files of schema version 3 with one subgraph can be read, got {found}")
-        graph = root.Subgraphs(0)
+            raise FormatError(f"only .tflite files of schema version 3 with a subgraph can be read, got {found}")
+        graph = root.Subgraphs(0 if subgraph is None else self._place(root, subgraph))
         buffers = list(self._each(root.BuffersLength, root.Buffers))
-        codes = [self._code_name(code) for code in self._each(root.OperatorCodesLength, root.OperatorCodes)]
+        codes = [self._code(code) for code in self._each(root.OperatorCodesLength, root.OperatorCodes)]
         tensors = tuple(self._tensor(t, buffers) for t in self._each(graph.TensorsLength, graph.Tensors))
         operators = tuple(self._operator(op, codes) for op in self._each(graph.OperatorsLength, graph.Operators))
         inputs, outputs = self._integers(graph.InputsAsNumpy()), self._integers(graph.OutputsAsNumpy())
@@ -245,6 +272,16 @@ class _Unpacker:
         if used and not -1 <= min(used) <= max(used) < len(tensors):
             raise FormatError("the .tflite file is corrupt: an op names a tensor that does not exist")
         return Model(tensors, operators, inputs, outputs, self._metadata(root, buffers))
+
+    def _place(self, root: Any, name: str) -> int:
+        """The index of the subgraph of that name or signature."""
+        graphs = [self._text(g.Name()) for g in self._each(root.SubgraphsLength, root.Subgraphs)]
+        signatures = self._each(root.SignatureDefsLength, root.SignatureDefs)
+        places = {self._text(s.SignatureKey()): int(s.SubgraphIndex()) for s in signatures}
+        places |= {found: index for index, found in reversed([*enumerate(graphs)])}
+        if name not in places:
+            raise FormatError(f"there is no subgraph or signature {name!r:.80}; there are {', '.join(places)}")
+        return places[name]
 
     def _metadata(self, root: Any, buffers: list[Any]) -> dict[str, bytes]:
         found = {self._text(m.Name()): m.Buffer() for m in self._each(root.MetadataLength, root.Metadata)}
@@ -265,28 +302,35 @@ class _Unpacker:
         text = name or b""
         return text[: self._spend(len(text))].decode(errors="replace")
 
-    def _code_name(self, code: Any) -> str:
+    def _code(self, code: Any) -> tuple[str, bool]:
+        """An op's name, and whether it is a custom one."""
         number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())  # files from before 2020 have only the former
         name = _CODE_NAMES.get(number, f"builtin op {number}")
-        return self._text(code.CustomCode()) or name if name == "CUSTOM" else name
+        is_custom = name == "CUSTOM"
+        return self._text(code.CustomCode()) or name if is_custom else name, is_custom
 
     def _tensor(self, tensor: Any, buffers: list[Any]) -> Tensor:
         name, dtype = self._text(tensor.Name()), _TYPE_NAMES[tensor.Type()]
         shape = self._integers(tensor.ShapeAsNumpy())
-        signature = self._integers(tensor.ShapeSignatureAsNumpy()) or shape
-        if min(shape, default=1) < 1 or -1 in signature[1:]:  # an open batch is common: the file's own value counts
-            raise FormatError(
-                f"tensor {name!r:.80} has the dynamic shape {signature[:8]}; convert the model with a fixed size"
-            )
-        buffer = buffers[tensor.Buffer()]
-        raw = buffer.DataAsNumpy() if buffer.DataLength() else None
-        if raw is None and buffer.Size():
-            raise FormatError(
-                f"tensor {name!r:.80} keeps its data outside the flatbuffer; convert it to less than 2 GB"
-            )
-        if raw is not None and dtype in _DTYPES:
+        signature = self._integers(tensor.ShapeSignatureAsNumpy())
+        raw = self._content(buffers[tensor.Buffer()])
+        if raw is not None and dtype in _DTYPES and tensor.Sparsity() is None:
             raw = raw.view(_DTYPES[dtype]).reshape(shape)
-        return Tensor(name, shape, dtype, raw, self._quantization(tensor.Quantization()))
+        quantization = self._quantization(tensor.Quantization())
+        return Tensor(
+            name, shape, dtype, raw, quantization, signature if -1 in signature else (), bool(tensor.IsVariable())
+        )
+
+    def _content(self, buffer: Any) -> NDArray[Any] | None:
+        """A buffer's bytes, which large files keep behind the flatbuffer; None where there are none."""
+        if buffer.DataLength():
+            data: NDArray[Any] = buffer.DataAsNumpy()
+            return data
+        if buffer.Offset() <= 1 or not buffer.Size():
+            return None
+        if buffer.Offset() + buffer.Size() > len(self._data):
+            raise ValueError("a tensor's data end behind the file")
+        return np.frombuffer(self._data, np.uint8, buffer.Size(), buffer.Offset())
 
     def _quantization(self, table: Any) -> Quantization | None:
         if table is None or not table.ScaleLength():
@@ -295,10 +339,11 @@ class _Unpacker:
         zero_point = table.ZeroPoint(0) if table.ZeroPointLength() else 0
         return Quantization(tuple(table.ScaleAsNumpy().tolist()), zero_point, table.QuantizedDimension())
 
-    def _operator(self, operator: Any, codes: list[str]) -> Operator:
-        kind = codes[operator.OpcodeIndex()]
+    def _operator(self, operator: Any, codes: list[tuple[str, bool]]) -> Operator:
+        kind, is_custom = codes[operator.OpcodeIndex()]
         inputs, outputs = self._integers(operator.InputsAsNumpy()), self._integers(operator.OutputsAsNumpy())
-        return Operator(kind, inputs, outputs, self._options(operator, kind))
+        options = {} if is_custom else self._options(operator, kind)
+        return Operator(kind, inputs, outputs, options, is_custom=is_custom)
 
     def _options(self, operator: Any, kind: str) -> dict[str, Any]:
         """Every option of an op that can be read; what the file leaves out has the schema's default."""

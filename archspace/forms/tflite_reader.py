@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,20 @@ from netlathe.archspace.graph import Graph
 _LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
-def read_tflite(data: bytes | Path) -> Graph:
-    """The graph in a .tflite file.
+def read_tflite(
+    data: bytes | Path, *, shapes: Mapping[str, Sequence[int]] | None = None, subgraph: str | None = None
+) -> Graph:
+    """The graph in a .tflite file: that of its first subgraph, or of the one of that name or signature.
 
     A file of netlathe's gives back the very graph that was written. In a foreign file, or where another tool has
     changed the ops since, convolutions come without BatchNorm (it is folded in), an op's name is that of its result,
-    and segments are made by Graph.scoped. Raises FormatError for what is no .tflite file, is corrupt, foreign and
-    quantized, or of dynamic shape, and for ops that netlathe does not have.
+    and segments are made by Graph.scoped. Ops that netlathe does not have (custom ones, control flow) become Opaque.
+    `shapes` gives inputs, by name, other sizes than the file's; an open batch is 1 by default.
+
+    Raises FormatError for what is no .tflite file or is corrupt, for other open sizes that are not given, and for ops
+    that do not fit the shapes that the file states.
     """
-    return read_source(data, _read)
+    return read_source(data, lambda content: _read(content, shapes, subgraph))
 
 
 def read_dtype(data: bytes) -> str:
@@ -53,9 +59,9 @@ def _precision(content: bytes) -> str:
     return precision_of(*Counter(dtypes).most_common(1)[0][0])
 
 
-def _read(content: bytes) -> Graph:
-    model = unpack(content)
-    return _embedded(model, len(content)) or read_structure(model)
+def _read(content: bytes, shapes: Mapping[str, Sequence[int]] | None, subgraph: str | None) -> Graph:
+    model = unpack(content, subgraph)
+    return (None if shapes else _embedded(model, len(content))) or read_structure(model, shapes)
 
 
 def _embedded(model: Model, size: int) -> Graph | None:

@@ -2,30 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from netlathe.archspace.errors import FormatError
+import numpy as np
+from numpy.typing import NDArray
+
+from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.forms.structure import NodeNames, finish_foreign
 from netlathe.archspace.forms.tflite_file import Model, Operator, Tensor
-from netlathe.archspace.forms.tflite_lowering import FUSED
-from netlathe.archspace.graph import Graph, GraphBuilder
-from netlathe.archspace.ops import Activation, Op, Shape, Zeros
+from netlathe.archspace.graph import Graph, GraphBuilder, Node
+from netlathe.archspace.ops import (
+    Activation,
+    ActivationKind,
+    Clip,
+    Constant,
+    DType,
+    Op,
+    Opaque,
+    Shape,
+    Unary,
+    UnaryKind,
+    Zeros,
+    check_shape,
+)
 
 _MOST_SETTINGS = 64
 """Integers that steer one op."""
-FUSED_KINDS = {number: function for function, number in FUSED.items()}
-"""The activations that an op may apply itself, as the schema numbers them."""
+FUSED_OPS: dict[int, Op | None] = {
+    0: None,
+    1: Activation(ActivationKind.RELU),
+    2: Clip(-1.0, 1.0),
+    3: Activation(ActivationKind.RELU6),
+    4: Unary(UnaryKind.TANH),
+}
+"""What an op may do to its result itself, as the schema numbers it."""
+_STAND_INS = {
+    "BFLOAT16": DType.FLOAT16, "COMPLEX128": DType.COMPLEX64, "FLOAT8_E4M3FN": DType.INT8, "FLOAT8_E5M2": DType.INT8,
+    "INT2": DType.INT8, "INT4": DType.INT8, "UINT4": DType.UINT8, "STRING": DType.UINT8, "RESOURCE": DType.UINT8,
+    "VARIANT": DType.UINT8,
+}  # fmt: skip
+"""Types of a file's tensors that are no dtype of a graph's -> the one of the nearest size."""
+_DTYPES = {dtype.name: dtype for dtype in DType} | _STAND_INS
+
+
+class ForeignOpError(Exception):
+    """What an op does is none that a graph expresses, so that it becomes an Opaque."""
 
 
 class Reader:
     """Rebuilds the graph. Tensors of the file are numbered by the file, operands by the graph."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, shapes: Sequence[Shape]) -> None:
         self.model = model
+        self.is_resized = any(
+            shape != (model.tensors[t].shape or (1,)) for t, shape in zip(model.inputs, shapes, strict=True)
+        )
         self._names = NodeNames()
-        self._builder = GraphBuilder(*(self._runtime(t).shape for t in model.inputs))
+        self._builder = GraphBuilder(*shapes)
+        self._dtypes = [_dtype(model.tensors[t]) for t in model.inputs]
         self._operands = {tensor: index for index, tensor in enumerate(model.inputs)}
+        self._computed: dict[int, Tensor] = {}  # constants that ops make of constants
         self._done: set[int] = set()  # operators that became part of an earlier node
         self._users: dict[int, list[int]] = {}
         for index, operator in enumerate(model.operators):
@@ -37,109 +76,285 @@ class Reader:
         return index in self._done
 
     def finish(self) -> Graph:
+        """The graph of what the outputs need. Raises FormatError where they need none of the inputs."""
         outputs = tuple(map(self.operand, self.model.outputs))
         if not outputs:
             raise FormatError("the model has no outputs")
-        return finish_foreign(self._builder.inputs, self._builder.nodes, outputs)
+        nodes, tensors = self._needed(outputs)
+        count = len(self._builder.inputs)
+        kept = [t for t in range(count) if t in tensors]
+        if not kept:
+            raise FormatError("the model's outputs do not depend on its inputs")
+        dtypes = tuple(self._dtypes[t] for t in kept)
+        shapes = tuple(self._builder.inputs[t] for t in kept)
+        plain = {*dtypes} == {DType.FLOAT32}
+        return finish_foreign(shapes, nodes, tuple(tensors[t] for t in outputs), () if plain else dtypes)
+
+    def _needed(self, outputs: tuple[int, ...]) -> tuple[list[Node], dict[int, int]]:
+        """The nodes that the outputs need, and what becomes of the number of each tensor that is left."""
+        count, builder = len(self._builder.inputs), self._builder
+        ends = [*itertools.accumulate(map(len, builder.results), initial=count)]
+        results = [range(begin, end) for begin, end in itertools.pairwise(ends)]
+        needed, kept = {*outputs}, []
+        for index in range(len(builder.nodes) - 1, -1, -1):
+            if not needed.isdisjoint(results[index]):
+                needed.update(results[index], builder.nodes[index].inputs)
+                kept.append(index)
+        kept.reverse()
+        inputs = [t for t in range(count) if t in needed]
+        places = {t: place for place, t in enumerate([*inputs, *(t for index in kept for t in results[index])])}
+        nodes = [builder.nodes[index] for index in kept]
+        if len(places) < ends[-1]:
+            nodes = [dataclasses.replace(n, inputs=tuple(places[t] for t in n.inputs)) for n in nodes]
+        return nodes, places
+
+    def constant(self, tensor: int) -> Tensor | None:
+        """A tensor whose values do not depend on the model's inputs, as far as it is known to be one; its data may be
+        left out where only the shape matters."""
+        if tensor < 0:
+            return None
+        found = self._computed.get(tensor)
+        if found is None and tensor not in self._operands:
+            found = self.model.tensors[tensor]
+            if found.data is None:
+                return dataclasses.replace(found, data=_nothing(found)) if 0 in found.shape else None
+        return found
+
+    def define(self, tensor: int, constant: Tensor) -> None:
+        """Says that a tensor which an op computes is that constant."""
+        self._computed[tensor] = constant
 
     def operand(self, tensor: int) -> int:
-        """The graph's operand for a tensor of the file; a constant can be one only where it is all zeros."""
-        found = self._runtime(tensor)
+        """The graph's operand for a tensor of the file."""
+        if tensor < 0:
+            raise FormatError("one of its tensors is missing")
         if tensor not in self._operands:
-            if found.data is None:
-                raise FormatError(f"it takes tensor {found.name!r}, which nothing has computed before")
-            if len(found.shape) < 2 or found.data.any():
-                raise FormatError(f"it takes the constant {found.name!r}, which no op of netlathe expresses")
-            self.add(Zeros(found.shape[1:]), (0,), tensor)
+            found, constant = self.model.tensors[tensor], self.constant(tensor)
+            if constant is not None:
+                self._operands[tensor] = self._stored(constant)
+            elif found.is_variable:
+                self._operands[tensor] = self.intermediate(found.name, Opaque("variable", (_sizes(found),)))
+            else:
+                raise FormatError(f"it takes tensor {found.name!r:.80}, which nothing has computed before")
         return self._operands[tensor]
 
-    def operands(self, operator: Operator, count: int) -> tuple[int, ...]:
-        if len(operator.inputs) != count:
+    def _stored(self, constant: Tensor) -> int:
+        shape, data = constant.shape or (1,), constant.data
+        is_image = len(shape) > 1 and shape[0] == self._builder.inputs[0][0]
+        if is_image and constant.dtype == "FLOAT32" and data is not None and not data.any():
+            return self.intermediate(constant.name, Zeros(shape[1:]), 0)
+        return self.intermediate(constant.name.partition(";")[0], Constant(shape, _dtype(constant)))
+
+    def operands(self, operator: Operator, count: int | None = None) -> tuple[int, ...]:
+        """The operands for all tensors that an op takes, of which there must be so many."""
+        if count is not None and len(operator.inputs) != count:
             raise FormatError(f"it takes {len(operator.inputs)} tensors where {count} are expected")
         return tuple(self.operand(t) for t in operator.inputs)
 
-    def kernel(self, operator: Operator, rank: int) -> Shape:
-        """The shape of a layer's weights."""
-        return self._constant(operator, rank).shape
+    def kernel(self, operator: Operator, rank: int, place: int = 1) -> Tensor:
+        """A layer's weights. Raises ForeignOpError where they are computed at run time."""
+        tensor = operator.inputs[place] if len(operator.inputs) > place else -1
+        found = self.constant(tensor)
+        if found is None and tensor >= 0 and tensor in self._operands:
+            raise ForeignOpError("its weights are computed at run time")
+        if found is None or len(found.shape) != rank:
+            raise FormatError(f"its weights must be a constant of rank {rank}")
+        return found
 
-    def integers(self, operator: Operator) -> Any:
-        """The (nested) list of integers that an op is steered by."""
-        tensor = self._constant(operator)
-        if tensor.data is None or tensor.dtype == "FLOAT32":
-            raise FormatError(f"constant {tensor.name!r:.80} must hold integers")
-        if tensor.data.size > _MOST_SETTINGS:
-            raise FormatError(f"constant {tensor.name!r:.80} holds {tensor.data.size} integers, and not a few")
-        return tensor.data.tolist()
-
-    def _constant(self, operator: Operator, rank: int | None = None) -> Tensor:
-        index = operator.inputs[1] if len(operator.inputs) > 1 else -1
-        tensor = self.model.tensors[index] if index >= 0 else None
-        if tensor is None or tensor.data is None or rank not in (None, len(tensor.shape)):
-            raise FormatError(f"its second input must be a constant{f' of rank {rank}' if rank else ''}")
-        _expect_readable(tensor, "FLOAT32", "INT32", "INT64")
-        return tensor
+    def integers(self, operator: Operator, place: int = 1) -> list[int]:
+        """The integers that an op is steered by, in a row. Raises ForeignOpError where they are not known."""
+        tensor = operator.inputs[place] if len(operator.inputs) > place else -1
+        found = self.constant(tensor)
+        if found is None or found.data is None:
+            raise ForeignOpError("what steers it is computed at run time")
+        if found.data.dtype.kind not in "iu":
+            raise FormatError(f"constant {found.name!r:.80} must hold integers")
+        if found.data.size > _MOST_SETTINGS:
+            raise FormatError(f"constant {found.name!r:.80} holds {found.data.size} integers, and not a few")
+        return [int(value) for value in found.data.reshape(-1)]
 
     def scalar(self, tensor: int) -> float | None:
-        """The value of a constant that holds just one; None for any other tensor."""
-        data = self.model.tensors[tensor].data
-        return float(data.reshape(-1)[0]) if data is not None and data.size == 1 else None
+        """The real value of a constant that holds just one; None for any other tensor."""
+        found = self.constant(tensor)
+        if found is None or found.data is None or found.data.size != 1 or found.data.dtype.kind not in "iuf":
+            return None
+        return float(real_values(found).reshape(-1)[0])
 
     def shape(self, tensor: int) -> Shape:
-        return self._runtime(tensor).shape
+        """What a tensor's shape is at run time."""
+        constant = self.constant(tensor)
+        return constant.shape or (1,) if constant is not None else self._builder.shape(self.operand(tensor))
+
+    def recorded(self, tensor: int) -> Shape | None:
+        """The shape that the file states for a result, where it holds for the sizes at hand."""
+        found = self.model.tensors[tensor]
+        known = not self.is_resized and -1 not in found.signature[1:] and min(found.shape, default=0) > 0
+        return found.shape if known else None
 
     def name(self, tensor: int) -> str:
         """A tensor's name without what converters append to it: the names of the ops that they fused, behind
         semicolons."""
         return self.model.tensors[tensor].name.partition(";")[0]
 
-    def is_integer(self, tensor: int) -> bool:
-        return self.model.tensors[tensor].dtype in ("INT32", "INT64")
+    def dtype(self, tensor: int) -> DType:
+        """The dtype of a tensor of the file."""
+        return _dtype(self.model.tensors[tensor])
 
     def add(self, op: Op, inputs: tuple[int, ...], output: int, fused: int = 0) -> None:
         """Adds the op, and the activation fused into it, that compute the file's tensor `output`."""
-        expected = self._runtime(output)
-        if fused not in FUSED_KINDS:
-            raise FormatError(f"it applies the fused activation {fused}; only none, relu and relu6 can be read")
-        function = FUSED_KINDS[fused]
-        name = self.name(output)
+        if fused not in FUSED_OPS:
+            raise ForeignOpError(f"it applies the fused activation {fused}")
+        name, function = self.name(output), FUSED_OPS[fused]
         result = self.intermediate(name, op, *inputs)
         if function:
-            result = self.intermediate(f"{name}_act", Activation(function), result)
-        if self._builder.shape(result) != expected.shape:
-            raise FormatError(f"it computes {self._builder.shape(result)} where the file says {expected.shape}")
-        self._operands[output] = result
+            result = self.intermediate(f"{name}_act", function, result)
+        self._give(output, result)
 
     def add_several(self, op: Op, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
         """Adds the op that computes several of the file's tensors."""
         first = self.intermediate(self.name(outputs[0]), op, *inputs)
         for result, output in enumerate(outputs, start=first):
-            if self._builder.shape(result) != self._runtime(output).shape:
-                raise FormatError(f"it computes {self._builder.shape(result)} where the file says {self.shape(output)}")
-            self._operands[output] = result
+            self._give(output, result)
+
+    def add_opaque(self, operator: Operator) -> None:
+        """Adds a foreign op by its name, with the shapes that the file records for its results."""
+        outputs = [t for t in operator.outputs if t >= 0]
+        if not outputs:
+            return
+        taken = tuple(self._operands[t] for t in operator.inputs if t in self._operands)
+        stored = [found for t in operator.inputs if (found := self.constant(t)) is not None and t not in self._operands]
+        size = sum(found.data.nbytes for found in stored if found.data is not None)
+        if self.is_resized and not self._takes_what_is_recorded(operator):
+            raise FormatError(
+                "netlathe has no such op, so that its results' shapes are known only at the file's own sizes"
+            )
+        shapes = tuple(_sizes(self.model.tensors[t]) for t in outputs)
+        op = Opaque(operator.kind[:200] or "unnamed", shapes, tuple(map(self.dtype, outputs)), size)
+        first = self.intermediate(self.name(outputs[0]), op, *taken)
+        self._operands.update(zip(outputs, range(first, first + len(outputs)), strict=True))
+
+    def _takes_what_is_recorded(self, operator: Operator) -> bool:
+        """Whether all that an op takes has the shape that the file records."""
+        return all(self._fits(t, self.shape(t), strictly=True) for t in operator.inputs if t in self._operands)
 
     def intermediate(self, name: str, op: Op, *inputs: int) -> int:
         """Adds an op whose result the file has no tensor for."""
+        shapes = op.result_shapes(*[self._builder.shape(t) for t in inputs])
+        try:
+            dtypes = op.output_dtypes(tuple([self._dtypes[t] for t in inputs]), len(shapes))
+        except GraphError as error:
+            raise ForeignOpError(str(error)) from None
+        self._dtypes += dtypes
         return self._builder.add(self._names.take(name, op.kind), op, *inputs)
 
-    def absorb_user(self, tensor: int, kind: str, fits: Callable[[Operator], bool]) -> Operator | None:
-        """The op that alone uses a tensor, if it is of that kind and fits; it then counts as read."""
+    def _give(self, output: int, result: int) -> None:
+        """Says that a result of the graph's is the file's tensor, which must have its shape."""
+        computed = self._builder.shape(result)
+        if not self._fits(output, computed):
+            raise FormatError(f"it computes {computed} where the file says {self.model.tensors[output].shape}")
+        if self._dtypes[result] != self.dtype(output):
+            raise ForeignOpError(f"it gives {self.dtype(output)} where {self._dtypes[result]} is expected")
+        self._operands[output] = result
+
+    def _fits(self, tensor: int, shape: Shape, *, strictly: bool = False) -> bool:
+        """Whether a shape is what the file records, as far as that holds: a shape of no axes may be unknown."""
+        found = self.model.tensors[tensor]
+        if found.shape in ((), shape):
+            return True
+        if len(found.shape) != len(shape) or strictly:
+            return False
+        pairs = zip(shape, found.shape, found.signature or found.shape, strict=True)
+        return self.is_resized or all(size == stated or is_open < 0 for size, stated, is_open in pairs)
+
+    def sole_user(self, tensor: int) -> int | None:
+        """The index of the op that alone takes a tensor."""
         users = self._users.get(tensor, [])
-        if len(users) != 1 or tensor in self.model.outputs:
+        return users[0] if len(users) == 1 and tensor not in self.model.outputs else None
+
+    def absorb(self, index: int) -> Operator:
+        """The op of that index, which counts as read from now on."""
+        self._done.add(index)
+        return self.model.operators[index]
+
+    def absorb_user(self, tensor: int, kind: str, fits: Callable[[Operator], bool]) -> Operator | None:
+        """The op of two inputs that alone uses a tensor, if it is of that kind and fits; it then counts as read."""
+        index = self.sole_user(tensor)
+        if index is None:
             return None
-        user = self.model.operators[users[0]]
+        user = self.model.operators[index]
         if user.kind != kind or len(user.inputs) != 2 or len(user.outputs) != 1 or not fits(user):
             return None
-        self._done.add(users[0])
-        return user
-
-    def _runtime(self, tensor: int) -> Tensor:
-        if tensor < 0:
-            raise FormatError("one of its tensors is missing")
-        _expect_readable(self.model.tensors[tensor], "FLOAT32")
-        return self.model.tensors[tensor]
+        return self.absorb(index)
 
 
-def _expect_readable(tensor: Tensor, *dtypes: str) -> None:
-    if tensor.dtype not in dtypes:
-        hint = "; give the file that it was quantized from" if tensor.quantization else ""
-        raise FormatError(f"tensor {tensor.name!r} is {tensor.dtype}; only float32 models can be read so far{hint}")
+def input_shapes(model: Model, given: Mapping[str, Sequence[int]] | None) -> list[Shape]:
+    """The shape of each input: the given one, by the tensor's name (or '' where there is only one), else that of the
+    file. An open batch is 1.
+
+    Raises FormatError for other open sizes that are not given, and for names and shapes that do not fit.
+    """
+    left, inputs = dict(given or {}), [model.tensors[t] for t in model.inputs]
+    found = []
+    for tensor in inputs:
+        keys = (tensor.name, _short_name(tensor.name), *([""] if len(inputs) == 1 else []))
+        key = next((key for key in keys if key in left), None)
+        found.append(None if key is None else tuple(left.pop(key)))
+    if left:
+        names = ", ".join(_short_name(tensor.name) for tensor in inputs)
+        raise FormatError(f"shapes are given for {', '.join(map(repr, left))}; the inputs are {names}")
+    return [
+        _recorded_input(tensor) if shape is None else _given_input(tensor, shape)
+        for tensor, shape in zip(inputs, found, strict=True)
+    ]
+
+
+def _short_name(name: str) -> str:
+    """An input's name without what converters put around it."""
+    return name.removeprefix("serving_default_").removesuffix(":0")
+
+
+def _given_input(tensor: Tensor, shape: Shape) -> Shape:
+    check_shape(shape, f"the shape given for input {tensor.name!r:.80}")
+    if tensor.shape and len(tensor.shape) != len(shape):
+        raise FormatError(f"input {tensor.name!r:.80} has {len(tensor.shape)} axes, and is given the shape {shape}")
+    return shape
+
+
+def _recorded_input(tensor: Tensor) -> Shape:
+    shape, signature = tensor.shape or (1,), tensor.signature or tensor.shape or (1,)
+    stated = tuple(max(size, 1) if axis == 0 else size for axis, size in enumerate(shape))
+    is_open = len(shape) != len(signature) or any(
+        size < 1 or (size == 1 and mark < 0) for size, mark in zip(stated[1:], signature[1:], strict=True)
+    )
+    if is_open:
+        name = _short_name(tensor.name)
+        example = "x".join("1" if axis == 0 else "224" if n < 0 else str(n) for axis, n in enumerate(signature))
+        raise FormatError(
+            f"input {name!r:.80} has the open shape {signature}; give its sizes, such as --shape {name:.80}={example}"
+        )
+    check_shape(stated, f"input {tensor.name!r:.80}: its shape")
+    return stated
+
+
+def real_values(constant: Tensor) -> NDArray[Any]:
+    """What the integers of a quantized constant stand for; the data of any other as they are."""
+    assert constant.data is not None
+    if constant.quantization is None:
+        return constant.data
+    zero_point, scale = constant.quantization.zero_point, constant.quantization.scales[0]
+    return np.asarray((constant.data.astype(np.float32) - zero_point) * np.float32(scale))
+
+
+def _sizes(tensor: Tensor) -> Shape:
+    """The shape that the file records for a tensor. Raises FormatError where it does not tell one."""
+    if min(tensor.shape, default=1) < 1:
+        raise FormatError(f"the file does not tell the shape of its result {tensor.name!r:.80}, got {tensor.shape}")
+    return tensor.shape or (1,)
+
+
+def _dtype(tensor: Tensor) -> DType:
+    return _DTYPES[tensor.dtype]
+
+
+def _nothing(tensor: Tensor) -> NDArray[Any]:
+    return np.zeros(tensor.shape, _dtype(tensor))

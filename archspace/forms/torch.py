@@ -15,11 +15,20 @@ from torch import Tensor, nn
 
 from netlathe.archspace import ops
 from netlathe.archspace.errors import GraphError
-from netlathe.archspace.forms.structure import check_writable, nchw, nchw_axis
+from netlathe.archspace.forms.structure import check_writable, nchw, nchw_axis, nchw_perm
 from netlathe.archspace.forms.weights import FloatArray
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import Borders, borders_of, clamped_nodes, is_symmetric, padded_convolutions
-from netlathe.archspace.ops import ActivationKind, Pair, Shape
+from netlathe.archspace.ops import (
+    HARD_SLOPE,
+    ActivationKind,
+    Interpolation,
+    PadMode,
+    Pair,
+    ReduceKind,
+    Shape,
+    UnaryKind,
+)
 
 _ACTIVATIONS: dict[ActivationKind, Callable[..., Tensor]] = {
     ActivationKind.RELU: F.relu,
@@ -84,15 +93,83 @@ class TorchGraph(nn.Module):
 
 
 class StoredTensor(nn.Module):
-    """Values of a model that are no layer's weights, (N, C, H, W) where they are an image's; trainable."""
+    """Values of a model that are no layer's weights, (N, C, H, W) where they are an image's; trainable where real."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.values = nn.Parameter(torch.zeros(nchw(shape)))
+        values = torch.zeros(nchw(shape), dtype=dtype)
+        self.values = nn.Parameter(values, requires_grad=dtype.is_floating_point)
 
     def forward(self, _: None = None) -> Tensor:
         """The values, whatever is given."""
         return self.values
+
+
+class PlainLinear(nn.Linear):
+    """A fully connected layer over an image's channels."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The result for each pixel."""
+        return _native(super().forward(_plain(input)))
+
+
+class ChannelNorm(nn.modules.batchnorm._BatchNorm):
+    """BatchNorm of a tensor of any rank, whose channels are last but in an image."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalised tensor."""
+        if x.dim() in (2, 4):
+            return super().forward(x)
+        return super().forward(x.movedim(-1, 1)).movedim(1, -1)
+
+
+class PlainLayerNorm(nn.LayerNorm):
+    """LayerNorm over the last axes that a tensor has in the graph."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The normalised tensor."""
+        return _native(super().forward(_plain(input)))
+
+
+class PlainGroupNorm(nn.GroupNorm):
+    """GroupNorm of a tensor of any rank, whose channels are last but in an image."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The normalised tensor."""
+        if input.dim() == 4:
+            return super().forward(input)
+        return super().forward(input.movedim(-1, 1)).movedim(1, -1)
+
+
+class CroppedConvTranspose(nn.ConvTranspose2d):
+    """A transposed convolution of which (before, after) pixels along height and width are cut off; negative ones are
+    added, with the bias alone in them."""
+
+    def __init__(self, op: ops.TransposeConv2d, channels: int) -> None:
+        super().__init__(channels, op.out_channels, op.kernel, op.stride, groups=op.groups)
+        self.cuts = (-op.width[0], -op.width[1], -op.height[0], -op.height[1])
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """The result of its own size."""
+        y = F.conv_transpose2d(input, self.weight, None, self.stride, groups=self.groups)
+        assert self.bias is not None
+        return F.pad(y, self.cuts) + self.bias.reshape(-1, 1, 1)
+
+
+class Slopes(nn.Module):
+    """PReLU with slopes of any shape that the input's broadcasts, in the graph's order of axes."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.slopes = nn.Parameter(torch.full(shape, 0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The rectified tensor."""
+        x = _plain(x)
+        return _native(torch.where(x < 0, x * self.slopes, x))
 
 
 def folded_weights(module: TorchGraph) -> dict[str, dict[str, FloatArray]]:
@@ -113,13 +190,25 @@ def _stored_layer(layer: nn.Conv2d | nn.Linear) -> dict[str, FloatArray]:
 
 
 @_stored.register
+def _stored_transposed(layer: CroppedConvTranspose) -> dict[str, FloatArray]:
+    weight, groups = layer.weight.detach().cpu(), layer.groups
+    channels, outs, *kernel = weight.shape  # in, out / groups
+    kernels = weight.reshape(groups, channels // groups, outs, *kernel).transpose(1, 2)
+    assert layer.bias is not None
+    arranged = kernels.reshape(groups * outs, channels // groups, *kernel).contiguous()
+    return {"kernel": arranged.numpy(), "bias": layer.bias.detach().cpu().numpy()}
+
+
+@_stored.register
+def _stored_slopes(layer: Slopes) -> dict[str, FloatArray]:
+    return {"slopes": layer.slopes.detach().cpu().numpy()}
+
+
+@_stored.register
 def _stored_with_norm(layer: nn.Sequential) -> dict[str, FloatArray]:
     kernel, bias = _kernel_and_bias(layer[0])
-    norm: Any = layer[1]
-    mean, variance, gamma, beta = (
-        t.detach().double().cpu() for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-    )
-    scale = gamma / torch.sqrt(variance + norm.eps)
+    mean, variance, gamma, beta = _statistics(layer[1])
+    scale = gamma / torch.sqrt(variance + layer[1].eps)  # type: ignore[operator]
     kernel, bias = kernel * scale.reshape(-1, 1, 1, 1), beta + (bias - mean) * scale
     return {"kernel": kernel.float().numpy(), "bias": bias.float().numpy()}
 
@@ -132,6 +221,26 @@ def _kernel_and_bias(layer: Any) -> tuple[Tensor, Tensor]:
 
 
 @_stored.register
+def _stored_channel_norm(layer: ChannelNorm) -> dict[str, FloatArray]:
+    mean, variance, gamma, beta = _statistics(layer)
+    scale = gamma / torch.sqrt(variance + layer.eps)
+    return {"scale": scale.float().numpy(), "bias": (beta - mean * scale).float().numpy()}
+
+
+def _statistics(norm: Any) -> tuple[Tensor, ...]:
+    """A BatchNorm's mean, variance, scale and offset, in float64 on the CPU."""
+    found = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    return tuple(t.detach().double().cpu() for t in found)
+
+
+@_stored.register
+def _stored_norm(layer: nn.LayerNorm | nn.GroupNorm) -> dict[str, FloatArray]:
+    if layer.weight is None:
+        return {}
+    return {"scale": layer.weight.detach().cpu().numpy(), "bias": layer.bias.detach().cpu().numpy()}
+
+
+@_stored.register
 def _stored_tensor(layer: StoredTensor) -> dict[str, FloatArray]:
     values = layer.values.detach().cpu()
     return {"values": (values.permute(0, 2, 3, 1) if values.dim() == 4 else values).contiguous().numpy()}
@@ -139,13 +248,13 @@ def _stored_tensor(layer: StoredTensor) -> dict[str, FloatArray]:
 
 def _initialize(layer: nn.Module, generator: torch.Generator | None) -> None:
     for module in layer.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
-        elif isinstance(module, StoredTensor):
+        elif isinstance(module, StoredTensor) and module.values.requires_grad:
             nn.init.normal_(module.values, generator=generator)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.01, generator=generator)
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
@@ -221,7 +330,8 @@ def _build_conv(op: ops.Conv2d, place: _Place) -> _Built:
 
 @_build.register
 def _build_fully_connected(op: ops.FullyConnected, place: _Place) -> _Built:
-    return None, nn.Linear(place.shapes[0][1], op.out_features)
+    features, rank = place.shapes[0][-1], len(place.shape)
+    return None, (PlainLinear if rank == 4 else nn.Linear)(features, op.out_features)
 
 
 @_build.register
@@ -255,8 +365,14 @@ def _build_pad(op: ops.Pad, place: _Place) -> _Built:
 
 @_build.register
 def _build_activation(op: ops.Activation, place: _Place) -> _Built:
+    if op.slope != HARD_SLOPE:
+        return partial(_hard_sigmoid, slope=op.slope), None
     function = _ACTIVATIONS[op.function]
     return (partial(function, inplace=True) if place.in_place else function), None
+
+
+def _hard_sigmoid(x: Tensor, slope: float) -> Tensor:
+    return torch.clamp(x * slope + 0.5, 0, 1)
 
 
 @_build.register
@@ -299,6 +415,157 @@ def _concat(*parts: Tensor, axis: int) -> Tensor:
     return torch.cat(parts, axis)
 
 
+_BINARIES: dict[type[ops.Op], Callable[[Tensor, Tensor], Tensor]] = {
+    ops.Sub: torch.sub, ops.Div: torch.div, ops.Minimum: torch.minimum, ops.Maximum: torch.maximum, ops.Pow: torch.pow,
+}  # fmt: skip
+
+
+@_build.register
+def _build_binary(op: ops.Sub | ops.Div | ops.Minimum | ops.Maximum | ops.Pow, place: _Place) -> _Built:
+    return _broadcasting(_BINARIES[type(op)], place), None
+
+
+@_build.register
+def _build_unary(op: ops.Unary, place: _Place) -> _Built:
+    return F.softplus if op.function is UnaryKind.SOFTPLUS else getattr(torch, op.function), None
+
+
+@_build.register
+def _build_gelu(op: ops.Gelu, place: _Place) -> _Built:
+    return partial(F.gelu, approximate="tanh" if op.approximate else "none"), None
+
+
+@_build.register
+def _build_clip(op: ops.Clip, place: _Place) -> _Built:
+    return partial(torch.clamp, min=op.low, max=op.high), None
+
+
+@_build.register
+def _build_cast(op: ops.Cast, place: _Place) -> _Built:
+    return partial(torch.Tensor.to, dtype=getattr(torch, op.dtype)), None
+
+
+def _plain(x: Tensor) -> Tensor:
+    """In the graph's order of axes."""
+    return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
+
+
+def _native(x: Tensor) -> Tensor:
+    """In torch's order of axes, from the graph's."""
+    return x.permute(0, 3, 1, 2) if x.dim() == 4 else x
+
+
+def _in_plain(*tensors: Tensor, function: Callable[..., Tensor]) -> Tensor:
+    return _native(function(*map(_plain, tensors)))
+
+
+@_build.register
+def _build_slice(op: ops.Slice, place: _Place) -> _Built:
+    return partial(_in_plain, function=partial(_slice, op=op)), None
+
+
+def _slice(x: Tensor, op: ops.Slice) -> Tensor:
+    for axis, (begin, size) in enumerate(zip(op.begins, op.sizes, strict=True)):
+        by = op.steps[axis] if op.steps else 1
+        places = torch.arange(begin, begin + size * by, by, device=x.device)
+        x = x.index_select(axis, places) if by != 1 else x.narrow(axis, begin, size)
+    return x
+
+
+@_build.register
+def _build_transpose(op: ops.Transpose, place: _Place) -> _Built:
+    return partial(torch.permute, dims=nchw_perm(op.perm)), None
+
+
+@_build.register
+def _build_gather(op: ops.Gather, place: _Place) -> _Built:
+    return partial(_in_plain, function=partial(_gather, axis=op.axis % len(place.shapes[0]))), None
+
+
+def _gather(x: Tensor, indices: Tensor, axis: int) -> Tensor:
+    taken = x.index_select(axis, indices.reshape(-1))
+    return taken.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+
+
+@_build.register
+def _build_tile(op: ops.Tile, place: _Place) -> _Built:
+    return partial(torch.tile, dims=nchw(op.multiples)), None
+
+
+@_build.register
+def _build_depth_to_space(op: ops.DepthToSpace, place: _Place) -> _Built:
+    if op.pixel_shuffle:
+        return partial(F.pixel_shuffle, upscale_factor=op.block), None
+    return partial(_depth_to_space, block=op.block), None
+
+
+def _depth_to_space(x: Tensor, block: int) -> Tensor:
+    n, c, h, w = x.shape
+    x = x.reshape(n, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2)
+    return x.reshape(n, c // block**2, h * block, w * block)
+
+
+@_build.register
+def _build_space_to_depth(op: ops.SpaceToDepth, place: _Place) -> _Built:
+    return partial(_space_to_depth, block=op.block), None
+
+
+def _space_to_depth(x: Tensor, block: int) -> Tensor:
+    n, c, h, w = x.shape
+    x = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
+    return x.reshape(n, c * block**2, h // block, w // block)
+
+
+@_build.register
+def _build_matmul(op: ops.MatMul, place: _Place) -> _Built:
+    return partial(_in_plain, function=partial(_matmul, op=op)), None
+
+
+def _matmul(a: Tensor, b: Tensor, op: ops.MatMul) -> Tensor:
+    return torch.matmul(a.mT if op.transpose_a else a, b.mT if op.transpose_b else b)
+
+
+@_build.register
+def _build_reduce(op: ops.Reduce, place: _Place) -> _Built:
+    return partial(_in_plain, function=partial(_reduce, op=op)), None
+
+
+def _reduce(x: Tensor, op: ops.Reduce) -> Tensor:
+    axes = tuple(axis % x.dim() for axis in op.axes)
+    if op.function is ReduceKind.PROD:
+        for axis in sorted(axes, reverse=True):
+            x = torch.prod(x, axis, keepdim=op.keep_dims)
+    elif op.function in (ReduceKind.L1, ReduceKind.L2):
+        x = torch.linalg.vector_norm(x, 1 if op.function is ReduceKind.L1 else 2, axes, keepdim=op.keep_dims)
+    else:
+        functions: dict[ReduceKind, Callable[..., Tensor]] = {
+            ReduceKind.MEAN: torch.mean, ReduceKind.SUM: torch.sum, ReduceKind.MAX: torch.amax,
+            ReduceKind.MIN: torch.amin,
+        }  # fmt: skip
+        x = functions[op.function](x, axes, keepdim=op.keep_dims)
+    return x.reshape(1) if not x.dim() else x
+
+
+@_build.register
+def _build_batch_norm(op: ops.BatchNorm, place: _Place) -> _Built:
+    return None, ChannelNorm(place.shape[-1])
+
+
+@_build.register
+def _build_layer_norm(op: ops.LayerNorm, place: _Place) -> _Built:
+    return None, PlainLayerNorm(list(place.shape[-op.axes :]), op.epsilon, op.affine)
+
+
+@_build.register
+def _build_group_norm(op: ops.GroupNorm, place: _Place) -> _Built:
+    return None, PlainGroupNorm(op.groups, place.shape[-1], op.epsilon)
+
+
+@_build.register
+def _build_local_response_norm(op: ops.LocalResponseNorm, place: _Place) -> _Built:
+    return partial(F.local_response_norm, size=op.size, alpha=op.alpha, beta=op.beta, k=op.bias), None
+
+
 @_build.register
 def _build_split(op: ops.Split, place: _Place) -> _Built:
     axis = nchw_axis(op.axis, len(place.shapes[0]))
@@ -307,7 +574,7 @@ def _build_split(op: ops.Split, place: _Place) -> _Built:
 
 @_build.register
 def _build_constant(op: ops.Constant, place: _Place) -> _Built:
-    return None, StoredTensor(op.shape)
+    return None, StoredTensor(op.shape, getattr(torch, op.dtype))
 
 
 @_build.register
@@ -317,14 +584,12 @@ def _build_softmax(op: ops.Softmax, place: _Place) -> _Built:
 
 @_build.register
 def _build_reshape(op: ops.Reshape, place: _Place) -> _Built:
-    return partial(_reshape, shape=op.shape), None
+    return partial(_reshape, shape=op.shape, whole=op.whole), None
 
 
-def _reshape(x: Tensor, shape: Shape) -> Tensor:
+def _reshape(x: Tensor, shape: Shape, whole: bool) -> Tensor:
     """Values keep their NHWC order, which is what the graph means."""
-    x = x.permute(0, 2, 3, 1) if x.dim() == 4 else x
-    x = x.reshape(x.shape[0], *shape)
-    return x.permute(0, 3, 1, 2) if x.dim() == 4 else x
+    return _native(_plain(x).reshape(shape if whole else (x.shape[0], *shape)))
 
 
 @_build.register
@@ -334,3 +599,93 @@ def _build_zeros(op: ops.Zeros, place: _Place) -> _Built:
 
 def _zeros(x: Tensor, shape: Shape) -> Tensor:
     return x.new_zeros((x.shape[0], *shape))
+
+
+@_build.register
+def _build_resize(op: ops.Resize, place: _Place) -> _Built:
+    return partial(_resize, op=op), None
+
+
+def _resize(x: Tensor, op: ops.Resize) -> Tensor:
+    """Along height, then along width."""
+    for axis, size in zip((2, 3), op.size, strict=True):
+        below, above, share = _sampled(x.shape[axis], size, op)
+        low = x.index_select(axis, below.to(x.device))
+        if op.mode is Interpolation.BILINEAR:
+            weight = share.to(x).reshape(-1, *(1,) * (3 - axis))
+            low = low + (x.index_select(axis, above.to(x.device)) - low) * weight
+        x = low
+    return x
+
+
+def _sampled(size: int, wanted: int, op: ops.Resize) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each pixel of the result along an axis: the pixels before and behind its place, and the latter's share."""
+    scale = (size - 1) / (wanted - 1) if op.align_corners and wanted > 1 else size / wanted
+    pixels = torch.arange(wanted, dtype=torch.float64)
+    if op.mode is Interpolation.NEAREST:
+        places = (pixels + 0.5) * scale if op.half_pixel else pixels * scale
+        nearest = (places + 0.5 if op.align_corners else places).floor().long().clamp(0, size - 1)
+        return nearest, nearest, places
+    places = ((pixels + 0.5) * scale - 0.5 if op.half_pixel else pixels * scale).clamp(min=0)
+    below = places.floor().long().clamp(max=size - 1)
+    return below, (below + 1).clamp(max=size - 1), places - below
+
+
+@_build.register
+def _build_transpose_conv(op: ops.TransposeConv2d, place: _Place) -> _Built:
+    return None, CroppedConvTranspose(op, place.shapes[0][3])
+
+
+@_build.register
+def _build_prelu(op: ops.PReLU, place: _Place) -> _Built:
+    return None, Slopes(op.slopes)
+
+
+@_build.register
+def _build_leaky_relu(op: ops.LeakyReLU, place: _Place) -> _Built:
+    return partial(F.leaky_relu, negative_slope=op.slope), None
+
+
+@_build.register
+def _build_elu(op: ops.ELU, place: _Place) -> _Built:
+    return partial(F.elu, alpha=op.alpha), None
+
+
+@_build.register
+def _build_pad_axes(op: ops.PadAxes, place: _Place) -> _Built:
+    return partial(_pad_axes, op=op), None
+
+
+def _pad_axes(x: Tensor, op: ops.PadAxes) -> Tensor:
+    x = _plain(x)
+    if op.mode is PadMode.CONSTANT:
+        return _native(F.pad(x, [n for pair in reversed(op.amounts) for n in pair], value=op.value))
+    for axis, (before, after) in enumerate(op.amounts):
+        x = x.index_select(axis, _border(x.shape[axis], before, after, op.mode).to(x.device))
+    return _native(x)
+
+
+def _border(size: int, before: int, after: int, mode: PadMode) -> Tensor:
+    """Where each value along a padded axis comes from."""
+    places = torch.arange(-before, size + after)
+    if mode is PadMode.EDGE:
+        return places.clamp(0, size - 1)
+    shift = int(mode is PadMode.SYMMETRIC)
+    places = torch.where(places < 0, -places - shift, places)
+    return torch.where(places >= size, 2 * size - 2 + shift - places, places)
+
+
+@_build.register
+def _build_arg_max(op: ops.ArgMax, place: _Place) -> _Built:
+    return partial(_in_plain, function=partial(_arg_max, op=op)), None
+
+
+def _arg_max(x: Tensor, op: ops.ArgMax) -> Tensor:
+    find = torch.argmax if op.mode == "max" else torch.argmin
+    y = find(x, op.axis, keepdim=op.keep_dims or x.dim() == 1)
+    return y.to(getattr(torch, op.dtype))
+
+
+@_build.register
+def _build_l2_norm(op: ops.L2Norm, place: _Place) -> _Built:
+    return partial(F.normalize, dim=nchw_axis(op.axis, len(place.shape))), None

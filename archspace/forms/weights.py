@@ -65,9 +65,9 @@ def _bound(key: str, shape: Shape, gain: float) -> float:
 
 def placeholder_weights(graph: Graph) -> dict[str, StoredArrays]:
     """Zeros that take no memory: for looking at what a writer would write."""
-    zero = np.float32(0)
+    zero, dtypes = np.float32(0), {node.name: node.op.stored_dtype for node in graph.nodes}
     return {
-        name: {key: np.broadcast_to(zero, shape) for key, shape in shapes.items()}
+        name: {key: np.broadcast_to(zero.astype(dtypes[name]), shape) for key, shape in shapes.items()}
         for name, shapes in stored_shapes(graph).items()
     }
 

@@ -25,6 +25,7 @@ from netlathe.archspace.ops.base import (
     told,
 )
 from netlathe.archspace.ops.elementwise import (
+    HARD_SLOPE,
     Activation,
     ActivationKind,
     Add,
@@ -63,12 +64,13 @@ from netlathe.archspace.ops.statistics import BatchNorm, GroupNorm, LayerNorm, L
 from netlathe.archspace.ops.windows import GlobalAvgPool, Pad, Pool2d
 
 __all__ = [
-    "BYTES", "ELU", "LARGEST", "LATER", "MOST_STORED", "MOST_VALUES", "OPS", "Activation", "ActivationKind", "Add",
-    "ArgMax", "BatchNorm", "Cast", "Clip", "Concat", "Constant", "Conv2d", "DType", "DepthToSpace", "Dequantize", "Div",
-    "FullyConnected", "Gather", "Gelu", "GlobalAvgPool", "GroupNorm", "Interpolation", "L2Norm", "LayerNorm",
-    "LeakyReLU", "LocalResponseNorm", "MatMul", "Maximum", "Minimum", "Mul", "Op", "Opaque", "PReLU", "Pad", "PadAxes",
-    "PadMode", "Padding", "Pair", "Pool2d", "Pow", "Quantize", "Reduce", "ReduceKind", "Reshape", "Resize", "Shape",
-    "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Tile", "Transpose", "TransposeConv2d", "Unary", "UnaryKind",
-    "Zeros", "broadcast", "bytes_of", "canonical_axis", "check_shape", "expect_dtype", "frozen", "is_integer",
-    "register", "same_padding", "told",
+    "BYTES", "ELU", "HARD_SLOPE", "LARGEST", "LATER", "MOST_STORED", "MOST_VALUES", "OPS", "Activation",
+    "ActivationKind", "Add", "ArgMax", "BatchNorm", "Cast", "Clip", "Concat", "Constant", "Conv2d", "DType",
+    "DepthToSpace", "Dequantize", "Div", "FullyConnected", "Gather", "Gelu", "GlobalAvgPool", "GroupNorm",
+    "Interpolation", "L2Norm", "LayerNorm", "LeakyReLU", "LocalResponseNorm", "MatMul", "Maximum", "Minimum", "Mul",
+    "Op", "Opaque", "PReLU", "Pad", "PadAxes", "PadMode", "Padding", "Pair", "Pool2d", "Pow", "Quantize", "Reduce",
+    "ReduceKind", "Reshape", "Resize", "Shape", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Tile",
+    "Transpose", "TransposeConv2d", "Unary", "UnaryKind", "Zeros", "broadcast", "bytes_of", "canonical_axis",
+    "check_shape",
+    "expect_dtype", "frozen", "is_integer", "register", "same_padding", "told",
 ]  # fmt: skip

@@ -20,6 +20,9 @@ from netlathe.archspace.ops.base import (
     told,
 )
 
+HARD_SLOPE = 1 / 6
+"""Of the hard sigmoid in MobileNetV3; other exporters write 0.2."""
+
 
 class ActivationKind(StrEnum):
     """Element-wise non-linearities, by the names used in the MobileNet papers."""
@@ -35,10 +38,20 @@ class ActivationKind(StrEnum):
 @register
 @dataclass(frozen=True, slots=True)
 class Activation(Op):
-    """Element-wise non-linearity; runtimes fuse relu and relu6 into the op before."""
+    """Element-wise non-linearity; runtimes fuse relu and relu6 into the op before. `slope` is that of a hard sigmoid,
+    clip(slope * x + 0.5, 0, 1)."""
 
     kind = "activation"
     function: ActivationKind
+    slope: float = field(default=HARD_SLOPE, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        if self.slope == HARD_SLOPE:
+            return
+        if isinstance(self.slope, bool) or not isinstance(self.slope, int | float) or not 0 < self.slope < math.inf:
+            raise GraphError(f"activation: slope must be a positive number, got {told(self.slope)}")
+        if self.function is not ActivationKind.HARD_SIGMOID:
+            raise GraphError(f"activation: a {self.function} has no slope of its own")
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (x,) = inputs

@@ -29,7 +29,7 @@ from netlathe.archspace.ops.base import (
 class Conv2d(Op):
     """2-D convolution, weights (out, in / groups, kh, kw). Followed by BatchNorm when trained (folded when
     deployed), else it carries a bias. `dilation` spreads the kernel's taps; `weights` is the dtype that the kernel is
-    stored in."""
+    stored in. `gives_sums` of integers: the products' sums in int32, rather than integers of its input's dtype."""
 
     kind = "conv"
     out_channels: int
@@ -40,6 +40,7 @@ class Conv2d(Op):
     batch_norm: bool = True
     dilation: Pair = field(default=(1, 1), metadata=LATER)
     weights: DType = field(default=DType.FLOAT32, metadata=LATER)
+    gives_sums: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         expect_positive(
@@ -50,6 +51,10 @@ class Conv2d(Op):
             expect_positive("conv", dilation=self.dilation)
         if self.weights != DType.FLOAT32:
             object.__setattr__(self, "weights", expect_dtype(self.weights, "conv: weights"))
+        expect_bool("conv", gives_sums=self.gives_sums)
+
+    def output_dtypes(self, inputs: tuple[DType, ...], results: int) -> tuple[DType, ...]:
+        return (DType.INT32,) if self.gives_sums else inputs
 
     @property
     def span(self) -> Pair:
@@ -97,16 +102,21 @@ class Conv2d(Op):
 @dataclass(frozen=True, slots=True)
 class FullyConnected(Op):
     """(N, ..., in) -> (N, ..., out), weights (out, in) and a bias. `weights` is the dtype that the weights are stored
-    in."""
+    in; `gives_sums` of integers: the products' sums in int32, rather than integers of its input's dtype."""
 
     kind = "fully_connected"
     out_features: int
     weights: DType = field(default=DType.FLOAT32, metadata=LATER)
+    gives_sums: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         expect_positive("fully_connected", out_features=self.out_features)
         if self.weights != DType.FLOAT32:
             object.__setattr__(self, "weights", expect_dtype(self.weights, "fully_connected: weights"))
+        expect_bool("fully_connected", gives_sums=self.gives_sums)
+
+    def output_dtypes(self, inputs: tuple[DType, ...], results: int) -> tuple[DType, ...]:
+        return (DType.INT32,) if self.gives_sums else inputs
 
     def output_shape(self, *inputs: Shape) -> Shape:
         (x,) = inputs
@@ -132,15 +142,19 @@ class FullyConnected(Op):
 @dataclass(frozen=True, slots=True)
 class MatMul(Op):
     """Matrix product over the last two axes of two tensors, (..., m, k) and (..., k, n); the axes before broadcast.
-    `transpose_a` and `transpose_b` take an operand with its last two axes swapped."""
+    `transpose_a` and `transpose_b` take an operand with its last axes swapped; `gives_sums` of integers: in int32."""
 
     kind = "matmul"
     arity = 2
     transpose_a: bool = False
     transpose_b: bool = False
+    gives_sums: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
-        expect_bool("matmul", transpose_a=self.transpose_a, transpose_b=self.transpose_b)
+        expect_bool("matmul", transpose_a=self.transpose_a, transpose_b=self.transpose_b, gives_sums=self.gives_sums)
+
+    def output_dtypes(self, inputs: tuple[DType, ...], results: int) -> tuple[DType, ...]:
+        return (DType.INT32,) if self.gives_sums else inputs[:1]
 
     def output_shape(self, *inputs: Shape) -> Shape:
         a, b = inputs

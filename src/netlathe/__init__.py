@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from netlathe.profiler.phone.holding import clean_phone as clean_phone
     from netlathe.profiling import forecast as forecast
     from netlathe.profiling import profile as profile
+    from netlathe.reading import read as read
     from netlathe.runs.pipeline import search as search
     from netlathe.search.errors import SearchError as SearchError
     from netlathe.search.errors import TargetError as TargetError
@@ -78,6 +79,7 @@ _HOMES = {
     "compare": "hardware",
     "pareto": "pareto_front",
     # what is given to it
+    "read": "reading",
     "load_space": "archspace.presets",
     "load_images": "training.sources",
     "network": "archspace.networks",

@@ -1,8 +1,9 @@
-"""Networks and blocks that a user may point at: by a name, an architecture file, a run, a .tflite or .onnx file."""
+"""Networks and blocks that a user may point at: by a name, also of timm and torchvision, an architecture file, a run, a
+.tflite or .onnx file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from netlathe.archspace.errors import FormatError, SpaceError
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.networks import network
 from netlathe.archspace.spaces import Architecture
+from netlathe.model_zoos import is_zoo_name, zoo_graph
 from netlathe.runs.files import ARCHITECTURE
 
 
@@ -38,51 +40,68 @@ Given = str | Path | Graph | Block | Architecture
 """A network or block: its name, a file of it, a run's folder, or the object itself."""
 
 
-def find_subject(given: Given, *, batch: int = 1) -> Subject:
-    """Raises FormatError for a file that cannot be read or has another batch, SpaceError for a name that is unknown."""
+def find_subject(given: Given, *, batch: int | None = 1, shapes: Mapping[str, Sequence[int]] | None = None) -> Subject:
+    """What is given, for batches of that many images; without a batch, files keep theirs. `shapes` are those of a
+    file's inputs that it leaves open, by name.
+
+    Raises FormatError for a file that cannot be read or has another batch, SpaceError for a name that is unknown.
+    """
     if isinstance(given, Architecture):
-        return _of_blocks(given, batch)
+        return _of_blocks(given, batch or 1)
     if isinstance(given, Graph):
         return _of_graph("graph", given, batch)
     if not isinstance(given, str | Path):
-        return _of_block(given, batch)
+        return _of_block(given, batch or 1)
     what, path = str(given), Path(given)
+    if is_zoo_name(what):
+        return replace(_of_graph(what, zoo_graph(what, batch=batch or 1, shape=_only(shapes)), batch), dtype="float32")
     if what and (path / ARCHITECTURE).is_file():
-        return _of_blocks(Architecture.load(path / ARCHITECTURE), batch)
+        return _of_blocks(Architecture.load(path / ARCHITECTURE), batch or 1)
     if path.is_file():
-        return _of_file(path, batch)
-    if not what or not ("/" in what or path.suffix in (".json", ".tflite", ".onnx")):
-        return _of_name(what, batch)  # also where a folder happens to be called like a network
+        return _of_file(path, batch, shapes)
+    if not what or not ("/" in what or path.suffix.lower() in (".json", ".tflite", ".onnx", ".pt2")):
+        return _of_name(what, batch or 1)  # also where a folder happens to be called like a network
     if path.is_dir():
         raise FormatError(f"{what}: this folder is not a run's, as it holds no {ARCHITECTURE}")
     raise FormatError(f"{what}: there is no such file")
 
 
-def _of_file(path: Path, batch: int) -> Subject:
-    if path.suffix == ".json":
-        return _of_blocks(Architecture.load(path), batch)
+def _only(shapes: Mapping[str, Sequence[int]] | None) -> Sequence[int] | None:
+    """The shape of a network's only input."""
+    return next(iter(shapes.values())) if shapes else None
+
+
+def _of_file(path: Path, batch: int | None, shapes: Mapping[str, Sequence[int]] | None) -> Subject:
+    if path.suffix.lower() == ".json":
+        return _of_blocks(Architecture.load(path), batch or 1)
     read, read_precision = _readers(path)
-    return replace(_of_graph(str(path), read(path), batch), name=path.stem, dtype=read_precision(path))
+    graph = read(path, shapes=shapes) if shapes else read(path)
+    return replace(_of_graph(str(path), graph, batch), name=path.stem, dtype=read_precision(path))
 
 
-def _of_graph(name: str, graph: Graph, batch: int) -> Subject:
-    found = graph.input_shape[0]
-    if found != batch:
+def _of_graph(name: str, graph: Graph, batch: int | None) -> Subject:
+    found = graph.batch
+    if batch is not None and found != batch:
         raise FormatError(f"{name}: takes batches of {found}, but the predictor was fitted on batches of {batch}")
     parts = (Part(_label(segment), segment) for segment in graph.segments())
     return Subject(name, graph, tuple(parts))
 
 
-def _readers(path: Path) -> tuple[Callable[[Path], Graph], Callable[[Path], str]]:
-    """Reader of a file's graph and dtype."""
-    if path.suffix == ".tflite":
+def _readers(path: Path) -> tuple[Callable[..., Graph], Callable[[Path], str]]:
+    """Reader of a file's graph and of its dtype."""
+    if path.suffix.lower() == ".tflite":
         from netlathe.archspace.forms.tflite_reader import read_precision, read_tflite
 
         return read_tflite, read_precision
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         from netlathe.archspace.forms.onnx import read_onnx, read_onnx_precision
 
         return read_onnx, read_onnx_precision
+    if path.suffix.lower() == ".pt2":
+        raise FormatError(
+            f"{path}: an exported program may run code as it is opened. If you trust it, open it yourself: "
+            f"read(torch.export.load({str(path)!r}))"
+        )
     raise FormatError(f"{path}: expected an architecture (.json), a .tflite or an .onnx file")
 
 

@@ -227,15 +227,12 @@ def test_an_op_of_another_exporter_is_read(
     assert read_ops(model_of(one_node(kind, *constants, **attributes), shape, opset, **constants)) == expected
 
 
-def test_zeros_may_stand_for_the_border_of_a_max_pool_only_behind_a_relu() -> None:
+def test_a_pool_keeps_a_border_that_is_not_sames() -> None:
     pool: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
-    after_relu = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("MaxPool", ["r"], ["y"], **pool)]
-    assert read_ops(model_of(after_relu, IMAGE))[1:] == [
-        Pad((1, 1), (1, 1)),
-        Pool2d("max", (3, 3), (2, 2), Padding.VALID),
-    ]
-    with pytest.raises(FormatError, match="neither TensorFlow's SAME nor none"):
-        read_onnx(model_of(one_node("MaxPool", **pool), IMAGE))
+    for kind, mode in (("MaxPool", "max"), ("AveragePool", "avg")):
+        assert read_ops(model_of(one_node(kind, **pool), IMAGE)) == [
+            Pool2d(mode, (3, 3), (2, 2), Padding.VALID, ((1, 1), (1, 1)))  # type: ignore[arg-type]
+        ]
 
 
 def test_identities_and_dropouts_leave_no_trace() -> None:
@@ -261,49 +258,41 @@ def test_a_concat_of_many_is_one_op() -> None:
 @pytest.mark.parametrize(
     ("nodes", "constants", "message"),
     [
-        (one_node("Tanh"), {}, r"node 0 \(Tanh 'tanh'\): netlathe has no such op; it reads Add, "),
-        (one_node("Relu", domain="com.example"), {}, r"node 0 \(com.example::Relu 'relu'\)"),
-        (one_node("Add", "c"), {"c": 1.0}, "takes the constant 'c', which no op of netlathe expresses"),
+        (
+            one_node("Relu", domain="com.example"),
+            {},
+            r"node 0 \(com.example::Relu 'relu'\): netlathe has no such op, and",
+        ),
         (one_node("Add", "nowhere"), {}, "something not computed before, 'nowhere'"),
-        (one_node("Clip", "low", "high"), {"low": 0.0, "high": 1.0}, r"clips to \(0.0, 1.0\)"),
-        (one_node("Conv", "x"), {}, "weights must be a float32 constant of rank 4"),
         (one_node("Conv", "w"), {"w": CONV[:, :3]}, "kernel takes 3 channels"),
-        (one_node("Conv", "w", dilations=[2, 2]), {"w": CONV}, r"dilations \[2, 2\]"),
-        (one_node("Conv", "w", auto_pad="SAME_LOWER", strides=[2, 2]), {"w": CONV}, "SAME_LOWER"),
-        (one_node("BatchNormalization", "v", "v", "v", "v"), {"v": np.ones(4)}, "does not follow a convolution"),
-        (one_node("HardSigmoid"), {}, "slope is 0.2"),
-        (one_node("MaxPool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1), {}, "ceil_mode"),
-        (one_node("MaxPool"), {}, r"node 0 \(MaxPool 'maxpool'\) is malformed: KeyError\('kernel_shape'\)"),
-        (one_node("ReduceMean", axes=[1]), {}, r"averages over axes \[1\] of 4"),
-        (one_node("Concat", "x", axis=2), {}, "joins along axis 2 of 4"),
-        (one_node("Softmax"), {}, "axis 3 of 4"),
-        (one_node("Pad", "p"), {"p": [0, 1, 0, 0, 0, 0, 0, 0]}, "pads by"),
-        (one_node("Pad", "p", mode="reflect"), {"p": [0, 0, 1, 1, 0, 0, 1, 1]}, "reflect"),
-        (one_node("Reshape", "s"), {"s": [1, 2, 2, 8, 8]}, "only a flattening that keeps the batch"),
-        (one_node("Reshape", "nowhere"), {}, "its shape must be a constant"),
-        (one_node("Squeeze"), {}, "squeezes axes"),
-        (one_node("Gemm", "w", transA=1), {"w": np.zeros((4, 7))}, "transposes or scales its input"),
-        (one_node("Gemm", "w"), {"w": np.zeros((4, 7))}, "weights take 4 features"),
-        (one_node("Cast", to=TensorProto.FLOAT16), {}, "only constants may be cast"),
+        (one_node("Conv", "w", pads=[1, 1]), {"w": CONV}, r"pads \(1, 1\) are not of as many axes"),
+        (one_node("Conv", "w", auto_pad="SOME"), {"w": CONV}, "auto_pad 'SOME' is none of ONNX's"),
+        (one_node("MaxPool"), {}, r"node 0 \(MaxPool 'maxpool'\): it is malformed: KeyError\('kernel_shape'\)"),
+        (one_node("Pad", "p"), {"p": [0, 1]}, "not as many axes"),
+        (one_node("Pad", "p"), {"p": [0, 0, -9, 0, 0, 0, 0, 0]}, "nothing is left"),
+        (one_node("Reshape", "s"), {"s": [1, 2, 2, 8, 9]}, "another number of values"),
+        (one_node("Reshape", "nowhere"), {}, "something not computed before, 'nowhere'"),
+        (
+            one_node("Squeeze", axes=[1]),
+            {},
+            r"squeezes axes \[1\]",
+        ),
+        (one_node("Gemm", "w"), {"w": np.zeros((4, 7))}, "which is no matrix"),
+        (one_node("Transpose", perm=[0, 0, 1, 2]), {}, "does not name each of 4 axes once"),
+        (one_node("Slice", "n", "n", "a"), {"n": [3], "a": [1]}, "nothing is left"),
+        (one_node("Softmax", axis=4), {}, "no axis 4"),
+        (one_node("HardSigmoid", alpha=float("nan")), {}, "slope is nan"),
     ],
 )
 def test_what_cannot_be_read_is_named(nodes: list[NodeProto], constants: dict[str, Any], message: str) -> None:
     with pytest.raises(FormatError, match=message):
-        read_onnx(model_of(nodes, IMAGE, **constants))
+        read_onnx(model_of(nodes, IMAGE, 11 if nodes[0].op_type == "Squeeze" else 17, **constants))
 
 
-@pytest.mark.parametrize("shape", [["batch", 4, 8, 8], [1, 4, None, None], []])
+@pytest.mark.parametrize("shape", [["batch", 4, 8, "width"], [1, 4, None, None]])
 def test_a_dynamic_shape_is_refused(shape: list[Any]) -> None:
     with pytest.raises(FormatError, match="input 'x' has the dynamic shape"):
         read_onnx(model_of(one_node("Relu"), shape))
-
-
-def test_a_model_of_another_dtype_is_refused() -> None:
-    def halve(model: ModelProto) -> None:
-        model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
-
-    with pytest.raises(FormatError, match="input 'x' is not float32"):
-        read_onnx(edited(model_of(one_node("Relu"), IMAGE), halve))
 
 
 def test_all_outputs_of_a_foreign_model_are_read() -> None:

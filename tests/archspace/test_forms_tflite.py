@@ -29,10 +29,8 @@ from netlathe.archspace.ops import (
     Conv2d,
     FullyConnected,
     GlobalAvgPool,
-    Mul,
     Pad,
     Reshape,
-    Softmax,
 )
 
 
@@ -233,19 +231,6 @@ def change_tensor(name: bytes, **fields: Any) -> Callable[[Any], None]:
     return change
 
 
-def unknown_code(model: Any) -> None:
-    code = schema.BuiltinOperator.TANH
-    code_index = model.subgraphs[0].operators[2].opcodeIndex
-    model.operatorCodes[code_index].deprecatedBuiltinCode = model.operatorCodes[code_index].builtinCode = code
-
-
-def custom_code(model: Any) -> None:
-    code_index = model.subgraphs[0].operators[2].opcodeIndex
-    code = model.operatorCodes[code_index]
-    code.deprecatedBuiltinCode = code.builtinCode = schema.BuiltinOperator.CUSTOM
-    code.customCode = "MyOp"
-
-
 def second_output(model: Any) -> None:
     model.subgraphs[0].outputs = np.append(model.subgraphs[0].outputs, model.subgraphs[0].operators[1].outputs)
 
@@ -261,59 +246,26 @@ def test_all_outputs_of_a_foreign_model_are_read() -> None:
     assert read.nodes == read_tflite(foreign(NETWORK)).nodes
 
 
-def second_subgraph(model: Any) -> None:
-    model.subgraphs.append(model.subgraphs[0])
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (unknown_code, r"op 2 \(TANH\): netlathe has no such op; it reads ADD, "),
-        (custom_code, r"op 2 \(MyOp\): netlathe has no such op"),
         (no_output, "no outputs"),
-        (second_subgraph, "2 subgraphs"),
-        (change_tensor(b"input", type=schema.TensorType.INT8), "tensor 'input' is INT8; only float32"),
-        (change_tensor(b"b00/conv.weight", type=schema.TensorType.UINT8), r"op 0 \(CONV_2D\): .*weight' is UINT8"),
-        (change_tensor(b"b00/conv_act", type=schema.TensorType.FLOAT16), r"op 0 \(CONV_2D\): .* is FLOAT16"),
-        (change_tensor(b"input", shapeSignature=[1, -1, -1, 3]), r"'input' has the dynamic shape \(1, -1, -1, 3\)"),
-        (change_tensor(b"input", shape=[1, 0, 12, 3]), "'input' has the dynamic shape"),
+        (change_tensor(b"b00/conv.weight", type=schema.TensorType.UINT8), "truncated or corrupt"),
+        (change_tensor(b"input", shape=[1, 0, 12, 3]), r"'input' has the open shape \(1, 0, 12, 3\); give its sizes"),
         (change_tensor(b"b00/conv_act", shape=[1, 6, 7, 6]), r"computes \(1, 6, 6, 6\) where the file says"),
-        (change_tensor(b"b00/conv.weight", buffer=0), r"op 0 .*second input must be a constant of rank 4"),
+        (change_tensor(b"b00/conv.weight", buffer=0), r"op 0 .*its weights must be a constant of rank 4"),
         (change_tensor(b"b00/conv.weight", buffer=10_000), "truncated or corrupt"),
-        (change_options(0, dilationHFactor=2), r"op 0 \(CONV_2D\): its padding or dilation"),
-        (change_options(0, padding=7), "its padding or dilation"),
+        (change_options(0, padding=7), "its padding 7 is none"),
         (change_options(0, strideW=0), "stride must be a positive integer"),
-        (change_options(0, fusedActivationFunction=4), "fused activation 4"),
         (change_operator(0, inputs=[]), r"op 0 \(CONV_2D\)"),
         (change_operator(0, inputs=[10_000, 1, 2]), "names a tensor that does not exist"),
-        (change_operator(0, outputs=[]), "0 results where one is expected"),
+        (change_operator(0, outputs=[]), r"op 0 \(CONV_2D\) is malformed"),
         (change_operator(1, inputs=[-1, 1, 2]), "one of its tensors is missing"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_named(change: Callable[[Any], None], message: str) -> None:
     with pytest.raises(FormatError, match=message):
         read_tflite(edited(foreign(NETWORK), change))
-
-
-def test_a_product_with_a_constant_is_refused() -> None:
-    builder = GraphBuilder((1, 4, 4, 3), (1, 1, 1, 3))
-    builder.add("scale", Mul(), 0, 1)
-
-    def freeze(model: Any) -> None:
-        model.subgraphs[0].inputs = model.subgraphs[0].inputs[:1]
-        model.signatureDefs = None
-        model.subgraphs[0].tensors[1].buffer = len(model.buffers)
-        model.buffers.append(schema.BufferT(data=np.ones(3, np.float32).view(np.uint8)))
-
-    with pytest.raises(FormatError, match=r"op 0 \(MUL\): it takes the constant 'input_1'"):
-        read_tflite(edited(foreign(builder.build()), freeze))
-
-
-def test_a_softmax_of_another_temperature_is_refused() -> None:
-    builder = GraphBuilder((1, 4))
-    builder.add("softmax", Softmax(), 0)
-    with pytest.raises(FormatError, match=r"op 0 \(SOFTMAX\): its beta is 2\.0"):
-        read_tflite(edited(foreign(builder.build()), change_options(0, beta=2.0)))
 
 
 # Broken files

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 from form_contract import without_batch_norm
 from numpy.typing import NDArray
-from op_examples import EXAMPLES, OpExample
+from op_examples import EXAMPLES, POSITIVE, OpExample
 
 from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.forms.onnx import read_onnx, write_onnx
@@ -26,7 +27,22 @@ from netlathe.archspace.forms.tflite_reader import read_tflite
 from netlathe.archspace.forms.torch import TorchGraph, folded_weights
 from netlathe.archspace.forms.weights import random_weights
 from netlathe.archspace.graph import Graph, GraphBuilder
-from netlathe.archspace.ops import OPS, Add, Concat, Constant, DType, Opaque, Split
+from netlathe.archspace.ops import (
+    BYTES,
+    OPS,
+    Add,
+    Cast,
+    Concat,
+    Constant,
+    Dequantize,
+    DType,
+    Op,
+    Opaque,
+    Pow,
+    Quantize,
+    Split,
+    Unary,
+)
 
 Arrays = list[NDArray[np.float32]]
 TOLERANCE = 1e-5  # of the largest value
@@ -122,9 +138,10 @@ class TestOpContract:
         assert again.key == example.graph.key
 
     def test_its_costs_count_every_tensor_once(self, example: OpExample) -> None:
-        cost = example.graph.costs()[0]
+        cost = example.graph.costs()[len(example.constants)]
         assert cost.bytes_read == 4 * sum(map(math.prod, [*example.inputs, *example.stored.values()]))
-        assert cost.bytes_written == 4 * sum(map(math.prod, example.results))
+        values = sum(map(math.prod, example.results))
+        assert cost.bytes_written == BYTES[example.graph.dtypes[-1]] * values
 
     def test_all_forms_give_the_same_numbers(self, example: OpExample) -> None:
         graph = example.graph
@@ -133,8 +150,10 @@ class TestOpContract:
         expected = run_torch(module, inputs)
         assert [y.shape for y in expected] == [*graph.output_shapes]
         weights = folded_weights(module)
-        assert_close(run_tflite(write_tflite(graph, weights), inputs), expected, graph.output_shapes)
-        assert_close(run_onnx(write_onnx(graph, weights), inputs), expected, graph.output_shapes)
+        if "tflite" not in example.lacks:
+            assert_close(run_tflite(write_tflite(graph, weights), inputs), expected, graph.output_shapes)
+        if "onnx" not in example.lacks:
+            assert_close(run_onnx(write_onnx(graph, weights), inputs), expected, graph.output_shapes)
 
     def test_its_int8_form_is_near_the_float_one(self, example: OpExample) -> None:
         graph = example.graph
@@ -146,8 +165,13 @@ class TestOpContract:
             assert np.abs(y - wanted).max() <= INT8_TOLERANCE * max(np.abs(wanted).max(), 1e-9)
 
     def test_files_give_the_graph_back(self, example: OpExample) -> None:
-        assert read_tflite(write_tflite(example.graph)) == example.graph
-        assert read_onnx(write_onnx(example.graph)) == example.graph
+        forms: list[tuple[str, Any, Any]] = [("tflite", write_tflite, read_tflite), ("onnx", write_onnx, read_onnx)]
+        for form, write, read in forms:
+            if form in example.lacks:
+                with pytest.raises(FormatError, match=r"node 'op': .*(TFLite|ONNX)"):
+                    write(example.graph)
+            else:
+                assert read(write(example.graph)) == example.graph
 
     @pytest.mark.parametrize("form", ["onnx", "tflite"])
     def test_foreign_files_of_it_are_read_or_refused(self, example: OpExample, form: str) -> None:
@@ -164,9 +188,46 @@ class TestOpContract:
         assert {key: array.shape for key, array in stored.items()} == example.stored
 
 
-def test_every_op_has_an_example_but_the_foreign_ones() -> None:
-    assert {*OPS} == {example.op.kind for example in EXAMPLES} | {Opaque.kind}
+WITHOUT = {Opaque.kind, Cast.kind, Pow.kind, Quantize.kind, Dequantize.kind}
+"""Foreign ones; what is not float32, and what is not for all values: both have tests of their own."""
+
+
+def test_every_op_has_an_example_but_few() -> None:
+    assert {*OPS} - WITHOUT == {example.op.kind for example in EXAMPLES}
     assert all(OPS[kind].kind == kind for kind in OPS)
+
+
+@pytest.mark.parametrize("op", [Pow(), *map(Unary, POSITIVE)], ids=str)
+def test_functions_of_positive_values_agree_in_all_forms(op: Op) -> None:
+    builder = GraphBuilder(*[(2, 4, 4, 3)] * (op.arity or 1))
+    builder.add("op", op, *range(op.arity or 1))
+    graph = builder.build()
+    inputs = [np.abs(x) + np.float32(0.1) for x in random_inputs(graph)]
+    expected = run_torch(TorchGraph(graph), inputs)
+    assert_close(run_tflite(write_tflite(graph), inputs), expected, graph.output_shapes)
+    assert_close(run_onnx(write_onnx(graph), inputs), expected, graph.output_shapes)
+
+
+def test_a_stored_image_meets_a_tensor_of_more_axes_in_all_forms() -> None:
+    builder = GraphBuilder((2, 3, 4, 5, 6), (3, 4, 5, 6))
+    builder.add("sum", Add(), 0, 1)
+    graph = builder.build()
+    inputs = random_inputs(graph)
+    expected = run_torch(TorchGraph(graph), inputs)
+    assert_close(run_tflite(write_tflite(graph), inputs), expected, graph.output_shapes)
+    assert_close(run_onnx(write_onnx(graph), inputs), expected, graph.output_shapes)
+
+
+def test_a_cast_changes_the_dtype_and_has_no_file_yet() -> None:
+    builder = GraphBuilder((1, 4))
+    builder.add("cast", Cast(DType.FLOAT16), 0)
+    graph = builder.build()
+    assert graph.dtypes == (DType.FLOAT32, DType.FLOAT16)
+    assert Graph.from_json(json.loads(json.dumps(graph.to_json()))) == graph
+    assert graph.costs()[0].bytes_written == 8
+    for write in (TorchGraph, write_tflite, write_onnx):
+        with pytest.raises(FormatError, match="'cast' gives float16, and only float32 graphs have"):
+            write(graph)
 
 
 def opaque() -> Graph:

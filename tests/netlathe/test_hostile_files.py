@@ -182,7 +182,7 @@ def test_an_onnx_model_reads_no_other_file(place: str, tmp_path: Path, monkeypat
     node = helper.make_node("Reshape", ["x", "shape"], ["y"])
     model = helper.make_model(helper.make_graph([node], "g", [x], [y], [shape]))
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(FormatError, match="its shape lies in another file") as caught:
+    with pytest.raises(FormatError, match=r"its (shape|weights) lies? in") as caught:
         read_onnx(tmp_path / "model.onnx")
     assert "4242" not in str(caught.value)
 
@@ -206,7 +206,7 @@ def test_onnx_settings_that_make_no_sense_are_refused(kind: str, attributes: dic
         read_onnx(model.SerializeToString())
 
 
-@pytest.mark.parametrize("shape", [(1, -1, 0), (2**62, -1), (-1, -1)])
+@pytest.mark.parametrize("shape", [(1, -1, 0, 0, 0), (2**62, -1), (-1, -1)])
 def test_onnx_reshapes_that_make_no_sense_are_refused(shape: tuple[int, ...]) -> None:
     model = relu_model()
     model.graph.node[0].CopyFrom(helper.make_node("Reshape", ["x", "shape"], ["y0"]))
@@ -539,7 +539,7 @@ def test_names_of_files_are_shown_escaped_on_the_terminal(tmp_path: Path) -> Non
 
 def test_names_in_files_are_shown_escaped_on_the_terminal(tmp_path: Path) -> None:
     model = relu_model(2, "\x1b[2Jowned\x9b")
-    model.graph.node[1].op_type = "Unknown"
+    model.graph.node[0].op_type = "Unknown"
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     result = netlathe("show", tmp_path / "m.onnx")
     assert result.exit_code == 1

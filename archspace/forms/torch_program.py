@@ -1,0 +1,95 @@
+"""A torch module, or a program that torch.export made of one -> Graph, by way of ONNX in memory."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib.util import find_spec
+from io import StringIO
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.onnx_structure import read_structure
+from netlathe.archspace.graph import Graph
+
+EXPORTER = "onnxscript"
+"""The package that torch's ONNX exporter needs."""
+
+ExampleInputs = Tensor | Sequence[Any] | Mapping[str, Any]
+"""What a module's forward is called with: one tensor, several arguments, or arguments by name."""
+
+
+def read_module(module: nn.Module, example_inputs: ExampleInputs) -> Graph:
+    """The graph of a module in eval mode, for inputs of these shapes. The module stays as it is.
+
+    Raises FormatError, with torch's own reason, for a module that torch cannot export, and where the exporter's package
+    is not installed.
+    """
+    args = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
+    positional, named = ((), dict(args)) if isinstance(args, Mapping) else (tuple(args), {})
+    name = type(module).__name__
+    with _in_eval_mode(module), torch.no_grad():
+        program = _quietly(name, lambda: torch.export.export(module, positional, named))
+    return read_program(program, name)
+
+
+def read_program(program: torch.export.ExportedProgram, name: str = "the program") -> Graph:
+    """The graph of an exported program. Raises FormatError as read_module does."""
+    if find_spec(EXPORTER) is None:
+        raise FormatError(f"torch's exporter needs {EXPORTER}: pip install {EXPORTER}")
+    exported = _quietly(name, lambda: _to_onnx(program))
+    try:
+        model = exported.model_proto
+    except ValueError as error:  # protobuf ends at 2 GB
+        raise FormatError(f"{name}: its weights are more than a model of 2 GB holds ({error!s:.100})") from error
+    return read_structure(model)
+
+
+def _to_onnx(program: torch.export.ExportedProgram) -> Any:
+    """By torch's exporter; for what it has no translation of, such as attention of other ranks, in simpler ops."""
+    try:
+        return torch.onnx.export(program, dynamo=True, verbose=False)
+    except torch.onnx.OnnxExporterError:
+        with sdpa_kernel(SDPBackend.MATH):
+            simpler = program.run_decompositions()
+        return torch.onnx.export(simpler, dynamo=True, verbose=False)
+
+
+def _quietly(name: str, export: Any) -> Any:
+    """What torch exports, without what its exporter says of itself on the way."""
+    said, level = StringIO(), logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said):
+            warnings.simplefilter("ignore")
+            return export()
+    except Exception as error:  # whatever a user's own forward may raise
+        raise FormatError(f"{name}: torch cannot export it: {_reason(error)}") from error
+    finally:
+        logging.disable(level)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what began it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"[:300]
+
+
+@contextmanager
+def _in_eval_mode(module: nn.Module) -> Iterator[None]:
+    """Each part gets its own mode back."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

@@ -1,0 +1,81 @@
+"""Networks that other packages define: timm:NAME and torchvision:NAME, with random weights; nothing is downloaded."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+from netlathe.archspace.errors import FormatError, SpaceError
+
+if TYPE_CHECKING:
+    from netlathe.archspace.graph import Graph
+
+_Made = tuple[Any, tuple[int, int, int]]
+"""A module, and (channels, height, width) of the images that it takes."""
+
+
+def is_zoo_name(what: str) -> bool:
+    """Whether it names a network of another package."""
+    return what.partition(":")[0] in _ZOOS
+
+
+def zoo_graph(what: str, *, batch: int = 1, shape: Sequence[int] | None = None) -> Graph:
+    """The graph of timm:NAME or torchvision:NAME on images of the size that it was made for, or of `shape`
+    (N, C, H, W).
+
+    Raises FormatError where the package is not installed or torch cannot export the network, SpaceError for a name that
+    the package does not know.
+    """
+    package, _, name = what.partition(":")
+    if find_spec(package) is None:
+        raise FormatError(f"{what}: {package} is not installed: pip install {package}")
+    import torch
+
+    from netlathe.archspace.forms.torch_program import read_module
+
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # drawn weights are no one else's affair
+        warnings.simplefilter("ignore")
+        module, image = _ZOOS[package](name)
+    sizes = tuple(shape) if shape is not None else (batch, *image)
+    try:
+        return read_module(module, torch.zeros(sizes))
+    except FormatError as error:
+        raise FormatError(f"{what}: {error}") from error
+
+
+def _of_timm(name: str) -> _Made:
+    timm = import_module("timm")
+    if name not in timm.list_models():
+        raise SpaceError(_unknown("timm", name, timm.list_models()))
+    module = timm.create_model(name, pretrained=False)
+    channels, height, width = module.pretrained_cfg["input_size"]
+    return module, (channels, height, width)
+
+
+def _of_torchvision(name: str) -> _Made:
+    models = import_module("torchvision.models")
+    if name not in models.list_models():
+        raise SpaceError(_unknown("torchvision", name, models.list_models()))
+    settings: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}  # takes minutes
+    if "weights_backbone" in signature(models.get_model_builder(name)).parameters:
+        settings["weights_backbone"] = None  # which are downloaded by default
+    module = models.get_model(name, weights=None, **settings)
+    known = models.get_model_weights(name)
+    crop = getattr(known.DEFAULT.transforms, "keywords", {}).get("crop_size", 224)
+    size = crop[0] if isinstance(crop, list | tuple) else crop
+    return module, (3, size, size)
+
+
+def _unknown(package: str, name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, 3)
+    hint = f"; did you mean {', '.join(close)}?" if close else ""
+    return f"{package} has no network {name!r}{hint}"
+
+
+_ZOOS: dict[str, Callable[[str], _Made]] = {"timm": _of_timm, "torchvision": _of_torchvision}
+"""The packages, and what makes a network of each."""
