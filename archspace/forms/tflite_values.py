@@ -141,7 +141,7 @@ class Reader:
     def _stored(self, constant: Tensor) -> int:
         shape, data = constant.shape or (1,), constant.data
         is_image = len(shape) > 1 and shape[0] == self._builder.inputs[0][0]
-        if is_image and constant.dtype == "FLOAT32" and data is not None and not data.any():
+        if is_image and constant.dtype == "FLOAT32" and data is not None and not data.reshape(-1).view(np.uint8).any():
             return self.intermediate(constant.name, Zeros(shape[1:]), 0)
         return self.intermediate(constant.name.partition(";")[0], Constant(shape, _dtype(constant)))
 
