@@ -19,7 +19,8 @@ MOST_FOLDED = 1 << 16
 DTYPES = {
     TensorProto.FLOAT: DType.FLOAT32, TensorProto.FLOAT16: DType.FLOAT16, TensorProto.INT8: DType.INT8,
     TensorProto.UINT8: DType.UINT8, TensorProto.INT16: DType.INT16, TensorProto.INT32: DType.INT32,
-    TensorProto.INT64: DType.INT64, TensorProto.BOOL: DType.BOOL,
+    TensorProto.INT64: DType.INT64, TensorProto.BOOL: DType.BOOL, TensorProto.DOUBLE: DType.FLOAT64,
+    TensorProto.UINT16: DType.UINT16, TensorProto.UINT32: DType.UINT32, TensorProto.UINT64: DType.UINT64,
 }  # fmt: skip
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 

@@ -15,6 +15,7 @@ from netlathe.archspace.kernels import Borders
 from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
+    Add,
     BatchNorm,
     Conv2d,
     DepthToSpace,
@@ -246,24 +247,36 @@ def global_mean(reader: Reader, node: NodeProto, x: int, rank: int) -> None:
 def gemm(reader: Reader, node: NodeProto) -> None:
     """A fully connected layer, or where its second operand is computed, a product and a sum."""
     settings = attributes_of(node)
-    swapped = settings.get("transA", 0)
-    if reader.constant(node.input[1]) is None:
-        op = MatMul(bool(swapped), bool(settings.get("transB", 0)))
-        if settings.get("alpha", 1) != 1 or (len(node.input) > 2 and node.input[2]):
-            raise NotReadError("it multiplies two computed matrices, and scales or moves the result")
-        return reader.add(node, op, reader.plain(node.input[0]), reader.plain(node.input[1]), axes=plain(2))
+    swapped = bool(settings.get("transA", 0))
+    for name in node.input[:2]:
+        if len(reader.shape(name)) != 2:
+            raise FormatError(f"it multiplies {reader.shape(name)}, which is no matrix")
+    offset = node.input[2] if len(node.input) > 2 and node.input[2] else None
+    if reader.constant(node.input[1]) is None or (offset and reader.constant(offset) is None):
+        return _computed_gemm(reader, node, offset)
     kernel, weights = reader.kernel(node.input[1], 2)
     out, features = kernel if settings.get("transB", 0) else kernel[::-1]
-    if len(reader.shape(node.input[0])) != 2:
-        raise FormatError(f"its input has the shape {reader.shape(node.input[0])}, and is no matrix")
     value = reader.value(node.input[0])
     value = Value(value.operand, value.axes[::-1]) if swapped else value
     x = reader.placed(value, plain(2), 2)
     if reader.graph_shape(x)[1] != features:
         raise FormatError(f"its weights take {features} features, its input has {reader.graph_shape(x)}")
-    if len(node.input) > 2 and node.input[2] and reader.constant(node.input[2]) is None:
-        raise NotReadError("it adds what is computed")
-    return reader.add(node, FullyConnected(out, weights), x, axes=plain(2))
+    return reader.add(node, FullyConnected(out, weights, gives_sums(node)), x, axes=plain(2))
+
+
+def _computed_gemm(reader: Reader, node: NodeProto, offset: str | None) -> None:
+    """The product of two computed matrices, or of one and weights, plus what may be computed, too."""
+    settings = attributes_of(node)
+    if settings.get("alpha", 1) != 1 or (offset and settings.get("beta", 1) != 1):
+        raise NotReadError("it scales a product of computed matrices")
+    swaps = bool(settings.get("transA", 0)), bool(settings.get("transB", 0))
+    left, right = reader.plain(node.input[0]), reader.plain(node.input[1])
+    op, (y,) = MatMul(*swaps, gives_sums=gives_sums(node)), node.output
+    if offset is None:
+        return reader.add(node, op, left, right, axes=plain(2))
+    product = f"{y}:product"
+    reader.bind(product, Value(reader.emit(node.name or y, "_product", op, left, right), plain(2)))
+    return reader.add_broadcast(node, Add(), [product, offset])
 
 
 def matmul(reader: Reader, node: NodeProto) -> None:

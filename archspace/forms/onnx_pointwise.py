@@ -8,7 +8,7 @@ from collections.abc import Callable
 from onnx import NodeProto
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.layouts import Value, in_graph, plain
+from netlathe.archspace.forms.layouts import plain
 from netlathe.archspace.forms.onnx_constants import DTYPES
 from netlathe.archspace.forms.onnx_values import NotReadError, Reader, attributes_of
 from netlathe.archspace.ops import (
@@ -27,7 +27,6 @@ from netlathe.archspace.ops import (
     Op,
     Pow,
     PReLU,
-    Shape,
     Softmax,
     Sub,
     Unary,
@@ -126,18 +125,8 @@ def _prelu(reader: Reader, node: NodeProto) -> None:
     if slopes is None:
         raise NotReadError("its slopes are computed")
     value = reader.value(node.input[0])
-    shape = _aligned(slopes.shape, value, len(reader.graph_shape(value.operand)))
+    shape = reader.aligned(slopes.shape, value)
     reader.add(node, PReLU(shape), value.operand, axes=value.axes, transposed=value.is_transposed)
-
-
-def _aligned(shape: Shape, value: Value, rank: int) -> Shape:
-    """The graph's shape of a constant that meets a value there, without ones in front."""
-    if len(shape) > len(value.axes):
-        raise NotReadError(f"it meets a constant of shape {shape}, of more axes than it has itself")
-    found = in_graph((1,) * (len(value.axes) - len(shape)) + shape, value.axes, rank)
-    while len(found) > 1 and found[0] == 1:
-        found = found[1:]
-    return found or (1,)
 
 
 def _arithmetic(reader: Reader, node: NodeProto) -> None:
@@ -150,42 +139,7 @@ def _arithmetic(reader: Reader, node: NodeProto) -> None:
             return unary(reader, node, Unary(functions[power]))
     if len(names) == 1:
         return reader.bind(node.output[0], reader.value(names[0]))
-    return arithmetic(reader, node, op, names)
-
-
-def arithmetic(reader: Reader, node: NodeProto, op: Op, names: list[str]) -> None:
-    """An op of two values that broadcasts, over any number of them from the left, in the layout of the largest."""
-    values = [reader.value(name) for name in names if reader.constant(name) is None]
-    rank = max(len(reader.shape(name)) for name in names)
-
-    def size(value: Value) -> tuple[int, int]:
-        count = 1
-        for n in reader.graph_shape(value.operand):
-            count *= n
-        return len(value.axes), count
-
-    main = max(values, key=size)
-    if len(main.axes) < rank:
-        name = next(n for n in names if reader.constant(n) is None and reader.value(n) is main)
-        main = reader.reshape(name, (1,) * (rank - len(main.axes)) + reader.shape(name))
-    axes, width = main.axes, len(reader.graph_shape(main.operand))
-    operands = [_meeting(reader, name, main, width) for name in names]
-    title, x = node.name or node.output[0], operands[0]
-    for other in operands[1:-1]:
-        x = reader.emit(title, "_part", op, x, other)
-    reader.add(node, op, x, operands[-1], axes=axes, transposed=main.is_transposed)
-
-
-def _meeting(reader: Reader, name: str, main: Value, rank: int) -> int:
-    """An operand that broadcasts against another value in the graph as the file's does in the file."""
-    stored = reader.constant(name)
-    if stored is not None:
-        return reader.stored(stored, name, _aligned(stored.shape, main, rank))
-    value = reader.value(name)
-    if len(value.axes) < len(main.axes):
-        shape = reader.shape(name)
-        value = reader.reshape(name, (1,) * (len(main.axes) - len(shape)) + shape)
-    return reader.placed(value, main.axes, rank)
+    return reader.add_broadcast(node, op, names)
 
 
 def _softmax(reader: Reader, node: NodeProto) -> None:

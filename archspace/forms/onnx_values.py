@@ -316,6 +316,41 @@ class Reader:
         operand = self.emit(node.name or node.output[0], "", op, *inputs)
         self.bind(into or node.output[0], Value(operand, axes, transposed))
 
+    def add_broadcast(self, node: NodeProto, op: Op, names: Sequence[str]) -> None:
+        """Adds an op of two values that broadcasts, over any number of them from the left, in the layout of the
+        largest."""
+        computed = [name for name in names if name not in self._constants]
+        rank = max(len(self.shape(name)) for name in names)
+        largest = max(computed, key=lambda name: (len(self.shape(name)), math.prod(self.shape(name))))
+        main, shape = self.value(largest), self.shape(largest)
+        if len(shape) < rank:
+            main = self.reshape(largest, (1,) * (rank - len(shape)) + shape)
+        operands = [self._meeting(name, main) for name in names]
+        title, x = node.name or node.output[0], operands[0]
+        for other in operands[1:-1]:
+            x = self.emit(title, "_part", op, x, other)
+        self.add(node, op, x, operands[-1], axes=main.axes, transposed=main.is_transposed)
+
+    def _meeting(self, name: str, main: Value) -> int:
+        """An operand that broadcasts against another value in the graph as the file's does in the file."""
+        stored = self._constants.get(name)
+        if stored is not None:
+            return self.stored(stored, name, self.aligned(stored.shape, main))
+        value, shape = self.value(name), self.shape(name)
+        if len(shape) < len(main.axes):
+            value = self.reshape(name, (1,) * (len(main.axes) - len(shape)) + shape)
+        return self.placed(value, main.axes, len(self.graph_shape(main.operand)))
+
+    def aligned(self, shape: Shape, value: Value) -> Shape:
+        """The graph's shape of a constant that meets a value there, without ones in front."""
+        missing = len(value.axes) - len(shape)
+        if missing < 0:
+            raise NotReadError(f"it meets a constant of shape {shape}, of more axes than it has itself")
+        found = in_graph((1,) * missing + shape, value.axes, len(self.graph_shape(value.operand)))
+        while len(found) > 1 and found[0] == 1:
+            found = found[1:]
+        return found or (1,)
+
     def add_several(self, node: NodeProto, op: Op, x: Value) -> None:
         """Adds the op that computes all of the node's results, of the axes that its input has."""
         first = self.emit(node.name or node.output[0], "", op, x.operand)

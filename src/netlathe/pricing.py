@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,17 +66,19 @@ def predict(
     *,
     coverage: float = 0.9,
     assume_unknown: bool = False,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> PredictReport:
     """The latency of a network or block on the predictor's device, in ms, with an interval.
 
-    `what` is a name (`mobilenet_v2_0.5`, `mbconv_k3_e6_s1_c16-16_56x56_relu6`), an architecture file, a run's folder, a
-    .tflite or .onnx file, or an Architecture, block or Graph; `predictor` a file, the name of one that ships, the
+    `what` is a name (`mobilenet_v2_0.5`, `timm:resnet18`, `mbconv_k3_e6_s1_c16-16_56x56_relu6`), an architecture file,
+    a run's folder, a .tflite or .onnx file (`shapes` fixes sizes that it leaves open, by its inputs' names), or an
+    Architecture, block or Graph; `predictor` a file, the name of one that ships, the
     object, or anything with predict(graphs) -> ms. With `assume_unknown`, ops that were never measured are priced by
     what such work usually costs, and told in the warnings. Raises FormatError for files that cannot be read, SpaceError
     for unknown names, UnknownOpError for ops that the predictor knows nothing of.
     """
     model = load_predictor(predictor, assume_unknown=assume_unknown)
-    subject = find_subject(what, batch=model.setup_.batch)
+    subject = find_subject(what, batch=model.setup_.batch, shapes=shapes)
     with naming_others(predictor, [subject.graph]):
         low, high = (float(bound[0]) for bound in model.predict_interval([subject.graph], coverage))
         latency_ms = float(model.predict([subject.graph])[0])
@@ -100,7 +102,7 @@ class LayerReport:
         graph = self.subject.graph
         return {
             "name": self.subject.name,
-            "input_shape": list(graph.input_shape),
+            "input_shape": list(graph.inputs[0]),
             "output_shape": list(graph.output_shape),
             "macs": graph.macs,
             "parameters": graph.parameters,
@@ -113,14 +115,18 @@ class LayerReport:
 
 
 def show(
-    what: Given, predictor: str | Path | LatencyPredictor | Predicts | None = None, *, assume_unknown: bool = False
+    what: Given,
+    predictor: str | Path | LatencyPredictor | Predicts | None = None,
+    *,
+    assume_unknown: bool = False,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> LayerReport:
     """A network block by block: shapes, MACs, parameters, and with a predictor what each adds to the latency, in ms.
 
     Arguments and errors are those of predict.
     """
     model = None if predictor is None else load_predictor(predictor, assume_unknown=assume_unknown)
-    subject = find_subject(what, batch=model.setup_.batch if model else 1)
+    subject = find_subject(what, batch=model.setup_.batch if model else None, shapes=shapes)
     with naming_others(predictor or "", [subject.graph]):
         total_ms = float(model.predict([subject.graph])[0]) if model else None
         layers = _layer_rows(subject, model)
@@ -137,7 +143,7 @@ def _layer_rows(subject: Subject, model: LatencyPredictor | None) -> list[dict[s
     return [
         {
             "name": part.name,
-            "input_shape": list(part.graph.input_shape),
+            "input_shape": list(part.graph.inputs[0]),
             "output_shape": list(part.graph.output_shape),
             "ops": [node.op.kind for node in part.graph.nodes],
             "macs": part.graph.macs,

@@ -357,7 +357,7 @@ def test_a_concat_of_many_is_one_op() -> None:
             {},
             r"squeezes axes \[1\]",
         ),
-        (one_node("Gemm", "w"), {"w": np.zeros((4, 7))}, "is no matrix"),
+        (one_node("Gemm", "w"), {"w": np.zeros((4, 7))}, "which is no matrix"),
         (one_node("Transpose", perm=[0, 0, 1, 2]), {}, "does not name each of 4 axes once"),
         (one_node("Slice", "n", "n", "a"), {"n": [3], "a": [1]}, "nothing is left"),
         (one_node("Softmax", axis=4), {}, "no axis 4"),

@@ -491,6 +491,12 @@ def test_a_factor_and_an_offset_per_channel_belong_to_the_convolution_before() -
     assert ops_of(graph) == [Conv2d(6, (3, 3), padding=Padding.VALID, batch_norm=False)]
 
 
+def test_a_gemm_of_computed_matrices_is_a_product_and_a_sum() -> None:
+    graph = read(model_of([N("Gemm", ["x0", "x1", "x2"], ["y"], transB=1)], (3, 4), (5, 4), (5,)))
+    assert [node.op for node in graph.nodes if node.op.kind != "reshape"] == [MatMul(transpose_b=True), Add()]
+    assert graph.macs == 60
+
+
 def test_a_bias_behind_a_product_belongs_to_the_layer() -> None:
     nodes = [N("MatMul", ["x", "w"], ["a"]), N("Add", ["a", "b"], ["y"])]
     assert ops_of(read(model_of(nodes, (2, 4), w=np.zeros((4, 3)), b=np.ones(3)))) == [FullyConnected(3)]

@@ -548,7 +548,7 @@ def test_names_of_files_are_shown_escaped_on_the_terminal(tmp_path: Path) -> Non
 
 def test_names_in_files_are_shown_escaped_on_the_terminal(tmp_path: Path) -> None:
     model = relu_model(2, "\x1b[2Jowned\x9b")
-    model.graph.node[1].op_type = "Unknown"
+    model.graph.node[0].op_type = "Unknown"
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     result = netlathe("show", tmp_path / "m.onnx")
     assert result.exit_code == 1

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import MappingProxyType, ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
 
 import netlathe as nl
 from netlathe.archspace.blocks import ConvBlock
@@ -17,6 +21,7 @@ from netlathe.archspace.errors import FormatError, SpaceError
 from netlathe.archspace.forms.onnx import write_onnx
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.ops import Conv2d, FullyConnected, GlobalAvgPool, GroupNorm
+from netlathe.cli.app import make_app
 
 pytest.importorskip("onnxscript")
 
@@ -199,3 +204,31 @@ def test_a_package_that_is_not_installed_is_told_with_the_pip_command(monkeypatc
     monkeypatch.setattr("netlathe.model_zoos.find_spec", lambda name: None)
     with pytest.raises(FormatError, match=r"timm:resnet18: timm is not installed: pip install timm"):
         nl.read("timm:resnet18")
+
+
+def open_model(folder: Path) -> Path:
+    """A file of two inputs of open sizes."""
+    names = ("image", "scale")
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ("n", 3, "height", "width")) for n in names]
+    nodes = [helper.make_node("Mul", names, ["m"]), helper.make_node("Conv", ["m", "w"], ["y"])]
+    weights = numpy_helper.from_array(np.zeros((4, 3, 1, 1), np.float32), "w")
+    body = helper.make_graph(nodes, "g", inputs, [helper.make_empty_tensor_value_info("y")], [weights])
+    path = folder / "open.onnx"
+    path.write_bytes(helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+    return path
+
+
+def test_commands_ask_for_open_sizes_and_take_them(tmp_path: Path) -> None:
+    path = open_model(tmp_path)
+    asked = CliRunner().invoke(make_app(), ["show", str(path)])
+    assert asked.exit_code == 1
+    assert "--shape image=1x3x224x224 --shape scale=1x3x224x224" in " ".join(asked.output.split())
+    given = ["--shape", "image=2x3x8x6", "--shape", "scale=2x3x1x1"]
+    shown = CliRunner().invoke(make_app(), ["show", str(path), *given, "--json"])
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout.splitlines()[-1])
+    assert found["input_shape"] == [2, 8, 6, 3]
+    assert found["macs"] == 2 * 8 * 6 * 3 * 4
+    refused = CliRunner().invoke(make_app(), ["show", str(path), "--shape", "image=1xtwo"])
+    assert refused.exit_code == 1
+    assert "expected sizes such as 1x3x224x224" in " ".join(refused.output.split())

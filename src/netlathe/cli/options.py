@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from netlathe.archspace.errors import FormatError
+
 Json = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object; words go to stderr.")]
 Space = Annotated[str, typer.Option(help="Search space: proxyless, nas-bench-macro, tiny, or a space's JSON file.")]
 Device = Annotated[
@@ -40,7 +42,17 @@ Force = Annotated[
     bool,
     typer.Option("--force", help="Replace whatever file stands at an output's path, except inputs of the command."),
 ]
-What = Annotated[str, typer.Argument(help="Network or block name, architecture .json, run folder, .tflite or .onnx.")]
+What = Annotated[
+    str, typer.Argument(help="Name (also timm:..., torchvision:...), architecture .json, run folder, .tflite or .onnx.")
+]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        help="Size of an input that a file leaves open: 1x3x224x224, or NAME=1x3x224x224 of one of several.",
+        show_default="as in the file",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random choices.")]
 LimitImages = Annotated[int | None, typer.Option(min=1, help="Most images to use of each split.", show_default="all")]
 BenchmarkBinary = Annotated[
@@ -50,3 +62,15 @@ BenchmarkBinary = Annotated[
         show_default="the official build, downloaded once",
     ),
 ]
+
+
+def parse_shapes(given: list[str] | None) -> dict[str, tuple[int, ...]]:
+    """Shapes by the names of inputs, "" for that of a single one. Raises FormatError for what is none."""
+    found = {}
+    for text in given or ():
+        name, _, sizes = text.rpartition("=")
+        numbers = sizes.lower().split("x")
+        if not all(number.isdecimal() and len(number) < 10 and int(number) > 0 for number in numbers):
+            raise FormatError(f"--shape {text!r:.80}: expected sizes such as 1x3x224x224, or NAME=1x3x224x224")
+        found[name] = tuple(map(int, numbers))
+    return found

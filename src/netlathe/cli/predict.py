@@ -9,7 +9,7 @@ import typer
 
 from netlathe.archspace.ops import Shape
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import AssumeUnknown, Json, Predictor, What
+from netlathe.cli.options import AssumeUnknown, Json, Predictor, Shapes, What, parse_shapes
 from netlathe.words import millions, milliseconds
 
 if TYPE_CHECKING:
@@ -21,13 +21,15 @@ def predict(
     predictor: Predictor,
     coverage: Annotated[float, typer.Option(help="Share of measurements that the interval is to hold, 0 to 1.")] = 0.9,
     assume_unknown: AssumeUnknown = False,
+    shape: Shapes = None,
     as_json: Json = False,
 ) -> None:
     """Predict the latency of a network or block in ms, with an interval."""
     from netlathe import pricing
 
     terminal = Terminal(as_json=as_json)
-    report = pricing.predict(what, predictor, coverage=coverage, assume_unknown=assume_unknown)
+    shapes = parse_shapes(shape)
+    report = pricing.predict(what, predictor, coverage=coverage, assume_unknown=assume_unknown, shapes=shapes)
     interval = f"{milliseconds(report.low_ms)} to {milliseconds(report.high_ms)}"
     columns = ("what", "predicted ms", f"{100 * coverage:g} % interval")
     terminal.table(columns, [(report.name, milliseconds(report.latency_ms), interval)])
@@ -42,13 +44,14 @@ def show(
         Path | None, typer.Option(help="Also show latencies, by this predictor: a file, or a shipped name.")
     ] = None,
     assume_unknown: AssumeUnknown = False,
+    shape: Shapes = None,
     as_json: Json = False,
 ) -> None:
     """Show a network layer by layer: shapes, MACs, parameters, and predicted latency in ms."""
     from netlathe import pricing
 
     terminal = Terminal(as_json=as_json)
-    report = pricing.show(what, predictor, assume_unknown=assume_unknown)
+    report = pricing.show(what, predictor, assume_unknown=assume_unknown, shapes=parse_shapes(shape))
     show_layers(report, terminal)
     terminal.result(report.to_json())
 

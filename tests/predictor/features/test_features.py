@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from synthetic_latency import random_blocks, random_network
 
+from netlathe.archspace import ops
 from netlathe.archspace.blocks import ConvBlock, MBConv, Pool, Skip
 from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.ops import (
@@ -135,6 +136,21 @@ def test_names_of_nodes_do_not_matter():
     assert np.array_equal(log_features([graph]), log_features([renamed]))
 
 
+OF_ONE_IMAGE: list[Op] = [
+    ops.Unary(ops.UnaryKind.TANH), ops.Gelu(), ops.Clip(0, 1), ops.Cast(ops.DType.FLOAT16), ops.DepthToSpace(2),
+    ops.SpaceToDepth(2), ops.Reduce(ops.ReduceKind.MAX, (1, 2)), ops.BatchNorm(), ops.LayerNorm(), ops.GroupNorm(2),
+    ops.LocalResponseNorm(5), ops.ArgMax(), ops.L2Norm(), ops.Resize((8, 8)), ops.TransposeConv2d(4, (2, 2), (2, 2)),
+    ops.PadAxes(((0, 0), (0, 0), (0, 0), (1, 1))), ops.PReLU((8,)), ops.LeakyReLU(), ops.ELU(), ops.Quantize(),
+    ops.Dequantize(),
+]  # fmt: skip
+
+
+def gather(image):
+    builder = GraphBuilder(image)
+    indices = builder.add("indices", ops.Constant((3,), ops.DType.INT32))
+    return builder.build(builder.add("gather", ops.Gather(3), 0, indices))
+
+
 def test_every_op_of_archspace_has_work_terms():
     image = (1, 4, 4, 8)
     builder = GraphBuilder(image)
@@ -146,7 +162,11 @@ def test_every_op_of_archspace_has_work_terms():
         "add": single(Add(), image, image), "mul": single(Mul(), image, image),
         "concat": single(Concat(), image, image), "softmax": single(Softmax(), (1, 8)),
         "reshape": single(Reshape((128,)), image), "zeros": single(Zeros((4, 4, 8)), image),
-        "split": parts, "opaque": single(Opaque("LSTM", (image,)), image),
+        "split": parts, "opaque": single(Opaque("LSTM", (image,)), image), "gather": gather(image),
+        "matmul": single(ops.MatMul(), (1, 4, 8), (1, 8, 3)), "slice": single(ops.Slice((0,) * 4, (1, 2, 2, 8)), image),
+        "transpose": single(ops.Transpose((0, 3, 1, 2)), image), "tile": single(ops.Tile((1, 2, 2, 1)), image),
+        **{op.kind: single(op, image, image) for op in (ops.Sub(), ops.Div(), ops.Minimum(), ops.Maximum(), ops.Pow())},
+        **{op.kind: single(op, image) for op in OF_ONE_IMAGE},
     }  # fmt: skip
     assert set(examples) == set(OPS) - {"constant"}  # which runs nothing: what reads it is charged for it
     for graph in examples.values():
