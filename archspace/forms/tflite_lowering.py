@@ -549,11 +549,12 @@ def _transpose_conv(op: ops.TransposeConv2d, target: _Target, step: _Step) -> in
 def _transpose_padding(op: ops.TransposeConv2d, step: _Step) -> Padding | None:
     """The padding of a convolution in the other direction that cuts off as much, if there is one."""
     cuts, sizes = (op.height, op.width), list(zip(step.shapes[0][1:3], step.shape[1:3], strict=True))
-    if all(cut[0] == 0 for cut in cuts):
-        return Padding.VALID
     is_same = all(before == -(-after // by) for (before, after), by in zip(sizes, op.stride, strict=True))
-    halves = (max(sum(cut), 0) // 2 for cut in cuts)
-    return Padding.SAME if is_same and tuple(halves) == (op.height[0], op.width[0]) else None
+    halves = tuple(max(sum(cut), 0) // 2 for cut in cuts)
+    if is_same and halves == (op.height[0], op.width[0]):
+        return Padding.SAME
+    is_whole = all(cut[0] == 0 and -by < cut[1] <= 0 for cut, by in zip(cuts, op.stride, strict=True))
+    return Padding.VALID if is_whole else None
 
 
 @_lower.register
