@@ -263,7 +263,7 @@ class Reader:
         if len(found.shape) != len(shape) or strictly:
             return False
         pairs = zip(shape, found.shape, found.signature or found.shape, strict=True)
-        return self.is_resized or all(size == stated or is_open < 0 for size, stated, is_open in pairs)
+        return self.is_resized or all(size == stated or min(stated, mark) < 1 for size, stated, mark in pairs)
 
     def sole_user(self, tensor: int) -> int | None:
         """The index of the op that alone takes a tensor."""
@@ -345,10 +345,8 @@ def real_values(constant: Tensor) -> NDArray[Any]:
 
 
 def _sizes(tensor: Tensor) -> Shape:
-    """The shape that the file records for a tensor. Raises FormatError where it does not tell one."""
-    if min(tensor.shape, default=1) < 1:
-        raise FormatError(f"the file does not tell the shape of its result {tensor.name!r:.80}, got {tensor.shape}")
-    return tensor.shape or (1,)
+    """The shape that the file records for a tensor; a size that only a run tells counts as 1."""
+    return tuple(max(size, 1) for size in tensor.shape) or (1,)
 
 
 def _dtype(tensor: Tensor) -> DType:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from op_examples import EXAMPLES, OpExample
-from tflite_files import FileBuilder, assert_runs_as_read
+from tflite_files import FileBuilder, assert_runs_as_read, macs_of
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.tflite import write_tflite
@@ -18,6 +18,7 @@ from netlathe.archspace.forms.tflite_file import pack, unpack
 from netlathe.archspace.forms.tflite_reader import read_tflite
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import kernels_of
+from netlathe.archspace.networks import network
 from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
@@ -72,6 +73,16 @@ def test_every_op_is_read_without_the_graph_in_the_file(example: OpExample) -> N
     assert (read.inputs, read.output_shapes) == (example.graph.inputs, example.graph.output_shapes)
     assert read.dtypes[-1] == example.graph.dtypes[-1]
     assert read.macs == example.macs
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mnasnet_b1", "proxyless_cpu"])
+def test_macs_are_those_that_the_shapes_in_the_file_come_to(name: str, dtype: str) -> None:
+    graph = network(name).graph()
+    content = pack(dataclasses.replace(unpack(write_tflite(graph, dtype=dtype)), metadata={}), "foreign")
+    read = read_tflite(content)
+    assert read.macs == macs_of(content) == graph.macs
+    assert len(kernels_of(read)) == len(kernels_of(graph))
 
 
 def test_float16_weights_behind_a_dequantize_are_weights() -> None:
@@ -363,6 +374,15 @@ def test_results_of_foreign_ops_are_not_guessed_at_other_sizes() -> None:
     assert read_tflite(content).output_shape == (1, 4)
     with pytest.raises(FormatError, match=r"op 0 \(Mine\): .*only at the file's own sizes"):
         read_tflite(content, shapes={"x": (2, 4)})
+
+
+def test_sizes_that_only_a_run_tells_count_as_1() -> None:
+    file = FileBuilder()
+    x = file.input((1, 8))
+    found = file.op("WHERE", [x], (0, 2), dtype="int64", result={"signature": (-1, 2)})
+    read = read_tflite(file.finish(file.op("CAST", [found], (0, 2), result={"signature": (-1, 2)})))
+    assert [op.kind for op in ops_of(read)] == ["opaque", "cast"]
+    assert read.output_shape == (1, 2)
 
 
 # Dtypes
