@@ -116,7 +116,7 @@ class Reader:
         found = self._computed.get(tensor)
         if found is None and tensor not in self._operands:
             found = self.model.tensors[tensor]
-            if found.data is None:
+            if found.data is None and not found.is_external:
                 return dataclasses.replace(found, data=_nothing(found)) if 0 in found.shape else None
         return found
 
@@ -228,7 +228,8 @@ class Reader:
                 "netlathe has no such op, so that its results' shapes are known only at the file's own sizes"
             )
         shapes = tuple(_sizes(self.model.tensors[t]) for t in outputs)
-        op = Opaque(operator.kind[:200] or "unnamed", shapes, tuple(map(self.dtype, outputs)), size)
+        name = operator.options.get("name") or operator.kind or "unnamed"  # a composite op has a name of its own
+        op = Opaque(str(name)[:200], shapes, tuple(map(self.dtype, outputs)), size)
         first = self.intermediate(self.name(outputs[0]), op, *taken)
         self._operands.update(zip(outputs, range(first, first + len(outputs)), strict=True))
 

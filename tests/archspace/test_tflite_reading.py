@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from flatbuffers import flexbuffers
 from op_examples import EXAMPLES, OpExample
 from tflite_files import FileBuilder, assert_runs_as_read, macs_of
 
@@ -524,6 +525,53 @@ def test_a_subgraph_is_chosen_by_its_name_or_signature(name: str | None, shape: 
 def test_a_subgraph_that_is_not_there_is_told_with_those_that_are() -> None:
     with pytest.raises(FormatError, match="no subgraph or signature 'encode'; there are run, decode, main"):
         read_tflite(several_subgraphs(), subgraph="encode")
+
+
+def calling(composite: str | None) -> bytes:
+    """A network that calls a subgraph twice, as an op of its own or as a composite op."""
+    file = FileBuilder()
+    x = file.input((1, 4))
+    for _ in range(2):
+        if composite is None:
+            x = file.op("CALL", [x], (1, 4), subgraph=1)
+            continue
+        x = file.op("STABLEHLO_COMPOSITE", [x], (1, 4))
+        options: Any = schema.StableHLOCompositeOptionsT()
+        options.name, options.decompositionSubgraphIndex = composite, 1
+        options.compositeAttributes = [*flexbuffers.Dumps({})]
+        file.graph.operators[-1].builtinOptions2Type = schema.BuiltinOptions2.StableHLOCompositeOptions
+        file.graph.operators[-1].builtinOptions2 = options
+    file.finish(x)
+    file.add_subgraph("inner")
+    y = file.op("FULLY_CONNECTED", [file.input((1, 4)), file.weights(4, 4), -1], (1, 4))
+    return file.finish(file.op("TANH", [y], (1, 4)))
+
+
+@pytest.mark.parametrize("composite", [None, "my.layer"])
+def test_a_called_subgraph_stands_in_the_place_of_the_call(composite: str | None) -> None:
+    read = read_tflite(calling(composite))
+    assert ops_of(read) == [FullyConnected(4), Unary(UnaryKind.TANH)] * 2
+    if composite:
+        assert_runs_as_read(calling(composite), read)
+
+
+def test_a_composite_op_without_a_subgraph_has_its_own_name() -> None:
+    file = FileBuilder()
+    x = file.op("STABLEHLO_COMPOSITE", [file.input((1, 4))], (1, 4))
+    options: Any = schema.StableHLOCompositeOptionsT()
+    options.name, options.decompositionSubgraphIndex = "my.layer", 7
+    file.graph.operators[-1].builtinOptions2Type = schema.BuiltinOptions2.StableHLOCompositeOptions
+    file.graph.operators[-1].builtinOptions2 = options
+    (node,) = read_tflite(file.finish(x)).opaque_nodes
+    assert node.op.operation == "my.layer"
+
+
+def test_a_subgraph_that_calls_itself_is_left_as_it_is() -> None:
+    file = FileBuilder()
+    file.finish(file.op("CALL", [file.input((1, 4))], (1, 4), subgraph=1))
+    file.add_subgraph("inner")
+    read = read_tflite(file.finish(file.op("CALL", [file.input((1, 4))], (1, 4), subgraph=1)))
+    assert [node.op.operation for node in read.opaque_nodes] == ["CALL"]
 
 
 def test_large_files_keep_their_weights_behind_the_flatbuffer() -> None:
