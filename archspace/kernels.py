@@ -1,8 +1,9 @@
 """Graphs cut into kernels: what a runtime starts as one, an op with what is fused behind it.
 
-On a CPU that is the relu or relu6 which TFLite's and ONNX's ops apply themselves, and the padding before an unpadded
-convolution, which XNNPACK and ONNX Runtime do inside of it; ONNX's pools take theirs in, too. TFLite's own kernels run
-every PAD. Its GPU delegate also links activations, sums and products behind any op
+On a CPU that is the relu, relu6 or clip to -1..1 which TFLite's and ONNX's ops apply themselves, and the padding before
+an unpadded convolution, which XNNPACK and ONNX Runtime do inside of it; ONNX's pools take theirs in, too. XNNPACK also
+clamps in pools, differences, quotients and transposed convolutions (src/subgraph.c, xnn_subgraph_fusion). TFLite's own
+kernels run every PAD. Its GPU delegate also links activations, sums and products behind any op
 (tensorflow/lite/delegates/gpu/common/gpu_model.cc, MergeNodes). What writes a file asks here what becomes one op of it.
 """
 
@@ -47,6 +48,7 @@ _CLAMPS = (ActivationKind.RELU, ActivationKind.RELU6)
 _NOT_NEGATIVE = (*_CLAMPS, ActivationKind.SIGMOID, ActivationKind.HARD_SIGMOID)
 _LAYERS = (Conv2d, FullyConnected)
 _CLAMPING_OPS = (*_LAYERS, TransposeConv2d, Pool2d, Add, Sub, Mul, Div)
+_ONNX_CLAMPING_OPS = (*_LAYERS, Add, Mul)
 _UNIT_CLAMP = Clip(-1.0, 1.0)
 
 
@@ -75,7 +77,7 @@ def kernel_starts(graph: Graph, fusion: Fusion = "cpu") -> list[int]:
     """For each node the index of the node whose kernel it belongs to: its own, unless it is fused into another's."""
     if fusion not in get_args(Fusion):
         raise GraphError(f"unknown fusion {fusion!r}; known: {', '.join(get_args(Fusion))}")
-    starts = _linked_starts(graph) if fusion == "gpu" else _clamped_starts(graph)
+    starts = _linked_starts(graph) if fusion == "gpu" else _clamped_starts(graph, fusion)
     for layer, pad in paddings(graph, fusion).items():
         starts[pad] = layer
     if graph.has_dtypes:  # as each graph with a stored value
@@ -106,11 +108,12 @@ def is_kernel(graph: Graph, fusion: Fusion = "cpu") -> bool:
     return len(set(kernel_starts(graph, fusion))) == 1
 
 
-def _clamped_starts(graph: Graph) -> list[int]:
-    """Each op takes in the relu or relu6 behind it."""
-    starts = list(range(len(graph.nodes)))
+def _clamped_starts(graph: Graph, fusion: Fusion) -> list[int]:
+    """Each op takes in the clamp behind it, but for those that ONNX Runtime has no such form of."""
+    starts, nodes = list(range(len(graph.nodes))), graph.nodes
     for op, activation in clamped_nodes(graph).items():
-        starts[activation] = op
+        if fusion != "onnx" or isinstance(nodes[op].op, _ONNX_CLAMPING_OPS):
+            starts[activation] = op
     return starts
 
 

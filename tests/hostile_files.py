@@ -37,8 +37,22 @@ from netlathe.archspace.forms.onnx import read_onnx, write_onnx
 from netlathe.archspace.forms.structure import EMBEDDED_KEY
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.forms.tflite_reader import read_tflite
-from netlathe.archspace.graph import Graph
+from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.networks import network
+from netlathe.archspace.ops import (
+    Concat,
+    PadAxes,
+    PReLU,
+    Reduce,
+    ReduceKind,
+    Reshape,
+    Resize,
+    Slice,
+    Split,
+    Tile,
+    Transpose,
+    TransposeConv2d,
+)
 from netlathe.archspace.presets import tiny
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
@@ -227,8 +241,25 @@ def onnx_mutated(data: bytes, rng: random.Random) -> bytes:
     return protobuf_mutated(data, rng)
 
 
+def detector() -> Graph:
+    """Ops that no block has, with integers that steer them."""
+    builder = GraphBuilder((1, 8, 8, 4))
+    x = builder.add("pad", PadAxes(((0, 0), (1, 1), (0, 0), (0, 4))), 0)
+    x = builder.add("slopes", PReLU((1, 1, 8)), x)
+    x = builder.add("up", TransposeConv2d(4, (2, 2), (2, 2)), x)
+    x = builder.add("size", Resize((8, 8)), x)
+    first = builder.add("parts", Split((1, 3)), x)
+    y = builder.add("cut", Slice((0, 0, 1, 0), (1, 4, 3, 3), (1, 2, 2, 1)), first + 1)
+    y = builder.add("mean", Reduce(ReduceKind.MEAN, (1, 3)), y)
+    z = builder.add("turned", Transpose((0, 3, 1, 2)), first)
+    z = builder.add("tiled", Tile((1, 3, 1, 1)), z)
+    z = builder.add("boxes", Reshape((64, 3)), z)
+    z = builder.add("joined", Concat(1), z, z)
+    return builder.build(z, y)
+
+
 def tflite_seeds() -> Seeds:
-    graphs = [block.graph() for block in BLOCKS]
+    graphs = [*(block.graph() for block in BLOCKS), detector()]
     own = [*(write_tflite(graph) for graph in graphs), write_tflite(graphs[0], dtype="int8")]
     return [*own, *(data.replace(EMBEDDED_KEY.encode(), b"another_thing!") for data in own)]
 

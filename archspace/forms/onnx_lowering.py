@@ -15,6 +15,7 @@ from onnx import GraphProto, ModelProto, helper
 from netlathe.archspace import ops
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.structure import (
+    BORDER_SCALE,
     EMBEDDED_KEY,
     embed,
     input_names,
@@ -52,6 +53,8 @@ class _Step:
     shapes: tuple[Shape, ...]
     results: tuple[Shape, ...]
     borders: Borders
+    dtypes: tuple[DType, ...]
+    """Of its inputs."""
 
     @property
     def shape(self) -> Shape:
@@ -149,7 +152,7 @@ def lower(graph: Graph, weights: Weights | None) -> ModelProto:
     model.graph.name = _PRODUCER
     target = _Target(weights, model.graph)  # filled in place: helpers that assemble a model copy all weights
     names = input_names(graph)
-    model.graph.input.extend(map(_value, names, graph.inputs))
+    model.graph.input.extend(map(_value, names, graph.inputs, graph.dtypes))
     dtypes = [graph.dtypes[t] for t in graph.outputs]
     model.graph.output.extend(map(_value, _lower_nodes(graph, target, names), graph.output_shapes, dtypes))
     clash = target.results & target.constants
@@ -166,7 +169,8 @@ def _lower_nodes(graph: Graph, target: _Target, inputs: list[str]) -> list[str]:
     values = [target.result(name) for name in inputs]
     for index, (node, shapes, results) in enumerate(graph.steps()):
         taken = tuple(values[t] for t in node.inputs)
-        step = _Step(node.name, taken, shapes, results, borders_of(graph, pads.get(index, index)))
+        dtypes = tuple(graph.dtypes[t] for t in node.inputs) if graph.has_dtypes else ()
+        step = _Step(node.name, taken, shapes, results, borders_of(graph, pads.get(index, index)), dtypes)
         found = taken[0] if index in done else _lower(node.op, target, step)
         values += [found] if isinstance(found, str) else found
     # What is given must be computed, so that inputs and constants pass through an op.
@@ -579,3 +583,19 @@ def _arg_max(op: ops.ArgMax, target: _Target, step: _Step) -> str:
 @_lower.register
 def _l2_norm(op: ops.L2Norm, target: _Target, step: _Step) -> str:
     return target.node("LpNormalization", step.name, step.inputs, axis=nchw_axis(op.axis, len(step.shape)), p=2)
+
+
+def _border(target: _Target, dtype: DType) -> tuple[str, str]:
+    """The scale and the zero point of integers at a border."""
+    zero = target.constant(f"border.zero_{dtype}", np.array(0, dtype.value))
+    return target.number("border.scale", BORDER_SCALE), zero
+
+
+@_lower.register
+def _quantize(op: ops.Quantize, target: _Target, step: _Step) -> str:
+    return target.node("QuantizeLinear", step.name, (*step.inputs, *_border(target, op.dtype)))
+
+
+@_lower.register
+def _dequantize(op: ops.Dequantize, target: _Target, step: _Step) -> str:
+    return target.node("DequantizeLinear", step.name, (*step.inputs, *_border(target, step.dtypes[0])))

@@ -10,7 +10,7 @@ from typing import TypeVar
 from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.files import read_whole
 from netlathe.archspace.graph import Graph, Node
-from netlathe.archspace.ops import ArgMax, Constant, DType, Shape
+from netlathe.archspace.ops import ArgMax, Constant, Dequantize, DType, Quantize, Shape
 
 T = TypeVar("T")
 
@@ -87,17 +87,27 @@ def nchw_perm(perm: Shape) -> Shape:
     return tuple(files.index(perm[axis]) for axis in files)
 
 
+BORDER_SCALE = 1 / 16
+"""Of the integers between a Quantize and a Dequantize, whose zero point is 0: graphs hold no scales."""
+BORDER_DTYPES = (DType.INT8, DType.UINT8)
+"""What those integers may be."""
+
+
 def check_writable(graph: Graph, form: str) -> None:
-    """Raises FormatError naming the first tensor that is not float32, but for indices that are stored or given: writers
-    know no other so far."""
+    """Raises FormatError naming the first tensor that is not float32: writers know no other so far, but for indices
+    that are stored or given, and integers that a Quantize gives or a Dequantize takes."""
+    if not graph.has_dtypes:
+        return
+    integers = {t for node in graph.nodes if not isinstance(node.op, Dequantize) for t in node.inputs}
     for tensor, dtype in enumerate(graph.dtypes):
-        if dtype != DType.FLOAT32:
-            index = graph.producers[tensor]
-            op = graph.nodes[index].op if index >= 0 else None
-            if isinstance(op, Constant | ArgMax) and dtype in (DType.INT32, DType.INT64):
-                continue
-            what = f"node {graph.nodes[index].name!r} gives" if index >= 0 else f"input {tensor} is"
-            raise FormatError(f"{what} {dtype}, and only float32 graphs have {form} so far")
+        index = graph.producers[tensor]
+        op = graph.nodes[index].op if index >= 0 else None
+        is_index = isinstance(op, Constant | ArgMax) and dtype in (DType.INT32, DType.INT64)
+        is_border = (op is None or isinstance(op, Quantize)) and dtype in BORDER_DTYPES and tensor not in integers
+        if dtype == DType.FLOAT32 or is_index or is_border:
+            continue
+        what = f"node {graph.nodes[index].name!r} gives" if index >= 0 else f"input {tensor} is"
+        raise FormatError(f"{what} {dtype}, and only float32 graphs have {form} so far")
 
 
 def result_names(name: str, count: int) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +23,8 @@ T = TypeVar("T")
 OPTIONS: dict[str, str | None] = {
     "ABS": "AbsOptions", "ADD": "AddOptions", "ARG_MAX": "ArgMaxOptions", "ARG_MIN": "ArgMinOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions", "BATCH_MATMUL": "BatchMatMulOptions",
-    "BATCH_TO_SPACE_ND": "BatchToSpaceNDOptions", "BROADCAST_TO": "BroadcastToOptions", "CAST": "CastOptions",
+    "BATCH_TO_SPACE_ND": "BatchToSpaceNDOptions", "BROADCAST_TO": "BroadcastToOptions", "CALL": "CallOptions",
+    "CAST": "CastOptions",
     "CEIL": None, "CONCATENATION": "ConcatenationOptions", "CONV_2D": "Conv2DOptions", "COS": "CosOptions",
     "DENSIFY": "DensifyOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "DEPTH_TO_SPACE": "DepthToSpaceOptions", "DEQUANTIZE": "DequantizeOptions", "DIV": "DivOptions", "ELU": None,
@@ -48,6 +49,10 @@ OPTIONS: dict[str, str | None] = {
 }  # fmt: skip
 """The ops that netlathe writes or reads, by builtin name, with the table that holds their options."""
 
+_COMPOSITE = "STABLEHLO_COMPOSITE"
+_CALLEES = {"CALL": "subgraph", _COMPOSITE: "decompositionSubgraphIndex"}
+"""The ops that run another subgraph once, and the option that tells its index."""
+_DEEPEST_CALL = 8
 _VERSION = 3
 _IDENTIFIER = b"TFL3"
 _BUFFER_ALIGNMENT = 16  # bytes; the schema demands it of Buffer.data, the library's Python code ignores it
@@ -96,6 +101,7 @@ class Tensor:
 
     `shape` is what the file records; `signature` has -1 for each size that is open, and is () where none is. The data
     of sparse tensors and of dtypes below 8 bits are plain bytes. A variable keeps its value from one run to the next.
+    An external constant's data are in another file.
     """
 
     name: str
@@ -105,6 +111,7 @@ class Tensor:
     quantization: Quantization | None = None
     signature: Shape = ()
     is_variable: bool = False
+    is_external: bool = False
 
 
 @dataclass(frozen=True)
@@ -262,16 +269,30 @@ class _Unpacker:
         if root.Version() != _VERSION or not root.SubgraphsLength():
             found = f"version {root.Version()} with {root.SubgraphsLength()} subgraphs"
             raise FormatError(f"only .tflite files of schema version 3 with a subgraph can be read, got {found}")
-        graph = root.Subgraphs(0 if subgraph is None else self._place(root, subgraph))
-        buffers = list(self._each(root.BuffersLength, root.Buffers))
-        codes = [self._code(code) for code in self._each(root.OperatorCodesLength, root.OperatorCodes)]
-        tensors = tuple(self._tensor(t, buffers) for t in self._each(graph.TensorsLength, graph.Tensors))
-        operators = tuple(self._operator(op, codes) for op in self._each(graph.OperatorsLength, graph.Operators))
+        self._buffers = list(self._each(root.BuffersLength, root.Buffers))
+        self._codes = [self._code(code) for code in self._each(root.OperatorCodesLength, root.OperatorCodes)]
+        model = self._inlined(root, 0 if subgraph is None else self._place(root, subgraph))
+        return replace(model, metadata=self._metadata(root))
+
+    def _subgraph(self, graph: Any) -> Model:
+        tensors = tuple(self._tensor(tensor) for tensor in self._each(graph.TensorsLength, graph.Tensors))
+        operators = tuple(self._operator(op) for op in self._each(graph.OperatorsLength, graph.Operators))
         inputs, outputs = self._integers(graph.InputsAsNumpy()), self._integers(graph.OutputsAsNumpy())
         used = {t for op in operators for t in (*op.inputs, *op.outputs)} | {*inputs, *outputs}
         if used and not -1 <= min(used) <= max(used) < len(tensors):
             raise FormatError("the .tflite file is corrupt: an op names a tensor that does not exist")
-        return Model(tensors, operators, inputs, outputs, self._metadata(root, buffers))
+        return Model(tensors, operators, inputs, outputs)
+
+    def _inlined(self, root: Any, index: int, depth: int = 0) -> Model:
+        """A subgraph with those that it calls in the place of the calls."""
+        model = self._subgraph(root.Subgraphs(index))
+        tensors, operators = list(model.tensors), list[Operator]()
+        for operator in model.operators:
+            place = operator.options.get(_CALLEES.get(operator.kind, ""), 0)
+            known = 0 < place < root.SubgraphsLength() and depth < _DEEPEST_CALL
+            callee = self._inlined(root, place, depth + 1) if known else None
+            operators += [operator] if callee is None else _called(callee, operator, tensors)
+        return replace(model, tensors=tuple(tensors), operators=tuple(operators))
 
     def _place(self, root: Any, name: str) -> int:
         """The index of the subgraph of that name or signature."""
@@ -283,12 +304,12 @@ class _Unpacker:
             raise FormatError(f"there is no subgraph or signature {name!r:.80}; there are {', '.join(places)}")
         return places[name]
 
-    def _metadata(self, root: Any, buffers: list[Any]) -> dict[str, bytes]:
+    def _metadata(self, root: Any) -> dict[str, bytes]:
         found = {self._text(m.Name()): m.Buffer() for m in self._each(root.MetadataLength, root.Metadata)}
         contents = {}
         for name, index in found.items():
-            self._spend(buffers[index].DataLength() // _TABLE_ITEMS)
-            contents[name] = bytes(buffers[index].DataAsNumpy())
+            self._spend(self._buffers[index].DataLength() // _TABLE_ITEMS)
+            contents[name] = bytes(self._buffers[index].DataAsNumpy())
         return contents
 
     def _each(self, length: Callable[[], int], item: Callable[[int], T]) -> Iterator[T]:
@@ -309,17 +330,18 @@ class _Unpacker:
         is_custom = name == "CUSTOM"
         return self._text(code.CustomCode()) or name if is_custom else name, is_custom
 
-    def _tensor(self, tensor: Any, buffers: list[Any]) -> Tensor:
+    def _tensor(self, tensor: Any) -> Tensor:
         name, dtype = self._text(tensor.Name()), _TYPE_NAMES[tensor.Type()]
         shape = self._integers(tensor.ShapeAsNumpy())
         signature = self._integers(tensor.ShapeSignatureAsNumpy())
-        raw = self._content(buffers[tensor.Buffer()])
+        raw = self._content(self._buffers[tensor.Buffer()])
         if raw is not None and dtype in _DTYPES and tensor.Sparsity() is None:
             raw = raw.view(_DTYPES[dtype]).reshape(shape)
         quantization = self._quantization(tensor.Quantization())
         return Tensor(
-            name, shape, dtype, raw, quantization, signature if -1 in signature else (), bool(tensor.IsVariable())
-        )
+            name, shape, dtype, raw, quantization, signature if -1 in signature else (), bool(tensor.IsVariable()),
+            bool(tensor.ExternalBuffer()),
+        )  # fmt: skip
 
     def _content(self, buffer: Any) -> NDArray[Any] | None:
         """A buffer's bytes, which large files keep behind the flatbuffer; None where there are none."""
@@ -339,10 +361,13 @@ class _Unpacker:
         zero_point = table.ZeroPoint(0) if table.ZeroPointLength() else 0
         return Quantization(tuple(table.ScaleAsNumpy().tolist()), zero_point, table.QuantizedDimension())
 
-    def _operator(self, operator: Any, codes: list[tuple[str, bool]]) -> Operator:
-        kind, is_custom = codes[operator.OpcodeIndex()]
+    def _operator(self, operator: Any) -> Operator:
+        kind, is_custom = self._codes[operator.OpcodeIndex()]
         inputs, outputs = self._integers(operator.InputsAsNumpy()), self._integers(operator.OutputsAsNumpy())
-        options = {} if is_custom else self._options(operator, kind)
+        if kind == _COMPOSITE and not is_custom:
+            options = self._composite_options(operator)
+        else:
+            options = {} if is_custom else self._options(operator, kind)
         return Operator(kind, inputs, outputs, options, is_custom=is_custom)
 
     def _options(self, operator: Any, kind: str) -> dict[str, Any]:
@@ -358,3 +383,30 @@ class _Unpacker:
             table = operator.BuiltinOptions()
             options = type(options).InitFromBuf(table.Bytes, table.Pos)
         return {key: self._integers(v) if isinstance(v, np.ndarray) else v for key, v in vars(options).items()}
+
+    def _composite_options(self, operator: Any) -> dict[str, Any]:
+        """The name of a composite op, and the subgraph that computes it where a runtime does not know it."""
+        if operator.BuiltinOptions2Type() != schema.BuiltinOptions2.StableHLOCompositeOptions:
+            return {}
+        table, options = operator.BuiltinOptions2(), schema.StableHLOCompositeOptions()
+        options.Init(table.Bytes, table.Pos)
+        return {"name": self._text(options.Name()), _CALLEES[_COMPOSITE]: options.DecompositionSubgraphIndex()}
+
+
+def _called(callee: Model, operator: Operator, tensors: list[Tensor]) -> list[Operator]:
+    """The ops of a called subgraph on the caller's tensors, to which its own are added. The call itself where it does
+    not fit the subgraph."""
+    fits = (len(callee.inputs), len(callee.outputs)) == (len(operator.inputs), len(operator.outputs))
+    given = {t for inner in callee.operators for t in inner.outputs}
+    if not fits or not given.issuperset(callee.outputs) or len({*callee.outputs}) < len(callee.outputs):
+        return [operator]
+    places = {-1: -1, **dict(zip(callee.inputs, operator.inputs, strict=True))}
+    places |= zip(callee.outputs, operator.outputs, strict=True)
+    for index, tensor in enumerate(callee.tensors):
+        if index not in places:
+            places[index] = len(tensors)
+            tensors.append(tensor)
+    return [
+        replace(inner, inputs=tuple(places[t] for t in inner.inputs), outputs=tuple(places[t] for t in inner.outputs))
+        for inner in callee.operators
+    ]

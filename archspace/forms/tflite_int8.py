@@ -28,21 +28,35 @@ Range = tuple[float, float]
 """A tensor's least and largest value, widened to include 0."""
 
 _VERSIONS = {
-    "ADD": 2, "AVERAGE_POOL_2D": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4,
-    "HARD_SWISH": 1, "LOGISTIC": 2, "MAX_POOL_2D": 2, "MEAN": 2, "MUL": 2, "PAD": 2, "RELU": 2, "RELU6": 2,
-    "RESHAPE": 1, "SOFTMAX": 2, "SPLIT": 2, "SPLIT_V": 2,
+    "ABS": 2, "ADD": 2, "AVERAGE_POOL_2D": 2, "BATCH_MATMUL": 2, "CONCATENATION": 2, "CONV_2D": 3,
+    "DEPTHWISE_CONV_2D": 3, "DEPTH_TO_SPACE": 1, "ELU": 1, "EXP": 2, "FULLY_CONNECTED": 4, "GELU": 2,
+    "HARD_SWISH": 1, "L2_NORMALIZATION": 2, "LEAKY_RELU": 2, "LOGISTIC": 2, "MAXIMUM": 2, "MAX_POOL_2D": 2,
+    "MEAN": 2, "MINIMUM": 2, "MIRROR_PAD": 2, "MUL": 2, "PAD": 2, "PADV2": 2, "PRELU": 1, "REDUCE_MAX": 2,
+    "REDUCE_MIN": 2, "RELU": 2, "RELU6": 2, "RELU_0_TO_1": 1, "RELU_N1_TO_1": 1, "RESHAPE": 1, "RESIZE_BILINEAR": 2,
+    "RESIZE_NEAREST_NEIGHBOR": 2, "SLICE": 2, "SOFTMAX": 2, "SPACE_TO_DEPTH": 2, "SPLIT": 2, "SPLIT_V": 2,
+    "SQUARED_DIFFERENCE": 2, "STRIDED_SLICE": 2, "SUB": 2, "TANH": 2, "TRANSPOSE": 2, "TRANSPOSE_CONV": 3,
 }  # fmt: skip
 """The ops that have an int8 form, each with its first version that does."""
 
-_CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
+_CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
 """The ops with weights, and where their kernels have the output channels."""
+_LAYER_INPUTS = {"TRANSPOSE_CONV": (2, 1, 3)}
+"""Where the values, the kernel and the bias are among an op's inputs, where not in this order."""
 
-_SAME_SCALE = ("AVERAGE_POOL_2D", "CONCATENATION", "MAX_POOL_2D", "PAD", "RESHAPE", "SPLIT", "SPLIT_V")
+_SAME_SCALE = (
+    "AVERAGE_POOL_2D", "CONCATENATION", "DEPTH_TO_SPACE", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "MIRROR_PAD", "PAD",
+    "PADV2", "REDUCE_MAX", "REDUCE_MIN", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE",
+    "SPACE_TO_DEPTH", "SPLIT", "SPLIT_V", "STRIDED_SLICE", "TRANSPOSE",
+)  # fmt: skip
 """The ops whose results must have the scale and zero point of what they take."""
+_JOINING = ("CONCATENATION", "MAXIMUM", "MINIMUM", "PADV2")
+"""Those of them that take several."""
 
-_PROBABILITIES = ("LOGISTIC", "SOFTMAX")
-"""The ops whose result, in 0..1, must have this scale and zero point:"""
-_OF_PROBABILITIES = Quantization((1 / 256,), -128)
+_FIXED = {
+    "LOGISTIC": Quantization((1 / 256,), -128), "SOFTMAX": Quantization((1 / 256,), -128),
+    "TANH": Quantization((1 / 128,), 0), "L2_NORMALIZATION": Quantization((1 / 128,), 0),
+}  # fmt: skip
+"""The ops whose result, in 0..1 or -1..1, must have this scale and zero point."""
 
 _SAMPLED_VALUES = 2**17  # in all inputs together: a large network runs on few samples, a small block on many
 _MAX_BIAS = 2.0**30  # as an integer; int32 holds 2^31, and the sum of products is added
@@ -57,18 +71,23 @@ def quantize(model: Model, samples: Samples) -> Model:
     """
     _check(model)
     layers = [operator for operator in model.operators if operator.kind in _CHANNEL_AXES]
-    weights = {t for operator in layers for t in operator.inputs[1:]}
+    weights = {t for operator in layers for t in _of_layer(operator)[1:]}
     values = [t for t, tensor in enumerate(model.tensors) if tensor.dtype == "FLOAT32" and t not in weights]
     tensors = list(model.tensors)
     for t, quantization in _quantizations(model, values, _ranges(model, samples)).items():
         tensors[t] = _quantized(tensors[t], "INT8", quantization)
     for operator in layers:
-        _, kernel, bias = operator.inputs
+        _, kernel, bias = _of_layer(operator)
         of_kernel, of_bias = _layer_quantizations(tensors, operator)
         tensors[kernel] = _quantized(tensors[kernel], "INT8", of_kernel)
         tensors[bias] = _quantized(tensors[bias], "INT32", of_bias)
     operators = tuple(dataclasses.replace(o, version=max(o.version, _VERSIONS[o.kind])) for o in model.operators)
     return dataclasses.replace(model, tensors=tuple(tensors), operators=operators)
+
+
+def _of_layer(operator: Operator) -> tuple[int, ...]:
+    """A layer's values, kernel and bias."""
+    return tuple(operator.inputs[place] for place in _LAYER_INPUTS.get(operator.kind, (0, 1, 2)))
 
 
 def random_samples(model: Model, seed: int) -> Iterator[list[FloatArray]]:
@@ -82,17 +101,20 @@ def random_samples(model: Model, seed: int) -> Iterator[list[FloatArray]]:
 
 def _check(model: Model) -> None:
     """Raises FormatError naming the first op that has no int8 form."""
-    fixed: set[int] = set()  # tensors with the scale of probabilities
+    fixed: dict[int, Quantization] = {}  # tensors with the scale of probabilities and alike
     for operator in model.operators:
-        results = operator.outputs
-        what = f"node {model.tensors[results[0]].name!r}: the op {operator.kind} has no int8 form"
-        if operator.kind not in _VERSIONS:
+        results, kind = operator.outputs, operator.kind
+        what = f"node {model.tensors[results[0]].name!r}: the op {kind} has no int8 form"
+        if kind not in _VERSIONS:
             raise FormatError(what)
-        of_fixed = fixed & {*operator.inputs}
-        if operator.kind == "CONCATENATION" and of_fixed and of_fixed != {*operator.inputs}:
+        values = [t for t in operator.inputs if model.tensors[t].dtype == "FLOAT32"]
+        found = {fixed.get(t) for t in values}
+        if kind in _JOINING and len(found) > 1:
             raise FormatError(f"{what} where it joins a softmax or sigmoid, whose scale is fixed, with other values")
-        if operator.kind in _PROBABILITIES or (operator.kind in _SAME_SCALE and of_fixed):
-            fixed.update(results)
+        if kind in _SAME_SCALE and (of_input := fixed.get(values[0])):
+            fixed.update(dict.fromkeys(results, of_input))
+        if kind in _FIXED:
+            fixed.update(dict.fromkeys(results, _FIXED[kind]))
 
 
 def _ranges(model: Model, samples: Samples) -> dict[int, Range]:
@@ -146,7 +168,7 @@ def _quantizations(model: Model, values: Iterable[int], ranges: Mapping[int, Ran
     for t in leaders:
         united[leader(t)] = _widened(united.get(leader(t), (0.0, 0.0)), np.array(ranges[t]))
     shared = {t: _quantization(found, model.tensors[t].name) for t, found in united.items()}
-    shared |= {leader(o.outputs[0]): _OF_PROBABILITIES for o in model.operators if o.kind in _PROBABILITIES}
+    shared |= {leader(o.outputs[0]): _FIXED[o.kind] for o in model.operators if o.kind in _FIXED}
     return {t: shared[leader(t)] for t in leaders}
 
 
@@ -167,7 +189,7 @@ def _layer_quantizations(tensors: Sequence[Tensor], operator: Operator) -> tuple
 
     Where weights are tiny beside the bias, their scale is what makes the bias fit into int32.
     """
-    x, kernel, bias = (tensors[t] for t in operator.inputs)
+    x, kernel, bias = (tensors[t] for t in _of_layer(operator))
     result = tensors[operator.outputs[0]]
     if x.quantization is None or result.quantization is None or kernel.data is None or bias.data is None:
         raise FormatError(f"the weights {kernel.name!r} have no int8 form: they must be constants of a float32 model")

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from netlathe.archspace import ops
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.structure import EMBEDDED_KEY, embed, input_names, result_names
-from netlathe.archspace.forms.tflite_file import Model, Operator, Tensor, all_options
+from netlathe.archspace.forms.structure import BORDER_SCALE, EMBEDDED_KEY, embed, input_names, result_names
+from netlathe.archspace.forms.tflite_file import Model, Operator, Quantization, Tensor, all_options
 from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph, Node
 from netlathe.archspace.kernels import clamped_nodes, gated_layers
@@ -60,7 +60,8 @@ def lower(graph: Graph, weights: Weights) -> Model:
     clamped, gated = clamped_nodes(graph), gated_layers(graph)
     clamps, gates = set(clamped.values()), set(gated.values())
     behind = {before: graph.nodes[after] for before, after in (clamped | gated).items()}
-    values = [target.tensor(name, shape) for name, shape in zip(input_names(graph), graph.inputs, strict=True)]
+    given = zip(input_names(graph), graph.inputs, graph.dtypes, strict=False)
+    values = [target.tensor(name, shape, dtype=dtype.upper()) for name, shape, dtype in given]
     inputs = tuple(values)
     for index, (node, shapes, results) in enumerate(graph.steps()):
         taken = tuple(values[t] for t in node.inputs)
@@ -126,7 +127,8 @@ class _Target:
     _shared: dict[str, int] = field(default_factory=dict)
 
     def tensor(self, name: str, shape: Shape, data: NDArray[Any] | None = None, dtype: str = "FLOAT32") -> int:
-        self.tensors.append(Tensor(name, shape, dtype, data))
+        quantization = Quantization((BORDER_SCALE,), 0) if dtype in ("INT8", "UINT8") else None
+        self.tensors.append(Tensor(name, shape, dtype, data, quantization))
         return len(self.tensors) - 1
 
     def constant(self, name: str, values: Any, dtype: str) -> int:
@@ -549,11 +551,12 @@ def _transpose_conv(op: ops.TransposeConv2d, target: _Target, step: _Step) -> in
 def _transpose_padding(op: ops.TransposeConv2d, step: _Step) -> Padding | None:
     """The padding of a convolution in the other direction that cuts off as much, if there is one."""
     cuts, sizes = (op.height, op.width), list(zip(step.shapes[0][1:3], step.shape[1:3], strict=True))
-    if all(cut[0] == 0 for cut in cuts):
-        return Padding.VALID
     is_same = all(before == -(-after // by) for (before, after), by in zip(sizes, op.stride, strict=True))
-    halves = (max(sum(cut), 0) // 2 for cut in cuts)
-    return Padding.SAME if is_same and tuple(halves) == (op.height[0], op.width[0]) else None
+    halves = tuple(max(sum(cut), 0) // 2 for cut in cuts)
+    if is_same and halves == (op.height[0], op.width[0]):
+        return Padding.SAME
+    is_whole = all(cut[0] == 0 and -by < cut[1] <= 0 for cut, by in zip(cuts, op.stride, strict=True))
+    return Padding.VALID if is_whole else None
 
 
 @_lower.register
@@ -606,3 +609,13 @@ def _l2_norm(op: ops.L2Norm, target: _Target, step: _Step) -> int:
     if axis == rank - 1:
         return target.operator("L2_NORMALIZATION", step.name, step.inputs, step.shape)
     return _with_axis_last(target, step, axis, "L2_NORMALIZATION")
+
+
+@_lower.register
+def _quantize(op: ops.Quantize, target: _Target, step: _Step) -> int:
+    return target.operator("QUANTIZE", step.name, step.inputs, step.shape, dtype=op.dtype.upper())
+
+
+@_lower.register
+def _dequantize(op: ops.Dequantize, target: _Target, step: _Step) -> int:
+    return target.operator("DEQUANTIZE", step.name, step.inputs, step.shape, version=2)

@@ -438,6 +438,8 @@ def _strided_slice(reader: Reader, operator: Operator) -> None:
 def _cut_out(reader: Reader, operator: Operator, index: list[slice | int | None] | list[slice]) -> None:
     """A part of a tensor, and the shape that axes which are new or of one value leave it."""
     x, shape = operator.inputs[0], iter(reader.shape(operator.inputs[0]))
+    if sum(item is not None for item in index) != len(reader.shape(x)):
+        raise FormatError(f"it names other axes than its input of shape {reader.shape(x)} has")
     begins, sizes, steps = [], [], []
     final: list[int] = []
     for item in index:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.structure import EMBEDDED_KEY, embedded_graph, precision_of, read_source
+from netlathe.archspace.forms.structure import BORDER_DTYPES, EMBEDDED_KEY, embedded_graph, precision_of, read_source
 from netlathe.archspace.forms.tflite_file import Model, Tensor, unpack
 from netlathe.archspace.forms.tflite_lowering import lower
 from netlathe.archspace.forms.tflite_structure import read_structure
@@ -73,7 +73,9 @@ def _embedded(model: Model, size: int) -> Graph | None:
         expected = lower(graph, placeholder_weights(graph))
     except (ValueError, OverflowError, MemoryError, FormatError):  # sizes or names that no file can have
         return None
-    return graph if _same_computation(expected, _as_float32(model)) else None
+    has_integers = graph.has_dtypes and not {*graph.dtypes}.isdisjoint(BORDER_DTYPES)
+    found = model if has_integers else _as_float32(model)
+    return graph if _same_computation(expected, found) else None
 
 
 def _as_float32(model: Model) -> Model:
@@ -105,4 +107,5 @@ def _same_tensor(a: Tensor, b: Tensor) -> bool:
         return False
     if a.data is None or b.data is None or (a.dtype == "FLOAT32" and a.shape):
         return True  # weights may be any; amounts, axes and factors steer the op
-    return a.data.shape == b.data.shape and np.allclose(a.data, b.data, rtol=1e-6, atol=0)
+    rounding = b.quantization.scales[0] / 2 if b.quantization else 0
+    return a.data.shape == b.data.shape and np.allclose(a.data, b.data, rtol=1e-6, atol=rounding * (1 + 1e-6))

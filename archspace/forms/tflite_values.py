@@ -116,7 +116,7 @@ class Reader:
         found = self._computed.get(tensor)
         if found is None and tensor not in self._operands:
             found = self.model.tensors[tensor]
-            if found.data is None:
+            if found.data is None and not found.is_external:
                 return dataclasses.replace(found, data=_nothing(found)) if 0 in found.shape else None
         return found
 
@@ -141,7 +141,7 @@ class Reader:
     def _stored(self, constant: Tensor) -> int:
         shape, data = constant.shape or (1,), constant.data
         is_image = len(shape) > 1 and shape[0] == self._builder.inputs[0][0]
-        if is_image and constant.dtype == "FLOAT32" and data is not None and not data.any():
+        if is_image and constant.dtype == "FLOAT32" and data is not None and not data.reshape(-1).view(np.uint8).any():
             return self.intermediate(constant.name, Zeros(shape[1:]), 0)
         return self.intermediate(constant.name.partition(";")[0], Constant(shape, _dtype(constant)))
 
@@ -229,7 +229,8 @@ class Reader:
                 "netlathe has no such op, so that its results' shapes are known only at the file's own sizes"
             )
         shapes = tuple(_sizes(self.model.tensors[t]) for t in outputs)
-        op = Opaque(operator.kind[:200] or "unnamed", shapes, tuple(map(self.dtype, outputs)), size)
+        name = operator.options.get("name") or operator.kind or "unnamed"  # a composite op has a name of its own
+        op = Opaque(str(name)[:200], shapes, tuple(map(self.dtype, outputs)), size)
         first = self.intermediate(self.name(outputs[0]), op, *taken)
         self._operands.update(zip(outputs, range(first, first + len(outputs)), strict=True))
 
@@ -264,7 +265,7 @@ class Reader:
         if len(found.shape) != len(shape) or strictly:
             return False
         pairs = zip(shape, found.shape, found.signature or found.shape, strict=True)
-        return self.is_resized or all(size == stated or is_open < 0 for size, stated, is_open in pairs)
+        return self.is_resized or all(size == stated or min(stated, mark) < 1 for size, stated, mark in pairs)
 
     def sole_user(self, tensor: int) -> int | None:
         """The index of the op that alone takes a tensor."""
@@ -346,10 +347,8 @@ def real_values(constant: Tensor) -> NDArray[Any]:
 
 
 def _sizes(tensor: Tensor) -> Shape:
-    """The shape that the file records for a tensor. Raises FormatError where it does not tell one."""
-    if min(tensor.shape, default=1) < 1:
-        raise FormatError(f"the file does not tell the shape of its result {tensor.name!r:.80}, got {tensor.shape}")
-    return tensor.shape or (1,)
+    """The shape that the file records for a tensor; a size that only a run tells counts as 1."""
+    return tuple(max(size, 1) for size in tensor.shape) or (1,)
 
 
 def _dtype(tensor: Tensor) -> DType:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from netlathe.archspace import ops
 from netlathe.archspace.errors import GraphError
-from netlathe.archspace.forms.structure import check_writable, nchw, nchw_axis, nchw_perm
+from netlathe.archspace.forms.structure import BORDER_SCALE, check_writable, nchw, nchw_axis, nchw_perm
 from netlathe.archspace.forms.weights import FloatArray
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import Borders, borders_of, clamped_nodes, is_symmetric, padded_convolutions
@@ -689,3 +689,22 @@ def _arg_max(x: Tensor, op: ops.ArgMax) -> Tensor:
 @_build.register
 def _build_l2_norm(op: ops.L2Norm, place: _Place) -> _Built:
     return partial(F.normalize, dim=nchw_axis(op.axis, len(place.shape))), None
+
+
+@_build.register
+def _build_quantize(op: ops.Quantize, place: _Place) -> _Built:
+    return partial(_quantize, dtype=getattr(torch, op.dtype)), None
+
+
+def _quantize(x: Tensor, dtype: torch.dtype) -> Tensor:
+    limits = torch.iinfo(dtype)
+    return torch.clamp(torch.round(x / BORDER_SCALE), limits.min, limits.max).to(dtype)
+
+
+@_build.register
+def _build_dequantize(op: ops.Dequantize, place: _Place) -> _Built:
+    return _dequantize, None
+
+
+def _dequantize(x: Tensor) -> Tensor:
+    return x.float() * BORDER_SCALE

@@ -217,7 +217,7 @@ def op_facts(op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...], dtyp
     if type(op).macs is not Op.macs:  # not the same for each value
         macs = op.macs(*inputs)
     if dtypes:
-        sizes = [-(-size * BYTES[dtype] // ITEMSIZE) for size, dtype in zip(sizes, dtypes, strict=True)]
+        sizes = _in_float32(sizes, dtypes)
     depth = depth or pixels_in
     kernel, taps, groups = (1, 1), 0, 0
     if isinstance(op, Conv2d | TransposeConv2d):
@@ -245,6 +245,23 @@ def op_facts(op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...], dtyp
         _rows(op, inputs, results),
         _goes_again(op),
     )
+
+
+NARROW = (DType.FLOAT16, DType.INT8, DType.UINT8, DType.INT16)
+"""Dtypes that stand for real values where no float32 is beside them."""
+
+
+def computes_narrowly(dtypes: Sequence[DType]) -> bool:
+    """Whether what has these dtypes computes in a narrower one throughout. It then counts as if it did in float32: the
+    dtype is its predictor's setup's, whose rates are fitted to graphs of float32."""
+    return DType.FLOAT32 not in dtypes and not set(NARROW).isdisjoint(dtypes)
+
+
+def _in_float32(sizes: Sequence[int], dtypes: Sequence[DType]) -> list[int]:
+    """As many float32 values as take so many bytes."""
+    full = NARROW if computes_narrowly(dtypes) else ()
+    bytes_of = [ITEMSIZE if dtype in full else BYTES[dtype] for dtype in dtypes]
+    return [-(-size * itemsize // ITEMSIZE) for size, itemsize in zip(sizes, bytes_of, strict=True)]
 
 
 def _goes_again(op: Op) -> bool:

@@ -12,11 +12,11 @@ from netlathe.archspace.configurations import graphs_of
 from netlathe.archspace.files import digest
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import Fusion, fusion_of, is_kernel
-from netlathe.archspace.ops import Conv2d
+from netlathe.archspace.ops import Constant, Conv2d, DType, FullyConnected, Op, PReLU, TransposeConv2d
 from netlathe.archspace.records import STABLE_SPREAD, LatencyRecord, Setup, Status, single_setup
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features.item_features import Item
-from netlathe.predictor.features.op_work import launched, op_class
+from netlathe.predictor.features.op_work import NARROW, computes_narrowly, launched, op_class
 from netlathe.predictor.numbers import FlagArray, FloatArray
 
 _FEW_UNSTABLE = 0.05
@@ -60,14 +60,21 @@ def key_of(item: Item) -> str:
 
 
 def _deployed(graph: Graph) -> Graph:
-    """The graph with BatchNorm behind each convolution: deployed, that is the same as a bias."""
-    if all(node.op.batch_norm for node in graph.nodes if isinstance(node.op, Conv2d)):
+    """The graph with BatchNorm behind each convolution: deployed, that is the same as a bias. One that computes in a
+    narrower dtype throughout is one in float32: the dtype is the setup's."""
+    is_narrow = graph.has_dtypes and computes_narrowly(graph.dtypes)
+    if not is_narrow and all(node.op.batch_norm for node in graph.nodes if isinstance(node.op, Conv2d)):
         return graph
-    nodes = [
-        replace(node, op=replace(node.op, batch_norm=True)) if isinstance(node.op, Conv2d) else node
-        for node in graph.nodes
-    ]
-    return replace(graph, nodes=tuple(nodes))
+    nodes = tuple(replace(node, op=_deployed_op(node.op, is_narrow)) for node in graph.nodes)
+    return Graph(graph.inputs, nodes, graph.outputs, () if is_narrow else graph.input_dtypes)
+
+
+def _deployed_op(op: Op, is_narrow: bool) -> Op:
+    if isinstance(op, Conv2d):
+        op = replace(op, batch_norm=True)
+    if is_narrow and isinstance(op, Conv2d | FullyConnected | TransposeConv2d | PReLU):
+        return replace(op, weights=DType.FLOAT32)
+    return replace(op, dtype=DType.FLOAT32) if is_narrow and isinstance(op, Constant) and op.dtype in NARROW else op
 
 
 def items_of(given: Any, batch: int = 1, first_row: int = 0) -> list[Item]:

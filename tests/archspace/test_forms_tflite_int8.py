@@ -22,21 +22,43 @@ from netlathe.archspace.forms.weights import Weights, random_weights
 from netlathe.archspace.graph import Graph, GraphBuilder, chain
 from netlathe.archspace.networks import network
 from netlathe.archspace.ops import (
+    ELU,
     Activation,
     ActivationKind,
     Add,
+    Clip,
     Concat,
     Conv2d,
+    DepthToSpace,
     DType,
     FullyConnected,
+    Gelu,
     GlobalAvgPool,
+    Interpolation,
+    L2Norm,
+    LeakyReLU,
+    MatMul,
+    Maximum,
     Mul,
     Op,
     Pad,
+    PadAxes,
     Padding,
+    PadMode,
     Pool2d,
+    PReLU,
+    Reduce,
+    ReduceKind,
     Reshape,
+    Resize,
+    Slice,
     Softmax,
+    SpaceToDepth,
+    Sub,
+    Transpose,
+    TransposeConv2d,
+    Unary,
+    UnaryKind,
     Zeros,
 )
 
@@ -119,6 +141,29 @@ GRAPHS: dict[str, Graph] = {
     "joined with zeros": beside_zeros(Concat()),
     "joined sigmoids": sigmoid_joined_with(Activation(ActivationKind.SIGMOID)),
     "shuffle": shuffle_like(),
+    "bilinear": in_a_row(Conv2d(4), Resize((14, 18), half_pixel=True)),
+    "nearest": in_a_row(Resize((14, 18), Interpolation.NEAREST)),
+    "deconvolution": in_a_row(TransposeConv2d(4, (3, 3), (2, 2), height=(0, 1), width=(0, 1)), Clip(-1.0, 1.0)),
+    "deconvolution, same": in_a_row(TransposeConv2d(4, (4, 4), (2, 2), height=(1, 1), width=(1, 1))),
+    "slopes": in_a_row(Conv2d(5), PReLU((1, 1, 5)), LeakyReLU(0.2)),
+    "gelu": in_a_row(Gelu()),
+    "tanh": in_a_row(Unary(UnaryKind.TANH)),
+    "exp": in_a_row(Unary(UnaryKind.EXP)),
+    "abs": in_a_row(Unary(UnaryKind.ABS)),
+    "clips": in_a_row(Clip(-1.0, 1.0), Clip(0.0, 1.0)),
+    "bounds": in_a_row(Clip(-0.5, 0.75)),
+    "pad of channels": in_a_row(PadAxes(((0, 0), (0, 0), (0, 0), (0, 10)))),
+    "pad of a value": in_a_row(PadAxes(((0, 0), (1, 1), (0, 2), (0, 0)), value=-2.0)),
+    "mirrored": in_a_row(PadAxes(((0, 0), (1, 1), (0, 2), (0, 0)), PadMode.REFLECT)),
+    "blocks": in_a_row(SpaceToDepth(2), DepthToSpace(2), shape=(1, 6, 10, 4)),
+    "cut": in_a_row(Slice((0, 1, 2, 3), (1, 5, 4, 2)), Slice((0, 4, 0, 0), (1, 2, 4, 2), (1, -3, 1, 1))),
+    "turned": in_a_row(Transpose((0, 3, 1, 2)), Softmax(1)),
+    "normal": in_a_row(L2Norm()),
+    "largest": in_a_row(Reduce(ReduceKind.MAX, (1,), keep_dims=True)),
+    "difference": two_inputs(Sub(), (1, 6, 6, 4), (1, 6, 6, 4)),
+    "maximum": two_inputs(Maximum(), (1, 6, 6, 4), (1, 6, 6, 4)),
+    "matrices": two_inputs(MatMul(), (1, 6, 6, 4), (1, 6, 4, 3)),
+    "rows": in_a_row(FullyConnected(5), shape=(2, 7, 6)),
 }
 NETWORK = chain(
     [
@@ -241,17 +286,22 @@ def test_a_relu_that_lets_nothing_pass_gives_zeros(bias: float) -> None:
     assert not run(write_tflite(graph, weights, dtype="int8"), unseen_inputs(graph)).any()
 
 
+def test_an_elu_computes_nearly_what_float32_does() -> None:  # which the reference kernels do not have
+    assert quality(in_a_row(ELU())) > LEAST_DB
+
+
 # What is in the file
 
 
 @everything
 def test_every_tensor_is_int8_but_biases_and_what_steers_an_op(graph: Graph) -> None:
     content = write_tflite(graph, dtype="int8")
-    model = unpack(content)
-    assert len(model.operators) == len(unpack(write_tflite(graph)).operators)  # none to convert
+    model, plain = unpack(content), unpack(write_tflite(graph))
+    assert len(model.operators) == len(plain.operators)  # none to convert
     biases = {o.inputs[2] for o in model.operators if o.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")}
+    biases |= {o.inputs[3] for o in model.operators if o.kind == "TRANSPOSE_CONV"}
     for index, found in enumerate(model.tensors):
-        steers = found.name.endswith((".amounts", ".shape")) or found.name == "spatial_axes"
+        steers = plain.tensors[index].dtype == "INT32"
         assert found.dtype == ("INT32" if steers or index in biases else "INT8"), found.name
         assert (found.quantization is None) == steers
     interpreter = Interpreter(model_content=content, num_threads=1)

@@ -27,6 +27,7 @@ from netlathe.archspace.forms.tflite_reader import read_tflite
 from netlathe.archspace.forms.torch import TorchGraph, folded_weights
 from netlathe.archspace.forms.weights import random_weights
 from netlathe.archspace.graph import Graph, GraphBuilder
+from netlathe.archspace.kernels import kernels_of
 from netlathe.archspace.ops import (
     BYTES,
     OPS,
@@ -228,6 +229,22 @@ def test_a_cast_changes_the_dtype_and_has_no_file_yet() -> None:
     for write in (TorchGraph, write_tflite, write_onnx):
         with pytest.raises(FormatError, match="'cast' gives float16, and only float32 graphs have"):
             write(graph)
+
+
+@pytest.mark.parametrize("dtype", [DType.INT8, DType.UINT8])
+def test_integers_at_a_border_are_the_same_in_all_forms(dtype: DType) -> None:
+    builder = GraphBuilder((2, 4, 5, 3))
+    integers = builder.add("quantize", Quantize(dtype), 0)
+    graph = builder.build(integers, builder.add("dequantize", Dequantize(), integers))
+    inputs = random_inputs(graph)
+    expected = run_torch(TorchGraph(graph), inputs)
+    assert expected[0].dtype == dtype
+    for found in (run_tflite(write_tflite(graph), inputs), run_onnx(write_onnx(graph), inputs)):
+        assert [y.dtype for y in found] == [y.dtype for y in expected]
+        assert all(np.array_equal(y, wanted) for y, wanted in zip(found, expected, strict=True))
+    assert read_tflite(write_tflite(graph)) == read_onnx(write_onnx(graph)) == graph
+    for kernel in kernels_of(graph):  # each alone, from integers or to them
+        assert read_tflite(write_tflite(kernel)) == read_onnx(write_onnx(kernel)) == kernel
 
 
 def opaque() -> Graph:

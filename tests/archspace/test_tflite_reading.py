@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from flatbuffers import flexbuffers
 from op_examples import EXAMPLES, OpExample
-from tflite_files import FileBuilder, assert_runs_as_read
+from tflite_files import FileBuilder, assert_runs_as_read, macs_of
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.tflite import write_tflite
@@ -18,6 +19,7 @@ from netlathe.archspace.forms.tflite_file import pack, unpack
 from netlathe.archspace.forms.tflite_reader import read_tflite
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import kernels_of
+from netlathe.archspace.networks import network
 from netlathe.archspace.ops import (
     Activation,
     ActivationKind,
@@ -72,6 +74,16 @@ def test_every_op_is_read_without_the_graph_in_the_file(example: OpExample) -> N
     assert (read.inputs, read.output_shapes) == (example.graph.inputs, example.graph.output_shapes)
     assert read.dtypes[-1] == example.graph.dtypes[-1]
     assert read.macs == example.macs
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mnasnet_b1", "proxyless_cpu"])
+def test_macs_are_those_that_the_shapes_in_the_file_come_to(name: str, dtype: str) -> None:
+    graph = network(name).graph()
+    content = pack(dataclasses.replace(unpack(write_tflite(graph, dtype=dtype)), metadata={}), "foreign")
+    read = read_tflite(content)
+    assert read.macs == macs_of(content) == graph.macs
+    assert len(kernels_of(read)) == len(kernels_of(graph))
 
 
 def test_float16_weights_behind_a_dequantize_are_weights() -> None:
@@ -365,6 +377,15 @@ def test_results_of_foreign_ops_are_not_guessed_at_other_sizes() -> None:
         read_tflite(content, shapes={"x": (2, 4)})
 
 
+def test_sizes_that_only_a_run_tells_count_as_1() -> None:
+    file = FileBuilder()
+    x = file.input((1, 8))
+    found = file.op("WHERE", [x], (0, 2), dtype="int64", result={"signature": (-1, 2)})
+    read = read_tflite(file.finish(file.op("CAST", [found], (0, 2), result={"signature": (-1, 2)})))
+    assert [op.kind for op in ops_of(read)] == ["opaque", "cast"]
+    assert read.output_shape == (1, 2)
+
+
 # Dtypes
 
 
@@ -504,6 +525,53 @@ def test_a_subgraph_is_chosen_by_its_name_or_signature(name: str | None, shape: 
 def test_a_subgraph_that_is_not_there_is_told_with_those_that_are() -> None:
     with pytest.raises(FormatError, match="no subgraph or signature 'encode'; there are run, decode, main"):
         read_tflite(several_subgraphs(), subgraph="encode")
+
+
+def calling(composite: str | None) -> bytes:
+    """A network that calls a subgraph twice, as an op of its own or as a composite op."""
+    file = FileBuilder()
+    x = file.input((1, 4))
+    for _ in range(2):
+        if composite is None:
+            x = file.op("CALL", [x], (1, 4), subgraph=1)
+            continue
+        x = file.op("STABLEHLO_COMPOSITE", [x], (1, 4))
+        options: Any = schema.StableHLOCompositeOptionsT()
+        options.name, options.decompositionSubgraphIndex = composite, 1
+        options.compositeAttributes = [*flexbuffers.Dumps({})]
+        file.graph.operators[-1].builtinOptions2Type = schema.BuiltinOptions2.StableHLOCompositeOptions
+        file.graph.operators[-1].builtinOptions2 = options
+    file.finish(x)
+    file.add_subgraph("inner")
+    y = file.op("FULLY_CONNECTED", [file.input((1, 4)), file.weights(4, 4), -1], (1, 4))
+    return file.finish(file.op("TANH", [y], (1, 4)))
+
+
+@pytest.mark.parametrize("composite", [None, "my.layer"])
+def test_a_called_subgraph_stands_in_the_place_of_the_call(composite: str | None) -> None:
+    read = read_tflite(calling(composite))
+    assert ops_of(read) == [FullyConnected(4), Unary(UnaryKind.TANH)] * 2
+    if composite:
+        assert_runs_as_read(calling(composite), read)
+
+
+def test_a_composite_op_without_a_subgraph_has_its_own_name() -> None:
+    file = FileBuilder()
+    x = file.op("STABLEHLO_COMPOSITE", [file.input((1, 4))], (1, 4))
+    options: Any = schema.StableHLOCompositeOptionsT()
+    options.name, options.decompositionSubgraphIndex = "my.layer", 7
+    file.graph.operators[-1].builtinOptions2Type = schema.BuiltinOptions2.StableHLOCompositeOptions
+    file.graph.operators[-1].builtinOptions2 = options
+    (node,) = read_tflite(file.finish(x)).opaque_nodes
+    assert node.op.operation == "my.layer"
+
+
+def test_a_subgraph_that_calls_itself_is_left_as_it_is() -> None:
+    file = FileBuilder()
+    file.finish(file.op("CALL", [file.input((1, 4))], (1, 4), subgraph=1))
+    file.add_subgraph("inner")
+    read = read_tflite(file.finish(file.op("CALL", [file.input((1, 4))], (1, 4), subgraph=1)))
+    assert [node.op.operation for node in read.opaque_nodes] == ["CALL"]
 
 
 def test_large_files_keep_their_weights_behind_the_flatbuffer() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,6 +118,24 @@ class FileBuilder:
         builder = flatbuffers.Builder(1024)
         builder.Finish(self.model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
+
+
+def macs_of(content: bytes) -> int:
+    """Multiply-accumulates counted by the shapes that the file states for its tensors."""
+    model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    (graph,) = model.subgraphs
+    total = 0
+    for operator in graph.operators:
+        kind = names[model.operatorCodes[operator.opcodeIndex].builtinCode]
+        sizes = [[*map(int, graph.tensors[t].shape)] for t in (*operator.inputs[:3], operator.outputs[0])]
+        if kind in ("CONV_2D", "FULLY_CONNECTED"):  # for each value of the result: a filter, or a row
+            total += math.prod(sizes[-1]) * math.prod(sizes[1][1:])
+        elif kind == "DEPTHWISE_CONV_2D":
+            total += math.prod(sizes[-1]) * math.prod(sizes[1][1:3])
+        elif kind == "TRANSPOSE_CONV":  # for each pixel that goes in: all filters
+            total += math.prod(sizes[2][:3]) * math.prod(sizes[1])
+    return total
 
 
 def assert_runs_as_read(content: bytes, graph: Graph, shapes: Mapping[int, Sequence[int]] | None = None) -> None:

@@ -43,7 +43,17 @@ from netlathe.archspace.forms.tflite_file import Model, Operator, Tensor, all_op
 from netlathe.archspace.forms.tflite_reader import read_tflite
 from netlathe.archspace.graph import MOST_NODES, Graph, GraphBuilder, Node
 from netlathe.archspace.jsonfile import read_json, write_json
-from netlathe.archspace.ops import LARGEST, Activation, ActivationKind, Conv2d, FullyConnected, Pad, Reshape
+from netlathe.archspace.ops import (
+    LARGEST,
+    Activation,
+    ActivationKind,
+    Constant,
+    Conv2d,
+    FullyConnected,
+    Mul,
+    Pad,
+    Reshape,
+)
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Measurement, Round
 from netlathe.archspace.spaces import Architecture, SearchSpace
@@ -271,13 +281,12 @@ def shared_name_file(tensors: int, characters: int) -> bytes:
 
 
 @pytest.mark.parametrize("factor", [float("nan"), float("inf"), -float("inf"), 0.0])
-def test_a_tflite_factor_that_is_no_number_is_one_clear_error(factor: float) -> None:
+def test_a_tflite_factor_that_is_no_number_is_a_constant_like_any_other(factor: float) -> None:
     tensors = (
         Tensor("x", (1, 4, 4, 2)), Tensor("half", (), data=np.array(factor, np.float32)), Tensor("y", (1, 4, 4, 2)),
     )  # fmt: skip
     model = Model(tensors, (Operator("MUL", (0, 1), (2,), all_options("MUL")),), (0,), (2,))
-    with pytest.raises(FormatError, match="MUL"):
-        read_tflite(pack(model, ""))
+    assert [node.op for node in read_tflite(pack(model, "")).nodes] == [Constant((1,)), Mul()]
 
 
 @pytest.mark.parametrize("strides", [(0, 1), (-1, 1), (1, 0), (2**31 - 1, 2**31 - 1)])

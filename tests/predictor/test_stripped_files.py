@@ -59,10 +59,10 @@ def stripped_onnx(content: bytes) -> bytes:
 
 
 def files_of(graph: Graph) -> list[Graph]:
-    """What is read of the graph's files: as written, and of another tool that says nothing of blocks."""
-    tflite, onnx_file = write_tflite(graph), write_onnx(graph)
+    """What is read of the graph's files: as written, and of another tool that says nothing of blocks, in int8 too."""
+    tflite, onnx_file, int8 = write_tflite(graph), write_onnx(graph), write_tflite(graph, dtype="int8")
     stripped = read_tflite(stripped_tflite(tflite)), read_onnx(stripped_onnx(onnx_file))
-    return [read_tflite(tflite), read_onnx(onnx_file), *stripped]
+    return [read_tflite(tflite), read_onnx(onnx_file), *stripped, read_tflite(stripped_tflite(int8))]
 
 
 @pytest.mark.parametrize("name", [*ARCHITECTURES, *BLOCKS])
