@@ -80,8 +80,8 @@ def summarize(
             {name: again[key].message for key, name in names.items() if key in again and again[key].message}
         ),
         *quality_warnings(records),
-        *_machine_warnings(log),
-        *_redo_warnings(redone, len(stamps)),
+        *machine_warnings(log),
+        *redo_warnings(redone, len(stamps)),
     ]
     return CampaignSummary(
         setup, records, failed, unsupported, unfinished, done, reused, len(stamps), wall_s, inference_s, redone,
@@ -147,7 +147,8 @@ def quality_warnings(records: Sequence[LatencyRecord]) -> list[str]:
     ]
 
 
-def _redo_warnings(redone: int, rounds: int) -> list[str]:
+def redo_warnings(redone: int, rounds: int) -> list[str]:
+    """Whether too many rounds had to be measured again."""
     if redone <= REDONE_SHARE * rounds:
         return []
     return [
@@ -156,7 +157,8 @@ def _redo_warnings(redone: int, rounds: int) -> list[str]:
     ]
 
 
-def _machine_warnings(log: Sequence[RoundInfo]) -> list[str]:
+def machine_warnings(log: Sequence[RoundInfo]) -> list[str]:
+    """What disturbed the machine in these rounds."""
     warnings = []
     odd = [info.drift for info in log if not is_calm(info.drift)]
     if len(odd) > 0.1 * len(log):

@@ -7,12 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from netlathe.archspace.forms.model_file import FileFormat
 from netlathe.profiler.devices.base import Device, Report, Visit
 from netlathe.profiler.devices.listing import DeviceRow, available_devices
 from netlathe.profiler.errors import DeviceError
 from netlathe.profiler.protocol import PHONE_PLAN, Plan
 
-__all__ = ["Device", "DeviceOptions", "DeviceRow", "Visit", "available_devices", "default_plan", "open_device"]
+__all__ = [
+    "Device",
+    "DeviceOptions",
+    "DeviceRow",
+    "Visit",
+    "available_devices",
+    "default_plan",
+    "file_format_at",
+    "open_device",
+]
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class DeviceOptions:
     """benchmark_model for a phone, instead of the official one."""
     max_thermal_status: int = 0
     """Android's thermal status up to which rounds count."""
+    allow_partial: bool = False
+    """Whether a phone's delegate other than the CPU's may take a part of a graph and leave the CPU the rest."""
 
 
 def _open_local(options: DeviceOptions) -> Device:
@@ -126,6 +138,13 @@ def open_device(name: str, options: DeviceOptions | None = None, *, report: Repo
         known = ", ".join((*_OPENERS, "usb", "usb:SERIAL", "tcp:HOST:PORT", "server:SERIAL"))
         raise DeviceError(f"unknown device {name!r}; known: {known}. `netlathe devices` lists those found here")
     return _OPENERS[name](options)
+
+
+def file_format_at(name: str) -> FileFormat | None:
+    """The format of model files that the device of this name runs as they are; None where it runs none."""
+    if name.partition(":")[0] in (*PHONES, "local"):
+        return "tflite"
+    return "onnx" if name == "onnxruntime" else None
 
 
 def default_plan(device: Device) -> Plan:

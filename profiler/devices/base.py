@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
+from netlathe.archspace.forms.model_file import FileFormat, ModelFile
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Zeros
 from netlathe.archspace.records import Setup
 from netlathe.profiler.errors import MeasurementError, ProfilerError, UnsupportedGraphError
+from netlathe.profiler.op_profile import OpTime
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,42 @@ class Device(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: object, value: object, traceback: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one start of a model file tells beside its times; None is what the device does not tell."""
+
+    init_ms: float | None = None
+    """Loading the file and preparing it to run."""
+    first_inference_ms: float | None = None
+    peak_memory_mb: float | None = None
+    peak_memory_of: str = ""
+    """What that is the memory of."""
+    delegated: Mapping[str, float] = field(default_factory=dict)
+    """The share of the ops that each delegate or provider executes, where it is known."""
+    op_times: tuple[OpTime, ...] = ()
+    """Of runs of their own, as watching takes time."""
+    op_runs_ms: float | None = None
+    """An inference in those runs."""
+
+
+@runtime_checkable
+class TimesFiles(Protocol):
+    """A device that runs model files as they are, besides graphs."""
+
+    @property
+    def file_format(self) -> FileFormat: ...
+
+    def load_file(self, key: str, file: ModelFile) -> None:
+        """Makes the file ready to run under `key`, as `Device.load` does a graph, with random values in its inputs.
+
+        Raises UnsupportedGraphError where the runtime refuses it, MeasurementError where it should have run.
+        """
+
+    def observe(self, keys: Sequence[str], *, op_profile: bool = False) -> Mapping[str, Observation]:
+        """What starts of these loaded files tell, by key, with the time of each kernel if `op_profile`. Files that
+        fail now are left out."""
 
 
 def check_loadable(graph: Graph, setup: Setup) -> None:

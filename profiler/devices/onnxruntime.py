@@ -13,8 +13,9 @@ import numpy as np
 from netlathe.archspace.forms.onnx import write_onnx
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
-from netlathe.profiler.devices.in_process import HostDevice, Stopwatch, random_input, stopwatch
+from netlathe.profiler.devices.in_process import Stopwatch, random_input, stopwatch
 from netlathe.profiler.errors import DeviceError
+from netlathe.profiler.host_files import HostFiles
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -28,11 +29,14 @@ def _runtime() -> ModuleType:
     return module
 
 
-class OnnxRuntimeDevice(HostDevice):
+class OnnxRuntimeDevice(HostFiles):
     """ONNX Runtime in this process, one session per loaded graph; inputs and outputs stay bound to the same memory.
 
     Raises DeviceError where onnxruntime is not installed.
     """
+
+    file_format = "onnx"
+    runtime_title = "ONNX Runtime"
 
     def __init__(self, *, threads: int = 1, batch: int = 1, cores: Sequence[int] = ()) -> None:
         self._ort: Any = _runtime()
