@@ -40,6 +40,8 @@ class BenchmarkOptions:
     """Watch the memory meanwhile, in a thread that may disturb the times."""
     op_profile: bool = False
     """Time each operator, which slows down all of them."""
+    require_full: bool = True
+    """Whether a delegate other than the CPU's must take a graph whole."""
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -114,7 +116,8 @@ class BenchmarkResult:
 def flags(options: BenchmarkOptions) -> tuple[str, ...]:
     """The words of the command line that are common to all graphs; they hold no blanks.
 
-    A delegate other than the CPU's must take a graph whole: the tool then fails rather than time the CPU.
+    A delegate other than the CPU's must take a graph whole, unless the options leave the CPU the rest: the tool then
+    fails rather than time the CPU.
     """
     words = [f"--num_threads={options.threads}"]
     if options.delegate == "cpu":
@@ -125,7 +128,7 @@ def flags(options: BenchmarkOptions) -> tuple[str, ...]:
     else:
         # NNAPI has a CPU implementation of its own, which is not what anyone asks NNAPI for.
         words += ["--use_nnapi=true", "--disable_nnapi_cpu=true"]
-    if options.delegate != "cpu":
+    if options.delegate != "cpu" and options.require_full:
         words += ["--require_full_delegation=true"]
     if options.peak_memory:
         words += ["--report_peak_memory_footprint=true"]
@@ -153,7 +156,7 @@ def parse(output: str, code: int, options: BenchmarkOptions) -> BenchmarkResult:
         raise MeasurementError(f"{error}\n{tail(output)}") from None
     name = wanted or "XNNPACK"
     delegated = _delegated(output, name) if wanted or options.xnnpack else "none"
-    if wanted and delegated != "all":
+    if wanted and (options.require_full or delegated in ("none", "unknown")) and delegated != "all":
         raise UnsupportedGraphError(_not_whole(wanted, delegated) + "\n" + tail(output))
     first_us = timings.get("First inference")
     return BenchmarkResult(
@@ -266,9 +269,13 @@ def _delegated(output: str, name: str) -> str:
 
 
 def _delegated_share(output: str, name: str, delegated: str) -> float | None:
-    """Of ops. Only talkative builds count those of a part, as "Replacing 28 out of 31 node(s) with delegate"."""
+    """Of ops. Only talkative builds count those of a part, as "Replacing 28 out of 31 node(s) with delegate"; the GPU's
+    delegate says it where it leaves some."""
     if delegated in ("all", "none"):
         return float(delegated == "all")
+    left = re.search(rf"([0-9]{{1,9}}) operations will run on the {name}, and the remaining ([0-9]{{1,9}}) ", output)
+    if delegated != "unknown" and left and int(left[1]):
+        return int(left[1]) / (int(left[1]) + int(left[2]))
     line = rf"Replacing ([0-9]{{1,9}}) out of ([0-9]{{1,9}}) node\(s\) with delegate \(TfLite{name}"
     counted = re.search(line, output, re.IGNORECASE)
     if delegated == "unknown" or counted is None or not 0 < int(counted[1]) < int(counted[2]):

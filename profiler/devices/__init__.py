@@ -87,7 +87,8 @@ def _open_phone(address: str, options: DeviceOptions, report: Report) -> Device:
     return PhoneDevice(
         open_connection(address, on_authorize=report), benchmark_binary=options.benchmark_binary,
         threads=options.threads, cores=options.cores, dtype=options.dtype or "float32", delegate=options.delegate,
-        xnnpack=options.xnnpack, max_thermal_status=options.max_thermal_status, report=report,
+        xnnpack=options.xnnpack, max_thermal_status=options.max_thermal_status, allow_partial=options.allow_partial,
+        report=report,
     )  # fmt: skip
 
 

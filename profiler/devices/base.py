@@ -123,8 +123,8 @@ class Observation:
     peak_memory_mb: float | None = None
     peak_memory_of: str = ""
     """What that is the memory of."""
-    delegated: Mapping[str, float] = field(default_factory=dict)
-    """The share of the ops that each delegate or provider executes, where it is known."""
+    delegated: Mapping[str, float | None] = field(default_factory=dict)
+    """The share of the ops that each delegate or provider executes; None for a part of an unknown size."""
     op_times: tuple[OpTime, ...] = ()
     """Of runs of their own, as watching takes time."""
     op_runs_ms: float | None = None

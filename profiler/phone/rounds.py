@@ -34,9 +34,9 @@ HINTS = {
 
 
 class Check(Protocol):
-    """Raises MeasurementError or UnsupportedGraphError where a result is of another setup."""
+    """Raises MeasurementError or UnsupportedGraphError where the result of this key is of another setup."""
 
-    def __call__(self, result: BenchmarkResult) -> None: ...
+    def __call__(self, key: str, result: BenchmarkResult) -> None: ...
 
 
 class Retry(Protocol):
@@ -59,7 +59,7 @@ class RoundReader:
         start: Conditions,
         max_thermal_status: int = 0,
         cores: Collection[int] | None = None,
-        check: Check = lambda result: None,
+        check: Check = lambda key, result: None,
     ) -> None:
         """`cores` are those that the program may run on, None for all."""
         self.check = check
@@ -99,7 +99,7 @@ class RoundReader:
     def _timing(self, visit: session.VisitDone) -> Timing:
         try:
             result = parse(visit.output, visit.code, self.options)
-            self.check(result)
+            self.check(visit.key, result)
         except (MeasurementError, UnsupportedGraphError) as error:
             return Timing(visit.key, error)
         self.results[visit.key] = result
@@ -196,6 +196,9 @@ class Batch:
 def details(result: BenchmarkResult) -> dict[str, float]:
     """What is worth keeping of a graph beside its time, as far as the tool told it."""
     found = {
+        "p5_ms": result.runs.p5_ms,
+        "median_ms": result.runs.median_ms,
+        "p95_ms": result.runs.p95_ms,
         "init_ms": result.init_ms,
         "first_inference_ms": result.first_inference_ms,
         "init_memory_mb": result.init_memory_mb,
