@@ -241,7 +241,7 @@ class PhoneDevice:
         return RoundReader(self._options, name, self._start, self.max_thermal_status, self._cores, self._check)
 
     def _check(self, key: str, result: BenchmarkResult) -> None:
-        """A file may be executed by any kernels of the CPU, which its observation tells; a graph only by the setup's."""
+        """Any kernels of the CPU may execute a file, as its observation tells; a graph only the setup's."""
         if key in self._loaded and self._loaded[key] is None and self._options.delegate == "cpu":
             return
         self._delegation.check(result)

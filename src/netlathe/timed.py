@@ -65,12 +65,13 @@ class Timed:
         return self._percentile("p95_ms")
 
     def _percentile(self, name: str) -> float | None:
-        """Over all runs; on a phone, which sums up the runs of a visit, the median of what the visits say."""
+        """Over all runs; on a phone, which sums up the runs of a visit, the median of what the visits say, in whole
+        microseconds: below one there is none."""
         if self.measurement is None:
             return None
         told = [one[name] for one in self.details if name in one]
         if told:
-            return statistics.median(told)
+            return statistics.median(told) or None
         if self.setup and self.setup.runtime == "tflite":  # an older benchmark_model, which prints none
             return None
         return _quantile([ms for one in self.measurement.rounds for ms in one.samples_ms], _PERCENTILES[name] / 100)
