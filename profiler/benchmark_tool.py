@@ -17,9 +17,12 @@ from netlathe.profiler.op_profile import OpTime, read_op_times
 
 __all__ = ["BenchmarkOptions", "BenchmarkResult", "Delegate", "OpTime", "Statistics", "flags", "parse"]
 
-Delegate = Literal["cpu", "gpu", "nnapi"]
+Delegate = Literal["cpu", "gpu", "nnapi", "npu"]
 
-_TOOL_NAMES = {"gpu": "GPU", "nnapi": "NNAPI"}
+Tool = Literal["tflite", "litert"]
+"""TFLite's benchmark_model, or LiteRT's newer tool of the same name."""
+
+TOOL_NAMES = {"gpu": "GPU", "nnapi": "NNAPI", "npu": "NPU"}
 """How the tool names a delegate that keeps a graph off the CPU."""
 
 _ROUNDING = 1e-5
@@ -40,14 +43,15 @@ class BenchmarkOptions:
     """Watch the memory meanwhile, in a thread that may disturb the times."""
     op_profile: bool = False
     """Time each operator, which slows down all of them."""
+    tool: Tool = "tflite"
     require_full: bool = True
     """Whether a delegate other than the CPU's must take a graph whole."""
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise DeviceError(f"benchmark_model needs at least 1 thread, not {self.threads}")
-        if self.delegate != "cpu" and self.delegate not in _TOOL_NAMES:
-            raise DeviceError(f"there is no delegate {self.delegate!r}; take cpu, gpu or nnapi")
+        if self.delegate != "cpu" and self.delegate not in TOOL_NAMES:
+            raise DeviceError(f"there is no delegate {self.delegate!r}; take cpu, gpu, nnapi or npu")
 
 
 @dataclass(frozen=True)
@@ -144,11 +148,11 @@ def parse(output: str, code: int, options: BenchmarkOptions) -> BenchmarkResult:
     refuses this graph or a delegate does not take it whole, and MeasurementError where it crashed, hung, or printed
     anything else than the whole of a plausible result.
     """
-    wanted = _TOOL_NAMES.get(options.delegate)
+    wanted = TOOL_NAMES.get(options.delegate)
     raise_failure(output, code, wanted)
-    lines = [line.rstrip("\r").removeprefix("INFO: ") for line in output.split("\n")]
+    lines = output_lines(output)
     try:
-        warmup, runs = _both_statistics(lines)
+        warmup, runs = both_statistics(lines)
         timings = _timings(lines)
         _check_end(timings, warmup, runs)
         op_times = read_op_times(output) if options.op_profile else ()
@@ -162,15 +166,15 @@ def parse(output: str, code: int, options: BenchmarkOptions) -> BenchmarkResult:
     return BenchmarkResult(
         runs=runs,
         warmup=warmup,
-        init_ms=timings["Init"] / 1e3 if "Init" in timings else _number(output, r"Initialized session in {}ms"),
+        init_ms=timings["Init"] / 1e3 if "Init" in timings else number_in(output, r"Initialized session in {}ms"),
         first_inference_ms=first_us / 1e3 if warmup and first_us is not None else None,
         delegated=delegated,
         delegated_share=_delegated_share(output, name, delegated),
         gpu_api=_gpu_api(output) if options.delegate == "gpu" else "",
-        model_mb=_number(output, r"The input model file size \(MB\): {}"),
-        init_memory_mb=_number(output, _FOOTPRINT + r"init={}"),
-        overall_memory_mb=_number(output, _FOOTPRINT + r"init=\S+ overall={}"),
-        peak_memory_mb=_number(output, r"Overall peak memory footprint \(MB\) via periodic monitoring: {}"),
+        model_mb=number_in(output, r"The input model file size \(MB\): {}"),
+        init_memory_mb=number_in(output, _FOOTPRINT + r"init={}"),
+        overall_memory_mb=number_in(output, _FOOTPRINT + r"init=\S+ overall={}"),
+        peak_memory_mb=number_in(output, r"Overall peak memory footprint \(MB\) via periodic monitoring: {}"),
         op_times=op_times,
     )
 
@@ -189,8 +193,13 @@ def _word(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _both_statistics(lines: list[str]) -> tuple[Statistics | None, Statistics]:
-    """Of the warm-up, which the tool prints first, and of the runs."""
+def output_lines(output: str) -> list[str]:
+    """Without the levels that some tools put before what they say."""
+    return [line.rstrip("\r").removeprefix("INFO: ") for line in output.split("\n")]
+
+
+def both_statistics(lines: list[str]) -> tuple[Statistics | None, Statistics]:
+    """Of the warm-up, which the tool prints first, and of the runs. Raises MeasurementError."""
     # Lines of an op profile that hold such statistics too start with other words.
     found = [line for line in lines if line.startswith("count=")]
     if len(found) != 2:
@@ -294,6 +303,7 @@ def _not_whole(name: str, delegated: str) -> str:
     return f"the {name} delegate does not take the whole graph: it {said.get(delegated, f'takes {delegated}')}"
 
 
-def _number(output: str, pattern: str) -> float | None:
+def number_in(output: str, pattern: str) -> float | None:
+    """The number that stands at {} in the pattern; None where the output has no such place."""
     match = re.search(pattern.replace("{}", _N), output)
     return float(match[1]) if match else None

@@ -36,7 +36,7 @@ class DeviceOptions:
     """Cores to run on: a hexadecimal mask, on a phone also big, mid, little or all; '' for the scheduler's choice."""
     dtype: str | None = None
     """float32 by default, on cuda float16."""
-    delegate: Literal["cpu", "gpu", "nnapi"] = "cpu"
+    delegate: Literal["cpu", "gpu", "nnapi", "npu"] = "cpu"
     """What executes the ops on a phone."""
     xnnpack: bool = True
     """Whether a phone's CPU runs XNNPACK's kernels rather than TFLite's own."""
@@ -152,5 +152,5 @@ def default_plan(device: Device) -> Plan:
     """How much effort a latency deserves there, unless a user says otherwise."""
     if device.setup.runtime != "tflite":
         return Plan()
-    is_slow_to_start = device.setup.delegate in ("gpu", "nnapi")  # each visit compiles the graph for it
+    is_slow_to_start = device.setup.delegate in ("gpu", "nnapi", "npu")  # each visit compiles the graph for it
     return replace(PHONE_PLAN, overhead_ms=DELEGATE_START_MS) if is_slow_to_start else PHONE_PLAN

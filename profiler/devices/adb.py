@@ -26,9 +26,19 @@ from netlathe.profiler.errors import DeviceError, NotRestoredError, UnsupportedG
 from netlathe.profiler.phone import session, steady
 from netlathe.profiler.phone.conditions import Conditions, SkinWatch
 from netlathe.profiler.phone.delegation import find_delegation
-from netlathe.profiler.phone.files import NNAPI_REMARK, observation, profile_visit, read_for_phone, with_kernels
+from netlathe.profiler.phone.files import (
+    NNAPI_REMARK,
+    hash_of,
+    libraries_of,
+    observation,
+    options_for,
+    profile_visit,
+    read_for_phone,
+    with_kernels,
+)
 from netlathe.profiler.phone.holding import describe, held, leave, what_remains
 from netlathe.profiler.phone.link import PhoneLink
+from netlathe.profiler.phone.litert_tool import LIBRARIES
 from netlathe.profiler.phone.provision import Binary, find_binary
 from netlathe.profiler.phone.rounds import Batch, RoundReader
 from netlathe.profiler.phone.setup import describe_setup
@@ -49,8 +59,9 @@ class PhoneDevice:
     """A phone that `connection` reaches, with benchmark_model put there and the phone kept as steady as it allows.
 
     `cores` is big, mid, little, all or a hexadecimal mask, '' for the scheduler's choice; `benchmark_binary` a
-    benchmark_model for the phone's ABI, by default the official one; with `allow_partial`, a delegate other than the
-    CPU's may leave the CPU a part of a graph; `report` is told what a person should know or do.
+    benchmark_model for the phone's ABI, TFLite's or LiteRT's newer one, by default TFLite's official one; with
+    `allow_partial`, a delegate other than the CPU's may leave the CPU a part of a graph; `report` is told what a person
+    should know or do.
     Closing restores the phone and leaves nothing on it. Raises DeviceError where the phone cannot be used, and why; in
     particular ClaimedError while another computer measures on it.
     """
@@ -111,7 +122,8 @@ class PhoneDevice:
         self._cores = {core for core in range(64) if int(self._mask, 16) >> core & 1} if cores else None
         self._unread = set(self._workspace.logs())
         binary = find_binary(given, self.description.abis)
-        self._program = binary.content
+        self._options = options_for(binary, self._options)
+        self._program, self._libraries = binary.content, libraries_of(binary, self._options)
         self._put_program()
         self.steps = self._steady()
         self._begin()
@@ -125,6 +137,8 @@ class PhoneDevice:
     def _put_program(self) -> None:
         self._workspace.find_models()
         self._workspace.put_program(self._program, "benchmark_model")
+        if self._libraries:
+            self._workspace.put_libraries(self._libraries, LIBRARIES)
 
     def _steady(self) -> list[steady.StepOutcome]:
         """Undoes what an interrupted campaign left changed, then keeps the phone awake and its clocks steady."""
@@ -142,7 +156,7 @@ class PhoneDevice:
         held_mode = _state(self.steps, "fixed_performance")
         return describe_setup(
             self.description, binary, self._options, self._mask, self._dtype, held_mode, self._link.unit,
-            self._delegation,
+            self._delegation, hash_of(self._libraries),
         )  # fmt: skip
 
     def _begin(self) -> None:

@@ -16,7 +16,7 @@ from netlathe.profiler.errors import (
     MeasurementError,
     UnsupportedGraphError,
 )
-from netlathe.profiler.phone import session
+from netlathe.profiler.phone import litert_tool, session
 from netlathe.profiler.phone.conditions import Conditions
 from netlathe.profiler.phone.workspace import Workspace
 
@@ -98,7 +98,8 @@ class RoundReader:
 
     def _timing(self, visit: session.VisitDone) -> Timing:
         try:
-            result = parse(visit.output, visit.code, self.options)
+            read = litert_tool.parse if self.options.tool == "litert" else parse
+            result = read(visit.output, visit.code, self.options)
             self.check(visit.key, result)
         except (MeasurementError, UnsupportedGraphError) as error:
             return Timing(visit.key, error)
@@ -149,8 +150,9 @@ class Batch:
             for i, visits in enumerate(self.rounds)
         ]
         reader = self.reader
+        words = litert_tool.flags if reader.options.tool == "litert" else flags
         plan = session.write_plan(
-            reader.setup_key, self.stamp, flags(reader.options), mask, reader.max_thermal_status, planned
+            reader.setup_key, self.stamp, words(reader.options), mask, reader.max_thermal_status, planned
         )
         try:
             self.workspace.put(plan, "plan")

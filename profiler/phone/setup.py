@@ -19,9 +19,11 @@ def describe_setup(
     fixed_performance: str,
     unit: str,
     delegation: Delegation,
+    libraries: str = "",
 ) -> Setup:
     """The setup under which that phone's records stand. `mask` is the core mask in hexadecimal, '' for none,
-    `fixed_performance` held, refused or unavailable, `unit` a name for this very phone: two of one model differ."""
+    `fixed_performance` held, refused or unavailable, `unit` a name for this very phone: two of one model differ,
+    `libraries` a hash of those that an accelerator runs through."""
     details = {
         "abi": binary.abi,
         "android_build": phone.fingerprint,
@@ -34,6 +36,8 @@ def describe_setup(
         "kernel": phone.kernel,
         "unit": unit,
     }
+    if libraries:
+        details["libraries"] = libraries
     if delegation.gpu_api:
         details["gpu_api"] = delegation.gpu_api
     return Setup(

@@ -427,7 +427,7 @@ def options_of(setup: Setup) -> DeviceOptions:
     options = DeviceOptions(threads=setup.threads, batch=setup.batch, cores=setup.core_mask, dtype=setup.dtype)
     if setup.runtime != "tflite":
         return options
-    delegates: dict[str, Literal["gpu", "nnapi"]] = {"gpu": "gpu", "nnapi": "nnapi"}  # of a phone
+    delegates: dict[str, Literal["gpu", "nnapi", "npu"]] = {"gpu": "gpu", "nnapi": "nnapi", "npu": "npu"}  # of a phone
     return replace(options, delegate=delegates.get(setup.delegate, "cpu"), xnnpack=setup.delegate != "none")
 
 

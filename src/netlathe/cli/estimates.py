@@ -121,7 +121,9 @@ def show_kernels(one: Timed, terminal: Terminal) -> None:
     """The time of each kernel in the order in which they run, and their sum beside the whole."""
     seen = one.observation
     if not seen or not seen.op_times:
-        terminal.say(f"  {one.name}: the runtime on {one.device} tells no times of single kernels", style="dim")
+        terminal.say(
+            f"  {one.name}: there is no table of kernels from {one.device}, whose runtime tells none", style="dim"
+        )
         return
     whole_ms, sum_ms = seen.op_runs_ms, kernels_ms(seen)
     terminal.say(

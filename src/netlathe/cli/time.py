@@ -54,10 +54,12 @@ def time(
         typer.Option(help="Of networks that are no files: the predictor's, or float32.", show_default=False),
     ] = None,
     delegate: Annotated[
-        Literal["cpu", "gpu", "nnapi"] | None, typer.Option(help="What runs them on a phone.", show_default=False)
+        Literal["cpu", "gpu", "npu", "nnapi"] | None,
+        typer.Option(help="What runs them on a phone; npu with LiteRT's newer benchmark_model.", show_default=False),
     ] = None,
     benchmark_binary: Annotated[
-        Path | None, typer.Option(help="benchmark_model for the phone, instead of the official one.")
+        Path | None,
+        typer.Option(help="benchmark_model for the phone, TFLite's or LiteRT's, instead of the official one."),
     ] = None,
     assume_unknown: AssumeUnknown = False,
     seed: Seed = 0,
