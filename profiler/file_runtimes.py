@@ -137,22 +137,29 @@ def node_times(file: ModelFile, threads: int) -> tuple[list[OpTime], float, Mapp
 
 
 def read_node_times(events: Sequence[Mapping[str, Any]], runs: int) -> tuple[list[OpTime], float, Mapping[str, float]]:
-    """The means over the last so many runs, from a profile's events."""
-    whole_us = [event["dur"] for event in events if event["name"] == "model_run"][-runs:]
-    durations_us: dict[tuple[str, str], list[float]] = defaultdict(list)
-    providers: dict[tuple[str, str], str] = {}
-    for event in events:
+    """The same of the last so many runs in a profile's events: means over the calmer half of them, so that the nodes'
+    times are of the same runs as the whole's, and no disturbance is taken for a node's work."""
+    found: list[tuple[float, list[Mapping[str, Any]]]] = []
+    nodes: list[Mapping[str, Any]] = []
+    for event in events:  # a run's nodes stand before the run
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            node = event["args"]["op_name"], event["name"].removesuffix("_kernel_time")
-            durations_us[node].append(event["dur"])
-            providers[node] = event["args"].get("provider", "unknown")
-    total = PROFILED_WARMUPS + runs
-    found = []
-    whole_ms = statistics.fmean(whole_us) / 1e3
-    for (kind, name), times_us in durations_us.items():
-        calls = max(1, round(len(times_us) / total))  # per inference: a node in a loop runs several times
-        counted_us = times_us[-runs * calls :]
-        mean_ms = statistics.fmean(counted_us) / 1e3
-        found.append(OpTime(kind, name, mean_ms, mean_ms * calls / whole_ms, calls, 0.0))
+            nodes.append(event)
+        elif event["name"] == "model_run":
+            found.append((event["dur"] / 1e3, nodes))
+            nodes = []
+    calm = sorted(found[-runs:], key=lambda run: run[0])[: max(1, runs // 2)]
+    whole_ms = statistics.fmean(ms for ms, _ in calm)
+    times_ms: dict[tuple[str, str], list[float]] = defaultdict(list)
+    providers: dict[tuple[str, str], str] = {}
+    for event in (event for _, nodes in calm for event in nodes):
+        node = event["args"]["op_name"], event["name"].removesuffix("_kernel_time")
+        times_ms[node].append(event["dur"] / 1e3)
+        providers[node] = event["args"].get("provider", "unknown")
+    ops = [_op_time(*node, times, len(calm), whole_ms) for node, times in times_ms.items()]
     counts = Counter(providers.values())
-    return found, whole_ms, {name: count / len(providers) for name, count in counts.items()}
+    return ops, whole_ms, {name: count / len(providers) for name, count in counts.items()}
+
+
+def _op_time(kind: str, name: str, times_ms: Sequence[float], runs: int, whole_ms: float) -> OpTime:
+    calls = max(1, round(len(times_ms) / runs))  # per inference: a node in a loop runs several times
+    return OpTime(kind, name, statistics.fmean(times_ms), sum(times_ms) / runs / whole_ms, calls, 0.0)

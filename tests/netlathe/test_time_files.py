@@ -123,8 +123,9 @@ def test_a_node_in_a_loop_counts_as_often_as_it_runs() -> None:
     from netlathe.profiler.file_runtimes import PROFILED_WARMUPS, read_node_times
 
     node = {"cat": "Node", "name": "add_kernel_time", "dur": 10, "args": {"op_name": "Add", "provider": "CPU"}}
-    run = [*[node] * 3, {"cat": "Session", "name": "model_run", "dur": 50}]
-    ((kernel,), whole_ms, shares) = read_node_times(run * (PROFILED_WARMUPS + 4), 4)
+    calm = [*[node] * 3, {"cat": "Session", "name": "model_run", "dur": 50}]
+    disturbed = [{**node, "dur": 9000}, *calm[1:3], {**calm[3], "dur": 9040}]
+    ((kernel,), whole_ms, shares) = read_node_times([*calm * (PROFILED_WARMUPS + 2), *disturbed * 2], 4)
     assert (kernel.times_called, kernel.mean_ms, whole_ms, shares) == (3, 0.01, 0.05, {"CPU": 1.0})
     assert kernel.share == pytest.approx(0.6)
 

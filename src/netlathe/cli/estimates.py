@@ -12,7 +12,7 @@ from netlathe.archspace.records import Measurement
 from netlathe.cli.console import Terminal, time_left
 from netlathe.profiler.protocol import FEWEST_ROUNDS
 from netlathe.timed import delegated_words, kernels_ms
-from netlathe.words import milliseconds, percent
+from netlathe.words import first_names, milliseconds, percent
 
 if TYPE_CHECKING:
     from netlathe.events import OnRound
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from netlathe.timed import Timed, TimeReport
 
 COLUMNS = ("what", "measured ms", "90 % interval", "rounds")
-START_COLUMNS = ("median ms", "p5 to p95", "first ms", "init ms", "peak MB", "ops on")
+START_COLUMNS = ("median ms", "p5", "p95", "first", "init", "peak MB")
 
 
 @contextmanager
@@ -90,6 +90,7 @@ def show_measured(report: TimeReport, terminal: Terminal) -> None:
     if any(one.file for one in timed):
         starts = [(*label, *_start_cells(one)) for label, one in zip(labels, timed, strict=True)]
         terminal.table((*text, *START_COLUMNS), starts, text=len(text))
+        _tell_delegates(timed, labels, terminal)
 
 
 def _labels(timed: Sequence[Timed]) -> list[tuple[str, ...]]:
@@ -109,12 +110,19 @@ def _off_by(one: Timed) -> str:
 
 def _start_cells(one: Timed) -> tuple[str, ...]:
     """What stands under START_COLUMNS."""
-    ends = "-" if one.p5_ms is None else f"{milliseconds(one.p5_ms)} to {milliseconds(one.p95_ms)}"
-    peak = "-" if one.peak_memory_mb is None else f"{one.peak_memory_mb:.1f}"
-    return (
-        milliseconds(one.median_ms), ends, milliseconds(one.first_inference_ms), milliseconds(one.init_ms), peak,
-        delegated_words(one.delegated),
-    )  # fmt: skip
+    times = (one.median_ms, one.p5_ms, one.p95_ms, one.first_inference_ms, one.init_ms)
+    return (*map(milliseconds, times), "-" if one.peak_memory_mb is None else f"{one.peak_memory_mb:.1f}")
+
+
+def _tell_delegates(timed: Sequence[Timed], labels: Sequence[tuple[str, ...]], terminal: Terminal) -> None:
+    """Who executes the ops, once for all that are alike."""
+    alike: dict[str, list[str]] = {}
+    for one, label in zip(timed, labels, strict=True):
+        if one.delegated:
+            alike.setdefault(delegated_words(one.delegated), []).append(" on ".join(label))
+    for words, names in alike.items():
+        of = "" if len(alike) == 1 else f" of {first_names(names)}"
+        terminal.say(f"  ops{of}: {words}", style="dim")
 
 
 def show_kernels(one: Timed, terminal: Terminal) -> None:

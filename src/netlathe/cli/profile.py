@@ -39,7 +39,9 @@ def profile(
     dtype: Annotated[
         Literal["float32", "int8", "float16"] | None, typer.Option(help="float32 by default, float16 on cuda.")
     ] = None,
-    delegate: Annotated[Literal["cpu", "gpu", "nnapi"], typer.Option(help="What runs the blocks on a phone.")] = "cpu",
+    delegate: Annotated[
+        Literal["cpu", "gpu", "npu", "nnapi"], typer.Option(help="What runs the blocks on a phone.")
+    ] = "cpu",
     xnnpack: Annotated[bool, typer.Option(help="XNNPACK on a phone's CPU.")] = True,
     batch: Annotated[int | None, typer.Option(min=1, help="Images per inference; 1, on cuda 8.")] = None,
     budget: Annotated[
