@@ -154,7 +154,7 @@ def _sized(file: ModelFile, shapes: Mapping[str, tuple[int, ...]]) -> ModelFile:
         for new, old in zip(inputs, file.inputs, strict=True)
         if new.sizes not in (old.sizes, _as_in_file(old).sizes)
     )
-    return replace(file, inputs=inputs, resized=changed, remarks=remarks)
+    return replace(file, inputs=inputs, resized=changed, remarks=(*file.remarks, *remarks))
 
 
 def _as_in_file(one: ModelInput) -> ModelInput:

@@ -61,7 +61,10 @@ def _outline(path: Path, data: mmap.mmap) -> ModelFile:
     codes = list(_each(root.OperatorCodesLength, root.OperatorCodes))
     kinds = [_CODE_NAMES.get(max(code.DeprecatedBuiltinCode(), code.BuiltinCode()), "") for code in codes]
     custom = [_text(code.CustomCode()) for code, kind in zip(codes, kinds, strict=True) if kind == "CUSTOM"]
-    return ModelFile(path, "tflite", inputs, tuple(custom), tuple(kind for kind in kinds if kind in _CONTROL_FLOW))
+    branches = tuple(kind for kind in kinds if kind in _CONTROL_FLOW)
+    count = root.SignatureDefsLength()
+    remarks = (f"has {count} signatures; the first subgraph is what is timed",) if count > 1 else ()
+    return ModelFile(path, "tflite", inputs, tuple(custom), branches, remarks=remarks)
 
 
 def _check_buffers(path: Path, root: Any, size: int) -> None:

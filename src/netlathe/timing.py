@@ -96,6 +96,7 @@ def time(
         case = _Case(timeables, options, model, op_profile, budget_s, seed, Path(profile) if profile else None)
         addresses = list(dict.fromkeys([device] if isinstance(device, str) else device))
         visits = [case.visit(address, Path(folder)) for address in addresses]  # all that can be wrong is told first
+        case.check_runnable(visits)
         case.check_predictable(predictor)
         report = _report(case, visits, listener)
     if csv is not None:
@@ -131,12 +132,17 @@ class _Case:
     profile: Path | None
 
     def visit(self, address: str, folder: Path) -> _Visit:
-        """What runs on a device. Raises FormatError where something cannot, or has not the dtype that is asked for."""
+        """What runs on a device. Raises FormatError for a file that has not the dtype that is asked for."""
         wanted = file_format_at(address)
         runs: dict[str, ModelFile | Graph] = {}
+        refused: dict[str, FormatError] = {}
         remarks: list[str] = []
         for one in self.timeables:
-            runs[one.name], remark = run_as(one, wanted, address)
+            try:
+                runs[one.name], remark = run_as(one, wanted, address)
+            except FormatError as error:
+                refused[one.name] = error
+                continue
             remarks += [remark] if remark else []
             remarks += [f"{one.name}: {text}" for text in (one.file.remarks if one.file else ())]
             if one.file and one.file.control_flow:
@@ -144,11 +150,21 @@ class _Case:
                 remarks.append(
                     f"{one.name}: has control flow ({kinds}), so its time depends on its inputs, here random"
                 )
-        return _Visit(address, runs, self._dtyped(wanted, runs), tuple(remarks), folder)
+        return _Visit(address, runs, refused, self._dtyped(wanted, runs), tuple(remarks), folder)
+
+    def check_runnable(self, visits: Sequence[_Visit]) -> None:
+        """Raises FormatError for what runs on none of the devices."""
+        for one in self.timeables:
+            if all(one.name in visit.refused for visit in visits):
+                raise visits[0].refused[one.name]
 
     def _dtyped(self, wanted: FileFormat | None, runs: Mapping[str, ModelFile | Graph]) -> DeviceOptions:
-        """With the dtype that all .tflite files have, for what runs beside them."""
+        """With the dtype that all .tflite files have, for what runs beside them, and the batch of networks that were
+        read from files."""
         files = {name: one for name, one in runs.items() if isinstance(one, ModelFile)}
+        batches = {one.inputs[0][0] for one in runs.values() if isinstance(one, Graph)}
+        if wanted is None and self.model is None and len(batches) == 1:
+            return replace(self.options, batch=batches.pop())
         if wanted != "tflite" or not files:
             return self.options
         asked = self.options.dtype
@@ -196,6 +212,8 @@ class _Visit:
 
     address: str
     runs: Mapping[str, ModelFile | Graph]
+    refused: Mapping[str, FormatError]
+    """What cannot run there, and why."""
     options: DeviceOptions
     remarks: tuple[str, ...]
     folder: Path
@@ -210,6 +228,9 @@ def _report(case: _Case, visits: Sequence[_Visit], listener: Listener) -> TimeRe
     for visit in visits:
         for remark in visit.remarks:
             listener.note(f"  {remark}")
+        timed += [Timed(name, visit.address, None, None, str(error)) for name, error in visit.refused.items()]
+        if not visit.runs:
+            continue
         try:
             found, taken = _time(case, visit, listener)
         except DeviceError as error:

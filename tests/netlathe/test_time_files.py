@@ -4,6 +4,7 @@ run, it refuses in one error that names the file, the place and the remedy."""
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
 import signal
@@ -144,6 +145,20 @@ def test_files_and_devices_stand_in_one_table(tmp_path: Path) -> None:
     assert [float(row["median_ms"]) for row in rows] == [one["median_ms"] for one in found["timed"]]
     shown = netlathe("time", *files, "--device", "local", "--device", "onnxruntime", *QUICK)
     assert "runs on onnxruntime as a .onnx file that netlathe wrote of it" in " ".join(shown.stderr.split())
+
+
+def test_a_file_that_one_of_the_devices_cannot_run_is_timed_on_the_other(tmp_path: Path) -> None:
+    files = [
+        saved(tmp_path, "a.tflite", model_files.two_and_two()),
+        saved(tmp_path, "b.onnx", model_files.onnx_matmul()),
+    ]
+    result = netlathe("time", *files, "--device", "local", "--device", "onnxruntime", "--json", *QUICK)
+    report = json.loads(result.stdout.splitlines()[0])
+    told = {(Path(one["name"]).name, one["device"]): (one["latency_ms"], one["error"]) for one in report["timed"]}
+    assert told["b.onnx", "onnxruntime"][0] > 0
+    assert told["b.onnx", "local"][0] is None
+    assert "local runs .tflite files" in told["b.onnx", "local"][1]
+    assert result.exit_code == 1
 
 
 def test_int8_and_float32_files_stand_in_one_table_each_with_its_own_dtype(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from netlathe.timed import Timed, TimeReport
 
 COLUMNS = ("what", "measured ms", "90 % interval", "rounds")
-START_COLUMNS = ("median ms", "p5", "p95", "first", "init", "peak MB")
+START_COLUMNS = ("median ms", "p5", "p95", "first", "init", "MB")
 
 
 @contextmanager
