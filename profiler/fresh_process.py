@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -32,11 +33,12 @@ def start_file(
         "path": str(file.path.resolve()), "format": file.format, "threads": threads, "cores": list(cores),
         "inputs": [(one.name, one.dtype, one.shape) for one in file.inputs], "op_profile": op_profile,
     }  # fmt: skip
-    command = [sys.executable, "-m", "netlathe.profiler.fresh_run"]
+    command = [sys.executable, "-P", "-m", "netlathe.profiler.fresh_run"]  # whatever lies in the current folder
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
             command, input=json.dumps(request), capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S,
-            check=False,
+            check=False, env=environment,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise MeasurementError(f"{runtime} has not run it once within {TIMEOUT_S / 60:.0f} minutes") from None

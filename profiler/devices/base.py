@@ -138,6 +138,9 @@ class TimesFiles(Protocol):
     @property
     def file_format(self) -> FileFormat: ...
 
+    @property
+    def setup(self) -> Setup: ...
+
     def load_file(self, key: str, file: ModelFile) -> None:
         """Makes the file ready to run under `key`, as `Device.load` does a graph, with random values in its inputs.
 

@@ -93,6 +93,8 @@ def time(
                 [Output("--csv", Path(csv), "latencies")], [one for one in things if isinstance(one, str | Path)]
             )
         timeables = gather(things, [shape] if isinstance(shape, str) else shape, options.batch or 1)
+        if example_inputs is not None:
+            timeables = [replace(one, name=type(what).__name__) for one in timeables]
         case = _Case(timeables, options, model, op_profile, budget_s, seed, Path(profile) if profile else None)
         addresses = list(dict.fromkeys([device] if isinstance(device, str) else device))
         visits = [case.visit(address, Path(folder)) for address in addresses]  # all that can be wrong is told first
@@ -259,12 +261,14 @@ def _time(case: _Case, visit: _Visit, listener: Listener) -> tuple[list[Timed], 
         if case.model:
             check_same_setup(case.model, device.setup)
         keep_aside(device)
-        loaded = _load(device, visit, listener)
+        with listener.working("loading"):
+            loaded = _load(device, visit)
+            observed = _observe(device, loaded)
         plan = replace(plan_for(device), budget_s=case.budget_s)
-        observed = _observe(device, loaded, listener, op_profile=False)
         taken = _take(case, device, loaded, observed, plan, listener)
         if case.op_profile and not taken.is_interrupted:
-            observed |= _observe(device, loaded, listener, op_profile=True)
+            with listener.working("timing kernels"):
+                observed |= _observe(device, loaded, op_profile=True)
         found = [
             Timed(
                 name, visit.address, _setup_of(device.setup, loaded.files.get(name)),
@@ -292,36 +296,34 @@ class _Loaded:
     errors: dict[str, str]
 
 
-def _load(device: Device, visit: _Visit, listener: Listener) -> _Loaded:
+def _load(device: Device, visit: _Visit) -> _Loaded:
     loaded = _Loaded({}, {}, {})
-    with listener.working("loading"):
-        for name, one in visit.runs.items():
-            try:
-                if isinstance(device, TimesFiles):
-                    file = one if isinstance(one, ModelFile) else None
-                    if file is None:
-                        assert isinstance(one, Graph)
-                        check_loadable(one, replace(device.setup, batch=one.inputs[0][0]))
-                        file = written(one, device.file_format, device.setup.dtype, visit.folder)
-                    device.load_file(file.key, file)
-                    loaded.keys[name], loaded.files[name] = file.key, file
-                else:
-                    graph = one
-                    assert isinstance(graph, Graph)
-                    device.load(graph.key, graph)
-                    loaded.keys[name] = graph.key
-            except (UnsupportedGraphError, MeasurementError, FormatError) as error:
-                loaded.keys[name], loaded.errors[name] = "", str(error)
+    for name, one in visit.runs.items():
+        try:
+            if isinstance(device, TimesFiles):
+                file = one if isinstance(one, ModelFile) else _as_file(one, device, visit.folder)
+                device.load_file(file.key, file)
+                loaded.keys[name], loaded.files[name] = file.key, file
+            else:
+                assert isinstance(one, Graph)  # what a device that runs no files is given
+                device.load(one.key, one)
+                loaded.keys[name] = one.key
+        except (UnsupportedGraphError, MeasurementError, FormatError) as error:
+            loaded.keys[name], loaded.errors[name] = "", str(error)
     return loaded
 
 
-def _observe(device: Device, loaded: _Loaded, listener: Listener, *, op_profile: bool) -> dict[str, Observation]:
+def _as_file(graph: Graph, device: TimesFiles, folder: Path) -> ModelFile:
+    check_loadable(graph, replace(device.setup, batch=graph.inputs[0][0]))
+    return written(graph, device.file_format, device.setup.dtype, folder)
+
+
+def _observe(device: Device, loaded: _Loaded, *, op_profile: bool = False) -> dict[str, Observation]:
     """What starts tell, by key; nothing of devices that run no files."""
     keys = [loaded.keys[name] for name in loaded.files]
     if not isinstance(device, TimesFiles) or not keys:
         return {}
-    with listener.working("timing kernels" if op_profile else "starting"):
-        return dict(device.observe(keys, op_profile=op_profile))
+    return dict(device.observe(keys, op_profile=op_profile))
 
 
 def _take(

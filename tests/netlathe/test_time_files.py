@@ -330,9 +330,26 @@ def test_a_torch_module_is_timed_through_a_file_of_its_own() -> None:
     module.train()
     report = nl.time(module, (torch.zeros(1, 3, 16, 16),), device="onnxruntime", budget_s=0.1)
     (one,) = report.timed
+    assert one.name == "Sequential"
     assert one.latency_ms is not None
     assert one.latency_ms > 0
     assert module.training  # left as it was
+
+
+def test_a_torch_module_that_netlathe_reads_runs_where_tflite_runs() -> None:
+    import torch
+
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 1))
+    report = nl.time(module, (torch.zeros(1, 3, 16, 16),), budget_s=0.1)
+    assert report.timed[0].delegated == {"XNNPACK": 1.0}
+
+
+def test_a_file_of_the_current_folder_is_not_taken_for_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise RuntimeError('the wrong numpy')")
+    monkeypatch.chdir(tmp_path)
+    assert timed(saved(tmp_path, "a.tflite", model_files.two_and_two()))["latency_ms"] > 0
 
 
 def test_a_torch_module_without_inputs_or_that_torch_cannot_export_is_refused() -> None:
