@@ -21,6 +21,7 @@ __all__ = [
     "available_devices",
     "default_plan",
     "file_format_at",
+    "is_phone",
     "open_device",
 ]
 
@@ -133,7 +134,7 @@ def open_device(name: str, options: DeviceOptions | None = None, *, report: Repo
     or where the device cannot be used and why.
     """
     options = options or DeviceOptions()
-    if name.partition(":")[0] in PHONES:
+    if is_phone(name):
         return _open_phone(name, options, report)
     if name not in _OPENERS:
         known = ", ".join((*_OPENERS, "usb", "usb:SERIAL", "tcp:HOST:PORT", "server:SERIAL"))
@@ -141,9 +142,14 @@ def open_device(name: str, options: DeviceOptions | None = None, *, report: Repo
     return _OPENERS[name](options)
 
 
+def is_phone(name: str) -> bool:
+    """Whether that is the address of a phone."""
+    return name.partition(":")[0] in PHONES
+
+
 def file_format_at(name: str) -> FileFormat | None:
     """The format of model files that the device of this name runs as they are; None where it runs none."""
-    if name.partition(":")[0] in (*PHONES, "local"):
+    if is_phone(name) or name == "local":
         return "tflite"
     return "onnx" if name == "onnxruntime" else None
 

@@ -18,7 +18,7 @@ from netlathe.events import Listener, listener_of
 from netlathe.outputs import Output, check_outputs
 from netlathe.pricing import doubts, load_predictor, naming_others
 from netlathe.profiler.campaign import CampaignSummary, WorkItem, run_campaign
-from netlathe.profiler.devices import DeviceOptions, default_plan, file_format_at, open_device
+from netlathe.profiler.devices import DeviceOptions, default_plan, file_format_at, is_phone, open_device
 from netlathe.profiler.devices.base import Device, Observation, TimesFiles, check_loadable
 from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
 from netlathe.profiler.protocol import FEWEST_ROUNDS, Plan
@@ -97,7 +97,11 @@ def time(
             timeables = [replace(one, name=type(what).__name__) for one in timeables]
         case = _Case(timeables, options, model, op_profile, budget_s, seed, Path(profile) if profile else None)
         addresses = list(dict.fromkeys([device] if isinstance(device, str) else device))
-        visits = [case.visit(address, Path(folder)) for address in addresses]  # all that can be wrong is told first
+        has_phone = any(map(is_phone, addresses))
+        cases = [case.without_a_phone() if has_phone and not is_phone(one) else case for one in addresses]
+        visits = [
+            one.visit(address, Path(folder)) for one, address in zip(cases, addresses, strict=True)
+        ]  # all that can be wrong is told first
         case.check_runnable(visits)
         case.check_predictable(predictor)
         report = _report(case, visits, listener)
@@ -132,6 +136,10 @@ class _Case:
     budget_s: float
     seed: int
     profile: Path | None
+
+    def without_a_phone(self) -> _Case:
+        """Without the options that are for the phones beside a device."""
+        return replace(self, options=replace(self.options, delegate="cpu", benchmark_binary=None, xnnpack=True))
 
     def visit(self, address: str, folder: Path) -> _Visit:
         """What runs on a device. Raises FormatError for a file that has not the dtype that is asked for."""

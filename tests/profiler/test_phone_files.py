@@ -119,6 +119,17 @@ def test_a_crash_gives_an_error_and_leaves_the_others_times(phone, tmp_path):
 
 
 @on_a_phone
+def test_a_phone_s_options_are_none_of_the_computer_s_beside_it(phone, tmp_path):
+    file = saved(tmp_path, "two.tflite", model_files.two_and_two())
+    report = nl.time(
+        file, device=[phone.address, "local"], benchmark_binary=BENCHMARK_MODEL, delegate="gpu", budget_s=0.1
+    )
+    assert [one.delegated for one in report.timed] == [{"GPU (OpenCL)": 1.0}, {"XNNPACK": 1.0}]
+    with pytest.raises(nl.DeviceError, match="local: the option delegate is for phones"):
+        nl.time(file, device="local", delegate="gpu", budget_s=0.1)
+
+
+@on_a_phone
 def test_nnapi_is_said_to_be_deprecated(phone, tmp_path):
     heard = Heard()
     timed(phone, saved(tmp_path, "two.tflite", model_files.two_and_two()), delegate="nnapi", progress=heard)
