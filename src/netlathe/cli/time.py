@@ -67,8 +67,9 @@ def time(
 ) -> None:
     """Time model files and networks on this CPU or other devices.
 
-    A .tflite runs as it is on local and phones, an .onnx on onnxruntime, also one that netlathe cannot read. Where the
-    device takes the other format, and for names, netlathe writes the network with random weights.
+    A .tflite runs as it is on local and phones, an .onnx on onnxruntime,
+    also one that netlathe cannot read. Where the device takes the other
+    format, and for names, netlathe writes the network with random weights.
 
     A first estimate comes at once and gets better until rounds agree within 1 %.
 
