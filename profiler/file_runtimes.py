@@ -56,6 +56,10 @@ class LiteRtFile:
     def run(self) -> object:
         return self._interpreter.invoke()
 
+    def output_shapes(self) -> list[tuple[int, ...]]:
+        """In the sizes that it is run with."""
+        return [tuple(map(int, detail["shape"])) for detail in self._interpreter.get_output_details()]
+
     def fill(self) -> None:
         for detail in self._interpreter.get_input_details():
             self._interpreter.set_tensor(detail["index"], random_values(detail["shape"], detail["dtype"]))

@@ -32,6 +32,7 @@ def start_file(
     request = {
         "path": str(file.path.resolve()), "format": file.format, "threads": threads, "cores": list(cores),
         "inputs": [(one.name, one.dtype, one.shape) for one in file.inputs], "op_profile": op_profile,
+        "resized": sorted(file.resized),
     }  # fmt: skip
     command = [sys.executable, "-P", "-m", "netlathe.profiler.fresh_run"]  # whatever lies in the current folder
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -10,13 +10,18 @@ import json
 import os
 import resource
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from netlathe.archspace.forms.model_file import ModelFile, ModelInput
-from netlathe.profiler.file_runtimes import OPENERS, OpenFile, node_times
+from netlathe.archspace.forms.tflite_outline import with_shapes
+from netlathe.profiler.file_runtimes import OPENERS, PROFILED_RUNS, PROFILED_WARMUPS, LiteRtFile, OpenFile, node_times
+from netlathe.profiler.litert_profile import litert_kernel_times
+from netlathe.profiler.op_profile import OpTime
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -29,7 +34,7 @@ def main() -> None:
     if request["cores"]:
         os.sched_setaffinity(0, request["cores"])
     inputs = tuple(ModelInput(name, dtype, tuple(sizes)) for name, dtype, sizes in request["inputs"])
-    file = ModelFile(Path(request["path"]), request["format"], inputs)
+    file = ModelFile(Path(request["path"]), request["format"], inputs, resized=frozenset(request["resized"]))
     refusals = OPENERS[file.format].refusals()
     try:
         found = _run(file, request["threads"], op_profile=request["op_profile"])
@@ -59,7 +64,21 @@ def _run(file: ModelFile, threads: int, *, op_profile: bool) -> Mapping[str, Any
     if op_profile and file.format == "onnx":
         ops, found["op_runs_ms"], found["delegated"] = node_times(file, threads)
         found["op_times"] = [vars(one) for one in ops]
+    elif op_profile:
+        kernels, found["op_runs_ms"] = _kernel_times(file, threads)
+        found["op_times"] = [vars(one) for one in kernels]
     return found
+
+
+def _kernel_times(file: ModelFile, threads: int) -> tuple[Sequence[OpTime], float]:
+    """Of a copy with its sizes written in: only the interpreter can be told others."""
+    with tempfile.TemporaryDirectory() as folder:
+        if file.resized:
+            path = Path(folder) / "resized.tflite"
+            output_shapes = LiteRtFile(file, threads).output_shapes()
+            path.write_bytes(with_shapes(file.path.read_bytes(), file, output_shapes))
+            file = replace(file, path=path)
+        return litert_kernel_times(file, threads, PROFILED_RUNS, PROFILED_WARMUPS)
 
 
 def _begin_peak_mb() -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from netlathe.archspace.forms.model_file import FileFormat, ModelFile
 from netlathe.profiler.devices.base import Observation
 from netlathe.profiler.devices.in_process import HostDevice, stopwatch
-from netlathe.profiler.errors import UnsupportedGraphError
+from netlathe.profiler.errors import MeasurementError, UnsupportedGraphError
 from netlathe.profiler.file_runtimes import OPENERS, OpenFile
 from netlathe.profiler.fresh_process import start_file
 
@@ -46,6 +47,8 @@ class HostFiles(HostDevice):
         )
 
     def observe(self, keys: Sequence[str], *, op_profile: bool = False) -> Mapping[str, Observation]:
-        if not op_profile or self.file_format == "tflite":  # LiteRT tells no times of kernels
-            return {key: self._files[key][1] for key in keys}
-        return {key: self._start(self._files[key][0], op_profile=True) for key in keys}
+        found = {key: self._files[key][1] for key in keys}
+        for key in keys if op_profile else ():
+            with suppress(MeasurementError, UnsupportedGraphError):  # there is no table then
+                found[key] = self._start(self._files[key][0], op_profile=True)
+        return found

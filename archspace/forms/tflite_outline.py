@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,8 +23,8 @@ _CORRUPT = (struct.error, LookupError, ValueError, TypeError, ArithmeticError, A
 _CONTROL_FLOW = ("IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_WHILE")
 _CODE_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _TYPE_NAMES = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
-_SHAPE_SLOT = 4
-"""Where a tensor's table has its shape in the schema: its first field."""
+_SHAPE_SLOTS = (4, 18)
+"""Where a tensor's table has its shape and the one with open sizes in the schema: its first and eighth field."""
 
 
 def read_outline(path: Path) -> ModelFile:
@@ -109,21 +109,26 @@ def _input(tensor: Any) -> ModelInput:
     return ModelInput(name, _TYPE_NAMES[tensor.Type()], sizes, batch=shape[0] if has_batch else None)
 
 
-def with_shapes(content: bytes, file: ModelFile) -> bytes:
-    """The file's content with the sizes that its inputs are run with in the place of its own.
+def with_shapes(content: bytes, file: ModelFile, output_shapes: Sequence[Sequence[int]] = ()) -> bytes:
+    """The file's content with the sizes that its inputs are run with in the place of its own, and those of its outputs
+    where they are given.
 
-    An input's table is made to point to a new list of sizes, behind the end of what was there: the old one may be
+    A tensor's table is made to point to a new list of sizes, behind the end of what was there: the old one may be
     another tensor's as well.
     """
     if not file.resized:
         return content
     data = bytearray(content)
     graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
-    for index, one in zip(_vector(graph.InputsAsNumpy()), file.inputs, strict=True):
-        if one.name in file.resized:
-            table = graph.Tensors(index)._tab
-            place = table.Pos + table.Offset(_SHAPE_SLOT)
-            data += bytes(-len(data) % 4)
-            struct.pack_into("<I", data, place, len(data) - place)
-            data += struct.pack(f"<I{len(one.shape)}i", len(one.shape), *one.shape)
+    inputs, outputs = _vector(graph.InputsAsNumpy()), _vector(graph.OutputsAsNumpy())
+    shapes = {index: one.shape for index, one in zip(inputs, file.inputs, strict=True) if one.name in file.resized}
+    shapes |= {index: tuple(shape) for index, shape in zip(outputs, output_shapes, strict=False)}
+    for index, shape in shapes.items():
+        table = graph.Tensors(index)._tab
+        data += bytes(-len(data) % 4)
+        for slot in _SHAPE_SLOTS:
+            if table.Offset(slot):
+                place = table.Pos + table.Offset(slot)
+                struct.pack_into("<I", data, place, len(data) - place)
+        data += struct.pack(f"<I{len(shape)}i", len(shape), *shape)
     return bytes(data)

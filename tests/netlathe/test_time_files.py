@@ -4,6 +4,7 @@ run, it refuses in one error that names the file, the place and the remedy."""
 from __future__ import annotations
 
 import csv
+import ctypes
 import json
 import math
 import os
@@ -24,7 +25,7 @@ from netlathe.archspace.errors import FormatError, NetlatheError
 from netlathe.archspace.forms.model_file import open_model_file
 from netlathe.archspace.forms.onnx import write_onnx
 from netlathe.archspace.forms.tflite import write_tflite
-from netlathe.profiler import fresh_process
+from netlathe.profiler import fresh_process, host_files, litert_profile
 from netlathe.profiler.errors import MeasurementError
 from tests import model_files
 from tests.model_files import saved
@@ -119,6 +120,46 @@ def test_the_kernels_of_onnx_runtime_are_told_with_their_sum_beside_the_whole(tm
     shown = netlathe("time", file, "--device", "onnxruntime", "--op-profile", *QUICK)
     assert "sum" in shown.stdout
     assert "unwatched, the median is" in " ".join(shown.stderr.split())
+
+
+def test_the_kernels_of_litert_are_told_in_the_sizes_that_are_run(tmp_path: Path) -> None:
+    file = saved(tmp_path, "open.tflite", model_files.open_sizes())
+    one = timed(file, shape="1x256x256x3", op_profile=True)
+    assert [kernel["node_type"].partition(" (")[0] for kernel in one["kernels"]] == ["Convolution", "Add"]
+    assert {kernel["times_called"] for kernel in one["kernels"]} == {1}
+    assert 0.5 * one["kernel_runs_ms"] < one["kernels_ms"] < 1.1 * one["kernel_runs_ms"]
+
+
+def test_kernels_are_told_of_several_inputs_and_other_dtypes(tmp_path: Path) -> None:
+    contents = {
+        "two": model_files.two_and_two(),
+        "tokens": model_files.embedding(),
+        "half": model_files.reshaped("FLOAT16"),
+    }
+    files = [saved(tmp_path, f"{name}.tflite", content) for name, content in contents.items()]
+    report = nl.time(files, op_profile=True, budget_s=0.1)
+    assert [len(one.observation.op_times) for one in report.timed if one.observation] == [2, 1, 1]
+
+
+def test_a_runtime_without_a_profiler_leaves_all_but_the_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = object.__new__(litert_profile._Profiled)
+    model._library = ctypes.CDLL("libm.so.6")
+    with pytest.raises(MeasurementError, match="this LiteRT has no function LiteRtCreateEnvironment"):
+        model._make("LiteRtCreateEnvironment")
+    real = host_files.start_file
+
+    def start(*arguments: Any, op_profile: bool = False, **options: Any) -> Any:
+        if op_profile:
+            raise MeasurementError("LiteRT crashed")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(host_files, "start_file", start)
+    file = saved(tmp_path, "a.tflite", model_files.two_and_two())
+    one = timed(file, op_profile=True)
+    assert (one["kernels"], one["kernels_ms"]) == ([], None)
+    assert one["init_ms"] > 0
 
 
 def test_a_node_in_a_loop_counts_as_often_as_it_runs() -> None:

@@ -129,9 +129,7 @@ def show_kernels(one: Timed, terminal: Terminal) -> None:
     """The time of each kernel in the order in which they run, and their sum beside the whole."""
     seen = one.observation
     if not seen or not seen.op_times:
-        terminal.say(
-            f"  {one.name}: there is no table of kernels from {one.device}, whose runtime tells none", style="dim"
-        )
+        terminal.say(f"  {one.name}: the runtime on {one.device} has told no times of kernels", style="dim")
         return
     whole_ms, sum_ms = seen.op_runs_ms, kernels_ms(seen)
     terminal.say(
