@@ -12,13 +12,14 @@
 #             round ID                     then its visits:
 #             visit KEY RUNS WARMUPS TIMEOUT_S
 #             end                          a plan without it arrived cut off
-#         DIR/benchmark_model, DIR/models/KEY.tflite, $PROC (default /proc), and what conditions.sh, beside this
+#         DIR/benchmark_model, libraries in DIR/lib, DIR/models/KEY.tflite, $PROC (default /proc), and what conditions.sh, beside this
 #         script, reads
 # Writes: each of these first to DIR/results/TOKEN.log, then to standard output:
 #             TOKEN begin UPTIME_S BOOT_ID SETUP STAMP
 #             TOKEN round ID UPTIME_S key=value ...     conditions at its start
 #             TOKEN visit KEY UPTIME_S
-#             what benchmark_model said
+#             what benchmark_model said, and the bytes of DIR/result.pb where the flags have it written, as hexadecimal
+#             digits behind RESULT_FILE:
 #             TOKEN end KEY STATUS                      a visit without this line does not count
 #             TOKEN done ID UPTIME_S key=value ...      conditions at its end
 #             TOKEN stop hot        or        TOKEN finish
@@ -151,9 +152,14 @@ visit() {
     refresh_owner
     emit "$token visit $1 $uptime_s"
     code=0
-    said=$(exec $limit ${limit:+"$4"} ${mask:+taskset "$mask"} "$dir/benchmark_model" \
+    [ -z "$result" ] || rm -f "$result"
+    said=$([ ! -d "$dir/lib" ] || export LD_LIBRARY_PATH="$dir/lib" ADSP_LIBRARY_PATH="$dir/lib"
+        exec $limit ${limit:+"$4"} ${mask:+taskset "$mask"} "$dir/benchmark_model" \
         --graph="$dir/models/$1.tflite" --num_runs="$2" --warmup_runs="$3" --min_secs=0 --warmup_min_secs=0 $flags \
         2>&1 3<&- 9>&- </dev/null) || code=$?
+    if [ -n "$result" ] && [ -s "$result" ]; then
+        said=$said${newline}RESULT_FILE:$newline$(od -An -v -tx1 "$result" 2>/dev/null) || :
+    fi
     emit "$said${said:+$newline}$token end $1 $code"
 }
 
@@ -204,6 +210,7 @@ take_lock
 stop_leftovers
 
 find_timeout
+case $flags in *--result_file_path=*) result=$dir/result.pb ;; *) result= ;; esac
 mkdir -p "$dir/results" || fail 74 "$dir/results cannot be made"
 now
 { read -r boot_id <"$proc/sys/kernel/random/boot_id"; } 2>/dev/null || boot_id=-

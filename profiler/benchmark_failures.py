@@ -36,6 +36,7 @@ _CANNOT_START = {
 
 _REFUSALS = re.compile(
     r".*(?:Disallowed CPU fallback detected"
+    r"|Some ops are not accelerated"
     r"|Failed to apply \w+ delegate"
     r"|Didn't find op for builtin opcode"
     r"|Op builtin_code out of range"
@@ -58,13 +59,14 @@ _EXITS = {
 }
 
 
-def raise_failure(output: str, code: int, delegate: str | None) -> None:
+def raise_failure(output: str, code: int, delegate: str | None, *, is_litert: bool = False) -> None:
     """Raises what `output` and the exit code tell of a failure; returns if they tell of none.
 
-    `delegate` is the one that was asked for besides the CPU ("GPU", "NNAPI"). What no graph can cure comes first.
+    `delegate` is the one that was asked for besides the CPU ("GPU", "NNAPI", "NPU"); `is_litert`: of LiteRT's newer
+    tool. What no graph can cure comes first.
     """
     _raise_for_phone(output, code)
-    _raise_for_tool(output, delegate)
+    _raise_for_tool(output, delegate, is_litert=is_litert)
     if code == 0:
         return
     refusal = _REFUSALS.search(output)
@@ -98,12 +100,12 @@ def _raise_for_phone(output: str, code: int) -> None:
         raise DeviceError(f"benchmark_model cannot run on this phone: {_meaning(code)}\n{tail(output)}")
 
 
-def _raise_for_tool(output: str, delegate: str | None) -> None:
+def _raise_for_tool(output: str, delegate: str | None, *, is_litert: bool) -> None:
     """Another tool, another version or another build than the one that can do what is asked."""
-    if "BENCHMARK RESULTS" in output:
+    if "BENCHMARK RESULTS" in output and not is_litert:
         raise DeviceError(
             "this benchmark_model is LiteRT's CompiledModel tool, which has the same name but other options and "
-            f"output; take the one for TFLite from {DOWNLOADS}"
+            f"output; pass the program itself with --benchmark-binary, or take the one for TFLite from {DOWNLOADS}"
         )
     unknown = re.search(r"Unconsumed cmdline flags:(.*)", output)
     if unknown:
@@ -114,6 +116,14 @@ def _raise_for_tool(output: str, delegate: str | None) -> None:
     misread = re.search(r"Failed to parse flag.*", output)
     if misread:
         raise DeviceError(f"benchmark_model does not understand its command line: {shown(misread[0])}")
+    missing = re.search(
+        r"No (?:usable )?[Dd]ispatch (?:library|runtime) found.*|Failed to initialize Dispatch API.*", output
+    )
+    if delegate == "NPU" and missing:
+        raise DeviceError(
+            f"the NPU cannot be used on this phone: {shown(missing[0])}; put the libraries of its maker "
+            f"(libLiteRtDispatch_*.so, and what they need) beside the file of --benchmark-binary\n{tail(output)}"
+        )
     if delegate and f"{delegate} acceleration is unsupported on this platform" in output:
         raise DeviceError(f"this benchmark_model cannot use {delegate} on this phone\n{tail(output)}")
 

@@ -17,10 +17,13 @@ from netlathe.profiler.op_profile import OpTime, read_op_times
 
 __all__ = ["BenchmarkOptions", "BenchmarkResult", "Delegate", "OpTime", "Statistics", "flags", "parse"]
 
-Delegate = Literal["cpu", "gpu", "nnapi"]
+Delegate = Literal["cpu", "gpu", "nnapi", "npu"]
 
-_TOOL_NAMES = {"gpu": "GPU", "nnapi": "NNAPI"}
-"""The tool's names of delegates that keep a graph off the CPU."""
+Tool = Literal["tflite", "litert"]
+"""TFLite's benchmark_model, or LiteRT's newer tool of the same name."""
+
+TOOL_NAMES = {"gpu": "GPU", "nnapi": "NNAPI", "npu": "NPU"}
+"""How the tool names a delegate that keeps a graph off the CPU."""
 
 _ROUNDING = 1e-5
 """The tool prints averages with six digits."""
@@ -40,12 +43,15 @@ class BenchmarkOptions:
     """Watch the memory meanwhile, in a thread that may disturb the times."""
     op_profile: bool = False
     """Time each operator, which slows down all of them."""
+    tool: Tool = "tflite"
+    require_full: bool = True
+    """Whether a delegate other than the CPU's must take a graph whole."""
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise DeviceError(f"benchmark_model needs at least 1 thread, not {self.threads}")
-        if self.delegate != "cpu" and self.delegate not in _TOOL_NAMES:
-            raise DeviceError(f"there is no delegate {self.delegate!r}; take cpu, gpu or nnapi")
+        if self.delegate != "cpu" and self.delegate not in TOOL_NAMES:
+            raise DeviceError(f"there is no delegate {self.delegate!r}; take cpu, gpu, nnapi or npu")
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,8 @@ class BenchmarkResult:
 def flags(options: BenchmarkOptions) -> tuple[str, ...]:
     """The words of the command line that are common to all graphs; they hold no blanks.
 
-    A delegate other than the CPU's must take a graph whole: the tool then fails rather than time the CPU.
+    A delegate other than the CPU's must take a graph whole, unless the options leave the CPU the rest: the tool then
+    fails rather than time the CPU.
     """
     words = [f"--num_threads={options.threads}"]
     if options.delegate == "cpu":
@@ -127,7 +134,7 @@ def flags(options: BenchmarkOptions) -> tuple[str, ...]:
     else:
         # NNAPI has a CPU implementation of its own, which is not what anyone asks NNAPI for.
         words += ["--use_nnapi=true", "--disable_nnapi_cpu=true"]
-    if options.delegate != "cpu":
+    if options.delegate != "cpu" and options.require_full:
         words += ["--require_full_delegation=true"]
     if options.peak_memory:
         words += ["--report_peak_memory_footprint=true"]
@@ -143,11 +150,11 @@ def parse(output: str, code: int, options: BenchmarkOptions) -> BenchmarkResult:
     refuses this graph or a delegate does not take it whole, and MeasurementError where it crashed, hung, or printed
     anything else than the whole of a plausible result.
     """
-    wanted = _TOOL_NAMES.get(options.delegate)
+    wanted = TOOL_NAMES.get(options.delegate)
     raise_failure(output, code, wanted)
-    lines = [line.rstrip("\r").removeprefix("INFO: ") for line in output.split("\n")]
+    lines = output_lines(output)
     try:
-        warmup, runs = _both_statistics(lines)
+        warmup, runs = both_statistics(lines)
         timings = _timings(lines)
         _check_end(timings, warmup, runs)
         op_times = read_op_times(output) if options.op_profile else ()
@@ -155,21 +162,21 @@ def parse(output: str, code: int, options: BenchmarkOptions) -> BenchmarkResult:
         raise MeasurementError(f"{error}\n{tail(output)}") from None
     name = wanted or "XNNPACK"
     delegated = _delegated(output, name) if wanted or options.xnnpack else "none"
-    if wanted and delegated != "all":
+    if wanted and (options.require_full or delegated in ("none", "unknown")) and delegated != "all":
         raise UnsupportedGraphError(_not_whole(wanted, delegated) + "\n" + tail(output))
     first_us = timings.get("First inference")
     return BenchmarkResult(
         runs=runs,
         warmup=warmup,
-        init_ms=timings["Init"] / 1e3 if "Init" in timings else _number(output, r"Initialized session in {}ms"),
+        init_ms=timings["Init"] / 1e3 if "Init" in timings else number_in(output, r"Initialized session in {}ms"),
         first_inference_ms=first_us / 1e3 if warmup and first_us is not None else None,
         delegated=delegated,
         delegated_share=_delegated_share(output, name, delegated),
         gpu_api=_gpu_api(output) if options.delegate == "gpu" else "",
-        model_mb=_number(output, r"The input model file size \(MB\): {}"),
-        init_memory_mb=_number(output, _FOOTPRINT + r"init={}"),
-        overall_memory_mb=_number(output, _FOOTPRINT + r"init=\S+ overall={}"),
-        peak_memory_mb=_number(output, r"Overall peak memory footprint \(MB\) via periodic monitoring: {}"),
+        model_mb=number_in(output, r"The input model file size \(MB\): {}"),
+        init_memory_mb=number_in(output, _FOOTPRINT + r"init={}"),
+        overall_memory_mb=number_in(output, _FOOTPRINT + r"init=\S+ overall={}"),
+        peak_memory_mb=number_in(output, r"Overall peak memory footprint \(MB\) via periodic monitoring: {}"),
         op_times=op_times,
     )
 
@@ -188,8 +195,13 @@ def _word(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _both_statistics(lines: list[str]) -> tuple[Statistics | None, Statistics]:
-    """Statistics of the warm-up, which the tool prints first, and of the runs."""
+def output_lines(output: str) -> list[str]:
+    """Without the levels that some tools put before what they say."""
+    return [line.rstrip("\r").removeprefix("INFO: ") for line in output.split("\n")]
+
+
+def both_statistics(lines: list[str]) -> tuple[Statistics | None, Statistics]:
+    """Of the warm-up, which the tool prints first, and of the runs. Raises MeasurementError."""
     # Lines of an op profile that hold such statistics too start with other words.
     found = [line for line in lines if line.startswith("count=")]
     if len(found) != 2:
@@ -269,10 +281,13 @@ def _delegated(output: str, name: str) -> str:
 
 
 def _delegated_share(output: str, name: str, delegated: str) -> float | None:
-    """Share of ops that the delegate takes. Only talkative builds count those of a part, as "Replacing 28 out of 31
-    node(s) with delegate"."""
+    """Of ops. Only talkative builds count those of a part, as "Replacing 28 out of 31 node(s) with delegate"; the GPU's
+    delegate says it where it leaves some."""
     if delegated in ("all", "none"):
         return float(delegated == "all")
+    left = re.search(rf"([0-9]{{1,9}}) operations will run on the {name}, and the remaining ([0-9]{{1,9}}) ", output)
+    if delegated != "unknown" and left and int(left[1]):
+        return int(left[1]) / (int(left[1]) + int(left[2]))
     line = rf"Replacing ([0-9]{{1,9}}) out of ([0-9]{{1,9}}) node\(s\) with delegate \(TfLite{name}"
     counted = re.search(line, output, re.IGNORECASE)
     if delegated == "unknown" or counted is None or not 0 < int(counted[1]) < int(counted[2]):
@@ -291,6 +306,7 @@ def _not_whole(name: str, delegated: str) -> str:
     return f"the {name} delegate does not take the whole graph: it {said.get(delegated, f'takes {delegated}')}"
 
 
-def _number(output: str, pattern: str) -> float | None:
+def number_in(output: str, pattern: str) -> float | None:
+    """The number that stands at {} in the pattern; None where the output has no such place."""
     match = re.search(pattern.replace("{}", _N), output)
     return float(match[1]) if match else None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from dataclasses import dataclass, field
 from typing import Protocol, Self, runtime_checkable
 
+from netlathe.archspace.forms.model_file import FileFormat, ModelFile
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Zeros
 from netlathe.archspace.records import Setup
@@ -145,6 +146,14 @@ class AcceptsModels(Protocol):
         """Content of .tflite files by graph key, taken when a graph of that key is loaded."""
 
 
+@runtime_checkable
+class KeepsAside(Protocol):
+    """Capability of a device that keeps results until a profile recovers them, and apart those that belong to none."""
+
+    is_aside: bool
+    """Whether the rounds belong to no profile."""
+
+
 class OpProfile(Protocol):
     """Times of the kernels of one graph, as its runtime starts them."""
 
@@ -161,6 +170,45 @@ class ProfilesOps(Protocol):
 
     def profile_ops(self, keys: Sequence[str]) -> Iterator[tuple[str, OpProfile]]:
         """Profiles of these loaded graphs, by key; graphs that fail are left out. Raises DeviceError."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Facts of one start of a model file beside its times; None is what the device does not tell."""
+
+    init_ms: float | None = None
+    """Time to load the file and prepare it to run."""
+    first_inference_ms: float | None = None
+    peak_memory_mb: float | None = None
+    peak_memory_of: str = ""
+    """Process or part of it whose memory that is."""
+    delegated: Mapping[str, float | None] = field(default_factory=dict)
+    """Share of the ops that each delegate or provider executes; None for a part of an unknown size."""
+    op_times: tuple[OpTime, ...] = ()
+    """Times of the kernels in runs of their own, as watching takes time."""
+    op_runs_ms: float | None = None
+    """Latency of an inference in those runs."""
+
+
+@runtime_checkable
+class TimesFiles(Protocol):
+    """Capability of a device that runs model files as they are, besides graphs."""
+
+    @property
+    def file_format(self) -> FileFormat: ...
+
+    @property
+    def setup(self) -> Setup: ...
+
+    def load_file(self, key: str, file: ModelFile) -> None:
+        """Makes the file ready to run under `key`, as `Device.load` does a graph, with random values in its inputs.
+
+        Raises UnsupportedGraphError where the runtime refuses it, MeasurementError where it should have run.
+        """
+
+    def observe(self, keys: Sequence[str], *, op_profile: bool = False) -> Mapping[str, Observation]:
+        """Observations of starts of these loaded files, by key, with the time of each kernel if `op_profile`. Files
+        that fail now are left out."""
 
 
 def check_loadable(graph: Graph, setup: Setup) -> None:

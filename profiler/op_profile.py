@@ -30,18 +30,19 @@ class OpTime:
     memory_kb: float
 
 
-def read_op_times(output: str) -> tuple[OpTime, ...]:
+def read_op_times(output: str, section: str = _SECTION) -> tuple[OpTime, ...]:
     """The operators in the order in which they run.
 
-    Of the timed runs, not of the initialization, which has a table of its own before; of the primary graph where there
-    are several. Versions differ in their columns (only older ones print [start]), so the header says which is which.
+    The table is the first behind the words `section`: of the timed runs, not of the initialization, which has a table
+    of its own before; of the primary graph where there are several. Versions differ in their columns (only older ones
+    print [start]), so the header says which is which.
     Raises MeasurementError where there is no whole table.
     """
-    _, found, section = output.partition(_SECTION)
-    lines = [line.rstrip("\r") for line in section.split("\n")]
+    _, found, rest = output.partition(section)
+    lines = [line.rstrip("\r") for line in rest.split("\n")]
     start = next((at for at, line in enumerate(lines) if _TABLE in line), None)
     if not found or start is None or start + 1 >= len(lines):
-        raise MeasurementError(f"benchmark_model printed no table of operators ({_SECTION!r}, 'Run Order')")
+        raise MeasurementError(f"benchmark_model printed no table of operators ({section!r}, 'Run Order')")
     columns = _COLUMN.findall(lines[start + 1])
     # The table ends with an empty line, and other tables follow; else the output was cut, perhaps in a number.
     rows = lines[start + 2 : -1]

@@ -90,8 +90,8 @@ def summarize(
             {name: again[key].message for key, name in names.items() if key in again and again[key].message}
         ),
         *quality_warnings(records),
-        *_machine_warnings(log),
-        *_redo_warnings(effort.redone, rounds),
+        *machine_warnings(log),
+        *redo_warnings(effort.redone, rounds),
     ]
     return CampaignSummary(
         setup, records, failed, unsupported, unfinished, done, reused, rounds, wall_s, effort.inference_s,
@@ -157,7 +157,8 @@ def quality_warnings(records: Sequence[LatencyRecord]) -> list[str]:
     ]
 
 
-def _redo_warnings(redone: int, rounds: int) -> list[str]:
+def redo_warnings(redone: int, rounds: int) -> list[str]:
+    """Whether too many rounds had to be measured again."""
     if redone <= REDONE_SHARE * rounds:
         return []
     return [
@@ -166,7 +167,8 @@ def _redo_warnings(redone: int, rounds: int) -> list[str]:
     ]
 
 
-def _machine_warnings(log: Sequence[RoundConditions]) -> list[str]:
+def machine_warnings(log: Sequence[RoundConditions]) -> list[str]:
+    """Warnings of what disturbed the machine in these rounds."""
     warnings = []
     odd = [info.drift for info in log if not is_calm(info.drift)]
     if len(odd) > 0.1 * len(log):

@@ -33,6 +33,7 @@ from PIL import Image
 from netlathe.archspace.blocks import MBConv
 from netlathe.archspace.configurations import graphs_of
 from netlathe.archspace.errors import MOST_CHARACTERS, NetlatheError
+from netlathe.archspace.forms.model_file import open_model_file
 from netlathe.archspace.forms.onnx import read_onnx, write_onnx
 from netlathe.archspace.forms.structure import EMBEDDED_KEY
 from netlathe.archspace.forms.tflite import write_tflite
@@ -61,6 +62,7 @@ from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.archspace.tables import read_records, write_table
 from netlathe.predictor import LatencyPredictor
 from netlathe.training import load_images
+from tests import model_files
 
 MEMORY_BYTES = 1 << 30
 CPU_S = 20
@@ -262,6 +264,10 @@ def tflite_seeds() -> Seeds:
     graphs = [*(block.graph() for block in BLOCKS), detector()]
     own = [*(write_tflite(graph) for graph in graphs), write_tflite(graphs[0], dtype="int8")]
     return [*own, *(data.replace(EMBEDDED_KEY.encode(), b"another_thing!") for data in own)]
+
+
+def outline_seeds() -> Seeds:
+    return [*tflite_seeds(), model_files.two_and_two(), model_files.branching(), model_files.open_batch()]
 
 
 def tflite_mutated(data: bytes, rng: random.Random) -> bytes:
@@ -491,6 +497,8 @@ def read_predictor(path: Path) -> None:
 FORMATS: dict[str, tuple[str, Callable[[], Seeds], Callable[[bytes, random.Random], bytes], Reader]] = {
     "tflite": (".tflite", tflite_seeds, tflite_mutated, lambda path: walk(read_tflite(path))),
     "onnx": (".onnx", onnx_seeds, onnx_mutated, lambda path: walk(read_onnx(path))),
+    "tflite_outline": (".tflite", outline_seeds, bytes_mutated, open_model_file),
+    "onnx_outline": (".onnx", onnx_seeds, onnx_mutated, open_model_file),
     "architecture": (
         ".json", lambda: [saved(network("mobilenet_v2").save), saved(tiny(8).architecture([1] * 10).save)], json_file,
         read_architecture,

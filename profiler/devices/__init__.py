@@ -7,12 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from netlathe.archspace.forms.model_file import FileFormat
 from netlathe.profiler.device import Device, Report, Visit
 from netlathe.profiler.devices.listing import DeviceRow, available_devices
 from netlathe.profiler.errors import DeviceError
 from netlathe.profiler.protocol import Plan, PlansItsEffort
 
-__all__ = ["Device", "DeviceOptions", "DeviceRow", "Visit", "available_devices", "default_plan", "open_device"]
+__all__ = [
+    "Device",
+    "DeviceOptions",
+    "DeviceRow",
+    "Visit",
+    "available_devices",
+    "default_plan",
+    "file_format_at",
+    "is_phone",
+    "open_device",
+]
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,7 @@ class DeviceOptions:
     """Cores to run on: a hexadecimal mask, on a phone also big, mid, little or all; '' for the scheduler's choice."""
     dtype: str | None = None
     """float32 by default, on cuda float16."""
-    delegate: Literal["cpu", "gpu", "nnapi"] = "cpu"
+    delegate: Literal["cpu", "gpu", "nnapi", "npu"] = "cpu"
     """Delegate that executes the ops on a phone."""
     xnnpack: bool = True
     """Whether a phone's CPU runs XNNPACK's kernels rather than TFLite's own."""
@@ -34,6 +45,8 @@ class DeviceOptions:
     """benchmark_model for a phone, instead of the official one."""
     max_thermal_status: int = 0
     """Android's thermal status up to which rounds count."""
+    allow_partial: bool = False
+    """Whether a phone's delegate other than the CPU's may take a part of a graph and leave the CPU the rest."""
 
 
 def _open_local(options: DeviceOptions) -> Device:
@@ -75,7 +88,8 @@ def _open_phone(address: str, options: DeviceOptions, report: Report) -> Device:
     return PhoneDevice(
         open_connection(address, on_authorize=report), benchmark_binary=options.benchmark_binary,
         threads=options.threads, cores=options.cores, dtype=options.dtype or "float32", delegate=options.delegate,
-        xnnpack=options.xnnpack, max_thermal_status=options.max_thermal_status, report=report,
+        xnnpack=options.xnnpack, max_thermal_status=options.max_thermal_status, allow_partial=options.allow_partial,
+        report=report,
     )  # fmt: skip
 
 
@@ -118,12 +132,24 @@ def open_device(name: str, options: DeviceOptions | None = None, *, report: Repo
     or where the device cannot be used and why.
     """
     options = options or DeviceOptions()
-    if name.partition(":")[0] in PHONES:
+    if is_phone(name):
         return _open_phone(name, options, report)
     if name not in _OPENERS:
         known = ", ".join((*_OPENERS, "usb", "usb:SERIAL", "tcp:HOST:PORT", "server:SERIAL"))
         raise DeviceError(f"unknown device {name!r}; known: {known}. `netlathe devices` lists those found here")
     return _OPENERS[name](options)
+
+
+def is_phone(name: str) -> bool:
+    """Whether that is the address of a phone."""
+    return name.partition(":")[0] in PHONES
+
+
+def file_format_at(name: str) -> FileFormat | None:
+    """The format of model files that the device of this name runs as they are; None where it runs none."""
+    if is_phone(name) or name == "local":
+        return "tflite"
+    return "onnx" if name == "onnxruntime" else None
 
 
 def default_plan(device: Device) -> Plan:

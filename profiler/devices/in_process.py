@@ -59,19 +59,24 @@ class InProcessDevice(ABC):
         return self._loaded
 
     def load(self, key: str, graph: Graph) -> None:
-        loaded = self._open()
+        self._open()
         check_loadable(graph, self.setup)
+        self._keep(key, lambda: self._build(graph), self.refusals, "graph")
+
+    def _keep(self, key: str, build: Callable[[], RunTimer], refusals: tuple[type[Exception], ...], what: str) -> None:
+        """Loads what is built. Raises UnsupportedGraphError or MeasurementError where that or its first run fails."""
+        loaded = self._open()
         try:
-            timer = self._build(graph)
+            timer = build()
             timer(0, 1)  # what cannot run shows here, not in the middle of a round
         except MemoryError as error:
             raise MeasurementError(f"{self.setup.runtime} is out of memory ({error}); load fewer graphs") from error
         except ArchspaceError as error:  # the graph has no form that this runtime reads
             raise UnsupportedGraphError(str(error)) from error
-        except self.refusals as error:
-            raise UnsupportedGraphError(f"{self.setup.runtime} does not run this graph: {error}") from error
+        except refusals as error:
+            raise UnsupportedGraphError(f"{self.setup.runtime} does not run this {what}: {error}") from error
         except Exception as error:  # anything else may be gone next time
-            raise MeasurementError(f"{self.setup.runtime} failed to load this graph: {error!r}") from error
+            raise MeasurementError(f"{self.setup.runtime} failed to load this {what}: {error!r}") from error
         loaded[key] = timer
 
     def unload(self, keys: Iterable[str]) -> None:
@@ -137,6 +142,7 @@ class HostDevice(InProcessDevice):
             raise DeviceError(f"batch must be at least 1, got {batch}")
         self.threads = threads
         self.batch = batch
+        self.core_numbers = sorted(set(cores))
         self.core_mask = f"{sum(1 << core for core in set(cores)):x}" if cores else ""
         self._cores_before = _pin(cores) if cores else None
 

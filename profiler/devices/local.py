@@ -13,17 +13,21 @@ from netlathe.archspace.blocks import ConvBlock
 from netlathe.archspace.forms.tflite import DTYPES, write_tflite
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
-from netlathe.profiler.devices.in_process import HostDevice, RunTimer, random_input, random_int8_input, run_timer
+from netlathe.profiler.devices.host_files import HostFiles
+from netlathe.profiler.devices.in_process import RunTimer, random_input, random_int8_input, run_timer
 from netlathe.profiler.errors import DeviceError
 
 
-class LocalDevice(HostDevice):
+class LocalDevice(HostFiles):
     """LiteRT in this process, one interpreter per loaded graph.
 
     A run is one `Interpreter.invoke`: 0.6 us for a graph without work, of which Python takes 0.2 us. `models` are
     .tflite files by graph key: they run in place of one that is written from the graph with random weights. `dtype` is
     float32, or int8: quantized from the input to the output. Raises DeviceError for any other.
     """
+
+    file_format = "tflite"
+    runtime_title = "LiteRT"
 
     def __init__(
         self,

@@ -19,7 +19,8 @@ from netlathe.archspace.forms.onnx import write_onnx
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import is_kernel
 from netlathe.archspace.records import Setup
-from netlathe.profiler.devices.in_process import HostDevice, RunTimer, random_input, run_timer
+from netlathe.profiler.devices.host_files import HostFiles
+from netlathe.profiler.devices.in_process import RunTimer, random_input, run_timer
 from netlathe.profiler.errors import DeviceError
 
 PROVIDER = "CPUExecutionProvider"
@@ -34,7 +35,7 @@ def _runtime() -> ModuleType:
     return module
 
 
-class OnnxRuntimeDevice(HostDevice):
+class OnnxRuntimeDevice(HostFiles):
     """ONNX Runtime in this process, one session per loaded graph; inputs and outputs stay bound to the same memory.
 
     A single kernel is timed as inside of a network: between convolutions, ONNX Runtime keeps images in a layout of
@@ -42,6 +43,9 @@ class OnnxRuntimeDevice(HostDevice):
 
     Raises DeviceError where onnxruntime is not installed.
     """
+
+    file_format = "onnx"
+    runtime_title = "ONNX Runtime"
 
     def __init__(self, *, threads: int = 1, batch: int = 1, cores: Sequence[int] = ()) -> None:
         self._ort: Any = _runtime()
@@ -68,21 +72,21 @@ class OnnxRuntimeDevice(HostDevice):
         """A session of the graph, of a single kernel without the changes of layout at its ends."""
         content = write_onnx(graph)
         if not is_kernel(graph, "onnx"):
-            return self._start(content, self._options())
+            return self._session_of(content, self._options())
         whole, optimized = self._optimize(content)
         inner = without_end_reorders(optimized, self._block)
         if inner is None:
             return whole
         options = self._options()
         options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it has been done
-        return self._start(inner, options)
+        return self._session_of(inner, options)
 
     def _optimize(self, content: bytes) -> tuple[Any, bytes]:
         """A session, and the model as it has optimized it."""
         with TemporaryDirectory() as folder:
             options, path = self._options(), Path(folder) / "optimized.onnx"
             options.optimized_model_filepath = str(path)
-            return self._start(content, options), path.read_bytes()
+            return self._session_of(content, options), path.read_bytes()
 
     def _options(self) -> Any:
         options = self._ort.SessionOptions()
@@ -91,7 +95,7 @@ class OnnxRuntimeDevice(HostDevice):
         options.log_severity_level = 3  # errors only; a warning says that an optimized model is of this computer alone
         return options
 
-    def _start(self, content: bytes, options: Any) -> Any:
+    def _session_of(self, content: bytes, options: Any) -> Any:
         return self._ort.InferenceSession(content, options, providers=[PROVIDER])
 
     @cached_property

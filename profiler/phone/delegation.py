@@ -63,7 +63,7 @@ class Delegation:
                 f"the GPU delegate ran this graph through {result.gpu_api}, and this setup's are run through "
                 f"{self.gpu_api}"
             )
-        if self.delegate in ("gpu", "nnapi"):  # the tool fails unless they take it whole
+        if self.delegate in ("gpu", "nnapi", "npu"):  # the tool fails unless they take it whole
             return
         found = _cpu_delegate(result)
         if found != self.delegate:

@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 from netlathe.archspace.errors import ArchspaceError
+from netlathe.archspace.forms.model_file import FileFormat, ModelFile
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.graph import Graph
 from netlathe.profiler.adb import AdbConnection
 from netlathe.profiler.benchmark_tool import BenchmarkOptions, BenchmarkResult, Delegate
-from netlathe.profiler.device import DeviceEvent, Report, RoundEnd, Visit, check_loadable
+from netlathe.profiler.device import DeviceEvent, Observation, Report, RoundEnd, Visit, check_loadable
 from netlathe.profiler.errors import DeviceError, NotRestoredError, UnsupportedGraphError
 from netlathe.profiler.phone import measure_protocol, steady
 from netlathe.profiler.phone.delegation import find_delegation
+from netlathe.profiler.phone.files import (
+    NNAPI_REMARK,
+    hash_of,
+    observation,
+    profile_visit,
+    read_for_phone,
+    with_kernels,
+)
 from netlathe.profiler.phone.holding import held, leave, what_remains
 from netlathe.profiler.phone.link import PhoneLink
 from netlathe.profiler.phone.prepared import PreparedPhone
@@ -44,10 +53,14 @@ class PhoneDevice:
     """A phone that `connection` reaches, with benchmark_model put there and the phone kept as steady as it allows.
 
     `cores` is big, mid, little, all or a hexadecimal mask, '' for the scheduler's choice; `benchmark_binary` a
-    benchmark_model for the phone's ABI, by default the official one; `report` is told what a person should know or do.
+    benchmark_model for the phone's ABI, TFLite's or LiteRT's newer one, by default TFLite's official one; with
+    `allow_partial`, a delegate other than the CPU's may leave the CPU a part of a graph; `report` is told what a person
+    should know or do.
     Closing restores the phone and leaves nothing on it. Raises DeviceError where the phone cannot be used, and why; in
     particular ClaimedError while another computer measures on it.
     """
+
+    file_format: FileFormat = "tflite"
 
     def __init__(
         self,
@@ -60,16 +73,22 @@ class PhoneDevice:
         delegate: Delegate = "cpu",
         xnnpack: bool = True,
         max_thermal_status: int = 0,
+        allow_partial: bool = False,
         report: Report = lambda message: None,
     ) -> None:
         self.connection, self.report = connection, report
-        self._options = BenchmarkOptions(threads=threads, delegate=delegate, xnnpack=xnnpack)
+        self._options = BenchmarkOptions(
+            threads=threads, delegate=delegate, xnnpack=xnnpack, require_full=not allow_partial
+        )
+        if delegate == "nnapi":
+            report(f"{connection.address}: {NNAPI_REMARK}")
         self._dtype = dtype
         self.models: dict[str, bytes] = {}
         """.tflite files by graph key, run in place of ones that are written from the graphs with random weights."""
         self.is_aside = False
         """Whether the rounds belong to no profile: then no profile recovers them, nor do they recover a profile's."""
-        self._loaded: dict[str, Graph] = {}
+        self._loaded: dict[str, Graph | None] = {}  # files have no graph
+        self._starts: dict[str, Observation] = {}
         self._queued: dict[str, bytes] = {}
         self._unread: set[str] = set()
         self._finished: set[str] = set()
@@ -90,12 +109,15 @@ class PhoneDevice:
 
     def _open(self, binary: Path | None, cores: str) -> None:
         """Opens the phone, which may be done again when the link breaks: what is there already is not sent twice."""
-        self._phone.prepare(binary, cores)
+        self._phone.prepare(binary, cores, self._options)
+        self._options = self._phone.options
         self._unread = set(self._workspace.logs())
         self._delegation = find_delegation(self._phone, self._options, self._dtype, self._session)
         if self._delegation.remark and self._options.xnnpack:
             self.report(f"{self.connection.address}: {self._delegation.remark}")
-        self.setup = describe_setup(self._phone, self._options, self._dtype, self._delegation)
+        self.setup = describe_setup(
+            self._phone, self._options, self._dtype, self._delegation, hash_of(self._phone.libraries)
+        )
 
     @property
     def steps(self) -> Sequence[steady.StepOutcome]:
@@ -116,9 +138,21 @@ class PhoneDevice:
         self._loaded[key] = graph
         self._finished.discard(key)
 
-    def _queue(self, key: str, graph: Graph) -> None:
+    def load_file(self, key: str, file: ModelFile) -> None:
+        self._check_open()
+        self.models[key] = read_for_phone(file)
+        self._queue(key, None)
+        self._loaded[key] = None
+        self._finished.discard(key)
+
+    def _queue(self, key: str, graph: Graph | None) -> None:
+        """Queues the model of that key: a given one, which a file always is, or one written from the graph."""
         try:
-            self._queued[key] = self.models.get(key) or write_tflite(graph, dtype=self._dtype)
+            model = self.models.get(key)
+            if model is None:
+                assert graph is not None
+                model = write_tflite(graph, dtype=self._dtype)
+            self._queued[key] = model
         except ArchspaceError as error:
             raise UnsupportedGraphError(str(error)) from error
 
@@ -154,16 +188,31 @@ class PhoneDevice:
         own, so these runs count nowhere else. Graphs that fail, also when tried again, are left out."""
         self._check_open()
         options = dataclasses.replace(self._options, op_profile=True, peak_memory=True)
-        missing = list(keys)
+        yield from self._watch([Visit(key, 20, 5) for key in keys], options)
+
+    def observe(self, keys: Sequence[str], *, op_profile: bool = False) -> Mapping[str, Observation]:
+        self._check_open()
+        if not op_profile:
+            options = dataclasses.replace(self._options, peak_memory=True)
+            visits = [Visit(key, 2, 1) for key in keys]
+            self._starts |= {key: observation(one, options) for key, one in self._watch(visits, options)}
+            return {key: self._starts[key] for key in keys if key in self._starts}
+        options = dataclasses.replace(self._options, op_profile=True)
+        visits = [profile_visit(key, self._starts[key]) for key in keys if key in self._starts]
+        return {key: with_kernels(self._starts[key], one) for key, one in self._watch(visits, options)}
+
+    def _watch(self, visits: Sequence[Visit], options: BenchmarkOptions) -> Iterator[tuple[str, BenchmarkResult]]:
+        """Results of runs that belong to no profile, by key. Graphs that fail, also when tried again, are left out."""
+        missing = list(visits)
         for _ in range(MOST_IN_VAIN):
             self._send_models()
             # Another name keeps these runs from being recovered as measurements.
             reader = self._reader(options, "-ops")
-            visits = [[Visit(key, 20, 5) for key in missing[i : i + 50]] for i in range(0, len(missing), 50)]
-            for _ in self._session(reader, visits, time.time()).run(self._phone.mask):
+            rounds = [missing[i : i + 50] for i in range(0, len(missing), 50)]
+            for _ in self._session(reader, rounds, time.time()).run(self._phone.mask):
                 pass
             yield from reader.results.items()
-            missing = [key for key in missing if key not in reader.results]
+            missing = [visit for visit in missing if visit.key not in reader.results]
             if not missing:
                 return
 
@@ -176,8 +225,14 @@ class PhoneDevice:
         phone = self._phone
         return RoundReader(
             options, f"{self.setup.key}{suffix}", phone.start, phone.max_thermal_status, phone.cores,
-            self._delegation.check,
+            self._check,
         )  # fmt: skip
+
+    def _check(self, key: str, result: BenchmarkResult) -> None:
+        """Any kernels of the CPU may execute a file, as its observation tells; a graph only the setup's."""
+        if key in self._loaded and self._loaded[key] is None and self._options.delegate == "cpu":
+            return
+        self._delegation.check(result)
 
     def _round_reader(self) -> RoundReader:
         return self._reader(self._options, "-aside" if self.is_aside else "")

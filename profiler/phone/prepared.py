@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from netlathe.profiler.benchmark_tool import BenchmarkOptions
 from netlathe.profiler.device import Waiting
 from netlathe.profiler.errors import DeviceError
 from netlathe.profiler.phone import steady
 from netlathe.profiler.phone.conditions import Conditions, SkinWatch
 from netlathe.profiler.phone.description import PhoneDescription
+from netlathe.profiler.phone.files import libraries_of, options_for
 from netlathe.profiler.phone.holding import describe_phone
 from netlathe.profiler.phone.link import PhoneLink
+from netlathe.profiler.phone.litert_tool import LIBRARIES
 from netlathe.profiler.phone.provision import Binary, find_binary
 from netlathe.profiler.phone.topology import core_mask
 from netlathe.profiler.phone.workspace import Workspace
@@ -33,6 +36,10 @@ class PreparedPhone:
 
     description: PhoneDescription
     binary: Binary
+    options: BenchmarkOptions
+    """Options that were asked for, for this binary."""
+    libraries: Mapping[str, bytes]
+    """Shared libraries through which the binary reaches an accelerator."""
     mask: str
     """The cores to run on, in hexadecimal; '' for the scheduler's choice."""
     cores: set[int] | None
@@ -47,7 +54,7 @@ class PreparedPhone:
         self.steps: list[steady.StepOutcome] = []
         """Outcomes of the steps that keep the phone steady."""
 
-    def prepare(self, binary: Path | None, cores: str) -> None:
+    def prepare(self, binary: Path | None, cores: str, options: BenchmarkOptions) -> None:
         """Puts everything into place. It may be done again when the link breaks: what is there is not sent twice."""
         self.workspace.open()
         self.description = describe_phone(self.workspace)
@@ -57,6 +64,8 @@ class PreparedPhone:
             raise DeviceError(f"{self.address}: {error}") from error
         self.cores = {core for core in range(64) if int(self.mask, 16) >> core & 1} if cores else None
         self.binary = find_binary(binary, self.description.abis)
+        self.options = options_for(self.binary, options)
+        self.libraries = libraries_of(self.binary, self.options)
         self._put_program()
         self.steps = self._hold_steady()
         self._begin()
@@ -64,6 +73,8 @@ class PreparedPhone:
     def _put_program(self) -> None:
         self.workspace.find_models()
         self.workspace.put_program(self.binary.content, "benchmark_model")
+        if self.libraries:
+            self.workspace.put_libraries(self.libraries, LIBRARIES)
 
     def _hold_steady(self) -> list[steady.StepOutcome]:
         """Undoes what an interrupted campaign left changed, then keeps the phone awake and its clocks steady."""

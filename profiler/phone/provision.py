@@ -30,16 +30,20 @@ MOST_BYTES = 64 * 2**20
 MOST_GIVEN_BYTES = 2**30
 """Builds with debug information are large."""
 
+_LITERT = b"BENCHMARK RESULTS"
+"""Only LiteRT's newer tool holds these words."""
+
 _PIN = ("benchmark-binary", 1)
 
 
 @dataclass(frozen=True)
 class Binary:
-    """A checked benchmark_model. Its hash belongs to the setup of all that is measured with it."""
+    """A checked benchmark_model, TFLite's or LiteRT's newer one. Its hash belongs to the setup of all that is measured
+    with it."""
 
     path: Path
     sha256: str
-    kind: Literal["benchmark_model", "script"]
+    kind: Literal["benchmark_model", "benchmark_litert_model", "script"]
     abi: str
     """ABI in Android's words; "script" for a script, which runs on any."""
     source: Literal["given", "downloaded"]
@@ -100,7 +104,8 @@ def _checked(
     """Raises DeviceError, beginning with `origin`, unless it is a benchmark_model that these ABIs can run."""
     sha256 = hashlib.sha256(content).hexdigest()
     if content.startswith(b"#!") and source == "given":
-        return Binary(path, sha256, "script", "script", source, content)
+        kind: Literal["script", "benchmark_litert_model"] = "benchmark_litert_model" if _LITERT in content else "script"
+        return Binary(path, sha256, kind, "script", source, content)
     advice = _advice(abis)
     elf = read_elf(content, origin, advice)
     if elf.abi not in abis:
@@ -108,7 +113,9 @@ def _checked(
     # Phones with x86 may be computers in truth, and run what is built for Linux.
     if elf.abi in OFFICIAL and elf.interpreter and "/linker" not in elf.interpreter:
         raise DeviceError(f"{origin}: is built for Linux (needs {elf.interpreter}), not for Android; {advice}")
-    if b"BENCHMARK RESULTS" in content:
+    if _LITERT in content and source == "given":
+        return Binary(path, sha256, "benchmark_litert_model", elf.abi, source, content)
+    if _LITERT in content:
         raise DeviceError(
             f"{origin}: is LiteRT's CompiledModel tool, which has the same name but other options and output; {advice}"
         )

@@ -16,7 +16,7 @@ from netlathe.profiler.errors import (
     MeasurementError,
     UnsupportedGraphError,
 )
-from netlathe.profiler.phone import measure_protocol
+from netlathe.profiler.phone import litert_tool, measure_protocol
 from netlathe.profiler.phone.conditions import Conditions
 from netlathe.profiler.phone.workspace import Workspace
 
@@ -34,9 +34,9 @@ HINTS = {
 
 
 class Check(Protocol):
-    """Function that raises MeasurementError or UnsupportedGraphError where a result is of another setup."""
+    """Function that raises MeasurementError or UnsupportedGraphError where a key's result is of another setup."""
 
-    def __call__(self, result: BenchmarkResult) -> None: ...
+    def __call__(self, key: str, result: BenchmarkResult) -> None: ...
 
 
 class Retry(Protocol):
@@ -59,7 +59,7 @@ class RoundReader:
         start: Conditions,
         max_thermal_status: int = 0,
         cores: Collection[int] | None = None,
-        check: Check = lambda result: None,
+        check: Check = lambda key, result: None,
     ) -> None:
         """`cores` are those that the program may run on, None for all."""
         self.check = check
@@ -98,8 +98,9 @@ class RoundReader:
 
     def _timing(self, visit: measure_protocol.VisitDone) -> Timing:
         try:
-            result = parse(visit.output, visit.code, self.options)
-            self.check(result)
+            read = litert_tool.parse if self.options.tool == "litert" else parse
+            result = read(visit.output, visit.code, self.options)
+            self.check(visit.key, result)
         except (MeasurementError, UnsupportedGraphError) as error:
             return Timing(visit.key, error)
         self.results[visit.key] = result
@@ -150,8 +151,9 @@ class PhoneSession:
             for i, visits in enumerate(self.rounds)
         ]
         reader = self.reader
+        words = litert_tool.flags if reader.options.tool == "litert" else flags
         plan = measure_protocol.write_plan(
-            reader.setup_key, self.stamp, flags(reader.options), mask, reader.max_thermal_status, planned
+            reader.setup_key, self.stamp, words(reader.options), mask, reader.max_thermal_status, planned
         )
         try:
             self.workspace.put(plan, "plan")
@@ -197,6 +199,9 @@ class PhoneSession:
 def details(result: BenchmarkResult) -> dict[str, float]:
     """Facts worth keeping of a graph beside its time, as far as the tool told them."""
     found = {
+        "p5_ms": result.runs.p5_ms,
+        "median_ms": result.runs.median_ms,
+        "p95_ms": result.runs.p95_ms,
         "init_ms": result.init_ms,
         "first_inference_ms": result.first_inference_ms,
         "init_memory_mb": result.init_memory_mb,

@@ -9,8 +9,11 @@ from netlathe.profiler.phone.prepared import PreparedPhone
 from netlathe.profiler.phone.topology import core_summary
 
 
-def describe_setup(phone: PreparedPhone, options: BenchmarkOptions, dtype: str, delegation: Delegation) -> Setup:
-    """Setup under which the phone's records stand. It names this very phone: two of one model differ."""
+def describe_setup(
+    phone: PreparedPhone, options: BenchmarkOptions, dtype: str, delegation: Delegation, libraries: str = ""
+) -> Setup:
+    """Setup under which the phone's records stand. It names this very phone: two of one model differ; `libraries` is a
+    hash of those that an accelerator runs through."""
     binary, about = phone.binary, phone.description
     details = {
         "abi": binary.abi,
@@ -24,6 +27,8 @@ def describe_setup(phone: PreparedPhone, options: BenchmarkOptions, dtype: str, 
         "kernel": about.kernel,
         "unit": phone.link.unit,
     }
+    if libraries:
+        details["libraries"] = libraries
     if delegation.gpu_api:
         details["gpu_api"] = delegation.gpu_api
     return Setup(

@@ -126,6 +126,13 @@ class Workspace:
             self.put(content, name, mode=0o755)
         self.run(f"chmod 755 {shlex.quote(self.path(name))}", f"make {self.path(name)} executable")
 
+    def put_libraries(self, libraries: Mapping[str, bytes], folder: str) -> None:
+        """Shared libraries that the program loads, by name."""
+        self.run(f"mkdir -p {shlex.quote(self.path(folder))}", f"make {self.path(folder)}")
+        for name, content in libraries.items():
+            self.claim()
+            self.put_program(content, f"{folder}/{name}")
+
     def find_models(self) -> None:
         """Learns which models an interrupted campaign left here."""
         listing = self.connection.run(f"ls {shlex.quote(self.path('models'))} 2>/dev/null", timeout_s=30)

@@ -1,4 +1,4 @@
-"""Timing given networks, files included, on a device: the judge of predictions."""
+"""Timing given networks and files on a device: the judge of predictions."""
 
 from __future__ import annotations
 
@@ -7,74 +7,49 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from netlathe.archspace.errors import FormatError, NetlatheError, RecordError
+from netlathe.archspace.forms.model_file import FileFormat, ModelFile
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.profile_file import ProfileFile
-from netlathe.archspace.records import Measurement, Setup
-from netlathe.events import Listener, OnRound, listener_of
+from netlathe.archspace.records import Measurement, Round, Setup
+from netlathe.events import Listener, listener_of
+from netlathe.outputs import Output, check_outputs
 from netlathe.pricing import doubts, load_predictor, naming_others
 from netlathe.profiler.campaign import CampaignSummary, WorkItem, run_campaign
-from netlathe.profiler.device import Device
-from netlathe.profiler.devices import DeviceOptions, default_plan, open_device
-from netlathe.profiler.protocol import FEWEST_ROUNDS, Plan, is_done
+from netlathe.profiler.device import Device, KeepsAside, Observation, TimesFiles, check_loadable
+from netlathe.profiler.devices import DeviceOptions, default_plan, file_format_at, is_phone, open_device
+from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
+from netlathe.profiler.protocol import FEWEST_ROUNDS, Plan
+from netlathe.profiler.timed_rounds import RoundsTaken, take_rounds
 from netlathe.stages import results_first
-from netlathe.subjects import Given, Subject, find_subject
+from netlathe.subjects import Given, Subject
+from netlathe.timeables import Timeable, exported, gather, run_as, written
+from netlathe.timed import Measurements, Timed, TimeReport, write_csv
 from netlathe.words import percent
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from netlathe.predictor import LatencyPredictor
+
+__all__ = [
+    "PLAN", "Measurements", "Stopwatch", "TimeReport", "Timed", "device_of", "options_of", "plan_for", "stopwatch",
+    "time", "time_networks",
+]  # fmt: skip
 
 PLAN = Plan(min_rounds=20, max_rounds=40)
 
-Measurements = dict[str, Measurement]
-"""By network's name. With a profile, at the speed that the machine had when that was begun, as a predictor fitted on it
-predicts."""
-
-
-@dataclass(frozen=True)
-class TimeReport:
-    """Networks timed on a device."""
-
-    measured: Measurements
-    """By name; those without a sound time are left out, and told in the warnings."""
-    setup: Setup
-    predicted_ms: Mapping[str, float]
-    """Beside them, where there is a predictor."""
-    warnings: tuple[str, ...]
-    is_interrupted: bool
-    """Whether these are the times until Ctrl-C."""
-    is_corrected: bool
-    """Whether times are in the level of a profile, whose anchors tell how fast the device is now."""
-    failure: str = ""
-    """Why a network could not be timed."""
-    missing: tuple[str, ...] = ()
-
-    @property
-    def is_stable(self) -> bool:
-        """Whether every network has a time, and each has a standard error of at most 5 %."""
-        return not self.missing and all(one.is_stable for one in self.measured.values())
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "timed": [_timed_json(name, one, self.predicted_ms.get(name)) for name, one in self.measured.items()],
-            "setup": str(self.setup), "warnings": list(self.warnings), "is_interrupted": self.is_interrupted,
-        }  # fmt: skip
-
-
-def _timed_json(name: str, one: Measurement, predicted_ms: float | None) -> dict[str, Any]:
-    low_ms, high_ms = one.interval_ms or (None, None)
-    return {
-        "name": name, "latency_ms": one.latency_ms, "low_ms": low_ms, "high_ms": high_ms, "rounds": len(one.rounds),
-        "is_stable": one.is_stable, "drift": one.drift, "predicted_ms": predicted_ms,
-    }  # fmt: skip
-
 
 def time(
-    what: Given | Sequence[Given],
+    what: Given | Sequence[Given] | Module,
+    example_inputs: Sequence[Any] | None = None,
     *,
-    device: str = "local",
+    device: str | Sequence[str] = "local",
+    shape: str | Sequence[str] = (),
+    op_profile: bool = False,
+    csv: str | Path | None = None,
     predictor: str | Path | LatencyPredictor | None = None,
     profile: str | Path | None = None,
     budget_s: float = 10.0,
@@ -87,175 +62,312 @@ def time(
     seed: int = 0,
     progress: bool | Listener = False,
 ) -> TimeReport:
-    """Times networks on a device until rounds agree within 1 %, or `budget_s` seconds are out.
+    """Times networks and model files on a device, or on each of several, until rounds agree within 1 %, or `budget_s`
+    seconds are out.
 
-    `what` are what predict takes, one or several; a .tflite runs as it is (not on onnxruntime and cuda), others with
-    random weights. Without `threads`, `cores`, `dtype` and `delegate`, they run as the `predictor`'s measurements did.
-    `profile` is a profile of the device, whose anchors tell how fast it is now. An interrupt (Ctrl-C) ends it with the
-    times so far.
+    `what` are what predict takes, one or several, or any .tflite or .onnx file, which runs as it is on devices of its
+    format: .tflite on local and phones, .onnx on onnxruntime. Where the device takes another, and where no file is
+    given, netlathe writes the network with random weights. A torch module goes with its `example_inputs`, through a
+    file of its own. `shape` gives sizes that a file leaves open, like "1x224x224x3" or "input=1x224x224x3".
+    `op_profile` also asks for the time of each kernel. `csv` is a table to write.
 
-    Raises FormatError for files that cannot be read or are of unlike dtypes, DeviceError for a device that cannot be
-    opened, RecordError where it is not the predictor's, NetlatheError for a network that could not be timed,
-    KeyboardInterrupt where there are no times yet.
+    Without `threads`, `cores`, `dtype` and `delegate`, they run as the `predictor`'s measurements did. `profile` is a
+    profile of the device, whose anchors tell how fast it is now. An interrupt (Ctrl-C) ends it with the times so far.
+
+    Raises FormatError for files that cannot be run, shapes that do not fit and a dtype that is not a file's,
+    DeviceError for a device that cannot be opened, RecordError where it is not the predictor's, NetlatheError for a
+    network or file that could not be timed (once the others are), KeyboardInterrupt where there are no times yet.
     """
     listener = listener_of(progress)
     model = None if predictor is None else load_predictor(predictor, assume_unknown=assume_unknown)
     given = {"threads": threads, "cores": cores, "dtype": dtype, "delegate": delegate}
-    case = _prepare(
-        [what] if isinstance(what, str) or not isinstance(what, Sequence) else what, model,
-        Path(benchmark_binary) if benchmark_binary else None,
-        {name: value for name, value in given.items() if value is not None},
+    options = options_of(model.setup_) if model else DeviceOptions(batch=1)
+    options = replace(
+        options, benchmark_binary=Path(benchmark_binary) if benchmark_binary else None, allow_partial=True,
+        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )  # fmt: skip
-    if model:
-        with naming_others(predictor, case.graphs.values()):
-            model.predict(list(case.graphs.values()))  # what cannot be predicted is told before it is timed
-    ended = _time(case, device, Path(profile) if profile else None, budget_s, seed, listener)
-    if not ended.measured and ended.summary is None:
-        raise KeyboardInterrupt
-    report = _time_report(case, ended, budget_s, is_corrected=profile is not None)
+    with tempfile.TemporaryDirectory() as folder:
+        things = _things(what, example_inputs, Path(folder))
+        if csv is not None:
+            check_outputs(
+                [Output("--csv", Path(csv), "latencies")], [one for one in things if isinstance(one, str | Path)]
+            )
+        timeables = gather(things, [shape] if isinstance(shape, str) else shape, options.batch or 1)
+        if example_inputs is not None:
+            timeables = [replace(one, name=type(what).__name__) for one in timeables]
+        case = _Case(timeables, options, model, op_profile, budget_s, seed, Path(profile) if profile else None)
+        addresses = list(dict.fromkeys([device] if isinstance(device, str) else device))
+        has_phone = any(map(is_phone, addresses))
+        cases = [case.without_a_phone() if has_phone and not is_phone(one) else case for one in addresses]
+        visits = [
+            one.visit(address, Path(folder)) for one, address in zip(cases, addresses, strict=True)
+        ]  # all that can be wrong is told first
+        case.check_runnable(visits)
+        case.check_predictable(predictor)
+        report = _report(case, visits, listener)
+    if csv is not None:
+        write_csv(report, Path(csv))
     listener.report(report)
     if report.failure:
         raise NetlatheError(report.failure)
     return report
 
 
+def _things(what: Given | Sequence[Given] | Module, example_inputs: Sequence[Any] | None, folder: Path) -> list[Given]:
+    """What is timed, a torch module as a file."""
+    if example_inputs is not None:
+        return [exported(what, example_inputs, folder)]
+    if hasattr(what, "state_dict"):
+        raise FormatError(
+            f"{type(what).__name__}: a torch module is timed with inputs as it takes them: time(module, (image,))"
+        )
+    several = isinstance(what, Sequence) and not isinstance(what, str)
+    return list(cast("Sequence[Given]", what)) if several else [cast("Given", what)]
+
+
 @dataclass(frozen=True)
 class _Case:
     """Networks to time, and how."""
 
-    subjects: Mapping[str, Subject]
-    files: Mapping[str, bytes]
-    """.tflite files by graph key, to run as they are."""
+    timeables: Sequence[Timeable]
     options: DeviceOptions
     model: LatencyPredictor | None
+    op_profile: bool
+    budget_s: float
+    seed: int
+    profile: Path | None
 
-    @property
-    def graphs(self) -> dict[str, Graph]:
-        return {name: subject.graph for name, subject in self.subjects.items()}
+    def without_a_phone(self) -> _Case:
+        """Without the options that are for the phones beside a device."""
+        return replace(self, options=replace(self.options, delegate="cpu", benchmark_binary=None, xnnpack=True))
+
+    def visit(self, address: str, folder: Path) -> _Visit:
+        """What runs on a device. Raises FormatError for a file that has not the dtype that is asked for."""
+        wanted = file_format_at(address)
+        runs: dict[str, ModelFile | Graph] = {}
+        refused: dict[str, FormatError] = {}
+        remarks: list[str] = []
+        for one in self.timeables:
+            try:
+                runs[one.name], remark = run_as(one, wanted, address)
+            except FormatError as error:
+                refused[one.name] = error
+                continue
+            remarks += [remark] if remark else []
+            remarks += [f"{one.name}: {text}" for text in (one.file.remarks if one.file else ())]
+            if one.file and one.file.control_flow:
+                kinds = ", ".join(one.file.control_flow)
+                remarks.append(
+                    f"{one.name}: has control flow ({kinds}), so its time depends on its inputs, here random"
+                )
+        return _Visit(address, runs, refused, self._dtyped(wanted, runs), tuple(remarks), folder)
+
+    def check_runnable(self, visits: Sequence[_Visit]) -> None:
+        """Raises FormatError for what runs on none of the devices."""
+        for one in self.timeables:
+            if all(one.name in visit.refused for visit in visits):
+                raise visits[0].refused[one.name]
+
+    def _dtyped(self, wanted: FileFormat | None, runs: Mapping[str, ModelFile | Graph]) -> DeviceOptions:
+        """With the dtype that all .tflite files have, for what runs beside them, and the batch of networks that were
+        read from files."""
+        files = {name: one for name, one in runs.items() if isinstance(one, ModelFile)}
+        batches = {one.inputs[0][0] for one in runs.values() if isinstance(one, Graph)}
+        if wanted is None and self.model is None and len(batches) == 1:
+            return replace(self.options, batch=batches.pop())
+        if wanted != "tflite" or not files:
+            return self.options
+        asked = self.options.dtype
+        for name, one in files.items():
+            if asked not in (None, one.dtype):
+                raise FormatError(
+                    f"{name}: this file computes in {one.dtype}, but {asked} is asked for, by --dtype or the "
+                    "predictor; leave --dtype out, or take a predictor of the file's dtype"
+                )
+        is_int8 = len(files) == len(runs) and {one.dtype for one in files.values()} == {"int8"}
+        return replace(self.options, dtype=asked or ("int8" if is_int8 else "float32"))
+
+    def check_predictable(self, predictor: object) -> None:
+        """Raises what says why something cannot be predicted, before it is timed."""
+        if self.model:
+            graphs = [self._checked(one).graph for one in self.timeables]
+            with naming_others(predictor, graphs):
+                self.model.predict(graphs)
+
+    def _checked(self, one: Timeable) -> Subject:
+        found, batch = one.subject.graph.input_shape[0], self.options.batch or 1
+        if found != batch:
+            raise FormatError(
+                f"{one.name}: takes batches of {found}, but the predictor was fitted on batches of {batch}"
+            )
+        return one.subject
 
     def predicted_ms(self, names: Sequence[str]) -> dict[str, float]:
         """By name; none without a predictor."""
         if not self.model or not names:
             return {}
-        return dict(zip(names, self.model.predict([self.graphs[name] for name in names]).tolist(), strict=True))
+        graphs = {one.name: one.subject.graph for one in self.timeables}
+        return dict(zip(names, self.model.predict([graphs[name] for name in names]).tolist(), strict=True))
 
     def doubts(self, names: Iterable[str]) -> list[str]:
         """Warnings on the predictions of these."""
-        found = [(name, self.subjects[name]) for name in names] if self.model else []
+        subjects = {one.name: one.subject for one in self.timeables} if self.model else {}
+        found = [(name, subjects[name]) for name in names] if self.model else []
         return [doubt for name, one in found if self.model for doubt in doubts(self.model, name, one.graph, one.dtype)]
 
 
 @dataclass(frozen=True)
-class _Ended:
-    """Measurements until the end, and why it was the end."""
+class _Visit:
+    """Timing on one device: what is timed there, and how."""
 
-    setup: Setup
-    measured: Measurements
-    summary: CampaignSummary | None
-    """None where it was interrupted."""
-    is_done: bool
-    """Whether the stop rule was met for each network."""
-
-
-def _prepare(
-    what: Sequence[Given], model: LatencyPredictor | None, binary: Path | None, given: Mapping[str, object]
-) -> _Case:
-    """Raises FormatError where files are of unlike dtypes, or of another than was asked for."""
-    from netlathe.archspace.forms.tflite_reader import read_dtype
-
-    options = options_of(model.setup_) if model else DeviceOptions(batch=1)
-    options = replace(options, benchmark_binary=binary, **given)  # type: ignore[arg-type]  # by name, as typer checked
-    subjects: dict[str, Subject] = {}
-    contents: dict[str, bytes] = {}
-    for one in what:
-        subject = find_subject(one, batch=options.batch or 1)
-        name = str(one) if isinstance(one, str | Path) else subject.name
-        subjects[name] = subject
-        if isinstance(one, str | Path) and name.endswith(".tflite") and Path(one).is_file():
-            contents[name] = Path(one).read_bytes()
-    for name, content in contents.items():
-        own = read_dtype(content)
-        if options.dtype is None:
-            options = replace(options, dtype=own)
-        elif options.dtype != own:
-            raise FormatError(
-                f"{name}: this file computes in {own}, but {options.dtype} is asked for, by --dtype, the predictor or "
-                "another file; time files of each dtype in a call of their own"
-            )
-    files = {subjects[one].graph.key: content for one, content in contents.items()}
-    return _Case(subjects, files, options, model)
+    address: str
+    runs: Mapping[str, ModelFile | Graph]
+    refused: Mapping[str, FormatError]
+    """What cannot run there, and why."""
+    options: DeviceOptions
+    remarks: tuple[str, ...]
+    folder: Path
+    """For files that are written."""
 
 
-def _time(
-    case: _Case, address: str, profile_file: Path | None, budget_s: float, seed: int, listener: Listener
-) -> _Ended:
-    with listener.working(f"opening {address}"):
-        opened = open_device(address, case.options, report=listener.note)
-    with results_first(address, listener), opened as device:
+def _report(case: _Case, visits: Sequence[_Visit], listener: Listener) -> TimeReport:
+    """Device after device; one that fails leaves the others'. Raises its error where there is no other."""
+    timed: list[Timed] = []
+    warnings: list[str] = []
+    is_interrupted = False
+    for visit in visits:
+        for remark in visit.remarks:
+            listener.note(f"  {remark}")
+        timed += [Timed(name, visit.address, None, None, str(error)) for name, error in visit.refused.items()]
+        if not visit.runs:
+            continue
+        try:
+            found, taken = _time(case, visit, listener)
+        except DeviceError as error:
+            if len(visits) == 1:
+                raise
+            timed += [Timed(name, visit.address, None, None, str(error)) for name in visit.runs]
+            continue
+        timed += found
+        warnings += _warnings(found, taken, case.budget_s)
+        is_interrupted = is_interrupted or taken.is_interrupted
+        if is_interrupted:
+            break
+    if is_interrupted and not any(one.measurement for one in timed):
+        listener.warn(warnings)
+        raise KeyboardInterrupt
+    predicted_ms = case.predicted_ms(list(dict.fromkeys(one.name for one in timed if one.measurement)))
+    warnings += case.doubts(predicted_ms)
+    timed = [replace(one, predicted_ms=predicted_ms.get(one.name)) for one in timed]
+    return TimeReport(tuple(timed), tuple(dict.fromkeys(warnings)), is_interrupted, case.profile is not None)
+
+
+def _time(case: _Case, visit: _Visit, listener: Listener) -> tuple[list[Timed], RoundsTaken]:
+    with listener.working(f"opening {visit.address}"):
+        opened = open_device(visit.address, visit.options, report=listener.note)
+    with results_first(visit.address, listener), opened as device:
         if case.model:
             check_same_setup(case.model, device.setup)
-        _give_files(device, case.files)
-        plan = replace(plan_for(device), budget_s=budget_s)
-        with stopwatch(device, profile_file, plan=plan, seed=seed, listener=listener) as watch:
-            summary = _refine(watch, case.graphs, listener)
-            measured = {name: one for name, one in watch.taken(case.graphs).items() if one.interval_ms}
-            done = all(is_done(one.rounds, plan) for one in measured.values())
-            ended = _Ended(device.setup, measured, summary, done)
-    return ended
+        keep_aside(device)
+        with listener.working("loading"):
+            loaded = _load(device, visit)
+            observed = _observe(device, loaded)
+        plan = replace(plan_for(device), budget_s=case.budget_s)
+        taken = _take(case, device, loaded, observed, plan, listener)
+        if case.op_profile and not taken.is_interrupted:
+            with listener.working("timing kernels"):
+                observed |= _observe(device, loaded, op_profile=True)
+        found = [
+            Timed(
+                name, visit.address, _setup_of(device.setup, loaded.files.get(name)),
+                taken.measured.get(loaded.keys[name]),
+                loaded.errors.get(name) or str(taken.errors.get(loaded.keys[name], "")), loaded.files.get(name),
+                observed.get(loaded.keys[name]), tuple(taken.details.get(loaded.keys[name], ())),
+            )
+            for name in visit.runs
+        ]  # fmt: skip
+    return found, taken
 
 
-def _give_files(device: Device, files: Mapping[str, bytes]) -> None:
-    """To a device that runs .tflite files."""
-    models = getattr(device, "models", None)
-    if models is not None:
-        models.update(files)
+def _setup_of(setup: Setup, file: ModelFile | None) -> Setup:
+    """A file has a dtype and a batch of its own."""
+    return replace(setup, dtype=file.dtype, batch=file.batch) if file else setup
 
 
-def _refine(watch: Stopwatch, graphs: Mapping[str, Graph], listener: Listener) -> CampaignSummary | None:
-    """None where it was interrupted; what was measured is in the notes."""
-    try:
-        with listener.estimating(list(graphs)) as on_round:
-            return watch.measure(graphs, on_round)
-    except KeyboardInterrupt:
-        return None
+@dataclass(frozen=True)
+class _Loaded:
+    """What of a visit is ready on the device."""
+
+    keys: dict[str, str]
+    """By name; "" for what could not be loaded."""
+    files: dict[str, ModelFile]
+    errors: dict[str, str]
 
 
-def _time_report(case: _Case, ended: _Ended, budget_s: float, *, is_corrected: bool) -> TimeReport:
-    measured, summary = ended.measured, ended.summary
-    predicted_ms = case.predicted_ms(list(measured))
-    missing = [name for name in case.graphs if name not in measured]
-    warnings = _warnings(ended, missing, budget_s)
-    warnings += case.doubts(predicted_ms)
-    failed = (*summary.unsupported, *summary.failed) if summary else ()
-    failure = f"{failed[0].name} could not be timed: {failed[0].message}" if failed else ""
-    return TimeReport(
-        measured, ended.setup, predicted_ms, tuple(warnings), summary is None, is_corrected, failure, tuple(missing)
-    )
+def _load(device: Device, visit: _Visit) -> _Loaded:
+    loaded = _Loaded({}, {}, {})
+    for name, one in visit.runs.items():
+        try:
+            if isinstance(device, TimesFiles):
+                file = one if isinstance(one, ModelFile) else _as_file(one, device, visit.folder)
+                device.load_file(file.key, file)
+                loaded.keys[name], loaded.files[name] = file.key, file
+            else:
+                assert isinstance(one, Graph)  # what a device that runs no files is given
+                device.load(one.key, one)
+                loaded.keys[name] = one.key
+        except (UnsupportedGraphError, MeasurementError, FormatError) as error:
+            loaded.keys[name], loaded.errors[name] = "", str(error)
+    return loaded
 
 
-def _warnings(ended: _Ended, missing: Sequence[str], budget_s: float) -> list[str]:
+def _as_file(graph: Graph, device: TimesFiles, folder: Path) -> ModelFile:
+    check_loadable(graph, replace(device.setup, batch=graph.inputs[0][0]))
+    return written(graph, device.file_format, device.setup.dtype, folder)
+
+
+def _observe(device: Device, loaded: _Loaded, *, op_profile: bool = False) -> dict[str, Observation]:
+    """What starts tell, by key; nothing of devices that run no files."""
+    keys = [loaded.keys[name] for name in loaded.files]
+    if not isinstance(device, TimesFiles) or not keys:
+        return {}
+    return dict(device.observe(keys, op_profile=op_profile))
+
+
+def _take(
+    case: _Case, device: Device, loaded: _Loaded, observed: Mapping[str, Observation], plan: Plan, listener: Listener
+) -> RoundsTaken:
+    names = {key: name for name, key in loaded.keys.items() if key}
+    anchors, stored = _anchors_of(case.profile, device.setup) if case.profile else ({}, {})
+    guesses_ms = {key: one.first_inference_ms for key, one in observed.items() if one.first_inference_ms}
+    with listener.estimating(list(names.values())) as on_round:
+        return take_rounds(
+            device, names, plan, guesses_ms=guesses_ms, anchors=anchors, stored=stored, seed=case.seed,
+            on_round=lambda progress, taken: on_round(
+                progress, lambda: {names[key]: one for key, one in taken().items()}
+            ),
+        )  # fmt: skip
+
+
+def _warnings(found: Sequence[Timed], taken: RoundsTaken, budget_s: float) -> list[str]:
     """Why the times may not be the last word."""
-    from netlathe.profiler.summary import quality_warnings
-
     warnings = []
-    unstable = {name: one for name, one in ended.measured.items() if not one.is_stable}
+    unstable = {one.name: one.measurement for one in found if one.measurement and not one.measurement.is_stable}
     for name, one in unstable.items():
         warnings.append(
             f"{name} is not stable yet: after {len(one.rounds)} rounds the standard error is "
             f"{percent(one.relative_error)}; close other programs, or give it longer (--budget-s {6 * budget_s:g})"
         )
-    if ended.summary is None:
+    missing = [one.name for one in found if not one.measurement and not one.error]
+    if taken.is_interrupted:
         warnings.append("interrupted, so these are the times so far")
         warnings += [f"without a time, as there were fewer than three rounds: {', '.join(missing)}"] if missing else []
-    elif not ended.is_done and not unstable:
+    elif taken.measured and not taken.is_done and not unstable and not taken.errors:
         warnings.append(
             f"the {budget_s:g} s were out before rounds agreed within 1 %; --budget-s {6 * budget_s:g} may narrow the "
             "interval"
         )
-    if ended.summary:
-        of_a_profile = quality_warnings(ended.summary.records)
-        warnings += [warning for warning in ended.summary.warnings if warning not in of_a_profile]
-    return warnings
+    return warnings + taken.warnings
 
 
 @dataclass(frozen=True)
@@ -282,17 +394,14 @@ class Stopwatch:
         self.warnings[:] = summary.warnings
         return self.taken(graphs)
 
-    def measure(self, graphs: Mapping[str, Graph], on_round: OnRound = lambda progress, taken: None) -> CampaignSummary:
+    def measure(self, graphs: Mapping[str, Graph]) -> CampaignSummary:
         """Takes rounds until the plan's stop rule or budget ends it, but at least three; they stay in the notes if it
         is interrupted."""
         items = [WorkItem(name, "network" if g.is_network else "block", g) for name, g in graphs.items()]
         with ProfileFile(self.notes, create=True) as file:
 
             def campaign(plan: Plan) -> CampaignSummary:
-                return run_campaign(
-                    self.device, items, file, plan, seed=self.seed,
-                    on_progress=lambda progress: on_round(progress, lambda: self._read(file, graphs)),
-                )  # fmt: skip
+                return run_campaign(self.device, items, file, plan, seed=self.seed)
 
             summary = campaign(self.plan)
             if summary.unfinished:
@@ -304,26 +413,22 @@ class Stopwatch:
     def taken(self, graphs: Mapping[str, Graph]) -> Measurements:
         """Measurements that the notes hold of these; networks without a round are left out."""
         with ProfileFile(self.notes) as file:
-            return self._read(file, graphs)
-
-    def _read(self, file: ProfileFile, graphs: Mapping[str, Graph]) -> Measurements:
-        rounds = file.rounds(self.device.setup)
+            rounds = file.rounds(self.device.setup)
         return {name: Measurement(rounds[graph.key]) for name, graph in graphs.items() if graph.key in rounds}
+
+
+def keep_aside(device: Device) -> None:
+    """Keeps a phone's rounds apart from those that a profile will recover there."""
+    if isinstance(device, KeepsAside):
+        device.is_aside = True
 
 
 @contextmanager
 def stopwatch(
     device: Device, profile: Path | None, *, plan: Plan, seed: int = 0, listener: Listener
 ) -> Iterator[Stopwatch]:
-    """With a `profile`, its anchors tell how fast the device is now; nothing is added to it.
-
-    A phone's rounds are kept apart from those that a profile will recover there.
-    """
-    if device.setup.runtime == "tflite":  # a phone's
-        from netlathe.profiler.phone.device import PhoneDevice
-
-        if isinstance(device, PhoneDevice):
-            device.is_aside = True
+    """With a `profile`, its anchors tell how fast the device is now; nothing is added to it."""
+    keep_aside(device)
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder) / "timed.sqlite"
         if profile is not None:
@@ -350,7 +455,7 @@ def options_of(setup: Setup) -> DeviceOptions:
     options = DeviceOptions(threads=setup.threads, batch=setup.batch, cores=setup.core_mask, dtype=setup.dtype)
     if setup.runtime != "tflite":
         return options
-    delegates: dict[str, Literal["gpu", "nnapi"]] = {"gpu": "gpu", "nnapi": "nnapi"}  # of a phone
+    delegates: dict[str, Literal["gpu", "nnapi", "npu"]] = {"gpu": "gpu", "nnapi": "nnapi", "npu": "npu"}  # of a phone
     return replace(options, delegate=delegates.get(setup.delegate, "cpu"), xnnpack=setup.delegate != "none")
 
 
@@ -388,17 +493,24 @@ def time_networks(
 
 def _copy_anchors(source: Path, target: Path, setup: Setup) -> None:
     """A file that has the profile's anchors and their times, hence its level, and nothing else."""
-    with ProfileFile(source) as old, ProfileFile(target, create=True) as new:
-        anchors, rounds = old.anchors(setup), old.rounds(setup)
-        if not anchors:
-            known = "; ".join(str(one) for one in old.setups())
-            raise RecordError(f"{source}: was not measured on {setup}, but on {known}")
+    anchors, rounds = _anchors_of(source, setup)
+    with ProfileFile(target, create=True) as new:
         new.add_setup(setup)
         new.add_graphs((key, "block", graph) for key, graph in anchors.items())
         new.set_anchors(setup, anchors)
         for key in anchors:
             for one in rounds.get(key, ()):
                 new.add_round(setup, {key: one.samples_ms}, started_at=one.started_at, drift=one.drift)
+
+
+def _anchors_of(profile: Path, setup: Setup) -> tuple[dict[str, Graph], dict[str, tuple[Round, ...]]]:
+    """A profile's anchors, and their rounds there. Raises RecordError where it was not measured on this setup."""
+    with ProfileFile(profile) as file:
+        anchors, rounds = file.anchors(setup), file.rounds(setup)
+        if not anchors:
+            known = "; ".join(str(one) for one in file.setups())
+            raise RecordError(f"{profile}: was not measured on {setup}, but on {known}")
+    return anchors, {key: tuple(rounds.get(key, ())) for key in anchors}
 
 
 def check_same_setup(model: LatencyPredictor, setup: Setup) -> None:

@@ -115,7 +115,7 @@ class Server:
 
     def be_the_tool(self, connection: socket.socket, request: Request, faults: Sequence[Fault]) -> None:
         """Does the call's work in the fork, and ends the fork."""
-        from .tool import run
+        from .tool import litert, run
 
         code = 70  # EX_SOFTWARE, for an exception that is a mistake in here
         try:
@@ -134,7 +134,8 @@ class Server:
             os.dup2(errors, 2)
             os.sched_setaffinity(0, request.cores)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            code = run.main(request.argv, run.Files(root, folder), self.tree, faults)
+            main = litert.main if request.argv[0] == "benchmark_litert_model" else run.main
+            code = main(request.argv, run.Files(root, folder), self.tree, faults)
         except BaseException:
             os.write(2, traceback.format_exc().encode())
         finally:

@@ -14,10 +14,20 @@ from .namespace import Namespace, loopback_unavailable
 from .server_process import ServerProcess
 from .state import PhoneState
 
-__all__ = ["ANDROID_9", "BENCHMARK_MODEL", "PIXEL_8", "LoopbackPhone", "loopback_unavailable"]
+__all__ = ["ANDROID_9", "BENCHMARK_MODEL", "PIXEL_8", "LoopbackPhone", "litert_program", "loopback_unavailable"]
 
 BENCHMARK_MODEL = Path(__file__).with_name("benchmark_model")
 ABIS = {"x86_64": "x86_64", "aarch64": "arm64-v8a"}
+
+
+def litert_program(folder: Path) -> Path:
+    """LiteRT's newer tool of the same name, for the same server."""
+    program = folder / "benchmark_litert_model"
+    text = BENCHMARK_MODEL.read_text().replace("*sys.argv]", '"benchmark_litert_model", *sys.argv[1:]]')
+    program.write_text(text.replace('"""', '"""Prints BENCHMARK RESULTS. ', 1))
+    return program
+
+
 # The host's processor runs benchmark_model, so the phone says that it has that one.
 PIXEL_8 = {
     "ro.product.manufacturer": "Google",

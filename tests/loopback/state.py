@@ -13,7 +13,7 @@ from .faults import Fault
 
 SENSOR_TYPES = {"CPU": 0, "GPU": 1, "BATTERY": 2, "SKIN": 3, "TPU": 9}
 COOL = {"CPU": 38.4, "GPU": 36.1, "BATTERY": 28.5, "SKIN": 31.2}
-DELEGATES = ("gpu", "nnapi")
+DELEGATES = ("gpu", "nnapi", "npu")
 TOOL_STYLES = ("2026", "2023", "2021")
 
 
@@ -129,7 +129,7 @@ class PhoneState:
             (self.tree / "system/bin" / name).unlink()
 
     def refuse_on_delegate(self, name: str, *operations: str) -> None:
-        """Lets the gpu or nnapi delegate of benchmark_model refuse ops, given by builtin name (HARD_SWISH)."""
+        """Lets the gpu, nnapi or npu delegate of benchmark_model refuse ops, given by builtin name (HARD_SWISH)."""
         if name not in DELEGATES:
             raise ValueError(f"no delegate {name!r}; there are {', '.join(DELEGATES)}")
         _replace(self.state / f"{name}_refuses", "\n".join(operations))

@@ -185,13 +185,18 @@ def test_a_wrong_abi_is_refused_with_the_right_file_s_address(tmp_path):
         (ARM64[:4], "cut off"),
         (ARM64[:39] + b"\x80" + ARM64[40:], "cut off or damaged"),
         (elf(interpreter=b"/lib/ld-linux-aarch64.so.1"), "built for Linux"),
-        (elf(texts=b"========== BENCHMARK RESULTS =========="), "CompiledModel"),
-        (elf(texts=TEXTS + b"========== BENCHMARK RESULTS =========="), "CompiledModel"),
         (elf(texts=b"usage: ls"), "not TFLite's benchmark_model"),
     ],
 )
 def test_anything_else_than_a_benchmark_model_is_refused_and_named(tmp_path, content, reason):
     assert reason in refused(tmp_path, content)
+
+
+def test_litert_s_newer_tool_is_taken_and_known_by_what_it_prints(tmp_path):
+    for texts in (b"", TEXTS):
+        path = tmp_path / "tool"
+        path.write_bytes(elf(texts=texts + b"========== BENCHMARK RESULTS =========="))
+        assert find_binary(path, PHONE).kind == "benchmark_litert_model"
 
 
 def test_what_is_no_file_is_refused(tmp_path):

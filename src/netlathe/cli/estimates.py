@@ -5,19 +5,22 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netlathe.archspace.records import Measurement
 from netlathe.cli.console import Terminal, time_left
 from netlathe.profiler.protocol import FEWEST_ROUNDS
-from netlathe.words import milliseconds
+from netlathe.timed import delegated_words, kernels_ms
+from netlathe.words import first_names, milliseconds, percent
 
 if TYPE_CHECKING:
     from netlathe.events import OnRound
     from netlathe.profiler.campaign import Progress
-    from netlathe.timing import TimeReport
+    from netlathe.timed import Timed, TimeReport
 
 COLUMNS = ("what", "measured ms", "90 % interval", "rounds")
+START_COLUMNS = ("median ms", "p5", "p95", "first", "init", "MB")
 
 
 @contextmanager
@@ -70,20 +73,77 @@ def _cells(one: Measurement | None) -> tuple[str, str, str]:
 
 
 def show_measured(report: TimeReport, terminal: Terminal) -> None:
-    """The table, with predictions beside it where there are some."""
-    if not report.predicted_ms:
-        terminal.table(COLUMNS, [(name, *_cells(one)) for name, one in report.measured.items()])
-        return
+    """The times, with predictions beside them where there are some; then what starts and single runs took."""
+    timed = [one for one in report.timed if one.measurement]
+    labels = _labels(timed)
+    is_predicted = bool(report.predicted_ms)
     what, *others = COLUMNS
-    predicted_ms = report.predicted_ms
-    rows = [
-        (
-            name, milliseconds(predicted_ms[name]), *_cells(one),
-            f"{100 * (predicted_ms[name] / one.latency_ms - 1):+.1f} %",
+    text = (what, "device")[: len(labels[0])] if labels else (what,)
+    columns = (*text, "predicted ms", *others, "off by") if is_predicted else (*text, *others)
+    rows: list[tuple[str, ...]] = []
+    for label, one in zip(labels, timed, strict=True):
+        cells = _cells(one.measurement)
+        rows.append(
+            (*label, milliseconds(one.predicted_ms), *cells, _off_by(one)) if is_predicted else (*label, *cells)
         )
-        for name, one in report.measured.items()
-    ]  # fmt: skip
-    terminal.table((what, "predicted ms", *others, "off by"), rows)
+    terminal.table(columns, rows, text=len(text))
+    if any(one.file for one in timed):
+        starts = [(*label, *_start_cells(one)) for label, one in zip(labels, timed, strict=True)]
+        terminal.table((*text, *START_COLUMNS), starts, text=len(text))
+        _tell_delegates(timed, labels, terminal)
+
+
+def _labels(timed: Sequence[Timed]) -> list[tuple[str, ...]]:
+    """A file's name without its folder, where that tells it from the others; the device where there are several."""
+    short = {one.name: Path(one.name).name for one in timed}
+    if len(set(short.values())) < len(short):
+        short = {name: name for name in short}
+    has_devices = len({one.device for one in timed}) > 1
+    return [(short[one.name], one.device) if has_devices else (short[one.name],) for one in timed]
+
+
+def _off_by(one: Timed) -> str:
+    if one.predicted_ms is None or one.latency_ms is None:
+        return "-"
+    return f"{100 * (one.predicted_ms / one.latency_ms - 1):+.1f} %"
+
+
+def _start_cells(one: Timed) -> tuple[str, ...]:
+    """What stands under START_COLUMNS."""
+    times = (one.median_ms, one.p5_ms, one.p95_ms, one.first_inference_ms, one.init_ms)
+    return (*map(milliseconds, times), "-" if one.peak_memory_mb is None else f"{one.peak_memory_mb:.1f}")
+
+
+def _tell_delegates(timed: Sequence[Timed], labels: Sequence[tuple[str, ...]], terminal: Terminal) -> None:
+    """Who executes the ops, once for all that are alike."""
+    alike: dict[str, list[str]] = {}
+    for one, label in zip(timed, labels, strict=True):
+        if one.delegated:
+            alike.setdefault(delegated_words(one.delegated), []).append(" on ".join(label))
+    for words, names in alike.items():
+        of = "" if len(alike) == 1 else f" of {first_names(names)}"
+        terminal.say(f"  ops{of}: {words}", style="dim")
+
+
+def show_kernels(one: Timed, terminal: Terminal) -> None:
+    """The time of each kernel in the order in which they run, and their sum beside the whole."""
+    seen = one.observation
+    if not seen or not seen.op_times:
+        terminal.say(f"  {one.name}: the runtime on {one.device} has told no times of kernels", style="dim")
+        return
+    whole_ms, sum_ms = seen.op_runs_ms, kernels_ms(seen)
+    terminal.say(
+        f"  {one.name} on {one.device}: the kernels' {milliseconds(sum_ms)} ms are of runs of "
+        f"{milliseconds(whole_ms)} ms each, where each kernel was timed; unwatched, the median is "
+        f"{milliseconds(one.median_ms)} ms"
+    )
+    rows = [
+        (kernel.node_type, kernel.name, milliseconds(kernel.mean_ms), percent(kernel.share), str(kernel.times_called))
+        for kernel in seen.op_times
+    ]
+    share = None if not whole_ms or sum_ms is None else sum_ms / whole_ms
+    rows.append(("sum", "", milliseconds(sum_ms), percent(share), ""))
+    terminal.table(("kernel", "name", "ms", "of a run", "calls"), rows, text=2, last=True)
 
 
 def explain_drift(measured: Iterable[Measurement], terminal: Terminal) -> None:

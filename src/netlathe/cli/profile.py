@@ -60,7 +60,7 @@ def profile(
         ),
     ] = None,
     delegate: Annotated[
-        Literal["cpu", "gpu", "nnapi"],
+        Literal["cpu", "gpu", "npu", "nnapi"],
         typer.Option(help="Processor that runs the blocks.", rich_help_panel=ON_PHONES),
     ] = "cpu",
     xnnpack: Annotated[

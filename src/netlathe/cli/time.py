@@ -11,15 +11,31 @@ from netlathe.cli.console import Terminal
 from netlathe.cli.options import AssumeUnknown, BenchmarkBinary, Json, Seed
 
 if TYPE_CHECKING:
-    from netlathe.timing import TimeReport
+    from netlathe.timed import TimeReport
 
 
 def time(
-    what: Annotated[
-        list[str],
-        typer.Argument(help="Network or block names, architecture files, run folders, .tflite or .onnx files."),
-    ],
-    device: Annotated[str, typer.Option(help="Device to time on, as `netlathe profile --device` takes it.")] = "local",
+    what: Annotated[list[str], typer.Argument(help="Any .tflite or .onnx files, network or block names, run folders.")],
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="local (LiteRT), onnxruntime, cuda, or a phone: usb, tcp:HOST:PORT, server:SERIAL. Several times for "
+            "several, one after another.",
+            show_default="local",
+        ),
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Sizes of an input that a file leaves open, as 1x224x224x3, or NAME=1x224x224x3 where there are "
+            "several inputs.",
+            show_default=False,
+        ),
+    ] = None,
+    op_profile: Annotated[
+        bool, typer.Option("--op-profile", help="Also time each kernel, in runs of their own.")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write the table to this .csv file, too.")] = None,
     predictor: Annotated[
         Path | None, typer.Option(help="Predictor to compare with: a file, or a shipped name.")
     ] = None,
@@ -46,20 +62,27 @@ def time(
     dtype: Annotated[
         Literal["float32", "int8", "float16"] | None,
         typer.Option(
-            help="Number type that networks compute in.",
-            show_default="that of the .tflite files, else the predictor's, else float32",
+            help="Number type that networks which are no files compute in.",
+            show_default="the predictor's, else float32",
         ),
     ] = None,
     delegate: Annotated[
-        Literal["cpu", "gpu", "nnapi"] | None,
-        typer.Option(help="Processor that runs the networks on a phone.", show_default="the predictor's, else cpu"),
+        Literal["cpu", "gpu", "npu", "nnapi"] | None,
+        typer.Option(
+            help="Processor that runs the networks on a phone; npu with LiteRT's newer benchmark_model.",
+            show_default="the predictor's, else cpu",
+        ),
     ] = None,
     benchmark_binary: BenchmarkBinary = None,
     assume_unknown: AssumeUnknown = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Time networks on this CPU or another device: .tflite files as they are, others with random weights.
+    """Time model files and networks on this CPU or other devices.
+
+    A .tflite runs as it is on local and phones, an .onnx on onnxruntime,
+    also one that netlathe cannot read. Where the device takes the other
+    format, and for names, netlathe writes the network with random weights.
 
     A first estimate comes at once and gets better until rounds agree within 1 %. Not every device runs a .tflite as it
     is: onnxruntime and cuda do not.
@@ -71,11 +94,12 @@ def time(
     from netlathe.cli.phones import choose_phone
 
     terminal = Terminal(as_json=as_json)
-    terminal.on_report = lambda report: show_time(report, terminal)
+    terminal.on_report = lambda report: show_time(report, terminal, op_profile=op_profile)
     report = timing.time(
-        what, device=choose_phone(device, terminal), predictor=predictor, profile=profile_file, budget_s=budget_s,
-        threads=threads, cores=cores, dtype=dtype, delegate=delegate, benchmark_binary=benchmark_binary,
-        assume_unknown=assume_unknown, seed=seed, progress=terminal,
+        what, device=[choose_phone(one, terminal) for one in device or ["local"]], shape=shape or (),
+        op_profile=op_profile, csv=csv, predictor=predictor, profile=profile_file, budget_s=budget_s, threads=threads,
+        cores=cores, dtype=dtype, delegate=delegate, benchmark_binary=benchmark_binary, assume_unknown=assume_unknown,
+        seed=seed, progress=terminal,
     )  # fmt: skip
     if report.is_interrupted and not report.is_stable:
         raise typer.Exit(130)
@@ -83,15 +107,22 @@ def time(
         raise typer.Exit(1)
 
 
-def show_time(report: TimeReport, terminal: Terminal) -> None:
-    """The table, what it stands on, and warnings."""
-    from netlathe.cli.estimates import explain_drift, show_measured
+def show_time(report: TimeReport, terminal: Terminal, *, op_profile: bool = False) -> None:
+    """The tables, what they stand on, and warnings."""
+    from netlathe.cli.estimates import explain_drift, show_kernels, show_measured
 
-    if report.measured:
+    measured = [one for one in report.timed if one.measurement]
+    if measured:
         show_measured(report, terminal)
-        terminal.say(f"  on {report.setup}", style="dim")
-    if report.measured and report.is_corrected:
-        explain_drift(report.measured.values(), terminal)
+        for setup in dict.fromkeys(str(one.setup) for one in measured):
+            terminal.say(f"  on {setup}", style="dim")
+    if measured and report.is_corrected:
+        explain_drift([one.measurement for one in measured if one.measurement], terminal)
+    for one in measured if op_profile else ():
+        show_kernels(one, terminal)
     terminal.warn(report.warnings)
-    if not report.failure:
-        terminal.result(report.to_json())
+    if len(report.timed) > 1:
+        for failed in report.timed:
+            if failed.error:
+                terminal.say(f"  {failed.name} on {failed.device}: {failed.error.splitlines()[0]}", style="red")
+    terminal.result(report.to_json())

@@ -1,0 +1,134 @@
+"""What a user may have timed, and what a device runs of it: a model file as it is, or one in the device's format."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.model_file import FileFormat, ModelFile, open_model_file
+from netlathe.archspace.graph import Graph
+from netlathe.subjects import Given, Subject, find_subject
+
+OWN_DEVICE: dict[FileFormat, str] = {"tflite": "local", "onnx": "onnxruntime"}
+"""What runs each format here."""
+
+
+@dataclass(frozen=True)
+class Timeable:
+    """A network or file to be timed."""
+
+    name: str
+    read: Callable[[], Subject]
+    """Its graph, where netlathe can read it. Raises FormatError."""
+    file: ModelFile | None = None
+    """The file that it is, to be run as it is."""
+
+    @cached_property
+    def subject(self) -> Subject:
+        return self.read()
+
+
+def gather(what: Sequence[Given], shapes: Sequence[str], batch: int) -> list[Timeable]:
+    """What was given, by name and in order, each once. Raises FormatError for files and shapes that cannot be run,
+    SpaceError for a name that is unknown."""
+    found: dict[str, Timeable] = {}
+    for one in what:
+        timeable = _timeable(one, shapes, batch)
+        found.setdefault(timeable.name, timeable)
+    if shapes and not any(one.file for one in found.values()):
+        raise FormatError("--shape gives sizes to the inputs of a .tflite or .onnx file, and none is given")
+    return list(found.values())
+
+
+def _timeable(given: Given, shapes: Sequence[str], batch: int) -> Timeable:
+    path = Path(given) if isinstance(given, str | Path) else None
+    if path is None or path.suffix.lower().removeprefix(".") not in get_args(FileFormat) or path.is_dir():
+        subject = find_subject(given, batch=batch)
+        return Timeable(str(given) if path else subject.name, lambda: subject)
+    file = open_model_file(path, shapes)
+    return Timeable(str(given), lambda: _read(file), file)
+
+
+def _read(file: ModelFile) -> Subject:
+    """The file's graph in the sizes that it is run with, whatever its batch."""
+    source: Any = file.path
+    try:
+        if file.format == "tflite":
+            from netlathe.archspace.forms.tflite_outline import with_shapes
+            from netlathe.archspace.forms.tflite_reader import read_precision, read_tflite
+
+            source = with_shapes(file.path.read_bytes(), file) if file.resized else source
+            return Subject(file.path.stem, read_tflite(source), (), read_precision(source))
+        from netlathe.archspace.forms.onnx import read_onnx, read_onnx_precision
+        from netlathe.archspace.forms.onnx_outline import fixed
+
+        source = fixed(file.path.read_bytes(), file) if file.resized else source
+        return Subject(file.path.stem, read_onnx(source), (), read_onnx_precision(source))
+    except FormatError as error:
+        path = f"{file.path}: "
+        raise FormatError(path + str(error).removeprefix(path)) from error
+
+
+def run_as(one: Timeable, wanted: FileFormat | None, address: str) -> tuple[ModelFile | Graph, str]:
+    """What a device runs that takes files of this format, or none, and a remark where that is not the file itself.
+
+    Raises FormatError where it is neither such a file nor anything that netlathe could write as one.
+    """
+    if one.file is None or (wanted is not None and one.file.format == wanted):
+        return one.file or one.subject.graph, ""
+    own = OWN_DEVICE[one.file.format]
+    runs = f"runs .{wanted} files" if wanted else "runs networks that netlathe reads"
+    try:
+        graph = one.subject.graph
+    except FormatError as error:
+        reason = str(error).removeprefix(f"{one.file.path}: ")
+        raise FormatError(
+            f"{one.name}: {address} {runs}, and netlathe cannot translate this .{one.file.format} file ({reason}); "
+            f"time it with --device {own}, or convert it with the tools of its maker"
+        ) from error
+    what = f"a .{wanted} file that netlathe wrote of it" if wanted else "the network that netlathe read in it"
+    return graph, f"{one.name} runs on {address} as {what}, with random weights in the device's own dtype"
+
+
+def written(graph: Graph, wanted: FileFormat, dtype: str, folder: Path) -> ModelFile:
+    """The graph as a file with random weights. Raises FormatError where it has none."""
+    path = folder / f"{graph.key}-{dtype}.{wanted}"
+    if wanted == "tflite":
+        from netlathe.archspace.forms.tflite import write_tflite
+
+        path.write_bytes(write_tflite(graph, dtype=dtype))
+    else:
+        from netlathe.archspace.forms.onnx import write_onnx
+
+        path.write_bytes(write_onnx(graph))
+    return open_model_file(path)
+
+
+def exported(module: Any, example_inputs: Sequence[Any], folder: Path) -> Path:
+    """A torch module as an .onnx file of these inputs' sizes. Raises FormatError where torch cannot export it."""
+    import importlib.util
+    import warnings
+
+    import torch
+
+    path = Path(tempfile.mkdtemp(dir=folder)) / f"{type(module).__name__}.onnx"
+    was_training = module.training
+    module.eval()
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # on the exporter's own future
+            has_dynamo = importlib.util.find_spec("onnxscript") is not None
+            torch.onnx.export(module, tuple(example_inputs), str(path), dynamo=has_dynamo)
+    except Exception as error:  # whatever a module's own code and the exporter raise
+        raise FormatError(
+            f"{type(module).__name__}: torch cannot export this module as .onnx ({error!r:.300}); check that it runs "
+            "on the example inputs, or export it by hand and give the file"
+        ) from error
+    finally:
+        module.train(was_training)
+    return path
