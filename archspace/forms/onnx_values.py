@@ -29,7 +29,18 @@ from netlathe.archspace.forms.layouts import (
 from netlathe.archspace.forms.onnx_constants import DTYPES, FLOATS, REFUSALS, Inference, Stored, fixed_shape, type_of
 from netlathe.archspace.forms.structure import NodeNames, finish_foreign
 from netlathe.archspace.graph import Graph, GraphBuilder, Node
-from netlathe.archspace.ops import Constant, Dequantize, DType, Op, Opaque, Reshape, Shape, Transpose, is_integer
+from netlathe.archspace.ops import (
+    Constant,
+    Dequantize,
+    DType,
+    Op,
+    Opaque,
+    Reshape,
+    Shape,
+    Transpose,
+    is_integer,
+    with_canonical_axes,
+)
 
 DOMAINS = ("", "ai.onnx")
 """The names of ONNX's own set of ops."""
@@ -301,6 +312,7 @@ class Reader:
 
     def emit(self, wanted: str, suffix: str, op: Op, *inputs: int) -> int:
         """Adds an op; returns its first result."""
+        op = with_canonical_axes(op, len(self._builder.shape(inputs[0]))) if inputs else op
         results = len(op.output_shapes(*[self._builder.shape(t) for t in inputs]))
         dtypes = op.output_dtypes(tuple([self._dtypes[t] for t in inputs]), results)
         first = self._builder.add(self._names.take(f"{wanted}{suffix}", op.kind), op, *inputs)

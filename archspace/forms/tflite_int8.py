@@ -60,6 +60,7 @@ _FIXED = {
 
 _SAMPLED_VALUES = 2**17  # in all inputs together: a large network runs on few samples, a small block on many
 _MAX_BIAS = 2.0**30  # as an integer; int32 holds 2^31, and the sum of products is added
+_LOWEST = -3e38  # stands around images before a max pool, and is the lowest int8 there, whatever the scale
 _MIN_RESCALE = 2.0**-30  # from a layer's sums to its result; what runtimes take ends about there
 
 
@@ -147,7 +148,8 @@ def _feed(interpreter: Interpreter, model: Model, sample: Sequence[FloatArray]) 
 
 
 def _widened(found: Range, values: NDArray[Any]) -> Range:
-    low, high = np.minimum(found[0], values.min()), np.maximum(found[1], values.max())  # both keep a nan
+    values = values[~(np.isfinite(values) & (values < _LOWEST))]
+    low, high = np.minimum(found[0], values.min(initial=0)), np.maximum(found[1], values.max(initial=0))  # keep a nan
     return float(low), float(high)
 
 

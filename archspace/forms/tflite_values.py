@@ -27,6 +27,7 @@ from netlathe.archspace.ops import (
     UnaryKind,
     Zeros,
     check_shape,
+    with_canonical_axes,
 )
 
 _MOST_SETTINGS = 64
@@ -240,6 +241,7 @@ class Reader:
 
     def intermediate(self, name: str, op: Op, *inputs: int) -> int:
         """Adds an op whose result the file has no tensor for."""
+        op = with_canonical_axes(op, len(self._builder.shape(inputs[0]))) if inputs else op
         shapes = op.result_shapes(*[self._builder.shape(t) for t in inputs])
         try:
             dtypes = op.output_dtypes(tuple([self._dtypes[t] for t in inputs]), len(shapes))

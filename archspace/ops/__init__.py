@@ -23,6 +23,7 @@ from netlathe.archspace.ops.base import (
     register,
     same_padding,
     told,
+    with_canonical_axes,
 )
 from netlathe.archspace.ops.elementwise import (
     HARD_SLOPE,
@@ -72,5 +73,5 @@ __all__ = [
     "ReduceKind", "Reshape", "Resize", "Shape", "Slice", "Softmax", "SpaceToDepth", "Split", "Sub", "Tile",
     "Transpose", "TransposeConv2d", "Unary", "UnaryKind", "Zeros", "broadcast", "bytes_of", "canonical_axis",
     "check_shape",
-    "expect_dtype", "frozen", "is_integer", "register", "same_padding", "told",
+    "expect_dtype", "frozen", "is_integer", "register", "same_padding", "told", "with_canonical_axes",
 ]  # fmt: skip

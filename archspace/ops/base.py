@@ -260,6 +260,16 @@ def canonical_axis(axis: int, rank: int) -> int:
     return -1 if axis == rank - 1 else axis
 
 
+def with_canonical_axes(op: Op, rank: int) -> Op:
+    """The op with its axes as canonical_axis writes them; `rank` is that of its first input."""
+    changes: dict[str, Any] = {}
+    if isinstance(axis := getattr(op, "axis", None), int):
+        changes["axis"] = canonical_axis(axis, rank)
+    if isinstance(axes := getattr(op, "axes", None), tuple):
+        changes["axes"] = tuple(sorted((canonical_axis(one, rank) for one in axes), key=lambda one: one % rank))
+    return dataclasses.replace(op, **changes) if changes else op
+
+
 def is_integer(value: object, least: int) -> bool:
     """Whether it is an integer between `least` and LARGEST."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST

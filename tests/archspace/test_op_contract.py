@@ -41,9 +41,32 @@ from netlathe.archspace.ops import (
     Opaque,
     Pow,
     Quantize,
+    ReduceKind,
     Split,
     Unary,
+    UnaryKind,
+    with_canonical_axes,
 )
+
+REWRITTEN = {
+    "onnx": {
+        "add", "arg_max", "batch_norm", "div", "layer_norm", "maximum", "minimum", "mul", "prelu", "reduce", "sub",
+        "transpose", "unary",
+    },
+    "tflite": {
+        "activation", "arg_max", "batch_norm", "clip", "depth_to_space", "group_norm", "l2_norm", "layer_norm", "pool",
+        "reduce", "softmax", "transpose_conv", "unary",
+    },
+}  # fmt: skip
+"""Ops that a format has none for, at least with some settings, or writes otherwise: other ops stand for them there, and
+are what is read."""
+
+WITHOUT_INT8 = {
+    "arg_max", "div", "gather", "group_norm", "layer_norm", "local_response_norm", "tile", UnaryKind.CEIL,
+    UnaryKind.COS, UnaryKind.FLOOR, UnaryKind.NEG, UnaryKind.ROUND, UnaryKind.SIGN, UnaryKind.SIN, UnaryKind.SOFTPLUS,
+    UnaryKind.SQUARE, ReduceKind.SUM, ReduceKind.PROD, ReduceKind.L1, ReduceKind.L2,
+}  # fmt: skip
+"""Ops and functions that TFLite's kernels do not compute in int8, or that are not written so: refused by name."""
 
 Arrays = list[NDArray[np.float32]]
 TOLERANCE = 1e-5  # of the largest value
@@ -119,6 +142,18 @@ def assert_close(found: Arrays, expected: Arrays, shapes: Sequence[tuple[int, ..
         assert np.abs(y - wanted).max() <= TOLERANCE * max(np.abs(wanted).max(), 1e-9)
 
 
+def ops_of(graph: Graph) -> list[Any]:
+    """The ops with what they take, their axes written alike and their factors as accurate as float32."""
+
+    def settings(op: Op) -> dict[str, Any]:
+        return {k: float(f"{v:.6g}") if isinstance(v, int | float) else v for k, v in dataclasses.asdict(op).items()}
+
+    return [
+        (node.op.kind, settings(with_canonical_axes(node.op, len(inputs[0])) if inputs else node.op), node.inputs)
+        for node, inputs, _ in graph.steps()
+    ]
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
 class TestOpContract:
     def test_shapes_and_costs_have_their_closed_forms(self, example: OpExample) -> None:
@@ -159,7 +194,13 @@ class TestOpContract:
     def test_its_int8_form_is_near_the_float_one(self, example: OpExample) -> None:
         graph = example.graph
         inputs = random_inputs(graph)
+        if "tflite" in example.lacks:
+            return
         expected = run_tflite(write_tflite(graph), inputs)
+        if example.op.kind in WITHOUT_INT8 or getattr(example.op, "function", None) in WITHOUT_INT8:
+            with pytest.raises(FormatError, match="has no int8 form"):
+                write_tflite(graph, dtype="int8", samples=[inputs])
+            return
         found = run_int8(write_tflite(graph, dtype="int8", samples=[inputs]), inputs)
         assert [y.shape for y in found] == [*graph.output_shapes]
         for y, wanted in zip(found, expected, strict=True):
@@ -176,13 +217,17 @@ class TestOpContract:
 
     @pytest.mark.parametrize("form", ["onnx", "tflite"])
     def test_foreign_files_of_it_are_read_or_refused(self, example: OpExample, form: str) -> None:
+        if form in example.lacks:
+            return
         graph = without_batch_norm(example.graph)
         read, content = (read_onnx, foreign_onnx(graph)) if form == "onnx" else (read_tflite, foreign_tflite(graph))
         if form in example.unread:
-            with pytest.raises(FormatError, match=r"(node|op) 0 \("):
+            with pytest.raises(FormatError, match=r"none of the model's outputs depends on its inputs"):
                 read(content)
-        else:
-            assert read(content).key == graph.key
+            return
+        found = read(content)
+        assert (found.output_shapes, found.macs) == (graph.output_shapes, graph.macs)
+        assert ops_of(found) == ops_of(graph) or example.op.kind in REWRITTEN[form]
 
     def test_random_weights_are_what_it_stores(self, example: OpExample) -> None:
         stored = random_weights(example.graph).get("op", {})
