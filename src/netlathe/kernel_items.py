@@ -79,23 +79,30 @@ def _networks(space: KernelSpace, count: int, batch: int, seed: int) -> list[tup
 
 
 def _writable(kernels: Sequence[Kernel], setup: Setup) -> tuple[list[Kernel], dict[str, str]]:
-    """The kernels that have a form for the setup's runtime, and why the others have none: of each class, the smallest
-    kernel tells."""
+    """The kernels that have a form for the setup's runtime, and why the others have none: of each class and function,
+    the smallest kernel tells."""
     write = _writer(setup)
     reasons: dict[str, str] = {}
-    for group in dict.fromkeys(kernel.group for kernel in kernels):
-        smallest = min((k.graph for k in kernels if k.group == group), key=lambda g: g.macs + g.bytes_read())
+    for variant in dict.fromkeys(map(_variant, kernels)):
+        smallest = min((k.graph for k in kernels if _variant(k) == variant), key=lambda g: g.macs + g.bytes_read())
         if {shape[0] for shape in smallest.inputs} != {setup.batch}:
             continue
         try:
             write(smallest)
         except NetlatheError as error:
-            reasons[group] = str(error)
-    fitting = [k for k in kernels if k.group not in reasons]
+            reasons[variant] = str(error)
+    fitting = [k for k in kernels if _variant(k) not in reasons]
     measurable = [k for k in fitting if {shape[0] for shape in k.graph.inputs} == {setup.batch}]
     if odd := [k.name for k in fitting if k not in measurable]:
         reasons["kernels of another batch"] = f"{first_names(odd)} take no batches of {setup.batch}"
     return measurable, reasons
+
+
+def _variant(kernel: Kernel) -> str:
+    """Class of a kernel with its function or mode, which one runtime has and another lacks."""
+    op = kernel.graph.nodes[0].op
+    settings = [getattr(op, name, "") for name in ("function", "mode")]
+    return " ".join(map(str, filter(None, [kernel.group, *settings])))
 
 
 def _writer(setup: Setup) -> Callable[[Graph], object]:

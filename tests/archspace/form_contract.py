@@ -23,7 +23,6 @@ from netlathe.archspace.ops import (
     GlobalAvgPool,
     Pad,
     Pool2d,
-    Reshape,
     Softmax,
 )
 
@@ -73,8 +72,7 @@ def chain_of_ops() -> Graph:
     z = builder.add("pool", Pool2d("max", (2, 2), (2, 2)), z)
     z = builder.add("softmax", Softmax(), z)
     z = builder.add("gate", Activation(ActivationKind.HARD_SIGMOID), z)
-    z = builder.add("mean", GlobalAvgPool(keep_dims=True), z)
-    z = builder.add("flat", Reshape((18,)), z)
+    z = builder.add("mean", GlobalAvgPool(), z)
     z = builder.add("linear", FullyConnected(5), z)
     z = builder.add("relu", Activation(ActivationKind.RELU), z)
     builder.add("probabilities", Softmax(), z)
