@@ -167,7 +167,7 @@ def kernel_name(kernel: Graph) -> str:
 
 
 def _settings(op: Op) -> list[str]:
-    """What tells ops of one kind apart beside their shapes, in short."""
+    """Settings that tell ops of one kind apart beside their shapes, in short."""
     words = []
     for field, short in (("kernel", "k"), ("stride", "s"), ("dilation", "d"), ("groups", "g")):
         value = getattr(op, field, None)
@@ -340,7 +340,7 @@ def _mul(draw: _Draw) -> Graph:
 
 
 def _binary(draw: _Draw, op: Op) -> Graph:
-    """Of two equal tensors, or one and a value for each of its channels."""
+    """Inputs of two equal tensors, or one and a value for each of its channels."""
     x = draw.image()
     if draw.rng.random() < 0.4:
         return draw.one(op, x, (draw.batch, 1, 1, x[3]))
@@ -422,7 +422,7 @@ def _elu(draw: _Draw) -> Graph:
 
 @_group("softmax", 0.6)
 def _softmax(draw: _Draw) -> Graph:
-    """Of classes, or of attention."""
+    """Softmax over classes, or of attention."""
     if draw.rng.random() < 0.5:
         return draw.one(Softmax(), (draw.batch, draw.one_of((2, 10, 100, 1000, 1001))))
     heads, tokens = draw.heads_and_tokens()
@@ -431,7 +431,7 @@ def _softmax(draw: _Draw) -> Graph:
 
 @_group("matmul", 0.6)
 def _matmul(draw: _Draw) -> Graph:
-    """Of attention: queries with keys, or weights with values."""
+    """Products of attention: queries with keys, or weights with values."""
     (heads, tokens), width = draw.heads_and_tokens(), draw.one_of((16, 32, 64))
     queries, weights = (draw.batch, heads, tokens, width), (draw.batch, heads, tokens, tokens)
     if draw.rng.random() < 0.5:
@@ -503,7 +503,7 @@ def _slice(draw: _Draw) -> Graph:
 
 @_group("transpose", 0.6)
 def _transpose(draw: _Draw) -> Graph:
-    """Of an image's layout, of attention's heads, or within a channel shuffle."""
+    """Transposes of an image's layout, of attention's heads, or within a channel shuffle."""
     how = draw.rng.random()
     if how < 0.4:
         return draw.one(Transpose(draw.one_of(((0, 3, 1, 2), (0, 2, 3, 1)))), draw.image(1))

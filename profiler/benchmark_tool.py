@@ -201,7 +201,7 @@ def output_lines(output: str) -> list[str]:
 
 
 def both_statistics(lines: list[str]) -> tuple[Statistics | None, Statistics]:
-    """Of the warm-up, which the tool prints first, and of the runs. Raises MeasurementError."""
+    """Statistics of the warm-up, which the tool prints first, and of the runs. Raises MeasurementError."""
     # Lines of an op profile that hold such statistics too start with other words.
     found = [line for line in lines if line.startswith("count=")]
     if len(found) != 2:
@@ -281,8 +281,8 @@ def _delegated(output: str, name: str) -> str:
 
 
 def _delegated_share(output: str, name: str, delegated: str) -> float | None:
-    """Of ops. Only talkative builds count those of a part, as "Replacing 28 out of 31 node(s) with delegate"; the GPU's
-    delegate says it where it leaves some."""
+    """Share of ops that the delegate takes. Only talkative builds count those of a part, as "Replacing 28 out of 31
+    node(s) with delegate"; the GPU's delegate says it where it leaves some."""
     if delegated in ("all", "none"):
         return float(delegated == "all")
     left = re.search(rf"([0-9]{{1,9}}) operations will run on the {name}, and the remaining ([0-9]{{1,9}}) ", output)

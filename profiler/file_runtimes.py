@@ -23,7 +23,7 @@ class OpenFile(Protocol):
 
     @staticmethod
     def refusals() -> tuple[type[Exception], ...]:
-        """What the runtime, which this imports, raises when it does not execute a file at all."""
+        """Errors that the runtime, which this imports, raises when it does not execute a file at all."""
 
     def fill(self) -> None:
         """Puts random values into all inputs."""
@@ -129,8 +129,8 @@ OPENERS: Mapping[FileFormat, type[LiteRtFile] | type[OnnxRuntimeFile]] = {"tflit
 
 
 def node_times(file: ModelFile, threads: int) -> tuple[list[OpTime], float, Mapping[str, float]]:
-    """What ONNX Runtime's own profile says of an .onnx file: the time of each node, of one inference in those runs in
-    ms, and the share of nodes by provider."""
+    """Kernels that ONNX Runtime's own profile tells of an .onnx file: the time of each node, of one inference in those
+    runs in ms, and the share of nodes by provider."""
     with tempfile.TemporaryDirectory() as folder:
         opened = OnnxRuntimeFile(file, threads, profile=str(Path(folder) / "profile"))
         opened.fill()

@@ -24,7 +24,7 @@ PEAK_OF = "a process of its own, over what it held before it loaded the file"
 def start_file(
     file: ModelFile, runtime: str, *, threads: int, cores: Sequence[int] = (), op_profile: bool = False
 ) -> Observation:
-    """What a fresh process tells that loads the file and runs it once, or some times more for an `op_profile`.
+    """Observation of a fresh process that loads the file and runs it once, or some times more for an `op_profile`.
 
     `runtime` is how messages call it. Raises UnsupportedGraphError where the runtime refuses the file,
     MeasurementError where it crashes, hangs or runs out of memory.

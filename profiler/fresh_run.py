@@ -71,7 +71,7 @@ def _run(file: ModelFile, threads: int, *, op_profile: bool) -> Mapping[str, Any
 
 
 def _kernel_times(file: ModelFile, threads: int) -> tuple[Sequence[OpTime], float]:
-    """Of a copy with its sizes written in: only the interpreter can be told others."""
+    """Opens a copy with its sizes written in: only the interpreter can be told others."""
     with tempfile.TemporaryDirectory() as folder:
         if file.resized:
             path = Path(folder) / "resized.tflite"

@@ -77,7 +77,7 @@ class _Profiled:
             raise MeasurementError(f"LiteRT's {name} fails with status {status}")
 
     def _make(self, name: str, *arguments: object) -> c_void_p:
-        """What the function puts into its last argument."""
+        """Value that the function puts into its last argument."""
         found = c_void_p()
         self._call(name, *arguments, byref(found))
         return found

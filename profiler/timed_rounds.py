@@ -31,17 +31,17 @@ from netlathe.profiler.redo import RedoRule
 from netlathe.profiler.summary import machine_warnings, redo_warnings
 
 UNKNOWN_MS = 1000.0
-"""What takes an unknown time gets a single run in its first visit."""
+"""A file of unknown latency gets a single run in its first visit."""
 
 
 @dataclass
 class RoundsTaken:
-    """What the rounds gave, by key of what was loaded."""
+    """Measurements of the rounds, by key of what was loaded."""
 
     measured: dict[str, Measurement] = field(default_factory=dict)
     """With at least three rounds."""
     details: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
-    """What the runtime told at each visit beside the times."""
+    """Statistics that the runtime told at each visit beside the times."""
     errors: dict[str, ProfilerError] = field(default_factory=dict)
     """Why there is no time."""
     warnings: list[str] = field(default_factory=list)
@@ -52,7 +52,7 @@ class RoundsTaken:
 
 
 Taken = Callable[[], Mapping[str, Measurement]]
-"""What has been measured so far, by key."""
+"""Measurements so far, by key."""
 
 
 def take_rounds(
@@ -137,7 +137,7 @@ class _Run:
             self._collect(self.device.time_rounds(rounds, after=max([*self.stamps, self.since, 0.0])))
 
     def _pending(self) -> list[str]:
-        """What needs more rounds: by the stop rule, and when the time is up, for the fewest that make a time."""
+        """Keys that need more rounds: by the stop rule, and when the time is up, for the fewest that make a time."""
         least = [key for key in self.names if key not in self.taken.errors]
         if self._is_late():
             return [key for key in least if len(self._rounds(key)) < FEWEST_ROUNDS]
@@ -215,7 +215,7 @@ class _Run:
         self.pace.done = sum(is_done(self._rounds(key), self.plan) for key in self.names)
 
     def measured(self) -> dict[str, Measurement]:
-        """What there is so far, with the drifts as known now."""
+        """Measurements so far, with the drifts as known now."""
         found = {key: self._rounds(key) for key in self.names if key not in self.taken.errors}
         return {key: Measurement(rounds) for key, rounds in found.items() if rounds}
 

@@ -19,7 +19,7 @@ FileFormat = Literal["tflite", "onnx"]
 _COMPUTED = ("float16", "float32", "float64", "int8", "uint8", "int16")
 
 Sizes = tuple[int | None, ...]
-"""Of one input; None where the file leaves one open."""
+"""Sizes of one input; None where the file leaves one open."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ModelInput:
     """As NumPy calls it; "string" for text."""
     sizes: Sizes
     batch: int | None = None
-    """What an open batch is where nobody says otherwise, as the file itself holds one."""
+    """Size of an open batch where nobody says otherwise, as the file itself holds one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,11 +55,11 @@ class ModelFile:
     resized: frozenset[str] = field(default=frozenset())
     """Inputs that are run in other sizes than the file says."""
     remarks: tuple[str, ...] = ()
-    """What a person may not expect."""
+    """Remarks on what a person may not expect."""
 
     @property
     def dtype(self) -> str:
-        """What it computes in, by its first input; "mixed" where that is an index, or there is none."""
+        """Dtype that it computes in, by its first input; "mixed" where that is an index, or there is none."""
         dtype = self.inputs[0].dtype if self.inputs else ""
         return dtype if dtype in _COMPUTED else "mixed"
 

@@ -1,4 +1,5 @@
-"""What an .onnx file computes from constants alone: found by ONNX's own shape inference and reference operators."""
+"""Values that an .onnx file computes from constants alone: found by ONNX's own shape inference and reference
+operators."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ _SHAPED_LIKE = {"DynamicQuantizeLSTM": "LSTM"}
 """Ops that ONNX does not know, and the one of its own whose results have the same shapes."""
 
 REFUSALS = (checker.ValidationError, shape_inference.InferenceError, ValueError, RuntimeError)
-"""What ONNX's own inference raises."""
+"""Errors that ONNX's own inference raises."""
 
 
 @dataclass(frozen=True)

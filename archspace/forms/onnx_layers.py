@@ -162,7 +162,7 @@ def transposed_conv(reader: Reader, node: NodeProto) -> None:
 def _cut(
     settings: Mapping[str, Any], x: Shape, kernel: Pair, stride: Pair, added: Pair, *, line: bool
 ) -> tuple[Pair, Pair]:
-    """What is cut off the full result along height and width."""
+    """Amounts that are cut off the full result along height and width."""
     auto, wanted = settings.get("auto_pad", "NOTSET") or "NOTSET", settings.get("output_shape")
     if wanted is None and auto in ("NOTSET", "VALID"):
         borders = _borders(settings, x, kernel, stride, line=line)

@@ -54,7 +54,7 @@ class _Step:
     results: tuple[Shape, ...]
     borders: Borders
     dtypes: tuple[DType, ...]
-    """Of its inputs."""
+    """Shapes of its inputs."""
 
     @property
     def shape(self) -> Shape:

@@ -1,4 +1,4 @@
-"""What stands around the network in an .onnx file: inputs, kinds of ops, and whether its weights are there."""
+"""Surroundings of the network in an .onnx file: inputs, kinds of ops, and whether its weights are there."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from netlathe.archspace.forms.onnx_values import Reader, attributes_of
 from netlathe.archspace.ops import Gelu
 
 Read = Callable[[], None]
-"""What adds a pattern to the graph."""
+"""Function that adds a pattern to the graph."""
 
 _CUBE = 0.044715
 """The factor of x^3 in the tanh form of Gelu."""
@@ -95,7 +95,7 @@ def _is_closed(reader: Reader, others: list[NodeProto], last: NodeProto) -> bool
 
 
 def _cubed(reader: Reader, name: str) -> tuple[str, list[NodeProto]] | None:
-    """Of x + 0.044715 * x^3, or x * (1 + 0.044715 * x^2): x, and the nodes."""
+    """Operands of x + 0.044715 * x^3, or x * (1 + 0.044715 * x^2): x, and the nodes."""
     inner = reader.producers.get(name)
     if inner is None or inner.op_type not in ("Add", "Mul"):
         return None

@@ -56,7 +56,7 @@ def _reshape(reader: Reader, node: NodeProto) -> None:
 
 
 def _to_shape(reader: Reader, node: NodeProto, sizes: list[int]) -> None:
-    """Of which one may be -1."""
+    """Sizes, of which one may be -1."""
     x = reader.shape(node.input[0])
     known = math.prod(size for size in sizes if size != -1)
     if sizes.count(-1) == 1 and known > 0:
@@ -253,7 +253,7 @@ def _pad(reader: Reader, node: NodeProto) -> None:
 
 
 def _cropped(reader: Reader, node: NodeProto, value: Value, pairs: list[Pair]) -> tuple[Value, list[Pair]]:
-    """What negative amounts leave of a value, and the other amounts."""
+    """Part that negative amounts leave of a value, and the other amounts."""
     shape = reader.graph_shape(value.operand)
     begins = tuple([max(-before, 0) for before, _ in pairs])
     sizes = tuple([n - begin - max(-after, 0) for n, begin, (_, after) in zip(shape, begins, pairs, strict=True)])

@@ -29,10 +29,10 @@ _MICROSOFT = {
     "Gelu": POINTWISE["Gelu"],
     "QuantizeLinear": QUANTIZED["QuantizeLinear"],
 }
-"""What ONNX Runtime's own set of ops adds to ONNX's."""
+"""Ops that ONNX Runtime's own set adds to ONNX's."""
 _MOST_TOLD = 12
 _DAMAGE = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError)
-"""What making sense of a node may raise where its settings are missing or make no sense."""
+"""Errors that making sense of a node may raise where its settings are missing or make no sense."""
 
 
 def read_structure(model: ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
@@ -113,7 +113,7 @@ class _Walk:
         return None
 
     def _fold_or_keep(self, reader: Reader, node: NodeProto, why: str) -> None:
-        """What constants alone give is one; any other node is kept as an opaque one."""
+        """A result of constants alone is one; any other node is kept as an opaque one."""
         if not _is_constant(reader, node) or node.op_type.startswith("Random"):
             return reader.opaque(node, why)
         inputs = {name: stored for name in node.input if name and (stored := reader.constant(name))}
@@ -122,7 +122,7 @@ class _Walk:
         return None
 
     def _read_branch(self, reader: Reader, node: NodeProto, condition: bool) -> None:
-        """Of an If whose condition is known, the branch that runs."""
+        """The branch that runs of an If whose condition is known."""
         wanted = "then_branch" if condition else "else_branch"
         branch = next(a.g for a in node.attribute if a.name == wanted)
         for tensor in branch.initializer:

@@ -107,7 +107,7 @@ class Reader:
         return not self._unreadable.isdisjoint(names_taken(node))
 
     def give_up(self, node: NodeProto) -> None:
-        """What the node gives cannot be read."""
+        """The node's results cannot be read."""
         self._unreadable.update(node.output)
 
     def value(self, name: str) -> Value:
@@ -211,7 +211,7 @@ class Reader:
         self._values[name] = Value(operand, integers.axes, integers.is_transposed)
 
     def rename(self, name: str, into: str) -> None:
-        """What a branch gives is what its If gives."""
+        """The results of a branch are those of its If."""
         stored = self._constants.get(name)
         if stored is not None:
             self._constants[into] = stored
@@ -423,7 +423,7 @@ class Reader:
         return type_of(_NUMBERS[DType.FLOAT32 if integers else self.dtype(name)], shape)
 
     def _recorded_types(self) -> dict[str, TypeProto]:
-        """What the file, or inference over all of it, says of its values."""
+        """Shapes that the file, or inference over all of it, says of its values."""
         if self._recorded is None:
             light = lightened(self.model, {name: type_of(*known) for name, known in self.input_types.items()})
             with suppress(*REFUSALS):
@@ -544,7 +544,7 @@ def _told_open(value: Any) -> str:
 
 
 def _example(value: Any) -> str:
-    """Of how its shape may be given."""
+    """Advice on how its shape may be given."""
     if not value.type.tensor_type.HasField("shape"):
         return "1x3x224x224"
     sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]

@@ -88,9 +88,9 @@ def nchw_perm(perm: Shape) -> Shape:
 
 
 BORDER_SCALE = 1 / 16
-"""Of the integers between a Quantize and a Dequantize, whose zero point is 0: graphs hold no scales."""
+"""Dtypes of the integers between a Quantize and a Dequantize, whose zero point is 0: graphs hold no scales."""
 BORDER_DTYPES = (DType.INT8, DType.UINT8)
-"""What those integers may be."""
+"""Dtypes that those integers may have."""
 
 
 def check_writable(graph: Graph, form: str) -> None:

@@ -83,7 +83,7 @@ _OTHER_FILES = (
     (b"version https://git-lfs", "it is a pointer of Git LFS; fetch the content with `git lfs pull`"),
     (b"<", "it is a web page; check the download's address"),
 )
-"""What files that are called .tflite begin with when they are something else, and what to do then."""
+"""Beginnings of files that are called .tflite when they are something else, and what to do then."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""What a .tflite file computes of constants and of shapes alone: weights that are unpacked, sizes of reshapes."""
+"""Values that a .tflite file computes of constants and of shapes alone: weights that are unpacked, sizes of
+reshapes."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ Array = NDArray[Any]
 _MOST_VALUES = 4096
 """Values of a constant that is computed; of larger ones, only the shape is known."""
 _UNPACKING = ("CAST", "DENSIFY", "DEQUANTIZE", "EXPAND_DIMS", "QUANTIZE", "RESHAPE", "SQUEEZE", "TRANSPOSE")
-"""What makes weights of what the file stores; runtimes do so once, when they load the model."""
+"""Ops that make weights of what the file stores; runtimes do so once, when they load the model."""
 
 
 def fold(reader: Reader, operator: Operator) -> bool:
@@ -65,11 +66,11 @@ def _unpack(reader: Reader, operator: Operator, constant: Tensor) -> None:
 
 
 Index = list[slice | int | None]
-"""Of each axis what is taken of it, as numpy has it; None for a new one."""
+"""Part that is taken of each axis, as numpy has it; None for a new one."""
 
 
 def strided(shape: Shape, numbers: Sequence[Sequence[int]], options: Mapping[str, Any]) -> Index:
-    """What a STRIDED_SLICE of these begins, ends and strides takes of a tensor of that shape."""
+    """Part that a STRIDED_SLICE of these begins, ends and strides takes of a tensor of that shape."""
     begins, ends, strides = numbers
 
     def marked(mask: str, place: int) -> bool:

@@ -439,7 +439,7 @@ def _group_norm(op: ops.GroupNorm, target: _Target, step: _Step) -> int:
 def _normalised(
     target: _Target, step: _Step, name: str, x: int, shape: Shape, axes: tuple[int, ...], epsilon: float
 ) -> int:
-    """Of mean 0 and variance 1 over these axes."""
+    """Values of mean 0 and variance 1 over these axes."""
     over = target.integers(f"{step.name}.axes", axes)
     means = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
     mean = target.operator("MEAN", f"{step.name}.mean", (x, over), means, keepDims=True)
@@ -527,7 +527,7 @@ def _resize(op: ops.Resize, target: _Target, step: _Step) -> int:
 
 @_lower.register
 def _transpose_conv(op: ops.TransposeConv2d, target: _Target, step: _Step) -> int:
-    """What TFLite's SAME or VALID does not cut off as the graph does, a slice cuts off."""
+    """Border that TFLite's SAME or VALID does not cut off as the graph does, a slice cuts off."""
     if op.groups > 1:
         raise FormatError(f"node {step.name!r}: TFLite's transposed convolution has no groups")
     kernel = target.weights[step.name]["kernel"].transpose(0, 2, 3, 1)  # OIHW -> OHWI

@@ -1,4 +1,4 @@
-"""What each of TFLite's ops is in a graph: one function per kind, which adds its nodes to a Reader."""
+"""Readers of TFLite's ops: one function per kind, which adds its nodes to a Reader."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def _strides(options: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _stored_as(weights: Tensor) -> DType:
-    """What a layer's weights are stored in: a graph's dtypes tell it of what runs in integers or in half precision."""
+    """Dtype that a layer's weights are stored in: a graph's dtypes tell it of what runs in integers or in half
+    precision."""
     return DType[weights.dtype] if weights.dtype in DType.__members__ else DType.INT8
 
 

@@ -1,4 +1,4 @@
-"""What stands around the network in a .tflite file: inputs, kinds of ops, and whether all of the file is there."""
+"""Surroundings of the network in a .tflite file: inputs, kinds of ops, and whether all of the file is there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 _IDENTIFIER = b"TFL3"
 _MOST_ITEMS = 4_000_000
-"""Of a list in the file; large networks have some ten thousand."""
+"""Most entries of a list in the file; large networks have some ten thousand."""
 _CORRUPT = (struct.error, LookupError, ValueError, TypeError, ArithmeticError, AttributeError, MemoryError)
 _CONTROL_FLOW = ("IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_WHILE")
 _CODE_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}

@@ -47,7 +47,7 @@ def _told(problems: Mapping[str, list[str]]) -> str:
 
 
 def _problem(reader: Reader, index: int, operator: Operator) -> str:
-    """What is wrong with an op, which else is read; '' for nothing."""
+    """Fault of an op, which else is read; '' for nothing."""
     where = f"op {index} ({operator.kind:.60})"
     try:
         _read(reader, index, operator)

@@ -39,7 +39,7 @@ FUSED_OPS: dict[int, Op | None] = {
     3: Activation(ActivationKind.RELU6),
     4: Unary(UnaryKind.TANH),
 }
-"""What an op may do to its result itself, as the schema numbers it."""
+"""Activations that an op may do to its result itself, as the schema numbers it."""
 _STAND_INS = {
     "BFLOAT16": DType.FLOAT16, "COMPLEX128": DType.COMPLEX64, "FLOAT8_E4M3FN": DType.INT8, "FLOAT8_E5M2": DType.INT8,
     "INT2": DType.INT8, "INT4": DType.INT8, "UINT4": DType.UINT8, "STRING": DType.UINT8, "RESOURCE": DType.UINT8,
@@ -50,7 +50,7 @@ _DTYPES = {dtype.name: dtype for dtype in DType} | _STAND_INS
 
 
 class ForeignOpError(Exception):
-    """What an op does is none that a graph expresses, so that it becomes an Opaque."""
+    """No op of a graph does what this one does, so that it becomes an Opaque."""
 
 
 class Reader:
@@ -182,7 +182,7 @@ class Reader:
         return float(real_values(found).reshape(-1)[0])
 
     def shape(self, tensor: int) -> Shape:
-        """What a tensor's shape is at run time."""
+        """A tensor's shape at run time."""
         constant = self.constant(tensor)
         return constant.shape or (1,) if constant is not None else self._builder.shape(self.operand(tensor))
 
@@ -340,7 +340,7 @@ def _recorded_input(tensor: Tensor) -> Shape:
 
 
 def real_values(constant: Tensor) -> NDArray[Any]:
-    """What the integers of a quantized constant stand for; the data of any other as they are."""
+    """Values that the integers of a quantized constant stand for; the data of any other as they are."""
     assert constant.data is not None
     if constant.quantization is None:
         return constant.data

@@ -619,7 +619,8 @@ def _resize(x: Tensor, op: ops.Resize) -> Tensor:
 
 
 def _sampled(size: int, wanted: int, op: ops.Resize) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each pixel of the result along an axis: the pixels before and behind its place, and the latter's share."""
+    """Sources of each pixel of the result along an axis: the pixels before and behind its place, and the latter's
+    share."""
     scale = (size - 1) / (wanted - 1) if op.align_corners and wanted > 1 else size / wanted
     pixels = torch.arange(wanted, dtype=torch.float64)
     if op.mode is Interpolation.NEAREST:

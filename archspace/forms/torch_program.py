@@ -22,7 +22,7 @@ EXPORTER = "onnxscript"
 """The package that torch's ONNX exporter needs."""
 
 ExampleInputs = Tensor | Sequence[Any] | Mapping[str, Any]
-"""What a module's forward is called with: one tensor, several arguments, or arguments by name."""
+"""Arguments of a module's forward: one tensor, several arguments, or arguments by name."""
 
 
 def read_module(module: nn.Module, example_inputs: ExampleInputs) -> Graph:
@@ -62,7 +62,7 @@ def _to_onnx(program: torch.export.ExportedProgram) -> Any:
 
 
 def _quietly(name: str, export: Any) -> Any:
-    """What torch exports, without what its exporter says of itself on the way."""
+    """Program that torch exports, without what its exporter says of itself on the way."""
     said, level = StringIO(), logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

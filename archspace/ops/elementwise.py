@@ -21,7 +21,7 @@ from netlathe.archspace.ops.base import (
 )
 
 HARD_SLOPE = 1 / 6
-"""Of the hard sigmoid in MobileNetV3; other exporters write 0.2."""
+"""Slope of the hard sigmoid in MobileNetV3; other exporters write 0.2."""
 
 
 class ActivationKind(StrEnum):

@@ -118,7 +118,7 @@ class TransposeConv2d(Op):
         return (x[0], *size, self.out_channels)
 
     def macs_per_value(self, *inputs: Shape) -> int:
-        """Of a value that all of its kernel's places reach; those at a border, and what is cut off, make the
+        """MACs of a value that all of its kernel's places reach; those at a border, and what is cut off, make the
         difference to `macs`."""
         (down, across), (by, along) = self.kernel, self.stride
         return inputs[0][3] // self.groups * -(-down // by) * -(-across // along)
@@ -139,7 +139,7 @@ class TransposeConv2d(Op):
 
 
 class PadMode(StrEnum):
-    """What stands in the border: one value, the values mirrored at the edge without it (reflect) or with it
+    """Content of the border: one value, the values mirrored at the edge without it (reflect) or with it
     (symmetric), or those at the edge."""
 
     CONSTANT = "constant"

@@ -22,7 +22,7 @@ from netlathe.archspace.ops.base import (
 
 
 class ReduceKind(StrEnum):
-    """What becomes of the values along the reduced axes."""
+    """Function of the values along the reduced axes."""
 
     MEAN = "mean"
     SUM = "sum"

@@ -1,4 +1,4 @@
-"""What share of the files in a folder is read and priced, and whether their MACs are those that others count."""
+"""Share of the files in a folder that is read and priced, and whether their MACs are those that others count."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def read_for_phone(file: ModelFile) -> bytes:
 
 
 def observation(result: BenchmarkResult, options: BenchmarkOptions) -> Observation:
-    """What a start told; of a delegate that takes a part without saying how much, the share is unknown."""
+    """Observation of a start; of a delegate that takes a part without saying how much, the share is unknown."""
     name = {"cpu": "XNNPACK", "nnapi": "NNAPI", "npu": "NPU"}.get(options.delegate, f"GPU ({result.gpu_api})")
     is_told = result.delegated != "unknown" and (options.delegate != "cpu" or options.xnnpack)
     return Observation(

@@ -41,7 +41,7 @@ _FIELDS = {
     (_MEMORY, 1): "init_footprint_kb", (_MEMORY, 2): "overall_footprint_kb", (_MEMORY, 3): "peak_mem_mb",
     (_MISC, 1): "model_size_mb", (_MISC, 2): "num_runs",
 }  # fmt: skip
-"""What is read of tflite.tools.benchmark.BenchmarkResult: (message, field) -> its name there."""
+"""Fields that are read of tflite.tools.benchmark.BenchmarkResult: (message, field) -> its name there."""
 
 
 def flags(options: BenchmarkOptions) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ def flags(options: BenchmarkOptions) -> tuple[str, ...]:
 
 
 def parse(output: str, code: int, options: BenchmarkOptions) -> BenchmarkResult:
-    """What the tool measured, from its output with the result file's bytes, and its exit code.
+    """Measurements of the tool, from its output with the result file's bytes, and its exit code.
 
     Raises DeviceError where no graph can be timed so on this phone, UnsupportedGraphError where the runtime refuses
     this graph or an accelerator does not take it whole, and MeasurementError for anything but a whole result.

@@ -41,8 +41,8 @@ Given = str | Path | Graph | Block | Architecture
 
 
 def find_subject(given: Given, *, batch: int | None = 1, shapes: Mapping[str, Sequence[int]] | None = None) -> Subject:
-    """What is given, for batches of that many images; without a batch, files keep theirs. `shapes` are those of a
-    file's inputs that it leaves open, by name.
+    """Graph of what is given, for batches of that many images; without a batch, files keep theirs. `shapes` are those
+    of a file's inputs that it leaves open, by name.
 
     Raises FormatError for a file that cannot be read or has another batch, SpaceError for a name that is unknown.
     """

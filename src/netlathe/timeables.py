@@ -1,4 +1,5 @@
-"""What a user may have timed, and what a device runs of it: a model file as it is, or one in the device's format."""
+"""Networks and files that a user may have timed, and what a device runs of them: a model file as it is, or one in the
+device's format."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from netlathe.archspace.graph import Graph
 from netlathe.subjects import Given, Subject, find_subject
 
 OWN_DEVICE: dict[FileFormat, str] = {"tflite": "local", "onnx": "onnxruntime"}
-"""What runs each format here."""
+"""Runtime of each format here."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Timeable:
 
 
 def gather(what: Sequence[Given], shapes: Sequence[str], batch: int) -> list[Timeable]:
-    """What was given, by name and in order, each once. Raises FormatError for files and shapes that cannot be run,
-    SpaceError for a name that is unknown."""
+    """Subjects that were given, by name and in order, each once. Raises FormatError for files and shapes that cannot be
+    run, SpaceError for a name that is unknown."""
     found: dict[str, Timeable] = {}
     for one in what:
         timeable = _timeable(one, shapes, batch)
@@ -75,7 +76,8 @@ def _read(file: ModelFile) -> Subject:
 
 
 def run_as(one: Timeable, wanted: FileFormat | None, address: str) -> tuple[ModelFile | Graph, str]:
-    """What a device runs that takes files of this format, or none, and a remark where that is not the file itself.
+    """Form that a device runs which takes files of this format, or none, and a remark where that is not the file
+    itself.
 
     Raises FormatError where it is neither such a file nor anything that netlathe could write as one.
     """

@@ -1,4 +1,4 @@
-"""What timing gave: networks and files on one device or several."""
+"""Report of timing: networks and files on one device or several."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Timed:
     error: str = ""
     """Why it could not be timed."""
     file: ModelFile | None = None
-    """What was run."""
+    """The file that was run, where it was one."""
     observation: Observation | None = None
-    """What its start told; None where the device tells nothing."""
+    """Observation of its start; None where the device tells nothing."""
     details: Sequence[Mapping[str, float]] = field(default=(), repr=False)
-    """What the runtime told at each visit."""
+    """Statistics that the runtime told at each visit."""
     predicted_ms: float | None = None
 
     @property
@@ -53,7 +53,8 @@ class Timed:
 
     @property
     def median_ms(self) -> float | None:
-        """Of single runs, as the clock showed them: unlike the latency, not corrected for the machine's drift."""
+        """Latencies of single runs, as the clock showed them: unlike the latency, not corrected for the machine's
+        drift."""
         return self._percentile("median_ms")
 
     @property
@@ -155,7 +156,7 @@ class TimeReport:
 
     @property
     def setup(self) -> Setup | None:
-        """Of the first device that could be opened."""
+        """Setup of the first device that could be opened."""
         return next((one.setup for one in self.timed if one.setup), None)
 
     @property

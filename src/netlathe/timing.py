@@ -114,7 +114,7 @@ def time(
 
 
 def _things(what: Given | Sequence[Given] | Module, example_inputs: Sequence[Any] | None, folder: Path) -> list[Given]:
-    """What is timed, a torch module as a file."""
+    """Subjects that are timed, a torch module as a file."""
     if example_inputs is not None:
         return [exported(what, example_inputs, folder)]
     if hasattr(what, "state_dict"):
@@ -142,7 +142,7 @@ class _Case:
         return replace(self, options=replace(self.options, delegate="cpu", benchmark_binary=None, xnnpack=True))
 
     def visit(self, address: str, folder: Path) -> _Visit:
-        """What runs on a device. Raises FormatError for a file that has not the dtype that is asked for."""
+        """Visit of a device. Raises FormatError for a file that has not the dtype that is asked for."""
         wanted = file_format_at(address)
         runs: dict[str, ModelFile | Graph] = {}
         refused: dict[str, FormatError] = {}
@@ -223,7 +223,7 @@ class _Visit:
     address: str
     runs: Mapping[str, ModelFile | Graph]
     refused: Mapping[str, FormatError]
-    """What cannot run there, and why."""
+    """Subjects that cannot run there, and why."""
     options: DeviceOptions
     remarks: tuple[str, ...]
     folder: Path
@@ -296,7 +296,7 @@ def _setup_of(setup: Setup, file: ModelFile | None) -> Setup:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What of a visit is ready on the device."""
+    """Part of a visit that is ready on the device."""
 
     keys: dict[str, str]
     """By name; "" for what could not be loaded."""
@@ -327,7 +327,7 @@ def _as_file(graph: Graph, device: TimesFiles, folder: Path) -> ModelFile:
 
 
 def _observe(device: Device, loaded: _Loaded, *, op_profile: bool = False) -> dict[str, Observation]:
-    """What starts tell, by key; nothing of devices that run no files."""
+    """Observations of starts, by key; nothing of devices that run no files."""
     keys = [loaded.keys[name] for name in loaded.files]
     if not isinstance(device, TimesFiles) or not keys:
         return {}

@@ -109,7 +109,7 @@ def _off_by(one: Timed) -> str:
 
 
 def _start_cells(one: Timed) -> tuple[str, ...]:
-    """What stands under START_COLUMNS."""
+    """Cells under START_COLUMNS."""
     times = (one.median_ms, one.p5_ms, one.p95_ms, one.first_inference_ms, one.init_ms)
     return (*map(milliseconds, times), "-" if one.peak_memory_mb is None else f"{one.peak_memory_mb:.1f}")
 
