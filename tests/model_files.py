@@ -206,6 +206,15 @@ def onnx_matmul(rows: int = 64) -> onnx.ModelProto:
     return onnx_model([node], {"x": ("float32", (4, rows))}, {"y": ("float32", (4, rows))}, {"weights": weights})
 
 
+def onnx_sorted() -> onnx.ModelProto:
+    """The largest values of each row, by an op that graphs have no other name for."""
+    node = helper.make_node("TopK", ["x", "k"], ["y", "places"])
+    values = {"x": ("float32", (4, 8))}
+    return onnx_model(
+        [node], values, {"y": ("float32", (4, 3)), "places": ("int64", (4, 3))}, {"k": np.array([3], np.int64)}
+    )
+
+
 def saved(folder: Path, name: str, content: bytes | onnx.ModelProto) -> Path:
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())

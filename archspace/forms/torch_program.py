@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,24 +32,40 @@ def read_module(module: nn.Module, example_inputs: ExampleInputs) -> Graph:
     Raises FormatError, with torch's own reason, for a module that torch cannot export, and where the exporter's package
     is not installed.
     """
+    return read_program(_program_of(module, example_inputs), type(module).__name__)
+
+
+def save_module(module: nn.Module, example_inputs: ExampleInputs, path: Path) -> None:
+    """Writes a module in eval mode as an .onnx file, for inputs of these shapes. Raises FormatError as read_module
+    does."""
+    name = type(module).__name__
+    exported = _exported(_program_of(module, example_inputs), name)
+    _quietly(name, lambda: exported.save(path))
+
+
+def _program_of(module: nn.Module, example_inputs: ExampleInputs) -> torch.export.ExportedProgram:
     args = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
     positional, named = ((), dict(args)) if isinstance(args, Mapping) else (tuple(args), {})
-    name = type(module).__name__
     with _in_eval_mode(module), torch.no_grad():
-        program = _quietly(name, lambda: torch.export.export(module, positional, named))
-    return read_program(program, name)
+        program = _quietly(type(module).__name__, lambda: torch.export.export(module, positional, named))
+    assert isinstance(program, torch.export.ExportedProgram)
+    return program
 
 
 def read_program(program: torch.export.ExportedProgram, name: str = "the program") -> Graph:
     """The graph of an exported program. Raises FormatError as read_module does."""
-    if find_spec(EXPORTER) is None:
-        raise FormatError(f"torch's exporter needs {EXPORTER}: pip install {EXPORTER}")
-    exported = _quietly(name, lambda: _to_onnx(program))
+    exported = _exported(program, name)
     try:
         model = exported.model_proto
     except ValueError as error:  # protobuf ends at 2 GB
         raise FormatError(f"{name}: its weights are more than a model of 2 GB holds ({error!s:.100})") from error
     return read_structure(model)
+
+
+def _exported(program: torch.export.ExportedProgram, name: str) -> Any:
+    if find_spec(EXPORTER) is None:
+        raise FormatError(f"torch's exporter needs {EXPORTER}: pip install {EXPORTER}")
+    return _quietly(name, lambda: _to_onnx(program))
 
 
 def _to_onnx(program: torch.export.ExportedProgram) -> Any:

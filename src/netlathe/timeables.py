@@ -111,26 +111,10 @@ def written(graph: Graph, wanted: FileFormat, dtype: str, folder: Path) -> Model
     return open_model_file(path)
 
 
-def exported(module: Any, example_inputs: Sequence[Any], folder: Path) -> Path:
+def exported(module: Any, example_inputs: Any, folder: Path) -> Path:
     """A torch module as an .onnx file of these inputs' sizes. Raises FormatError where torch cannot export it."""
-    import importlib.util
-    import warnings
-
-    import torch
+    from netlathe.archspace.forms.torch_program import save_module
 
     path = Path(tempfile.mkdtemp(dir=folder)) / f"{type(module).__name__}.onnx"
-    was_training = module.training
-    module.eval()
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # on the exporter's own future
-            has_dynamo = importlib.util.find_spec("onnxscript") is not None
-            torch.onnx.export(module, tuple(example_inputs), str(path), dynamo=has_dynamo)
-    except Exception as error:  # whatever a module's own code and the exporter raise
-        raise FormatError(
-            f"{type(module).__name__}: torch cannot export this module as .onnx ({error!r:.300}); check that it runs "
-            "on the example inputs, or export it by hand and give the file"
-        ) from error
-    finally:
-        module.train(was_training)
+    save_module(module, example_inputs, path)
     return path

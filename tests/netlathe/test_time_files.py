@@ -25,7 +25,8 @@ from netlathe.archspace.errors import FormatError, NetlatheError
 from netlathe.archspace.forms.model_file import open_model_file
 from netlathe.archspace.forms.onnx import write_onnx
 from netlathe.archspace.forms.tflite import write_tflite
-from netlathe.profiler import fresh_process, host_files, litert_profile
+from netlathe.profiler import fresh_process, litert_profile
+from netlathe.profiler.devices import host_files
 from netlathe.profiler.errors import MeasurementError
 from tests import model_files
 from tests.model_files import saved
@@ -192,7 +193,7 @@ def test_files_and_devices_stand_in_one_table(tmp_path: Path) -> None:
 def test_a_file_that_one_of_the_devices_cannot_run_is_timed_on_the_other(tmp_path: Path) -> None:
     files = [
         saved(tmp_path, "a.tflite", model_files.two_and_two()),
-        saved(tmp_path, "b.onnx", model_files.onnx_matmul()),
+        saved(tmp_path, "b.onnx", model_files.onnx_sorted()),
     ]
     result = netlathe("time", *files, "--device", "local", "--device", "onnxruntime", "--json", *QUICK)
     report = json.loads(result.stdout.splitlines()[0])
@@ -335,7 +336,7 @@ def test_text_inputs_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_for_another_runtime_that_netlathe_cannot_translate_says_where_to_time_it(tmp_path: Path) -> None:
-    said = refusal("time", saved(tmp_path, "a.onnx", model_files.onnx_matmul()), "--device", "local")
+    said = refusal("time", saved(tmp_path, "a.onnx", model_files.onnx_sorted()), "--device", "local")
     assert "local runs .tflite files, and netlathe cannot translate this .onnx file" in said
     assert "--device onnxruntime" in said
 
