@@ -87,6 +87,7 @@ def run_as(one: Timeable, wanted: FileFormat | None, address: str) -> tuple[Mode
     runs = f"runs .{wanted} files" if wanted else "runs networks that netlathe reads"
     try:
         graph = one.subject.graph
+        _check_translatable(graph)
     except FormatError as error:
         reason = str(error).removeprefix(f"{one.file.path}: ")
         raise FormatError(
@@ -95,6 +96,15 @@ def run_as(one: Timeable, wanted: FileFormat | None, address: str) -> tuple[Mode
         ) from error
     what = f"a .{wanted} file that netlathe wrote of it" if wanted else "the network that netlathe read in it"
     return graph, f"{one.name} runs on {address} as {what}, with random weights in the device's own dtype"
+
+
+def _check_translatable(graph: Graph) -> None:
+    """Raises FormatError for a graph of a file that has no other form."""
+    from netlathe.archspace.forms.structure import check_writable
+
+    if graph.opaque_nodes:
+        raise FormatError(f"netlathe has no op like its {graph.opaque_nodes[0].op.name}")
+    check_writable(graph, "another form")
 
 
 def written(graph: Graph, wanted: FileFormat, dtype: str, folder: Path) -> ModelFile:
