@@ -19,8 +19,8 @@ def time(
     device: Annotated[
         list[str] | None,
         typer.Option(
-            help="local (LiteRT), onnxruntime, cuda, or a phone: usb, tcp:HOST:PORT, server:SERIAL. Several times for "
-            "several, one after another.",
+            help="Device to time on: local (LiteRT), onnxruntime, cuda, or a phone: usb, tcp:HOST:PORT, server:SERIAL. "
+            "Several times for several, one after another.",
             show_default="local",
         ),
     ] = None,
