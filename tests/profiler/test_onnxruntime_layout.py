@@ -51,7 +51,7 @@ def test_what_is_left_computes_what_the_whole_does(device: OnnxRuntimeDevice) ->
     assert inner is not None
     options = device._options()
     options.graph_optimization_level = device._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    part = device._start(inner, options)
+    part = device._session_of(inner, options)
     x = np.random.default_rng(0).normal(size=(1, 32, 14, 14)).astype(np.float32)
     (expected,) = session.run(None, {session.get_inputs()[0].name: x})
     (found,) = part.run(None, {part.get_inputs()[0].name: blocked(x, device._block)})

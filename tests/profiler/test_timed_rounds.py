@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from simulated import SETUP, SimulatedDevice, conv_items, true_ms
+from simulated import conv_items
 
 from netlathe.archspace.records import Round
 from netlathe.profiler.device import RoundEnd
 from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
 from netlathe.profiler.protocol import ANCHORS, Plan
+from netlathe.profiler.testing import SETUP, SimulatedDevice, true_ms
 from netlathe.profiler.timed_rounds import take_rounds
 
 PLAN = Plan(min_rounds=8, max_rounds=20)
