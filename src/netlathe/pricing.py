@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
+from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.graph import Graph
-from netlathe.subjects import Given, Subject, find_subject
+from netlathe.subjects import Given, Subject, find_subject, with_contents
 from netlathe.words import percent
 
 if TYPE_CHECKING:
@@ -60,24 +61,89 @@ class PredictReport:
         }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A network or block that could not be predicted."""
+
+    name: str
+    error: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "error": self.error}
+
+
+@overload
 def predict(
     what: Given,
+    predictor: str | Path | LatencyPredictor | Predicts,
+    *,
+    coverage: float = ...,
+    assume_unknown: bool = ...,
+    shapes: Mapping[str, Sequence[int]] | None = ...,
+) -> PredictReport: ...
+
+
+@overload
+def predict(
+    what: list[Any] | tuple[Any, ...],
+    predictor: str | Path | LatencyPredictor | Predicts,
+    *,
+    coverage: float = ...,
+    assume_unknown: bool = ...,
+    shapes: Mapping[str, Sequence[int]] | None = ...,
+) -> list[PredictReport]: ...
+
+
+def predict(
+    what: Given | list[Any] | tuple[Any, ...],
     predictor: str | Path | LatencyPredictor | Predicts,
     *,
     coverage: float = 0.9,
     assume_unknown: bool = False,
     shapes: Mapping[str, Sequence[int]] | None = None,
-) -> PredictReport:
-    """The latency of a network or block on the predictor's device, in ms, with an interval.
+) -> PredictReport | list[PredictReport]:
+    """The latency of a network or block on the predictor's device, in ms, with an interval; of several, a list.
 
     `what` is a name (`mobilenet_v2_0.5`, `timm:resnet18`, `mbconv_k3_e6_s1_c16-16_56x56_relu6`), an architecture file,
     a run's folder, a .tflite or .onnx file (`shapes` fixes sizes that it leaves open, by its inputs' names), or an
-    Architecture, block or Graph; `predictor` a file, the name of one that ships, the
+    Architecture, block or Graph; or several of these in a list, where a folder stands for the model files below it;
+    `predictor` a file, the name of one that ships, the
     object, or anything with predict(graphs) -> ms. With `assume_unknown`, ops that were never measured are priced by
     what such work usually costs, and told in the warnings. Raises FormatError for files that cannot be read, SpaceError
     for unknown names, UnknownOpError for ops that the predictor knows nothing of.
     """
     model = load_predictor(predictor, assume_unknown=assume_unknown)
+    if isinstance(what, list | tuple):
+        return [_predicted(one, model, predictor, coverage, shapes) for one in with_contents(what)]
+    return _predicted(what, model, predictor, coverage, shapes)
+
+
+def predict_each(
+    what: Iterable[Given],
+    predictor: str | Path | LatencyPredictor | Predicts,
+    *,
+    coverage: float = 0.9,
+    assume_unknown: bool = False,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> list[PredictReport | Refused]:
+    """Predictions of several, as predict makes them; one that cannot be read or priced is refused, the others stay."""
+    model = load_predictor(predictor, assume_unknown=assume_unknown)
+    found: list[PredictReport | Refused] = []
+    for one in with_contents(what):
+        try:
+            found.append(_predicted(one, model, predictor, coverage, shapes))
+        except NetlatheError as error:
+            found.append(Refused(str(one), str(error)))
+    return found
+
+
+def _predicted(
+    what: Given,
+    model: LatencyPredictor,
+    predictor: str | Path | LatencyPredictor | Predicts,
+    coverage: float,
+    shapes: Mapping[str, Sequence[int]] | None,
+) -> PredictReport:
     subject = find_subject(what, batch=model.setup_.batch, shapes=shapes)
     with naming_others(predictor, [subject.graph]):
         low, high = (float(bound[0]) for bound in model.predict_interval([subject.graph], coverage))

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from netlathe.archspace.block_names import is_block_name, parse_block
 from netlathe.archspace.blocks import Block
-from netlathe.archspace.errors import FormatError, SpaceError
+from netlathe.archspace.errors import BlockError, FormatError, SpaceError
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.networks import network
 from netlathe.archspace.spaces import Architecture
@@ -64,6 +64,35 @@ def find_subject(given: Given, *, batch: int | None = 1, shapes: Mapping[str, Se
     if path.is_dir():
         raise FormatError(f"{what}: this folder is not a run's, as it holds no {ARCHITECTURE}")
     raise FormatError(f"{what}: there is no such file")
+
+
+MODEL_FILES = (".onnx", ".tflite")
+"""Endings of files that hold a network, in lower case."""
+
+
+def with_contents(given: Iterable[Given]) -> list[Given]:
+    """The same with the model files below each folder that is no run's in its place, sorted by path. Raises FormatError
+    for a folder without any."""
+    found: list[Given] = []
+    for one in given:
+        path = Path(one) if isinstance(one, str | Path) and str(one) else None
+        if path is None or not path.is_dir() or (path / ARCHITECTURE).is_file() or not _is_path(str(one)):
+            found.append(one)
+            continue
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in MODEL_FILES and file.is_file())
+        if not files:
+            raise FormatError(f"{path}: this folder is not a run's, and holds no {' or '.join(MODEL_FILES)} file")
+        found += files
+    return found
+
+
+def _is_path(what: str) -> bool:
+    """Whether it is no network's name, as a folder may be called like one."""
+    try:
+        _of_name(what, 1)
+    except (SpaceError, BlockError):
+        return True
+    return False
 
 
 def _only(shapes: Mapping[str, Sequence[int]] | None) -> Sequence[int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from test_cli import answer, netlathe, refusal
 
+import netlathe as nl
 from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv
 from netlathe.archspace.forms.onnx import read_onnx_precision, write_onnx
 from netlathe.archspace.forms.tflite import write_tflite
@@ -194,3 +196,30 @@ def test_what_is_timed_beside_a_prediction_is_warned_of_alike(files: dict[str, P
     warnings = answer("time", files["onnx"], *words, "--assume-unknown")["warnings"]
     assert len(of_dtypes(warnings)) == 1
     assert [w for w in warnings if "never measured" in w and "fully_connected (at most" in w]
+
+
+def test_a_list_is_predicted_one_by_one_and_a_folder_stands_for_its_model_files(
+    files: dict[str, Path],
+) -> None:
+    folder = files["float32"].parent
+    several = nl.predict(["mobilenet_v2", folder, network("mnasnet_b1").graph()], FLOAT)
+    names = ["mobilenet_v2", *sorted(files.values()), network("mnasnet_b1").graph()]
+    assert several == [nl.predict(one, FLOAT) for one in names]
+
+
+def test_one_that_cannot_be_priced_is_told_with_its_reason_and_the_others_are_priced(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "GOOD.ONNX").write_bytes(write_onnx(network("mobilenet_v2_0.35_96").graph()))
+    (tmp_path / "broken.tflite").write_bytes(b"TFL3")
+    (tmp_path / "notes.txt").write_text("no model")
+    result = netlathe("predict", tmp_path, "mobilenet_v2", "--predictor", FLOAT, "--json")
+    found = json.loads(result.stdout.splitlines()[-1])["predicted"]
+    assert result.exit_code == 1
+    assert [Path(one["name"]).name for one in found] == ["broken.tflite", "GOOD", "mobilenet_v2"]
+    assert "not a .tflite file" in found[0]["error"]
+    assert "latency_ms" not in found[0]
+    assert found[1]["latency_ms"] > 0
+
+
+def test_a_folder_without_model_files_is_refused(tmp_path: Path) -> None:
+    assert "is not a run's, and holds no .onnx or .tflite file" in refusal("predict", tmp_path, "--predictor", FLOAT)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,29 +14,69 @@ from netlathe.cli.options import AssumeUnknown, Json, Predictor, Shapes, What, p
 from netlathe.words import millions, milliseconds
 
 if TYPE_CHECKING:
-    from netlathe.pricing import LayerReport
+    from netlathe.pricing import LayerReport, PredictReport, Refused
 
 
 def predict(
-    what: What,
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            help="Names (also timm:..., torchvision:...), architecture .json, run folders, .tflite or .onnx files; any "
+            "other folder stands for the model files below it."
+        ),
+    ],
     predictor: Predictor,
     coverage: Annotated[float, typer.Option(help="Share of measurements that the interval is to hold, 0 to 1.")] = 0.9,
     assume_unknown: AssumeUnknown = False,
     shape: Shapes = None,
     as_json: Json = False,
 ) -> None:
-    """Predict the latency of a network or block in ms, with an interval."""
+    """Predict the latency of networks or blocks in ms, with an interval.
+
+    Of several, one that cannot be read or priced is a line of its own, and
+    the exit code is 1.
+    """
     from netlathe import pricing
+    from netlathe.subjects import with_contents
 
     terminal = Terminal(as_json=as_json)
     shapes = parse_shapes(shape)
-    report = pricing.predict(what, predictor, coverage=coverage, assume_unknown=assume_unknown, shapes=shapes)
+    settings: dict[str, Any] = {"coverage": coverage, "assume_unknown": assume_unknown, "shapes": shapes}
+    if len(what) > 1 or with_contents(what) != what:
+        show_predicted(pricing.predict_each(what, predictor, **settings), coverage, terminal)
+        return
+    report = pricing.predict(what[0], predictor, **settings)
     interval = f"{milliseconds(report.low_ms)} to {milliseconds(report.high_ms)}"
     columns = ("what", "predicted ms", f"{100 * coverage:g} % interval")
     terminal.table(columns, [(report.name, milliseconds(report.latency_ms), interval)])
     terminal.say(f"  on {report.setup}", style="dim")
     terminal.warn(report.warnings)
     terminal.result(report.to_json())
+
+
+def show_predicted(found: Sequence[PredictReport | Refused], coverage: float, terminal: Terminal) -> None:
+    """A line per network, and why some have no latency. Raises Exit(1) where there are such."""
+    from netlathe.pricing import PredictReport
+
+    predicted = [one for one in found if isinstance(one, PredictReport)]
+    refused = [one for one in found if not isinstance(one, PredictReport)]
+    if predicted:
+        columns = ("what", "predicted ms", f"{100 * coverage:g} % interval")
+        intervals = [f"{milliseconds(one.low_ms)} to {milliseconds(one.high_ms)}" for one in predicted]
+        rows = [
+            (one.name, milliseconds(one.latency_ms), interval)
+            for one, interval in zip(predicted, intervals, strict=True)
+        ]
+        terminal.table(columns, rows)
+        terminal.say(f"  on {predicted[0].setup}", style="dim")
+    terminal.warn(list(dict.fromkeys(warning for one in predicted for warning in one.warnings)))
+    for one in refused:
+        terminal.say(f"  {one.name}: {one.error.removeprefix(f'{one.name}: ')}", style="red")
+    if refused:
+        terminal.say(f"  {len(refused)} of {len(found)} have no latency")
+    terminal.result({"predicted": [one.to_json() for one in found]})
+    if refused:
+        raise typer.Exit(1)
 
 
 def show(
