@@ -37,7 +37,8 @@ def fold(reader: Reader, operator: Operator) -> bool:
         return False
     values = [c.data for c in constants if c.data is not None and c.data.size <= _MOST_VALUES]
     if len(values) == len(constants) and operator.kind in _EVALUATED and _is_plain(constants):
-        _define(reader, operator, _EVALUATED[operator.kind](values, operator.options))
+        with np.errstate(all="ignore"):  # as runtimes do
+            _define(reader, operator, _EVALUATED[operator.kind](values, operator.options))
     elif operator.kind in _UNPACKING:
         _unpack(reader, operator, constants[0])
     else:
