@@ -1,10 +1,11 @@
 """Graphs cut into kernels: what a runtime starts as one, an op with what is fused behind it.
 
-On a CPU that is the relu, relu6 or clip to -1..1 which TFLite's and ONNX's ops apply themselves, and the padding before
-an unpadded convolution, which XNNPACK and ONNX Runtime do inside of it; ONNX's pools take theirs in, too. XNNPACK also
-clamps in pools and transposed convolutions (src/subgraph.c, xnn_subgraph_fusion), up to 2024 in all arithmetic. TFLite's
-own kernels run every PAD. Its GPU delegate also links activations, sums and products behind any op
-(tensorflow/lite/delegates/gpu/common/gpu_model.cc, MergeNodes). What writes a file asks here what becomes one op of it.
+On a CPU that is the relu, relu6 or clip to -1..1 which TFLite's and ONNX's ops apply themselves, and the padding
+before an unpadded convolution, which XNNPACK and ONNX Runtime do inside of it; ONNX's pools take theirs in, too.
+XNNPACK also clamps in pools and transposed convolutions (src/subgraph.c, xnn_subgraph_fusion), up to 2024 in all
+arithmetic. TFLite's own kernels run every PAD. Its GPU delegate also links activations, sums and products behind any
+op (tensorflow/lite/delegates/gpu/common/gpu_model.cc, MergeNodes). What writes a file asks here what becomes one op of
+it.
 """
 
 from __future__ import annotations
