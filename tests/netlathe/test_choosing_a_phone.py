@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,16 +67,22 @@ def on_a_terminal(answers: str, *arguments: object) -> tuple[int, str]:
     """Exit code and what the terminal showed, of a command whose every question gets the next of these characters."""
     main, side = pty.openpty()
     command = [sys.executable, "-c", ON_ITS_TERMINAL, *map(str, arguments)]
-    shown, waiting = b"", list(answers)
+    shown, waiting, sent = b"", list(answers), b""
     environment = {**os.environ, "COLUMNS": "80"}
     with subprocess.Popen(command, stdin=side, stdout=side, stderr=side, env=environment) as process:
         os.close(side)
         with suppress(OSError):  # the other side was closed
-            while piece := os.read(main, 65536):
+            while True:
+                if not select.select([main], [], [], 3)[0]:
+                    os.write(main, sent)  # what comes while readline sets up the terminal is thrown away by it
+                    continue
+                if not (piece := os.read(main, 65536)):
+                    break
                 shown += piece
                 if waiting and shown.count(QUESTION.encode()) > len(answers) - len(waiting):
                     one = waiting.pop(0)
-                    os.write(main, one.encode() if one == "\x03" else f"{one.strip()}\n".encode())
+                    sent = one.encode() if one == "\x03" else f"{one.strip()}\n".encode()
+                    os.write(main, sent)
     os.close(main)
     return process.returncode, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
 
