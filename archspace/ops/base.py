@@ -261,12 +261,13 @@ def canonical_axis(axis: int, rank: int) -> int:
 
 
 def with_canonical_axes(op: Op, rank: int) -> Op:
-    """The op with its axes as canonical_axis writes them; `rank` is that of its first input."""
+    """The op with its axis as canonical_axis writes it, and several from the front, in order; `rank` is that of its first
+    input."""
     changes: dict[str, Any] = {}
     if isinstance(axis := getattr(op, "axis", None), int):
         changes["axis"] = canonical_axis(axis, rank)
     if isinstance(axes := getattr(op, "axes", None), tuple):
-        changes["axes"] = tuple(sorted((canonical_axis(one, rank) for one in axes), key=lambda one: one % rank))
+        changes["axes"] = tuple(sorted(one % rank for one in axes))
     return dataclasses.replace(op, **changes) if changes else op
 
 

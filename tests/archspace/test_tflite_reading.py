@@ -246,7 +246,7 @@ def integers(file: FileBuilder, *values: Any) -> list[int]:
             Reshape((4, 5, 3, 1)), Reshape((4, 5, 3, 1)), Concat(),
         ),
         arranged(lambda f, x: f.op("TILE", [x, *integers(f, [1, 2, 1, 1])], (1, 8, 5, 3)), Tile((1, 2, 1, 1))),
-        arranged(lambda f, x: f.op("GATHER", [x, *integers(f, [2, 0])], (1, 4, 5, 2), axis=3), Gather(3)),
+        arranged(lambda f, x: f.op("GATHER", [x, *integers(f, [2, 0])], (1, 4, 5, 2), axis=3), Gather(-1)),
         arranged(
             lambda f, x: f.op("MIRROR_PAD", [x, *integers(f, [[0, 0], [1, 2], [0, 1], [0, 0]])], (1, 7, 6, 3), mode=1),
             PadAxes(((0, 0), (1, 2), (0, 1), (0, 0)), PadMode.SYMMETRIC),
