@@ -34,8 +34,8 @@ class Conformal:
     def quantile(self, coverage: float) -> float:
         """The bound that a new score stays below with probability `coverage`.
 
-        With too few scores for that quantile (8 for 0.9), from Student's t as if residuals were Gaussian; without any,
-        WIDEST.
+        With too few scores for that quantile (8 for 0.9), from Student's t as if residuals were Gaussian, but no less
+        than the largest score, which a new one exceeds with probability 1 / (n + 1); without any, WIDEST.
         """
         n = len(self.scores)
         rank = math.ceil((n + 1) * coverage)
@@ -44,7 +44,7 @@ class Conformal:
         if rank <= n:
             return float(self.scores[rank - 1])
         deviation = math.sqrt(float(np.mean(self.scores**2)) * (1 + 1 / n))
-        return float(t.ppf((1 + coverage) / 2, n)) * deviation
+        return max(float(t.ppf((1 + coverage) / 2, n)) * deviation, float(self.scores[-1]))
 
     def to_json(self) -> dict[str, Any]:
         return {"scores": self.scores.tolist()}

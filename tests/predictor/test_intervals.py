@@ -12,6 +12,14 @@ from netlathe.predictor.intervals import WIDEST, Conformal, bounds, check_covera
 from netlathe.predictor.validation.held_out import HeldOut, Trial
 
 
+@pytest.mark.parametrize("count", [3, 8, 12, 40])
+def test_more_coverage_is_never_a_narrower_interval_however_far_the_worst_score_stands_out(count):
+    errors = Conformal(np.array([0.01] * (count - 1) + [1.0]))
+    widths = [errors.quantile(c) for c in np.linspace(0.05, 0.999, 200)]
+    assert np.all(np.diff(widths) >= 0)
+    assert widths[-1] >= 1.0
+
+
 def test_the_quantile_is_the_conformal_rank():
     errors = Conformal(np.arange(1, 20) / 100)  # ceil(20 * 0.9) = 18th of 19
     assert errors.quantile(0.9) == 0.18
