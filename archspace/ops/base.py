@@ -261,8 +261,8 @@ def canonical_axis(axis: int, rank: int) -> int:
 
 
 def with_canonical_axes(op: Op, rank: int) -> Op:
-    """The op with its axis as canonical_axis writes it, and several from the front, in order; `rank` is that of its first
-    input."""
+    """The op with its axis as canonical_axis writes it, and several from the front, in order; `rank` is that of its
+    first input."""
     changes: dict[str, Any] = {}
     if isinstance(axis := getattr(op, "axis", None), int):
         changes["axis"] = canonical_axis(axis, rank)
