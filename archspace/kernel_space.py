@@ -162,7 +162,7 @@ def kernel_group(kernel: Graph) -> str:
 
 def kernel_name(kernel: Graph) -> str:
     """Name of a kernel, such as "conv k3x3 s2x2+activation relu 56x56x24 -> 28x28x144"."""
-    words = "+".join(" ".join([n.op.kind, *_settings(n.op)]) for n in kernel.nodes if not isinstance(n.op, Constant))
+    words = "+".join(" ".join([n.op.name, *_settings(n.op)]) for n in kernel.nodes if not isinstance(n.op, Constant))
     return f"{words} {kernel_label(kernel).partition(' ')[2]}"
 
 

@@ -67,11 +67,17 @@ def kernels_of(graph: Graph, fusion: Fusion = "cpu") -> list[Graph]:
     """The kernels of a block or network in the order in which they start, each a graph with one result and without
     scopes; equal kernels have equal keys. Stored values start none, and a graph without nodes has none. Raises
     GraphError for an unknown fusion."""
+    return [_extract(graph, members) for members in kernel_members(graph, fusion)]
+
+
+def kernel_members(graph: Graph, fusion: Fusion = "cpu") -> list[list[int]]:
+    """The indices of each kernel's nodes, of the kernels in the order of kernels_of. Raises GraphError for an unknown
+    fusion."""
     groups: dict[int, list[int]] = {}
     for index, start in enumerate(kernel_starts(graph, fusion)):
         if not isinstance(graph.nodes[start].op, Constant):
             groups.setdefault(start, []).append(index)
-    return [_extract(graph, members) for _, members in sorted(groups.items())]
+    return [members for _, members in sorted(groups.items())]
 
 
 def kernel_starts(graph: Graph, fusion: Fusion = "cpu") -> list[int]:
@@ -174,6 +180,14 @@ def kernel_label(kernel: Graph) -> str:
     """Label of a kernel, such as "conv 56x56x24 -> 56x56x144"."""
     x, y = ("x".join(map(str, shape[1:])) for shape in (kernel.inputs[0], kernel.output_shape))
     return f"{'+'.join(node.op.kind for node in kernel.nodes)} {x} -> {y}"
+
+
+def kernel_bytes(kernel: Graph, itemsize: int = 4) -> int:
+    """Bytes that a kernel moves: its inputs, stored values and results, each once; what is fused into it hands its
+    values on in registers. `itemsize` is what a float32 takes."""
+    sizes = kernel.tensor_bytes(itemsize)
+    stored = sum(node.op.stored_bytes(itemsize, *inputs) for node, inputs, _ in kernel.steps())
+    return sum(sizes[: len(kernel.inputs)]) + stored + sum(sizes[tensor] for tensor in kernel.outputs)
 
 
 def clamped_nodes(graph: Graph) -> dict[int, int]:

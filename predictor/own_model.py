@@ -14,7 +14,7 @@ from netlathe.predictor.blocks.unknown_ops import Assumed
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.features.op_work import OP_CLASSES
-from netlathe.predictor.networks.latency_model import Predicted
+from netlathe.predictor.networks.latency_model import Predicted, Work
 from netlathe.predictor.numbers import FloatArray
 
 
@@ -42,6 +42,7 @@ class OwnModel:
     has_intervals = False
     networks = None
     unknown_kinds: tuple[str, ...] = ()
+    work = Work("network")
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
         """Latencies in ms, shape (n,). Raises PredictorError where the model gives anything else."""

@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from netlathe.archspace.blocks import Block
+from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.predictor.blocks.residual import ResidualChoice, Weights
@@ -22,6 +23,7 @@ from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.features.samples import distinct, elements_of, items_of, lower, sample_of, warnings_of
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
 from netlathe.predictor.intervals import USUAL_COVERAGE, check_coverage
+from netlathe.predictor.networks.kernel_latencies import KernelLatencies, kernel_latencies
 from netlathe.predictor.networks.latency_model import LatencyModel, Predicted
 from netlathe.predictor.networks.physics_model import PhysicsModel
 from netlathe.predictor.numbers import FlagArray, FloatArray
@@ -177,6 +179,13 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
             table[taken] = _finite(values)
             tables.append(table)
         return Predicted(*tables)
+
+    def kernels(self, graph: Graph) -> KernelLatencies:
+        """The latency that each kernel of a graph adds to its prediction, in ms, and which limit of the setup it comes
+        near. With its `rest_ms`, they add up to what predict gives. Raises as predict does."""
+        self._check_fitted()
+        with _undisturbed():
+            return kernel_latencies(self.model_, graph)
 
     def _in_batches(self, given: Any, answer: Callable[[list[Item]], FloatArray]) -> FloatArray:
         """Answers for all items, along the last axis, as `answer` gives them for some. A million graphs take gigabytes,

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from netlathe.archspace.kernels import Fusion
 from netlathe.predictor.blocks.residual import Weights
+from netlathe.predictor.blocks.roofline import Roofline
 from netlathe.predictor.blocks.unknown_ops import Assumed
 from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.networks.network_model import NetworkModel
+from netlathe.predictor.networks.segments import Unit
 from netlathe.predictor.numbers import FloatArray
 
 
@@ -18,6 +21,20 @@ class Predicted(NamedTuple):
     latency_ms: FloatArray
     low_ms: FloatArray
     high_ms: FloatArray
+
+
+class Work(NamedTuple):
+    """How a model's latencies are made of work."""
+
+    unit: Unit
+    """Unit that the model prices by itself; it has no price of anything smaller."""
+    fusion: Fusion = "cpu"
+    """Rule of which ops the runtime starts as one."""
+    rates: FloatArray | None = None
+    """Rates in ms per unit of each work term, (terms,), by which kernels share what their unit takes; None where the
+    model tells none."""
+    roofline: Roofline | None = None
+    """Limits of the setup; None where they are not told of this very one."""
 
 
 class LatencyModel(Protocol):
@@ -59,6 +76,11 @@ class LatencyModel(Protocol):
     @property
     def prior_share(self) -> float:
         """Weight of the known devices' prior in the predictions: 0 without one, 1 where it speaks alone."""
+        ...
+
+    @property
+    def work(self) -> Work:
+        """How the latencies are made of work."""
         ...
 
     @property

@@ -12,14 +12,23 @@ import numpy as np
 from netlathe.archspace.kernels import Fusion
 from netlathe.predictor.blocks.block_model import BlockModel
 from netlathe.predictor.blocks.residual import Weights
+from netlathe.predictor.blocks.roofline import roofline_of
 from netlathe.predictor.blocks.unknown_ops import Assumed, UnknownOps
 from netlathe.predictor.errors import TooFewRecordsError
 from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.features.samples import Sample, key_of
 from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, bounds
-from netlathe.predictor.networks.latency_model import Predicted
+from netlathe.predictor.networks.latency_model import Predicted, Work
 from netlathe.predictor.networks.network_model import NetworkModel, fit_network_model
-from netlathe.predictor.networks.segments import Segments, Unit, block_sums, block_totals, segments_of, unit_of_blocks
+from netlathe.predictor.networks.segments import (
+    Segments,
+    Unit,
+    block_sums,
+    block_totals,
+    fusion_in,
+    segments_of,
+    unit_of_blocks,
+)
 from netlathe.predictor.numbers import FlagArray, FloatArray
 
 FEWEST_BLOCKS = 3
@@ -58,6 +67,12 @@ class PhysicsModel:
     @property
     def residual_weights(self) -> Weights:
         return self.blocks.residual.weights
+
+    @property
+    def work(self) -> Work:
+        of_kernels = self.unit in ("cpu_kernel", "gpu_kernel")
+        limits = roofline_of(self.blocks.physics, of_kernels=of_kernels)
+        return Work(self.unit, fusion_in(self.unit, self.fusion), self._complete.physics.rates, limits)
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
         """Latencies in ms, shape (n,). Raises UnknownOpError."""

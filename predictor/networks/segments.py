@@ -72,11 +72,16 @@ def segments_of(items: Sequence[Item], unit: Unit = "block", fusion: Fusion = "c
 def _cut(item: Item, unit: Unit, fusion: Fusion, is_cut: bool) -> Sequence[Item]:
     if unit in _FUSIONS:
         pieces = item if isinstance(item, tuple) else (item,)
-        rule = _FUSIONS[unit] if "gpu" in (fusion, _FUSIONS[unit]) else fusion
-        return [kernel for piece in pieces for kernel in kernels_of(piece, rule)]
+        return [kernel for piece in pieces for kernel in kernels_of(piece, fusion_in(unit, fusion))]
     if not is_cut:
         return [item]
     return item if isinstance(item, tuple) else item.segments()
+
+
+def fusion_in(unit: Unit, fusion: Fusion) -> Fusion:
+    """The rule by which a model of that unit cuts kernels, on a runtime of that `fusion`."""
+    own = _FUSIONS.get(unit, fusion)
+    return own if "gpu" in (fusion, own) else fusion
 
 
 def unit_of_blocks(blocks: Sequence[Item], delegate: str = "none") -> Unit:

@@ -18,7 +18,7 @@ from netlathe.predictor.blocks.residual import Weights
 from netlathe.predictor.blocks.unknown_ops import Assumed
 from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, HeldOutErrors, bounds, expected_scores, one_for_each
-from netlathe.predictor.networks.latency_model import Predicted
+from netlathe.predictor.networks.latency_model import Predicted, Work
 from netlathe.predictor.networks.physics_model import PhysicsModel
 from netlathe.predictor.numbers import FloatArray, read_number
 from netlathe.predictor.transfer.few_shot import TransferModel
@@ -57,6 +57,11 @@ class Blended:
     @property
     def residual(self) -> str:
         return f"{self.share:.3g} few-shot + {1 - self.share:.3g} ({self.alone.residual})"
+
+    @property
+    def work(self) -> Work:
+        """That of the measurements alone; only whole networks are priced, as both models' mean does not add up."""
+        return self.alone.work._replace(unit="network")
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
         """Latencies in ms, shape (n,). Raises UnknownOpError."""

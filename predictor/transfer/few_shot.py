@@ -26,7 +26,7 @@ from netlathe.predictor.features.op_work import TERMS
 from netlathe.predictor.features.samples import Sample
 from netlathe.predictor.folds import near_folds
 from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, HeldOutErrors, bounds, expected_scores, one_for_each
-from netlathe.predictor.networks.latency_model import Predicted
+from netlathe.predictor.networks.latency_model import Predicted, Work
 from netlathe.predictor.numbers import MOST_LOG, FloatArray, read_array, read_indices, read_logs, read_positive
 from netlathe.predictor.transfer.prior import OnKnownDevices, Prior
 from netlathe.predictor.transfer.robust import RobustProcess, robust_process
@@ -77,6 +77,11 @@ class TransferModel:
         among = covariance(self.prior, self.measured, self.measured, self.scatter)
         total = among + np.diag(self.scatter.noise_log**2 / self.noise_divisors)
         return np.asarray(cho_solve(cho_factor(total, lower=True), np.eye(len(self.weights))))
+
+    @property
+    def work(self) -> Work:
+        """Shares of work as on a typical known device: no peak rate or bandwidth is told of this one."""
+        return Work("network", rates=self.prior.complete_rates)
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
         """Latencies in ms, shape (n,). Raises UnknownOpError."""

@@ -155,6 +155,11 @@ class Prior:
         return OnKnownDevices(middle, relative - middle[:, None], coordinates, peculiar, identity)
 
     @property
+    def complete_rates(self) -> FloatArray:
+        """Rates of a typical known device, one for every op, (terms,); only their ratios matter."""
+        return self._unknown_ops.complete.rates
+
+    @property
     def unknown_kinds(self) -> tuple[str, ...]:
         """Kinds of op that no known device was measured with."""
         return self._unknown_ops.kinds

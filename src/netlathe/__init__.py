@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from netlathe.finding import devices as devices
     from netlathe.fitting import fit as fit
     from netlathe.hardware import compare as compare
+    from netlathe.kernel_costs import breakdown as breakdown
     from netlathe.outputs import OutputError as OutputError
     from netlathe.pareto_front import pareto as pareto
     from netlathe.predictor.errors import PredictorError as PredictorError
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from netlathe.predictor.predictor import LatencyPredictor as LatencyPredictor
     from netlathe.predictor.transfer.prior import Prior as Prior
     from netlathe.pricing import predict as predict
-    from netlathe.pricing import show as show
     from netlathe.profiler.devices import DeviceOptions as DeviceOptions
     from netlathe.profiler.errors import DeviceError as DeviceError
     from netlathe.profiler.errors import ProfilerError as ProfilerError
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from netlathe.search.errors import SearchError as SearchError
     from netlathe.search.errors import TargetError as TargetError
     from netlathe.search.strategies.binarized.settings import SearchConfig as SearchConfig
+    from netlathe.showing import show as show
     from netlathe.targets import Limit as Limit
     from netlathe.targets import Target as Target
     from netlathe.timing import time as time
@@ -72,7 +73,8 @@ _HOMES = {
     "forecast": "profiling",
     "fit": "fitting",
     "predict": "pricing",
-    "show": "pricing",
+    "show": "showing",
+    "breakdown": "kernel_costs",
     "time": "timing",
     "search": "runs.pipeline",
     "export": "exporting",

@@ -40,7 +40,7 @@ from netlathe.runs.files import (
 
 Kind = Literal[
     "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
-    "records", "latencies", "history", "picture", "tflite", "onnx", "arrays",
+    "records", "latencies", "breakdown", "history", "picture", "tflite", "onnx", "arrays",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
@@ -49,7 +49,8 @@ _WORDS: dict[Kind, str] = {
     "search": "the result of a search", "choice": "the choice of a run", "training": "the record of a training",
     "export": "the record of an export", "run": "the report of a run", "demo": "the report of a demo",
     "pareto": "a curve of `netlathe pareto`", "records": "a table of measurements",
-    "latencies": "a table of latencies", "history": "the log of a run", "picture": "a picture of netlathe's",
+    "latencies": "a table of latencies", "breakdown": "a table of kernels", "history": "the log of a run",
+    "picture": "a picture of netlathe's",
     "tflite": "a .tflite model", "onnx": "an .onnx model", "arrays": "weights or a checkpoint",
 }  # fmt: skip
 _JSON_KINDS: tuple[Kind, ...] = (
@@ -226,5 +227,5 @@ def _kind_of_columns(columns: Sequence[str]) -> Kind | None:
 
     if set(columns) >= RECORD_COLUMNS:
         return "records"
-    first: dict[str, Kind] = {"network": "latencies", "epoch": "history"}
+    first: dict[str, Kind] = {"network": "latencies", "level": "breakdown", "epoch": "history"}
     return first.get(columns[0]) if len(columns) > 1 else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.graph import Graph
-from netlathe.subjects import Given, Subject, find_subject, with_contents
+from netlathe.subjects import Given, find_subject, with_contents
 from netlathe.words import percent
 
 if TYPE_CHECKING:
@@ -150,74 +150,6 @@ def _predicted(
         latency_ms = float(model.predict([subject.graph])[0])
     warnings = doubts(model, subject.name, subject.graph, subject.dtype)
     return PredictReport(subject.name, latency_ms, low, high, coverage, model.setup_, tuple(warnings))
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """A network block by block."""
-
-    subject: Subject
-    layers: tuple[dict[str, Any], ...]
-    """One object per block, in order: name, input_shape, output_shape, ops, macs, parameters, predicted_ms."""
-    model: LatencyPredictor | None = None
-    predicted_ms: float | None = None
-    """Prediction of the whole, where there is a predictor."""
-    warnings: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        graph = self.subject.graph
-        return {
-            "name": self.subject.name,
-            "input_shape": list(graph.inputs[0]),
-            "output_shape": list(graph.output_shape),
-            "macs": graph.macs,
-            "parameters": graph.parameters,
-            "bytes_read": graph.bytes_read(),
-            "bytes_written": graph.bytes_written(),
-            "predicted_ms": self.predicted_ms,
-            "layers": list(self.layers),
-            "warnings": list(self.warnings),
-        }
-
-
-def show(
-    what: Given,
-    predictor: str | Path | LatencyPredictor | Predicts | None = None,
-    *,
-    assume_unknown: bool = False,
-    shapes: Mapping[str, Sequence[int]] | None = None,
-) -> LayerReport:
-    """A network block by block: shapes, MACs, parameters, and with a predictor what each adds to the latency, in ms.
-
-    Arguments and errors are those of predict.
-    """
-    model = None if predictor is None else load_predictor(predictor, assume_unknown=assume_unknown)
-    subject = find_subject(what, batch=model.setup_.batch if model else None, shapes=shapes)
-    with naming_others(predictor or "", [subject.graph]):
-        total_ms = float(model.predict([subject.graph])[0]) if model else None
-        layers = _layer_rows(subject, model)
-        warnings = doubts(model, subject.name, subject.graph, subject.dtype) if model else []
-    if not subject.graph.is_network:  # the block itself is the total
-        layers = [{**layer, "predicted_ms": total_ms} for layer in layers]
-    return LayerReport(subject, tuple(layers), model, total_ms, tuple(warnings))
-
-
-def _layer_rows(subject: Subject, model: LatencyPredictor | None) -> list[dict[str, Any]]:
-    """Rows of the table, unknown ops assumed: what may be a small part of a network may be all of one of its blocks."""
-    graphs = [part.graph for part in subject.parts]
-    table = model.assuming().tabulate([[g] for g in graphs]).latency_ms[:, 0].tolist() if model else None
-    return [
-        {
-            "name": part.name,
-            "input_shape": list(part.graph.inputs[0]),
-            "output_shape": list(part.graph.output_shape),
-            "ops": [node.op.kind for node in part.graph.nodes],
-            "macs": part.graph.macs,
-            "parameters": part.graph.parameters,
-            "predicted_ms": ms,
-        }
-        for part, ms in zip(subject.parts, table or [None] * len(graphs), strict=True)
-    ]
 
 
 @contextmanager

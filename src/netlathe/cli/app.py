@@ -18,10 +18,11 @@ from netlathe.cli import commands
 from netlathe.cli.compare import compare, pareto
 from netlathe.cli.console import fail
 from netlathe.cli.fit import fit
-from netlathe.cli.predict import predict, show
+from netlathe.cli.predict import predict
 from netlathe.cli.predictors import predictors
 from netlathe.cli.profile import profile
 from netlathe.cli.search import search
+from netlathe.cli.show import show
 from netlathe.cli.time import time
 from netlathe.runs.stopping import ENDINGS
 
