@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from netlathe.archspace.presets import load_space as load_space
     from netlathe.archspace.spaces import Architecture as Architecture
     from netlathe.archspace.spaces import SearchSpace as SearchSpace
+    from netlathe.checking import check as check
     from netlathe.events import Listener as Listener
     from netlathe.exporting import export as export
     from netlathe.finding import devices as devices
@@ -78,6 +79,7 @@ _HOMES = {
     "time": "timing",
     "search": "runs.pipeline",
     "export": "exporting",
+    "check": "checking",
     "compare": "hardware",
     "pareto": "pareto_front",
     # what is given to it

@@ -40,7 +40,7 @@ from netlathe.runs.files import (
 
 Kind = Literal[
     "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
-    "records", "latencies", "breakdown", "history", "picture", "tflite", "onnx", "arrays",
+    "check", "records", "latencies", "breakdown", "junit", "markdown", "history", "picture", "tflite", "onnx", "arrays",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
@@ -49,12 +49,14 @@ _WORDS: dict[Kind, str] = {
     "search": "the result of a search", "choice": "the choice of a run", "training": "the record of a training",
     "export": "the record of an export", "run": "the report of a run", "demo": "the report of a demo",
     "pareto": "a curve of `netlathe pareto`", "records": "a table of measurements",
+    "check": "the report of a check", "junit": "the JUnit XML of a check", "markdown": "the summary of a check",
     "latencies": "a table of latencies", "breakdown": "a table of kernels", "history": "the log of a run",
     "picture": "a picture of netlathe's",
     "tflite": "a .tflite model", "onnx": "an .onnx model", "arrays": "weights or a checkpoint",
 }  # fmt: skip
 _JSON_KINDS: tuple[Kind, ...] = (
     "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
+    "check",
 )  # fmt: skip
 _HEAD_BYTES = 1 << 16
 RUN_FILES: dict[str, Kind] = {
@@ -193,6 +195,10 @@ def kind_of(path: Path) -> Kind | None:
         return "picture" if b"Matplotlib" in head[:512] else None
     if head.startswith(b"PK") and path.suffix == ".npz":
         return "arrays"
+    if head.startswith(b"<?xml"):
+        return "junit" if b'<testsuites name="netlathe check"' in head[:512] else None
+    if head.startswith(b"### netlathe check:"):
+        return "markdown"
     if head.startswith(b"PAR1"):
         return _kind_of_parquet(path)
     return _kind_of_json(path) if head.lstrip().startswith(b"{") else _kind_of_csv(head)

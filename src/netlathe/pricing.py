@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.graph import Graph
-from netlathe.subjects import Given, find_subject, with_contents
+from netlathe.subjects import Given, Subject, find_subject, with_contents
 from netlathe.words import percent
 
 if TYPE_CHECKING:
@@ -144,7 +144,16 @@ def _predicted(
     coverage: float,
     shapes: Mapping[str, Sequence[int]] | None,
 ) -> PredictReport:
-    subject = find_subject(what, batch=model.setup_.batch, shapes=shapes)
+    return priced(find_subject(what, batch=model.setup_.batch, shapes=shapes), model, predictor, coverage)
+
+
+def priced(
+    subject: Subject,
+    model: LatencyPredictor,
+    predictor: str | Path | LatencyPredictor | Predicts,
+    coverage: float,
+) -> PredictReport:
+    """The prediction of a network that is read already. Raises UnknownOpError."""
     with naming_others(predictor, [subject.graph]):
         low, high = (float(bound[0]) for bound in model.predict_interval([subject.graph], coverage))
         latency_ms = float(model.predict([subject.graph])[0])

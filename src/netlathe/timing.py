@@ -60,6 +60,7 @@ def time(
     benchmark_binary: str | Path | None = None,
     assume_unknown: bool = False,
     seed: int = 0,
+    keep_failed: bool = False,
     progress: bool | Listener = False,
 ) -> TimeReport:
     """Times networks and model files on a device, or on each of several, until rounds agree within 1 %, or `budget_s`
@@ -73,6 +74,7 @@ def time(
 
     Without `threads`, `cores`, `dtype` and `delegate`, they run as the `predictor`'s measurements did. `profile` is a
     profile of the device, whose anchors tell how fast it is now. An interrupt (Ctrl-C) ends it with the times so far.
+    With `keep_failed`, what could not be timed stays in the report with its error, and raises nothing.
 
     Raises FormatError for files that cannot be run, shapes that do not fit and a dtype that is not a file's,
     DeviceError for a device that cannot be opened, RecordError where it is not the predictor's, NetlatheError for a
@@ -102,13 +104,14 @@ def time(
         visits = [
             one.visit(address, Path(folder)) for one, address in zip(cases, addresses, strict=True)
         ]  # all that can be wrong is told first
-        case.check_runnable(visits)
+        if not keep_failed:
+            case.check_runnable(visits)
         case.check_predictable(predictor)
         report = _report(case, visits, listener)
     if csv is not None:
         write_csv(report, Path(csv))
     listener.report(report)
-    if report.failure:
+    if report.failure and not keep_failed:
         raise NetlatheError(report.failure)
     return report
 

@@ -15,6 +15,7 @@ import typer
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.cli import commands
+from netlathe.cli.check import check
 from netlathe.cli.compare import compare, pareto
 from netlathe.cli.console import fail
 from netlathe.cli.fit import fit
@@ -36,6 +37,9 @@ KEPT = {
 }
 """Words on what an interrupted command leaves, by command."""
 
+FAILED = {"check": 2}
+"""Exit codes of a command that met an expected error, where it is not 1: that of a check means that it failed."""
+
 
 def make_app(*, debug: bool = False) -> typer.Typer:
     """The command line; with `debug`, errors keep their traceback."""
@@ -50,7 +54,7 @@ def make_app(*, debug: bool = False) -> typer.Typer:
     app.callback()(_options)
     for command in (
         commands.demo, commands.devices, profile, fit,
-        predict, search, commands.export, time, show,
+        predict, search, commands.export, time, show, check,
         pareto, compare, predictors,
     ):  # fmt: skip
         app.command()(_at_home(command if debug else _guarded(command)))
@@ -79,17 +83,17 @@ def _expanded(value: object) -> object:
 
 
 def _guarded(command: Command) -> Command:
-    """Ends with one paragraph and exit code 1 on an expected error, 130 on an interrupt. What is not expected is a bug
-    and keeps its traceback."""
+    """Ends with one paragraph and exit code 1 (FAILED) on an expected error, 130 on an interrupt. What is not expected
+    is a bug and keeps its traceback."""
 
     @functools.wraps(command)
     def run(*args: object, **options: object) -> None:
-        as_json = bool(options.get("as_json"))
+        as_json = bool(options.get("as_json")) or options.get("json_file") == "-"
         try:
             command(*args, **options)
         except (NetlatheError, OSError, EOFError, MemoryError) as error:  # the system's own: a full disk, a folder
             fail(error, as_json=as_json, kind=type(error).__name__)
-            raise typer.Exit(1) from None
+            raise typer.Exit(FAILED.get(command.__name__, 1)) from None
         except KeyboardInterrupt:
             fail(
                 f"interrupted; {KEPT.get(command.__name__, 'nothing was written')}", as_json=as_json, kind="Interrupted"
