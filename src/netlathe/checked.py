@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from netlathe.archspace.errors import FormatError, RecordError
+from netlathe.archspace.errors import FormatError, RecordError, paragraph
 from netlathe.archspace.jsonfile import read_json
 from netlathe.archspace.records import Setup
 from netlathe.words import milliseconds, percent
@@ -26,7 +26,7 @@ class KernelTime:
 
     count: int
     latency_ms: float
-    """Of all of them together."""
+    """Latency of all of them together."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> KernelTime:
@@ -109,7 +109,7 @@ class Checked:
 
     @property
     def messages(self) -> tuple[str, ...]:
-        """What is to be said of it, the worst first."""
+        """Words on it, the worst first."""
         return (*([self.error] if self.error else []), *self.failures, *self.doubts)
 
     def to_json(self) -> dict[str, Any]:
@@ -231,11 +231,8 @@ def with_baseline(one: Checked, before: Latency | None, max_slower: float | None
         return replace(one, doubts=(*one.doubts, "the baseline has no latency of it to compare with"))
     differing = now.setup.differences(before.setup)
     if differing:
-        return replace(
-            one,
-            error=f"the baseline is of another setup, so that it does not compare ({'; '.join(differing)}); "
-            "write a new one",
-        )
+        why = f"the baseline is of another setup, so that it does not compare ({'; '.join(differing)}); write a new one"
+        return replace(one, error=paragraph(why))
     one = replace(one, baseline_ms=before.latency_ms, changes=_changes(now, before))
     slower = now.latency_ms / before.latency_ms - 1
     least, most = slower, slower

@@ -180,12 +180,15 @@ def _predicted(
         try:
             subject = replace(find_subject(one, batch=model.setup_.batch, shapes=shapes), name=name)
             found = priced(subject, model, predictor, coverage)
-            kernels = [(cost.kernel, cost.latency_ms or 0.0) for cost in breakdown_of(subject, model).kernels]
+            kernels = [
+                (cost.kernel, cost.latency_ms or 0.0) for cost in breakdown_of(subject, model, advises=False).kernels
+            ]
         except (NetlatheError, OSError) as error:
             networks.append(Checked(name, error=str(error)))
             continue
         warnings += found.warnings
-        latency = Latency(found.latency_ms, found.low_ms, found.high_ms, model.setup_, _together(kernels))
+        kernels = _together([(cost.kernel, cost.latency_ms or 0.0) for cost in costs])
+        latency = Latency(found.latency_ms, found.low_ms, found.high_ms, model.setup_, kernels)
         networks.append(Checked(name, latency))
     label = str(predictor) if isinstance(predictor, str | Path) else type(predictor).__name__
     content = json_digest(pack(model.to_json()))

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from netlathe.advice import Advice, advise
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernel_space import kernel_name
 from netlathe.archspace.kernels import Fusion, kernel_bytes, kernel_members, kernels_of
@@ -129,6 +130,8 @@ class Breakdown:
     """Unit that the predictor prices by itself; kernels share what a larger one takes, by their work."""
     limits: Limits | None = None
     """Limits of the setup as fitted; None where the predictor tells none of this very setup."""
+    advice: tuple[Advice, ...] = ()
+    """Changes that are predicted to be worth more than the work that they save."""
 
     @property
     def total(self) -> Cost:
@@ -149,7 +152,7 @@ class Breakdown:
             "name": self.name, "predicted_ms": self.predicted_ms, "rest_ms": self.rest_ms, "setup": self.setup,
             "unit": self.unit, "limits": asdict(self.limits) if self.limits else None,
             "bound_ms": dict(self.bound_ms), "stages": stages, "kernels": kernels,
-            "opaque": [asdict(one) for one in self.opaque],
+            "opaque": [asdict(one) for one in self.opaque], "advice": [asdict(one) for one in self.advice],
         }  # fmt: skip
 
 
@@ -164,8 +167,9 @@ def breakdown(
     latency of each in ms, its share, and whether computing, memory or its launch takes most of that.
 
     Kernels are what the runtime launches as one op. What bounds them is told by the roofline (Williams et al., 2009) as
-    the predictor was fitted: the fastest that its setup computes, moves and launches anything. Arguments and errors are
-    those of predict.
+    the predictor was fitted: the fastest that its setup computes, moves and launches anything. Where the predictor
+    prices a small change out of proportion lower (channels just above a multiple of 8, 16 or 32, a depthwise kernel
+    size that the runtime has no fast kernel of, int8), it is in `advice`. Arguments and errors are those of predict.
     """
     model = None if predictor is None else load_predictor(predictor, assume_unknown=assume_unknown)
     subject = find_subject(what, batch=model.setup_.batch if model else None, shapes=shapes)
@@ -173,8 +177,9 @@ def breakdown(
         return breakdown_of(subject, model)
 
 
-def breakdown_of(subject: Subject, model: LatencyPredictor | None) -> Breakdown:
-    """The same of a network that is read already. Raises UnknownOpError."""
+def breakdown_of(subject: Subject, model: LatencyPredictor | None, *, advises: bool = True) -> Breakdown:
+    """The same of a network that is read already; without `advises`, no alternatives are priced. Raises
+    UnknownOpError."""
     graph = subject.graph
     itemsize = _ITEMSIZES.get(model.setup_.dtype if model else subject.dtype or "", 4)
     if model is None:
@@ -192,6 +197,7 @@ def breakdown_of(subject: Subject, model: LatencyPredictor | None) -> Breakdown:
     return Breakdown(
         subject.name, kernels, _stages(subject, kernels, priced.total_ms), _opaque(graph, itemsize), priced.total_ms,
         priced.rest_ms, str(model.setup_), work.unit, _told(work.roofline, itemsize),
+        advise(graph, model, priced) if advises else (),
     )  # fmt: skip
 
 

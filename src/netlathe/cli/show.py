@@ -48,6 +48,8 @@ def show(
     show_stages(report, terminal)
     show_kernels(report.breakdown, most, terminal)
     _tell_limits(report.breakdown, terminal)
+    for advice in report.breakdown.advice:
+        terminal.say(f"  Advice: {advice.text}", style="green")
     terminal.warn(report.warnings)
     terminal.result(report.to_json())
 
