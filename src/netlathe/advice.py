@@ -66,15 +66,17 @@ class _Work(NamedTuple):
     bytes: int
 
 
-def advise(graph: Graph, model: LatencyPredictor, now: KernelLatencies) -> tuple[Advice, ...]:
+def advise(
+    graph: Graph, model: LatencyPredictor, now: KernelLatencies, launching_ms: float = 0.0
+) -> tuple[Advice, ...]:
     """Changes that the predictor prices out of proportion lower, the largest gain first. `now` are the kernels of the
-    graph."""
+    graph, of which those that are bound by their launch take `launching_ms`."""
     if not now.total_ms > 0:
         return ()
     model = model.assuming()  # what is changed may be more of the network than before
     found = [*_of_channels(graph, model, now), *_of_kernel_sizes(graph, model, now)]
     found.sort(key=lambda one: one.instead_ms or 0.0)
-    return (*found, *_of_launches(model, now), *_of_dtype(graph, model, now))
+    return (*found, *_of_launches(now, launching_ms), *_of_dtype(graph, model, now))
 
 
 def _of_channels(graph: Graph, model: LatencyPredictor, now: KernelLatencies) -> Iterator[Advice]:
@@ -148,7 +150,8 @@ def _changed(graph: Graph, edit: Callable[[Op], Op]) -> _Change | None:
 
 
 def _rebuilt(graph: Graph, nodes: list[Node]) -> _Change | None:
-    layers = tuple(node.name for node, new in zip(graph.nodes, nodes, strict=True) if new is not node)
+    pairs = zip(graph.nodes, nodes, strict=True)
+    layers = tuple(node.name for node, new in pairs if new is not node and not isinstance(node.op, Pad))
     try:
         return _Change(layers, replace(graph, nodes=tuple(nodes))) if layers else None
     except GraphError:
@@ -202,10 +205,11 @@ def _of_kernel_sizes(graph: Graph, model: LatencyPredictor, now: KernelLatencies
             yield Advice("depthwise", change.layers, now.total_ms, then.total_ms, text)
 
 
-def _is_depthwise(op: Op) -> bool:
-    return (
-        isinstance(op, Conv2d) and op.groups > 1 and op.groups == op.out_channels and op.kernel[0] == op.kernel[1] > 3
-    )
+def _depthwise_size(op: Op) -> int:
+    """Size of a square depthwise kernel; 0 for any other op."""
+    if isinstance(op, Conv2d) and op.groups == op.out_channels > 1 and op.kernel[0] == op.kernel[1]:
+        return op.kernel[0]
+    return 0
 
 
 def _with_smaller_kernels(graph: Graph, size: int) -> _Change | None:
@@ -221,30 +225,24 @@ def _with_smaller_kernels(graph: Graph, size: int) -> _Change | None:
             if not isinstance(before, Pad) or graph.sole_users.get(pad) != (index, 1) or min(_borders(before)) < 1:
                 continue
             (top, bottom), (left, right) = before.height, before.width
-            nodes[pad] = replace(
-                nodes[pad], op=replace(before, height=(top - 1, bottom - 1), width=(left - 1, right - 1))
-            )
+            nodes[pad] = replace(nodes[pad], op=Pad((top - 1, bottom - 1), (left - 1, right - 1)))
         nodes[index] = replace(node, op=replace(op, kernel=(size - 2, size - 2)))
     change = _rebuilt(graph, nodes)
     if change is None or change.graph.shapes[-1] != graph.shapes[-1]:
         return None
-    layers = tuple(name for name in change.layers if not name.endswith("_pad"))
-    return change._replace(layers=layers or change.layers)
+    return change
 
 
 def _borders(pad: Pad) -> tuple[int, ...]:
     return (*pad.height, *pad.width)
 
 
-def _of_launches(model: LatencyPredictor, now: KernelLatencies) -> Iterator[Advice]:
+def _of_launches(now: KernelLatencies, launching_ms: float) -> Iterator[Advice]:
     """That launching kernels takes most of the time, where it does."""
-    limits = model.model_.work.roofline
-    launches_ms = (limits.launch_ms or 0.0) * len(now.graphs) if limits else 0.0
-    if launches_ms > _MOSTLY * now.total_ms:
-        taken_ms = milliseconds(min(launches_ms, now.total_ms))
+    if launching_ms > _MOSTLY * now.total_ms:
         text = (
-            f"launching {len(now.graphs)} kernels is predicted to take {taken_ms} of the {milliseconds(now.total_ms)} "
-            "ms: fewer and larger kernels would do more than fewer MACs"
+            f"of the {milliseconds(now.total_ms)} ms predicted, {milliseconds(launching_ms)} are of kernels that take "
+            "little longer than their launch: fewer and larger kernels would save more than fewer MACs"
         )
         yield Advice("launches", (), now.total_ms, None, text)
 

@@ -180,9 +180,7 @@ def _predicted(
         try:
             subject = replace(find_subject(one, batch=model.setup_.batch, shapes=shapes), name=name)
             found = priced(subject, model, predictor, coverage)
-            kernels = [
-                (cost.kernel, cost.latency_ms or 0.0) for cost in breakdown_of(subject, model, advises=False).kernels
-            ]
+            costs = breakdown_of(subject, model, advises=False).kernels
         except (NetlatheError, OSError) as error:
             networks.append(Checked(name, error=str(error)))
             continue

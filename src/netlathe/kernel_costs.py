@@ -197,7 +197,7 @@ def breakdown_of(subject: Subject, model: LatencyPredictor | None, *, advises: b
     return Breakdown(
         subject.name, kernels, _stages(subject, kernels, priced.total_ms), _opaque(graph, itemsize), priced.total_ms,
         priced.rest_ms, str(model.setup_), work.unit, _told(work.roofline, itemsize),
-        advise(graph, model, priced) if advises else (),
+        advise(graph, model, priced, _bound_ms(kernels)["launch"]) if advises else (),
     )  # fmt: skip
 
 
