@@ -39,6 +39,7 @@ from netlathe.archspace.forms.structure import EMBEDDED_KEY
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.forms.tflite_reader import read_tflite
 from netlathe.archspace.graph import Graph, GraphBuilder
+from netlathe.archspace.jsonfile import write_json
 from netlathe.archspace.networks import network
 from netlathe.archspace.ops import (
     Concat,
@@ -60,6 +61,7 @@ from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup,
 from netlathe.archspace.resources import data_files
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.archspace.tables import read_records, write_table
+from netlathe.checked import KIND, VERSION, Baseline, Checked, CheckReport, KernelTime, Latency, with_baseline
 from netlathe.predictor import LatencyPredictor
 from netlathe.training import load_images
 from tests import model_files
@@ -494,6 +496,18 @@ def read_predictor(path: Path) -> None:
     LatencyPredictor.load(path)
 
 
+def check_seeds() -> Seeds:
+    latency = Latency(20.0, 19.0, 21.0, Setup("phone", "chip", "OS", "tflite", "2"), {"conv": KernelTime(2, 3.0)})
+    report = CheckReport((Checked("a.onnx", latency), Checked("b.onnx", error="no")), 20.0, None, 0.9, predictor="p")
+    return [saved(lambda path: write_json(path, KIND, VERSION, report.to_json()))]
+
+
+def read_check(path: Path) -> None:
+    """The baseline, compared with what is no other setup's."""
+    for before in Baseline.load(path).networks.values():
+        with_baseline(Checked("a.onnx", before), before, 0.05, is_exact=False)
+
+
 FORMATS: dict[str, tuple[str, Callable[[], Seeds], Callable[[bytes, random.Random], bytes], Reader]] = {
     "tflite": (".tflite", tflite_seeds, tflite_mutated, lambda path: walk(read_tflite(path))),
     "onnx": (".onnx", onnx_seeds, onnx_mutated, lambda path: walk(read_onnx(path))),
@@ -510,6 +524,7 @@ FORMATS: dict[str, tuple[str, Callable[[], Seeds], Callable[[bytes, random.Rando
     "parquet": (".parquet", parquet_seeds, parquet_mutated, read_table),
     "npz": (".npz", npz_seeds, bytes_mutated, read_images),
     "picture": (".png", picture_seeds, bytes_mutated, read_picture),
+    "check": (".json", check_seeds, json_file, read_check),
     "predictor": (
         ".json", lambda: [file.read_bytes() for file in data_files("predictors", ".json") if file.stem == "pixel4-cpu"],
         json_file, read_predictor,

@@ -106,7 +106,7 @@ def _markdown(report: CheckReport) -> list[str]:
         cells += [f"{report.max_ms:g} ms"] if report.max_ms is not None else []
         cells += [_before(one), change_of(one)] if report.baseline else []
         lines.append(_row(cells))
-    messages = [f"- {_escaped(one.name)}: {_escaped(text)}" for one in report.networks for text in one.messages]
+    messages = [f"- {_escaped(text)}" for one in report.networks for text in one.messages]
     messages += [f"- Warning: {_escaped(text)}" for text in report.warnings]
     lines += ["", *messages] if messages else []
     for one in report.networks:

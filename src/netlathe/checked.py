@@ -85,7 +85,7 @@ class Checked:
     latency: Latency | None = None
     failures: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
-    """Why it may be above a limit, and may not."""
+    """Why it may be above a limit and may not, and why its latency is not to be trusted."""
     error: str = ""
     """Why it has no latency, or cannot be compared."""
     baseline_ms: float | None = None
@@ -109,8 +109,9 @@ class Checked:
 
     @property
     def messages(self) -> tuple[str, ...]:
-        """Words on it, the worst first."""
-        return (*([self.error] if self.error else []), *self.failures, *self.doubts)
+        """Sentences on it, the worst first, each with its name."""
+        said = (*([self.error] if self.error else []), *self.failures, *self.doubts)
+        return tuple(text if text.startswith(self.name) else f"{self.name}: {text}" for text in said)
 
     def to_json(self) -> dict[str, Any]:
         nothing = dict.fromkeys(("latency_ms", "low_ms", "high_ms", "setup", "kernels"))

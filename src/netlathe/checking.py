@@ -175,7 +175,7 @@ def _predicted(
     """Latencies by a predictor, and those of the kernels."""
     from netlathe.predictor.files import pack
 
-    networks, warnings = [], list[str]()
+    networks = []
     for name, one in given.items():
         try:
             subject = replace(find_subject(one, batch=model.setup_.batch, shapes=shapes), name=name)
@@ -184,15 +184,12 @@ def _predicted(
         except (NetlatheError, OSError) as error:
             networks.append(Checked(name, error=str(error)))
             continue
-        warnings += found.warnings
         kernels = _together([(cost.kernel, cost.latency_ms or 0.0) for cost in costs])
         latency = Latency(found.latency_ms, found.low_ms, found.high_ms, model.setup_, kernels)
-        networks.append(Checked(name, latency))
+        networks.append(Checked(name, latency, doubts=found.warnings))
     label = str(predictor) if isinstance(predictor, str | Path) else type(predictor).__name__
     content = json_digest(pack(model.to_json()))
-    return CheckReport(
-        tuple(networks), None, None, coverage, predictor=label, content=content, warnings=tuple(warnings)
-    )
+    return CheckReport(tuple(networks), None, None, coverage, predictor=label, content=content)
 
 
 def _timed(given: Mapping[str, Given], device: str, shapes: Sequence[str], timing: Mapping[str, Any]) -> CheckReport:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from test_cli import netlathe, refusal
 
+import netlathe as nl
 from netlathe import fitting
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.files import sweep, write_whole, writing
@@ -30,6 +31,9 @@ from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup,
 from netlathe.archspace.resources import data_files
 from netlathe.archspace.spaces import Architecture
 from netlathe.archspace.tables import write_table
+from netlathe.check_files import write_junit, write_markdown
+from netlathe.checked import CheckReport
+from netlathe.kernel_costs import write_breakdown
 from netlathe.outputs import RUN_FILES, Kind, kind_of
 from netlathe.runs.files import ARCHITECTURE, save_weights, write_csv
 
@@ -84,6 +88,12 @@ def write(folder: Path, kind: Kind | str) -> Path:
             write_table(RECORDS[:2], path := folder / "one.parquet")
         case "latencies":
             write_csv(path, ["network", "phone"], [["one", 1.0]])
+        case "breakdown":
+            write_breakdown(nl.breakdown(graph), path)
+        case "junit":
+            write_junit(CheckReport((), 1.0, None, 0.9), path)
+        case "markdown":
+            write_markdown(CheckReport((), 1.0, None, 0.9), path)
         case "history":
             write_csv(path, ["epoch", "loss"], [[1, 1.0]])
         case "tflite":
@@ -109,7 +119,7 @@ def write(folder: Path, kind: Kind | str) -> Path:
 
 KINDS: list[Kind] = [
     "profile", "predictor", "architecture", "space", "search", "run", "demo", "pareto", "records", "latencies",
-    "history", "picture", "tflite", "onnx", "arrays",
+    "history", "picture", "tflite", "onnx", "arrays", "check", "breakdown", "junit", "markdown",
 ]  # fmt: skip
 
 

@@ -143,8 +143,7 @@ def show_check(report: CheckReport, terminal: Terminal) -> None:
     terminal.say(f"  {report.how}", style="dim")
     for one in report.networks:
         for text in one.messages:
-            shown = text.removeprefix(f"{one.name}: ")
-            terminal.say(f"  {one.name}: {shown}", style=_STYLES.get(one.verdict, ""))
+            terminal.say(f"  {text}", style=_STYLES.get(one.verdict, ""))
         _show_changes(one, terminal)
     terminal.warn(report.warnings)
     terminal.say(f"  {report.title}", style="bold")
