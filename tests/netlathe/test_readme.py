@@ -21,7 +21,7 @@ from netlathe.targets import load_goal
 from netlathe.training import TrainConfig
 from tests.documents import DOCUMENTS, README, ROOT, inline_code, python_blocks, shell_lines
 
-PREDICT, SEARCH, PYTHON = (ROOT / "docs" / f"{name}.md" for name in ("predict", "search", "python"))
+PREDICT, SEARCH, PYTHON, CHECK = (ROOT / "docs" / f"{name}.md" for name in ("predict", "search", "python", "check"))
 TEXT = "".join(path.read_text() for path in DOCUMENTS)
 
 
@@ -37,7 +37,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_python_that_documents_show_is_run_here() -> None:
     counts = {path: len(blocks) for path in DOCUMENTS if (blocks := python_blocks(path))}
-    assert counts == {README: 1, PREDICT: 2, SEARCH: 1, PYTHON: 1}
+    assert counts == {README: 1, PREDICT: 2, SEARCH: 1, PYTHON: 1, CHECK: 1}
 
 
 def test_the_python_of_predict_and_search_runs(
@@ -86,6 +86,12 @@ def test_the_python_of_the_python_guide_runs(capsys: pytest.CaptureFixture[str])
     (block,) = python_blocks(PYTHON)
     exec(block, {})
     assert len(re.findall(r"[\d.]+ ms \([\d.]+ to [\d.]+\)", capsys.readouterr().out)) == 2
+
+
+def test_the_python_of_the_guide_to_checks_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = python_blocks(CHECK)
+    exec(block, {})
+    assert re.fullmatch(r"b\d\d/\w+: [\d.]+ of [\d.]+ ms, bound by compute\n", capsys.readouterr().out)
 
 
 def test_query_from_python_takes_five_lines() -> None:

@@ -26,8 +26,8 @@ def check(
     what: Annotated[
         list[str],
         typer.Argument(
-            help=".tflite or .onnx files, names (also timm:..., torchvision:...), architecture .json, run folders; any "
-            "other folder stands for the model files below it."
+            help="Any .tflite or .onnx files, names (also timm:..., torchvision:...), architecture .json, run folders; "
+            "any other folder stands for the model files below it."
         ),
     ],
     max_ms: Annotated[
