@@ -263,7 +263,7 @@ def _judged(
 
 def _unlike(report: CheckReport, before: Baseline) -> list[str]:
     """Warnings on what the baseline has and this check has not, or the other way."""
-    names = [one.name for one in report.networks]
+    names = [one.name for one in report.networks if one.latency]
     new, gone = [n for n in names if n not in before.networks], [n for n in before.networks if n not in names]
     warnings = [f"not in the baseline, so that there is nothing to compare: {', '.join(new)}"] if new else []
     warnings += [f"in the baseline, but not checked now: {', '.join(gone)}"] if gone else []

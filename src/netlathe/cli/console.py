@@ -39,6 +39,9 @@ BAR_FROM_WIDTH = 70
 
 LABEL_WIDTH = 15
 
+_GAP, _INDENT = 3, 2
+"""Spaces between the columns of a table, and before it."""
+
 METRIC_COLUMNS = ("n", "MAPE", "within 5 %", "within 10 %", "Spearman", "in 90 % interval")
 
 
@@ -101,7 +104,13 @@ class Terminal(Listener):
         table.columns[0].no_wrap = not numbers
         if last and table.rows:
             table.rows[-1].style = "bold"
-        self.out.print(Padding(table, (0, 0, 0, 2), expand=False))
+        self.out.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
+
+    def fits(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bool:
+        """Whether the table is as wide as the terminal at most, with no cell broken."""
+        lines = [columns, *rows]
+        widths = [max(len(str(line[index])) for line in lines) for index in range(len(columns))]
+        return sum(widths) + _GAP * len(widths) + _INDENT <= self.out.width + _GAP
 
     @property
     def can_ask(self) -> bool:
@@ -233,7 +242,7 @@ class Terminal(Listener):
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], text: int) -> Table:
     """All but the first `text` columns stand to the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
     for index, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if index >= text else "left"
         table.add_column(printable(column), justify=justify, header_style="dim", overflow="fold")

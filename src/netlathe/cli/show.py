@@ -64,21 +64,24 @@ def _parse_count(text: str) -> int | None:
 
 
 def show_stages(report: LayerReport, terminal: Terminal) -> None:
-    """A line per stage, what remains beside them, and the whole."""
+    """A line per stage, what remains beside them, and the whole. Where there is little room, blocks go by their
+    scopes."""
     found, graph = report.breakdown, report.subject.graph
     has_ms = found.predicted_ms is not None
     stages = found.stages if graph.is_network else ()
-    rows = [(one.block or one.name, shape(one.output_shape), *_stage_cells(one, has_ms)) for one in stages]
+    rows = [(one.name, shape(one.output_shape), *_stage_cells(one, has_ms)) for one in stages]
     if has_ms and found.rest_ms and abs(found.rest_ms) >= 5e-4 * (found.predicted_ms or 0):
-        rest = ("the call itself", "", milliseconds(found.rest_ms), _share(found.rest_ms, found), "", "", "", "")
-        rows.append(rest)
+        rows.append(("the call", "", milliseconds(found.rest_ms), _share(found.rest_ms, found), "", "", "", ""))
     rows.append((report.subject.name, shape(graph.output_shape), *_stage_cells(found.total, has_ms)))
-    columns = _columns(has_ms) if has_ms else ("parameters", *_columns(has_ms))
-    terminal.table(("stage", "output", *columns), rows, text=2, last=True)
+    named = [(stage.block or stage.name, *row[1:]) for stage, row in zip(stages, rows, strict=False)]
+    columns = ("stage", "output", *(_columns(has_ms) if has_ms else ("parameters", *_columns(has_ms))))
+    named += rows[len(stages) :]
+    terminal.table(columns, named if terminal.fits(columns, named) else rows, text=2, last=True)
 
 
 def show_kernels(found: Breakdown, most: int | None, terminal: Terminal) -> None:
-    """A line per kernel: of the most expensive ones, or all in their order."""
+    """A line per kernel: of the most expensive ones, or all in their order. Where there is little room, their names
+    are enough."""
     has_ms = found.predicted_ms is not None
     kernels = list(found.kernels)
     if most is not None:
@@ -87,9 +90,13 @@ def show_kernels(found: Breakdown, most: int | None, terminal: Terminal) -> None
     if not kernels:
         return
     terminal.say("")
+    which = "kernel" if most is None or len(kernels) == len(found.kernels) else f"{len(kernels)} largest kernels"
     rows = [(one.name, one.kernel, *_cells(one, has_ms)) for one in kernels]
-    which = "kernel" if most is None or len(kernels) == len(found.kernels) else f"the {len(kernels)} largest kernels"
-    terminal.table((which, "ops", *_columns(has_ms)), rows, text=2)
+    columns = (which, "ops", *_columns(has_ms))
+    if terminal.fits(columns, rows):
+        terminal.table(columns, rows, text=2)
+    else:
+        terminal.table((which, *columns[2:]), [(row[0], *row[2:]) for row in rows])
 
 
 def _columns(has_ms: bool) -> Sequence[str]:
