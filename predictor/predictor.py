@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
 
 from netlathe.archspace.blocks import Block
 from netlathe.archspace.records import Setup
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.predictor.blocks.residual import ResidualChoice, Weights
 from netlathe.predictor.catalogue import predictor_path
-from netlathe.predictor.errors import NotFittedError, PredictorError
+from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.features.samples import distinct, elements_of, items_of, lower, sample_of, warnings_of
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
@@ -29,7 +28,6 @@ from netlathe.predictor.own_model import OwnModel, Predicts, setup_of
 from netlathe.predictor.transfer.blended import Blended
 from netlathe.predictor.transfer.few_shot import TransferModel
 from netlathe.predictor.transfer.prior import Prior, find_prior
-from netlathe.predictor.validation.choose_model import fit_model
 
 _BATCH = 1 << 13
 """Items lowered to graphs at once: few enough that the processor's caches still help, enough for whole-array
@@ -42,6 +40,9 @@ _MODELS: dict[str, Callable[[Mapping[str, Any]], LatencyModel]] = {
     "blended": Blended.from_json,
 }
 """Readers of the models by their `kind` in files."""
+
+_PARAMETERS = ("residual", "random_state", "prior")
+"""Names of the constructor's arguments."""
 
 
 @contextmanager
@@ -75,7 +76,7 @@ def _latencies(values_ms: FloatArray) -> FloatArray:
     return _finite(values_ms)
 
 
-class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class LatencyPredictor:
     """Predicts the latency of blocks and networks on the one setup that its measurements come from.
 
     A block's latency is a non-negative sum of work terms times exp(residual); a network's is offset + slope * sum of
@@ -83,11 +84,14 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
     of its work. `residual` is the regressor on top of the physics: "none", "gp", "xgboost", "forest", or "auto", which
     mixes them as is best in cross-validation; or the weights of a mixture, such as {"gp": 0.7, "forest": 0.3}. With a
     `prior`, what is known of other devices is adapted to this one, and a handful of measurements is enough. Equal
-    measurements and `random_state` give equal predictors.
+    measurements and `random_state` give equal predictors. To scikit-learn it is a regressor, without deriving from its
+    classes: predicting imports none of it.
 
     After fit: `setup_`, `n_blocks_`, `n_networks_`, `model_` (what was fitted), `residual_` (the regressors taken),
     `warnings_` (what to know, in words, of the measurements; not saved).
     """
+
+    _estimator_type = "regressor"  # for scikit-learn before 1.6
 
     def __init__(
         self, residual: ResidualChoice | Weights = "auto", random_state: int = 0, prior: Prior | str | None = None
@@ -105,6 +109,8 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         Raises RecordError when setups mix, TooFewRecordsError below 3 different blocks or networks (without a prior),
         UnknownOpError when a network holds an op that no block has, PredictorError for latencies that are none.
         """
+        from netlathe.predictor.validation.choose_model import fit_model  # only fits need it
+
         sample = sample_of(X, y, setup)
         prior = None if self.prior is None else find_prior(self.prior)
         model = fit_model(sample, prior, self.residual, self.random_state)
@@ -113,6 +119,35 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         self.model_: LatencyModel = model
         self.warnings_ = warnings_of(X) if y is None else []
         return self
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments, by name; `deep` changes nothing, as none is an estimator."""
+        return {name: getattr(self, name) for name in _PARAMETERS}
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Sets arguments of the constructor for the next fit. Raises ValueError for any other name."""
+        for name, value in parameters.items():
+            if name not in _PARAMETERS:
+                raise ValueError(f"Invalid parameter {name!r} for LatencyPredictor; there are {', '.join(_PARAMETERS)}")
+            setattr(self, name, value)
+        return self
+
+    def score(self, X: Any, y: Iterable[float], sample_weight: Any = None) -> float:  # noqa: N803
+        """R² of the predictions of items X, whose latencies are y in ms, as scikit-learn's searches take it."""
+        from sklearn.metrics import r2_score
+
+        return float(r2_score(y, self.predict(X), sample_weight=sample_weight))
+
+    def __sklearn_tags__(self) -> Any:
+        from netlathe.predictor.scikit_learn import regressor_tags
+
+        return regressor_tags()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
+    def __repr__(self) -> str:
+        return f"LatencyPredictor({', '.join(f'{name}={value!r}' for name, value in self.get_params().items())})"
 
     def predict(self, X: Any) -> FloatArray:  # noqa: N803
         """Latencies in ms, shape (n,), of items as fit takes them. A graph whose nodes have scopes is a network, and so
@@ -207,7 +242,9 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         return items_of(given, self.setup_.batch)
 
     def _check_fitted(self) -> None:
-        if not hasattr(self, "model_"):
+        if not self.__sklearn_is_fitted__():
+            from netlathe.predictor.scikit_learn import NotFittedError
+
             raise NotFittedError(
                 "this predictor has seen no measurements; call fit(records), or LatencyPredictor.load(path or name)"
             )

@@ -169,6 +169,6 @@ def _foreign(features: Features, owner: NDArray[np.intp], count: int) -> tuple[t
     names: list[set[str]] = [set() for _ in range(count)]
     columns = np.flatnonzero((features.ops.classes == _OPAQUE) & (np.arange(len(features.ops.classes)) > 0))
     for column in columns.tolist():
-        for row in np.unique(features.counts[:, [column]].nonzero()[0]).tolist():
+        for row in np.unique(features.counts.rows[features.counts.columns == column]).tolist():
             names[owner[row]].add(features.ops.names[column])
     return tuple(tuple(sorted(found)) for found in names)
