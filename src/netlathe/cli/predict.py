@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from netlathe.archspace.ops import Shape
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import AssumeUnknown, Json, Predictor, Shapes, What, parse_shapes
 from netlathe.words import millions, milliseconds
 
 if TYPE_CHECKING:
+    from netlathe.archspace.ops import Shape
     from netlathe.pricing import LayerReport, PredictReport, Refused
 
 
