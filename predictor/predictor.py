@@ -6,8 +6,9 @@ import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -22,24 +23,23 @@ from netlathe.predictor.features.samples import distinct, elements_of, items_of,
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
 from netlathe.predictor.intervals import USUAL_COVERAGE, check_coverage
 from netlathe.predictor.networks.latency_model import LatencyModel, Predicted
-from netlathe.predictor.networks.physics_model import PhysicsModel
 from netlathe.predictor.numbers import FlagArray, FloatArray
 from netlathe.predictor.own_model import OwnModel, Predicts, setup_of
-from netlathe.predictor.transfer.blended import Blended
-from netlathe.predictor.transfer.few_shot import TransferModel
-from netlathe.predictor.transfer.prior import Prior, find_prior
+
+if TYPE_CHECKING:
+    from netlathe.predictor.transfer.prior import Prior
 
 _BATCH = 1 << 13
 """Items lowered to graphs at once: few enough that the processor's caches still help, enough for whole-array
 arithmetic."""
 _WINDOW = 1 << 16
 """Items, or rows of a table, among which equal ones are looked for."""
-_MODELS: dict[str, Callable[[Mapping[str, Any]], LatencyModel]] = {
-    "assembled": PhysicsModel.from_json,
-    "adapted": TransferModel.from_json,
-    "blended": Blended.from_json,
+_MODELS = {
+    "assembled": ("networks.physics_model", "PhysicsModel"),
+    "adapted": ("transfer.few_shot", "TransferModel"),
+    "blended": ("transfer.blended", "Blended"),
 }
-"""Readers of the models by their `kind` in files."""
+"""Module and class of the models by their `kind` in files."""
 
 _PARAMETERS = ("residual", "random_state", "prior")
 """Names of the constructor's arguments."""
@@ -109,7 +109,8 @@ class LatencyPredictor:
         Raises RecordError when setups mix, TooFewRecordsError below 3 different blocks or networks (without a prior),
         UnknownOpError when a network holds an op that no block has, PredictorError for latencies that are none.
         """
-        from netlathe.predictor.validation.choose_model import fit_model  # only fits need it
+        from netlathe.predictor.transfer.prior import find_prior  # only fits need these
+        from netlathe.predictor.validation.choose_model import fit_model
 
         sample = sample_of(X, y, setup)
         prior = None if self.prior is None else find_prior(self.prior)
@@ -328,6 +329,8 @@ class LatencyPredictor:
         predictor = cls(parameters["residual"], int(parameters["random_state"]), prior)
         predictor.n_blocks_, predictor.n_networks_ = int(counts["blocks"]), int(counts["networks"])
         predictor.setup_ = Setup.from_json(content["setup"])
-        predictor.model_ = _MODELS[content["kind"]](content["model"])
+        module, name = _MODELS[content["kind"]]
+        read: Callable[[Any], LatencyModel] = getattr(import_module(f"netlathe.predictor.{module}"), name).from_json
+        predictor.model_ = read(content["model"])
         predictor.warnings_ = []
         return predictor

@@ -10,6 +10,7 @@ from pathlib import Path
 from netlathe.archspace.block_names import is_block_name, parse_block
 from netlathe.archspace.blocks import Block
 from netlathe.archspace.errors import BlockError, FormatError, SpaceError
+from netlathe.archspace.forms.structure import FileContent
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.networks import network
 from netlathe.archspace.spaces import Architecture
@@ -34,6 +35,8 @@ class Subject:
     parts: tuple[Part, ...]
     dtype: str | None = None
     """Type that the file computes in; architectures have none."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what was assumed in reading it."""
 
 
 Given = str | Path | Graph | Block | Architecture
@@ -103,9 +106,10 @@ def _only(shapes: Mapping[str, Sequence[int]] | None) -> Sequence[int] | None:
 def _of_file(path: Path, batch: int | None, shapes: Mapping[str, Sequence[int]] | None) -> Subject:
     if path.suffix.lower() == ".json":
         return _of_blocks(Architecture.load(path), batch or 1)
-    read, read_precision = _readers(path)
-    graph = read(path, shapes=shapes) if shapes else read(path)
-    return replace(_of_graph(str(path), graph, batch), name=path.stem, dtype=read_precision(path))
+    found = _reader(path)(path, shapes=shapes, batch=batch or 1)
+    notes = (f"{path.name} leaves its batch open; it is taken as {found.graph.batch}",) if found.has_open_batch else ()
+    subject = _of_graph(str(path), found.graph, batch)
+    return replace(subject, name=path.stem, dtype=found.precision, notes=notes)
 
 
 def _of_graph(name: str, graph: Graph, batch: int | None) -> Subject:
@@ -116,16 +120,16 @@ def _of_graph(name: str, graph: Graph, batch: int | None) -> Subject:
     return Subject(name, graph, tuple(parts))
 
 
-def _readers(path: Path) -> tuple[Callable[..., Graph], Callable[[Path], str]]:
-    """Reader of a file's graph and of its dtype."""
+def _reader(path: Path) -> Callable[..., FileContent]:
+    """Reader of a model file."""
     if path.suffix.lower() == ".tflite":
-        from netlathe.archspace.forms.tflite_reader import read_precision, read_tflite
+        from netlathe.archspace.forms.tflite_reader import read_tflite_file
 
-        return read_tflite, read_precision
+        return read_tflite_file
     if path.suffix.lower() == ".onnx":
-        from netlathe.archspace.forms.onnx import read_onnx, read_onnx_precision
+        from netlathe.archspace.forms.onnx import read_onnx_file
 
-        return read_onnx, read_onnx_precision
+        return read_onnx_file
     if path.suffix.lower() == ".pt2":
         raise FormatError(
             f"{path}: an exported program may run code as it is opened. If you trust it, open it yourself: "
