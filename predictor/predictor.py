@@ -161,10 +161,15 @@ class LatencyPredictor:
         """Intervals (low, high) in ms, each of shape (n,), in which a measurement lies with probability `coverage`, if
         the items are like the measured ones; wider for those that are not. Raises as predict does, and PredictorError
         for a coverage outside (0, 1)."""
+        predicted = self.predict_with_interval(X, coverage)
+        return predicted.low_ms, predicted.high_ms
+
+    def predict_with_interval(self, X: Any, coverage: float = USUAL_COVERAGE) -> Predicted:  # noqa: N803
+        """Latencies in ms with their intervals, as predict and predict_interval give them, each of shape (n,), in the
+        time that one of them takes. Raises as both do."""
         check_coverage(coverage)
-        bounds_ms = self._in_batches(X, lambda items: np.array(self.model_.predict_interval(items, coverage)[1:]))
-        low_ms, high_ms = _latencies(bounds_ms)
-        return low_ms, high_ms
+        predicted = self._in_batches(X, lambda items: np.array(self.model_.predict_interval(items, coverage)))
+        return Predicted(*_latencies(predicted))
 
     def knows(self, X: Any) -> FlagArray:  # noqa: N803
         """Whether the ops of each item were measured, or are next to nothing, so that predict does not raise

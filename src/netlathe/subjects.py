@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Union
 
 from netlathe.archspace.block_names import is_block_name, parse_block
 from netlathe.archspace.blocks import Block
@@ -16,6 +18,11 @@ from netlathe.archspace.networks import network
 from netlathe.archspace.spaces import Architecture
 from netlathe.model_zoos import is_zoo_name, zoo_graph
 from netlathe.runs.files import ARCHITECTURE
+
+if TYPE_CHECKING:
+    import torch
+
+    from netlathe.archspace.forms.torch_program import ExampleInputs
 
 
 @dataclass(frozen=True)
@@ -39,13 +46,19 @@ class Subject:
     """Sentences on what was assumed in reading it."""
 
 
-Given = str | Path | Graph | Block | Architecture
+Given = Union[str, Path, Graph, Block, Architecture, "torch.nn.Module", "torch.export.ExportedProgram"]
 """A network or block: its name, a file of it, a run's folder, or the object itself."""
 
 
-def find_subject(given: Given, *, batch: int | None = 1, shapes: Mapping[str, Sequence[int]] | None = None) -> Subject:
+def find_subject(
+    given: Given,
+    *,
+    batch: int | None = 1,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    example_inputs: ExampleInputs | None = None,
+) -> Subject:
     """Graph of what is given, for batches of that many images; without a batch, files keep theirs. `shapes` are those
-    of a file's inputs that it leaves open, by name.
+    of a file's inputs that it leaves open, by name; `example_inputs` what a torch module is called with.
 
     Raises FormatError for a file that cannot be read or has another batch, SpaceError for a name that is unknown.
     """
@@ -53,8 +66,20 @@ def find_subject(given: Given, *, batch: int | None = 1, shapes: Mapping[str, Se
         return _of_blocks(given, batch or 1)
     if isinstance(given, Graph):
         return _of_graph("graph", given, batch)
+    if is_torch(given, "nn", "Module"):
+        from netlathe.archspace.forms.torch_program import read_module
+
+        if example_inputs is None:
+            raise FormatError("a module needs example inputs: read(module, torch.zeros(1, 3, 224, 224))")
+        return _of_graph(type(given).__name__, read_module(given, example_inputs), batch)  # type: ignore[arg-type]
+    if is_torch(given, "export", "ExportedProgram"):
+        from netlathe.archspace.forms.torch_program import read_program
+
+        return _of_graph("program", read_program(given), batch)  # type: ignore[arg-type]
     if not isinstance(given, str | Path):
-        return _of_block(given, batch or 1)
+        if not callable(getattr(given, "graph", None)):
+            raise FormatError(f"a name, path, graph, block, architecture or torch module is needed, got {given!r:.60}")
+        return _of_block(given, batch or 1)  # type: ignore[arg-type]
     what, path = str(given), Path(given)
     if is_zoo_name(what):
         return replace(_of_graph(what, zoo_graph(what, batch=batch or 1, shape=_only(shapes)), batch), dtype="float32")
@@ -65,7 +90,12 @@ def find_subject(given: Given, *, batch: int | None = 1, shapes: Mapping[str, Se
     if not what or not ("/" in what or path.suffix.lower() in (".json", ".tflite", ".onnx", ".pt2")):
         return _of_name(what, batch or 1)  # also where a folder happens to be called like a network
     if path.is_dir():
-        raise FormatError(f"{what}: this folder is not a run's, as it holds no {ARCHITECTURE}")
+        below = (
+            f"and holds no {' or '.join(MODEL_FILES)} file"
+            if not model_files(path)
+            else f"as it holds no {ARCHITECTURE}"
+        )
+        raise FormatError(f"{what}: this folder is not a run's, {below}")
     raise FormatError(f"{what}: there is no such file")
 
 
@@ -74,19 +104,26 @@ MODEL_FILES = (".onnx", ".tflite")
 
 
 def with_contents(given: Iterable[Given]) -> list[Given]:
-    """The same with the model files below each folder that is no run's in its place, sorted by path. Raises FormatError
-    for a folder without any."""
+    """The same with the model files below each folder that is no run's in its place, if there are any."""
     found: list[Given] = []
     for one in given:
         path = Path(one) if isinstance(one, str | Path) and str(one) else None
         if path is None or not path.is_dir() or (path / ARCHITECTURE).is_file() or not _is_path(str(one)):
             found.append(one)
             continue
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in MODEL_FILES and file.is_file())
-        if not files:
-            raise FormatError(f"{path}: this folder is not a run's, and holds no {' or '.join(MODEL_FILES)} file")
-        found += files
+        found += model_files(path) or [one]
     return found
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The model files below a folder, sorted by path."""
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in MODEL_FILES and file.is_file())
+
+
+def is_torch(given: object, module: str, name: str) -> bool:
+    """Whether it is an object of that class; torch is not imported for it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(given, getattr(getattr(torch, module), name))
 
 
 def _is_path(what: str) -> bool:
