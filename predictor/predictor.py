@@ -154,7 +154,7 @@ class LatencyPredictor:
         """Latencies in ms, shape (n,), of items as fit takes them. A graph whose nodes have scopes is a network, and so
         is a tuple of graphs; any other is a block; one without nodes takes exactly 0. Graphs have no dtype: latencies
         are those in the dtype of the setup. Raises NotFittedError, and UnknownOpError for an op that nothing measured
-        had, unless it moves a few values only (unknown_ops)."""
+        had, unless it only moves values and is a modest part (unknown_ops)."""
         return _latencies(self._in_batches(X, lambda items: self.model_.predict(items)))
 
     def predict_interval(self, X: Any, coverage: float = USUAL_COVERAGE) -> tuple[FloatArray, FloatArray]:  # noqa: N803
@@ -172,10 +172,10 @@ class LatencyPredictor:
         return Predicted(*_latencies(predicted))
 
     def knows(self, X: Any) -> FlagArray:  # noqa: N803
-        """Whether the ops of each item were measured, or are next to nothing, so that predict does not raise
-        UnknownOpError even without assuming(). Shape (n,)."""
+        """Whether the ops of each item were measured, or are priced all the same (predict), so that predict does not
+        raise UnknownOpError even without assuming(). Shape (n,)."""
         items = self._items(X)
-        return self.model_.unknown(items).is_negligible
+        return self.model_.unknown(items).is_priced
 
     def unknown_ops(self, X: Any) -> list[Mapping[str, float]]:  # noqa: N803
         """Ops of each item that nothing measured had, by kind, with the part of its latency that they take at most,
