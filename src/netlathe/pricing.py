@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from netlathe.archspace.blocks import Block
     from netlathe.archspace.forms.torch_program import ExampleInputs
     from netlathe.predictor import LatencyPredictor
+    from netlathe.predictor.catalogue import Card
     from netlathe.predictor.own_model import Predicts
 
 _TOGETHER = 64
@@ -313,6 +314,10 @@ def other_dtype(model: LatencyPredictor, name: str, dtype: str | None) -> Iterat
     )
 
 
+TOLD_IN_CARDS = {"networks", "spaces", "blocks", "lacking"}
+"""Fields of Priced that the cards of shipped predictors hold."""
+
+
 @dataclass(frozen=True)
 class Priced:
     """Coverage of a predictor: what it has a latency for without assuming any."""
@@ -323,18 +328,26 @@ class Priced:
     """Preset spaces, all of whose blocks it knows."""
     blocks: tuple[str, ...]
     """Kinds of block of these networks and spaces; of each, all."""
-    unknown_ops: tuple[str, ...]
-    """Kinds of op that it has no cost of."""
     lacking: tuple[str, ...]
-    """Those of them that published networks have."""
+    """Kinds of op that published networks have and it has no cost of."""
+    unknown_ops: tuple[str, ...]
+    """All kinds of op that it has no cost of."""
 
     @classmethod
-    def by(cls, name: str) -> Priced:
-        """Coverage of a predictor file, or of a shipped one by name."""
+    def by(cls, name: str, card: Card | None = None) -> Priced:
+        """Coverage of a predictor file, or of a shipped one by name; with its card, as that tells it."""
+        model = load_predictor(name)
+        told = None if card is None else card.prices
+        if told is None or told.keys() != TOLD_IN_CARDS:
+            return cls.of(model)
+        return cls(**told, unknown_ops=model.model_.unknown_kinds)
+
+    @classmethod
+    def of(cls, model: LatencyPredictor) -> Priced:
+        """Coverage of a predictor."""
         from netlathe.archspace.networks import NETWORKS, network
         from netlathe.archspace.presets import PRESETS
 
-        model = load_predictor(name)
         batch = model.setup_.batch
         networks = {one: network(one).graph(batch) for one in NETWORKS}
         spaces = {one: make().distinct_blocks() for one, make in PRESETS.items()}
@@ -342,13 +355,21 @@ class Priced:
         for block in (block for blocks in spaces.values() for block in blocks):
             kinds.setdefault(_kind(block), []).append(block.graph(batch))
         graphs = {one: [block.graph(batch) for block in blocks] for one, blocks in spaces.items()}
+
+        def knows(items: Sequence[Graph]) -> bool:
+            return bool(model.model_.unknown(items).is_negligible.all())
+
         return cls(
-            tuple(one for one, graph in networks.items() if model.knows([graph]).all()),
-            tuple(one for one, found in graphs.items() if model.knows(found).all()),
-            tuple(one for one, found in kinds.items() if model.knows(found).all()),
-            model.model_.unknown_kinds,
+            tuple(one for one, graph in networks.items() if knows([graph])),
+            tuple(one for one, found in graphs.items() if knows(found)),
+            tuple(one for one, found in kinds.items() if knows(found)),
             tuple(sorted({op for shares in model.unknown_ops(list(networks.values())) for op in shares})),
+            model.model_.unknown_kinds,
         )
+
+    def for_card(self) -> dict[str, tuple[str, ...]]:
+        """What a card keeps, as finding it out takes a second."""
+        return {name: getattr(self, name) for name in sorted(TOLD_IN_CARDS)}
 
     @property
     def word(self) -> str:
