@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +26,8 @@ WIDEST = math.log(100.0)
 
 def normal_quantile(probability: float) -> float:
     """The value that a standard normal variable stays below with that probability, between 0 and 1."""
+    from statistics import NormalDist  # few predictions need it, and it takes some milliseconds
+
     return NormalDist().inv_cdf(probability)
 
 

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from netlathe.archspace.blocks import Block
 from netlathe.archspace.records import Setup
-from netlathe.archspace.spaces import SearchSpace
 from netlathe.predictor.blocks.residual import ResidualChoice, Weights
 from netlathe.predictor.catalogue import predictor_path
 from netlathe.predictor.errors import PredictorError
@@ -27,6 +25,8 @@ from netlathe.predictor.numbers import FlagArray, FloatArray
 from netlathe.predictor.own_model import OwnModel, Predicts, setup_of
 
 if TYPE_CHECKING:
+    from netlathe.archspace.blocks import Block
+    from netlathe.archspace.spaces import SearchSpace
     from netlathe.predictor.transfer.prior import Prior
 
 _BATCH = 1 << 13
@@ -205,6 +205,8 @@ class LatencyPredictor:
         of whole networks, or with a prior, is not additive (adds_up_): there, entries are what blocks take by
         themselves. Raises PredictorError for anything else, and as predict_interval does.
         """
+        from netlathe.archspace.spaces import SearchSpace
+
         check_coverage(coverage)
         positions = space.positions if isinstance(space, SearchSpace) else list(map(elements_of, elements_of(space)))
         items = self._items([item for position in positions for item in position])

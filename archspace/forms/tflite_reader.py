@@ -19,7 +19,6 @@ from netlathe.archspace.forms.structure import (
     read_source,
 )
 from netlathe.archspace.forms.tflite_file import Model, Tensor, unpack
-from netlathe.archspace.forms.tflite_lowering import lower
 from netlathe.archspace.forms.tflite_structure import read_structure
 from netlathe.archspace.forms.tflite_values import has_open_batch
 from netlathe.archspace.forms.weights import placeholder_weights, stored_count
@@ -88,6 +87,8 @@ def _embedded(model: Model, size: int) -> Graph | None:
     graph = embedded_graph(model.metadata.get(EMBEDDED_KEY, b""))
     if graph is None or stored_count(graph) > size:
         return None  # a weight takes a byte at least
+    from netlathe.archspace.forms.tflite_lowering import lower
+
     try:
         expected = lower(graph, placeholder_weights(graph))
     except (ValueError, OverflowError, MemoryError, FormatError):  # sizes or names that no file can have

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.graph import Graph
-from netlathe.outputs import Output, check_outputs
 from netlathe.predicted import PredictReport, Refused, write_csv
 from netlathe.predictor.intervals import USUAL_COVERAGE
 from netlathe.subjects import Given, Subject, find_subject, with_contents
@@ -115,6 +114,8 @@ def predict(
     things: list[Given] = with_contents(what) if isinstance(what, list | tuple) else [what]
     place = None if csv is None else Path(csv)
     if place:
+        from netlathe.outputs import Output, check_outputs
+
         inputs = [one for one in (*things, predictor) if isinstance(one, str | Path)]
         check_outputs([Output("--csv", place, "latencies")], inputs)
     model = load_predictor(predictor, assume_unknown=assume_unknown)

@@ -9,20 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
-from netlathe.archspace.block_names import is_block_name, parse_block
-from netlathe.archspace.blocks import Block
 from netlathe.archspace.errors import BlockError, FormatError, SpaceError
 from netlathe.archspace.forms.structure import FileContent
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.networks import network
-from netlathe.archspace.spaces import Architecture
 from netlathe.model_zoos import is_zoo_name, zoo_graph
 from netlathe.runs.files import ARCHITECTURE
 
 if TYPE_CHECKING:
     import torch
 
+    from netlathe.archspace.blocks import Block
     from netlathe.archspace.forms.torch_program import ExampleInputs
+    from netlathe.archspace.spaces import Architecture
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Subject:
     """Sentences on what was assumed in reading it."""
 
 
-Given = Union[str, Path, Graph, Block, Architecture, "torch.nn.Module", "torch.export.ExportedProgram"]
+Given = Union[str, Path, Graph, "Block", "Architecture", "torch.nn.Module", "torch.export.ExportedProgram"]
 """A network or block: its name, a file of it, a run's folder, or the object itself."""
 
 
@@ -62,6 +60,32 @@ def find_subject(
 
     Raises FormatError for a file that cannot be read or has another batch, SpaceError for a name that is unknown.
     """
+    if not isinstance(given, str | Path):
+        return _of_object(given, batch, example_inputs)
+    what, path = str(given), Path(given)
+    if is_zoo_name(what):
+        return replace(_of_graph(what, zoo_graph(what, batch=batch or 1, shape=_only(shapes)), batch), dtype="float32")
+    if what and (path / ARCHITECTURE).is_file():
+        return _of_architecture_file(path / ARCHITECTURE, batch or 1)
+    if path.is_file():
+        return _of_file(path, batch, shapes)
+    if not what or not ("/" in what or path.suffix.lower() in (".json", ".tflite", ".onnx", ".pt2")):
+        return _of_name(what, batch or 1)  # also where a folder happens to be called like a network
+    if path.is_dir():
+        lacks = (
+            f"as it holds no {ARCHITECTURE}" if model_files(path) else f"and holds no {' or '.join(MODEL_FILES)} file"
+        )
+        raise FormatError(f"{what}: this folder is not a run's, {lacks}")
+    raise FormatError(f"{what}: there is no such file")
+
+
+def _of_object(
+    given: Graph | Block | Architecture | torch.nn.Module | torch.export.ExportedProgram,
+    batch: int | None,
+    example_inputs: ExampleInputs | None,
+) -> Subject:
+    from netlathe.archspace.spaces import Architecture
+
     if isinstance(given, Architecture):
         return _of_blocks(given, batch or 1)
     if isinstance(given, Graph):
@@ -76,27 +100,9 @@ def find_subject(
         from netlathe.archspace.forms.torch_program import read_program
 
         return _of_graph("program", read_program(given), batch)  # type: ignore[arg-type]
-    if not isinstance(given, str | Path):
-        if not callable(getattr(given, "graph", None)):
-            raise FormatError(f"a name, path, graph, block, architecture or torch module is needed, got {given!r:.60}")
-        return _of_block(given, batch or 1)  # type: ignore[arg-type]
-    what, path = str(given), Path(given)
-    if is_zoo_name(what):
-        return replace(_of_graph(what, zoo_graph(what, batch=batch or 1, shape=_only(shapes)), batch), dtype="float32")
-    if what and (path / ARCHITECTURE).is_file():
-        return _of_blocks(Architecture.load(path / ARCHITECTURE), batch or 1)
-    if path.is_file():
-        return _of_file(path, batch, shapes)
-    if not what or not ("/" in what or path.suffix.lower() in (".json", ".tflite", ".onnx", ".pt2")):
-        return _of_name(what, batch or 1)  # also where a folder happens to be called like a network
-    if path.is_dir():
-        below = (
-            f"and holds no {' or '.join(MODEL_FILES)} file"
-            if not model_files(path)
-            else f"as it holds no {ARCHITECTURE}"
-        )
-        raise FormatError(f"{what}: this folder is not a run's, {below}")
-    raise FormatError(f"{what}: there is no such file")
+    if not callable(getattr(given, "graph", None)):
+        raise FormatError(f"a name, path, graph, block, architecture or torch module is needed, got {given!r:.60}")
+    return _of_block(given, batch or 1)  # type: ignore[arg-type]
 
 
 MODEL_FILES = (".onnx", ".tflite")
@@ -142,7 +148,7 @@ def _only(shapes: Mapping[str, Sequence[int]] | None) -> Sequence[int] | None:
 
 def _of_file(path: Path, batch: int | None, shapes: Mapping[str, Sequence[int]] | None) -> Subject:
     if path.suffix.lower() == ".json":
-        return _of_blocks(Architecture.load(path), batch or 1)
+        return _of_architecture_file(path, batch or 1)
     found = _reader(path)(path, shapes=shapes, batch=batch or 1)
     notes = (f"{path.name} leaves its batch open; it is taken as {found.graph.batch}",) if found.has_open_batch else ()
     subject = _of_graph(str(path), found.graph, batch)
@@ -180,12 +186,21 @@ def _label(segment: Graph) -> str:
     return segment.nodes[0].scope or segment.nodes[0].name
 
 
+def _of_architecture_file(path: Path, batch: int) -> Subject:
+    from netlathe.archspace.spaces import Architecture
+
+    return _of_blocks(Architecture.load(path), batch)
+
+
 def _of_blocks(architecture: Architecture, batch: int) -> Subject:
     parts = (Part(block.name, block.graph(batch)) for block in architecture.blocks)
     return Subject(architecture.name, architecture.graph(batch), tuple(parts))
 
 
 def _of_name(name: str, batch: int) -> Subject:
+    from netlathe.archspace.block_names import is_block_name, parse_block  # a model file needs none of these
+    from netlathe.archspace.networks import network
+
     if is_block_name(name):
         return _of_block(parse_block(name), batch)
     try:
