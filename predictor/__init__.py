@@ -9,9 +9,10 @@ from netlathe.archspace.kernels import kernels_of
 
 if TYPE_CHECKING:
     from netlathe.predictor.catalogue import Card, read_card, shipped_names
-    from netlathe.predictor.errors import NotFittedError, PredictorError, TooFewRecordsError, UnknownOpError
+    from netlathe.predictor.errors import PredictorError, TooFewRecordsError, UnknownOpError
     from netlathe.predictor.features.kernel_times import KernelTimes, kernel_records
     from netlathe.predictor.predictor import LatencyPredictor
+    from netlathe.predictor.scikit_learn import NotFittedError
     from netlathe.predictor.transfer.prior import Prior
     from netlathe.predictor.validation.crossval import CrossValidation, cross_validate
     from netlathe.predictor.validation.metrics import Metrics, measure
@@ -30,7 +31,7 @@ _HOMES = {
     "Metrics": "validation.metrics",
     "measure": "validation.metrics",
     "plot_validation": "validation.plots",
-    "NotFittedError": "errors",
+    "NotFittedError": "scikit_learn",
     "PredictorError": "errors",
     "TooFewRecordsError": "errors",
     "UnknownOpError": "errors",

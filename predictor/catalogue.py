@@ -31,16 +31,23 @@ class Card:
     """Held-out accuracy, by the split in words; the first is the one to quote."""
     limits: tuple[str, ...]
     """Limits of its knowledge."""
+    prices: Mapping[str, tuple[str, ...]] | None = None
+    """Fields of netlathe.pricing.Priced, by name; None where nobody has found them out."""
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "setup": self.setup.to_json(), "limits": list(self.limits)}
+        texts = {"setup": self.setup.to_json(), "limits": list(self.limits)}
+        prices = {} if self.prices is None else {"prices": {name: list(found) for name, found in self.prices.items()}}
+        return {**{name: value for name, value in asdict(self).items() if name != "prices"}, **texts, **prices}
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
         """The object that to_json wrote. Raises ValueError, KeyError, TypeError, AttributeError or RecordError on
         anything that is not a card."""
         texts = {name: data[name] for name in ("name", "summary", "source", "license")}
-        if not all(type(text) is str and text.isprintable() for text in (*texts.values(), *data["limits"])):
+        told = data.get("prices")
+        prices = None if told is None else {str(name): tuple(found) for name, found in told.items()}
+        words = (word for found in (prices or {}).values() for word in found)
+        if not all(type(text) is str and text.isprintable() for text in (*texts.values(), *data["limits"], *words)):
             raise ValueError("a card's texts must be printable")
         if not data["accuracy"]:
             raise ValueError("a card must tell how accurate its predictor is")
@@ -50,6 +57,7 @@ class Card:
             counts={kind: int(count) for kind, count in data["counts"].items()},
             accuracy={split: _metrics(metrics) for split, metrics in data["accuracy"].items()},
             limits=tuple(data["limits"]),
+            prices=prices,
         )
 
 

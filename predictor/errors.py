@@ -1,7 +1,7 @@
 """Errors between records and predictions.
 
 PredictorError
-├── NotFittedError       predict before fit (also sklearn's NotFittedError)
+├── NotFittedError       predict before fit (also sklearn's NotFittedError; in scikit_learn.py)
 ├── TooFewRecordsError   not enough measured blocks to fit anything honest
 └── UnknownOpError       an op that none of the fitted records contains
 
@@ -10,17 +10,11 @@ Files that are not predictors raise netlathe.archspace.errors.FormatError; recor
 
 from __future__ import annotations
 
-import sklearn.exceptions
-
 from netlathe.archspace.errors import NetlatheError
 
 
 class PredictorError(NetlatheError):
     """Base of the predictor's failures."""
-
-
-class NotFittedError(PredictorError, sklearn.exceptions.NotFittedError):  # type: ignore[misc]  # has no types
-    """A prediction asked of a predictor that has seen no records."""
 
 
 class TooFewRecordsError(PredictorError):

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
 
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.numbers import FloatArray, read_array
@@ -23,6 +22,36 @@ USUAL_COVERAGE = 0.9
 """Probability with which an interval holds the measurement, where nothing else is asked for."""
 WIDEST = math.log(100.0)
 """Largest half-width, a factor of 100: that already says that nothing is known."""
+
+
+def normal_quantile(probability: float) -> float:
+    """The value that a standard normal variable stays below with that probability, between 0 and 1."""
+    from statistics import NormalDist  # few predictions need it, and it takes some milliseconds
+
+    return NormalDist().inv_cdf(probability)
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """The value that Student's t stays below with that probability, from 0.5 to 1 (1 not included), for a whole number
+    of degrees of freedom, by bisection of its distribution (Abramowitz and Stegun, Handbook of Mathematical Functions,
+    1964, equations 26.7.3 and 26.7.4)."""
+    inside = 2 * probability - 1
+    low, high = 0.0, math.pi / 2  # the angle whose tangent is t over the root of the freedom
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if _student_share(middle, freedom) < inside else (low, middle)
+    return math.tan(low) * math.sqrt(freedom)
+
+
+def _student_share(angle: float, freedom: int) -> float:
+    """Probability that |t| stays below the root of the freedom times the angle's tangent."""
+    cosine = math.cos(angle)
+    odd = freedom % 2
+    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
+    for power in range(1 + odd, freedom, 2):
+        total += term
+        term *= cosine * cosine * power / (power + 1)
+    total *= math.sin(angle)
+    return (angle + total) * 2 / math.pi if odd else total
 
 
 @dataclass(frozen=True)
@@ -44,7 +73,7 @@ class Conformal:
         if rank <= n:
             return float(self.scores[rank - 1])
         deviation = math.sqrt(float(np.mean(self.scores**2)) * (1 + 1 / n))
-        return max(float(t.ppf((1 + coverage) / 2, n)) * deviation, float(self.scores[-1]))
+        return max(student_quantile((1 + coverage) / 2, n) * deviation, float(self.scores[-1]))
 
     def to_json(self) -> dict[str, Any]:
         return {"scores": self.scores.tolist()}
@@ -69,7 +98,7 @@ class HeldOutErrors(NamedTuple):
 def expected_scores(count: int) -> FloatArray:
     """Absolute errors of `count` measurements evenly over a standard normal distribution, ascending, shape (count,): a
     prior for Conformal's scores, as a few measurements may agree with a model by chance."""
-    return np.asarray(norm.ppf(1 - np.arange(2 * count - 1, 0, -2) / (4 * count)))
+    return np.array([normal_quantile(1 - place / (4 * count)) for place in range(2 * count - 1, 0, -2)])
 
 
 def one_for_each(scores: FloatArray, groups: Sequence[Any] | NDArray[Any]) -> FloatArray:

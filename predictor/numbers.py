@@ -25,6 +25,20 @@ _LEAST = 1e-30
 """Least number that counts as above zero."""
 
 
+def inverse(matrix: FloatArray) -> FloatArray:
+    """The inverse of a symmetric, positive definite matrix, shape (n, n), by Cholesky's factor. Raises LinAlgError, a
+    ValueError, for any other."""
+    factor = np.linalg.solve(np.linalg.cholesky(matrix), np.eye(len(matrix)))
+    return np.asarray(factor.T @ factor)
+
+
+def squared_distances(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Squared distances, shape (n, m), between points (n, p) and (m, p)."""
+    result = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)  # in place from here on: it is large
+    result -= 2 * a @ b.T
+    return np.asarray(np.maximum(result, 0, out=result))
+
+
 def read_array(data: Mapping[str, Any], name: str, *shape: int, least: float = -MOST, most: float = MOST) -> FloatArray:
     """The array under that name, all from `least` to `most`; -1 in `shape` stands for any length."""
     values = np.array(data[name], dtype=float)

@@ -6,44 +6,45 @@ import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
 
-from netlathe.archspace.blocks import Block
-from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
-from netlathe.archspace.spaces import SearchSpace
 from netlathe.predictor.blocks.residual import ResidualChoice, Weights
 from netlathe.predictor.catalogue import predictor_path
-from netlathe.predictor.errors import NotFittedError, PredictorError
+from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.features.samples import distinct, elements_of, items_of, lower, sample_of, warnings_of
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
 from netlathe.predictor.intervals import USUAL_COVERAGE, check_coverage
 from netlathe.predictor.networks.kernel_latencies import KernelLatencies, kernel_latencies
 from netlathe.predictor.networks.latency_model import LatencyModel, Predicted
-from netlathe.predictor.networks.physics_model import PhysicsModel
 from netlathe.predictor.numbers import FlagArray, FloatArray
 from netlathe.predictor.own_model import OwnModel, Predicts, setup_of
-from netlathe.predictor.transfer.blended import Blended
-from netlathe.predictor.transfer.few_shot import TransferModel
-from netlathe.predictor.transfer.prior import Prior, find_prior
-from netlathe.predictor.validation.choose_model import fit_model
+
+if TYPE_CHECKING:
+    from netlathe.archspace.blocks import Block
+    from netlathe.archspace.graph import Graph
+    from netlathe.archspace.spaces import SearchSpace
+    from netlathe.predictor.transfer.prior import Prior
 
 _BATCH = 1 << 13
 """Items lowered to graphs at once: few enough that the processor's caches still help, enough for whole-array
 arithmetic."""
 _WINDOW = 1 << 16
 """Items, or rows of a table, among which equal ones are looked for."""
-_MODELS: dict[str, Callable[[Mapping[str, Any]], LatencyModel]] = {
-    "assembled": PhysicsModel.from_json,
-    "adapted": TransferModel.from_json,
-    "blended": Blended.from_json,
+_MODELS = {
+    "assembled": ("networks.physics_model", "PhysicsModel"),
+    "adapted": ("transfer.few_shot", "TransferModel"),
+    "blended": ("transfer.blended", "Blended"),
 }
-"""Readers of the models by their `kind` in files."""
+"""Module and class of the models by their `kind` in files."""
+
+_PARAMETERS = ("residual", "random_state", "prior")
+"""Names of the constructor's arguments."""
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def _latencies(values_ms: FloatArray) -> FloatArray:
     return _finite(values_ms)
 
 
-class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class LatencyPredictor:
     """Predicts the latency of blocks and networks on the one setup that its measurements come from.
 
     A block's latency is a non-negative sum of work terms times exp(residual); a network's is offset + slope * sum of
@@ -85,11 +86,14 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
     of its work. `residual` is the regressor on top of the physics: "none", "gp", "xgboost", "forest", or "auto", which
     mixes them as is best in cross-validation; or the weights of a mixture, such as {"gp": 0.7, "forest": 0.3}. With a
     `prior`, what is known of other devices is adapted to this one, and a handful of measurements is enough. Equal
-    measurements and `random_state` give equal predictors.
+    measurements and `random_state` give equal predictors. To scikit-learn it is a regressor, without deriving from its
+    classes: predicting imports none of it.
 
     After fit: `setup_`, `n_blocks_`, `n_networks_`, `model_` (what was fitted), `residual_` (the regressors taken),
     `warnings_` (what to know, in words, of the measurements; not saved).
     """
+
+    _estimator_type = "regressor"  # for scikit-learn before 1.6
 
     def __init__(
         self, residual: ResidualChoice | Weights = "auto", random_state: int = 0, prior: Prior | str | None = None
@@ -107,6 +111,9 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         Raises RecordError when setups mix, TooFewRecordsError below 3 different blocks or networks (without a prior),
         UnknownOpError when a network holds an op that no block has, PredictorError for latencies that are none.
         """
+        from netlathe.predictor.transfer.prior import find_prior  # only fits need these
+        from netlathe.predictor.validation.choose_model import fit_model
+
         sample = sample_of(X, y, setup)
         prior = None if self.prior is None else find_prior(self.prior)
         model = fit_model(sample, prior, self.residual, self.random_state)
@@ -116,27 +123,61 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         self.warnings_ = warnings_of(X) if y is None else []
         return self
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments, by name; `deep` changes nothing, as none is an estimator."""
+        return {name: getattr(self, name) for name in _PARAMETERS}
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Sets arguments of the constructor for the next fit. Raises ValueError for any other name."""
+        for name, value in parameters.items():
+            if name not in _PARAMETERS:
+                raise ValueError(f"Invalid parameter {name!r} for LatencyPredictor; there are {', '.join(_PARAMETERS)}")
+            setattr(self, name, value)
+        return self
+
+    def score(self, X: Any, y: Iterable[float], sample_weight: Any = None) -> float:  # noqa: N803
+        """R² of the predictions of items X, whose latencies are y in ms, as scikit-learn's searches take it."""
+        from sklearn.metrics import r2_score
+
+        return float(r2_score(y, self.predict(X), sample_weight=sample_weight))
+
+    def __sklearn_tags__(self) -> Any:
+        from netlathe.predictor.scikit_learn import regressor_tags
+
+        return regressor_tags()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
+    def __repr__(self) -> str:
+        return f"LatencyPredictor({', '.join(f'{name}={value!r}' for name, value in self.get_params().items())})"
+
     def predict(self, X: Any) -> FloatArray:  # noqa: N803
         """Latencies in ms, shape (n,), of items as fit takes them. A graph whose nodes have scopes is a network, and so
         is a tuple of graphs; any other is a block; one without nodes takes exactly 0. Graphs have no dtype: latencies
         are those in the dtype of the setup. Raises NotFittedError, and UnknownOpError for an op that nothing measured
-        had, unless it moves a few values only (unknown_ops)."""
+        had, unless it only moves values and is a modest part (unknown_ops)."""
         return _latencies(self._in_batches(X, lambda items: self.model_.predict(items)))
 
     def predict_interval(self, X: Any, coverage: float = USUAL_COVERAGE) -> tuple[FloatArray, FloatArray]:  # noqa: N803
         """Intervals (low, high) in ms, each of shape (n,), in which a measurement lies with probability `coverage`, if
         the items are like the measured ones; wider for those that are not. Raises as predict does, and PredictorError
         for a coverage outside (0, 1)."""
+        predicted = self.predict_with_interval(X, coverage)
+        return predicted.low_ms, predicted.high_ms
+
+    def predict_with_interval(self, X: Any, coverage: float = USUAL_COVERAGE) -> Predicted:  # noqa: N803
+        """Latencies in ms with their intervals, as predict and predict_interval give them, each of shape (n,), in the
+        time that one of them takes. Raises as both do."""
         check_coverage(coverage)
-        bounds_ms = self._in_batches(X, lambda items: np.array(self.model_.predict_interval(items, coverage)[1:]))
-        low_ms, high_ms = _latencies(bounds_ms)
-        return low_ms, high_ms
+        predicted = self._in_batches(X, lambda items: np.array(self.model_.predict_interval(items, coverage)))
+        return Predicted(*_latencies(predicted))
 
     def knows(self, X: Any) -> FlagArray:  # noqa: N803
-        """Whether the ops of each item were measured, or are next to nothing, so that predict does not raise
-        UnknownOpError even without assuming(). Shape (n,)."""
+        """Whether the ops of each item were measured, or are priced all the same (predict), so that predict does not
+        raise UnknownOpError even without assuming(). Shape (n,)."""
         items = self._items(X)
-        return self.model_.unknown(items).is_negligible
+        return self.model_.unknown(items).is_priced
 
     def unknown_ops(self, X: Any) -> list[Mapping[str, float]]:  # noqa: N803
         """Ops of each item that nothing measured had, by kind, with the part of its latency that they take at most,
@@ -166,6 +207,8 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         of whole networks, or with a prior, is not additive (adds_up_): there, entries are what blocks take by
         themselves. Raises PredictorError for anything else, and as predict_interval does.
         """
+        from netlathe.archspace.spaces import SearchSpace
+
         check_coverage(coverage)
         positions = space.positions if isinstance(space, SearchSpace) else list(map(elements_of, elements_of(space)))
         items = self._items([item for position in positions for item in position])
@@ -216,7 +259,9 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         return items_of(given, self.setup_.batch)
 
     def _check_fitted(self) -> None:
-        if not hasattr(self, "model_"):
+        if not self.__sklearn_is_fitted__():
+            from netlathe.predictor.scikit_learn import NotFittedError
+
             raise NotFittedError(
                 "this predictor has seen no measurements; call fit(records), or LatencyPredictor.load(path or name)"
             )
@@ -300,6 +345,8 @@ class LatencyPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # 
         predictor = cls(parameters["residual"], int(parameters["random_state"]), prior)
         predictor.n_blocks_, predictor.n_networks_ = int(counts["blocks"]), int(counts["networks"])
         predictor.setup_ = Setup.from_json(content["setup"])
-        predictor.model_ = _MODELS[content["kind"]](content["model"])
+        module, name = _MODELS[content["kind"]]
+        read: Callable[[Any], LatencyModel] = getattr(import_module(f"netlathe.predictor.{module}"), name).from_json
+        predictor.model_ = read(content["model"])
         predictor.warnings_ = []
         return predictor

@@ -28,6 +28,7 @@ from netlathe.predictor.catalogue import Card, read_card
 from netlathe.predictor.features.samples import is_network
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, write_model
 from netlathe.predictor.folds import configuration_folds
+from netlathe.pricing import Priced
 from scripts.shipped import RECIPES, Recipe, Table
 
 FOLDER = Path(__file__).parents[1] / "data" / "predictors"
@@ -85,7 +86,7 @@ def make(name: str, folder: Path) -> Path:
         recipe.name, recipe.summary, recipe.source, recipe.license, recipe.setup,
         {kind: count for kind, count in counts.items() if count},
         accuracy(recipe, table, weights_of(model)),
-        recipe.limits,
+        recipe.limits, Priced.of(model).for_card(),
     )  # fmt: skip
     path = folder / f"{recipe.name}.json"
     write_model(path, FILE_KIND, FILE_VERSION, model.to_json(), card.to_json())

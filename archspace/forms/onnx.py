@@ -15,9 +15,16 @@ from onnx import ModelProto, TensorProto
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.onnx_limits import check_messages
-from netlathe.archspace.forms.onnx_lowering import lower
 from netlathe.archspace.forms.onnx_structure import read_structure
-from netlathe.archspace.forms.structure import EMBEDDED_KEY, check_writable, embedded_graph, precision_of, read_source
+from netlathe.archspace.forms.onnx_values import has_open_batch
+from netlathe.archspace.forms.structure import (
+    EMBEDDED_KEY,
+    FileContent,
+    check_writable,
+    embedded_graph,
+    precision_of,
+    read_source,
+)
 from netlathe.archspace.forms.weights import Weights, check_weights, random_weights, stored_count
 from netlathe.archspace.graph import Graph
 
@@ -33,6 +40,8 @@ def write_onnx(graph: Graph, weights: Weights | None = None, *, seed: int = 0) -
     The input is called `input` (`input_0`, ... if there are several), the output after the last node. Raises
     FormatError where check_weights does, when two values would have one name, and beyond 2 GB.
     """
+    from netlathe.archspace.forms.onnx_lowering import lower
+
     check_writable(graph, "an .onnx form")
     weights = random_weights(graph, seed) if weights is None else weights
     check_weights(graph, weights)
@@ -51,17 +60,25 @@ def read_onnx(data: bytes | Path, *, shapes: Mapping[str, Sequence[int]] | None 
     not have are Opaque. Raises FormatError for what is no .onnx file or is corrupt, for open sizes that nothing fixes,
     missing files of weights, and nodes whose results have no known shape.
     """
-    return read_source(data, lambda content: _read(content, data if isinstance(data, Path) else None, shapes))
+    return read_onnx_file(data, shapes=shapes).graph
+
+
+def read_onnx_file(
+    data: bytes | Path, *, shapes: Mapping[str, Sequence[int]] | None = None, batch: int = 1
+) -> FileContent:
+    """The graph as of read_onnx and the precision as of read_onnx_precision, in one reading; an open batch is `batch`.
+    Raises FormatError as they do."""
+    folder = data.parent if isinstance(data, Path) else None
+    return read_source(data, lambda content: _read(_parse(content), folder, shapes or {}, batch))
 
 
 def read_onnx_precision(data: bytes | Path) -> str:
     """Precision that an .onnx file computes in: float32, float16, int8, or "float32 with int8 weights" where only these
     are quantized. Raises FormatError for what is no .onnx file."""
-    return read_source(data, _precision)
+    return read_source(data, lambda content: _precision(_parse(content)))
 
 
-def _precision(content: bytes) -> str:
-    model = _parse(content)
+def _precision(model: ModelProto) -> str:
     kinds = {node.op_type for node in model.graph.node}
     if kinds & _QUANTIZED:
         return "int8"
@@ -70,11 +87,14 @@ def _precision(content: bytes) -> str:
     return precision_of("float16" if halves else "float32", "int8" if kinds & _QUANTIZED_WEIGHTS else "")
 
 
-def _read(content: bytes, path: Path | None, shapes: Mapping[str, Sequence[int]] | None) -> Graph:
-    model = _parse(content)
-    if path is not None:
-        _check_external(model, path.parent)
-    return _embedded(model) or read_structure(model, shapes)
+def _read(model: ModelProto, folder: Path | None, shapes: Mapping[str, Sequence[int]], batch: int) -> FileContent:
+    if folder is not None:
+        _check_external(model, folder)
+    graph = _embedded(model) or read_structure(model, shapes, batch)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in stored]
+    is_open = any(has_open_batch(value) and not {value.name, ""} & shapes.keys() for value in inputs)
+    return FileContent(graph, _precision(model), is_open)
 
 
 def _check_external(model: ModelProto, folder: Path) -> None:
@@ -110,8 +130,12 @@ def _embedded(model: ModelProto) -> Graph | None:
     """The graph that the file carries, provided that its ops are what that graph is lowered to."""
     texts = [entry.value for entry in model.metadata_props if entry.key == EMBEDDED_KEY]
     graph = embedded_graph(texts[0]) if texts else None
+    if graph is None:
+        return None
+    from netlathe.archspace.forms.onnx_lowering import lower
+
     try:
-        return graph if graph and _same_computation(lower(graph, None), model) else None
+        return graph if _same_computation(lower(graph, None), model) else None
     except (ValueError, FormatError):  # sizes or names that no file can have
         return None
 

@@ -35,8 +35,9 @@ _DAMAGE = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError)
 """Errors that making sense of a node may raise where its settings are missing or make no sense."""
 
 
-def read_structure(model: ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
-    """The graph of a foreign file, grouped by Graph.scoped. `shapes` fixes open sizes of inputs, by their names.
+def read_structure(model: ModelProto, shapes: Mapping[str, Sequence[int]] | None = None, batch: int = 1) -> Graph:
+    """The graph of a foreign file, grouped by Graph.scoped. `shapes` fixes open sizes of inputs, by their names,
+    `batch` open batches.
 
     A flattened image counts as flattened in NHWC order: which value goes where is the weights' affair, which a graph
     does not have. What netlathe has no op for is Opaque, where its shapes are known. Raises FormatError naming all
@@ -46,7 +47,7 @@ def read_structure(model: ModelProto, shapes: Mapping[str, Sequence[int]] | None
         raise FormatError(f"the file has {len(model.graph.node)} nodes, more than the {MOST_NODES} that netlathe takes")
     if model.functions:
         model = inliner.inline_local_functions(model)
-    return _Walk(Reader(model, shapes)).graph()
+    return _Walk(Reader(model, shapes, batch)).graph()
 
 
 class _Walk:

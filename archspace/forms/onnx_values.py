@@ -57,7 +57,7 @@ class NotReadError(FormatError):
 class Reader:
     """Rebuilds the graph. Values of the file go by name, operands of the graph by number; images are NHWC there."""
 
-    def __init__(self, model: ModelProto, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
+    def __init__(self, model: ModelProto, shapes: Mapping[str, Sequence[int]] | None = None, batch: int = 1) -> None:
         self.model = model
         opsets = {"" if o.domain in DOMAINS else o.domain: o.version for o in model.opset_import}
         self.opset = opsets.get("", 0)
@@ -81,11 +81,11 @@ class Reader:
         self._kept: list[NodeProto] = []
         self._placed: dict[tuple[int, Axes, Axes, int], int] = {}
         self._recorded: dict[str, TypeProto] | None = None
-        self._open_inputs(shapes or {})
+        self._open_inputs(shapes or {}, batch)
 
-    def _open_inputs(self, shapes: Mapping[str, Sequence[int]]) -> None:
+    def _open_inputs(self, shapes: Mapping[str, Sequence[int]], batch: int) -> None:
         inputs = [value for value in self.model.graph.input if value.name not in self._constants]
-        self.input_types = input_types(inputs, shapes)
+        self.input_types = input_types(inputs, shapes, batch)
         layouts = [_input_layout(self, value.name, self.input_types[value.name]) for value in inputs]
         graphs = [
             in_graph(self.input_types[v.name][1], axes, rank) or (1,)
@@ -512,8 +512,10 @@ class Reader:
         )
 
 
-def input_types(inputs: Sequence[Any], shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, Shape]]:
-    """Dtype and shape of each input, of those that a call fixes as it says. An open first axis alone is a batch of 1.
+def input_types(
+    inputs: Sequence[Any], shapes: Mapping[str, Sequence[int]], batch: int = 1
+) -> dict[str, tuple[int, Shape]]:
+    """Dtype and shape of each input, of those that a call fixes as it says. An open first axis alone is the batch.
 
     Raises FormatError for an open size that nothing fixes, and for a shape that fits no input.
     """
@@ -523,7 +525,7 @@ def input_types(inputs: Sequence[Any], shapes: Mapping[str, Sequence[int]]) -> d
     for name in shapes:
         if name not in names:
             raise FormatError(f"a shape is given for {name!r:.80}, but the model's inputs are {', '.join(names):.200}")
-    types = {value.name: _input_type(value, shapes.get(value.name)) for value in inputs}
+    types = {value.name: _input_type(value, shapes.get(value.name), batch) for value in inputs}
     unknown = [value for value in inputs if types[value.name] is None]
     if unknown:
         raise FormatError(
@@ -551,7 +553,7 @@ def _example(value: Any) -> str:
     return "x".join(str(n if n > 0 else 224 if place else 1) for place, n in enumerate(sizes))
 
 
-def _input_type(value: Any, wanted: Sequence[int] | None) -> tuple[int, Shape] | None:
+def _input_type(value: Any, wanted: Sequence[int] | None, batch: int) -> tuple[int, Shape] | None:
     """None where a size is open and nothing fixes it."""
     title, kind = f"input {value.name!r:.80}", value.type.tensor_type
     if not value.type.HasField("tensor_type"):
@@ -566,11 +568,17 @@ def _input_type(value: Any, wanted: Sequence[int] | None) -> tuple[int, Shape] |
         if not fits or not all(is_integer(n, 1) for n in wanted):
             raise FormatError(f"{title} has the shape {_dims(value)[:8]}, which {tuple(wanted)!s:.80} does not fit")
         return kind.elem_type, tuple(wanted)
-    if len(sizes) > 1 and sizes[0] < 1 and min(sizes[1:]) >= 1:
-        sizes[0] = 1
+    if has_open_batch(value):
+        sizes[0] = batch
     if not has_shape or (sizes and min(sizes) < 1):
         return None
     return kind.elem_type, tuple(sizes)
+
+
+def has_open_batch(value: Any) -> bool:
+    """Whether an input leaves its first axis open, and no other."""
+    sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    return len(sizes) > 1 and sizes[0] < 1 and min(sizes[1:]) >= 1
 
 
 _CHANNELS_SECOND = {

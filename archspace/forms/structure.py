@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.files import read_whole
@@ -28,6 +28,16 @@ _DAMAGE = (
     GraphError,
 )  # fmt: skip
 """Exceptions that making sense of any content may raise."""
+
+
+class FileContent(NamedTuple):
+    """A model file's content."""
+
+    graph: Graph
+    precision: str
+    """Type that it computes in: float32, int8, "float32 with int8 weights", ..."""
+    has_open_batch: bool
+    """Whether the file leaves its batch open, so that the graph's is the caller's."""
 
 
 def input_names(graph: Graph) -> list[str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.flatbuffer import FlatWriter
-from netlathe.archspace.ops import Shape
+from netlathe.archspace.ops import ActivationKind, Padding, Shape
 
 T = TypeVar("T")
 
@@ -48,6 +48,16 @@ OPTIONS: dict[str, str | None] = {
     "UNPACK": "UnpackOptions",
 }  # fmt: skip
 """The ops that netlathe writes or reads, by builtin name, with the table that holds their options."""
+
+PADDINGS = {Padding.SAME: schema.Padding.SAME, Padding.VALID: schema.Padding.VALID}
+ACTIVATIONS = {
+    ActivationKind.RELU: "RELU",
+    ActivationKind.RELU6: "RELU6",
+    ActivationKind.HARD_SWISH: "HARD_SWISH",
+    ActivationKind.SIGMOID: "LOGISTIC",
+}
+"""The activations that are one op of their own."""
+POOLS = {"avg": "AVERAGE_POOL_2D", "max": "MAX_POOL_2D"}
 
 _COMPOSITE = "STABLEHLO_COMPOSITE"
 _CALLEES = {"CALL": "subgraph", _COMPOSITE: "decompositionSubgraphIndex"}

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from netlathe.archspace import ops
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.structure import BORDER_SCALE, EMBEDDED_KEY, embed, input_names, result_names
-from netlathe.archspace.forms.tflite_file import Model, Operator, Quantization, Tensor, all_options
+from netlathe.archspace.forms.tflite_file import (
+    ACTIVATIONS,
+    PADDINGS,
+    POOLS,
+    Model,
+    Operator,
+    Quantization,
+    Tensor,
+    all_options,
+)
 from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph, Node
 from netlathe.archspace.kernels import clamped_nodes, gated_layers
@@ -35,22 +44,12 @@ from netlathe.archspace.ops import (
     UnaryKind,
 )
 
-PADDINGS = {Padding.SAME: schema.Padding.SAME, Padding.VALID: schema.Padding.VALID}
 FUSED = {
     None: schema.ActivationFunctionType.NONE,
     ActivationKind.RELU: schema.ActivationFunctionType.RELU,
     ActivationKind.RELU6: schema.ActivationFunctionType.RELU6,
     ops.Clip(-1.0, 1.0): schema.ActivationFunctionType.RELU_N1_TO_1,
 }
-ACTIVATIONS = {
-    ActivationKind.RELU: "RELU",
-    ActivationKind.RELU6: "RELU6",
-    ActivationKind.HARD_SWISH: "HARD_SWISH",
-    ActivationKind.SIGMOID: "LOGISTIC",
-}
-"""The activations that are one op of their own."""
-
-POOLS = {"avg": "AVERAGE_POOL_2D", "max": "MAX_POOL_2D"}
 _GROUPED_VERSION = 6  # of CONV_2D: the first that knows groups
 
 

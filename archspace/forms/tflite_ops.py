@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.tflite_file import Operator, Tensor
+from netlathe.archspace.forms.tflite_file import ACTIVATIONS, PADDINGS, POOLS, Operator, Tensor
 from netlathe.archspace.forms.tflite_folding import strided
-from netlathe.archspace.forms.tflite_lowering import ACTIVATIONS, PADDINGS, POOLS
 from netlathe.archspace.forms.tflite_values import FUSED_OPS, ForeignOpError, Reader
 from netlathe.archspace.kernels import same_borders
 from netlathe.archspace.ops import (

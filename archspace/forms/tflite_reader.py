@@ -10,10 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.structure import BORDER_DTYPES, EMBEDDED_KEY, embedded_graph, precision_of, read_source
+from netlathe.archspace.forms.structure import (
+    BORDER_DTYPES,
+    EMBEDDED_KEY,
+    FileContent,
+    embedded_graph,
+    precision_of,
+    read_source,
+)
 from netlathe.archspace.forms.tflite_file import Model, Tensor, unpack
-from netlathe.archspace.forms.tflite_lowering import lower
 from netlathe.archspace.forms.tflite_structure import read_structure
+from netlathe.archspace.forms.tflite_values import has_open_batch
 from netlathe.archspace.forms.weights import placeholder_weights, stored_count
 from netlathe.archspace.graph import Graph
 
@@ -33,7 +40,15 @@ def read_tflite(
     Raises FormatError for what is no .tflite file or is corrupt, for other open sizes that are not given, and for ops
     that do not fit the shapes that the file states.
     """
-    return read_source(data, lambda content: _read(content, shapes, subgraph))
+    return read_source(data, lambda content: _read(content, shapes, subgraph).graph)
+
+
+def read_tflite_file(
+    data: bytes | Path, *, shapes: Mapping[str, Sequence[int]] | None = None, batch: int = 1
+) -> FileContent:
+    """The graph as of read_tflite and the precision as of read_precision, in one reading; an open batch is `batch`.
+    Raises FormatError as they do."""
+    return read_source(data, lambda content: _read(content, shapes, None, batch))
 
 
 def read_dtype(data: bytes) -> str:
@@ -47,11 +62,10 @@ def read_precision(data: bytes | Path) -> str:
     """Precision that most layers of a .tflite file compute in: float32, int8, ..., or "float32 with int8 weights" where
     only their weights are quantized. Weights that are dequantized before they are used count as float32. Raises
     FormatError for what is no .tflite file."""
-    return read_source(data, _precision)
+    return read_source(data, lambda content: _precision(unpack(content)))
 
 
-def _precision(content: bytes) -> str:
-    model = unpack(content)
+def _precision(model: Model) -> str:
     layers = [op.inputs[:2] for op in model.operators if op.kind in _LAYERS and len(op.inputs) > 1]
     dtypes = [(model.tensors[x].dtype.lower(), model.tensors[weights].dtype.lower()) for x, weights in layers]
     if not dtypes:
@@ -59,9 +73,13 @@ def _precision(content: bytes) -> str:
     return precision_of(*Counter(dtypes).most_common(1)[0][0])
 
 
-def _read(content: bytes, shapes: Mapping[str, Sequence[int]] | None, subgraph: str | None) -> Graph:
+def _read(
+    content: bytes, shapes: Mapping[str, Sequence[int]] | None, subgraph: str | None, batch: int = 1
+) -> FileContent:
     model = unpack(content, subgraph)
-    return (None if shapes else _embedded(model, len(content))) or read_structure(model, shapes)
+    graph = (None if shapes else _embedded(model, len(content))) or read_structure(model, shapes, batch)
+    is_open = not shapes and any(has_open_batch(model.tensors[t]) for t in model.inputs)
+    return FileContent(graph, _precision(model), is_open)
 
 
 def _embedded(model: Model, size: int) -> Graph | None:
@@ -69,6 +87,8 @@ def _embedded(model: Model, size: int) -> Graph | None:
     graph = embedded_graph(model.metadata.get(EMBEDDED_KEY, b""))
     if graph is None or stored_count(graph) > size:
         return None  # a weight takes a byte at least
+    from netlathe.archspace.forms.tflite_lowering import lower
+
     try:
         expected = lower(graph, placeholder_weights(graph))
     except (ValueError, OverflowError, MemoryError, FormatError):  # sizes or names that no file can have

@@ -15,7 +15,7 @@ _MOST_PROBLEMS = 5
 """That an error tells, of those of a file; the ops that most of them are of come first."""
 
 
-def read_structure(model: Model, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+def read_structure(model: Model, shapes: Mapping[str, Sequence[int]] | None = None, batch: int = 1) -> Graph:
     """The graph of a foreign file, without BatchNorm, grouped by Graph.scoped.
 
     What netlathe has no op for becomes an Opaque of the op's name, with the shapes that the file records. Raises
@@ -23,7 +23,7 @@ def read_structure(model: Model, shapes: Mapping[str, Sequence[int]] | None = No
     """
     if len(model.operators) > MOST_NODES:
         raise FormatError(f"the file has {len(model.operators)} ops, more than the {MOST_NODES} that netlathe takes")
-    reader = Reader(model, input_shapes(model, shapes))
+    reader = Reader(model, input_shapes(model, shapes, batch))
     problems: dict[str, list[str]] = {}
     for index, operator in enumerate(model.operators):
         problem = _problem(reader, index, operator)

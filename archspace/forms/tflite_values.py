@@ -290,9 +290,9 @@ class Reader:
         return self.absorb(index)
 
 
-def input_shapes(model: Model, given: Mapping[str, Sequence[int]] | None) -> list[Shape]:
+def input_shapes(model: Model, given: Mapping[str, Sequence[int]] | None, batch: int = 1) -> list[Shape]:
     """The shape of each input: the given one, by the tensor's name (or '' where there is only one), else that of the
-    file. An open batch is 1.
+    file, an open batch being `batch`.
 
     Raises FormatError for other open sizes that are not given, and for names and shapes that do not fit.
     """
@@ -306,7 +306,7 @@ def input_shapes(model: Model, given: Mapping[str, Sequence[int]] | None) -> lis
         names = ", ".join(_short_name(tensor.name) for tensor in inputs)
         raise FormatError(f"shapes are given for {', '.join(map(repr, left))}; the inputs are {names}")
     return [
-        _recorded_input(tensor) if shape is None else _given_input(tensor, shape)
+        _recorded_input(tensor, batch) if shape is None else _given_input(tensor, shape)
         for tensor, shape in zip(inputs, found, strict=True)
     ]
 
@@ -323,9 +323,14 @@ def _given_input(tensor: Tensor, shape: Shape) -> Shape:
     return shape
 
 
-def _recorded_input(tensor: Tensor) -> Shape:
+def has_open_batch(tensor: Tensor) -> bool:
+    """Whether an input leaves its first axis open."""
+    return min((tensor.signature or tensor.shape or (1,))[0], (tensor.shape or (1,))[0]) < 1
+
+
+def _recorded_input(tensor: Tensor, batch: int) -> Shape:
     shape, signature = tensor.shape or (1,), tensor.signature or tensor.shape or (1,)
-    stated = tuple(max(size, 1) if axis == 0 else size for axis, size in enumerate(shape))
+    stated = (batch, *shape[1:]) if has_open_batch(tensor) else shape
     is_open = len(shape) != len(signature) or any(
         size < 1 or (size == 1 and mark < 0) for size, mark in zip(stated[1:], signature[1:], strict=True)
     )

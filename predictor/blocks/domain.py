@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from netlathe.predictor.numbers import CACHED_ENTRIES, FloatArray, read_logs, read_positive
 
@@ -89,6 +88,8 @@ def fit_domain(features: FloatArray) -> Domain:
     points = np.unique(((features - centre) / spread).astype(np.float32), axis=0).astype(float)
     reach = _LEAST_REACH
     if len(points) > 1:
+        from scipy.spatial import cKDTree  # only fits need it
+
         nearest = cKDTree(points).query(points, k=2)[0][:, 1]
         reach = max(float(np.quantile(nearest, 0.9)), _LEAST_REACH)
     return Domain(points, centre, spread, reach)

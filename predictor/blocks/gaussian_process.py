@@ -16,12 +16,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.optimize import minimize
-from scipy.sparse import csr_array
 
 from netlathe.predictor.features.inputs import Inputs, OpShares, classes_to_json, read_classes
-from netlathe.predictor.features.op_work import OP_SIZES
+from netlathe.predictor.features.op_work import OP_CLASSES, OP_SIZES
 from netlathe.predictor.numbers import (
     CACHED_ENTRIES,
     MOST_LOG,
@@ -29,6 +26,7 @@ from netlathe.predictor.numbers import (
     read_array,
     read_logs,
     read_positive,
+    squared_distances,
 )
 
 _MOST_RECORDS, _MOST_OPS = 100, 300
@@ -62,7 +60,7 @@ class GaussianProcess:
 
     def predict(self, inputs: Inputs) -> FloatArray:
         """Log ratios, shape (n,). Fades to 0 away from the ops fitted on."""
-        used = np.unique(inputs.shares.indices)
+        used = np.unique(inputs.shares.columns)
         wanted, known = inputs.ops.sizes / self.lengths, self.sizes / self.lengths
         ratios = np.zeros(len(wanted))
         for rows, columns in _by_class(inputs.ops.classes[used], self.classes):
@@ -95,56 +93,64 @@ class GaussianProcess:
 def fit_gaussian_process(inputs: Inputs, log_ratio: FloatArray, seed: int) -> GaussianProcess:
     """Process fitted to log ratios of shape (n,); `seed` picks the part that sets the hyper-parameters when there are
     many."""
+    from scipy.linalg import cho_factor, cho_solve  # takes longer to import than to predict, which needs none of it
+
     part = _part(inputs, seed)
     signal, noise, lengths = _hyperparameters(inputs.take(part), log_ratio[part])
-    used = np.unique(inputs.shares.indices)
-    classes, sizes, shares = inputs.ops.classes[used], inputs.ops.sizes[used], inputs.shares[:, used]
+    used = np.unique(inputs.shares.columns)
+    classes, sizes, shares = inputs.ops.classes[used], inputs.ops.sizes[used], inputs.shares.take_columns(used)
     covariance = noise * np.eye(len(log_ratio))
     for rows, _ in _by_class(classes, classes):
-        places, part = sizes[rows] / lengths, shares[:, rows]
-        covariance += part @ (part @ (signal * _matern(_distances(places, places)))).T
-    weights = shares.T @ cho_solve(cho_factor(covariance, lower=True), log_ratio)
-    return GaussianProcess(classes, sizes, np.asarray(weights), lengths, signal)
+        places, of_class = sizes[rows] / lengths, shares.take_columns(rows)
+        covariance += of_class @ (of_class @ (signal * _matern(_distances(places, places)))).T
+    weights = shares.transposed_times(cho_solve(cho_factor(covariance, lower=True), log_ratio))
+    return GaussianProcess(classes, sizes, weights, lengths, signal)
 
 
 def op_covariance(a: OpShares, b: OpShares) -> FloatArray:
     """Covariance of the log ratios of two sets of items, shape (n, m), where the ops' have variance 1 and the usual
     lengths."""
-    used = np.unique(a.shares.indices)
-    by_op = np.zeros((len(used), b.shares.shape[0]))
+    used = np.unique(a.shares.columns)
+    by_op = np.zeros((len(used), len(b.shares)))
     wanted, known = a.sizes[used] / _LENGTHS, b.sizes / _LENGTHS
     for rows, columns in _by_class(a.classes[used], b.classes):
-        shares, step = b.shares[:, columns], max(1, CACHED_ENTRIES // len(columns))
+        shares, step = b.shares.take_columns(columns), max(1, CACHED_ENTRIES // len(columns))
         for part in (rows[start : start + step] for start in range(0, len(rows), step)):
             by_op[part] = (shares @ _matern(_distances(known[columns], wanted[part]))).T
-    return np.asarray(a.shares[:, used] @ by_op)
+    return a.shares.take_columns(used) @ by_op
 
 
 def op_variances(a: OpShares) -> FloatArray:
     """Variance of the log ratio of each item, shape (n,), the diagonal of op_covariance(a, a): over the pairs of ops of
     a class within each item."""
-    count, places = a.shares.shape[0], a.sizes / _LENGTHS
+    count, places = len(a.shares), a.sizes / _LENGTHS
     result = np.zeros(count)
     for start in range(0, count, _VARIANCE_BATCH):
-        part = a.shares[start : start + _VARIANCE_BATCH].tocoo()
-        groups = np.unique(np.stack([part.row, a.classes[part.col]]), axis=1, return_inverse=True)[1].ravel()
-        member = csr_array((np.ones(part.nnz), (np.arange(part.nnz), groups)))
-        pairs = (member @ member.T).tocoo()
-        one, other = pairs.row, pairs.col
-        apart = np.sqrt(5 * ((places[part.col[one]] - places[part.col[other]]) ** 2).sum(axis=1))
-        alike = part.data[one] * part.data[other] * _matern(apart)
-        result[start : start + _VARIANCE_BATCH] = np.bincount(part.row[one], alike, part.shape[0])
+        part = a.shares.take(slice(start, start + _VARIANCE_BATCH))
+        one, other = _pairs(part.rows * len(OP_CLASSES) + a.classes[part.columns])
+        apart = np.sqrt(5 * ((places[part.columns[one]] - places[part.columns[other]]) ** 2).sum(axis=1))
+        alike = part.values[one] * part.values[other] * _matern(apart)
+        result[start : start + _VARIANCE_BATCH] = np.bincount(part.rows[one], alike, len(part))
     return result
+
+
+def _pairs(groups: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Indices of the one and the other of all ordered pairs in the same group (m,), each with itself among them."""
+    order = np.argsort(groups, kind="stable")
+    _, starts, members, sizes = np.unique(groups[order], return_index=True, return_inverse=True, return_counts=True)
+    count = sizes[members]
+    begin = np.repeat(starts[members] - np.cumsum(count) + count, count)
+    return np.repeat(order, count), order[begin + np.arange(count.sum())]
 
 
 def _part(inputs: Inputs, seed: int) -> NDArray[np.intp]:
     """Records in random order, as many as the search for hyper-parameters takes."""
-    order = np.random.default_rng(seed).permutation(inputs.shares.shape[0])[:_MOST_RECORDS]
-    if len(np.unique(inputs.shares.indices)) <= _MOST_OPS:
+    order = np.random.default_rng(seed).permutation(len(inputs.shares))[:_MOST_RECORDS]
+    if len(np.unique(inputs.shares.columns)) <= _MOST_OPS:
         return np.asarray(order)
     ops: set[int] = set()
     for count, record in enumerate(order):
-        ops.update(inputs.shares[[record]].indices.tolist())
+        ops.update(inputs.shares.take([record]).columns.tolist())
         if len(ops) > _MOST_OPS:
             return np.asarray(order[: max(count, 2)])
     return np.asarray(order)
@@ -158,9 +164,7 @@ def _by_class(a: NDArray[np.intp], b: NDArray[np.intp]) -> Iterator[tuple[NDArra
 
 def _distances(a: FloatArray, b: FloatArray) -> FloatArray:
     """Distances times the root of 5, shape (n, m), between points (n, q) and (m, q)."""
-    squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)  # in place from here on: it is large
-    squared -= 2 * a @ b.T
-    np.maximum(squared, 0, out=squared)
+    squared = squared_distances(a, b)
     squared *= 5
     return np.asarray(np.sqrt(squared, out=squared))
 
@@ -176,10 +180,12 @@ def _matern(distances: FloatArray) -> FloatArray:
 
 def _hyperparameters(inputs: Inputs, log_ratio: FloatArray) -> tuple[float, float, FloatArray]:
     """The most probable (signal variance, noise variance, length scales (q,)) given log ratios (n,)."""
+    from scipy.optimize import minimize
+
     scatter = float(np.sqrt(np.mean(log_ratio**2))) + 1e-3
     expected = np.log([_SIGNAL_SHARE * scatter, _NOISE_SHARE * scatter, *_LENGTHS])
-    used = np.unique(inputs.shares.indices)
-    shares = inputs.shares[:, used].toarray()
+    used = np.unique(inputs.shares.columns)
+    shares = inputs.shares.take_columns(used).dense()
     classes, sizes = inputs.ops.classes[used], inputs.ops.sizes[used]
 
     def objective(logs: FloatArray) -> tuple[float, FloatArray]:
@@ -199,6 +205,8 @@ def _negative_log_likelihood(
 ) -> tuple[float, FloatArray]:
     """Negative log likelihood of log ratios y (n,), and its gradient, at the logarithms of (signal deviation, noise
     deviation, lengths (q,))."""
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
     signal, noise, lengths = np.exp(2 * logs[0]), np.exp(2 * logs[1]), np.exp(logs[2:])
     scaled, blocks = sizes / lengths, [rows for rows, _ in _by_class(classes, classes)]
     distances = [_distances(scaled[rows], scaled[rows]) for rows in blocks]

@@ -10,14 +10,13 @@ hardly vary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
-from scipy.special import expit
 
 from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.features.op_work import COMMON_TERMS, PLAIN_MOVES, TERMS, depthwise_columns, op_classes_of
@@ -174,11 +173,15 @@ def fit_physics(terms: FloatArray, latency_ms: FloatArray, weights: FloatArray |
     if len(latency_ms) >= _ENOUGH_FOR_OWN_RATIOS:
         own = _own_ratios(work, latency_ms, weights, prior, RESOURCES[used])
         other, other_errors = _fit_rates(work, latency_ms, weights, own, _WIDE_DEVIATION)
-        share = float(expit(_BELIEF_POWER * len(latency_ms) * np.log(errors / other_errors)))
+        share = _sigmoid(_BELIEF_POWER * len(latency_ms) * math.log(errors / other_errors))
         found = (1 - share) * found + share * other
     rates = np.zeros(len(TERMS))
     rates[used] = found
     return Physics(_borrow_depthwise(rates, seen), seen)
+
+
+def _sigmoid(x: float) -> float:
+    return 0.5 * (1 + math.tanh(x / 2))
 
 
 def _own_ratios(
@@ -198,6 +201,8 @@ def _fit_rates(
     """Rates (terms,), and their mean held-out log error, by non-negative least squares on relative
     errors with Huber's weights for the records and Cauchy's for the prior, so that neither a few wrong records nor a
     rate that truly is out of the ordinary spoils the rest."""
+    from scipy.optimize import nnls  # only fits need it
+
     trusted = weights >= TRUSTED if (weights >= TRUSTED).any() else weights > 0
     scale = np.exp(np.median(np.log(latency_ms / (terms @ prior))[trusted]))
     at_prior = terms * (prior * scale)  # ms if every rate were as expected; what is fitted are multiples

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from netlathe.predictor.blocks.boosted_trees import fit_boosted_trees
 from netlathe.predictor.blocks.gaussian_process import GaussianProcess, fit_gaussian_process
@@ -144,6 +143,8 @@ def _without_outliers(z: FloatArray, log_ratio: FloatArray) -> FloatArray:
     count = min(_NEIGHBOURS, len(z) - 1)
     if count < 3:
         return log_ratio
+    from scipy.spatial import cKDTree  # takes longer to import than to predict, which needs none of it
+
     _, nearest = cKDTree(z).query(z, k=count + 1)
     around = np.median(log_ratio[nearest[:, 1:]], axis=1)
     limit = _OUTLIER * robust_deviation(log_ratio - around) + _LEAST_OUTLIER

@@ -1,7 +1,7 @@
 """The cost of ops that no record has, by what such work usually costs beside the work that is known.
 
-An op that only moves values, such as a softmax over a classifier's results, is priced where even ten times its usual
-cost would be next to nothing. Any other is refused, unless the caller asks for it.
+An op that only moves or maps values, such as a softmax over a classifier's results or a resize of the image, is priced
+where even ten times its usual cost would be a modest part. Any other is refused, unless the caller asks for it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,21 @@ from netlathe.archspace.ops import Opaque
 from netlathe.predictor.blocks.physics import RESOURCES, Physics, prior_rates
 from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.features.item_features import Features
-from netlathe.predictor.features.op_work import COLUMN, OP_CLASSES, TERMS, has_macs
+from netlathe.predictor.features.op_work import COLUMN, OP_CLASSES, REFINEMENTS, TERMS, has_macs
 from netlathe.predictor.numbers import FlagArray, FloatArray
 
 NEGLIGIBLE = 0.02
-"""Largest part of an item's latency that its unknown ops may take together to be priced unasked."""
+"""Largest part of an item's latency that its unknown ops may take together to be next to nothing."""
+MODEST = 0.5
+"""Largest part of it, over the measured work, that those may take together which only move or map values, to be priced
+unasked: in an interval that is wider by so much, and with a warning."""
 DOUBT = 10.0
 """Factor over its usual cost that an unknown op may take. In the shipped predictors, with each kind of op told from the
 others, 112 of 115 ops cost within that factor of what was expected, and half of them 0.55 to 1.25 times as much."""
 _CLASS_OF = np.array([OP_CLASSES.index(term.partition(".")[0]) if "." in term else -1 for term in TERMS])
 """Number of the op class of each work term, -1 for the common ones; shape (terms,)."""
+_REFINES = np.array([term.partition(".")[2] in REFINEMENTS for term in TERMS])
+"""Whether each work term only refines what others charge; shape (terms,)."""
 _COMPUTES = np.array([has_macs(name) for name in OP_CLASSES])
 """Whether ops of each class multiply and accumulate; shape (classes,)."""
 _OPAQUE = OP_CLASSES.index(Opaque.kind)
@@ -58,9 +63,17 @@ class Assumed(NamedTuple):
         """Whether they compute nothing, and cannot take more than NEGLIGIBLE; shape (n,)."""
         return np.asarray((self.most.sum(axis=1) <= NEGLIGIBLE) & ~(self.most[:, _COMPUTES] > 0).any(axis=1))
 
+    @property
+    def is_priced(self) -> FlagArray:
+        """Whether they are priced unasked, shape (n,): they compute nothing and cannot take more than MODEST, foreign
+        ops, of which nothing is known but their bytes, no more than NEGLIGIBLE."""
+        whole, foreign = self.most.sum(axis=1), self.most[:, _OPAQUE]
+        computes = (self.most[:, _COMPUTES] > 0).any(axis=1)
+        return np.asarray((whole <= np.where(foreign > 0, NEGLIGIBLE, MODEST)) & ~computes)
+
     def check(self, *, ask: bool) -> None:
-        """A check that all unknown ops are negligible; raises UnknownOpError where one is not, unless `ask`."""
-        refused = [] if ask else self.names(~self.is_negligible)
+        """A check that all unknown ops are priced unasked; raises UnknownOpError where one is not, unless `ask`."""
+        refused = [] if ask else self.names(~self.is_priced)
         if refused:
             raise UnknownOpError(
                 f"no measured block contains {', '.join(refused)}, so its cost on this setup is unknown; profile a few "
@@ -138,8 +151,9 @@ class UnknownOps:
 
     @cached_property
     def _columns(self) -> FlagArray:
-        """Whether each work term belongs to an unknown class, shape (terms,)."""
-        return np.asarray((_CLASS_OF >= 0) & self.classes[_CLASS_OF])
+        """Whether each work term is charged for an unknown class, shape (terms,): without refinements, whose typical
+        costs are not beside those of the others, but in their place."""
+        return np.asarray((_CLASS_OF >= 0) & self.classes[_CLASS_OF] & ~_REFINES)
 
     @cached_property
     def _scales(self) -> FloatArray:
@@ -169,6 +183,6 @@ def _foreign(features: Features, owner: NDArray[np.intp], count: int) -> tuple[t
     names: list[set[str]] = [set() for _ in range(count)]
     columns = np.flatnonzero((features.ops.classes == _OPAQUE) & (np.arange(len(features.ops.classes)) > 0))
     for column in columns.tolist():
-        for row in np.unique(features.counts[:, [column]].nonzero()[0]).tolist():
+        for row in np.unique(features.counts.rows[features.counts.columns == column]).tolist():
             names[owner[row]].add(features.ops.names[column])
     return tuple(tuple(sorted(found)) for found in names)

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from netlathe.predictor.features.item_features import Features, Ops
 from netlathe.predictor.features.op_work import FIRST_CLASSES, OP_CLASSES, OP_SIZES
 from netlathe.predictor.numbers import FloatArray, read_array, read_indices, read_logs
+from netlathe.predictor.sparse_rows import SparseRows
 
 
 class Inputs(NamedTuple):
@@ -19,35 +19,35 @@ class Inputs(NamedTuple):
     the physics, a sparse matrix."""
 
     z: FloatArray
-    shares: csr_array
+    shares: SparseRows
     ops: Ops
 
     def take(self, indices: NDArray[Any]) -> Inputs:
         """The inputs of these items, indices of shape (m,)."""
-        return Inputs(self.z[indices], self.shares[indices], self.ops)
+        return Inputs(self.z[indices], self.shares.take(indices), self.ops)
 
 
 class OpShares(NamedTuple):
     """Ops of n items: the shares (n, m) that m different ops have in their time, a sparse matrix, and each
     op's class (m,) and size (m, len(OP_SIZES))."""
 
-    shares: csr_array
+    shares: SparseRows
     classes: NDArray[np.intp]
     sizes: FloatArray
 
     def take(self, indices: NDArray[Any]) -> Self:
         """The ops of these items, indices of shape (m,)."""
-        return self._replace(shares=self.shares[indices])
+        return self._replace(shares=self.shares.take(indices))
 
     def to_json(self) -> dict[str, Any]:
         """Ops and shares, without ops that no item has."""
-        used, columns = np.unique(self.shares.indices, return_inverse=True)
+        used, columns = np.unique(self.shares.columns, return_inverse=True)
         return {
             **classes_to_json(self.classes[used]),
             "sizes": self.sizes[used],
-            "counts": np.diff(self.shares.indptr),
+            "counts": self.shares.lengths,
             "columns": columns,
-            "shares": self.shares.data,
+            "shares": self.shares.values,
         }
 
     @classmethod
@@ -60,13 +60,12 @@ class OpShares(NamedTuple):
         ends = np.cumsum([0, *read_indices(data, "counts", len(shares) + 1, count)])
         if ends[-1] != len(shares):
             raise ValueError("there are more or fewer shares than the items have")
-        matrix = csr_array((shares, columns, ends), shape=(count, len(sizes)))
-        return cls(matrix, read_classes(data, len(sizes)), sizes)
+        return cls(SparseRows(shares, columns, ends, len(sizes)), read_classes(data, len(sizes)), sizes)
 
     @classmethod
     def unknown(cls, count: int) -> Self:
         """No ops of `count` items, where nobody wrote them down."""
-        return cls(csr_array((count, 0)), np.zeros(0, dtype=np.intp), np.zeros((0, len(OP_SIZES))))
+        return cls(SparseRows.of(np.zeros((count, 0))), np.zeros(0, dtype=np.intp), np.zeros((0, len(OP_SIZES))))
 
 
 def classes_to_json(classes: NDArray[np.intp]) -> dict[str, Any]:
@@ -86,6 +85,5 @@ def op_shares(features: Features, rates: FloatArray) -> OpShares:
     """Share of each op in the time of each of n items at rates (terms,)."""
     counts, total = features.counts, np.maximum(features.terms @ rates, np.finfo(float).tiny)
     per_run = features.ops.terms @ rates
-    parts = counts.data * per_run[counts.indices] / np.repeat(total, np.diff(counts.indptr))
-    shares = csr_array((parts, counts.indices, counts.indptr), shape=counts.shape)
+    shares = counts.scaled(per_run[counts.columns] / np.repeat(total, counts.lengths))
     return OpShares(shares, features.ops.classes, features.ops.sizes)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import Fusion
@@ -30,6 +29,7 @@ from netlathe.predictor.features.op_work import (
 )
 from netlathe.predictor.features.op_work import TERMS as TERMS
 from netlathe.predictor.numbers import FloatArray
+from netlathe.predictor.sparse_rows import SparseRows
 
 Item = Graph | tuple[Graph, ...]
 """A graph, or a network in pieces whose order is known and whose connections are not."""
@@ -65,12 +65,12 @@ class Features(NamedTuple):
 
     terms: FloatArray
     logs: FloatArray
-    counts: csr_array
+    counts: SparseRows
     ops: Ops
 
     def take(self, indices: NDArray[Any]) -> Features:
         """The features of these items, indices of shape (m,)."""
-        return Features(self.terms[indices], self.logs[indices], self.counts[indices], self.ops)
+        return Features(self.terms[indices], self.logs[indices], self.counts.take(indices), self.ops)
 
 
 class _Steps:
@@ -125,7 +125,7 @@ def features_of(items: Sequence[Item], fusion: Fusion = "cpu") -> Features:
     rows, ops = steps.tables()
     flat = np.fromiter(chain.from_iterable(lists), dtype=np.intp)
     ends = np.cumsum([0, *map(len, lists)])
-    counts = csr_array((np.ones(len(flat)), flat, ends), shape=(len(items), len(rows)))
+    counts = SparseRows(np.ones(len(flat)), flat, ends, len(rows))
     sums = counts @ rows[:, : len(SUMMED)]
     terms = sums[:, : len(TERMS)]
     terms[:, COLUMN["calls"]] = terms[:, COLUMN["launches"]] > 0

@@ -98,6 +98,8 @@ _QUANTITIES: dict[str, tuple[str, ...]] = {
     "reshape": ("moved",),
     "zeros": ("moved",),
 }  # fmt: skip
+REFINEMENTS = ("wide", "half", "streamed", "tails", "rows", "again", "outer", "far")
+"""Quantities by which measurements tell apart what the others of their class charge already."""
 FIRST_CLASSES = len(_QUANTITIES)
 """So many classes have the same numbers in all files."""
 _QUANTITIES |= {  # ops of the table that have no terms of their own

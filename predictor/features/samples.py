@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from netlathe.archspace.configurations import graphs_of
 from netlathe.archspace.files import digest
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import Fusion, fusion_of, is_kernel
@@ -82,6 +81,8 @@ def items_of(given: Any, batch: int = 1, first_row: int = 0) -> list[Item]:
     architectures, or the rows of a table (netlathe.archspace.configurations), the first of which errors call
     `first_row`. Equal ones share an item. Raises PredictorError, RecordError for a bad row."""
     if hasattr(given, "columns"):
+        from netlathe.archspace.configurations import graphs_of
+
         return list(graphs_of(given, batch, first_row))
     different, numbers = distinct(elements_of(given))
     lowered = [lower(element, batch) for element in different]

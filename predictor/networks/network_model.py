@@ -13,12 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import lsq_linear
-from scipy.stats import norm
 
 from netlathe.archspace.records import STABLE_SPREAD
 from netlathe.predictor.blocks.physics import robust_deviation
-from netlathe.predictor.intervals import Conformal, one_for_each
+from netlathe.predictor.intervals import Conformal, normal_quantile, one_for_each
 from netlathe.predictor.networks.segments import BlockSums
 from netlathe.predictor.numbers import FloatArray, read_array, read_number
 
@@ -70,7 +68,7 @@ class NetworkModel:
         enough, else from the blocks' own; and in both cases from the uncertainty of the coefficients."""
         if self.errors is not None:
             return np.asarray(self.errors.quantile(coverage) * self.deviations(sums) * sums.scale + sums.doubt)
-        z = float(norm.ppf((1 + coverage) / 2))
+        z = normal_quantile((1 + coverage) / 2)
         return np.asarray(np.hypot(z * self.deviations(sums), sums.half_width))
 
     def deviations(self, sums: BlockSums) -> FloatArray:
@@ -143,6 +141,8 @@ def _fit(sums: BlockSums, latency_ms: FloatArray, errors: FloatArray) -> Network
     are enough networks to tell which one is off."""
     if not len(latency_ms):
         return plain_sum()
+    from scipy.optimize import lsq_linear  # only fits need it
+
     rows, stable = design(sums), errors <= STABLE_SPREAD
     sure = stable if stable.any() else errors <= np.median(errors)
     # A bad hour disturbs all networks alike, so that together they say no more than one of them.

@@ -12,12 +12,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from netlathe.predictor.blocks.residual import Weights
 from netlathe.predictor.blocks.unknown_ops import Assumed
 from netlathe.predictor.features.item_features import Item
-from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, HeldOutErrors, bounds, expected_scores, one_for_each
+from netlathe.predictor.intervals import (
+    USUAL_COVERAGE,
+    Conformal,
+    HeldOutErrors,
+    bounds,
+    expected_scores,
+    normal_quantile,
+    one_for_each,
+)
 from netlathe.predictor.networks.latency_model import Predicted, Work
 from netlathe.predictor.networks.physics_model import PhysicsModel
 from netlathe.predictor.numbers import FloatArray, read_number
@@ -25,7 +32,7 @@ from netlathe.predictor.transfer.few_shot import TransferModel
 
 VERSION = 1
 """Version of a mixture in files."""
-_EXPECTED_SCORES = expected_scores(10) / norm.ppf((1 + USUAL_COVERAGE) / 2)
+_EXPECTED_SCORES = expected_scores(10) / normal_quantile((1 + USUAL_COVERAGE) / 2)
 """Scores of ten measurements whose errors are as the parts' intervals expect."""
 
 

@@ -14,9 +14,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import minimize
-from scipy.stats import norm
 
 from netlathe.predictor.blocks.physics import TRUSTED
 from netlathe.predictor.blocks.unknown_ops import Assumed
@@ -25,9 +22,17 @@ from netlathe.predictor.features.item_features import Item
 from netlathe.predictor.features.op_work import TERMS
 from netlathe.predictor.features.samples import Sample
 from netlathe.predictor.folds import near_folds
-from netlathe.predictor.intervals import USUAL_COVERAGE, Conformal, HeldOutErrors, bounds, expected_scores, one_for_each
+from netlathe.predictor.intervals import (
+    USUAL_COVERAGE,
+    Conformal,
+    HeldOutErrors,
+    bounds,
+    expected_scores,
+    normal_quantile,
+    one_for_each,
+)
 from netlathe.predictor.networks.latency_model import Predicted, Work
-from netlathe.predictor.numbers import MOST_LOG, FloatArray, read_array, read_indices, read_logs, read_positive
+from netlathe.predictor.numbers import MOST_LOG, FloatArray, inverse, read_array, read_indices, read_logs, read_positive
 from netlathe.predictor.transfer.prior import OnKnownDevices, Prior
 from netlathe.predictor.transfer.robust import RobustProcess, robust_process
 from netlathe.predictor.transfer.work_space import USUAL, Scatter, WorkSpace
@@ -76,7 +81,7 @@ class TransferModel:
         """Inverse of covariance + noise of the measurements, shape (n, n)."""
         among = covariance(self.prior, self.measured, self.measured, self.scatter)
         total = among + np.diag(self.scatter.noise_log**2 / self.noise_divisors)
-        return np.asarray(cho_solve(cho_factor(total, lower=True), np.eye(len(self.weights))))
+        return inverse(total)
 
     @property
     def work(self) -> Work:
@@ -98,7 +103,7 @@ class TransferModel:
         towards = covariance(self.prior, known, self.measured, self.scatter)
         variance = _variance_left(self.prior, known, self.scatter, towards, self._precision)
         # Items that known devices were measured on may be easier than expected; the others need not be, then.
-        quantile, usual = self.errors.quantile(coverage), float(norm.ppf((1 + coverage) / 2))
+        quantile, usual = self.errors.quantile(coverage), normal_quantile((1 + coverage) / 2)
         peculiar = np.minimum(known.peculiar, variance) * max(usual**2 - quantile**2, 0.0)
         half_widths = np.sqrt(quantile**2 * variance + peculiar) + self.prior.doubt(items)
         latency_ms = self._latency_ms(items, known, towards)
@@ -250,6 +255,9 @@ def variances(prior: Prior, known: OnKnownDevices, scatter: Scatter = USUAL) -> 
 
 def _likely_scatter(prior: Prior, known: OnKnownDevices, values: FloatArray, weights: FloatArray) -> Scatter:
     """The most probable scatter given log deviations (n,): close to the usual one for a few, free for many."""
+    from scipy.linalg import cho_factor, cho_solve  # only fits need them
+    from scipy.optimize import minimize
+
     n = min(len(values), _MOST_FOR_SCATTER)
     part = np.linspace(0, len(values) - 1, n).astype(int)
     known = known.take(part)

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from netlathe.predictor.blocks.gaussian_process import op_covariance, op_variances
 from netlathe.predictor.blocks.physics import Physics
@@ -25,7 +24,7 @@ from netlathe.predictor.features.item_features import Features, Item, features_o
 from netlathe.predictor.features.op_work import TERMS
 from netlathe.predictor.features.samples import key_of, sample_of
 from netlathe.predictor.files import find_file, read_model, write_model
-from netlathe.predictor.intervals import USUAL_COVERAGE, expected_scores
+from netlathe.predictor.intervals import USUAL_COVERAGE, expected_scores, normal_quantile
 from netlathe.predictor.numbers import (
     MOST_LOG,
     FloatArray,
@@ -207,7 +206,7 @@ class Prior:
         scores = np.sort(np.abs(self._weights / expected[:, None]).ravel())
         usual = expected_scores(_EXPECTED_ITEMS) * _USUAL_SURPRISE
         together = np.concatenate([scores, np.repeat(usual, len(self.devices))])
-        return float(np.quantile(together, USUAL_COVERAGE) / norm.ppf((1 + USUAL_COVERAGE) / 2))
+        return float(np.quantile(together, USUAL_COVERAGE) / normal_quantile((1 + USUAL_COVERAGE) / 2))
 
     @cached_property
     def _speeds(self) -> FloatArray:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
 from netlathe.predictor.blocks.gaussian_process import op_covariance
 from netlathe.predictor.blocks.physics import fit_physics, robust_deviation
 from netlathe.predictor.features.inputs import OpShares
-from netlathe.predictor.numbers import FlagArray, FloatArray
+from netlathe.predictor.numbers import FlagArray, FloatArray, inverse
 from netlathe.predictor.transfer.robust import robust_process
 from netlathe.predictor.transfer.work_space import OWN_LOG, WorkSpace, own_precision
 
@@ -89,7 +88,7 @@ def _middle(residuals: FloatArray, errors: FloatArray) -> tuple[FloatArray, Flag
 
 def _leave_one_out_errors(values: FloatArray, covariance: FloatArray) -> FloatArray:
     """Errors on each of the values (n,) when all others predict it: Rasmussen and Williams, equation 5.12."""
-    precision = cho_solve(cho_factor(covariance, lower=True), np.eye(len(values)))
+    precision = inverse(covariance)
     return np.asarray(precision @ values / np.diag(precision))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
 from netlathe.predictor.numbers import FloatArray
 
@@ -38,6 +37,8 @@ def robust_process(
     squares: t noise is Gaussian noise whose variance each residual tells (West, Outlier Models and Prior Distributions
     in Bayesian Linear Regression, 1984). `reliability`, (n,), from 0 to 1, divides the noise variance of values known
     to be disturbed."""
+    from scipy.linalg import cho_factor, cho_solve  # only fits need them
+
     known = np.ones(len(values)) if reliability is None else reliability
     scale = 3 * noise + 1.5 * float(np.median(np.abs(values)))
     divisors = known / (1 + (values / scale) ** 2)

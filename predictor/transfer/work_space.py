@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.spatial.distance import cdist
 
 from netlathe.predictor.blocks.physics import Physics
 from netlathe.predictor.features.op_work import TERMS
-from netlathe.predictor.numbers import FlagArray, FloatArray
+from netlathe.predictor.numbers import FlagArray, FloatArray, inverse, squared_distances
 from netlathe.predictor.transfer.robust import NOISE
 
 _SIZE_WEIGHT = 0.2
@@ -63,7 +61,7 @@ class WorkSpace:
 
     def covariance(self, a: FloatArray, b: FloatArray, scatter: Scatter = USUAL) -> FloatArray:
         """Covariance of the log ratio of two devices at coordinates (n, p) and (m, p), shape (n, m)."""
-        bend = np.exp(-0.5 * cdist(a, b, "sqeuclidean") / (scatter.reach_units * self.unit) ** 2)
+        bend = np.exp(-0.5 * squared_distances(a, b) / (scatter.reach_units * self.unit) ** 2)
         return np.asarray(scatter.slope_log**2 * (a @ b.T) + scatter.bend_log**2 * bend)
 
     def variances(self, coordinates: FloatArray, scatter: Scatter = USUAL) -> FloatArray:
@@ -76,11 +74,10 @@ def work_space(terms: FloatArray, rates: FloatArray, seen: FlagArray) -> WorkSpa
     relative = rates / np.exp(np.median(np.log(terms @ rates.T), axis=0))[:, None]
     typical = Physics(np.median(relative, axis=0), seen)
     coordinates = WorkSpace(typical, np.zeros(len(TERMS) + 1), 1.0).coordinates(terms)
-    unit = float(np.median(cdist(coordinates, coordinates))) if len(coordinates) > 1 else 1.0
+    unit = float(np.median(np.sqrt(squared_distances(coordinates, coordinates)))) if len(coordinates) > 1 else 1.0
     return WorkSpace(typical, coordinates.mean(axis=0), max(unit, 1e-3))
 
 
 def own_precision(covariance: FloatArray) -> FloatArray:
     """Inverse of the covariance (n, n) of residuals, each of which has something of its own."""
-    identity = np.eye(len(covariance))
-    return np.asarray(cho_solve(cho_factor(covariance + OWN_LOG**2 * identity, lower=True), identity))
+    return inverse(covariance + OWN_LOG**2 * np.eye(len(covariance)))

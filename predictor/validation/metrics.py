@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.intervals import USUAL_COVERAGE, bounds
@@ -64,6 +63,8 @@ def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Rank correlation; NaN when one side does not vary."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
+    from scipy.stats import rankdata  # takes longer to import than to read a card, which needs none of it
+
     return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.graph import Graph
+from netlathe.predicted import PredictReport, Refused, write_csv
+from netlathe.predictor.intervals import USUAL_COVERAGE
 from netlathe.subjects import Given, Subject, find_subject, with_contents
 from netlathe.words import percent
 
 if TYPE_CHECKING:
     from netlathe.archspace.blocks import Block
-    from netlathe.archspace.records import Setup
+    from netlathe.archspace.forms.torch_program import ExampleInputs
     from netlathe.predictor import LatencyPredictor
+    from netlathe.predictor.catalogue import Card
     from netlathe.predictor.own_model import Predicts
 
+_TOGETHER = 64
+"""Networks that are read and priced together: each of many costs less so, and few graphs are in memory at once."""
 WIDE_INTERVAL = 4.0
 """High over low, from which on a prediction deserves a warning."""
 _FORMS = {"float16": {"float32", "float16"}}
@@ -39,48 +44,18 @@ def load_predictor(
     return model.assuming() if assume_unknown else model
 
 
-@dataclass(frozen=True)
-class PredictReport:
-    """The predicted latency of one network or block."""
-
-    name: str
-    latency_ms: float
-    low_ms: float
-    high_ms: float
-    """Ends of the interval that holds `coverage` of all measurements."""
-    coverage: float
-    setup: Setup
-    """Setup that it is predicted for."""
-    warnings: tuple[str, ...] = ()
-    """Doubts about the prediction."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name, "latency_ms": self.latency_ms, "low_ms": self.low_ms, "high_ms": self.high_ms,
-            "coverage": self.coverage, "warnings": list(self.warnings), "setup": self.setup.to_json(),
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A network or block that could not be predicted."""
-
-    name: str
-    error: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "error": self.error}
-
-
 @overload
 def predict(
-    what: Given,
+    what: list[Any] | tuple[Any, ...],
     predictor: str | Path | LatencyPredictor | Predicts,
     *,
+    on_error: Literal["raise"] = ...,
     coverage: float = ...,
     assume_unknown: bool = ...,
     shapes: Mapping[str, Sequence[int]] | None = ...,
-) -> PredictReport: ...
+    example_inputs: ExampleInputs | None = ...,
+    csv: str | Path | None = ...,
+) -> list[PredictReport]: ...
 
 
 @overload
@@ -88,77 +63,135 @@ def predict(
     what: list[Any] | tuple[Any, ...],
     predictor: str | Path | LatencyPredictor | Predicts,
     *,
+    on_error: Literal["keep"],
     coverage: float = ...,
     assume_unknown: bool = ...,
     shapes: Mapping[str, Sequence[int]] | None = ...,
-) -> list[PredictReport]: ...
+    example_inputs: ExampleInputs | None = ...,
+    csv: str | Path | None = ...,
+) -> list[PredictReport | Refused]: ...
+
+
+@overload
+def predict(
+    what: Given,
+    predictor: str | Path | LatencyPredictor | Predicts,
+    *,
+    on_error: Literal["raise"] = ...,
+    coverage: float = ...,
+    assume_unknown: bool = ...,
+    shapes: Mapping[str, Sequence[int]] | None = ...,
+    example_inputs: ExampleInputs | None = ...,
+    csv: str | Path | None = ...,
+) -> PredictReport: ...
 
 
 def predict(
     what: Given | list[Any] | tuple[Any, ...],
     predictor: str | Path | LatencyPredictor | Predicts,
     *,
+    on_error: Literal["raise", "keep"] = "raise",
     coverage: float = 0.9,
     assume_unknown: bool = False,
     shapes: Mapping[str, Sequence[int]] | None = None,
-) -> PredictReport | list[PredictReport]:
+    example_inputs: ExampleInputs | None = None,
+    csv: str | Path | None = None,
+) -> Any:
     """The latency of a network or block on the predictor's device, in ms, with an interval; of several, a list.
 
     `what` is a name (`mobilenet_v2_0.5`, `timm:resnet18`, `mbconv_k3_e6_s1_c16-16_56x56_relu6`), an architecture file,
-    a run's folder, a .tflite or .onnx file (`shapes` fixes sizes that it leaves open, by its inputs' names), or an
-    Architecture, block or Graph; or several of these in a list, where a folder stands for the model files below it;
-    `predictor` a file, the name of one that ships, the
-    object, or anything with predict(graphs) -> ms. With `assume_unknown`, ops that were never measured are priced by
-    what such work usually costs, and told in the warnings. Raises FormatError for files that cannot be read, SpaceError
-    for unknown names, UnknownOpError for ops that the predictor knows nothing of.
+    a run's folder, a .tflite or .onnx file (`shapes` fixes sizes that it leaves open, by its inputs' names), an
+    Architecture, block or Graph, or a torch module (with `example_inputs`, as of read) or exported program; or several
+    of these in a list, where a folder stands for the model files below it. `predictor` is a file, the name of one that
+    ships, the object, or anything with predict(graphs) -> ms. With `assume_unknown`, ops that were never measured are
+    priced by what such work usually costs, and told in the warnings. `csv` is a table to write, a row for each.
+
+    Raises FormatError for files that cannot be read or take other batches than the predictor's, SpaceError for unknown
+    names, UnknownOpError for ops that the predictor knows nothing of, OutputError for a table that must not be written.
+    In a list, with `on_error="keep"`, what cannot be read or priced is a Refused in its place instead.
     """
-    model = load_predictor(predictor, assume_unknown=assume_unknown)
-    if isinstance(what, list | tuple):
-        return [_predicted(one, model, predictor, coverage, shapes) for one in with_contents(what)]
-    return _predicted(what, model, predictor, coverage, shapes)
+    several = isinstance(what, list | tuple)
+    things: list[Given] = with_contents(what) if isinstance(what, list | tuple) else [what]
+    place = None if csv is None else Path(csv)
+    if place:
+        from netlathe.outputs import Output, check_outputs
 
-
-def predict_each(
-    what: Iterable[Given],
-    predictor: str | Path | LatencyPredictor | Predicts,
-    *,
-    coverage: float = 0.9,
-    assume_unknown: bool = False,
-    shapes: Mapping[str, Sequence[int]] | None = None,
-) -> list[PredictReport | Refused]:
-    """Predictions of several, as predict makes them; one that cannot be read or priced is refused, the others stay."""
+        inputs = [one for one in (*things, predictor) if isinstance(one, str | Path)]
+        check_outputs([Output("--csv", place, "latencies")], inputs)
     model = load_predictor(predictor, assume_unknown=assume_unknown)
     found: list[PredictReport | Refused] = []
-    for one in with_contents(what):
-        try:
-            found.append(_predicted(one, model, predictor, coverage, shapes))
-        except NetlatheError as error:
-            found.append(Refused(str(one), str(error)))
-    return found
+    for start in range(0, len(things), _TOGETHER):
+        part = things[start : start + _TOGETHER]
+        subjects = [_read(one, model, shapes, example_inputs) for one in part]
+        for given, outcome in zip(part, _outcomes(subjects, model, predictor, coverage), strict=True):
+            source = str(given) if isinstance(given, str | Path) else ""
+            if isinstance(outcome, PredictReport):
+                found.append(replace(outcome, source=source or outcome.name))
+            elif several and on_error == "keep":
+                found.append(Refused(source or type(given).__name__, str(outcome)))
+            else:
+                raise outcome
+    if place:
+        write_csv(found, place)
+    return found if several else found[0]
 
 
-def _predicted(
-    what: Given,
-    model: LatencyPredictor,
-    predictor: str | Path | LatencyPredictor | Predicts,
-    coverage: float,
-    shapes: Mapping[str, Sequence[int]] | None,
-) -> PredictReport:
-    return priced(find_subject(what, batch=model.setup_.batch, shapes=shapes), model, predictor, coverage)
+def _read(
+    given: Given, model: LatencyPredictor, shapes: Mapping[str, Sequence[int]] | None, inputs: ExampleInputs | None
+) -> Subject | NetlatheError:
+    """The network, or why it cannot be read."""
+    try:
+        return find_subject(given, batch=model.setup_.batch, shapes=shapes, example_inputs=inputs)
+    except NetlatheError as error:
+        return error
 
 
-def priced(
-    subject: Subject,
-    model: LatencyPredictor,
-    predictor: str | Path | LatencyPredictor | Predicts,
-    coverage: float,
-) -> PredictReport:
-    """The prediction of a network that is read already. Raises UnknownOpError."""
+def _outcomes(
+    read: Sequence[Subject | NetlatheError], model: LatencyPredictor, predictor: object, coverage: float
+) -> list[PredictReport | NetlatheError]:
+    """Predictions of what could be read, and why the others have none."""
+    subjects = [one for one in read if isinstance(one, Subject)]
+    priced: Iterator[PredictReport | NetlatheError]
+    try:
+        priced = iter(_reports(subjects, model, coverage))
+    except NetlatheError:  # of one of them
+        priced = iter([_alone(subject, model, predictor, coverage) for subject in subjects])
+    return [next(priced) if isinstance(one, Subject) else one for one in read]
+
+
+def _alone(
+    subject: Subject, model: LatencyPredictor, predictor: object, coverage: float
+) -> PredictReport | NetlatheError:
+    try:
+        return priced(subject, model, predictor, coverage)
+    except NetlatheError as error:
+        return error
+
+
+def priced(subject: Subject, model: LatencyPredictor, predictor: object, coverage: float) -> PredictReport:
+    """The prediction of a network that is read already. Raises UnknownOpError, which names the shipped predictors that
+    know its ops where `predictor` is one that ships."""
     with naming_others(predictor, [subject.graph]):
-        low, high = (float(bound[0]) for bound in model.predict_interval([subject.graph], coverage))
-        latency_ms = float(model.predict([subject.graph])[0])
-    warnings = doubts(model, subject.name, subject.graph, subject.dtype)
-    return PredictReport(subject.name, latency_ms, low, high, coverage, model.setup_, tuple(warnings))
+        return _reports([subject], model, coverage)[0]
+
+
+def _reports(subjects: Sequence[Subject], model: LatencyPredictor, coverage: float) -> list[PredictReport]:
+    """Predictions of several together. Raises UnknownOpError where any of them cannot be priced."""
+    graphs = [subject.graph for subject in subjects]
+    predicted = model.predict_with_interval(graphs, coverage)
+    usual = predicted if coverage == USUAL_COVERAGE else model.predict_with_interval(graphs)
+    unknown = model.unknown_ops(graphs)
+    is_guess = usual.high_ms > WIDE_INTERVAL * usual.low_ms
+    reports = []
+    for index, subject in enumerate(subjects):
+        latency_ms, low_ms, high_ms = (float(values[index]) for values in predicted)
+        warnings = _doubts(model, subject.name, subject.dtype, unknown[index], bool(is_guess[index]))
+        reports.append(
+            PredictReport(
+                subject.name, latency_ms, low_ms, high_ms, coverage, model.setup_, tuple(warnings), subject.notes
+            )
+        )
+    return reports
 
 
 @contextmanager
@@ -181,9 +214,15 @@ def doubts(model: LatencyPredictor, name: str, graph: Graph, dtype: str | None =
     """Warnings on a prediction: where the predictor knows next to nothing about such a graph, where it holds ops that
     were never measured, and where the file's `dtype` is not the predictor's."""
     low, high = (float(bound[0]) for bound in model.predict_interval([graph]))
-    found = list(other_dtype(model, name, dtype))
-    found += unknown_ops(name, model.unknown_ops([graph])[0])
-    if high > WIDE_INTERVAL * low:
+    return _doubts(model, name, dtype, model.unknown_ops([graph])[0], high > WIDE_INTERVAL * low)
+
+
+def _doubts(
+    model: LatencyPredictor, name: str, dtype: str | None, unknown: Mapping[str, float], is_guess: bool
+) -> list[str]:
+    """The same, from its unknown ops, and whether its interval is a wide one."""
+    found = [*other_dtype(model, name, dtype), *unknown_ops(name, unknown)]
+    if is_guess:
         found.append(
             f"{name} is unlike what the predictor was fitted on, so its latency is little more than a guess; profile a "
             "space of its kind and size, and fit on that"
@@ -214,6 +253,10 @@ def other_dtype(model: LatencyPredictor, name: str, dtype: str | None) -> Iterat
     )
 
 
+TOLD_IN_CARDS = {"networks", "spaces", "blocks", "lacking"}
+"""Fields of Priced that the cards of shipped predictors hold."""
+
+
 @dataclass(frozen=True)
 class Priced:
     """Coverage of a predictor: what it has a latency for without assuming any."""
@@ -224,18 +267,26 @@ class Priced:
     """Preset spaces, all of whose blocks it knows."""
     blocks: tuple[str, ...]
     """Kinds of block of these networks and spaces; of each, all."""
-    unknown_ops: tuple[str, ...]
-    """Kinds of op that it has no cost of."""
     lacking: tuple[str, ...]
-    """Those of them that published networks have."""
+    """Kinds of op that published networks have and it has no cost of."""
+    unknown_ops: tuple[str, ...]
+    """All kinds of op that it has no cost of."""
 
     @classmethod
-    def by(cls, name: str) -> Priced:
-        """Coverage of a predictor file, or of a shipped one by name."""
+    def by(cls, name: str, card: Card | None = None) -> Priced:
+        """Coverage of a predictor file, or of a shipped one by name; with its card, as that tells it."""
+        model = load_predictor(name)
+        told = None if card is None else card.prices
+        if told is None or told.keys() != TOLD_IN_CARDS:
+            return cls.of(model)
+        return cls(**told, unknown_ops=model.model_.unknown_kinds)
+
+    @classmethod
+    def of(cls, model: LatencyPredictor) -> Priced:
+        """Coverage of a predictor."""
         from netlathe.archspace.networks import NETWORKS, network
         from netlathe.archspace.presets import PRESETS
 
-        model = load_predictor(name)
         batch = model.setup_.batch
         networks = {one: network(one).graph(batch) for one in NETWORKS}
         spaces = {one: make().distinct_blocks() for one, make in PRESETS.items()}
@@ -243,13 +294,21 @@ class Priced:
         for block in (block for blocks in spaces.values() for block in blocks):
             kinds.setdefault(_kind(block), []).append(block.graph(batch))
         graphs = {one: [block.graph(batch) for block in blocks] for one, blocks in spaces.items()}
+
+        def knows(items: Sequence[Graph]) -> bool:
+            return bool(model.model_.unknown(items).is_negligible.all())
+
         return cls(
-            tuple(one for one, graph in networks.items() if model.knows([graph]).all()),
-            tuple(one for one, found in graphs.items() if model.knows(found).all()),
-            tuple(one for one, found in kinds.items() if model.knows(found).all()),
-            model.model_.unknown_kinds,
+            tuple(one for one, graph in networks.items() if knows([graph])),
+            tuple(one for one, found in graphs.items() if knows(found)),
+            tuple(one for one, found in kinds.items() if knows(found)),
             tuple(sorted({op for shares in model.unknown_ops(list(networks.values())) for op in shares})),
+            model.model_.unknown_kinds,
         )
+
+    def for_card(self) -> dict[str, tuple[str, ...]]:
+        """What a card keeps, as finding it out takes a second."""
+        return {name: getattr(self, name) for name in sorted(TOLD_IN_CARDS)}
 
     @property
     def word(self) -> str:

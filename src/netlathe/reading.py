@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.graph import Graph
-from netlathe.subjects import Given, find_subject
+from netlathe.subjects import Given, find_subject, is_torch
 
 if TYPE_CHECKING:
-    import torch
-
     from netlathe.archspace.forms.torch_program import ExampleInputs
 
 
 def read(
-    model: Given | torch.nn.Module | torch.export.ExportedProgram,
+    model: Given,
     example_inputs: ExampleInputs | None = None,
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -29,24 +27,6 @@ def read(
     of a single input. What netlathe has no op for is Opaque in the graph. Raises FormatError for what cannot be read,
     SpaceError for a name that is unknown.
     """
-    if _is_torch(model, "nn", "Module"):
-        from netlathe.archspace.forms.torch_program import read_module
-
-        if example_inputs is None:
-            raise FormatError("a module needs example inputs: read(module, torch.zeros(1, 3, 224, 224))")
-        return read_module(model, example_inputs)  # type: ignore[arg-type]
-    if example_inputs is not None:
+    if example_inputs is not None and not is_torch(model, "nn", "Module"):
         raise FormatError("only a torch module takes example inputs; give a file's open sizes by shapes=")
-    if _is_torch(model, "export", "ExportedProgram"):
-        from netlathe.archspace.forms.torch_program import read_program
-
-        return read_program(model)  # type: ignore[arg-type]
-    return find_subject(model, batch=None, shapes=shapes).graph  # type: ignore[arg-type]
-
-
-def _is_torch(model: object, module: str, name: str) -> bool:
-    """Whether it is an object of that class; torch is not imported for it."""
-    import sys
-
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(model, getattr(getattr(torch, module), name))
+    return find_subject(model, batch=None, shapes=shapes, example_inputs=example_inputs).graph

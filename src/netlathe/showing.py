@@ -44,6 +44,7 @@ class LayerReport:
             "predicted_ms": self.predicted_ms,
             "layers": list(self.layers),
             "warnings": list(self.warnings),
+            "notes": list(self.subject.notes),
             **{name: value for name, value in self.breakdown.to_json().items() if name not in ("name", "predicted_ms")},
         }
 

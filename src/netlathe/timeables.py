@@ -61,15 +61,17 @@ def _read(file: ModelFile) -> Subject:
     try:
         if file.format == "tflite":
             from netlathe.archspace.forms.tflite_outline import with_shapes
-            from netlathe.archspace.forms.tflite_reader import read_precision, read_tflite
+            from netlathe.archspace.forms.tflite_reader import read_tflite_file
 
             source = with_shapes(file.path.read_bytes(), file) if file.resized else source
-            return Subject(file.path.stem, read_tflite(source), (), read_precision(source))
-        from netlathe.archspace.forms.onnx import read_onnx, read_onnx_precision
+            found = read_tflite_file(source)
+            return Subject(file.path.stem, found.graph, (), found.precision)
+        from netlathe.archspace.forms.onnx import read_onnx_file
         from netlathe.archspace.forms.onnx_outline import fixed
 
         source = fixed(file.path.read_bytes(), file) if file.resized else source
-        return Subject(file.path.stem, read_onnx(source), (), read_onnx_precision(source))
+        found = read_onnx_file(source)
+        return Subject(file.path.stem, found.graph, (), found.precision)
     except FormatError as error:
         path = f"{file.path}: "
         raise FormatError(path + str(error).removeprefix(path)) from error

@@ -204,7 +204,10 @@ def test_a_list_is_predicted_one_by_one_and_a_folder_stands_for_its_model_files(
     folder = files["float32"].parent
     several = nl.predict(["mobilenet_v2", folder, network("mnasnet_b1").graph()], FLOAT)
     names = ["mobilenet_v2", *sorted(files.values()), network("mnasnet_b1").graph()]
-    assert several == [nl.predict(one, FLOAT) for one in names]
+    alone = [nl.predict(one, FLOAT) for one in names]
+    assert [one.name for one in several] == [one.name for one in alone]
+    assert [one.latency_ms for one in several] == pytest.approx([one.latency_ms for one in alone], rel=1e-12)
+    assert [one.high_ms for one in several] == pytest.approx([one.high_ms for one in alone], rel=1e-12)
 
 
 def test_one_that_cannot_be_priced_is_told_with_its_reason_and_the_others_are_priced(tmp_path: Path) -> None:

@@ -8,7 +8,16 @@ from scipy.stats import norm, t
 from netlathe.predictor.blocks.domain import USUAL_GROWTH, fit_domain
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features.item_features import LOG_FEATURES
-from netlathe.predictor.intervals import WIDEST, Conformal, bounds, check_coverage, expected_scores, one_for_each
+from netlathe.predictor.intervals import (
+    WIDEST,
+    Conformal,
+    bounds,
+    check_coverage,
+    expected_scores,
+    normal_quantile,
+    one_for_each,
+    student_quantile,
+)
 from netlathe.predictor.validation.held_out import HeldOut, Trial
 
 
@@ -24,6 +33,14 @@ def test_the_quantile_is_the_conformal_rank():
     errors = Conformal(np.arange(1, 20) / 100)  # ceil(20 * 0.9) = 18th of 19
     assert errors.quantile(0.9) == 0.18
     assert errors.quantile(0.5) == 0.10
+
+
+@pytest.mark.parametrize("probability", [0.51, 0.75, 0.95, 0.995, 0.9995])
+def test_quantiles_are_those_of_scipy(probability):
+    assert normal_quantile(probability) == pytest.approx(norm.ppf(probability), rel=1e-12)
+    freedoms = [*range(1, 30), 999]
+    found = [student_quantile(probability, freedom) for freedom in freedoms]
+    assert found == pytest.approx(t.ppf(probability, freedoms), rel=1e-10)
 
 
 def test_too_few_scores_fall_back_on_student_s_t():

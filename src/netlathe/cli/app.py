@@ -7,28 +7,24 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from netlathe.archspace.errors import NetlatheError
-from netlathe.cli import commands
-from netlathe.cli.check import check
-from netlathe.cli.compare import compare, pareto
 from netlathe.cli.console import fail
-from netlathe.cli.fit import fit
-from netlathe.cli.predict import predict
-from netlathe.cli.predictors import predictors
-from netlathe.cli.profile import profile
-from netlathe.cli.search import search
-from netlathe.cli.show import show
-from netlathe.cli.time import time
 from netlathe.runs.stopping import ENDINGS
 
 Command = Callable[..., None]
 
+COMMANDS = {
+    "demo": "commands", "devices": "commands", "profile": "profile", "fit": "fit",
+    "predict": "predict", "search": "search", "export": "commands", "time": "time", "show": "show",
+    "check": "check", "pareto": "compare", "compare": "compare", "predictors": "predictors",
+}  # fmt: skip
+"""Modules of the commands, by name, in the order of the help."""
 KEPT = {
     "profile": "what was measured is kept, and the same command goes on from there",
     "demo": "what was measured and searched is kept; the same command goes on from there",
@@ -41,8 +37,9 @@ FAILED = {"check": 2}
 """Exit codes of a command that met an expected error, where it is not 1: that of a check means that it failed."""
 
 
-def make_app(*, debug: bool = False) -> typer.Typer:
-    """The command line; with `debug`, errors keep their traceback."""
+def make_app(*, debug: bool = False, only: str = "") -> typer.Typer:
+    """The command line; with `debug`, errors keep their traceback. Where it is known which command is asked for, `only`
+    it is made: making the others takes longer than a prediction."""
     app = typer.Typer(
         name="netlathe",
         help="Shapes convolutional networks to the hardware they will run on.",
@@ -52,16 +49,20 @@ def make_app(*, debug: bool = False) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for command in (
-        commands.demo, commands.devices, profile, fit,
-        predict, search, commands.export, time, show, check,
-        pareto, compare, predictors,
-    ):  # fmt: skip
+    for name in [only] if only in COMMANDS else COMMANDS:
+        command = _command(COMMANDS[name], name)
         app.command()(_at_home(command if debug else _guarded(command)))
-    device = typer.Typer(help="Put a phone in order after an interrupted profile.", no_args_is_help=True)
-    device.command()(commands.clean if debug else _guarded(commands.clean))
-    app.add_typer(device, name="device")
+    if only not in COMMANDS:
+        clean = _command("commands", "clean")
+        device = typer.Typer(help="Put a phone in order after an interrupted profile.", no_args_is_help=True)
+        device.command()(clean if debug else _guarded(clean))
+        app.add_typer(device, name="device")
     return app
+
+
+def _command(module: str, name: str) -> Command:
+    command: Command = getattr(import_module(f"netlathe.cli.{module}"), name)
+    return command
 
 
 def _at_home(command: Command) -> Command:
@@ -105,6 +106,8 @@ def _guarded(command: Command) -> Command:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         print(f"netlathe {version('netlathe')}")
         raise typer.Exit
 
@@ -126,4 +129,4 @@ def main() -> None:
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
             signal.signal(ending, signal.default_int_handler)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    make_app(debug="--debug" in sys.argv[1:])(arguments)
+    make_app(debug="--debug" in sys.argv[1:], only=next(iter(arguments), ""))(arguments)

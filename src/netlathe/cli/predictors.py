@@ -26,14 +26,19 @@ def predictors(
 
     terminal = Terminal(as_json=as_json)
     if name:
-        card, priced = read_card(name), Priced.by(name)
+        card = read_card(name)
+        priced = Priced.by(name, card)
         _print_card(card, priced, terminal)
         terminal.result({**card.to_json(), "prices": asdict(priced)})
         return
     names = shipped_names()
-    cards, prices = [read_card(one) for one in names], [Priced.by(one) for one in names]
-    columns = ("name", "device", "runtime", "type", "fitted on", "prices", "within 10 %", "held out")
+    cards = [read_card(one) for one in names]
+    prices = [Priced.by(one, card) for one, card in zip(names, cards, strict=True)]
+    columns = ("name", "device", "runtime", "type", "batch", "fitted on", "prices", "within 10 %", "held out")
     terminal.table(columns, [_row(*both) for both in zip(cards, prices, strict=True)], numbers=False)
+    parts = [card.name for card, priced in zip(cards, prices, strict=True) if not priced.networks]
+    if parts:
+        terminal.say(f"  No whole network can be priced by {', '.join(parts)}: ops of it were never measured.")
     terminal.say(
         "  `netlathe predictors NAME` shows the card; --predictor takes a name in place of a file.", style="dim"
     )
@@ -46,7 +51,7 @@ def _row(card: Card, priced: Priced) -> tuple[str, ...]:
     told = (setup.runtime, setup.runtime_version, setup.delegate)
     runtime = " ".join(word for word in told if word and word != "version unstated")
     accuracy = percent(metrics.within_10, 0), split
-    return card.name, setup.device, runtime, setup.dtype, _counts(card), priced.word, *accuracy
+    return card.name, setup.device, runtime, setup.dtype, str(setup.batch), _counts(card), priced.word, *accuracy
 
 
 def _counts(card: Card) -> str:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from netlathe.archspace.errors import NetlatheError
-from netlathe.archspace.kernel_space import KERNELS
-from netlathe.archspace.profile_file import ProfileFile
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import Classes, Device, Force, Json, ProfiledSpace, Resolution, Seed, Width
 from netlathe.words import millions, milliseconds, percent
@@ -197,6 +195,7 @@ def _space(
     space: str, models: Sequence[str], batch: int, *, resolution: int | None, width: float | None, classes: int | None
 ) -> SearchSpace | KernelSpace:
     """Raises NetlatheError for options that a space of kernels does not have."""
+    from netlathe.archspace.kernel_space import KERNELS
     from netlathe.archspace.presets import load_space
     from netlathe.kernel_items import KernelSpace
 
@@ -288,6 +287,8 @@ def _facts(summary: CampaignSummary) -> Iterator[str]:
 
 def show_op_times(path: Path, summary: CampaignSummary, terminal: Terminal) -> None:
     """Which kinds of kernels the time of all profiled graphs goes to."""
+    from netlathe.archspace.profile_file import ProfileFile
+
     with ProfileFile(path) as file:
         rows = file.op_times(summary.setup)
     totals: dict[str, list[float]] = {}

@@ -11,10 +11,10 @@ import typer
 from netlathe.cli.compare import show_points, show_prices
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import AssumeUnknown, Data, Json, LimitImages, Resolution, Seed, Space, Width
-from netlathe.runs.report import CurveReport, RunReport
 from netlathe.words import millions, milliseconds, percent
 
 if TYPE_CHECKING:
+    from netlathe.runs.report import CurveReport, RunReport
     from netlathe.targets import Target
 
 ACCURACIES = {"torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "onnx": "of .onnx"}
@@ -243,6 +243,7 @@ def show_search(
 ) -> None:  # fmt: skip
     """Shows targets, limits, accuracies, warnings; the curve of several targets; each network on each device."""
     from netlathe.hardware import compare
+    from netlathe.runs.report import CurveReport
 
     runs = report.runs if isinstance(report, CurveReport) else (report,)
     if isinstance(report, CurveReport):

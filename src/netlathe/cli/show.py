@@ -50,6 +50,8 @@ def show(
     _tell_limits(report.breakdown, terminal)
     for advice in report.breakdown.advice:
         terminal.say(f"  Advice: {advice.text}", style="green")
+    for note in report.subject.notes:
+        terminal.say(f"  Note: {note}", style="dim")
     terminal.warn(report.warnings)
     terminal.result(report.to_json())
 

@@ -14,10 +14,10 @@ from netlathe.archspace.errors import FormatError
 from netlathe.archspace.files import check_plain, write_whole, writing
 from netlathe.archspace.jsonfile import read_json
 from netlathe.archspace.packed import NPZ_DAMAGE, check_zip
-from netlathe.archspace.spaces import Architecture
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch import TorchGraph
+    from netlathe.archspace.spaces import Architecture
 
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "weights.npz"
@@ -72,6 +72,8 @@ def load_network(folder: Path) -> tuple[Architecture, TorchGraph]:
     another architecture."""
     if not folder.is_dir():
         raise FormatError(f"{folder}: there is no such run; `netlathe search --output` makes one")
+    from netlathe.archspace.spaces import Architecture
+
     architecture = Architecture.load(folder / ARCHITECTURE)
     return architecture, load_weights(folder, architecture)
 

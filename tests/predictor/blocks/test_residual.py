@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import xgboost
 from scipy.optimize import approx_fprime
-from scipy.sparse import csr_array, eye_array
 from sklearn.ensemble import RandomForestRegressor
 
 from netlathe.predictor.blocks.boosted_trees import _ROUNDS, _SETTINGS, fit_boosted_trees
@@ -22,6 +21,7 @@ from netlathe.predictor.features.inputs import Inputs, OpShares, classes_to_json
 from netlathe.predictor.features.item_features import LOG_FEATURES, Ops
 from netlathe.predictor.features.op_work import FIRST_CLASSES, OP_CLASSES, OP_SIZES, TERMS
 from netlathe.predictor.numbers import FloatArray
+from netlathe.predictor.sparse_rows import SparseRows
 
 
 def points(n: int, seed: int) -> FloatArray:
@@ -36,7 +36,7 @@ def inputs(z: FloatArray) -> Inputs:
     sizes = np.zeros((len(z), len(OP_SIZES)))
     sizes[:, :4] = 2 * z[:, :4]
     ops = Ops(np.zeros(len(z), dtype=np.intp), sizes, np.ones((len(z), len(TERMS))))
-    return Inputs(z, csr_array(eye_array(len(z))), ops)
+    return Inputs(z, SparseRows.of(np.eye(len(z))), ops)
 
 
 def fit_residual(kind, seen, log_ratio, seed):
@@ -74,7 +74,9 @@ def test_what_is_learnt_on_an_op_serves_all_that_contain_one_like_it():
     slow = np.where(np.arange(80) % 2, 0.4, 0.0)
     ops = SEEN.ops._replace(classes=np.arange(80) % 2)
     residual = fit_residual("gp", SEEN._replace(ops=ops), slow, 0)
-    half_slow = csr_array(np.full((1, 2), 0.5))  # half of its time in an op of each class, at the middle of the sizes
+    half_slow = SparseRows.of(
+        np.full((1, 2), 0.5)
+    )  # half of its time in an op of each class, at the middle of the sizes
     mixed = Inputs(Z[:1], half_slow, Ops(np.array([0, 1]), np.zeros((2, len(OP_SIZES))), ops.terms[:2]))
     assert residual.predict(mixed) == pytest.approx([0.2], abs=0.03)
 
@@ -156,7 +158,7 @@ def test_items_covary_as_their_ops_do():
     """By the shares of both, among ops of a class, like a Matern process of order 5/2."""
     rng = np.random.default_rng(5)
     parts, classes, sizes = rng.random((6, 9)), np.arange(9) % 2, rng.standard_normal((9, len(OP_SIZES)))
-    items = OpShares(csr_array(parts), classes, sizes)
+    items = OpShares(SparseRows.of(parts), classes, sizes)
     scaled = sizes / np.array([3, 3, 3, 1.5, 1.5, 0.4, 0.4])
     r = np.sqrt(5) * np.linalg.norm(scaled[:, None] - scaled, axis=2)
     among_ops = (1 + r + r**2 / 3) * np.exp(-r) * (classes[:, None] == classes)

@@ -17,10 +17,10 @@ from synthetic_latency import (
 from netlathe.archspace.blocks import ConvBlock, MBConv
 from netlathe.archspace.graph import Graph, GraphBuilder, Node
 from netlathe.archspace.networks import network
-from netlathe.archspace.ops import Add, Conv2d, Dequantize, Opaque, Pool2d, Softmax
+from netlathe.archspace.ops import Add, Conv2d, Dequantize, Opaque, Pool2d, Resize, Softmax
 from netlathe.predictor import LatencyPredictor, Prior, UnknownOpError, shipped_names
 from netlathe.predictor.blocks.physics import RESOURCES, Physics, prior_rates
-from netlathe.predictor.blocks.unknown_ops import DOUBT, NEGLIGIBLE, UnknownOps
+from netlathe.predictor.blocks.unknown_ops import DOUBT, MODEST, NEGLIGIBLE, UnknownOps
 from netlathe.predictor.features.item_features import work_terms
 from netlathe.predictor.features.op_work import TERMS
 
@@ -82,6 +82,21 @@ def test_the_same_softmax_is_refused_by_name_where_it_is_much_of_the_work(which,
             ask([small])
 
 
+@pytest.mark.parametrize("which", ["fitted", "adapted"])
+def test_what_only_moves_values_is_priced_in_a_wider_interval_where_it_is_a_modest_part(which, request):
+    predictor, plain = request.getfixturevalue(which), network("mobilenet_v2").graph()
+    builder = GraphBuilder((1, 448, 448, 3))
+    resized = builder.add("image/resize", Resize((224, 224)), 0, scope="image")
+    builder.inline("network", plain, resized)
+    graph = builder.build()
+    (share,) = predictor.unknown_ops([graph])[0].values()
+    assert NEGLIGIBLE < share < MODEST
+    assert predictor.knows([graph])[0]
+    assert predictor.predict([graph])[0] == pytest.approx(predictor.assuming().predict([graph])[0])
+    (low_ms, plain_low_ms), (high_ms, plain_high_ms) = predictor.predict_interval([graph, plain])
+    assert high_ms / low_ms > (1 + share) * plain_high_ms / plain_low_ms
+
+
 def test_many_ops_that_are_nothing_one_by_one_are_refused_together(fitted):
     plain = network("mobilenet_v2_0.35").graph()
     assert fitted.knows([ending_in(plain, Softmax())])[0]
@@ -132,7 +147,7 @@ def test_what_is_adapted_prices_what_is_asked_for(adapted):
     asked, plain = adapted.assuming(), random_network(4)
     graph = ending_in(plain, *[Softmax()] * 100)
     with pytest.raises(UnknownOpError, match="contains softmax"):
-        adapted.predict([graph])
+        adapted.predict([ending_in(plain, *[Softmax()] * 500)])
     (plain_ms, with_ms), (low, high) = asked.predict([plain, graph]), asked.predict_interval([plain, graph])
     assert plain_ms < with_ms < 1.5 * plain_ms
     assert high[1] / low[1] > 1.2 * high[0] / low[0]
@@ -142,8 +157,10 @@ def test_what_is_adapted_prices_what_is_asked_for(adapted):
 
 
 def test_an_unknown_op_costs_what_the_known_ones_do_in_proportion_to_the_prior():
+    """Without refinements, whose prior costs stand in place of those of the MACs."""
     factor, unknown = np.array([2e-8, 5e-8, 1e-7]), CLASS_OF == "conv"
-    rates = prior_rates() * factor[RESOURCES]
+    refined = np.isin(TERMS, ["conv.wide", "conv.half", "conv.streamed"])
+    rates = np.where(refined, 0, prior_rates() * factor[RESOURCES])
     found = UnknownOps(Physics(np.where(unknown, 0, rates), ~unknown))
     assert found.kinds == ("conv",)
     assert found.complete.rates == pytest.approx(rates)
