@@ -3,6 +3,7 @@
     python -m benchmarks.any_model --device local --output runs/any_model       # networks of netlathe's own
     python -m benchmarks.any_model --device onnxruntime --models FOLDER         # and .onnx and .tflite files in there
     python -m benchmarks.any_model --part phone                                 # 70 networks of a phone, public tables
+    python -m benchmarks.any_model --part export --models FOLDER                # networks of timm and torchvision
     python -m benchmarks.any_model --part read --models FOLDER                  # what is read, priced, and its MACs
 
 Of the device: up to `--kernels` kernels are profiled, then every network is timed in the same file. Whatever is learned
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.any_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--part", choices=("device", "phone", "read"), default="device")
+    parser.add_argument("--part", choices=("device", "phone", "export", "read"), default="device")
     parser.add_argument("--device", default="local")
     parser.add_argument("--dtype", default=None)
     parser.add_argument("--kernels", type=int, default=300)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import Opaque
 from netlathe.subjects import Given, Subject, find_subject, with_contents
 from netlathe.words import percent
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from netlathe.predictor import LatencyPredictor
     from netlathe.predictor.own_model import Predicts
 
+Unknown = Literal["refuse", "price"]
+"""What becomes of ops that a predictor does not know: an error that names them; or a price by the bytes that they move,
+their MACs and a launch each, at what such work costs there, in an interval from a tenth to ten times as much."""
 WIDE_INTERVAL = 4.0
 """High over low, from which on a prediction deserves a warning."""
 _FORMS = {"float16": {"float32", "float16"}}
@@ -26,17 +31,19 @@ _FORMS = {"float16": {"float32", "float16"}}
 
 
 def load_predictor(
-    given: Path | str | LatencyPredictor | Predicts, *, name: str = "", assume_unknown: bool = False
+    given: Path | str | LatencyPredictor | Predicts, *, name: str = "", unknown: Unknown = "refuse"
 ) -> LatencyPredictor:
-    """The predictor itself, a predictor file, a shipped one by name, or any model with predict(graphs) -> ms; with
-    `assume_unknown`, it refuses no op."""
+    """The predictor itself, a predictor file, a shipped one by name, or any model with predict(graphs) -> ms;
+    `unknown` says what becomes of ops that it does not know. Raises NetlatheError for another `unknown`."""
     from netlathe.predictor import LatencyPredictor  # only where a predictor is wanted: scikit-learn takes a second
 
+    if unknown not in get_args(Unknown):
+        raise NetlatheError(f"unknown={unknown!r:.80}: expected 'refuse' or 'price'")
     if isinstance(given, str | Path):
         model = LatencyPredictor.load(given)
     else:
         model = given if isinstance(given, LatencyPredictor) else LatencyPredictor.wrapping(given, name)
-    return model.assuming() if assume_unknown else model
+    return model.assuming() if unknown == "price" else model
 
 
 @dataclass(frozen=True)
@@ -53,11 +60,16 @@ class PredictReport:
     """Setup that it is predicted for."""
     warnings: tuple[str, ...] = ()
     """Doubts about the prediction."""
+    known_macs_share: float = 1.0
+    """Part of the MACs, 0 to 1, of ops that the predictor was fitted on. Of an opaque op nobody knows the MACs."""
+    known_ms_share: float = 1.0
+    """Part of the predicted latency, 0 to 1, of such ops."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name, "latency_ms": self.latency_ms, "low_ms": self.low_ms, "high_ms": self.high_ms,
-            "coverage": self.coverage, "warnings": list(self.warnings), "setup": self.setup.to_json(),
+            "coverage": self.coverage, "known_macs_share": self.known_macs_share,
+            "known_ms_share": self.known_ms_share, "warnings": list(self.warnings), "setup": self.setup.to_json(),
         }  # fmt: skip
 
 
@@ -78,7 +90,7 @@ def predict(
     predictor: str | Path | LatencyPredictor | Predicts,
     *,
     coverage: float = ...,
-    assume_unknown: bool = ...,
+    unknown: Unknown = ...,
     shapes: Mapping[str, Sequence[int]] | None = ...,
 ) -> PredictReport: ...
 
@@ -89,7 +101,7 @@ def predict(
     predictor: str | Path | LatencyPredictor | Predicts,
     *,
     coverage: float = ...,
-    assume_unknown: bool = ...,
+    unknown: Unknown = ...,
     shapes: Mapping[str, Sequence[int]] | None = ...,
 ) -> list[PredictReport]: ...
 
@@ -99,7 +111,7 @@ def predict(
     predictor: str | Path | LatencyPredictor | Predicts,
     *,
     coverage: float = 0.9,
-    assume_unknown: bool = False,
+    unknown: Unknown = "refuse",
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> PredictReport | list[PredictReport]:
     """The latency of a network or block on the predictor's device, in ms, with an interval; of several, a list.
@@ -108,11 +120,12 @@ def predict(
     a run's folder, a .tflite or .onnx file (`shapes` fixes sizes that it leaves open, by its inputs' names), or an
     Architecture, block or Graph; or several of these in a list, where a folder stands for the model files below it;
     `predictor` a file, the name of one that ships, the
-    object, or anything with predict(graphs) -> ms. With `assume_unknown`, ops that were never measured are priced by
-    what such work usually costs, and told in the warnings. Raises FormatError for files that cannot be read, SpaceError
+    object, or anything with predict(graphs) -> ms. Ops that were never measured are
+    refused, or with unknown="price" priced by the bytes that they move, their MACs and a launch each, in a wide
+    interval; the warnings name them. Raises FormatError for files that cannot be read, SpaceError
     for unknown names, UnknownOpError for ops that the predictor knows nothing of.
     """
-    model = load_predictor(predictor, assume_unknown=assume_unknown)
+    model = load_predictor(predictor, unknown=unknown)
     if isinstance(what, list | tuple):
         return [_predicted(one, model, predictor, coverage, shapes) for one in with_contents(what)]
     return _predicted(what, model, predictor, coverage, shapes)
@@ -123,11 +136,11 @@ def predict_each(
     predictor: str | Path | LatencyPredictor | Predicts,
     *,
     coverage: float = 0.9,
-    assume_unknown: bool = False,
+    unknown: Unknown = "refuse",
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> list[PredictReport | Refused]:
     """Predictions of several, as predict makes them; one that cannot be read or priced is refused, the others stay."""
-    model = load_predictor(predictor, assume_unknown=assume_unknown)
+    model = load_predictor(predictor, unknown=unknown)
     found: list[PredictReport | Refused] = []
     for one in with_contents(what):
         try:
@@ -149,7 +162,8 @@ def _predicted(
         low, high = (float(bound[0]) for bound in model.predict_interval([subject.graph], coverage))
         latency_ms = float(model.predict([subject.graph])[0])
     warnings = doubts(model, subject.name, subject.graph, subject.dtype)
-    return PredictReport(subject.name, latency_ms, low, high, coverage, model.setup_, tuple(warnings))
+    ((macs, ms),) = model.known_shares([subject.graph])
+    return PredictReport(subject.name, latency_ms, low, high, coverage, model.setup_, tuple(warnings), macs, ms)
 
 
 @dataclass(frozen=True)
@@ -163,6 +177,14 @@ class LayerReport:
     predicted_ms: float | None = None
     """Prediction of the whole, where there is a predictor."""
     warnings: tuple[str, ...] = ()
+    known_macs_share: float | None = None
+    known_ms_share: float | None = None
+    """As of PredictReport, where there is a predictor."""
+
+    @property
+    def opaque_ops(self) -> dict[str, int]:
+        """How often the network has each op that netlathe knows nothing but the shapes of; its MACs do not count."""
+        return opaque_ops(self.subject.graph)
 
     def to_json(self) -> dict[str, Any]:
         graph = self.subject.graph
@@ -174,7 +196,10 @@ class LayerReport:
             "parameters": graph.parameters,
             "bytes_read": graph.bytes_read(),
             "bytes_written": graph.bytes_written(),
+            "opaque_ops": self.opaque_ops,
             "predicted_ms": self.predicted_ms,
+            "known_macs_share": self.known_macs_share,
+            "known_ms_share": self.known_ms_share,
             "layers": list(self.layers),
             "warnings": list(self.warnings),
         }
@@ -184,22 +209,23 @@ def show(
     what: Given,
     predictor: str | Path | LatencyPredictor | Predicts | None = None,
     *,
-    assume_unknown: bool = False,
+    unknown: Unknown = "refuse",
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> LayerReport:
     """A network block by block: shapes, MACs, parameters, and with a predictor what each adds to the latency, in ms.
 
     Arguments and errors are those of predict.
     """
-    model = None if predictor is None else load_predictor(predictor, assume_unknown=assume_unknown)
+    model = None if predictor is None else load_predictor(predictor, unknown=unknown)
     subject = find_subject(what, batch=model.setup_.batch if model else None, shapes=shapes)
     with naming_others(predictor or "", [subject.graph]):
         total_ms = float(model.predict([subject.graph])[0]) if model else None
         layers = _layer_rows(subject, model)
         warnings = doubts(model, subject.name, subject.graph, subject.dtype) if model else []
+        known = model.known_shares([subject.graph])[0] if model else (None, None)
     if not subject.graph.is_network:  # the block itself is the total
         layers = [{**layer, "predicted_ms": total_ms} for layer in layers]
-    return LayerReport(subject, tuple(layers), model, total_ms, tuple(warnings))
+    return LayerReport(subject, tuple(layers), model, total_ms, tuple(warnings), *known)
 
 
 def _layer_rows(subject: Subject, model: LatencyPredictor | None) -> list[dict[str, Any]]:
@@ -241,7 +267,7 @@ def doubts(model: LatencyPredictor, name: str, graph: Graph, dtype: str | None =
     were never measured, and where the file's `dtype` is not the predictor's."""
     low, high = (float(bound[0]) for bound in model.predict_interval([graph]))
     found = list(other_dtype(model, name, dtype))
-    found += unknown_ops(name, model.unknown_ops([graph])[0])
+    found += unknown_ops(name, model, graph)
     if high > WIDE_INTERVAL * low:
         found.append(
             f"{name} is unlike what the predictor was fitted on, so its latency is little more than a guess; profile a "
@@ -250,15 +276,23 @@ def doubts(model: LatencyPredictor, name: str, graph: Graph, dtype: str | None =
     return found
 
 
-def unknown_ops(name: str, shares: Mapping[str, float]) -> list[str]:
-    """A warning where a prediction holds ops that were never measured, {op: its part of the latency at most}."""
+def unknown_ops(name: str, model: LatencyPredictor, graph: Graph) -> Iterator[str]:
+    """A warning where a prediction holds ops that were never measured, with the parts that they have in it."""
+    (shares,) = model.unknown_ops([graph])
     if not shares:
-        return []
+        return
     told = ", ".join(f"{op} (at most {percent(share)} of the latency)" for op, share in shares.items())
-    return [
+    ((macs, ms),) = model.known_shares([graph])
+    uncounted = " that can be counted" if opaque_ops(graph) else ""
+    yield (
         f"{name}: never measured on this setup and priced by what such work usually costs: {told}; the interval is "
-        "wider for it"
-    ]
+        f"wider for it. Measured are ops of {percent(macs)} of the MACs{uncounted} and {percent(ms)} of the latency"
+    )
+
+
+def opaque_ops(graph: Graph) -> dict[str, int]:
+    """How often a graph has each op that netlathe has no op for, by the file's names."""
+    return dict(Counter(node.op.operation for node in graph.nodes if isinstance(node.op, Opaque)))
 
 
 def other_dtype(model: LatencyPredictor, name: str, dtype: str | None) -> Iterator[str]:

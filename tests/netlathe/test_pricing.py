@@ -152,7 +152,7 @@ def test_a_predictor_of_parts_refuses_networks_and_names_those_that_do_not(comma
     message = refusal(command, "mobilenet_v2", "--predictor", "pixel4-cpu")
     assert "no measured block contains conv" in message
     assert f"all ops of it are known to {INT8}, {FLOAT}, {GPU}, unnamed-phone-cpu" in message
-    found = answer(command, "mobilenet_v2", "--predictor", "pixel4-cpu", "--assume-unknown")
+    found = answer(command, "mobilenet_v2", "--predictor", "pixel4-cpu", "--unknown", "price")
     assert any("never measured" in warning and "conv (at most" in warning for warning in found["warnings"])
 
 
@@ -193,7 +193,7 @@ def test_what_is_timed_beside_a_prediction_is_warned_of_alike(files: dict[str, P
     fitted.save(tmp_path / "int8.json")
     words = ("--predictor", tmp_path / "int8.json", "--budget-s", 1)
     assert "no measured block contains fully_connected, global_avg_pool" in refusal("time", files["onnx"], *words)
-    warnings = answer("time", files["onnx"], *words, "--assume-unknown")["warnings"]
+    warnings = answer("time", files["onnx"], *words, "--unknown", "price")["warnings"]
     assert len(of_dtypes(warnings)) == 1
     assert [w for w in warnings if "never measured" in w and "fully_connected (at most" in w]
 

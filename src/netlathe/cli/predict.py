@@ -10,7 +10,7 @@ import typer
 
 from netlathe.archspace.ops import Shape
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import AssumeUnknown, Json, Predictor, Shapes, What, parse_shapes
+from netlathe.cli.options import Json, Predictor, Shapes, UnknownOps, What, parse_shapes
 from netlathe.words import millions, milliseconds
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def predict(
     ],
     predictor: Predictor,
     coverage: Annotated[float, typer.Option(help="Share of measurements that the interval is to hold, 0 to 1.")] = 0.9,
-    assume_unknown: AssumeUnknown = False,
+    unknown: UnknownOps = "refuse",
     shape: Shapes = None,
     as_json: Json = False,
 ) -> None:
@@ -41,7 +41,7 @@ def predict(
 
     terminal = Terminal(as_json=as_json)
     shapes = parse_shapes(shape)
-    settings: dict[str, Any] = {"coverage": coverage, "assume_unknown": assume_unknown, "shapes": shapes}
+    settings: dict[str, Any] = {"coverage": coverage, "unknown": unknown, "shapes": shapes}
     if len(what) > 1 or with_contents(what) != what:
         show_predicted(pricing.predict_each(what, predictor, **settings), coverage, terminal)
         return
@@ -84,7 +84,7 @@ def show(
     predictor: Annotated[
         Path | None, typer.Option(help="Also show latencies, by this predictor: a file, or a shipped name.")
     ] = None,
-    assume_unknown: AssumeUnknown = False,
+    unknown: UnknownOps = "refuse",
     shape: Shapes = None,
     as_json: Json = False,
 ) -> None:
@@ -92,7 +92,7 @@ def show(
     from netlathe import pricing
 
     terminal = Terminal(as_json=as_json)
-    report = pricing.show(what, predictor, assume_unknown=assume_unknown, shapes=parse_shapes(shape))
+    report = pricing.show(what, predictor, unknown=unknown, shapes=parse_shapes(shape))
     show_layers(report, terminal)
     terminal.result(report.to_json())
 
@@ -108,6 +108,9 @@ def show_layers(report: LayerReport, terminal: Terminal) -> None:
         for row, ms in zip(rows, [*(x["predicted_ms"] for x in layers), report.predicted_ms], strict=True):
             row.append(milliseconds(ms))
     terminal.table(columns, rows, last=True)
+    if report.opaque_ops:
+        told = ", ".join(f"{count} {op}" for op, count in report.opaque_ops.items())
+        terminal.say(f"  Ops that netlathe does not know, whose MACs are not counted: {told}")
     if model and graph.is_network:
         what = "What each layer takes by itself; together they take what the last line says"
         if model.adds_up_:
