@@ -80,15 +80,19 @@ def _exported(what: str, path: Path) -> dict[str, Any]:
         module, x = module.eval(), torch.zeros(1, *image)
         about: dict[str, Any] = {"name": what, "macs": _macs(module, x)}
         try:
-            about["module_macs"] = nl.read(module, x).macs
+            with torch.no_grad():
+                program = torch.export.export(module, (x,))
+        except Exception as error:  # whatever torch raises of a network is about that one
+            return about | {"error": f"torch cannot export it: {error!s:.200}"}
+        try:
+            about["module_macs"] = nl.read(program).macs
         except NetlatheError as error:
             about["module_error"] = str(error)
         try:
-            with torch.no_grad():
-                program = torch.onnx.export(module, (x,), dynamo=True, verbose=False)
-            assert program is not None
-            program.save(path, external_data=False)
-        except Exception as error:  # whatever torch's exporter raises of a network is about that one
+            made = torch.onnx.export(program, dynamo=True, verbose=False)
+            assert made is not None
+            made.save(path, external_data=False)
+        except Exception as error:  # likewise
             about["error"] = f"torch cannot export it: {error!s:.200}"
     return about
 
