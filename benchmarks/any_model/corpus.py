@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import netlathe as nl
+from benchmarks.any_model.reading import ABOUT
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.files import write_whole
 from netlathe.cli.console import Terminal
@@ -49,8 +50,6 @@ TORCHVISION = (
     "shufflenet_v2_x1_0", "googlenet", "inception_v3", "densenet121", "resnet18", "resnext50_32x4d", "regnet_y_400mf",
     "alexnet", "convnext_tiny", "swin_t", "maxvit_t", "lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large",
 )  # fmt: skip
-ABOUT = ".json"
-"""Ending of the file beside each network: what others count, and what reading the module itself gave."""
 
 
 def export(folder: Path, terminal: Terminal, names: Sequence[str] = ()) -> None:
