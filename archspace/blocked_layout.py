@@ -98,7 +98,7 @@ class _Run:
         elif self._keeps(op, inputs):
             self._inside.add(self.graph.results[index][0])
             if isinstance(op, BatchNorm):  # it becomes a convolution
-                self._open[self.graph.results[index][0]] = index
+                self._opens(index)
         else:
             for tensor in inputs:
                 self.leave(tensor)
@@ -129,9 +129,14 @@ class _Run:
             result = self._fuse_behind(index, index, _follows_blocked_sum)
         if result is None:
             result = self.graph.results[index][0]
-            self._open[result] = index
+            self._opens(index)
         if is_blocked:
             self._inside.add(result)
+
+    def _opens(self, index: int) -> None:
+        """Lets the only op that takes a convolution's result, if that is a sum, be taken in."""
+        if self._users.get(index, (-1, 0))[1] == 1:
+            self._open[self.graph.results[index][0]] = index
 
     def _is_blocked(self, op: Conv2d, x: Shape) -> bool:
         """Whether such a convolution gives an image in blocks."""
@@ -153,7 +158,7 @@ class _Run:
         if not inside:
             for tensor in inputs:
                 self.leave(tensor)
-        if alike and convolution is not None and self._users.get(convolution, (-1, 0))[1] == 1:
+        if alike and convolution is not None:
             self.starts[index] = convolution
             follows = _follows_blocked_sum if inside else _follows_sum
             behind = self._fuse_behind(index, convolution, follows)
