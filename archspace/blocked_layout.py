@@ -9,7 +9,7 @@ it). The rules here are those that ONNX Runtime 1.31 was seen to follow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from netlathe.archspace.graph import Graph, Node
@@ -41,6 +41,8 @@ _CLAMPS = (ActivationKind.RELU, ActivationKind.RELU6)
 _SOFT = (ActivationKind.SIGMOID, ActivationKind.HARD_SIGMOID)
 _ELEMENTWISE = (*_SOFT, ActivationKind.RELU, ActivationKind.SWISH, ActivationKind.HARD_SWISH)
 _KEPT = (UnaryKind.TANH, UnaryKind.SQUARE)
+Rule = Callable[[Op], bool]
+"""Whether an op becomes part of the kernel before it."""
 
 
 class BlockedRun(NamedTuple):
@@ -96,9 +98,8 @@ class _Run:
         elif isinstance(op, Pool2d | GlobalAvgPool):
             self._pool(index, op, inputs[0])
         elif self._keeps(op, inputs):
-            self._inside.add(self.graph.results[index][0])
-            if isinstance(op, BatchNorm):  # it becomes a convolution
-                self._opens(index)
+            is_scaled = isinstance(op, BatchNorm)  # by a convolution
+            self._inside.add(self._fused(index, _follows_blocked) if is_scaled else self.graph.results[index][0])
         else:
             for tensor in inputs:
                 self.leave(tensor)
@@ -124,19 +125,22 @@ class _Run:
         shape = self.graph.shapes[x]
         takes, is_blocked = self._takes_blocks(op, shape), self._is_blocked(op, shape)
         (self._enter if takes else self.leave)(x)
-        result = self._fuse_behind(index, index, _follows_any_convolution)
-        if result is None and is_blocked:
-            result = self._fuse_behind(index, index, _follows_blocked_sum)
-        if result is None:
-            result = self.graph.results[index][0]
-            self._opens(index)
+        rules = (_follows_any_convolution, _follows_blocked) if is_blocked else (_follows_any_convolution,)
+        result = self._fused(index, *rules)
         if is_blocked:
             self._inside.add(result)
 
-    def _opens(self, index: int) -> None:
-        """Lets the only op that takes a convolution's result, if that is a sum, be taken in."""
+    def _fused(self, index: int, *rules: Rule) -> int:
+        """The result of a convolution with the activation behind it by the first rule that fits; without one, a sum
+        may be taken in."""
+        for rule in rules:
+            result = self._fuse_behind(index, index, rule)
+            if result is not None:
+                return result
+        result = self.graph.results[index][0]
         if self._users.get(index, (-1, 0))[1] == 1:
-            self._open[self.graph.results[index][0]] = index
+            self._open[result] = index
+        return result
 
     def _is_blocked(self, op: Conv2d, x: Shape) -> bool:
         """Whether such a convolution gives an image in blocks."""
@@ -160,14 +164,15 @@ class _Run:
                 self.leave(tensor)
         if alike and convolution is not None:
             self.starts[index] = convolution
-            follows = _follows_blocked_sum if inside else _follows_sum
+            follows = _follows_blocked if inside else _follows_sum
             behind = self._fuse_behind(index, convolution, follows)
             result = result if behind is None else behind
         if inside:
             self._inside.add(result)
 
     def _pool(self, index: int, op: Pool2d | GlobalAvgPool, x: int) -> None:
-        if self.graph.shapes[x][3] % self.block:
+        stays_plain = isinstance(op, GlobalAvgPool) and x not in self._inside  # which reads each value once
+        if stays_plain or self.graph.shapes[x][3] % self.block:
             self.leave(x)
             return
         self._enter(x)
@@ -194,10 +199,10 @@ class _Run:
             return not any(size % side for size, side in zip(op.size, shapes[0][1:3], strict=True))
         return isinstance(op, BatchNorm) or (isinstance(op, Mul) and len(set(shapes)) == 1)
 
-    def _fuse_behind(self, index: int, kernel: int, fits: object) -> int | None:
+    def _fuse_behind(self, index: int, kernel: int, fits: Rule) -> int | None:
         """The result of the only user of a node's result, taken into that kernel where it fits."""
         user, times = self._users.get(index, (-1, 0))
-        if times != 1 or not fits(self.graph.nodes[user].op):  # type: ignore[operator]
+        if times != 1 or not fits(self.graph.nodes[user].op):
             return None
         self.starts[user] = kernel
         return self.graph.results[user][0]
@@ -208,7 +213,7 @@ def _follows_any_convolution(op: Op) -> bool:
     return is_function or isinstance(op, Clip | LeakyReLU) or _is_tanh(op)
 
 
-def _follows_blocked_sum(op: Op) -> bool:
+def _follows_blocked(op: Op) -> bool:
     functions = (*_SOFT, ActivationKind.RELU, ActivationKind.HARD_SWISH)
     return (isinstance(op, Activation) and op.function in functions) or _is_tanh(op)
 

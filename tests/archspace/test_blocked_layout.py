@@ -124,8 +124,12 @@ GRAPHS = {
     "enlarged": chained(32, SAME, Resize((28, 28)), Conv2d(32)),
     "enlarged by a half": chained(32, SAME, Resize((21, 21)), Conv2d(32)),
     "scaled": chained(32, SAME, Activation(ActivationKind.RELU), BatchNorm(), Conv2d(32)),
+    "scaled, then a relu": chained(
+        32, SAME, Activation(ActivationKind.RELU), BatchNorm(), Activation(ActivationKind.RELU), Conv2d(32)
+    ),
     "padded": chained(32, SAME, Pad((1, 1), (1, 1)), Conv2d(32, (3, 3), padding=Padding.VALID)),
     "classified": chained(32, SAME, GlobalAvgPool(), FullyConnected(10), Activation(ActivationKind.RELU)),
+    "plain, then its mean": chained(32, Activation(ActivationKind.RELU), GlobalAvgPool(), FullyConnected(10)),
     "split": split(),
     "mobilenet_v2": network("mobilenet_v2_0.35_96").graph(),
     **{one.name: one.graph(1) for one in sample_networks(4, 1)},
