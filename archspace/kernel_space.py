@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from netlathe.archspace.graph import Graph, GraphBuilder
-from netlathe.archspace.kernels import Fusion, kernel_label, kernels_of
+from netlathe.archspace.kernels import BLOCKS, Fusion, kernel_label, kernels_of
 from netlathe.archspace.ops import (
     ELU,
     Activation,
@@ -233,10 +233,11 @@ class _Draw:
         that in."""
         builder = GraphBuilder(*inputs)
         taken = list(range(len(inputs)))
-        if pad and self.fusion in ("cpu", "onnx"):
+        if pad and self.fusion not in ("gpu", "tflite"):
             taken = [builder.add("pad", Pad(pad, pad), 0)]
         y = builder.add(op.kind, op, *taken)
-        if function := self.one_of(_CLAMPS):
+        clamps = _CLAMPS[:2] if self.fusion in BLOCKS and isinstance(op, FullyConnected) else _CLAMPS
+        if function := self.one_of(clamps):
             y = builder.add("activation", Activation(function), y)
         return builder.build(y)
 
@@ -344,7 +345,8 @@ def _binary(draw: _Draw, op: Op) -> Graph:
     x = draw.image()
     if draw.rng.random() < 0.4:
         return draw.one(op, x, (draw.batch, 1, 1, x[3]))
-    return draw.layer(op, x, x) if isinstance(op, Add | Mul) else draw.one(op, x, x)
+    is_clamped = isinstance(op, Add | Mul) and draw.fusion not in BLOCKS
+    return draw.layer(op, x, x) if is_clamped else draw.one(op, x, x)
 
 
 @_group("sub", 0.3)

@@ -4,8 +4,8 @@ On a CPU that is the relu, relu6 or clip to -1..1 which TFLite's and ONNX's ops 
 before an unpadded convolution, which XNNPACK and ONNX Runtime do inside of it; ONNX's pools take theirs in, too.
 XNNPACK also clamps in pools and transposed convolutions (src/subgraph.c, xnn_subgraph_fusion), up to 2024 in all
 arithmetic. TFLite's own kernels run every PAD. Its GPU delegate also links activations, sums and products behind any
-op (tensorflow/lite/delegates/gpu/common/gpu_model.cc, MergeNodes). What writes a file asks here what becomes one op of
-it.
+op (tensorflow/lite/delegates/gpu/common/gpu_model.cc, MergeNodes). ONNX Runtime's blocks of channels have their own
+rules (blocked_layout.py). What writes a file asks here what becomes one op of it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
+from netlathe.archspace.blocked_layout import blocked_run
 from netlathe.archspace.errors import GraphError
 from netlathe.archspace.graph import Graph, Node
 from netlathe.archspace.ops import (
@@ -41,8 +42,13 @@ from netlathe.archspace.records import Setup
 Borders = tuple[Pair, Pair]
 """Pixels (before, after) along height, then along width."""
 
-Fusion = Literal["cpu", "gpu", "onnx", "tflite"]
-"""Rule of what becomes one kernel: that of XNNPACK and alike, TFLite's GPU delegate, ONNX Runtime, TFLite's own."""
+Fusion = Literal["cpu", "gpu", "onnx", "onnx8", "onnx16", "tflite"]
+"""Rule of what becomes one kernel: that of XNNPACK and alike, TFLite's GPU delegate, ONNX Runtime on plain images or
+blocks of 8 or 16 channels, TFLite's own."""
+BLOCKS: dict[Fusion, int] = {"onnx8": 8, "onnx16": 16}
+"""Channels of a block by the rule."""
+CHANNEL_BLOCK = "channels of a block"
+"""A setup's detail: how ONNX Runtime lays images out there."""
 _PAD_RUNS = ("none", "nnapi")
 """Delegates that execute a TFLite PAD as an op of its own."""
 _CLAMPS = (ActivationKind.RELU, ActivationKind.RELU6)
@@ -59,32 +65,59 @@ def fusion_of(setup: Setup) -> Fusion:
     if "gpu" in setup.delegate.lower():
         return "gpu"
     if setup.runtime == "onnxruntime":
-        return "onnx"
+        block = dict(setup.details).get(CHANNEL_BLOCK)
+        return next((fusion for fusion, size in BLOCKS.items() if str(size) == block), "onnx")
     return "tflite" if setup.runtime == "tflite" and setup.delegate in _PAD_RUNS else "cpu"
 
 
 def kernels_of(graph: Graph, fusion: Fusion = "cpu") -> list[Graph]:
     """The kernels of a block or network in the order in which they start, each a graph with one result and without
-    scopes; equal kernels have equal keys. Stored values start none, and a graph without nodes has none. Raises
-    GraphError for an unknown fusion."""
-    return [_extract(graph, members) for members in kernel_members(graph, fusion)]
+    scopes; equal kernels have equal keys. Stored values start none, and a graph without nodes has none. Behind them are
+    changes of layout between several kernels. Raises GraphError for an unknown fusion."""
+    return [kernel for _, kernel in named_kernels(graph, fusion)]
 
 
-def kernel_members(graph: Graph, fusion: Fusion = "cpu") -> list[list[int]]:
-    """The indices of each kernel's nodes, of the kernels in the order of kernels_of. Raises GraphError for an unknown
-    fusion."""
+def named_kernels(graph: Graph, fusion: Fusion = "cpu") -> list[tuple[tuple[str, ...], Graph]]:
+    """The kernels of kernels_of, each with the names of its nodes in the graph; a change of layout has the name of the
+    node whose result it changes."""
     groups: dict[int, list[int]] = {}
     for index, start in enumerate(kernel_starts(graph, fusion)):
         if not isinstance(graph.nodes[start].op, Constant):
             groups.setdefault(start, []).append(index)
-    return [members for _, members in sorted(groups.items())]
+    kernels = [
+        (tuple(graph.nodes[index].name for index in members), _extract(graph, members))
+        for _, members in sorted(groups.items())
+    ]
+    if len(kernels) < 2:
+        return kernels
+    first = len(graph.inputs)
+    makers = [graph.nodes[0].name] * first + [node.name for node, _, outputs in graph.steps() for _ in outputs]
+    return kernels + [((makers[t],), _pass_over(graph.shapes[t])) for t in reordered(graph, fusion)]
+
+
+def reordered(graph: Graph, fusion: Fusion) -> list[int]:
+    """The tensors of a graph whose layout is changed between its kernels."""
+    return blocked_run(graph, BLOCKS[fusion], paddings(graph, fusion)).reordered if fusion in BLOCKS else []
+
+
+LAYOUT_CHANGE = "layout_change"
+"""Name of the node of a kernel that changes a layout."""
+
+
+def _pass_over(shape: Shape) -> Graph:
+    """The kernel that a change of layout costs as much as: one that reads each value and writes it again. Of images of
+    16x112x112 to 960x7x7, ONNX Runtime's took 0.7 to 1.3 times as long as the product of two by the bytes moved."""
+    return Graph((shape,), (Node(LAYOUT_CHANGE, Activation(ActivationKind.RELU), (0,)),))
 
 
 def kernel_starts(graph: Graph, fusion: Fusion = "cpu") -> list[int]:
     """For each node the index of the node whose kernel it belongs to: its own, unless it is fused into another's."""
     if fusion not in get_args(Fusion):
         raise GraphError(f"unknown fusion {fusion!r}; known: {', '.join(get_args(Fusion))}")
-    starts = _linked_starts(graph) if fusion == "gpu" else _clamped_starts(graph, fusion)
+    if fusion in BLOCKS:
+        starts = blocked_run(graph, BLOCKS[fusion], paddings(graph, fusion)).starts
+    else:
+        starts = _linked_starts(graph) if fusion == "gpu" else _clamped_starts(graph, fusion)
     for layer, pad in paddings(graph, fusion).items():
         starts[pad] = layer
     if graph.has_dtypes:  # as each graph with a stored value
@@ -96,7 +129,7 @@ def paddings(graph: Graph, fusion: Fusion = "cpu") -> dict[int, int]:
     """Index of each layer that does the padding before it itself -> index of that pad."""
     if fusion == "tflite":
         return {}
-    return padded_layers(graph) if fusion == "onnx" else padded_convolutions(graph)
+    return padded_layers(graph) if fusion.startswith("onnx") else padded_convolutions(graph)
 
 
 def _join_constants(graph: Graph, starts: list[int]) -> None:

@@ -64,7 +64,7 @@ class OwnModel:
 
     def unknown(self, items: Sequence[Item]) -> Assumed:
         """No assumed costs: the model has to refuse ops that it does not know itself."""
-        return Assumed(*np.zeros((2, len(items), len(OP_CLASSES))))
+        return Assumed(*np.zeros((3, len(items), len(OP_CLASSES))))
 
     def assuming(self) -> OwnModel:
         return self

@@ -16,7 +16,7 @@ from netlathe.archspace.records import Setup
 from netlathe.predictor.blocks.residual import ResidualChoice, Weights
 from netlathe.predictor.catalogue import predictor_path
 from netlathe.predictor.errors import PredictorError
-from netlathe.predictor.features.item_features import Item
+from netlathe.predictor.features.item_features import Item, known_macs_share
 from netlathe.predictor.features.samples import distinct, elements_of, items_of, lower, sample_of, warnings_of
 from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_model, write_model
 from netlathe.predictor.intervals import USUAL_COVERAGE, check_coverage
@@ -185,6 +185,17 @@ class LatencyPredictor:
         them."""
         items = self._items(X)
         return self.model_.unknown(items).told()
+
+    def known_shares(self, X: Any) -> list[tuple[float, float]]:  # noqa: N803
+        """Parts of each item's MACs, and of its predicted latency, that ops take which were measured; both from 0 to 1.
+        Of an opaque op, nobody knows the MACs: they are in neither side of that part."""
+        items = self._items(X)
+        assumed = self.model_.unknown(items)
+        shares = assumed.known_share.tolist()
+        return [
+            (known_macs_share(item, assumed.classes(place)), share)
+            for place, (item, share) in enumerate(zip(items, shares, strict=True))
+        ]
 
     def assuming(self) -> Self:
         """A copy that refuses no op: also those that are more than next to nothing are priced by what such work usually

@@ -3,7 +3,8 @@
     python -m benchmarks.any_model --device local --output runs/any_model       # networks of netlathe's own
     python -m benchmarks.any_model --device onnxruntime --models FOLDER         # and .onnx and .tflite files in there
     python -m benchmarks.any_model --part phone                                 # 70 networks of a phone, public tables
-    python -m benchmarks.any_model --part read --models FOLDER                  # what is read, priced, and its MACs
+    python -m benchmarks.any_model --part export --models FOLDER                # networks of timm and torchvision
+    python -m benchmarks.any_model --part read --models FOLDER --predictor P    # what is read, priced, and its MACs
 
 Of the device: up to `--kernels` kernels are profiled, then every network is timed in the same file. Whatever is learned
 from networks (slope, offset, rates per MB and kernel; a ratio for the others) is learned without the family of the
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.any_model import host, phone, reading
+from netlathe.archspace.errors import NetlatheError
 from netlathe.cli.console import Terminal
 
 
@@ -25,11 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.any_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--part", choices=("device", "phone", "read"), default="device")
+    parser.add_argument("--part", choices=("device", "phone", "export", "read"), default="device")
     parser.add_argument("--device", default="local")
     parser.add_argument("--dtype", default=None)
     parser.add_argument("--kernels", type=int, default=300)
     parser.add_argument("--models", type=Path, default=None, help="folder of .onnx and .tflite files")
+    parser.add_argument("--names", nargs="+", default=(), help="networks to export: timm:NAME, torchvision:NAME")
+    parser.add_argument("--predictor", default=reading.PREDICTOR, help="who prices what is read; best one of kernels")
     parser.add_argument("--most-macs", type=float, default=6e9, help="larger networks are left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=None, help="folder of the profile; an existing one is continued")
@@ -40,7 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.part == "phone":
         phone.report(terminal)
     elif options.part == "read":
-        reading.report(options.models, terminal)
+        reading.report(options.models, options.predictor, terminal)
+    elif options.part == "export":
+        if options.models is None:
+            raise NetlatheError("--models: name the folder to export into")
+        from benchmarks.any_model import corpus  # torch, timm and torchvision
+
+        corpus.export(options.models, terminal, options.names)
     else:
         host.report(options, folder, terminal)
 

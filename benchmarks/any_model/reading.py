@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import csv
+import json
+from collections import Counter
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.graph import Graph
 from netlathe.cli.console import Terminal
 from netlathe.predictor import LatencyPredictor
+from netlathe.pricing import load_predictor, opaque_ops
 from netlathe.subjects import find_subject
 from netlathe.words import millions, percent
 
-COUNTS = "macs.csv"
-"""A file in the folder with columns name and macs, counted by somebody else (torch's or fvcore's counter)."""
+ABOUT = ".json"
+"""Ending of the file beside each network: what others count, and what reading the module itself gave."""
 PREDICTOR = "pixel4-cpu-networks"
 
 
@@ -29,31 +32,69 @@ def read_folder(folder: Path) -> tuple[dict[str, Graph], dict[str, str]]:
     return read, refused
 
 
-def report(folder: Path | None, terminal: Terminal) -> None:
-    """Tells it of each file and of all of them. Raises NetlatheError where no folder is given."""
+class _Found(NamedTuple):
+    """What became of a network."""
+
+    name: str
+    graph: Graph | None
+    about: dict[str, Any]
+    is_priced: bool
+    why: str
+    """The ops that are not priced, or why there is no graph."""
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the MACs are torch's, in the file and where the module was read; None where nobody counted."""
+        if self.graph is None or "macs" not in self.about:
+            return None
+        return {self.graph.macs, self.about.get("module_macs", self.graph.macs)} == {self.about["macs"]}
+
+
+def report(folder: Path | None, predictor: str, terminal: Terminal) -> None:
+    """Tells it of each file and of all of them, priced by that predictor. Raises NetlatheError without a folder."""
     if folder is None:
         raise NetlatheError("--models: name the folder of the files to read")
+    found = _look(folder, load_predictor(predictor))
+    rows = [
+        (
+            one.name,
+            millions(one.graph.macs) if one.graph else "-",
+            millions(one.about["macs"]) if "macs" in one.about else "-",
+            "-" if not one.about else "no" if "module_macs" not in one.about else "yes",
+            "yes" if one.is_priced else f"no: {one.why:.100}",
+        )
+        for one in found
+    ]
+    terminal.table(("network", "MACs", "torch counts", "as a module", f"priced by {predictor}"), rows)
+    opaque = Counter(op for one in found if one.graph for op in opaque_ops(one.graph))
+    for op, count in opaque.most_common():
+        terminal.say(f"  no op of netlathe: {op}, in {count} of them")
+    _sum_up(found, terminal)
+
+
+def _look(folder: Path, model: LatencyPredictor) -> list[_Found]:
     read, refused = read_folder(folder)
-    counts = _counts(folder)
-    model = LatencyPredictor.load(PREDICTOR)
-    rows = []
-    for name, graph in read.items():
-        unknown = model.unknown_ops([graph])[0]
-        priced = "yes" if model.knows([graph])[0] else f"no: {', '.join(unknown)}"
-        rows.append((name, millions(graph.macs), millions(counts[name]) if name in counts else "-", priced))
-    rows += [(name, "-", "-", f"not read: {reason:.100}") for name, reason in refused.items()]
-    terminal.table(("file", "MACs", "counted", f"priced by {PREDICTOR}"), rows)
-    total = len(read) + len(refused)
-    equal = [read[name].macs == count for name, count in counts.items() if name in read]
-    terminal.say(
-        f"Read: {len(read)} of {total} ({percent(len(read) / max(total, 1))}); MACs equal: {sum(equal)} of "
-        f"{len(equal)}; priced: {sum(row[3] == 'yes' for row in rows)}."
-    )
+    abouts = {path.stem: json.loads(path.read_text()) for path in folder.glob(f"*{ABOUT}")}
+    found = []
+    for name in sorted({*read, *refused, *abouts}):
+        graph, about = read.get(name), abouts.get(name, {})
+        if graph is None:
+            found.append(_Found(name, None, about, False, refused.get(name) or about.get("error", "no file")))
+            continue
+        is_priced = bool(model.knows([graph])[0])
+        found.append(_Found(name, graph, about, is_priced, ", ".join(model.unknown_ops([graph])[0])))
+    return found
 
 
-def _counts(folder: Path) -> dict[str, int]:
-    path = folder / COUNTS
-    if not path.is_file():
-        return {}
-    with path.open(newline="") as file:
-        return {row["name"]: int(row["macs"]) for row in csv.DictReader(file)}
+def _sum_up(found: list[_Found], terminal: Terminal) -> None:
+    files = [one for one in found if one.graph or "error" not in one.about]
+    modules = [one for one in found if one.about]
+    compared = [one.agrees for one in found if one.agrees is not None]
+    for what, count, of in (
+        ("exported by torch", len(files), len(found)),
+        ("files read", sum(one.graph is not None for one in files), len(files)),
+        ("modules read", sum("module_macs" in one.about for one in modules), len(modules)),
+        ("MACs those of torch's counter, to the last one", sum(compared), len(compared)),
+        ("priced, of the files", sum(one.is_priced for one in files), len(files)),
+    ):
+        terminal.say(f"  {what}: {count} of {of} ({percent(count / max(of, 1))})")

@@ -40,11 +40,15 @@ _RESOURCE_COUNT = int(RESOURCES.max()) + 1
 
 
 class Assumed(NamedTuple):
-    """Costs assumed of the unknown ops of n items, usual and largest, in parts of the item's usual latency. Both per op
-    class, shape (n, classes). Starting an op is in the largest only: usually, each start is charged as any other's."""
+    """Costs assumed of the unknown ops of n items, in parts of the item's usual latency; per op class, shape (n,
+    classes)."""
 
     usual: FloatArray
+    """Usual cost of their work, without that of starting them, which is charged as any other op's."""
     most: FloatArray
+    """Largest cost, and of starting them what that may be more than usual."""
+    starting: FloatArray
+    """Usual cost of starting them."""
     foreign: tuple[tuple[str, ...], ...] = ()
     """For each item the names of its opaque ops; empty where no item has any."""
 
@@ -52,6 +56,15 @@ class Assumed(NamedTuple):
     def share(self) -> FloatArray:
         """Usual part of the latency that all of them take, shape (n,)."""
         return np.asarray(self.usual.sum(axis=1))
+
+    @property
+    def known_share(self) -> FloatArray:
+        """Usual part of the latency that all other ops take, from 0 to 1, shape (n,)."""
+        return np.asarray(np.clip(1 - (self.usual + self.starting).sum(axis=1), 0, 1))
+
+    def classes(self, item: int) -> set[str]:
+        """The unknown op classes of an item."""
+        return {OP_CLASSES[index] for index in np.flatnonzero(self.most[item] > 0)}
 
     @property
     def doubt(self) -> FloatArray:
@@ -77,8 +90,8 @@ class Assumed(NamedTuple):
         if refused:
             raise UnknownOpError(
                 f"no measured block contains {', '.join(refused)}, so its cost on this setup is unknown; profile a few "
-                "blocks with it and fit again, or have it assumed by what such work usually costs (--assume-unknown; "
-                "in Python, predictor.assuming())"
+                "blocks with it and fit again, or have it priced by the bytes that it moves, its MACs and a launch "
+                '(--unknown price; in Python, unknown="price")'
             )
 
     def names(self, rows: FlagArray) -> list[str]:
@@ -128,10 +141,10 @@ class UnknownOps:
 
     def of(self, features: Features, owner: NDArray[np.intp], count: int) -> Assumed:
         """Costs assumed of `count` items; `owner`, shape (m,), is the item that each of the m features belongs to."""
-        usual, most = np.zeros((2, count, len(OP_CLASSES)))
+        usual, most, starting = np.zeros((3, count, len(OP_CLASSES)))
         present = np.flatnonzero(self.classes & ~(features.terms[:, self._columns] <= 0).all())
         if not len(present):
-            return Assumed(usual, most)
+            return Assumed(usual, most, starting)
         total_ms = np.bincount(owner, features.terms @ self.complete.rates, count)
         total_ms = np.maximum(total_ms, np.finfo(float).tiny)
         for index in present.tolist():
@@ -139,15 +152,20 @@ class UnknownOps:
             work_ms = np.bincount(owner, features.terms[:, columns] @ self.complete.rates[columns], count)
             starts = np.bincount(owner, _op_counts(features, index), count)
             usual[:, index] = work_ms / total_ms
+            starting[:, index] = starts * self._charged_start_ms / total_ms
             most[:, index] = (DOUBT * work_ms + (DOUBT - 1) * starts * self._start_ms) / total_ms
-        return Assumed(usual, most, _foreign(features, owner, count) if _OPAQUE in present else ())
+        return Assumed(usual, most, starting, _foreign(features, owner, count) if _OPAQUE in present else ())
 
     @cached_property
     def _start_ms(self) -> float:
         """Time to start an op in ms, which the records may not tell apart from its work."""
+        return float(max(self._scales[0] * prior_rates()[COLUMN["launches"]], self._charged_start_ms))
+
+    @cached_property
+    def _charged_start_ms(self) -> float:
+        """Time to start an op in ms that the records tell."""
         launch, call = self.known.rates[[COLUMN["launches"], COLUMN["calls"]]]
-        usual = self._scales[0] * prior_rates()[COLUMN["launches"]]
-        return float(max(usual, launch + call if self.of_kernels else launch))
+        return float(launch + call if self.of_kernels else launch)
 
     @cached_property
     def _columns(self) -> FlagArray:

@@ -4,7 +4,7 @@ residual. Everything here is read off the Graph."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from netlathe.predictor.features.op_work import (
     SUMMED,
     OpFacts,
     launched,
+    macs_of_classes,
     op_columns,
     op_facts,
     op_rows,
@@ -39,6 +40,14 @@ LOG_FEATURES: tuple[str, ...] = (
     "depthwise_share", "gated", "residual", "ragged",
 )  # fmt: skip
 """Names of the log features: logarithms of sizes and ratios, and flags."""
+
+
+def known_macs_share(item: Item, unknown: Collection[str]) -> float:
+    """Part of an item's MACs, from 0 to 1, that are of no op class in `unknown`; 1 where there are no MACs."""
+    macs = sum(piece.macs for piece in _pieces(item))
+    if not macs or not unknown:
+        return 1.0
+    return 1 - sum(macs_of_classes(piece, unknown) for piece in _pieces(item)) / macs
 
 
 def weight_megabytes(logs: FloatArray) -> FloatArray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
@@ -152,6 +152,12 @@ def op_class(op: Op, x: Shape) -> str:
 def has_macs(name: str) -> bool:
     """Whether ops of that class multiply and accumulate, rather than move values."""
     return any(quantity.startswith("macs") for quantity in _QUANTITIES[name])
+
+
+def macs_of_classes(graph: Graph, classes: Collection[str]) -> int:
+    """MACs of the graph's ops of those classes."""
+    work = ((node.op, inputs) for node, inputs, _ in graph.steps() if node.op.has_macs)
+    return sum(op.macs(*inputs) for op, inputs in work if op_class(op, inputs[0]) in classes)
 
 
 def op_classes_of(terms: FloatArray) -> set[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.kernels import Fusion, kernel_members, kernels_of
+from netlathe.archspace.kernels import Fusion, named_kernels
 from netlathe.predictor.features.item_features import LOG_FEATURES, features_of
 from netlathe.predictor.features.op_work import COLUMN
 from netlathe.predictor.intervals import USUAL_COVERAGE
@@ -46,10 +46,9 @@ def kernel_latencies(model: LatencyModel, graph: Graph) -> KernelLatencies:
     """
     work = model.work
     pieces = graph.segments() if work.unit == "block" and graph.is_network else [graph]
-    members = [kernel_members(piece, work.fusion) for piece in pieces]
-    names = [[tuple(p.nodes[n].name for n in found) for found in m] for p, m in zip(pieces, members, strict=True)]
-    kernels = [kernels_of(piece, work.fusion) for piece in pieces]
-    flat = [kernel for piece in kernels for kernel in piece]
+    kernels = [named_kernels(piece, work.fusion) for piece in pieces]
+    names = tuple(found for piece in kernels for found, _ in piece)
+    flat = [kernel for piece in kernels for _, kernel in piece]
     owner = np.repeat(np.arange(len(pieces)), [len(piece) for piece in kernels])
     total_ms = float(model.predict([graph])[0])
     all_priced = model.assuming()  # what may be a small part of a network may be all of one of its kernels
@@ -60,8 +59,7 @@ def kernel_latencies(model: LatencyModel, graph: Graph) -> KernelLatencies:
     else:
         piece_ms = _priced(all_priced, pieces, in_network=graph.is_network) if len(pieces) > 1 else np.array([total_ms])
         latency_ms = piece_ms[owner] * _shares(work.rates, flat, work.fusion, owner)
-    of_pieces = tuple(name for piece in names for name in piece)
-    return KernelLatencies(of_pieces, tuple(flat), latency_ms, total_ms, _limits(work, flat, latency_ms))
+    return KernelLatencies(names, tuple(flat), latency_ms, total_ms, _limits(work, flat, latency_ms))
 
 
 def _priced(model: LatencyModel, items: Sequence[Graph], *, in_network: bool) -> FloatArray:

@@ -64,7 +64,10 @@ def _open_onnxruntime(options: DeviceOptions) -> Device:
 
     _only_on_phones("onnxruntime", options)
     if options.dtype not in (None, "float32"):
-        raise DeviceError(f"onnxruntime: measures float32, got dtype {options.dtype!r}")
+        raise DeviceError(
+            f"onnxruntime: measures float32, got dtype {options.dtype!r}: netlathe writes no other .onnx; a file of "
+            "yours is timed as it is (netlathe time FILE --device onnxruntime)"
+        )
     return OnnxRuntimeDevice(threads=options.threads, batch=_batch(options, 1), cores=_core_numbers(options.cores))
 
 
@@ -82,7 +85,10 @@ def _open_phone(address: str, options: DeviceOptions, report: Report) -> Device:
     from netlathe.profiler.phone.device import PhoneDevice
 
     if options.dtype not in (None, "float32", "int8"):
-        raise DeviceError(f"{address}: a phone measures float32 or int8, got dtype {options.dtype!r}")
+        raise DeviceError(
+            f"{address}: a phone measures float32 or int8, got dtype {options.dtype!r}: its CPU computes files of "
+            "float16 weights in float32, and its GPU float32 files at the precision that its delegate chooses"
+        )
     if options.batch not in (None, 1):
         raise DeviceError(f"{address}: a phone measures batches of 1, got batch {options.batch}; leave it out")
     return PhoneDevice(

@@ -17,7 +17,7 @@ import numpy as np
 from netlathe.archspace.blocks import ConvBlock
 from netlathe.archspace.forms.onnx import write_onnx
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.kernels import is_kernel
+from netlathe.archspace.kernels import CHANNEL_BLOCK, fusion_of, is_kernel
 from netlathe.archspace.records import Setup
 from netlathe.profiler.devices.host_files import HostFiles
 from netlathe.profiler.devices.in_process import RunTimer, random_input, run_timer
@@ -56,7 +56,8 @@ class OnnxRuntimeDevice(HostFiles):
     @cached_property
     def setup(self) -> Setup:
         setup = self._host_setup("onnxruntime", version("onnxruntime"), PROVIDER)
-        return replace(setup, details=(*setup.details, ("kernels", "in the layout inside networks")))
+        layout = ((CHANNEL_BLOCK, str(self._block)),) if self._block > 1 else ()
+        return replace(setup, details=(*setup.details, ("kernels", "in the layout inside networks"), *layout))
 
     def _build(self, graph: Graph) -> RunTimer:
         session = self._session(graph)
@@ -71,7 +72,7 @@ class OnnxRuntimeDevice(HostFiles):
     def _session(self, graph: Graph) -> Any:
         """A session of the graph, of a single kernel without the changes of layout at its ends."""
         content = write_onnx(graph)
-        if not is_kernel(graph, "onnx"):
+        if not is_kernel(graph, fusion_of(self.setup)):
             return self._session_of(content, self._options())
         whole, optimized = self._optimize(content)
         inner = without_end_reorders(optimized, self._block)

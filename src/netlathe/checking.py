@@ -26,7 +26,7 @@ from netlathe.checked import (
 from netlathe.events import Listener, listener_of
 from netlathe.kernel_costs import breakdown_of
 from netlathe.outputs import Output, check_outputs
-from netlathe.pricing import load_predictor, priced
+from netlathe.pricing import Unknown, load_predictor, priced
 from netlathe.subjects import MODEL_FILES, Given, find_subject, with_contents
 from netlathe.timeables import gather
 
@@ -51,7 +51,7 @@ def check(
     junit: str | Path | None = None,
     markdown: str | Path | None = None,
     coverage: float = 0.9,
-    assume_unknown: bool = False,
+    unknown: Unknown = "refuse",
     shape: str | Sequence[str] = (),
     op_profile: bool = False,
     budget_s: float = 10.0,
@@ -90,7 +90,7 @@ def check(
     shapes, listener = [shape] if isinstance(shape, str) else list(shape), listener_of(progress)
     if device is None:
         assert predictor is not None
-        model = load_predictor(predictor, assume_unknown=assume_unknown)
+        model = load_predictor(predictor, unknown=unknown)
         report = _predicted(given, model, predictor, parse_shapes(shapes), coverage)
     else:
         timing = {

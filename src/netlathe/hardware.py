@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlathe.outputs import Output, check_outputs
-from netlathe.pricing import WIDE_INTERVAL, load_predictor, naming_others, other_dtype, unknown_ops
+from netlathe.pricing import WIDE_INTERVAL, Unknown, load_predictor, naming_others, other_dtype, unknown_ops
 from netlathe.runs.files import write_csv
 from netlathe.subjects import Given, Subject, find_subject
 
@@ -83,14 +83,14 @@ def compare(
     predictors: Sequence[str | Path] | Mapping[str, str | Path | LatencyPredictor | Predicts],
     *,
     output: str | Path | None = None,
-    assume_unknown: bool = False,
+    unknown: Unknown = "refuse",
     force: bool = False,
 ) -> CompareReport:
     """The latency of each network on each device, in ms, and where each is the fastest.
 
-    `networks` are what predict takes; `predictors` files or names of shipped ones, or any predictors by a name of your
-    own. `output` is a CSV to write, an earlier one of this function is replaced, with `force` any file. Raises
-    OutputError for an output that must not or cannot be written, and what predict raises.
+    `networks` and `unknown` are what predict takes; `predictors` files or names of shipped ones, or any predictors by a
+    name of your own. `output` is a CSV to write, an earlier one of this function is replaced, with `force` any file.
+    Raises OutputError for an output that must not or cannot be written, and what predict raises.
     """
     if isinstance(predictors, Mapping):
         given: dict[str, str | Path | LatencyPredictor | Predicts] = dict(predictors)
@@ -101,7 +101,7 @@ def compare(
     if place:
         inputs = [str(one) for one in (*networks, *given.values()) if isinstance(one, str | Path)]
         check_outputs([Output("--output", place, "latencies")], inputs, force=force)
-    models = {name: load_predictor(one, name=name, assume_unknown=assume_unknown) for name, one in given.items()}
+    models = {name: load_predictor(one, name=name, unknown=unknown) for name, one in given.items()}
     table = price_networks(networks, models)
     if place:
         write_table(table, place)
@@ -131,12 +131,14 @@ def _price(subjects: Mapping[str, Mapping[str, Subject]], models: Mapping[str, L
         graphs = [subject.graph for subject in column]
         with naming_others(device, graphs):
             latencies = model.predict(graphs).tolist()
+            unknown, known = model.unknown_ops(graphs), model.known_shares(graphs)
             lows, highs = (bound.tolist() for bound in model.predict_interval(graphs))
         best = min(latencies)
-        rows = zip(subjects, column, model.unknown_ops(graphs), latencies, lows, highs, strict=True)
-        for name, subject, unknown, ms, low, high in rows:
+        for name, subject, ms, low, high, shares, parts in zip(
+            subjects, column, latencies, lows, highs, unknown, known, strict=True
+        ):
             told = f"{name} on {device}"
-            warnings = (*other_dtype(model, told, subject.dtype), *unknown_ops(told, unknown))
+            warnings = (*other_dtype(model, told, subject.dtype), *unknown_ops(told, subject.graph, shares, parts))
             table[name][device] = Price(ms, low, high, len(subjects) > 1 and ms == best, warnings)
     return table
 

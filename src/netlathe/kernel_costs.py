@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from netlathe.advice import Advice, advise
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernel_space import kernel_name
-from netlathe.archspace.kernels import Fusion, kernel_bytes, kernel_members, kernels_of
+from netlathe.archspace.kernels import LAYOUT_CHANGE, kernel_bytes, named_kernels
 from netlathe.archspace.ops import Opaque, Shape
 from netlathe.archspace.spaces import block_scope
-from netlathe.pricing import load_predictor, naming_others
+from netlathe.pricing import Unknown, load_predictor, naming_others
 from netlathe.runs.files import write_csv
 from netlathe.subjects import Given, Subject, find_subject
 
@@ -160,7 +160,7 @@ def breakdown(
     what: Given,
     predictor: str | Path | LatencyPredictor | Predicts | None = None,
     *,
-    assume_unknown: bool = False,
+    unknown: Unknown = "refuse",
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Breakdown:
     """A network kernel by kernel and stage by stage: MACs, bytes moved and MACs per byte, and with a predictor the
@@ -171,7 +171,7 @@ def breakdown(
     prices a small change out of proportion lower (channels just above a multiple of 8, 16 or 32, a depthwise kernel
     size that the runtime has no fast kernel of, int8), it is in `advice`. Arguments and errors are those of predict.
     """
-    model = None if predictor is None else load_predictor(predictor, assume_unknown=assume_unknown)
+    model = None if predictor is None else load_predictor(predictor, unknown=unknown)
     subject = find_subject(what, batch=model.setup_.batch if model else None, shapes=shapes)
     with naming_others(predictor or "", [subject.graph]):
         return breakdown_of(subject, model)
@@ -183,7 +183,8 @@ def breakdown_of(subject: Subject, model: LatencyPredictor | None, *, advises: b
     graph = subject.graph
     itemsize = _ITEMSIZES.get(model.setup_.dtype if model else subject.dtype or "", 4)
     if model is None:
-        names, graphs = _kernels(graph, "cpu")
+        found = named_kernels(graph)
+        names, graphs = [one for one, _ in found], [kernel for _, kernel in found]
         kernels = _kernel_rows(subject, names, graphs, itemsize, [None] * len(names), None, [{}] * len(names))
         return Breakdown(subject.name, kernels, _stages(subject, kernels, None), _opaque(graph, itemsize))
     priced, work = model.kernels(graph), model.model_.work
@@ -201,12 +202,6 @@ def breakdown_of(subject: Subject, model: LatencyPredictor | None, *, advises: b
     )  # fmt: skip
 
 
-def _kernels(graph: Graph, fusion: Fusion) -> tuple[list[tuple[str, ...]], list[Graph]]:
-    """Names of each kernel's nodes, and the kernels."""
-    members = kernel_members(graph, fusion)
-    return [tuple(graph.nodes[index].name for index in found) for found in members], kernels_of(graph, fusion)
-
-
 def _kernel_rows(
     subject: Subject,
     names: Sequence[tuple[str, ...]],
@@ -220,10 +215,16 @@ def _kernel_rows(
     return tuple(
         KernelCost(
             graph.macs, graph.parameters, kernel_bytes(graph, itemsize), ms, _share(ms, total_ms), _bound(near),
-            nodes[0], kernel_name(graph), stage, graph.output_shape, near,
+            nodes[0], _kernel_name(graph), stage, graph.output_shape, near,
         )
         for nodes, graph, stage, ms, near in zip(names, graphs, stages, latencies_ms, limits, strict=True)
     )  # fmt: skip
+
+
+def _kernel_name(kernel: Graph) -> str:
+    if kernel.nodes[0].name == LAYOUT_CHANGE:
+        return f"change of layout {_words(kernel.output_shape[1:])}"
+    return kernel_name(kernel)
 
 
 def _share(ms: float | None, total_ms: float | None) -> float | None:

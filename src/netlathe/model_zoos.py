@@ -31,21 +31,29 @@ def zoo_graph(what: str, *, batch: int = 1, shape: Sequence[int] | None = None) 
     Raises FormatError where the package is not installed or torch cannot export the network, SpaceError for a name that
     the package does not know.
     """
-    package, _, name = what.partition(":")
-    if find_spec(package) is None:
-        raise FormatError(f"{what}: {package} is not installed: pip install {package}")
     import torch
 
     from netlathe.archspace.forms.torch_program import read_module
 
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # drawn weights are no one else's affair
-        warnings.simplefilter("ignore")
-        module, image = _ZOOS[package](name)
+    module, image = zoo_module(what)
     sizes = tuple(shape) if shape is not None else (batch, *image)
     try:
         return read_module(module, torch.zeros(sizes))
     except FormatError as error:
         raise FormatError(f"{what}: {error}") from error
+
+
+def zoo_module(what: str) -> _Made:
+    """The torch module of timm:NAME or torchvision:NAME with random weights, and (channels, height, width) of its
+    images. Raises as zoo_graph does."""
+    package, _, name = what.partition(":")
+    if find_spec(package) is None:
+        raise FormatError(f"{what}: {package} is not installed: pip install {package}")
+    import torch
+
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # drawn weights are no one else's affair
+        warnings.simplefilter("ignore")
+        return _ZOOS[package](name)
 
 
 def _of_timm(name: str) -> _Made:

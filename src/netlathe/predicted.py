@@ -32,13 +32,18 @@ class PredictReport:
     """Doubts about the prediction."""
     notes: tuple[str, ...] = ()
     """Sentences on what was assumed in reading it, such as the size of an open batch."""
+    known_macs_share: float = 1.0
+    """Part of the MACs, 0 to 1, of ops that the predictor was fitted on. Of an opaque op nobody knows the MACs."""
+    known_ms_share: float = 1.0
+    """Part of the predicted latency, 0 to 1, of such ops."""
     source: str = ""
     """Path or name that was given; the report's name for objects."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name, "source": self.source, "latency_ms": self.latency_ms, "low_ms": self.low_ms,
-            "high_ms": self.high_ms, "coverage": self.coverage, "warnings": list(self.warnings),
+            "high_ms": self.high_ms, "coverage": self.coverage, "known_macs_share": self.known_macs_share,
+            "known_ms_share": self.known_ms_share, "warnings": list(self.warnings),
             "notes": list(self.notes), "setup": self.setup.to_json(),
         }  # fmt: skip
 
@@ -55,7 +60,10 @@ class Refused:
         return {"name": self.name, "source": self.name, "error": self.error}
 
 
-COLUMNS = ("name", "source", "latency_ms", "low_ms", "high_ms", "coverage", "warnings", "notes", "setup", "error")
+COLUMNS = (
+    "name", "source", "latency_ms", "low_ms", "high_ms", "coverage", "known_macs_share", "known_ms_share", "warnings",
+    "notes", "setup", "error",
+)  # fmt: skip
 """Columns of the table: a report's fields, several sentences in a cell, and what a refused one is told."""
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import Opaque
 from netlathe.predicted import PredictReport, Refused, write_csv
 from netlathe.predictor.intervals import USUAL_COVERAGE
 from netlathe.subjects import Given, Subject, find_subject, with_contents
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 _TOGETHER = 64
 """Networks that are read and priced together: each of many costs less so, and few graphs are in memory at once."""
+Unknown = Literal["refuse", "price"]
+"""What becomes of ops that a predictor does not know: an error that names them; or a price by the bytes that they move,
+their MACs and a launch each, at what such work costs there, in an interval from a tenth to ten times as much."""
 WIDE_INTERVAL = 4.0
 """High over low, from which on a prediction deserves a warning."""
 _FORMS = {"float16": {"float32", "float16"}}
@@ -31,17 +36,19 @@ _FORMS = {"float16": {"float32", "float16"}}
 
 
 def load_predictor(
-    given: Path | str | LatencyPredictor | Predicts, *, name: str = "", assume_unknown: bool = False
+    given: Path | str | LatencyPredictor | Predicts, *, name: str = "", unknown: Unknown = "refuse"
 ) -> LatencyPredictor:
-    """The predictor itself, a predictor file, a shipped one by name, or any model with predict(graphs) -> ms; with
-    `assume_unknown`, it refuses no op."""
+    """The predictor itself, a predictor file, a shipped one by name, or any model with predict(graphs) -> ms;
+    `unknown` says what becomes of ops that it does not know. Raises NetlatheError for another `unknown`."""
     from netlathe.predictor import LatencyPredictor  # only where a predictor is wanted: scikit-learn takes a second
 
+    if unknown not in get_args(Unknown):
+        raise NetlatheError(f"unknown={unknown!r:.80}: expected 'refuse' or 'price'")
     if isinstance(given, str | Path):
         model = LatencyPredictor.load(given)
     else:
         model = given if isinstance(given, LatencyPredictor) else LatencyPredictor.wrapping(given, name)
-    return model.assuming() if assume_unknown else model
+    return model.assuming() if unknown == "price" else model
 
 
 @overload
@@ -51,7 +58,7 @@ def predict(
     *,
     on_error: Literal["raise"] = ...,
     coverage: float = ...,
-    assume_unknown: bool = ...,
+    unknown: Unknown = ...,
     shapes: Mapping[str, Sequence[int]] | None = ...,
     example_inputs: ExampleInputs | None = ...,
     csv: str | Path | None = ...,
@@ -65,7 +72,7 @@ def predict(
     *,
     on_error: Literal["keep"],
     coverage: float = ...,
-    assume_unknown: bool = ...,
+    unknown: Unknown = ...,
     shapes: Mapping[str, Sequence[int]] | None = ...,
     example_inputs: ExampleInputs | None = ...,
     csv: str | Path | None = ...,
@@ -79,7 +86,7 @@ def predict(
     *,
     on_error: Literal["raise"] = ...,
     coverage: float = ...,
-    assume_unknown: bool = ...,
+    unknown: Unknown = ...,
     shapes: Mapping[str, Sequence[int]] | None = ...,
     example_inputs: ExampleInputs | None = ...,
     csv: str | Path | None = ...,
@@ -92,7 +99,7 @@ def predict(
     *,
     on_error: Literal["raise", "keep"] = "raise",
     coverage: float = 0.9,
-    assume_unknown: bool = False,
+    unknown: Unknown = "refuse",
     shapes: Mapping[str, Sequence[int]] | None = None,
     example_inputs: ExampleInputs | None = None,
     csv: str | Path | None = None,
@@ -103,8 +110,9 @@ def predict(
     a run's folder, a .tflite or .onnx file (`shapes` fixes sizes that it leaves open, by its inputs' names), an
     Architecture, block or Graph, or a torch module (with `example_inputs`, as of read) or exported program; or several
     of these in a list, where a folder stands for the model files below it. `predictor` is a file, the name of one that
-    ships, the object, or anything with predict(graphs) -> ms. With `assume_unknown`, ops that were never measured are
-    priced by what such work usually costs, and told in the warnings. `csv` is a table to write, a row for each.
+    ships, the object, or anything with predict(graphs) -> ms. Ops that were never measured are
+    refused, or with unknown="price" priced by the bytes that they move, their MACs and a launch each, in a wide interval,
+    and told in the warnings. `csv` is a table to write, a row for each.
 
     Raises FormatError for files that cannot be read or take other batches than the predictor's, SpaceError for unknown
     names, UnknownOpError for ops that the predictor knows nothing of, OutputError for a table that must not be written.
@@ -118,7 +126,7 @@ def predict(
 
         inputs = [one for one in (*things, predictor) if isinstance(one, str | Path)]
         check_outputs([Output("--csv", place, "latencies")], inputs)
-    model = load_predictor(predictor, assume_unknown=assume_unknown)
+    model = load_predictor(predictor, unknown=unknown)
     found: list[PredictReport | Refused] = []
     for start in range(0, len(things), _TOGETHER):
         part = things[start : start + _TOGETHER]
@@ -180,15 +188,32 @@ def _reports(subjects: Sequence[Subject], model: LatencyPredictor, coverage: flo
     graphs = [subject.graph for subject in subjects]
     predicted = model.predict_with_interval(graphs, coverage)
     usual = predicted if coverage == USUAL_COVERAGE else model.predict_with_interval(graphs)
-    unknown = model.unknown_ops(graphs)
+    unknown_shares = model.unknown_ops(graphs)
+    known = model.known_shares(graphs)
     is_guess = usual.high_ms > WIDE_INTERVAL * usual.low_ms
     reports = []
     for index, subject in enumerate(subjects):
         latency_ms, low_ms, high_ms = (float(values[index]) for values in predicted)
-        warnings = _doubts(model, subject.name, subject.dtype, unknown[index], bool(is_guess[index]))
+        warnings = _doubts(
+            model,
+            subject.name,
+            subject.dtype,
+            subject.graph,
+            unknown_shares[index],
+            known[index],
+            bool(is_guess[index]),
+        )
         reports.append(
             PredictReport(
-                subject.name, latency_ms, low_ms, high_ms, coverage, model.setup_, tuple(warnings), subject.notes
+                subject.name,
+                latency_ms,
+                low_ms,
+                high_ms,
+                coverage,
+                model.setup_,
+                tuple(warnings),
+                subject.notes,
+                *known[index],
             )
         )
     return reports
@@ -214,14 +239,29 @@ def doubts(model: LatencyPredictor, name: str, graph: Graph, dtype: str | None =
     """Warnings on a prediction: where the predictor knows next to nothing about such a graph, where it holds ops that
     were never measured, and where the file's `dtype` is not the predictor's."""
     low, high = (float(bound[0]) for bound in model.predict_interval([graph]))
-    return _doubts(model, name, dtype, model.unknown_ops([graph])[0], high > WIDE_INTERVAL * low)
+    return _doubts(
+        model,
+        name,
+        dtype,
+        graph,
+        model.unknown_ops([graph])[0],
+        model.known_shares([graph])[0],
+        high > WIDE_INTERVAL * low,
+    )
 
 
 def _doubts(
-    model: LatencyPredictor, name: str, dtype: str | None, unknown: Mapping[str, float], is_guess: bool
+    model: LatencyPredictor,
+    name: str,
+    dtype: str | None,
+    graph: Graph,
+    unknown: Mapping[str, float],
+    known: tuple[float, float],
+    is_guess: bool,
 ) -> list[str]:
-    """The same, from its unknown ops, and whether its interval is a wide one."""
-    found = [*other_dtype(model, name, dtype), *unknown_ops(name, unknown)]
+    """The same, from its unknown ops, the parts of MACs and latency that are known, and whether its interval is a wide
+    one."""
+    found = [*other_dtype(model, name, dtype), *unknown_ops(name, graph, unknown, known)]
     if is_guess:
         found.append(
             f"{name} is unlike what the predictor was fitted on, so its latency is little more than a guess; profile a "
@@ -230,15 +270,23 @@ def _doubts(
     return found
 
 
-def unknown_ops(name: str, shares: Mapping[str, float]) -> list[str]:
-    """A warning where a prediction holds ops that were never measured, {op: its part of the latency at most}."""
+def unknown_ops(name: str, graph: Graph, shares: Mapping[str, float], known: tuple[float, float]) -> list[str]:
+    """A warning where a prediction holds ops that were never measured, with the parts that they have in it, and the
+    parts of the MACs and of the latency that are known."""
     if not shares:
         return []
     told = ", ".join(f"{op} (at most {percent(share)} of the latency)" for op, share in shares.items())
+    uncounted = " that can be counted" if opaque_ops(graph) else ""
     return [
         f"{name}: never measured on this setup and priced by what such work usually costs: {told}; the interval is "
-        "wider for it"
+        f"wider for it. Measured are ops of {percent(known[0])} of the MACs{uncounted} and {percent(known[1])} of the "
+        "latency"
     ]
+
+
+def opaque_ops(graph: Graph) -> dict[str, int]:
+    """How often a graph has each op that netlathe has no op for, by the file's names."""
+    return dict(Counter(node.op.operation for node in graph.nodes if isinstance(node.op, Opaque)))
 
 
 def other_dtype(model: LatencyPredictor, name: str, dtype: str | None) -> Iterator[str]:

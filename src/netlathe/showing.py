@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from netlathe.kernel_costs import Breakdown, breakdown_of, write_breakdown
 from netlathe.outputs import Output, check_outputs
-from netlathe.pricing import doubts, load_predictor, naming_others
+from netlathe.pricing import Unknown, doubts, load_predictor, naming_others
 from netlathe.subjects import Given, Subject, find_subject
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ class LayerReport:
     predicted_ms: float | None = None
     """Prediction of the whole, where there is a predictor."""
     warnings: tuple[str, ...] = ()
+    known_macs_share: float | None = None
+    known_ms_share: float | None = None
+    """As of PredictReport, where there is a predictor."""
 
     def to_json(self) -> dict[str, Any]:
         graph = self.subject.graph
@@ -42,6 +45,8 @@ class LayerReport:
             "bytes_read": graph.bytes_read(),
             "bytes_written": graph.bytes_written(),
             "predicted_ms": self.predicted_ms,
+            "known_macs_share": self.known_macs_share,
+            "known_ms_share": self.known_ms_share,
             "layers": list(self.layers),
             "warnings": list(self.warnings),
             "notes": list(self.subject.notes),
@@ -53,7 +58,7 @@ def show(
     what: Given,
     predictor: str | Path | LatencyPredictor | Predicts | None = None,
     *,
-    assume_unknown: bool = False,
+    unknown: Unknown = "refuse",
     shapes: Mapping[str, Sequence[int]] | None = None,
     csv: str | Path | None = None,
 ) -> LayerReport:
@@ -65,17 +70,18 @@ def show(
     if csv is not None:
         inputs = [one for one in (what, predictor) if isinstance(one, str | Path)]
         check_outputs([Output("--csv", Path(csv), "breakdown")], inputs)
-    model = None if predictor is None else load_predictor(predictor, assume_unknown=assume_unknown)
+    model = None if predictor is None else load_predictor(predictor, unknown=unknown)
     subject = find_subject(what, batch=model.setup_.batch if model else None, shapes=shapes)
     with naming_others(predictor or "", [subject.graph]):
         found = breakdown_of(subject, model)
         layers = _layer_rows(subject, model)
+        known = model.known_shares([subject.graph])[0] if model else (None, None)
         warnings = doubts(model, subject.name, subject.graph, subject.dtype) if model else []
     if not subject.graph.is_network:  # the block itself is the total
         layers = [{**layer, "predicted_ms": found.predicted_ms} for layer in layers]
     if csv is not None:
         write_breakdown(found, Path(csv))
-    return LayerReport(subject, tuple(layers), found, model, found.predicted_ms, tuple(warnings))
+    return LayerReport(subject, tuple(layers), found, model, found.predicted_ms, tuple(warnings), *known)
 
 
 def _layer_rows(subject: Subject, model: LatencyPredictor | None) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from netlathe.archspace.blocks import Block
 from netlathe.archspace.errors import FormatError, NetlatheError
 from netlathe.archspace.files import check_plain, digest
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.pricing import load_predictor
+from netlathe.pricing import Unknown, load_predictor
 
 if TYPE_CHECKING:
     from netlathe.predictor import LatencyPredictor
@@ -212,14 +212,14 @@ def load_goal(
     targets: Sequence[str],
     limits: Sequence[str],
     *,
-    assume_unknown: bool = False,
+    unknown: Unknown = "refuse",
 ) -> Goal:
-    """The goal of the command's options. With `assume_unknown`, the predictors refuse no op. Raises NetlatheError for
+    """The goal of the command's options. `unknown` is that of predict. Raises NetlatheError for
     what does not parse, FormatError for a predictor or table that cannot be read."""
-    return make_goal(parse_targets(predictor, target_ms, targets), parse_limits(limits), assume_unknown=assume_unknown)
+    return make_goal(parse_targets(predictor, target_ms, targets), parse_limits(limits), unknown=unknown)
 
 
-def make_goal(targets: Sequence[Target], limits: Sequence[Limit] = (), *, assume_unknown: bool = False) -> Goal:
+def make_goal(targets: Sequence[Target], limits: Sequence[Limit] = (), *, unknown: Unknown = "refuse") -> Goal:
     """All that a network has to meet, with predictors and tables read. Raises NetlatheError for targets or limits that
     are given twice or are no number above zero, FormatError for a predictor or table that cannot be read."""
     if not targets:
@@ -229,7 +229,7 @@ def make_goal(targets: Sequence[Target], limits: Sequence[Limit] = (), *, assume
             raise NetlatheError(f"targets and limits are numbers above zero, not {value!r}")
     names = _names([target.name or target.file or f"device {number}" for number, target in enumerate(targets, 1)])
     loaded = tuple(
-        DeviceTarget(name, load_predictor(target.predictor, name=name, assume_unknown=assume_unknown), target.ms)
+        DeviceTarget(name, load_predictor(target.predictor, name=name, unknown=unknown), target.ms)
         for name, target in zip(names, targets, strict=True)
     )
     for one, other in itertools.combinations(loaded, 2):

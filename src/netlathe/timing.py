@@ -16,7 +16,7 @@ from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Measurement, Round, Setup
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import Output, check_outputs
-from netlathe.pricing import doubts, load_predictor, naming_others
+from netlathe.pricing import Unknown, doubts, load_predictor, naming_others
 from netlathe.profiler.campaign import CampaignSummary, WorkItem, run_campaign
 from netlathe.profiler.device import Device, KeepsAside, Observation, TimesFiles, check_loadable
 from netlathe.profiler.devices import DeviceOptions, default_plan, file_format_at, is_phone, open_device
@@ -58,7 +58,7 @@ def time(
     dtype: str | None = None,
     delegate: str | None = None,
     benchmark_binary: str | Path | None = None,
-    assume_unknown: bool = False,
+    unknown: Unknown = "refuse",
     seed: int = 0,
     keep_failed: bool = False,
     progress: bool | Listener = False,
@@ -81,7 +81,7 @@ def time(
     network or file that could not be timed (once the others are), KeyboardInterrupt where there are no times yet.
     """
     listener = listener_of(progress)
-    model = None if predictor is None else load_predictor(predictor, assume_unknown=assume_unknown)
+    model = None if predictor is None else load_predictor(predictor, unknown=unknown)
     given = {"threads": threads, "cores": cores, "dtype": dtype, "delegate": delegate}
     options = options_of(model.setup_) if model else DeviceOptions(batch=1)
     options = replace(

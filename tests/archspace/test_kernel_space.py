@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_every_op_of_the_table_is_drawn_but_those_that_are_named_here() -> None:
     assert drawn == set(OPS) - NOT_DRAWN
 
 
-@pytest.mark.parametrize("fusion", ["cpu", "gpu", "onnx", "tflite"])
+@pytest.mark.parametrize("fusion", get_args(Fusion))
 def test_each_graph_is_a_single_kernel_of_its_runtime_and_of_its_group(fusion: Fusion) -> None:
     sample = sample_kernels(300, fusion=fusion)
     assert [k.name for k in sample if not is_kernel(k.graph, fusion)] == []

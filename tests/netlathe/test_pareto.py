@@ -63,6 +63,16 @@ def test_another_predictor_prices_the_networks_anew(tmp_path: Path) -> None:
     assert "Pixel 4" in found["setup"]
 
 
+def test_another_predictor_refuses_what_it_never_measured_or_prices_it_as_asked(tmp_path: Path) -> None:
+    run(tmp_path / "a", 1.0, 0.5)
+    words = ("pareto", tmp_path, "--predictor", "pixel4-cpu")
+    assert "no measured block contains conv" in refusal(*words)
+    priced = answer("predict", tmp_path / "a", "--predictor", "pixel4-cpu", "--unknown", "price")
+    found = answer(*words, "--unknown", "price")
+    assert found["networks"][0]["predicted_ms"] == priced["latency_ms"]
+    assert any("never measured" in warning and "conv (at most" in warning for warning in found["warnings"])
+
+
 def test_runs_for_different_devices_do_not_mix(tmp_path: Path) -> None:
     run(tmp_path / "a", 1.0, 0.5)
     run(tmp_path / "b", 2.0, 0.8, setup="another phone")

@@ -13,6 +13,7 @@ from test_cli import answer, netlathe, refusal
 
 from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv
 from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.networks import network
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.predictor import kernel_records
@@ -83,6 +84,21 @@ def test_int8_and_float32_stand_side_by_side_in_one_file(daemon, space, tmp_path
         answer(*profile(daemon, space, tmp_path / "p.sqlite", "--dtype", dtype))
     with ProfileFile(tmp_path / "p.sqlite") as file:
         assert sorted(setup.dtype for setup in file.setups()) == ["float32", "int8"]
+
+
+@pytest.mark.slow
+def test_kernels_of_a_phone_are_profiled_and_fitted_and_price_any_network(daemon, tmp_path):
+    path, model = tmp_path / "k.sqlite", tmp_path / "k.json"
+    found = answer(*profile(daemon, "kernels", path, "--budget", 60, "--networks", 2))
+    assert len(found["chosen"]) == 60
+    assert found["failed"] == 0
+    answer("fit", path, "--output", model, "--residual", "none", "--splits", "configuration")
+    file = tmp_path / "any.tflite"
+    file.write_bytes(write_tflite(network("mobilenet_v2_0.35_96").graph()))
+    priced = answer("predict", file, "--predictor", model)
+    assert 0 < priced["low_ms"] < priced["latency_ms"] < priced["high_ms"]
+    assert priced["known_macs_share"] == 1
+    assert priced["setup"]["device"] == "Google Pixel 8"
 
 
 def test_two_phones_are_profiled_side_by_side(daemon, space, tmp_path):

@@ -21,7 +21,7 @@ from netlathe.archspace.forms.tflite_file import pack, unpack
 from netlathe.archspace.forms.tflite_reader import read_precision
 from netlathe.archspace.graph import Graph, Node, chain
 from netlathe.archspace.networks import NETWORKS, network
-from netlathe.archspace.ops import Softmax
+from netlathe.archspace.ops import Opaque, Softmax
 from netlathe.predictor import LatencyPredictor, shipped_names
 from netlathe.pricing import Priced, other_dtype
 from netlathe.profiler.devices.local import LocalDevice
@@ -152,8 +152,48 @@ def test_a_predictor_of_parts_refuses_networks_and_names_those_that_do_not(comma
     message = refusal(command, "mobilenet_v2", "--predictor", "pixel4-cpu")
     assert "no measured block contains conv" in message
     assert f"all ops of it are known to {INT8}, {FLOAT}, {GPU}, unnamed-phone-cpu" in message
-    found = answer(command, "mobilenet_v2", "--predictor", "pixel4-cpu", "--assume-unknown")
+    found = answer(command, "mobilenet_v2", "--predictor", "pixel4-cpu", "--unknown", "price")
     assert any("never measured" in warning and "conv (at most" in warning for warning in found["warnings"])
+
+
+def test_what_is_priced_as_asked_tells_which_parts_are_known() -> None:
+    found = answer("predict", "mobilenet_v2", "--predictor", "pixel4-cpu", "--unknown", "price")
+    assert 0 < found["known_macs_share"] < 1
+    assert 0 < found["known_ms_share"] < 1
+    (warning,) = (w for w in found["warnings"] if "never measured" in w)
+    assert f"{100 * found['known_macs_share']:.1f} % of the MACs" in warning
+    assert f"{100 * found['known_ms_share']:.1f} % of the latency" in warning
+    assert nl.show("mobilenet_v2", "pixel4-cpu", unknown="price").known_ms_share == found["known_ms_share"]
+    known = nl.predict("mobilenet_v2", FLOAT)
+    assert (known.known_macs_share, known.known_ms_share) == (1, 1)
+
+
+def test_what_netlathe_has_no_op_for_is_counted_and_its_price_named(tmp_path: Path) -> None:
+    graph = network("mobilenet_v2_0.35_96").graph()
+    end = tuple(
+        Node(f"tail/{at}", Opaque("com.example::Mystery", (graph.output_shape,)), (len(graph.nodes) + at,), "tail")
+        for at in (0, 1)
+    )
+    foreign = Graph(graph.inputs, (*graph.nodes, *end))
+    shown = nl.show(foreign)
+    (counted,) = shown.breakdown.opaque
+    assert (counted.name, counted.count) == ("com.example::Mystery", 2)
+    assert shown.to_json()["opaque"][0]["count"] == 2
+    assert nl.show(graph).breakdown.opaque == ()
+    with pytest.raises(nl.UnknownOpError, match=r"com\.example::Mystery"):
+        nl.predict(foreign, FLOAT)
+    found = nl.predict(foreign, FLOAT, unknown="price")
+    assert found.known_macs_share == 1
+    assert 0.5 < found.known_ms_share < 1
+    assert any("com.example::Mystery (at most" in w and "that can be counted" in w for w in found.warnings)
+
+
+def test_unknown_ops_are_refused_or_priced_and_nothing_else() -> None:
+    with pytest.raises(nl.NetlatheError, match="unknown='assume': expected 'refuse' or 'price'"):
+        nl.predict("mobilenet_v2", FLOAT, unknown="assume")  # type: ignore[call-overload]
+    result = netlathe("predict", "x", "--predictor", FLOAT, "--unknown", "assume")
+    assert result.exit_code == 2
+    assert "'assume' is not one of 'refuse'" in result.output
 
 
 def test_an_own_predictor_is_not_compared_with_shipped_ones(tmp_path: Path) -> None:
@@ -193,7 +233,7 @@ def test_what_is_timed_beside_a_prediction_is_warned_of_alike(files: dict[str, P
     fitted.save(tmp_path / "int8.json")
     words = ("--predictor", tmp_path / "int8.json", "--budget-s", 1)
     assert "no measured block contains fully_connected, global_avg_pool" in refusal("time", files["onnx"], *words)
-    warnings = answer("time", files["onnx"], *words, "--assume-unknown")["warnings"]
+    warnings = answer("time", files["onnx"], *words, "--unknown", "price")["warnings"]
     assert len(of_dtypes(warnings)) == 1
     assert [w for w in warnings if "never measured" in w and "fully_connected (at most" in w]
 

@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_cli import answer, netlathe
+from test_cli import answer, netlathe, refusal
 
+from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.graph import GraphBuilder
 from netlathe.archspace.kernel_space import kernel_shares
 from netlathe.archspace.kernels import kernels_of
@@ -114,6 +115,31 @@ def test_a_choice_makes_up_for_what_the_profile_lacks(tmp_path: Path) -> None:
             file.set_outcome(SETUP, item.graph.key, Status.OK)
     chosen = choose_items(work.items, 100, tmp_path / "p.sqlite", SETUP, 0, work.groups).chosen or []
     assert "pointwise" not in {work.groups[item.graph.key] for item in chosen}
+
+
+@pytest.mark.slow
+def test_a_profile_of_int8_kernels_prices_a_quantized_file_of_any_network(tmp_path: Path) -> None:
+    path, model = tmp_path / "k.sqlite", tmp_path / "k.json"
+    words = ("--space", "kernels", "--dtype", "int8", "--budget", 120, *QUICK)
+    assert len(answer("profile", *words, "--output", path)["chosen"]) == 120
+    answer("fit", path, "--output", model, "--residual", "none", "--splits", "configuration")
+    file = tmp_path / "quantized.tflite"
+    file.write_bytes(write_tflite(network("mobilenet_v2_0.5_96").graph(), dtype="int8"))
+    priced = answer("predict", file, "--predictor", model)
+    assert priced["setup"]["dtype"] == "int8"
+    assert 0 < priced["low_ms"] < priced["latency_ms"] < priced["high_ms"]
+    assert not [warning for warning in priced["warnings"] if "computes in" in warning]
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "remedy"),
+    [("local", "float16", "profile in float32"), ("onnxruntime", "int8", "netlathe time FILE --device onnxruntime")],
+)
+def test_a_dtype_that_a_device_does_not_compute_in_is_refused_with_what_to_do(
+    device: str, dtype: str, remedy: str, tmp_path: Path
+) -> None:
+    words = ("--space", "kernels", "--device", device, "--dtype", dtype, "--output", tmp_path / "k.sqlite")
+    assert remedy in refusal("profile", *words)
 
 
 def test_options_of_a_space_of_blocks_are_refused(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_a_predictor_that_knows_a_block_nothing_of_names_it() -> None:
 
 @pytest.mark.parametrize("name", shipped_names())
 def test_every_shipped_predictor_serves_the_presets_that_it_says_and_all_when_asked(name: str) -> None:
-    plain, asked = (load_goal(None, None, [f"{name}=1e6"], [], assume_unknown=assumes) for assumes in (False, True))
+    plain, asked = (load_goal(None, None, [f"{name}=1e6"], [], unknown=one) for one in ("refuse", "price"))
     served = Priced.by(name).spaces
     for preset in map(load_space, PRESETS):
         if preset.name in served:
@@ -228,7 +228,7 @@ def test_every_shipped_predictor_serves_the_presets_that_it_says_and_all_when_as
 
 
 def test_a_network_of_assumed_blocks_costs_their_sum_and_its_interval_allows_for_them() -> None:
-    (target,) = load_goal(None, None, ["pixel4-cpu=40"], [], assume_unknown=True).targets
+    (target,) = load_goal(None, None, ["pixel4-cpu=40"], [], unknown="price").targets
     space = load_space("proxyless")
     network = space.architecture([0] * len(space.searchable))
     (priced,) = target.model.predict([network])
@@ -244,7 +244,7 @@ def test_goals_are_told_apart_by_predictor_target_and_limit(model_file: Path) ->
     same = load_goal(str(model_file), 3.0, [], ["macs=1e6"])
     assert goal.to_json() == same.to_json()
     assert goal.to_json() != goal.at(2.0).to_json()
-    assert goal.to_json() != load_goal(str(model_file), 3.0, [], ["macs=1e6"], assume_unknown=True).to_json()
+    assert goal.to_json() != load_goal(str(model_file), 3.0, [], ["macs=1e6"], unknown="price").to_json()
     assert goal.to_json() != load_goal("pixel4-cpu", 3.0, [], ["macs=1e6"]).to_json()
     assert goal.to_json() != load_goal(str(model_file), 3.0, [], ["macs=2e6"]).to_json()
 

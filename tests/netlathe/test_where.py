@@ -117,7 +117,7 @@ def test_foreign_ops_are_counted_by_name_with_their_bytes() -> None:
     assert sum("Mystery" in one.kernel for one in found.kernels) == 2
     with pytest.raises(nl.UnknownOpError, match="Mystery"):
         nl.breakdown(foreign(), FLOAT)
-    priced = nl.breakdown(foreign(), FLOAT, assume_unknown=True)
+    priced = nl.breakdown(foreign(), FLOAT, unknown="price")
     assert sum(one.latency_ms or 0 for one in priced.kernels) == pytest.approx(priced.predicted_ms)
 
 

@@ -1,6 +1,6 @@
 """The predictors that ship give the numbers that they gave before work terms were added: what is stored does not move.
 
-stored_predictions.json holds (ms, low, high) of blocks and networks by each, and under "assumed" what --assume-unknown
+stored_predictions.json holds (ms, low, high) of blocks and networks by each, and under "assumed" what --unknown price
 gave where the predictor refuses, all computed with the terms that were known when they were fitted.
 """
 

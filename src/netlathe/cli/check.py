@@ -10,7 +10,7 @@ import typer
 
 from netlathe.archspace.errors import FormatError
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import AssumeUnknown, BenchmarkBinary, Seed
+from netlathe.cli.options import BenchmarkBinary, Seed, UnknownOps
 from netlathe.words import milliseconds
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def check(
         typer.Option(help="With --device: processor that runs the networks on a phone.", show_default="cpu"),
     ] = None,
     benchmark_binary: BenchmarkBinary = None,
-    assume_unknown: AssumeUnknown = False,
+    unknown: UnknownOps = "refuse",
     seed: Seed = 0,
 ) -> None:
     """Check that networks are fast enough, and no slower than they were: a test for CI.
@@ -118,7 +118,7 @@ def check(
         baseline=baseline, max_slower=None if max_slower is None else parse_share(max_slower),
         json=None if to_stdout else json_file, junit=junit, markdown=markdown, coverage=coverage, shape=shape or (),
         op_profile=op_profile, budget_s=budget_s, threads=threads, cores=cores, dtype=dtype, delegate=delegate,
-        benchmark_binary=benchmark_binary, assume_unknown=assume_unknown, seed=seed, progress=terminal,
+        benchmark_binary=benchmark_binary, unknown=unknown, seed=seed, progress=terminal,
     )  # fmt: skip
     show_check(report, terminal)
     terminal.result(report.to_json())

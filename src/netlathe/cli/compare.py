@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import AssumeUnknown, Force, Json
+from netlathe.cli.options import Force, Json, UnknownOps
 from netlathe.words import milliseconds, percent
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(help="CSV to write the table to; an earlier one of this command is replaced.")
     ] = None,
-    assume_unknown: AssumeUnknown = False,
+    unknown: UnknownOps = "refuse",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -34,7 +34,7 @@ def compare(
     from netlathe import hardware
 
     terminal = Terminal(as_json=as_json)
-    report = hardware.compare(networks, predictor, output=output, assume_unknown=assume_unknown, force=force)
+    report = hardware.compare(networks, predictor, output=output, unknown=unknown, force=force)
     show_prices(report, terminal)
     if output:
         terminal.say(f"  Wrote {output}")
@@ -67,6 +67,7 @@ def pareto(
     output: Annotated[
         Path | None, typer.Option(help="Folder for pareto.png and pareto.json; earlier ones are replaced.")
     ] = None,
+    unknown: UnknownOps = "refuse",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -74,7 +75,7 @@ def pareto(
     from netlathe import pareto_front as curve
 
     terminal = Terminal(as_json=as_json)
-    report = curve.pareto(runs, predictor, output=output, force=force)
+    report = curve.pareto(runs, predictor, output=output, unknown=unknown, force=force)
     show_points(report, terminal)
     if output:
         terminal.say(f"  Wrote {curve.PICTURE}, {curve.CURVE} to {output}")
@@ -96,3 +97,4 @@ def show_points(report: ParetoReport, terminal: Terminal) -> None:
     ]
     terminal.table(("network", "predicted ms", "measured ms", "accuracy", ""), rows)
     terminal.say(f"  On {report.setup}.", style="dim")
+    terminal.warn(report.warnings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -35,11 +35,12 @@ Classes = Annotated[int | None, typer.Option(help="Number of classes.", show_def
 Predictor = Annotated[
     Path, typer.Option(help="Predictor file, as `netlathe fit` writes it, or a name from `netlathe predictors`.")
 ]
-AssumeUnknown = Annotated[
-    bool,
+UnknownOps = Annotated[
+    Literal["refuse", "price"],
     typer.Option(
-        "--assume-unknown",
-        help="Estimate ops that were never measured by what such work usually costs, in wide intervals; warn.",
+        "--unknown",
+        help="Ops that were never measured: refuse them by name, or price them by the bytes that they move, their MACs "
+        "and a launch each, in wide intervals, and list them.",
     ),
 ]
 Data = Annotated[

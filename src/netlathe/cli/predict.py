@@ -9,7 +9,7 @@ import typer
 
 from netlathe.archspace.errors import FormatError
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import AssumeUnknown, Json, Predictor, Shapes, parse_shapes
+from netlathe.cli.options import Json, Predictor, Shapes, UnknownOps, parse_shapes
 from netlathe.words import milliseconds
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def predict(
     ],
     predictor: Predictor,
     coverage: Annotated[float, typer.Option(help="Share of measurements that the interval is to hold, 0 to 1.")] = 0.9,
-    assume_unknown: AssumeUnknown = False,
+    unknown: UnknownOps = "refuse",
     shape: Shapes = None,
     csv: Annotated[
         str | None, typer.Option(help="Also write a .csv with a row for each; - writes it to standard output instead.")
@@ -47,7 +47,7 @@ def predict(
         raise FormatError("--csv - and --json both are for standard output; name a file for one of them")
     terminal = Terminal(as_json=as_json)
     settings: dict[str, Any] = {
-        "coverage": coverage, "assume_unknown": assume_unknown, "shapes": parse_shapes(shape),
+        "coverage": coverage, "unknown": unknown, "shapes": parse_shapes(shape),
         "csv": None if is_piped else csv,
     }  # fmt: skip
     several = len(what) > 1 or with_contents(what) != what

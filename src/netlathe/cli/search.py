@@ -10,7 +10,7 @@ import typer
 
 from netlathe.cli.compare import show_points, show_prices
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import AssumeUnknown, Data, Json, LimitImages, Resolution, Seed, Space, Width
+from netlathe.cli.options import Data, Json, LimitImages, Resolution, Seed, Space, UnknownOps, Width
 from netlathe.words import millions, milliseconds, percent
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def search(
             rich_help_panel=MEET,
         ),
     ] = None,
-    assume_unknown: AssumeUnknown = False,
+    unknown: UnknownOps = "refuse",
     limit: Annotated[
         list[str] | None,
         typer.Option(
@@ -223,7 +223,7 @@ def search(
             accumulate=accumulate, seed=seed,
         ),
         compute=Compute(compute_device, precision, compile_, workers), resolution=resolution, width=width,
-        limit_images=limit_images, assume_unknown=assume_unknown, tensorboard=tensorboard, restart=restart,
+        limit_images=limit_images, unknown=unknown, tensorboard=tensorboard, restart=restart,
         restart_training=restart_training, seed=seed, progress=terminal,
     )  # fmt: skip
     report: RunReport | CurveReport
@@ -231,7 +231,7 @@ def search(
         report = search_network(space, data, target=wanted, output=output, targets_ms=several, **options)
     else:
         report = search_network(space, data, target=wanted, output=output, **options)
-    show_search(report, output, wanted, terminal, assume_unknown=assume_unknown)
+    show_search(report, output, wanted, terminal, unknown=unknown)
     terminal.result(report.to_json())
     if report.is_missed or terminal.undone:
         raise typer.Exit(1)
@@ -239,7 +239,7 @@ def search(
 
 def show_search(
     report: RunReport | CurveReport, folder: Path, targets: Sequence[Target], terminal: Terminal, *,
-    assume_unknown: bool = False,
+    unknown: Literal["refuse", "price"] = "refuse",
 ) -> None:  # fmt: skip
     """Shows targets, limits, accuracies, warnings; the curve of several targets; each network on each device."""
     from netlathe.hardware import compare
@@ -255,7 +255,7 @@ def show_search(
     if len(targets) > 1:
         predictors = {told.device: one.predictor for told, one in zip(runs[0].targets, targets, strict=True)}
         terminal.say("")
-        show_prices(compare([run.folder for run in runs], predictors, assume_unknown=assume_unknown), terminal)
+        show_prices(compare([run.folder for run in runs], predictors, unknown=unknown), terminal)
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     terminal.say(f"  {folder} holds {', '.join(names)}")
 

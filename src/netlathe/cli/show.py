@@ -11,7 +11,7 @@ import typer
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.ops import Shape
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import AssumeUnknown, Json, Shapes, What, parse_shapes
+from netlathe.cli.options import Json, Shapes, UnknownOps, What, parse_shapes
 from netlathe.words import millions, milliseconds, percent
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def show(
         str, typer.Option(help="So many kernels to show, those that cost most; or all, in the order in which they run.")
     ] = "10",
     csv: Annotated[Path | None, typer.Option(help="Write all stages and kernels to this .csv file, too.")] = None,
-    assume_unknown: AssumeUnknown = False,
+    unknown: UnknownOps = "refuse",
     shape: Shapes = None,
     as_json: Json = False,
 ) -> None:
@@ -44,7 +44,7 @@ def show(
 
     terminal = Terminal(as_json=as_json)
     most = _parse_count(kernels)
-    report = showing.show(what, predictor, assume_unknown=assume_unknown, shapes=parse_shapes(shape), csv=csv)
+    report = showing.show(what, predictor, unknown=unknown, shapes=parse_shapes(shape), csv=csv)
     show_stages(report, terminal)
     show_kernels(report.breakdown, most, terminal)
     _tell_limits(report.breakdown, terminal)

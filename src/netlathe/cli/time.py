@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import AssumeUnknown, BenchmarkBinary, Json, Seed
+from netlathe.cli.options import BenchmarkBinary, Json, Seed, UnknownOps
 
 if TYPE_CHECKING:
     from netlathe.timed import TimeReport
@@ -74,7 +74,7 @@ def time(
         ),
     ] = None,
     benchmark_binary: BenchmarkBinary = None,
-    assume_unknown: AssumeUnknown = False,
+    unknown: UnknownOps = "refuse",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -98,7 +98,7 @@ def time(
     report = timing.time(
         what, device=[choose_phone(one, terminal) for one in device or ["local"]], shape=shape or (),
         op_profile=op_profile, csv=csv, predictor=predictor, profile=profile_file, budget_s=budget_s, threads=threads,
-        cores=cores, dtype=dtype, delegate=delegate, benchmark_binary=benchmark_binary, assume_unknown=assume_unknown,
+        cores=cores, dtype=dtype, delegate=delegate, benchmark_binary=benchmark_binary, unknown=unknown,
         seed=seed, progress=terminal,
     )  # fmt: skip
     if report.is_interrupted and not report.is_stable:

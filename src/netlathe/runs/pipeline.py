@@ -10,6 +10,7 @@ from netlathe import pareto_front
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import check_run_folder
+from netlathe.pricing import Unknown
 from netlathe.runs.chosen import ChoosePhase
 from netlathe.runs.exported import ExportPhase
 from netlathe.runs.files import CHECKPOINT, CHOICE, EXPORTED, FOUND, SEARCH, TRAINED, TRAINING_CHECKPOINT
@@ -49,7 +50,7 @@ class SearchOptions(TypedDict, total=False):
     resolution: int | None
     width: float | None
     limit_images: int | None
-    assume_unknown: bool
+    unknown: Unknown
     tensorboard: bool
     restart: bool
     restart_training: bool
@@ -101,7 +102,7 @@ def search(
     resolution: int | None = None,
     width: float | None = None,
     limit_images: int | None = None,
-    assume_unknown: bool = False,
+    unknown: Unknown = "refuse",
     tensorboard: bool = False,
     restart: bool = False,
     restart_training: bool = False,
@@ -148,7 +149,7 @@ def search(
     files += [one.file for one in targets if one.file] + [limit.name.rpartition(":")[0] for limit in limits]
     folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
     check_run_folder(folder, [one for one in files if one], images, [folder_name(ms) for ms in targets_ms or ()])
-    goal = make_goal(targets, limits, assume_unknown=assume_unknown)
+    goal = make_goal(targets, limits, unknown=unknown)
     chosen, loaded = load_inputs(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
     at_hand = DeviceAtHand(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed

@@ -78,7 +78,7 @@ def test_the_same_softmax_is_refused_by_name_where_it_is_much_of_the_work(which,
     small = ending_in(MBConv(8, 8, 4, 4, expand=1).graph(), Softmax())
     assert not predictor.knows([small])[0]
     for ask in (predictor.predict, predictor.predict_interval, lambda items: predictor.tabulate([items])):
-        with pytest.raises(UnknownOpError, match=r"contains softmax.*--assume-unknown"):
+        with pytest.raises(UnknownOpError, match=r"contains softmax.*--unknown price"):
             ask([small])
 
 
@@ -219,6 +219,28 @@ def test_an_opaque_op_that_is_asked_for_costs_its_bytes_and_a_launch_and_is_told
     assert list(told[0]) == []
     assert list(told[1]) == ["com.example::Mystery"]
     assert 0 < told[1]["com.example::Mystery"] < 1
+
+
+def test_the_known_shares_are_of_the_macs_and_of_the_predicted_latency(without_stems, fitted):
+    graph = random_network(3)
+    stem, *others = graph.segments()
+    ((macs_share, ms_share),) = without_stems.known_shares([graph])
+    unknown_macs = sum(node.op.macs(*inputs) for node, inputs, _ in stem.steps() if node.op.kind == "conv")
+    assert macs_share == pytest.approx(1 - unknown_macs / graph.macs)
+    asked = without_stems.assuming()
+    of_others = asked.tabulate([[one] for one in others]).latency_ms.sum() / asked.predict([graph])[0]
+    assert of_others <= ms_share < 1  # the stem's activation is known, too
+    assert ms_share == pytest.approx(of_others, abs=0.1)
+    assert fitted.known_shares([graph, BLOCKS[0]]) == [(1.0, 1.0)] * 2
+
+
+def test_an_opaque_op_has_no_macs_to_know_and_takes_a_part_of_the_latency(fitted):
+    plain = random_network(2)
+    small, large = fitted.known_shares([with_opaque(plain), with_opaque(plain, 1 << 24)])
+    assert small[0] == large[0] == 1.0
+    assert 1 > small[1] > large[1] > 0
+    low, high = fitted.assuming().predict_interval([with_opaque(plain, 1 << 24)])
+    assert high[0] / low[0] > 2
 
 
 def test_one_opaque_op_tells_nothing_of_another():
