@@ -110,9 +110,9 @@ def predict(
     a run's folder, a .tflite or .onnx file (`shapes` fixes sizes that it leaves open, by its inputs' names), an
     Architecture, block or Graph, or a torch module (with `example_inputs`, as of read) or exported program; or several
     of these in a list, where a folder stands for the model files below it. `predictor` is a file, the name of one that
-    ships, the object, or anything with predict(graphs) -> ms. Ops that were never measured are
-    refused, or with unknown="price" priced by the bytes that they move, their MACs and a launch each, in a wide interval,
-    and told in the warnings. `csv` is a table to write, a row for each.
+    ships, the object, or anything with predict(graphs) -> ms. Ops that were never measured are refused, or with
+    unknown="price" priced by the bytes that they move, their MACs and a launch each, in a wide interval, and told in
+    the warnings. `csv` is a table to write, a row for each.
 
     Raises FormatError for files that cannot be read or take other batches than the predictor's, SpaceError for unknown
     names, UnknownOpError for ops that the predictor knows nothing of, OutputError for a table that must not be written.
@@ -194,28 +194,10 @@ def _reports(subjects: Sequence[Subject], model: LatencyPredictor, coverage: flo
     reports = []
     for index, subject in enumerate(subjects):
         latency_ms, low_ms, high_ms = (float(values[index]) for values in predicted)
-        warnings = _doubts(
-            model,
-            subject.name,
-            subject.dtype,
-            subject.graph,
-            unknown_shares[index],
-            known[index],
-            bool(is_guess[index]),
-        )
-        reports.append(
-            PredictReport(
-                subject.name,
-                latency_ms,
-                low_ms,
-                high_ms,
-                coverage,
-                model.setup_,
-                tuple(warnings),
-                subject.notes,
-                *known[index],
-            )
-        )
+        told = (unknown_shares[index], known[index], bool(is_guess[index]))
+        warnings = tuple(_doubts(model, subject.name, subject.dtype, subject.graph, *told))
+        told_of = (coverage, model.setup_, warnings, subject.notes, *known[index])
+        reports.append(PredictReport(subject.name, latency_ms, low_ms, high_ms, *told_of))
     return reports
 
 
@@ -239,15 +221,8 @@ def doubts(model: LatencyPredictor, name: str, graph: Graph, dtype: str | None =
     """Warnings on a prediction: where the predictor knows next to nothing about such a graph, where it holds ops that
     were never measured, and where the file's `dtype` is not the predictor's."""
     low, high = (float(bound[0]) for bound in model.predict_interval([graph]))
-    return _doubts(
-        model,
-        name,
-        dtype,
-        graph,
-        model.unknown_ops([graph])[0],
-        model.known_shares([graph])[0],
-        high > WIDE_INTERVAL * low,
-    )
+    unknown, known = model.unknown_ops([graph])[0], model.known_shares([graph])[0]
+    return _doubts(model, name, dtype, graph, unknown, known, high > WIDE_INTERVAL * low)
 
 
 def _doubts(
