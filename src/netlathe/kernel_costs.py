@@ -13,7 +13,7 @@ from netlathe.advice import Advice, advise
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernel_space import kernel_name
 from netlathe.archspace.kernels import Fusion, kernel_bytes, kernel_members, kernels_of
-from netlathe.archspace.ops import Opaque, Shape
+from netlathe.archspace.ops import Constant, Opaque, Pad, Shape
 from netlathe.archspace.spaces import block_scope
 from netlathe.pricing import load_predictor, naming_others
 from netlathe.runs.files import write_csv
@@ -65,7 +65,7 @@ class KernelCost(Cost):
     """A kernel: what the runtime starts as one."""
 
     name: str
-    """Name of its first node in the network, such as 'b03/expand'."""
+    """Name of the node in the network that does its work, such as 'b03/expand'."""
     kernel: str
     """Ops and shapes, such as 'conv k3x3 s2x2+activation relu 56x56x24 -> 28x28x144'."""
     stage: str
@@ -216,14 +216,21 @@ def _kernel_rows(
     total_ms: float | None,
     limits: Sequence[Mapping[Bound, float]],
 ) -> tuple[KernelCost, ...]:
-    stages = _stage_names(subject, names, graphs)
+    main = [_main(nodes, kernel) for nodes, kernel in zip(names, graphs, strict=True)]
+    stages = _stage_names(subject, main, graphs)
     return tuple(
         KernelCost(
             graph.macs, graph.parameters, kernel_bytes(graph, itemsize), ms, _share(ms, total_ms), _bound(near),
-            nodes[0], kernel_name(graph), stage, graph.output_shape, near,
+            name, kernel_name(graph), stage, graph.output_shape, near,
         )
-        for nodes, graph, stage, ms, near in zip(names, graphs, stages, latencies_ms, limits, strict=True)
+        for name, graph, stage, ms, near in zip(main, graphs, stages, latencies_ms, limits, strict=True)
     )  # fmt: skip
+
+
+def _main(names: Sequence[str], kernel: Graph) -> str:
+    """Name of the first node that does more than bring stored values or pad."""
+    pairs = zip(names, kernel.nodes, strict=True)
+    return next((name for name, node in pairs if not isinstance(node.op, Constant | Pad)), names[0])
 
 
 def _share(ms: float | None, total_ms: float | None) -> float | None:
@@ -236,7 +243,7 @@ def _bound(limits: Mapping[Bound, float]) -> Bound | None:
     return largest if largest and NEAR <= limits[largest] <= _BEYOND else None
 
 
-def _stage_names(subject: Subject, names: Sequence[tuple[str, ...]], graphs: Sequence[Graph]) -> list[str]:
+def _stage_names(subject: Subject, names: Sequence[str], graphs: Sequence[Graph]) -> list[str]:
     """Stage of each kernel: its block, or in networks of many its resolution."""
     graph = subject.graph
     if not graph.is_network:
@@ -244,7 +251,7 @@ def _stage_names(subject: Subject, names: Sequence[tuple[str, ...]], graphs: Seq
     scopes = {node.name: node.scope for node in graph.nodes}
     if len(set(scopes.values())) > MOST_SCOPES:
         return _resolutions(graphs)
-    return [scopes[nodes[0]] for nodes in names]
+    return [scopes[name] for name in names]
 
 
 def _block_names(subject: Subject) -> dict[str, str]:
