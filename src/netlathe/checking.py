@@ -25,7 +25,7 @@ from netlathe.checked import (
 )
 from netlathe.events import Listener, listener_of
 from netlathe.kernel_costs import breakdown_of
-from netlathe.outputs import Output, check_outputs
+from netlathe.outputs import Kind, Output, check_outputs
 from netlathe.pricing import load_predictor, priced
 from netlathe.subjects import MODEL_FILES, Given, find_subject, with_contents
 from netlathe.timeables import gather
@@ -126,14 +126,12 @@ class _Outputs:
 
     def check(self, inputs: Sequence[str | Path]) -> None:
         """Raises OutputError, before any work, for what cannot or must not be written."""
-        files: list[Output] = []
-        if self.json is not None:
-            files.append(Output("--json", self.json, "check"))
-        if self.junit is not None:
-            files.append(Output("--junit", self.junit, "junit"))
-        if self.markdown is not None and not is_step_summary(self.markdown):
-            files.append(Output("--markdown", self.markdown, "markdown"))
-        check_outputs(files, inputs)
+        adds = self.markdown is not None and is_step_summary(self.markdown)
+        kinds: dict[Kind, Path | None] = {
+            "check": self.json, "junit": self.junit, "markdown": None if adds else self.markdown
+        }  # fmt: skip
+        options: dict[Kind, str] = {"check": "--json", "junit": "--junit", "markdown": "--markdown"}
+        check_outputs([Output(options[kind], path, kind) for kind, path in kinds.items() if path], inputs)
 
     def write(self, report: CheckReport) -> None:
         """Raises OSError."""

@@ -107,7 +107,7 @@ class Limits:
     bytes_per_s: float | None
     """Bandwidth to what fits into the second-level cache."""
     far_bytes_per_s: float | None
-    """Bandwidth to what does not."""
+    """Bandwidth to what does not, where it is another one."""
     launch_ms: float | None
     """Time to launch a kernel."""
 
