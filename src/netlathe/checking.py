@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,7 +78,7 @@ def check(
 
     A network that cannot be read, priced or timed is an error of its own; the others are checked. The report's
     `exit_code` is 0 where none failed, 1 where one did, 2 where there is such an error. Raises NetlatheError for limits
-    that are none, and as predict and time do for a predictor, a device or a baseline that is none.
+    and a coverage that are none, and as predict and time do for a predictor, a device or a baseline that is none.
     """
     if (predictor is None) == (device is None):
         raise NetlatheError("name either a predictor or a device to check by (--predictor, --device)")
@@ -89,7 +90,10 @@ def check(
     given = dict(zip(_names(things), things, strict=True))
     shapes, listener = [shape] if isinstance(shape, str) else list(shape), listener_of(progress)
     if device is None:
+        from netlathe.predictor.intervals import check_coverage  # only where a predictor is wanted
+
         assert predictor is not None
+        check_coverage(coverage)
         model = load_predictor(predictor, assume_unknown=assume_unknown)
         report = _predicted(given, model, predictor, parse_shapes(shapes), coverage)
     else:
@@ -224,9 +228,17 @@ def _of_timed(name: str, timed: Timed) -> Checked:
     if found is None or found.interval_ms is None or timed.setup is None:
         return Checked(name, error=timed.error or "fewer than three rounds were timed; give it longer (--budget-s)")
     seen = timed.observation
-    kernels = [(f"{k.node_type} {k.name}", k.mean_ms * max(1, k.times_called)) for k in seen.op_times] if seen else []
+    rows = seen.op_times if seen else ()
+    kernels = [(_kernel_label(row.node_type, row.name), row.mean_ms * max(1, row.times_called)) for row in rows]
     times = _together(kernels) if kernels else None
     return Checked(name, Latency(found.latency_ms, *found.interval_ms, timed.setup, times))
+
+
+def _kernel_label(node_type: str, name: str) -> str:
+    """Type and name of a row of a runtime's table; a delegate's ops have but a number there, which shifts with every op
+    before them."""
+    name = re.sub(r":\d+$", "", name).strip("[]")
+    return node_type if name.startswith("Delegate") else f"{node_type} {name}"
 
 
 def _together(kernels: Sequence[tuple[str, float]]) -> dict[str, KernelTime]:
