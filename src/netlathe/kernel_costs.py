@@ -62,7 +62,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class KernelCost(Cost):
-    """A kernel: what the runtime starts as one."""
+    """A kernel: what the runtime launches as one op."""
 
     name: str
     """Name of the node in the network that does its work, such as 'b03/expand'."""
@@ -261,15 +261,16 @@ def _block_names(subject: Subject) -> dict[str, str]:
 
 
 def _resolutions(graphs: Sequence[Graph]) -> list[str]:
-    """Resolution of each kernel's result; single pixels belong to the image before them, or, behind the last image, to
-    the head."""
-    sizes = [graph.output_shape[1:-1] for graph in graphs]
+    """Resolution that each kernel computes at: that of the last layer with weights whose result is an image, or several
+    tokens; behind the last of these the head."""
+    sizes = [graph.output_shape[1:-1] if graph.parameters else () for graph in graphs]
     images = [index for index, size in enumerate(sizes) if math.prod(size) > 1]
-    names, current = [], next((_words(sizes[index]) for index in images), "head")
+    names, current = [], _words(sizes[images[0]]) if images else ""
     for index, size in enumerate(sizes):
         if math.prod(size) > 1:
             current = _words(size)
-        names.append(current if images and index <= images[-1] else "head")
+        is_head = not images or (index > images[-1] and math.prod(graphs[index].output_shape[1:-1]) == 1)
+        names.append("head" if is_head else current)
     return names
 
 
@@ -288,18 +289,10 @@ def _stages(subject: Subject, kernels: Sequence[KernelCost], total_ms: float | N
 def _stage(name: str, block: str, kernels: Sequence[KernelCost], total_ms: float | None) -> StageCost:
     macs, parameters, moved = _work(kernels)
     ms = None if total_ms is None else sum(one.latency_ms or 0.0 for one in kernels)
+    share, bound = _share(ms, total_ms), _main_bound(kernels, ms)
     return StageCost(
-        macs,
-        parameters,
-        moved,
-        ms,
-        _share(ms, total_ms),
-        _main_bound(kernels, ms),
-        name,
-        block,
-        len(kernels),
-        kernels[-1].output_shape,
-    )
+        macs, parameters, moved, ms, share, bound, name, block, len(kernels), kernels[-1].output_shape
+    )  # fmt: skip
 
 
 def _work(kernels: Sequence[KernelCost]) -> tuple[int, int, int]:

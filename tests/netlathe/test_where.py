@@ -91,6 +91,16 @@ def test_a_network_of_many_blocks_is_told_by_its_resolutions() -> None:
     assert len(nl.breakdown(deep(20), FLOAT).stages) == 21
 
 
+def test_what_only_arranges_values_belongs_to_the_resolution_before_it() -> None:
+    builder = GraphBuilder((1, 16, 16, 8))
+    x = 0
+    for index in range(40):
+        x = builder.add(f"r{index}/conv", Conv2d(8), x, scope=f"r{index}")
+        x = builder.add(f"r{index}/turn", Transpose((0, 3, 1, 2)), x, scope=f"r{index}")
+        x = builder.add(f"r{index}/back", Transpose((0, 2, 3, 1)), x, scope=f"r{index}")
+    assert [one.name for one in nl.breakdown(builder.build()).stages] == ["16x16"]
+
+
 def test_the_whole_adds_nothing_to_a_block() -> None:
     found = nl.breakdown("mbconv_k3_e6_s1_c16-16_56x56_relu6", "pixel4-cpu")
     assert len(found.stages) == 1
