@@ -79,15 +79,17 @@ def kernels_of(graph: Graph, fusion: Fusion = "cpu") -> list[Graph]:
 
 def named_kernels(graph: Graph, fusion: Fusion = "cpu") -> list[tuple[tuple[str, ...], Graph]]:
     """The kernels of kernels_of, each with the names of its nodes in the graph; a change of layout has the name of the
-    node whose result it changes."""
+    node whose result it changes. Stored values are the inputs of a kernel that has no others; what takes no input is
+    one with what takes its result."""
     groups: dict[int, list[int]] = {}
-    for index, start in enumerate(kernel_starts(graph, fusion)):
+    starts = kernel_starts(graph, fusion)
+    if graph.has_dtypes:
+        _join_takers(graph, starts, lambda node: not node.inputs)
+    for index, start in enumerate(starts):
         if not isinstance(graph.nodes[start].op, Constant):
             groups.setdefault(start, []).append(index)
-    kernels = [
-        (tuple(graph.nodes[index].name for index in members), _extract(graph, members))
-        for _, members in sorted(groups.items())
-    ]
+    found = [_with_inputs(graph, members) for _, members in sorted(groups.items())]
+    kernels = [(tuple(graph.nodes[index].name for index in one), _extract(graph, one)) for one in found]
     if len(kernels) < 2:
         return kernels
     first = len(graph.inputs)
@@ -110,6 +112,14 @@ def _pass_over(shape: Shape) -> Graph:
     return Graph((shape,), (Node(LAYOUT_CHANGE, Activation(ActivationKind.RELU), (0,)),))
 
 
+def _with_inputs(graph: Graph, members: list[int]) -> list[int]:
+    """The members of a kernel, but for the stored values where it takes nothing else."""
+    inside = {t for member in members for t in graph.results[member]}
+    if any(t not in inside for member in members for t in graph.nodes[member].inputs):
+        return members
+    return [member for member in members if not isinstance(graph.nodes[member].op, Constant)]
+
+
 def kernel_starts(graph: Graph, fusion: Fusion = "cpu") -> list[int]:
     """For each node the index of the node whose kernel it belongs to: its own, unless it is fused into another's."""
     if fusion not in get_args(Fusion):
@@ -121,7 +131,7 @@ def kernel_starts(graph: Graph, fusion: Fusion = "cpu") -> list[int]:
     for layer, pad in paddings(graph, fusion).items():
         starts[pad] = layer
     if graph.has_dtypes:  # as each graph with a stored value
-        _join_constants(graph, starts)
+        _join_takers(graph, starts, lambda node: isinstance(node.op, Constant))
     return starts
 
 
@@ -132,14 +142,14 @@ def paddings(graph: Graph, fusion: Fusion = "cpu") -> dict[int, int]:
     return padded_layers(graph) if fusion.startswith("onnx") else padded_convolutions(graph)
 
 
-def _join_constants(graph: Graph, starts: list[int]) -> None:
-    """Lets each stored value belong to the kernel of the first node that takes it."""
+def _join_takers(graph: Graph, starts: list[int], joins: Callable[[Node], bool]) -> None:
+    """Lets each node that joins belong to the kernel of the first node that takes its result."""
     takers: dict[int, int] = {}
     for index, node in enumerate(graph.nodes):
         for tensor in node.inputs:
             takers.setdefault(graph.producers[tensor], index)
     for index, node in enumerate(graph.nodes):
-        if isinstance(node.op, Constant) and index in takers:
+        if index in takers and joins(node):
             starts[index] = starts[takers[index]]
 
 

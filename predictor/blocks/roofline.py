@@ -21,6 +21,8 @@ _MATRIX_CLASSES = ("conv", "pointwise")
 _PER_MAC = ("macs", "aligned", "wide")
 """Quantities of a MAC where all channels fill whole vectors and columns."""
 _MOVING_CLASSES = (*PLAIN_MOVES, "activation")
+_LINKED = ("add", "mul", "activation")
+"""Those that a GPU's runtime links behind other ops, where they move next to nothing."""
 _LEAST_TOLD = 0.02
 """Part of the usual ratio to its prior below which a rate was not told apart by the measurements."""
 
@@ -34,7 +36,7 @@ class Roofline:
     bytes_per_ms: float | None
     """Bandwidth to what fits into the second-level cache, in bytes of values of 4 bytes."""
     far_bytes_per_ms: float | None
-    """Bandwidth to what does not."""
+    """Bandwidth to what does not, where it is another one."""
     launch_ms: float | None
     """Time to launch a kernel."""
 
@@ -44,24 +46,27 @@ class Roofline:
 
     def memory_ms(self, moved: FloatArray) -> FloatArray:
         """Time to move so many bytes, of values of 4 bytes, in ms, shape (n,); NaN where that is not told."""
-        if not self.bytes_per_ms or not self.far_bytes_per_ms:
+        if not self.bytes_per_ms:
             return np.full(len(moved), np.nan)
         spilled = np.maximum(moved - CACHE_BYTES, 0)
-        return np.asarray((moved - spilled) / self.bytes_per_ms + spilled / self.far_bytes_per_ms)
+        far = self.far_bytes_per_ms or self.bytes_per_ms
+        return np.asarray((moved - spilled) / self.bytes_per_ms + spilled / far)
 
 
-def roofline_of(physics: Physics, *, of_kernels: bool) -> Roofline:
-    """Limits that a physics tells; `of_kernels`: of single kernels, each of which was a call of its own."""
+def roofline_of(physics: Physics, *, of_kernels: bool = False, links: bool = False) -> Roofline:
+    """Limits that a physics tells. `of_kernels`: of single kernels, each of which was a call of its own; `links`: of a
+    runtime that links element-wise ops behind others."""
     told = _told(physics)
     peaks = [rate for name in _MATRIX_CLASSES if (rate := _per_mac(physics, told, name))]
-    moves = [column for name in _MOVING_CLASSES if told[column := COLUMN[f"{name}.moved"]]]
+    moving = [name for name in _MOVING_CLASSES if not (links and name in _LINKED)]
+    moves = [column for name in moving if told[column := COLUMN[f"{name}.moved"]]]
     move_ms = min((float(physics.rates[column]) for column in moves), default=None)
-    spilled_ms = float(physics.rates[COLUMN["spilled"]])
+    spilled = COLUMN["spilled"]
     starts = [COLUMN[name] for name in (("calls", "launches") if of_kernels else ("launches",)) if told[COLUMN[name]]]
     return Roofline(
         1 / min(peaks) if peaks else None,
         1 / move_ms if move_ms else None,
-        1 / (move_ms + spilled_ms) if move_ms else None,
+        1 / (move_ms + float(physics.rates[spilled])) if move_ms and told[spilled] else None,
         float(physics.rates[starts].sum()) if starts else None,
     )
 

@@ -70,9 +70,10 @@ class PhysicsModel:
 
     @property
     def work(self) -> Work:
+        fusion = fusion_in(self.unit, self.fusion)
         of_kernels = self.unit in ("cpu_kernel", "gpu_kernel")
-        limits = roofline_of(self.blocks.physics, of_kernels=of_kernels)
-        return Work(self.unit, fusion_in(self.unit, self.fusion), self._complete.physics.rates, limits)
+        limits = roofline_of(self.blocks.physics, of_kernels=of_kernels, links=fusion == "gpu")
+        return Work(self.unit, fusion, self._complete.physics.rates, limits)
 
     def predict(self, items: Sequence[Item]) -> FloatArray:
         """Latencies in ms, shape (n,). Raises UnknownOpError."""

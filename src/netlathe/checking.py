@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from netlathe.checked import (
 )
 from netlathe.events import Listener, listener_of
 from netlathe.kernel_costs import breakdown_of
-from netlathe.outputs import Output, check_outputs
+from netlathe.outputs import Kind, Output, check_outputs
 from netlathe.pricing import Unknown, load_predictor, priced
 from netlathe.subjects import MODEL_FILES, Given, find_subject, with_contents
 from netlathe.timeables import gather
@@ -77,7 +78,7 @@ def check(
 
     A network that cannot be read, priced or timed is an error of its own; the others are checked. The report's
     `exit_code` is 0 where none failed, 1 where one did, 2 where there is such an error. Raises NetlatheError for limits
-    that are none, and as predict and time do for a predictor, a device or a baseline that is none.
+    and a coverage that are none, and as predict and time do for a predictor, a device or a baseline that is none.
     """
     if (predictor is None) == (device is None):
         raise NetlatheError("name either a predictor or a device to check by (--predictor, --device)")
@@ -89,7 +90,10 @@ def check(
     given = dict(zip(_names(things), things, strict=True))
     shapes, listener = [shape] if isinstance(shape, str) else list(shape), listener_of(progress)
     if device is None:
+        from netlathe.predictor.intervals import check_coverage  # only where a predictor is wanted
+
         assert predictor is not None
+        check_coverage(coverage)
         model = load_predictor(predictor, unknown=unknown)
         report = _predicted(given, model, predictor, parse_shapes(shapes), coverage)
     else:
@@ -126,14 +130,12 @@ class _Outputs:
 
     def check(self, inputs: Sequence[str | Path]) -> None:
         """Raises OutputError, before any work, for what cannot or must not be written."""
-        files: list[Output] = []
-        if self.json is not None:
-            files.append(Output("--json", self.json, "check"))
-        if self.junit is not None:
-            files.append(Output("--junit", self.junit, "junit"))
-        if self.markdown is not None and not is_step_summary(self.markdown):
-            files.append(Output("--markdown", self.markdown, "markdown"))
-        check_outputs(files, inputs)
+        adds = self.markdown is not None and is_step_summary(self.markdown)
+        kinds: dict[Kind, Path | None] = {
+            "check": self.json, "junit": self.junit, "markdown": None if adds else self.markdown
+        }  # fmt: skip
+        options: dict[Kind, str] = {"check": "--json", "junit": "--junit", "markdown": "--markdown"}
+        check_outputs([Output(options[kind], path, kind) for kind, path in kinds.items() if path], inputs)
 
     def write(self, report: CheckReport) -> None:
         """Raises OSError."""
@@ -226,9 +228,17 @@ def _of_timed(name: str, timed: Timed) -> Checked:
     if found is None or found.interval_ms is None or timed.setup is None:
         return Checked(name, error=timed.error or "fewer than three rounds were timed; give it longer (--budget-s)")
     seen = timed.observation
-    kernels = [(f"{k.node_type} {k.name}", k.mean_ms * max(1, k.times_called)) for k in seen.op_times] if seen else []
+    rows = seen.op_times if seen else ()
+    kernels = [(_kernel_label(row.node_type, row.name), row.mean_ms * max(1, row.times_called)) for row in rows]
     times = _together(kernels) if kernels else None
     return Checked(name, Latency(found.latency_ms, *found.interval_ms, timed.setup, times))
+
+
+def _kernel_label(node_type: str, name: str) -> str:
+    """Type and name of a row of a runtime's table; a delegate's ops have but a number there, which shifts with every op
+    before them."""
+    name = re.sub(r":\d+$", "", name).strip("[]")
+    return node_type if name.startswith("Delegate") else f"{node_type} {name}"
 
 
 def _together(kernels: Sequence[tuple[str, float]]) -> dict[str, KernelTime]:

@@ -13,7 +13,7 @@ from netlathe.advice import Advice, advise
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernel_space import kernel_name
 from netlathe.archspace.kernels import LAYOUT_CHANGE, kernel_bytes, named_kernels
-from netlathe.archspace.ops import Opaque, Shape
+from netlathe.archspace.ops import Constant, Opaque, Pad, Shape
 from netlathe.archspace.spaces import block_scope
 from netlathe.pricing import Unknown, load_predictor, naming_others
 from netlathe.runs.files import write_csv
@@ -62,10 +62,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class KernelCost(Cost):
-    """A kernel: what the runtime starts as one."""
+    """A kernel: what the runtime launches as one op."""
 
     name: str
-    """Name of its first node in the network, such as 'b03/expand'."""
+    """Name of the node in the network that does its work, such as 'b03/expand'."""
     kernel: str
     """Ops and shapes, such as 'conv k3x3 s2x2+activation relu 56x56x24 -> 28x28x144'."""
     stage: str
@@ -107,7 +107,7 @@ class Limits:
     bytes_per_s: float | None
     """Bandwidth to what fits into the second-level cache."""
     far_bytes_per_s: float | None
-    """Bandwidth to what does not."""
+    """Bandwidth to what does not, where it is another one."""
     launch_ms: float | None
     """Time to launch a kernel."""
 
@@ -211,13 +211,14 @@ def _kernel_rows(
     total_ms: float | None,
     limits: Sequence[Mapping[Bound, float]],
 ) -> tuple[KernelCost, ...]:
-    stages = _stage_names(subject, names, graphs)
+    main = [_main(nodes, kernel) for nodes, kernel in zip(names, graphs, strict=True)]
+    stages = _stage_names(subject, main, graphs)
     return tuple(
         KernelCost(
             graph.macs, graph.parameters, kernel_bytes(graph, itemsize), ms, _share(ms, total_ms), _bound(near),
-            nodes[0], _kernel_name(graph), stage, graph.output_shape, near,
+            name, _kernel_name(graph), stage, graph.output_shape, near,
         )
-        for nodes, graph, stage, ms, near in zip(names, graphs, stages, latencies_ms, limits, strict=True)
+        for name, graph, stage, ms, near in zip(main, graphs, stages, latencies_ms, limits, strict=True)
     )  # fmt: skip
 
 
@@ -225,6 +226,12 @@ def _kernel_name(kernel: Graph) -> str:
     if kernel.nodes[0].name == LAYOUT_CHANGE:
         return f"change of layout {_words(kernel.output_shape[1:])}"
     return kernel_name(kernel)
+
+
+def _main(names: Sequence[str], kernel: Graph) -> str:
+    """Name of the first node that does more than bring stored values or pad."""
+    pairs = zip(names, kernel.nodes, strict=True)
+    return next((name for name, node in pairs if not isinstance(node.op, Constant | Pad)), names[0])
 
 
 def _share(ms: float | None, total_ms: float | None) -> float | None:
@@ -237,7 +244,7 @@ def _bound(limits: Mapping[Bound, float]) -> Bound | None:
     return largest if largest and NEAR <= limits[largest] <= _BEYOND else None
 
 
-def _stage_names(subject: Subject, names: Sequence[tuple[str, ...]], graphs: Sequence[Graph]) -> list[str]:
+def _stage_names(subject: Subject, names: Sequence[str], graphs: Sequence[Graph]) -> list[str]:
     """Stage of each kernel: its block, or in networks of many its resolution."""
     graph = subject.graph
     if not graph.is_network:
@@ -245,7 +252,7 @@ def _stage_names(subject: Subject, names: Sequence[tuple[str, ...]], graphs: Seq
     scopes = {node.name: node.scope for node in graph.nodes}
     if len(set(scopes.values())) > MOST_SCOPES:
         return _resolutions(graphs)
-    return [scopes[nodes[0]] for nodes in names]
+    return [scopes[name] for name in names]
 
 
 def _block_names(subject: Subject) -> dict[str, str]:
@@ -255,15 +262,16 @@ def _block_names(subject: Subject) -> dict[str, str]:
 
 
 def _resolutions(graphs: Sequence[Graph]) -> list[str]:
-    """Resolution of each kernel's result; single pixels belong to the image before them, or, behind the last image, to
-    the head."""
-    sizes = [graph.output_shape[1:-1] for graph in graphs]
+    """Resolution that each kernel computes at: that of the last layer with weights whose result is an image, or several
+    tokens; behind the last of these the head."""
+    sizes = [graph.output_shape[1:-1] if graph.parameters else () for graph in graphs]
     images = [index for index, size in enumerate(sizes) if math.prod(size) > 1]
-    names, current = [], next((_words(sizes[index]) for index in images), "head")
+    names, current = [], _words(sizes[images[0]]) if images else ""
     for index, size in enumerate(sizes):
         if math.prod(size) > 1:
             current = _words(size)
-        names.append(current if images and index <= images[-1] else "head")
+        is_head = not images or (index > images[-1] and math.prod(graphs[index].output_shape[1:-1]) == 1)
+        names.append("head" if is_head else current)
     return names
 
 
@@ -282,18 +290,10 @@ def _stages(subject: Subject, kernels: Sequence[KernelCost], total_ms: float | N
 def _stage(name: str, block: str, kernels: Sequence[KernelCost], total_ms: float | None) -> StageCost:
     macs, parameters, moved = _work(kernels)
     ms = None if total_ms is None else sum(one.latency_ms or 0.0 for one in kernels)
+    share, bound = _share(ms, total_ms), _main_bound(kernels, ms)
     return StageCost(
-        macs,
-        parameters,
-        moved,
-        ms,
-        _share(ms, total_ms),
-        _main_bound(kernels, ms),
-        name,
-        block,
-        len(kernels),
-        kernels[-1].output_shape,
-    )
+        macs, parameters, moved, ms, share, bound, name, block, len(kernels), kernels[-1].output_shape
+    )  # fmt: skip
 
 
 def _work(kernels: Sequence[KernelCost]) -> tuple[int, int, int]:

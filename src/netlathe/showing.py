@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netlathe.archspace.graph import SCOPE_SEPARATOR
+from netlathe.archspace.spaces import block_scope
 from netlathe.kernel_costs import Breakdown, breakdown_of, write_breakdown
 from netlathe.outputs import Output, check_outputs
 from netlathe.pricing import Unknown, doubts, load_predictor, naming_others
@@ -26,7 +28,6 @@ class LayerReport:
     """One object per block, in order: name, input_shape, output_shape, ops, macs, parameters, predicted_ms."""
     breakdown: Breakdown
     """The same kernel by kernel, and in stages."""
-    model: LatencyPredictor | None = None
     predicted_ms: float | None = None
     """Prediction of the whole, where there is a predictor."""
     warnings: tuple[str, ...] = ()
@@ -74,20 +75,29 @@ def show(
     subject = find_subject(what, batch=model.setup_.batch if model else None, shapes=shapes)
     with naming_others(predictor or "", [subject.graph]):
         found = breakdown_of(subject, model)
-        layers = _layer_rows(subject, model)
+        layers = _layer_rows(subject, found)
         known = model.known_shares([subject.graph])[0] if model else (None, None)
         warnings = doubts(model, subject.name, subject.graph, subject.dtype) if model else []
     if not subject.graph.is_network:  # the block itself is the total
         layers = [{**layer, "predicted_ms": found.predicted_ms} for layer in layers]
     if csv is not None:
         write_breakdown(found, Path(csv))
-    return LayerReport(subject, tuple(layers), found, model, found.predicted_ms, tuple(warnings), *known)
+    return LayerReport(subject, tuple(layers), found, found.predicted_ms, tuple(warnings), *known)
 
 
-def _layer_rows(subject: Subject, model: LatencyPredictor | None) -> list[dict[str, Any]]:
-    """Rows of the table, unknown ops assumed: what may be a small part of a network may be all of one of its blocks."""
-    graphs = [part.graph for part in subject.parts]
-    table = model.assuming().tabulate([[g] for g in graphs]).latency_ms[:, 0].tolist() if model else None
+def _layer_rows(subject: Subject, found: Breakdown) -> list[dict[str, Any]]:
+    """Rows of the table; a layer's latency is that of the kernels that begin in it."""
+    names = {node.name for node in subject.graph.nodes}
+    layer_of = {
+        node.name if node.name in names else f"{block_scope(index)}{SCOPE_SEPARATOR}{node.name}": index
+        for index, part in enumerate(subject.parts)
+        for node in part.graph.nodes
+    }
+    has_ms = found.predicted_ms is not None
+    latencies_ms = [0.0 if has_ms else None for _ in subject.parts]
+    for kernel in found.kernels if has_ms else ():
+        layer = layer_of[kernel.name]
+        latencies_ms[layer] = (latencies_ms[layer] or 0.0) + (kernel.latency_ms or 0.0)
     return [
         {
             "name": part.name,
@@ -98,5 +108,5 @@ def _layer_rows(subject: Subject, model: LatencyPredictor | None) -> list[dict[s
             "parameters": part.graph.parameters,
             "predicted_ms": ms,
         }
-        for part, ms in zip(subject.parts, table or [None] * len(graphs), strict=True)
+        for part, ms in zip(subject.parts, latencies_ms, strict=True)
     ]

@@ -23,6 +23,7 @@ from netlathe.archspace.networks import network
 from netlathe.archspace.records import Setup
 from netlathe.check_files import change_words
 from netlathe.checked import Checked, CheckReport, Latency, with_baseline, with_limit
+from netlathe.checking import _kernel_label
 from netlathe.outputs import kind_of
 from netlathe.profiler.testing import SimulatedDevice
 
@@ -142,6 +143,7 @@ def test_limits_that_are_none_are_refused_before_any_work(limit: float, monkeypa
         ((SMALL, "--predictor", P, "--max-slower", "5", "--baseline", "b.json"), "expected a number of percent"),
         ((SMALL, "--predictor", P, "--baseline", "none.json"), "there is no such file"),
         ((SMALL, "--max-ms", "20", "--predictor", "none"), "there is no such file"),
+        ((SMALL, "--max-ms", "20", "--predictor", P, "--coverage", "2"), "coverage"),
         ((SMALL, SMALL, "--max-ms", "20", "--predictor", P), "is given twice"),
     ],
 )  # fmt: skip
@@ -309,6 +311,18 @@ def test_a_device_that_cannot_be_opened_is_exit_code_2() -> None:
     result = netlathe("check", SMALL, "--max-ms", 5, "--device", "tcp:127.0.0.1:1")
     assert result.exit_code == 2
     assert "passed" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("node_type", "name", "label"),
+    [
+        ("Convolution (NHWC, F32) IGEMM", "[Delegate]:12", "Convolution (NHWC, F32) IGEMM"),
+        ("Convolution (NHWC, F32) IGEMM", "Delegate/Convolution (NHWC, F32) IGEMM:12", "Convolution (NHWC, F32) IGEMM"),
+        ("CONV_2D", "[b01/expand]:3", "CONV_2D b01/expand"), ("Conv", "/features/conv", "Conv /features/conv"),
+    ],
+)  # fmt: skip
+def test_kernels_that_a_delegate_only_numbers_go_by_their_type(node_type: str, name: str, label: str) -> None:
+    assert _kernel_label(node_type, name) == label
 
 
 # Files

@@ -14,7 +14,20 @@ import netlathe as nl
 from netlathe.archspace.forms.onnx import write_onnx
 from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.networks import network
-from netlathe.archspace.ops import Activation, ActivationKind, Add, Conv2d, FullyConnected, GlobalAvgPool, Opaque
+from netlathe.archspace.ops import (
+    Activation,
+    ActivationKind,
+    Add,
+    Constant,
+    Conv2d,
+    FullyConnected,
+    GlobalAvgPool,
+    Mul,
+    Opaque,
+    Pad,
+    Padding,
+    Transpose,
+)
 
 FLOAT, GPU = "pixel4-cpu-networks", "pixel4-gpu"
 SMALL = "mobilenet_v2_0.35_96"
@@ -78,6 +91,16 @@ def test_a_network_of_many_blocks_is_told_by_its_resolutions() -> None:
     assert len(nl.breakdown(deep(20), FLOAT).stages) == 21
 
 
+def test_what_only_arranges_values_belongs_to_the_resolution_before_it() -> None:
+    builder = GraphBuilder((1, 16, 16, 8))
+    x = 0
+    for index in range(40):
+        x = builder.add(f"r{index}/conv", Conv2d(8), x, scope=f"r{index}")
+        x = builder.add(f"r{index}/turn", Transpose((0, 3, 1, 2)), x, scope=f"r{index}")
+        x = builder.add(f"r{index}/back", Transpose((0, 2, 3, 1)), x, scope=f"r{index}")
+    assert [one.name for one in nl.breakdown(builder.build()).stages] == ["16x16"]
+
+
 def test_the_whole_adds_nothing_to_a_block() -> None:
     found = nl.breakdown("mbconv_k3_e6_s1_c16-16_56x56_relu6", "pixel4-cpu")
     assert len(found.stages) == 1
@@ -108,6 +131,26 @@ def test_a_model_of_the_users_own_tells_no_bounds() -> None:
     found = nl.breakdown(SMALL, Macs())
     assert found.limits is None
     assert {one.bound for one in found.kernels} == {None}
+
+
+def test_what_has_other_axes_in_the_place_of_the_batch_is_priced_too() -> None:
+    """As tokens that are transposed for attention: a kernel of them takes no batches of one."""
+    builder = GraphBuilder((1, 6, 4, 16))
+    x = builder.add("b00/turn", Transpose((1, 0, 2, 3)), 0, scope="b00")
+    x = builder.add("b01/act", Activation(ActivationKind.HARD_SWISH), x, scope="b01")
+    graph = builder.build(builder.add("b02/back", Transpose((1, 0, 2, 3)), x, scope="b02"))
+    shown = nl.show(graph, FLOAT, assume_unknown=True)
+    assert shown.predicted_ms
+    assert sum(layer["predicted_ms"] for layer in shown.layers) == pytest.approx(shown.predicted_ms)
+
+
+def test_a_kernel_goes_by_the_node_that_does_its_work() -> None:
+    builder = GraphBuilder((1, 8, 8, 4))
+    x = builder.add("b00/pad", Pad((1, 1), (1, 1)), 0, scope="b00")
+    stored = builder.add("b00/stored", Constant((1, 1, 1, 8)), scope="b00")
+    x = builder.add("b00/conv", Conv2d(8, (3, 3), padding=Padding.VALID), x, scope="b00")
+    graph = builder.build(builder.add("b00/scale", Mul(), x, stored, scope="b00"))
+    assert [one.name for one in nl.breakdown(graph).kernels] == ["b00/conv", "b00/scale"]
 
 
 def test_foreign_ops_are_counted_by_name_with_their_bytes() -> None:

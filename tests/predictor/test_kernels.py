@@ -19,6 +19,7 @@ from netlathe.archspace.ops import (
     FullyConnected,
     GlobalAvgPool,
     Mul,
+    Opaque,
     Pad,
     Padding,
     Pool2d,
@@ -298,3 +299,24 @@ def test_a_node_of_several_results_is_a_kernel_that_gives_them_all():
     (split, joined) = kernels_of(builder.build(), "gpu")
     assert split.output_shapes == ((1, 8, 8, 1), (1, 8, 8, 3))
     assert joined.inputs == ((1, 8, 8, 3), (1, 8, 8, 1))
+
+
+def test_what_takes_stored_values_alone_has_them_as_inputs():
+    builder = GraphBuilder((1, 4, 4, 8))
+    x = builder.add("conv", Conv2d(8), 0)
+    stored = builder.add("stored", Constant((1, 4, 4, 8)))
+    gate = builder.add("gate", Activation(ActivationKind.SIGMOID), stored)
+    graph = builder.build(builder.add("mul", Mul(), x, gate))
+    assert names(graph) == ["conv", "activation", "mul"]
+    assert kernels_of(graph)[1].inputs == ((1, 4, 4, 8),)
+
+
+def test_what_takes_no_input_belongs_to_what_takes_its_result():
+    builder = GraphBuilder((1, 4, 4, 8))
+    x = builder.add("conv", Conv2d(8), 0)
+    noise = builder.add("noise", Opaque("RandomNormal", ((1, 4, 4, 8),)))
+    graph = builder.build(builder.add("add", Add(), x, noise))
+    assert names(graph) == ["conv", "opaque+add"]
+    assert [op.kind for op, *_ in launched(graph)] == ["conv", "opaque", "add"]
+    with pytest.raises(UnknownOpError, match="RandomNormal"):
+        LatencyPredictor.load("pixel4-gpu").predict([graph])

@@ -50,9 +50,7 @@ def check(
     ] = None,
     max_slower: Annotated[
         str | None,
-        typer.Option(
-            help="How much slower than in the baseline a network may be, such as 5%.", show_default="as much as it is"
-        ),
+        typer.Option(help="How much slower than in the baseline a network may be, such as 5%.", show_default="any"),
     ] = None,
     json_file: Annotated[
         str | None,
@@ -102,8 +100,9 @@ def check(
 ) -> None:
     """Check that networks are fast enough, and no slower than they were: a test for CI.
 
-    A network fails where its whole interval is above --max-ms, and is in doubt where the interval holds it; with
-    --baseline and --max-slower, also where it got slower by more than that.
+    A network fails where its whole interval is above --max-ms, and is in
+    doubt where the interval holds that limit. With --baseline and
+    --max-slower, it also fails where it got slower by more than that.
 
     Exit code: 0 where none failed (doubts are told), 1 where one did, 2 where
     one cannot be read, priced or timed, or the command is wrong.

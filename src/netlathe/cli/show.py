@@ -124,8 +124,9 @@ def _tell_limits(found: Breakdown, terminal: Terminal) -> None:
     limits, words = found.limits, []
     if limits and limits.macs_per_s:
         words.append(f"{limits.macs_per_s / 1e9:.3g} GMAC/s")
-    if limits and limits.bytes_per_s and limits.far_bytes_per_s:
-        words.append(f"{limits.bytes_per_s / 1e9:.3g} GB/s ({limits.far_bytes_per_s / 1e9:.3g} beyond 1 MiB)")
+    if limits and limits.bytes_per_s:
+        far = f" ({limits.far_bytes_per_s / 1e9:.3g} beyond 1 MiB)" if limits.far_bytes_per_s else ""
+        words.append(f"{limits.bytes_per_s / 1e9:.3g} GB/s{far}")
     if limits and limits.launch_ms:
         words.append(f"{milliseconds(1e3 * limits.launch_ms)} us a launch")
     if found.unit in ("block", "network"):

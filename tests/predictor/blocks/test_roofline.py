@@ -58,9 +58,26 @@ def test_a_rate_at_the_least_that_the_fit_allows_is_not_told() -> None:
     assert told.bytes_per_ms == pytest.approx(1 / prior_rates()[COLUMN["mul.moved"]])
 
 
+def test_what_is_linked_behind_others_tells_no_bandwidth() -> None:
+    rates, seen = prior_rates(), np.ones(len(TERMS), dtype=bool)
+    rates[COLUMN["mul.moved"]] /= 10
+    plain = 1 / prior_rates()[COLUMN["concat.moved"]]
+    assert roofline_of(Physics(rates, seen)).bytes_per_ms == pytest.approx(10 * plain)
+    assert roofline_of(Physics(rates, seen), links=True).bytes_per_ms == pytest.approx(plain)
+
+
+def test_a_bandwidth_beyond_the_cache_that_is_not_told_is_that_within() -> None:
+    rates, seen = prior_rates(), np.ones(len(TERMS), dtype=bool)
+    seen[COLUMN["spilled"]] = False
+    found = roofline_of(Physics(rates, seen))
+    assert found.far_bytes_per_ms is None
+    near, far = found.memory_ms(np.array([1.0, 4.0]) * CACHE_BYTES)
+    assert far == pytest.approx(4 * near)
+
+
 def test_beyond_the_cache_bytes_take_longer() -> None:
     rates, seen = prior_rates(), np.ones(len(TERMS), dtype=bool)
-    found = roofline_of(Physics(rates, seen), of_kernels=False)
+    found = roofline_of(Physics(rates, seen))
     near, far = found.memory_ms(np.array([CACHE_BYTES, 3 * CACHE_BYTES], dtype=float))
     assert far == pytest.approx(3 * near + 2 * CACHE_BYTES * rates[COLUMN["spilled"]])
     assert found.launch_ms == pytest.approx(rates[COLUMN["launches"]])
