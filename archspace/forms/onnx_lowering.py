@@ -310,9 +310,11 @@ def _gelu(op: ops.Gelu, target: _Target, step: _Step) -> str:
     (x,) = step.inputs
     if op.approximate:
         cube = target.node("Pow", f"{step.name}.cube", (x, target.number("three", 3)))
-        scaled = target.node("Mul", f"{step.name}.part", (cube, target.number("gelu.cube", 0.044715)))
+        scaled = target.node("Mul", f"{step.name}.part", (cube, target.number("constants.cube", 0.044715)))
         whole = target.node("Add", f"{step.name}.whole", (x, scaled))
-        scaled = target.node("Mul", f"{step.name}.scaled", (whole, target.number("gelu.scale", math.sqrt(2 / math.pi))))
+        scaled = target.node(
+            "Mul", f"{step.name}.scaled", (whole, target.number("constants.scale", math.sqrt(2 / math.pi)))
+        )
         share = target.node("Tanh", f"{step.name}.tanh", (scaled,))
     else:
         scaled = target.node("Div", f"{step.name}.scaled", (x, target.number("root2", math.sqrt(2))))

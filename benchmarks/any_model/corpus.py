@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import netlathe as nl
@@ -97,8 +98,9 @@ def _exported(what: str, path: Path) -> dict[str, Any]:
 
 
 def _macs(module: nn.Module, x: Tensor) -> int:
-    """MACs of convolutions and products of matrices, as torch's own counter has them."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    """MACs of convolutions and products of matrices, as torch's own counter has them, which knows attention on a CPU by
+    its products alone."""
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         module(x)
     return int(counter.get_total_flops()) // 2
 

@@ -24,6 +24,8 @@ from netlathe.profiler.devices.in_process import RunTimer, random_input, run_tim
 from netlathe.profiler.errors import DeviceError
 
 PROVIDER = "CPUExecutionProvider"
+_OUTPUT_TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
+"""Of what a float32 graph's .onnx form gives, an arg max among them."""
 
 
 def _runtime() -> ModuleType:
@@ -65,7 +67,7 @@ class OnnxRuntimeDevice(HostFiles):
         for value in session.get_inputs():
             binding.bind_cpu_input(value.name, random_input(tuple(value.shape)))
         for value in session.get_outputs():
-            place = self._ort.OrtValue.ortvalue_from_shape_and_type(value.shape, np.float32)
+            place = self._ort.OrtValue.ortvalue_from_shape_and_type(value.shape, _OUTPUT_TYPES[value.type])
             binding.bind_ortvalue_output(value.name, place)
         return run_timer(partial(session.run_with_iobinding, binding))
 

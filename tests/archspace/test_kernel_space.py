@@ -8,6 +8,8 @@ from typing import get_args
 import pytest
 
 from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv
+from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.onnx import write_onnx
 from netlathe.archspace.kernel_space import (
     GROUPS,
     MOST_BYTES,
@@ -37,6 +39,16 @@ def test_each_graph_is_a_single_kernel_of_its_runtime_and_of_its_group(fusion: F
     sample = sample_kernels(300, fusion=fusion)
     assert [k.name for k in sample if not is_kernel(k.graph, fusion)] == []
     assert [k.name for k in sample if kernel_group(k.graph) != k.group] == []
+
+
+def test_all_but_casts_to_integers_have_an_onnx_form_under_the_names_that_they_are_drawn_with() -> None:
+    refused = set()
+    for kernel in sample_kernels(100, fusion="onnx"):
+        try:
+            write_onnx(kernel.graph)
+        except FormatError:
+            refused.add(kernel.group)
+    assert refused == {"cast"}
 
 
 def test_a_sample_is_the_same_for_a_seed_and_another_for_another() -> None:

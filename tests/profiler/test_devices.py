@@ -14,7 +14,7 @@ from netlathe.archspace.blocks import Block, LinearHead, MBConv, Pool, Separable
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.graph import Graph, GraphBuilder
-from netlathe.archspace.ops import Activation, ActivationKind, Concat
+from netlathe.archspace.ops import Activation, ActivationKind, ArgMax, Concat
 from netlathe.profiler.device import Visit
 from netlathe.profiler.devices import DeviceOptions, available_devices, open_device
 from netlathe.profiler.devices.cuda import folded
@@ -132,6 +132,15 @@ def test_int8_blocks_run_on_this_computer(batch: int, block: Block):
     with open_device("local", DeviceOptions(dtype="int8", batch=batch)) as device:
         assert (device.setup.dtype, device.setup.batch) == ("int8", batch)
         device.load("x", block.graph(batch=batch))
+        ((_, samples),) = times(device, "x")
+        assert len(samples) == 3
+
+
+def test_a_result_of_integers_is_timed_on_onnxruntime():
+    builder = GraphBuilder((1, 8, 8, 16))
+    builder.add("arg_max", ArgMax(), 0)
+    with open_device("onnxruntime") as device:
+        device.load("x", builder.build())
         ((_, samples),) = times(device, "x")
         assert len(samples) == 3
 
