@@ -36,7 +36,7 @@ def predictors(
     names = shipped_names()
     cards = [read_card(one) for one in names]
     prices = [Priced.by(one, card) for one, card in zip(names, cards, strict=True)]
-    columns = ("name", "device", "runtime", "type", "batch", "fitted on", "prices", "within 10 %", "held out")
+    columns = ("name", "device", "runs", "prices", "within 10 %")
     terminal.table(columns, [_row(*both) for both in zip(cards, prices, strict=True)], numbers=False)
     parts = [card.name for card, priced in zip(cards, prices, strict=True) if not priced.networks]
     if parts:
@@ -60,8 +60,8 @@ def _row(card: Card, priced: Priced) -> tuple[str, ...]:
     setup, (split, metrics) = card.setup, next(iter(card.accuracy.items()))
     told = (setup.runtime, setup.runtime_version, setup.delegate)
     runtime = " ".join(word for word in told if word and word != "version unstated")
-    accuracy = percent(metrics.within_10, 0), split
-    return card.name, setup.device, runtime, setup.dtype, str(setup.batch), _counts(card), priced.word, *accuracy
+    runs = f"{runtime}, {setup.dtype}, batch {setup.batch}"
+    return card.name, setup.device, runs, priced.word, f"{percent(metrics.within_10, 0)} of {split}"
 
 
 def _counts(card: Card) -> str:
