@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import astuple, replace
+from dataclasses import asdict, astuple, replace
 from functools import partial
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def make(name: str, folder: Path) -> Path:
         recipe.name, recipe.summary, recipe.source, recipe.license, recipe.setup,
         {kind: count for kind, count in counts.items() if count},
         accuracy(recipe, table, weights_of(model)),
-        recipe.limits, Priced.of(model).for_card(),
+        recipe.limits, asdict(Priced.of(model)),
     )  # fmt: skip
     path = folder / f"{recipe.name}.json"
     write_model(path, FILE_KIND, FILE_VERSION, model.to_json(), card.to_json())

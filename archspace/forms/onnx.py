@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
 from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.onnx_light import read_without_weights
 from netlathe.archspace.forms.onnx_limits import check_messages
 from netlathe.archspace.forms.onnx_structure import read_structure
 from netlathe.archspace.forms.onnx_values import has_open_batch
@@ -69,13 +70,13 @@ def read_onnx_file(
     """The graph as of read_onnx and the precision as of read_onnx_precision, in one reading; an open batch is `batch`.
     Raises FormatError as they do."""
     folder = data.parent if isinstance(data, Path) else None
-    return read_source(data, lambda content: _read(_parse(content), folder, shapes or {}, batch))
+    return read_source(data, lambda content: _read(_parse(content), folder, shapes or {}, batch), read_without_weights)
 
 
 def read_onnx_precision(data: bytes | Path) -> str:
     """Precision that an .onnx file computes in: float32, float16, int8, or "float32 with int8 weights" where only these
     are quantized. Raises FormatError for what is no .onnx file."""
-    return read_source(data, lambda content: _precision(_parse(content)))
+    return read_source(data, lambda content: _precision(_parse(content)), read_without_weights)
 
 
 def _precision(model: ModelProto) -> str:

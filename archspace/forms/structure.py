@@ -143,13 +143,13 @@ def precision_of(values: str, weights: str) -> str:
     return values if weights in (values, "") or values.startswith("int") else f"{values} with {weights} weights"
 
 
-def read_source(data: bytes | Path, parse: Callable[[bytes], T]) -> T:
-    """The result of `parse` on those bytes, or in that file; errors then begin with its path. Raises FormatError
-    for anything that is amiss with them."""
+def read_source(data: bytes | Path, parse: Callable[[bytes], T], read: Callable[[Path, int], bytes] = read_whole) -> T:
+    """The result of `parse` on those bytes, or on what `read` gives of that file, up to so many bytes; errors then
+    begin with its path. Raises FormatError for anything that is amiss with them."""
     if isinstance(data, bytes):
         return _parsed(data, parse)
     try:
-        content = read_whole(data, _MOST_BYTES)
+        content = read(data, _MOST_BYTES)
     except OSError as error:
         raise FormatError(f"cannot read {data}: {error.strerror}") from error
     try:

@@ -230,8 +230,11 @@ def _kind_of_parquet(path: Path) -> Kind | None:
 
 def _kind_of_columns(columns: Sequence[str]) -> Kind | None:
     from netlathe.archspace.tables import RECORD_COLUMNS
+    from netlathe.predicted import COLUMNS
 
     if set(columns) >= RECORD_COLUMNS:
         return "records"
+    if tuple(columns) == COLUMNS:
+        return "latencies"
     first: dict[str, Kind] = {"network": "latencies", "level": "breakdown", "epoch": "history"}
     return first.get(columns[0]) if len(columns) > 1 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
@@ -276,10 +276,6 @@ def other_dtype(model: LatencyPredictor, name: str, dtype: str | None) -> Iterat
     )
 
 
-TOLD_IN_CARDS = {"networks", "spaces", "blocks", "lacking"}
-"""Fields of Priced that the cards of shipped predictors hold."""
-
-
 @dataclass(frozen=True)
 class Priced:
     """Coverage of a predictor: what it has a latency for without assuming any."""
@@ -292,17 +288,14 @@ class Priced:
     """Kinds of block of these networks and spaces; of each, all."""
     lacking: tuple[str, ...]
     """Kinds of op that published networks have and it has no cost of."""
-    unknown_ops: tuple[str, ...]
-    """All kinds of op that it has no cost of."""
 
     @classmethod
     def by(cls, name: str, card: Card | None = None) -> Priced:
-        """Coverage of a predictor file, or of a shipped one by name; with its card, as that tells it."""
-        model = load_predictor(name)
+        """Coverage of a predictor file, or of a shipped one by name: as its card tells, where it does, as finding out
+        takes a second."""
         told = None if card is None else card.prices
-        if told is None or told.keys() != TOLD_IN_CARDS:
-            return cls.of(model)
-        return cls(**told, unknown_ops=model.model_.unknown_kinds)
+        is_whole = told is not None and told.keys() == {field.name for field in fields(cls)}
+        return cls(**told) if told and is_whole else cls.of(load_predictor(name))
 
     @classmethod
     def of(cls, model: LatencyPredictor) -> Priced:
@@ -326,12 +319,7 @@ class Priced:
             tuple(one for one, found in graphs.items() if knows(found)),
             tuple(one for one, found in kinds.items() if knows(found)),
             tuple(sorted({op for shares in model.unknown_ops(list(networks.values())) for op in shares})),
-            model.model_.unknown_kinds,
         )
-
-    def for_card(self) -> dict[str, tuple[str, ...]]:
-        """What a card keeps, as finding it out takes a second."""
-        return {name: getattr(self, name) for name in sorted(TOLD_IN_CARDS)}
 
     @property
     def word(self) -> str:
@@ -347,8 +335,7 @@ class Priced:
         what = f"whole networks, as {', '.join(self.networks)}" if self.networks else parts
         spaces = f"; all blocks of the spaces {', '.join(self.spaces)}" if self.spaces else "; no preset space"
         lacking = "" if self.networks else f"; no published network, for want of {', '.join(self.lacking)}"
-        unknown = f". Never measured: {', '.join(self.unknown_ops)}" if self.unknown_ops else ""
-        return f"{what}{spaces}{lacking}{unknown}"
+        return f"{what}{spaces}{lacking}"
 
 
 def _kind(block: Block) -> str:

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import typer
 
+from netlathe.archspace.networks import network
 from netlathe.cli.app import make_app
+from netlathe.predictor import LatencyPredictor, shipped_names
 from tests.documents import ALL, DOCUMENTS, GUIDES, README, ROOT, inline_code, shell_lines
 
+SHIPPED = {*shipped_names()}
 COMMANDS = typer.main.get_command(make_app()).commands  # type: ignore[attr-defined]
 
 
@@ -125,3 +128,33 @@ def test_every_number_of_the_readmes_results_stands_in_the_results() -> None:
     numbers = {number for row in rows for number in re.findall(r"\d+(?:\.\d+)?", row)}
     assert len(rows) > 5
     assert not {number for number in numbers if not re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.]\d)", told)}
+
+
+NAMED = re.compile(
+    r"""(?:--target(?:=|\s+)|--predictor(?:=|\s+)|Target\(\s*"|nl\.predict\([^)]*")([a-z0-9-]+)(?=[="\s`]|$)"""
+)
+"""A shipped predictor's name, where an example asks it for a network's latency."""
+
+
+def predictors_shown() -> set[tuple[str, str]]:
+    """(document, name) of all predictors that examples ask for a network's latency."""
+    code = (path for folder in ("examples", "src/netlathe", "predictor") for path in (ROOT / folder).rglob("*.py"))
+    texts = {str(path.relative_to(ROOT)): path.read_text() for path in (*ALL, *code)}
+    return {(name, found) for name, text in texts.items() for found in NAMED.findall(text) if found in SHIPPED}
+
+
+def test_every_predictor_that_an_example_asks_for_a_network_prices_one() -> None:
+    shown = predictors_shown()
+    assert {"README.md", "docs/search.md", "docs/predict.md"} <= {document for document, _ in shown}
+    whole = network("mobilenet_v2").graph()
+    priced = {name: bool(LatencyPredictor.load(name).knows([whole])[0]) for name in SHIPPED}
+    assert not {(document, name) for document, name in shown if not priced[name]}
+    assert not all(priced.values())  # those of parts would be told
+
+
+def test_examples_that_ask_predictors_for_networks_are_found() -> None:
+    told = (
+        'nl.Target("pixel4-cpu", ms=3) `--target pixel4-gpu=40 --target my.json=12` --predictor pixel1-cpu\n'
+        'nl.predict("mobilenet_v2", "sd855-cpu-kernels")'
+    )
+    assert {*NAMED.findall(told)} & SHIPPED == {"pixel4-cpu", "pixel4-gpu", "pixel1-cpu", "sd855-cpu-kernels"}

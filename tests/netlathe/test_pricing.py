@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from model_files import open_batch
 from onnx import TensorProto, helper, numpy_helper
 from test_cli import answer, netlathe, refusal
 
@@ -22,7 +25,7 @@ from netlathe.archspace.forms.tflite_reader import read_precision
 from netlathe.archspace.graph import Graph, Node, chain
 from netlathe.archspace.networks import NETWORKS, network
 from netlathe.archspace.ops import Opaque, Softmax
-from netlathe.predictor import LatencyPredictor, shipped_names
+from netlathe.predictor import LatencyPredictor, read_card, shipped_names
 from netlathe.pricing import Priced, other_dtype
 from netlathe.profiler.devices.local import LocalDevice
 
@@ -224,6 +227,16 @@ def test_the_table_and_the_card_say_which_cannot_price_networks() -> None:
         assert Priced.by(name).word == "only blocks"
         assert f"Prices: {Priced.by(name).words}" in " ".join(netlathe("predictors", name).output.split())
     assert Priced.by(FLOAT).word == "networks"
+    (said,) = (line for line in netlathe("predictors").output.splitlines() if "No whole network" in line)
+    assert "pixel1-cpu, pixel4-cpu, sd855-cpu-kernels" in said
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_a_card_tells_what_its_predictor_prices(name: str) -> None:
+    """If not, `python -m scripts.fit_predictors` writes it."""
+    assert (
+        Priced.by(name, read_card(name)) == Priced.of(LatencyPredictor.load(name)) == Priced(**read_card(name).prices)
+    )
 
 
 def test_what_is_timed_beside_a_prediction_is_warned_of_alike(files: dict[str, Path], tmp_path: Path) -> None:
@@ -266,3 +279,128 @@ def test_one_that_cannot_be_priced_is_told_with_its_reason_and_the_others_are_pr
 
 def test_a_folder_without_model_files_is_refused(tmp_path: Path) -> None:
     assert "is not a run's, and holds no .onnx or .tflite file" in refusal("predict", tmp_path, "--predictor", FLOAT)
+
+
+def test_names_paths_modules_graphs_and_blocks_are_predicted_in_one_call(files: dict[str, Path]) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(16, 32, 1)).eval()
+    image = torch.zeros(1, 3, 64, 64)
+    block = ConvBlock(3, 8, 32, 32, 2)
+    given = ["mobilenet_v2", str(files["onnx"]), files["float32"], network("mnasnet_b1"), SMALL, block, module]
+    found = nl.predict(given, FLOAT, example_inputs=image)
+    assert [one.name for one in found] == [
+        "mobilenet_v2", "f", "f", "mnasnet_b1", "graph", block.name, "Sequential",
+    ]  # fmt: skip
+    assert [one.source for one in found][:3] == ["mobilenet_v2", str(files["onnx"]), str(files["float32"])]
+    (alone,) = nl.predict([nl.read(module, image)], FLOAT)
+    assert found[-1].latency_ms == pytest.approx(alone.latency_ms, rel=1e-12)
+    with pytest.raises(nl.FormatError, match="needs example inputs"):
+        nl.predict(module, FLOAT)
+    with pytest.raises(nl.FormatError, match=r"a name, path, graph, .* is needed, got 3"):
+        nl.predict(3, FLOAT)  # type: ignore[call-overload]
+
+
+def test_what_cannot_be_priced_stays_in_its_place_or_ends_the_call(files: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    given = [files["onnx"], tmp_path / "empty", "no_such_network", SMALL]
+    kept = nl.predict(given, FLOAT, on_error="keep")
+    assert [hasattr(one, "latency_ms") for one in kept] == [True, False, False, True]
+    assert [one.to_json()["source"] for one in kept][1:3] == [str(tmp_path / "empty"), "no_such_network"]
+    with pytest.raises(nl.FormatError, match="is not a run's, and holds no"):
+        nl.predict(given, FLOAT)
+    with pytest.raises(nl.SpaceError, match="no_such_network"):
+        nl.predict("no_such_network", FLOAT, on_error="keep")  # type: ignore[call-overload]
+
+
+def test_one_that_its_predictor_refuses_does_not_keep_the_others_from_being_priced() -> None:
+    mbconv, conv = MBConv(16, 16, 28, 28), ConvBlock(3, 8, 32, 32, 2)
+    first, second, third = nl.predict([mbconv, conv, mbconv], "pixel4-cpu", on_error="keep")
+    assert first == third
+    assert first.latency_ms > 0  # type: ignore[union-attr]
+    assert "no measured block contains conv" in second.error  # type: ignore[union-attr]
+    assert "Of the predictors that ship, all ops of it are known to" in second.error  # type: ignore[union-attr]
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_csv_holds_the_columns_of_the_json_report_in_full_precision(files: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    words = ("predict", files["onnx"], files["int8"], tmp_path, "--predictor", FLOAT)
+    result = netlathe(*words, "--csv", tmp_path / "out.csv", "--json")
+    assert result.exit_code == 1
+    reports = json.loads(result.stdout.splitlines()[-1])["predicted"]
+    rows = rows_of((tmp_path / "out.csv").read_text())
+    assert set(rows[0]) >= {key for one in reports for key in one}
+    for row, report in zip(rows, reports, strict=True):
+        assert (row["name"], row["source"], row["error"]) == (report["name"], report["source"], report.get("error", ""))
+        if "latency_ms" in report:
+            for name in ("latency_ms", "low_ms", "high_ms", "coverage"):
+                assert float(row[name]) == report[name]
+            assert row["warnings"] == "; ".join(report["warnings"])
+    assert "computes in int8" in rows[1]["warnings"]
+    assert rows[2]["latency_ms"] == ""
+    piped = netlathe(*words, "--csv", "-")
+    assert piped.exit_code == 1
+    assert rows_of(piped.stdout) == rows_of((tmp_path / "out.csv").read_text())
+    again = netlathe("predict", "mobilenet_v2", "--predictor", FLOAT, "--csv", tmp_path / "out.csv")
+    assert again.exit_code == 0  # an earlier table is replaced
+    assert [row["name"] for row in rows_of((tmp_path / "out.csv").read_text())] == ["mobilenet_v2"]
+    assert "both are for standard output" in refusal(*words, "--csv", "-", "--json")
+    (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
+    assert "not a table of latencies" in refusal(*words, "--csv", tmp_path / "mine.csv")
+    assert (tmp_path / "mine.csv").read_text() == "a,b\n1,2\n"
+
+
+@pytest.fixture(scope="module")
+def of_eight() -> LatencyPredictor:
+    """A predictor of batches of 8."""
+    blocks = [ConvBlock(3, c, s, s, 2) for c in (8, 16) for s in (16, 32)] + [LinearHead(c, 10, 16, 16) for c in (8, 9)]
+    setup = dataclasses.replace(LatencyPredictor.load(FLOAT).setup_, batch=8)
+    graphs = [block.graph(8) for block in blocks]
+    return LatencyPredictor("none").fit(graphs, [1.0, 2.0, 3.0, 4.0, 0.1, 0.2], setup=setup)
+
+
+def with_batch(data: bytes, batch: int | str) -> bytes:
+    """An .onnx file whose inputs and outputs take batches of that size, or leave it open."""
+    model = onnx.load_from_string(data)
+    del model.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output):
+        dim = value.type.tensor_type.shape.dim[0]
+        dim.Clear()
+        setattr(dim, "dim_value" if isinstance(batch, int) else "dim_param", batch)
+    return bytes(model.SerializeToString())
+
+
+def test_a_file_is_priced_by_predictors_of_its_batch_only(tmp_path: Path, of_eight: LatencyPredictor) -> None:
+    (tmp_path / "one.onnx").write_bytes(with_batch(write_onnx(SMALL), 1))
+    (tmp_path / "eight.onnx").write_bytes(with_batch(write_onnx(SMALL), 8))
+    (tmp_path / "eight.tflite").write_bytes(write_tflite(chain([("a", ConvBlock(3, 8, 32, 32, 2).graph(8))])))
+    for name in ("eight.onnx", "eight.tflite"):
+        with pytest.raises(nl.FormatError, match="takes batches of 8, but the predictor was fitted on batches of 1"):
+            nl.predict(tmp_path / name, FLOAT)
+        assert nl.predict(tmp_path / name, of_eight).latency_ms > 0
+    with pytest.raises(nl.FormatError, match="takes batches of 1, but the predictor was fitted on batches of 8"):
+        nl.predict(tmp_path / "one.onnx", of_eight)
+
+
+def test_an_open_batch_is_the_predictors_and_is_told(tmp_path: Path, of_eight: LatencyPredictor) -> None:
+    (tmp_path / "open.onnx").write_bytes(with_batch(write_onnx(SMALL), "N"))
+    (tmp_path / "eight.onnx").write_bytes(with_batch(write_onnx(SMALL), 8))
+    (tmp_path / "open.tflite").write_bytes(open_batch())
+    for name in ("open.onnx", "open.tflite"):
+        one, eight = nl.predict(tmp_path / name, FLOAT), nl.predict(tmp_path / name, of_eight)
+        assert one.notes == (f"{name} leaves its batch open; it is taken as 1",)
+        assert eight.notes == (f"{name} leaves its batch open; it is taken as 8",)
+        assert one.latency_ms > 0
+        assert eight.latency_ms > 0
+    assert nl.predict(tmp_path / "open.onnx", FLOAT).latency_ms == pytest.approx(nl.predict(SMALL, FLOAT).latency_ms)
+    known_ms = nl.predict(tmp_path / "eight.onnx", of_eight).latency_ms
+    assert nl.predict(tmp_path / "open.onnx", of_eight).latency_ms == pytest.approx(known_ms)
+    assert "Note: open.onnx leaves its batch open; it is taken as 1" in netlathe(
+        "predict", tmp_path / "open.onnx", "--predictor", FLOAT
+    ).output  # fmt: skip
+    fixed = nl.predict(tmp_path / "open.onnx", FLOAT, shapes={"": (1, 3, 32, 32)})
+    assert fixed.notes == ()

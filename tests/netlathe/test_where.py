@@ -139,7 +139,7 @@ def test_what_has_other_axes_in_the_place_of_the_batch_is_priced_too() -> None:
     x = builder.add("b00/turn", Transpose((1, 0, 2, 3)), 0, scope="b00")
     x = builder.add("b01/act", Activation(ActivationKind.HARD_SWISH), x, scope="b01")
     graph = builder.build(builder.add("b02/back", Transpose((1, 0, 2, 3)), x, scope="b02"))
-    shown = nl.show(graph, FLOAT, assume_unknown=True)
+    shown = nl.show(graph, FLOAT, unknown="price")
     assert shown.predicted_ms
     assert sum(layer["predicted_ms"] for layer in shown.layers) == pytest.approx(shown.predicted_ms)
 
