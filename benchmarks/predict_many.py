@@ -35,7 +35,7 @@ from netlathe.archspace.networks import network
 
 PROGRAM = "import sys; from netlathe.cli import main; sys.exit(main())"
 WIDTHS = (0.5, 1.0, 1.4, 2.0, 2.6)
-"""Widths of MobileNetV2; the widest has 85 MB of weights."""
+"""Widths of MobileNetV2; the widest has 68 MB of weights."""
 KINDS = ("onnx", "tflite")
 
 

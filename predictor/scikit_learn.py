@@ -1,4 +1,4 @@
-"""Parts of the estimator that are scikit-learn's: imported only where scikit-learn asks, or is to catch an error.
+"""Parts of the estimator that are scikit-learn's: imported only where it asks, or is to catch an error.
 
 Its import takes longer than all else that a prediction needs.
 """

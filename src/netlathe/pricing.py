@@ -13,7 +13,7 @@ from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Opaque
 from netlathe.predicted import PredictReport, Refused, write_csv
-from netlathe.predictor.intervals import USUAL_COVERAGE
+from netlathe.predictor.intervals import USUAL_COVERAGE, check_coverage
 from netlathe.subjects import Given, Subject, find_subject, with_contents
 from netlathe.words import percent
 
@@ -115,9 +115,11 @@ def predict(
     the warnings. `csv` is a table to write, a row for each.
 
     Raises FormatError for files that cannot be read or take other batches than the predictor's, SpaceError for unknown
-    names, UnknownOpError for ops that the predictor knows nothing of, OutputError for a table that must not be written.
+    names, UnknownOpError for ops that the predictor knows nothing of, OutputError for a table that must not be written,
+    PredictorError for a coverage outside (0, 1).
     In a list, with `on_error="keep"`, what cannot be read or priced is a Refused in its place instead.
     """
+    check_coverage(coverage)
     several = isinstance(what, list | tuple)
     things: list[Given] = with_contents(what) if isinstance(what, list | tuple) else [what]
     place = None if csv is None else Path(csv)

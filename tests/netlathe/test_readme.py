@@ -37,15 +37,17 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_python_that_documents_show_is_run_here() -> None:
     counts = {path: len(blocks) for path in DOCUMENTS if (blocks := python_blocks(path))}
-    assert counts == {README: 1, PREDICT: 2, SEARCH: 1, PYTHON: 1, CHECK: 1}
+    assert counts == {README: 1, PREDICT: 3, SEARCH: 1, PYTHON: 1, CHECK: 1}
 
 
 def test_the_python_of_predict_and_search_runs(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workplace)
-    (query, adapt), (search,) = python_blocks(PREDICT), python_blocks(SEARCH)
+    (many, query, adapt), (search,) = python_blocks(PREDICT), python_blocks(SEARCH)
     scope: dict[str, object] = {}
+    exec(many, {})
+    assert ["'latency_ms'" in line for line in capsys.readouterr().out.splitlines()] == [True, True, False]
     exec(query, scope)
     scope["model"].save("tiny.json")  # type: ignore[attr-defined]
     assert float(capsys.readouterr().out.strip("[] \n")) > 0
