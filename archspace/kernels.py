@@ -35,6 +35,7 @@ from netlathe.archspace.ops import (
     Shape,
     Sub,
     TransposeConv2d,
+    Unary,
     same_padding,
 )
 from netlathe.archspace.records import Setup
@@ -125,7 +126,7 @@ def kernel_starts(graph: Graph, fusion: Fusion = "cpu") -> list[int]:
     if fusion not in get_args(Fusion):
         raise GraphError(f"unknown fusion {fusion!r}; known: {', '.join(get_args(Fusion))}")
     if fusion in BLOCKS:
-        starts = blocked_run(graph, BLOCKS[fusion], paddings(graph, fusion)).starts
+        starts = _with_functions_apart(graph, blocked_run(graph, BLOCKS[fusion], paddings(graph, fusion)).starts)
     else:
         starts = _linked_starts(graph) if fusion == "gpu" else _clamped_starts(graph, fusion)
     for layer, pad in paddings(graph, fusion).items():
@@ -156,6 +157,15 @@ def _join_takers(graph: Graph, starts: list[int], joins: Callable[[Node], bool])
 def is_kernel(graph: Graph, fusion: Fusion = "cpu") -> bool:
     """Whether the graph is one kernel."""
     return len(set(kernel_starts(graph, fusion))) == 1
+
+
+def _with_functions_apart(graph: Graph, starts: list[int]) -> list[int]:
+    """Functions that take more than a clamp go over the result once more, also where the op before takes them in."""
+    costly = (ActivationKind.SIGMOID, ActivationKind.HARD_SIGMOID, ActivationKind.HARD_SWISH)
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node.op, Unary) or _function(node.op) in costly:
+            starts[index] = index
+    return starts
 
 
 def _clamped_starts(graph: Graph, fusion: Fusion) -> list[int]:

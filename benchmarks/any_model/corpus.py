@@ -73,7 +73,7 @@ def export(folder: Path, terminal: Terminal, names: Sequence[str] = ()) -> None:
 
 
 def _exported(what: str, path: Path) -> dict[str, Any]:
-    """Facts on a network beside its file; `error` where there is none."""
+    """Facts of a network beside its file; `error` where there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module, image = zoo_module(what)

@@ -33,7 +33,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Graph], dict[str, str]]:
 
 
 class _Found(NamedTuple):
-    """Outcome of reading a network."""
+    """A network, read and priced or not."""
 
     name: str
     graph: Graph | None

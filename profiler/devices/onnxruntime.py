@@ -25,7 +25,7 @@ from netlathe.profiler.errors import DeviceError
 
 PROVIDER = "CPUExecutionProvider"
 _OUTPUT_TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
-"""Types of what a float32 graph's .onnx form gives, an arg max among them."""
+"""Types of results that a float32 graph may have, an arg max's among them."""
 
 
 def _runtime() -> ModuleType:

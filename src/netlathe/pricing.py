@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _TOGETHER = 64
 """Networks that are read and priced together: each of many costs less so, and few graphs are in memory at once."""
 Unknown = Literal["refuse", "price"]
-"""Answers to ops that a predictor does not know: an error that names them; or a price by the bytes that they move,
+"""Ways to treat ops that a predictor does not know: an error that names them; or a price by the bytes that they move,
 their MACs and a launch each, at what such work costs there, in an interval from a tenth to ten times as much."""
 WIDE_INTERVAL = 4.0
 """High over low, from which on a prediction deserves a warning."""

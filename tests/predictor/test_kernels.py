@@ -129,7 +129,7 @@ def test_an_identity_has_no_kernels_and_one_op_is_one():
 
 
 def test_an_unknown_fusion_is_refused():
-    with pytest.raises(GraphError, match=r"unknown fusion 'npu'; known: cpu, gpu, onnx, tflite"):
+    with pytest.raises(GraphError, match=r"unknown fusion 'npu'; known: cpu, gpu, onnx, onnx8, onnx16, tflite"):
         kernels_of(MBConv(16, 16, 28, 28).graph(), "npu")
 
 
