@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.decisions import Choices
+from netlathe.search.correction import Correction
 from netlathe.search.costs import ROUNDING, Constraint, show_limits
 from netlathe.search.decode import decode
 from netlathe.search.errors import SearchError, TargetError
@@ -35,8 +36,13 @@ class Evaluated:
 class Candidates(Protocol):
     """Networks to choose from under varying limits; a limit is one number per constraint, in its table's unit."""
 
-    def best(self, limits: Sequence[float]) -> Choices:
-        """The network of the best score whose costs keep the limits. Raises TargetError where there is none."""
+    def best(self, limits: Sequence[float], without: Collection[Choices] = ()) -> Choices:
+        """The network of the best score whose costs keep the limits, of all but those of `without`. Raises TargetError
+        where there is none."""
+        ...
+
+    def corrected(self, corrections: Sequence[Correction | None]) -> Candidates:
+        """The same networks by corrected costs, one correction per constraint."""
         ...
 
     def nearest(self) -> Choices:
@@ -59,9 +65,13 @@ class AdditiveCandidates:
     scores: NDArray[np.float64]
     constraints: Sequence[Constraint]
 
-    def best(self, limits: Sequence[float]) -> Choices:
+    def best(self, limits: Sequence[float], without: Collection[Choices] = ()) -> Choices:
         pairs = zip(self.constraints, limits, strict=True)
-        return decode(self.scores, [replace(c, limit=limit) for c, limit in pairs])
+        return decode(self.scores, [replace(c, limit=limit) for c, limit in pairs], without)
+
+    def corrected(self, corrections: Sequence[Correction | None]) -> AdditiveCandidates:
+        pairs = zip(self.constraints, corrections, strict=True)
+        return replace(self, constraints=[replace(c, table=by.table(c.table)) if by else c for c, by in pairs])
 
     def nearest(self) -> Choices:
         alive = np.isfinite(self.scores)
@@ -88,11 +98,12 @@ class EvaluatedCandidates:
         self.constraints = constraints
         self.known = {one.choices: one for one in evaluated}
 
-    def best(self, limits: Sequence[float]) -> Choices:
+    def best(self, limits: Sequence[float], without: Collection[Choices] = ()) -> Choices:
         within = [
             one
             for one in self.known.values()
-            if all(cost <= limit * (1 + ROUNDING) for cost, limit in zip(one.costs, limits, strict=True))
+            if one.choices not in without
+            and all(cost <= limit * (1 + ROUNDING) for cost, limit in zip(one.costs, limits, strict=True))
         ]
         if not within:
             told = show_limits([replace(c, limit=limit) for c, limit in zip(self.constraints, limits, strict=True)])
@@ -101,6 +112,13 @@ class EvaluatedCandidates:
                 "them, or let the strategy run longer"
             )
         return max(within, key=lambda one: one.score).choices
+
+    def corrected(self, corrections: Sequence[Correction | None]) -> EvaluatedCandidates:
+        def costs(one: Evaluated) -> tuple[float, ...]:
+            pairs = zip(one.costs, corrections, strict=True)
+            return tuple(by.cost(one.choices, cost) if by else cost for cost, by in pairs)
+
+        return EvaluatedCandidates([replace(one, costs=costs(one)) for one in self.known.values()], self.constraints)
 
     def nearest(self) -> Choices:
         def share(one: Evaluated) -> float:
