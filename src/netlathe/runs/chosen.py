@@ -54,10 +54,13 @@ class ChoosePhase(Phase[Chosen]):
         self.settings, self.constraints, self.searched = settings, constraints, searched
 
     def work(self) -> Chosen:
+        from netlathe.search.costs import idle_limits
+
         begun = time.monotonic()
         space, listener, goal = self.settings.space, self.place.listener, self.settings.goal
         result = self._compared()
-        judged, warnings = choose_network(space, goal, result.scores, self.constraints, self.settings.device, listener)
+        judged, doubts = choose_network(space, goal, result.scores, self.constraints, self.settings.device, listener)
+        warnings = [*idle_limits(self.constraints), *doubts]
         architecture = space.architecture(judged.path)
         listener.note(
             f"  Found {architecture.name}: {millions(architecture.macs)} MACs, judged by the {judged.by} "

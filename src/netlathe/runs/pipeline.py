@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
@@ -128,7 +129,8 @@ def search(
     `output` is the run's folder: the same call continues what is there, and reads what is finished; one of other
     settings is refused, unless `restart` begins anew, or `restart_training` trains what was found anew.
 
-    Raises OutputError for a folder that must not be written into, TargetError where no network meets the targets,
+    Raises OutputError for a folder that must not be written into, NetlatheError for one that another process works in,
+    TargetError where no network meets the targets,
     FormatError for files that cannot be read and for another run's folder, DataError for images that do not fit,
     NetlatheError for a recipe or score that cannot be told from another, TrainingError where the loss diverges,
     DeviceError for a device that cannot be opened.
@@ -147,17 +149,29 @@ def search(
     files = [str(one) for one in (space, profile, benchmark_binary) if isinstance(one, str | Path)]
     files += [one.file for one in targets if one.file] + [limit.name.rpartition(":")[0] for limit in limits]
     folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
-    check_run_folder(folder, [one for one in files if one], images, [folder_name(ms) for ms in targets_ms or ()])
+    below = [folder_name(ms) for ms in targets_ms or ()]
+    check_run_folder(folder, [one for one in files if one], images, below)
     goal = make_goal(targets, limits, assume_unknown=assume_unknown)
-    chosen, loaded = load_inputs(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
     at_hand = DeviceAtHand(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
     config = config or SearchConfig(seed=seed)
     training = TrainConfig(seed=seed) if training is None else training
-    settings = RunSettings(goal.narrowed(chosen), loaded, goal, config, training, update, train_from, at_hand, score)
     place = Workplace(RunFolder(folder), compute or Compute(), listener_of(progress), tensorboard)
-    return run(settings, place, targets_ms, restart=restart, restart_training=restart_training)
+    with held([folder, *(folder / name for name in below)]), place.compute.threaded():
+        place.listener.warn(place.compute.doubts())
+        chosen, loaded = load_inputs(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
+        settings = RunSettings(goal.narrowed(chosen), loaded, goal, config, training, update, train_from, at_hand, score)
+        return run(settings, place, targets_ms, restart=restart, restart_training=restart_training)
+
+
+@contextmanager
+def held(folders: Iterable[Path]) -> Iterator[None]:
+    """Context in which no other process works in any of these run folders. Raises NetlatheError where one does."""
+    with ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(RunFolder(folder).held())
+        yield
 
 
 def run(
@@ -190,8 +204,11 @@ def run(
 def run_phases(settings: RunSettings, place: Workplace, warm: WarmSearcher | None = None) -> RunReport:
     """One run, from wherever its folder stands to its report. Raises FormatError where the folder holds another run,
     NetlatheError where the folder was moved or deleted meanwhile."""
+    from netlathe.search.costs import idle_limits
+
     with place.folder.watched():
         constraints = settings.goal.constraints(settings.space)
+        place.listener.warn(idle_limits(constraints))
         searching = SearchPhase(settings, place, constraints, warm)
         migrate(place, searching.inputs)
         searched = searching.output()
