@@ -26,9 +26,7 @@ def exclusive(path: Path, name: str, refusal: str, kind: type[NetlatheError] = P
     except Timeout:
         raise kind(refusal) from None
     except (OSError, NotImplementedError) as error:
-        raise kind(
-            f"{side}: cannot be locked ({error}); is the folder writable, and on a local disk?"
-        ) from error
+        raise kind(f"{side}: cannot be locked ({error}); is the folder writable, and on a local disk?") from error
     try:
         yield
     finally:

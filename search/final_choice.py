@@ -4,7 +4,7 @@ rewarded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,9 @@ from netlathe.training.sgd import check_finite
 ValidationLoss = Callable[[Choices, int], float]
 """Cross-entropy of a network on a part of the validation images, 0, 1, ...; the same images for all."""
 
+Memory = MutableMapping[tuple[Choices, int], float]
+"""Cross-entropies by network and part that are known already; a comparison puts its own there one by one."""
+
 OnCompared = Callable[[int, int], None]
 """Listener to a comparison: (networks compared, networks to compare)."""
 
@@ -34,6 +37,24 @@ ROUND = 16
 
 UNPENALISED = 1e3
 """Scale of a column that ridge regression is to leave alone."""
+
+
+def remembering(validation_loss: ValidationLoss, memory: Memory) -> ValidationLoss:
+    """The same losses, each computed once."""
+
+    def remembered(choices: Choices, part: int) -> float:
+        if (choices, part) not in memory:
+            memory[choices, part] = check_finite(
+                validation_loss(choices, part), f"comparing networks, {named(choices)}"
+            )
+        return memory[choices, part]
+
+    return remembered
+
+
+def named(choices: Choices) -> str:
+    """Words for a network in errors."""
+    return f"choices {'-'.join(map(str, choices))}"
 
 
 @dataclass
@@ -88,8 +109,7 @@ def compare_networks(
 
     def see(choices: Choices) -> None:
         losses = compared.losses.setdefault(choices, [])
-        where = f"comparing networks, choices {'-'.join(map(str, choices))}"
-        losses.append(check_finite(validation_loss(choices, len(losses)), where))
+        losses.append(check_finite(validation_loss(choices, len(losses)), f"comparing networks, {named(choices)}"))
 
     waiting = _first_networks(log_probabilities, constraints, min(finalists, 2 * ROUND), offered, rng)
     while waiting:
@@ -142,11 +162,22 @@ def _drawn(
     fit = _fitted(log_probabilities, constraints, compared, earlier)
     found: list[Choices] = []
     for _ in range(count):
-        try:
-            found.append(decode(fit.scores(rng), constraints, [*compared.losses, *found]))
-        except TargetError:
-            break  # all are compared
+        network = _new_network(fit.scores(rng), constraints, {*compared.losses, *found})
+        if network is None:
+            break
+        found.append(network)
     return found
+
+
+def _new_network(scores: NDArray[np.float64], constraints: Sequence[Constraint], known: set[Choices]) -> Choices | None:
+    """The best network that is not known yet; None where all are."""
+    tried: list[Choices] = []  # a few exclusions are solved faster than all
+    while not tried or tried[-1] in known:
+        try:
+            tried.append(decode(scores, constraints, tried))
+        except TargetError:
+            return None
+    return tried[-1]
 
 
 def candidate_scores(

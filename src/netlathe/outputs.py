@@ -20,6 +20,7 @@ from netlathe.runs.files import (
     ARCHITECTURE,
     CHECKPOINT,
     CHOICE,
+    COMPARISONS,
     EXPORTED,
     FOUND,
     HARDWARE,
@@ -40,7 +41,7 @@ from netlathe.runs.files import (
 
 Kind = Literal[
     "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
-    "records", "latencies", "history", "picture", "tflite", "onnx", "arrays",
+    "records", "latencies", "history", "comparisons", "picture", "tflite", "onnx", "arrays",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
@@ -49,18 +50,22 @@ _WORDS: dict[Kind, str] = {
     "search": "the result of a search", "choice": "the choice of a run", "training": "the record of a training",
     "export": "the record of an export", "run": "the report of a run", "demo": "the report of a demo",
     "pareto": "a curve of `netlathe pareto`", "records": "a table of measurements",
-    "latencies": "a table of latencies", "history": "the log of a run", "picture": "a picture of netlathe's",
+    "latencies": "a table of latencies", "history": "the log of a run",
+    "comparisons": "the log of a comparison", "picture": "a picture of netlathe's",
     "tflite": "a .tflite model", "onnx": "an .onnx model", "arrays": "weights or a checkpoint",
 }  # fmt: skip
 _JSON_KINDS: tuple[Kind, ...] = (
     "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
 )  # fmt: skip
 _HEAD_BYTES = 1 << 16
+_COMPARISONS = b'{"schema": "netlathe.comparisons/'
+"""Beginning of a file of lines, of which the first tells what they are."""
 RUN_FILES: dict[str, Kind] = {
     ARCHITECTURE: "architecture", SEARCH: "search", REPORT: "run", HISTORY: "history", TRAINING: "history",
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_ONNX: "onnx", HARDWARE: "latencies", WEIGHTS: "arrays",
     CHECKPOINT: "arrays", FOUND: "arrays", TRAINING_CHECKPOINT: "arrays", SEARCH_PICTURE: "picture",
-    PICTURE: "picture", MEASURED: "picture", CHOICE: "choice", TRAINED: "training", EXPORTED: "export",
+    PICTURE: "picture", MEASURED: "picture", COMPARISONS: "comparisons", CHOICE: "choice",
+    TRAINED: "training", EXPORTED: "export",
 }  # fmt: skip
 """Files that `netlathe search` leaves in its folder."""
 _READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)
@@ -184,6 +189,8 @@ def kind_of(path: Path) -> Kind | None:
         head = stream.read(_HEAD_BYTES)
     if head.startswith(b"SQLite format 3\0"):
         return "profile" if int.from_bytes(head[68:72], "big") == APPLICATION_ID else None
+    if head.startswith(_COMPARISONS):
+        return "comparisons"
     if head[4:8] == b"TFL3":
         return "tflite"
     if head.startswith(b"\x08") and path.suffix == ".onnx":  # an ONNX file begins with its version, field 1

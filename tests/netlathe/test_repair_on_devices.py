@@ -1,4 +1,4 @@
-"""Repair by a stopwatch: how much of a target is used on devices that are faster or slower than their predictors say."""
+"""Repair by a stopwatch: how much of a target is used on devices that are faster or slower than predicted."""
 
 from __future__ import annotations
 
