@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -36,9 +36,8 @@ class Evaluated:
 class Candidates(Protocol):
     """Networks to choose from under varying limits; a limit is one number per constraint, in its table's unit."""
 
-    def best(self, limits: Sequence[float], without: Collection[Choices] = ()) -> Choices:
-        """The network of the best score whose costs keep the limits, of all but those of `without`. Raises TargetError
-        where there is none."""
+    def best(self, limits: Sequence[float]) -> Choices:
+        """The network of the best score whose costs keep the limits. Raises TargetError where there is none."""
         ...
 
     def corrected(self, corrections: Sequence[Correction | None]) -> Candidates:
@@ -65,9 +64,9 @@ class AdditiveCandidates:
     scores: NDArray[np.float64]
     constraints: Sequence[Constraint]
 
-    def best(self, limits: Sequence[float], without: Collection[Choices] = ()) -> Choices:
+    def best(self, limits: Sequence[float]) -> Choices:
         pairs = zip(self.constraints, limits, strict=True)
-        return decode(self.scores, [replace(c, limit=limit) for c, limit in pairs], without)
+        return decode(self.scores, [replace(c, limit=limit) for c, limit in pairs])
 
     def corrected(self, corrections: Sequence[Correction | None]) -> AdditiveCandidates:
         pairs = zip(self.constraints, corrections, strict=True)
@@ -98,12 +97,11 @@ class EvaluatedCandidates:
         self.constraints = constraints
         self.known = {one.choices: one for one in evaluated}
 
-    def best(self, limits: Sequence[float], without: Collection[Choices] = ()) -> Choices:
+    def best(self, limits: Sequence[float]) -> Choices:
         within = [
             one
             for one in self.known.values()
-            if one.choices not in without
-            and all(cost <= limit * (1 + ROUNDING) for cost, limit in zip(one.costs, limits, strict=True))
+            if all(cost <= limit * (1 + ROUNDING) for cost, limit in zip(one.costs, limits, strict=True))
         ]
         if not within:
             told = show_limits([replace(c, limit=limit) for c, limit in zip(self.constraints, limits, strict=True)])

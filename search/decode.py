@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,8 @@ def check_limits(space: DecisionSpace, constraints: Sequence[Constraint]) -> Non
         decode(np.where(np.isfinite(constraints[0].table.values), 0.0, -np.inf), constraints)
 
 
-def decode(
-    scores: NDArray[np.float64], constraints: Sequence[Constraint], without: Collection[Choices] = ()
-) -> Choices:
-    """Choices with the largest sum of scores (as log probabilities), subject to cost <= limit for each constraint, of
-    all networks but those of `without`.
+def decode(scores: NDArray[np.float64], constraints: Sequence[Constraint]) -> Choices:
+    """Choices with the largest sum of scores (as log probabilities), subject to cost <= limit for each constraint.
 
     A multiple-choice knapsack with one or more resources, solved to optimality as an integer program (HiGHS).
     scores (decisions, options); -inf where there is no option, or no longer one. Raises TargetError when no choices
@@ -43,8 +40,6 @@ def decode(
     # The solver may break a row by 1e-6 of its scale; then a limit that much lower is kept for certain.
     for tighter in (0.0, 4e-6, 1e-4):
         budgets = [one_each, *(_budget(c, alive, c.limit * (1 - tighter)) for c in constraints)]
-        if without:
-            budgets.append(_other_than(without, alive))
         solved = milp(
             -gains, constraints=budgets, integrality=np.ones(len(rows)), bounds=Bounds(0, 1),
             options={"mip_rel_gap": 0},
@@ -66,12 +61,6 @@ def _budget(constraint: Constraint, alive: NDArray[np.bool_], limit: float) -> L
     # In units of the limit, so that the solver's absolute tolerance is a relative one.
     table = constraint.table
     return LinearConstraint(table.values[alive] / constraint.limit, -np.inf, (limit - table.base) / constraint.limit)
-
-
-def _other_than(networks: Collection[Choices], alive: NDArray[np.bool_]) -> LinearConstraint:
-    """At least one choice must differ from each of these networks'."""
-    chosen = np.array(list(networks))[:, :, None] == np.arange(alive.shape[1])
-    return LinearConstraint(chosen[:, alive].astype(float), -np.inf, len(alive) - 1)
 
 
 def dispensable(

@@ -14,7 +14,6 @@ from sklearn.linear_model import BayesianRidge
 from netlathe.archspace.decisions import Choices
 from netlathe.search.costs import Constraint
 from netlathe.search.decode import decode
-from netlathe.search.errors import TargetError
 from netlathe.training.sgd import check_finite
 
 ValidationLoss = Callable[[Choices, int], float]
@@ -102,8 +101,8 @@ def compare_networks(
     all, as what is chosen must beat them.
 
     log_probabilities (decisions, options), -inf where there is no option. `earlier` are cross-entropies of other
-    comparisons, as candidate_scores takes them. Fewer than `finalists` where there are no more networks. Raises
-    TrainingError for a cross-entropy that is no number.
+    comparisons, as candidate_scores takes them. Fewer than `finalists` where there are no more networks, or where the
+    fit is sure of those that it has. Raises TrainingError for a cross-entropy that is no number.
     """
     compared = Compared(parts)
 
@@ -156,28 +155,19 @@ def _drawn(
     count: int,
     rng: np.random.Generator,
 ) -> list[Choices]:
-    """At most `count` networks that were not compared yet, each the best by scores of its own."""
+    """At most `count` networks that were not compared yet, each the best by scores of its own; none once the fit is
+    sure of networks that were."""
     if count <= 0:
         return []
     fit = _fitted(log_probabilities, constraints, compared, earlier)
-    found: list[Choices] = []
-    for _ in range(count):
-        network = _new_network(fit.scores(rng), constraints, {*compared.losses, *found})
-        if network is None:
+    found: dict[Choices, None] = {}
+    for _ in range(4 * count):
+        network = decode(fit.scores(rng), constraints)
+        if network not in compared.losses:
+            found[network] = None
+        if len(found) == count:
             break
-        found.append(network)
-    return found
-
-
-def _new_network(scores: NDArray[np.float64], constraints: Sequence[Constraint], known: set[Choices]) -> Choices | None:
-    """The best network that is not known yet; None where all are."""
-    tried: list[Choices] = []  # a few exclusions are solved faster than all
-    while not tried or tried[-1] in known:
-        try:
-            tried.append(decode(scores, constraints, tried))
-        except TargetError:
-            return None
-    return tried[-1]
+    return list(found)
 
 
 def candidate_scores(

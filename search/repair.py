@@ -22,6 +22,8 @@ ENOUGH = 0.99
 """Share of a limit from which on it counts as used."""
 FURTHEST = 1.06
 """Most that a network is tried at, in parts of the limit by the corrected tables: they are about that uncertain."""
+BELOW = 1e-4
+"""Step below the cost of a network that was refused, in parts of it."""
 CLOSEST = 0.01
 """Width of the range between tried limits that were kept and broken at which the search between them ends."""
 
@@ -86,9 +88,8 @@ class _Repair:
     def next(self) -> Choices | None:
         """The network to judge next; None where there is none that could be better than what was accepted."""
         corrected = self.candidates.corrected(self.corrections)
-        refused = [choices for choices, one in self.found.items() if not one.is_met]
         try:
-            choices = corrected.best(self._limits(1.0), refused)
+            choices = self._best(corrected, 1.0)
         except TargetError:
             choices = corrected.nearest()
             return None if choices in self.found else choices
@@ -96,7 +97,7 @@ class _Repair:
             return choices
         while not self._is_used_up and self.broken - self.kept > CLOSEST:
             tried = (self.kept + self.broken) / 2
-            choices = corrected.best(self._limits(tried), refused)
+            choices = self._best(corrected, tried)
             if self._is_better(choices):
                 return choices
             self.kept = tried
@@ -138,10 +139,18 @@ class _Repair:
         shares = [value / c.limit for value, c, judge in judged if judge]
         return max(shares, default=1.0) >= ENOUGH
 
-    def _limits(self, part: float) -> list[float]:
-        """The constraints' limits, times `part` where there is a judge to say whether they are kept."""
-        pairs = zip(self.constraints, self.judges, strict=True)
-        return [c.limit * part if judge else c.limit for c, judge in pairs]
+    def _best(self, corrected: Candidates, part: float) -> Choices:
+        """The best network that was not refused, within the constraints' limits, times `part` where there is a judge to
+        say whether they are kept. Raises TargetError where there is none."""
+        limits = [c.limit * part if judge else c.limit for c, judge in zip(self.constraints, self.judges, strict=True)]
+        while True:
+            choices = corrected.best(limits)
+            one = self.found.get(choices)
+            if one is None or one.is_met:
+                return choices
+            # By the corrected tables it is within the limits yet: the one that it broke most goes below what it costs.
+            worst = int(np.argmax([value / c.limit for value, c in zip(one.judged, self.constraints, strict=True)]))
+            limits[worst] = min(limits[worst], corrected.costs(choices)[worst]) * (1 - BELOW)
 
 
 def _worst_excess(judged: Sequence[float], constraints: Sequence[Constraint]) -> float:
