@@ -34,9 +34,6 @@ FEWEST_TO_FIT = 8
 ROUND = 16
 """Networks that are drawn from one fit."""
 
-UNPENALISED = 1e3
-"""Scale of a column that ridge regression is to leave alone."""
-
 
 def remembering(validation_loss: ValidationLoss, memory: Memory) -> ValidationLoss:
     """The same losses, each computed once."""
@@ -227,15 +224,21 @@ def _fitted(
     floored = np.where(alive, np.maximum(log_probabilities, LEAST_LOG_PROBABILITY), 0.0)
     shared = np.stack([-floored, *(np.where(alive, c.table.values, 0.0) / c.limit for c in constraints)])
     columns = shared[:, np.arange(len(alive)), networks].sum(axis=2).T
-    deviation = columns.std(axis=0)
-    # A column that is the same in all networks says nothing.
-    scale = np.where(deviation > 1e-9, UNPENALISED / np.maximum(deviation, 1e-9), 0.0)
     own = (networks[:, :, None] == np.arange(alive.shape[1])).reshape(len(networks), -1)
-    others = UNPENALISED * (group[:, None] == np.arange(1, len(means)))
+    others = group[:, None] == np.arange(len(means))
     # A part's noise is about what options do not explain together.
-    weights = counts / (1 + counts)
-    model = BayesianRidge().fit(np.c_[own, columns * scale, others], losses, sample_weight=weights)
+    weights = np.sqrt(counts / (1 + counts))[:, None]
+    own, free, losses = own * weights, np.c_[columns - columns.mean(axis=0), others] * weights, losses * weights[:, 0]
+    # What is not penalised is fitted first, and to what the options' own parts leave (Frisch and Waugh, 1933): among
+    # the options' columns, it would pass for evidence on how large their parts are.
+    inverse = np.linalg.pinv(free, rcond=1e-9)
+    model = BayesianRidge(fit_intercept=False)
+    model.fit(own - free @ (inverse @ own), losses - free @ (inverse @ losses))
+    values, vectors = np.linalg.eigh(model.sigma_)
+    spread = vectors * np.sqrt(np.maximum(values, 0))
+    root = np.block([
+        [spread, np.zeros((len(spread), len(losses)))], [-inverse @ own @ spread, inverse / np.sqrt(model.alpha_)]
+    ])  # fmt: skip
     kept = alive.size + len(shared)
-    values, vectors = np.linalg.eigh(model.sigma_[:kept, :kept])
-    root = vectors * np.sqrt(np.maximum(values, 0))
-    return _Fit(alive, shared * scale[:, None, None], model.coef_[:kept], root)
+    coefficients = np.concatenate([model.coef_, inverse @ (losses - own @ model.coef_)])
+    return _Fit(alive, shared, coefficients[:kept], root[:kept])
