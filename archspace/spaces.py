@@ -254,6 +254,17 @@ class SearchSpace(_Stored):
             choices.append(candidate if candidate < len(blocks) else macs.index(min(macs)))
         return self.architecture(choices)
 
+    def save(self, path: str | Path) -> None:
+        """Writes the file, whole or not at all. Raises OSError, and SpaceError for blocks of a class of your own, which
+        `load` could not make from their names."""
+        for block in self.distinct_blocks():
+            if not _is_named_whole(block):
+                raise SpaceError(
+                    f"space {self.name!r:.80}: {block.name} is a {type(block).__module__}.{type(block).__qualname__}, "
+                    "which a file cannot hold, only its name; make the space in Python wherever it is needed"
+                )
+        super().save(path)
+
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "positions": [[block.name for block in c] for c in self.positions]}
 
@@ -263,6 +274,14 @@ class SearchSpace(_Stored):
         with _wording("a search space"):
             _check_count("a space", sum(map(len, data["positions"])))
             return cls(_name(data), tuple(tuple(parse_block(n) for n in c) for c in data["positions"]))
+
+
+def _is_named_whole(block: Block) -> bool:
+    """Whether the block's name alone makes it again."""
+    try:
+        return parse_block(block.name) == block
+    except BlockError:
+        return False
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.decisions import Choices
+from netlathe.search.correction import Correction
 from netlathe.search.costs import ROUNDING, Constraint, show_limits
 from netlathe.search.decode import decode
 from netlathe.search.errors import SearchError, TargetError
@@ -39,6 +40,10 @@ class Candidates(Protocol):
         """The network of the best score whose costs keep the limits. Raises TargetError where there is none."""
         ...
 
+    def corrected(self, corrections: Sequence[Correction | None]) -> Candidates:
+        """The same networks by corrected costs, one correction per constraint."""
+        ...
+
     def nearest(self) -> Choices:
         """A network whose costs are low in proportion to the constraints' limits, on their sum."""
         ...
@@ -62,6 +67,10 @@ class AdditiveCandidates:
     def best(self, limits: Sequence[float]) -> Choices:
         pairs = zip(self.constraints, limits, strict=True)
         return decode(self.scores, [replace(c, limit=limit) for c, limit in pairs])
+
+    def corrected(self, corrections: Sequence[Correction | None]) -> AdditiveCandidates:
+        pairs = zip(self.constraints, corrections, strict=True)
+        return replace(self, constraints=[replace(c, table=by.table(c.table)) if by else c for c, by in pairs])
 
     def nearest(self) -> Choices:
         alive = np.isfinite(self.scores)
@@ -101,6 +110,13 @@ class EvaluatedCandidates:
                 "them, or let the strategy run longer"
             )
         return max(within, key=lambda one: one.score).choices
+
+    def corrected(self, corrections: Sequence[Correction | None]) -> EvaluatedCandidates:
+        def costs(one: Evaluated) -> tuple[float, ...]:
+            pairs = zip(one.costs, corrections, strict=True)
+            return tuple(by.cost(one.choices, cost) if by else cost for cost, by in pairs)
+
+        return EvaluatedCandidates([replace(one, costs=costs(one)) for one in self.known.values()], self.constraints)
 
     def nearest(self) -> Choices:
         def share(one: Evaluated) -> float:

@@ -158,6 +158,16 @@ class Constraint:
             )
 
 
+def idle_limits(constraints: Sequence[Constraint]) -> list[str]:
+    """A warning for each limit that every network of the space keeps."""
+    return [
+        f"{c.table.show(c.limit)} of {c.table.name} rule nothing out: no network of the space takes more than "
+        f"{c.table.show(c.table.most_expensive)}; lower the limit, or search a larger space"
+        for c in constraints
+        if c.table.most_expensive <= c.limit
+    ]
+
+
 def show_limits(constraints: Sequence[Constraint]) -> str:
     """The limits in an error's words: '3.5 ms of latency, 300 of MACs'."""
     return ", ".join(f"{c.table.show(c.limit)} of {c.table.name}" for c in constraints)

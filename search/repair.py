@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.decisions import Choices
 from netlathe.search.candidates import Candidates, Evaluated, candidates_of
+from netlathe.search.correction import Correction
 from netlathe.search.costs import ROUNDING, Constraint
 from netlathe.search.errors import TargetError
 
 Judge = Callable[[Choices], float]
-"""Cost of a whole network: the upper end of its predicted interval, or a stopwatch's answer."""
+"""Cost of a whole network, of which the limit is an upper bound: the upper end of its predicted interval, or of what a
+stopwatch may show."""
+
+ENOUGH = 0.99
+"""Share of a limit from which on it counts as used."""
+FURTHEST = 1.06
+"""Most that a network is tried at, in parts of the limit by the corrected tables: they are about that uncertain."""
+BELOW = 1e-4
+"""Step below the cost of a network that was refused, in parts of it."""
+CLOSEST = 0.01
+"""Width of the range between tried limits that were kept and broken at which the search between them ends."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class Repaired:
     judged: tuple[float, ...]
     """Costs by the judges; those of `costs` where there is no judge."""
     is_met: bool
-    """Whether `costs` and `judged` keep all limits."""
+    """Whether all limits are kept by their judges, and by the tables where there is no judge."""
     judgements: int
     """How many networks were judged."""
 
@@ -40,10 +50,11 @@ def repair(
     *,
     attempts: int = 8,
 ) -> Repaired:
-    """Takes the best network by the tables, asks the judges, and takes again under other limits on the tables: lowered
-    by what the judge found until it accepts, then between what it accepted and what it refused, until these are within
-    1 % of each other. At most `attempts` networks are judged, each once. Of those that keep all limits by table and
-    judge, the one of the best score is taken; if none does, the one that breaks them least, with `is_met` false.
+    """Takes the best network by the tables, asks the judges, corrects the tables by their answers (Correction), and
+    takes again, until the tables lead to a network that the judges accepted. If that leaves some of a limit unused, the
+    limits that are tried rise and sink between what was kept and what was broken. At most `attempts` networks are
+    judged, each once. Of those that keep all limits, the one of the best score is taken; if none does, the one that
+    breaks them least, with `is_met` false.
 
     scores: of all networks, as additive scores (decisions, options), -inf where there is no option; or of those that a
     strategy has evaluated, whose own costs then stand in the tables' place. judges: one per constraint, or None.
@@ -51,76 +62,95 @@ def repair(
     """
     candidates = candidates_of(scores, constraints)
     candidates.best([c.limit for c in constraints])
-    found: dict[Choices, Repaired] = {}
-    ranges = [_Range(c.limit) for c in constraints]
-    for _ in range(4 * attempts):
-        choices, is_within = _taken(candidates, [r.tried for r in ranges])
-        if choices not in found:
-            if len(found) == attempts:
-                break
-            found[choices] = _judged(choices, candidates.costs(choices), constraints, judges)
-        one = found[choices]
-        for limits, cost, value in zip(ranges, one.costs, one.judged, strict=True):
-            limits.learn(cost, value, is_within=is_within)
-        if one.is_met and all(r.is_narrow for r in ranges):
+    case = _Repair(candidates, constraints, judges)
+    while len(case.found) < attempts:
+        choices = case.next()
+        if choices is None:
             break
-    met = [one for one in found.values() if one.is_met]
-    if met:
-        best = max(met, key=lambda one: candidates.score(one.choices))
-    else:
-        best = min(found.values(), key=lambda one: _worst_excess(one.judged, constraints))
-    return replace(best, judgements=len(found))
+        case.judge(choices)
+    return replace(case.taken(), judgements=len(case.found))
 
 
-def _judged(
-    choices: Choices, costs: tuple[float, ...], constraints: Sequence[Constraint], judges: Sequence[Judge | None]
-) -> Repaired:
-    judged = tuple(judge(choices) if judge else cost for judge, cost in zip(judges, costs, strict=True))
-    is_met = max(_worst_excess(judged, constraints), _worst_excess(costs, constraints)) <= ROUNDING
-    return Repaired(choices, costs, judged, is_met, 0)
+class _Repair:
+    """A repair under way: what was judged, what it taught, and how far beyond the limits is tried."""
 
+    def __init__(
+        self, candidates: Candidates, constraints: Sequence[Constraint], judges: Sequence[Judge | None]
+    ) -> None:
+        self.candidates, self.constraints, self.judges = candidates, constraints, judges
+        self.found: dict[Choices, Repaired] = {}
+        self.corrections = [
+            Correction(c.table.values.shape) if judge else None for c, judge in zip(constraints, judges, strict=True)
+        ]
+        self.kept, self.broken = 1.0, FURTHEST
+        """Parts of the limits, by corrected tables: tried in vain for anything new, and tried and refused."""
 
-@dataclass
-class _Range:
-    """Limits on a table, between one that a judge accepted and one that it refused."""
+    def next(self) -> Choices | None:
+        """The network to judge next; None where there is none that could be better than what was accepted."""
+        corrected = self.candidates.corrected(self.corrections)
+        try:
+            choices = self._best(corrected, 1.0)
+        except TargetError:
+            choices = corrected.nearest()
+            return None if choices in self.found else choices
+        if self._is_better(choices):
+            return choices
+        while not self._is_used_up and self.broken - self.kept > CLOSEST:
+            tried = (self.kept + self.broken) / 2
+            choices = self._best(corrected, tried)
+            if self._is_better(choices):
+                return choices
+            self.kept = tried
+        return None
 
-    limit: float
-    """The constraint's limit, which the judge's answers must keep, and no limit on the table may exceed."""
-    accepted: float = 0.0
-    refused: float = math.inf
-    tried: float = field(init=False)
-    """The limit on the table to decode under next."""
+    def _is_better(self, choices: Choices) -> bool:
+        """Whether a network is new, and none that was accepted has its score."""
+        met = [self.candidates.score(one.choices) for one in self.found.values() if one.is_met]
+        return choices not in self.found and self.candidates.score(choices) > max(met, default=-np.inf)
 
-    def __post_init__(self) -> None:
-        self.tried = self.limit
+    def judge(self, choices: Choices) -> None:
+        """Asks the judges of a network, and corrects the tables by what they say."""
+        costs = self.candidates.costs(choices)
+        expected = self.candidates.corrected(self.corrections).costs(choices)
+        judged = tuple(judge(choices) if judge else cost for judge, cost in zip(self.judges, costs, strict=True))
+        is_met = _worst_excess(judged, self.constraints) <= ROUNDING
+        self.found[choices] = Repaired(choices, costs, judged, is_met, 0)
+        tried = 1 + _worst_excess(expected, self.constraints)
+        if is_met:
+            self.kept = max(self.kept, min(tried, self.broken))
+        elif tried > 1:
+            self.broken = min(self.broken, tried)
+        for correction, cost, value in zip(self.corrections, costs, judged, strict=True):
+            if correction:
+                correction.learn(choices, cost, value)
 
-    def learn(self, cost: float, judged: float, *, is_within: bool) -> None:
-        """Narrows the range by a network that was taken under `tried`, or, where none is within that, near it."""
-        if judged > self.limit * (1 + ROUNDING):
-            self.refused = min(self.refused, cost, self.tried)
-        elif is_within:
-            self.accepted = max(self.accepted, self.tried)
-        if self.refused <= self.accepted:
-            self.accepted = 0.0  # the judge contradicts itself, or another limit was in the way: begin from below
-        if self.refused == math.inf:
-            return
-        if self.accepted:
-            self.tried = (self.accepted + self.refused) / 2
-        else:
-            # What was too slow must not come again, however the judge's answers scatter.
-            self.tried = min(self.tried, self.limit * cost / judged, 0.998 * self.refused)
+    def taken(self) -> Repaired:
+        """The best network so far."""
+        met = [one for one in self.found.values() if one.is_met]
+        if met:
+            return max(met, key=lambda one: self.candidates.score(one.choices))
+        return min(self.found.values(), key=lambda one: _worst_excess(one.judged, self.constraints))
 
     @property
-    def is_narrow(self) -> bool:
-        return self.refused == math.inf or self.refused - self.accepted <= 0.01 * self.limit
+    def _is_used_up(self) -> bool:
+        """Whether the network taken so far leaves no more of a judged limit than is worth looking for."""
+        taken = self.taken()
+        judged = zip(taken.judged, self.constraints, self.judges, strict=True)
+        shares = [value / c.limit for value, c, judge in judged if judge]
+        return max(shares, default=1.0) >= ENOUGH
 
-
-def _taken(candidates: Candidates, limits: Sequence[float]) -> tuple[Choices, bool]:
-    """The best network under these limits on the tables, the nearest where there is none; and whether it is within."""
-    try:
-        return candidates.best(limits), True
-    except TargetError:
-        return candidates.nearest(), False
+    def _best(self, corrected: Candidates, part: float) -> Choices:
+        """The best network that was not refused, within the constraints' limits, times `part` where there is a judge to
+        say whether they are kept. Raises TargetError where there is none."""
+        limits = [c.limit * part if judge else c.limit for c, judge in zip(self.constraints, self.judges, strict=True)]
+        while True:
+            choices = corrected.best(limits)
+            one = self.found.get(choices)
+            if one is None or one.is_met:
+                return choices
+            # By the corrected tables it is within the limits yet: the one that it broke most goes below what it costs.
+            worst = int(np.argmax([value / c.limit for value, c in zip(one.judged, self.constraints, strict=True)]))
+            limits[worst] = min(limits[worst], corrected.costs(choices)[worst]) * (1 - BELOW)
 
 
 def _worst_excess(judged: Sequence[float], constraints: Sequence[Constraint]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from netlathe.training.errors import TrainingError
 
 Precision = Literal["auto", "float32", "bfloat16"]
+BUSY = 0.5
+"""Load beyond the processors at which a machine counts as busy."""
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
@@ -23,20 +26,24 @@ class Compute:
 
     `device` "auto" takes the GPU when there is one. `precision` "auto" is bfloat16 on a GPU that has it and float32
     elsewhere; bfloat16 is torch's autocast, weights and optimizers stay float32. `compile` compiles what is trained.
-    `workers` processes decode and augment images (0: this process does).
-    Raises TrainingError for a device that is not there, an unknown precision, or fewer than 0 workers.
+    `workers` processes decode and augment images (0: this process does). `threads` are those that a network's ops share
+    on the CPU (0: as many as torch takes).
+    Raises TrainingError for a device that is not there, an unknown precision, or fewer than 0 workers or threads.
     """
 
     device: str = "auto"
     precision: Precision = "auto"
     compile: bool = False
     workers: int = 0
+    threads: int = 0
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise TrainingError(f"precision {self.precision!r} is unknown; use one of {', '.join(get_args(Precision))}")
         if self.workers < 0:
             raise TrainingError(f"{self.workers} workers: use 0 or more")
+        if self.threads < 0:
+            raise TrainingError(f"{self.threads} threads: use 0 or more")
         if self.device != "auto":
             _device(self.device)  # refuses a missing device at once, rather than after the images are loaded
 
@@ -54,6 +61,28 @@ class Compute:
             device = self.torch_device
             return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
         return getattr(torch, self.precision)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def threaded(self) -> Iterator[None]:
+        """Context in which torch takes `threads` threads for an op, if they are given."""
+        before = torch.get_num_threads()
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def doubts(self) -> list[str]:
+        """A warning where others keep this machine's processors so busy that threads would wait for one another; to be
+        asked inside `threaded`."""
+        threads, load, processors = torch.get_num_threads(), load_average(), os.cpu_count() or 1
+        if threads == 1 or load is None or load + threads <= processors + BUSY or self.torch_device.type != "cpu":
+            return []
+        return [
+            f"this machine is busy (load {load:.1f} on {processors} processors), and {threads} threads that wait for "
+            "one another can be slower than one; end other programs, or compute with fewer (--threads 1)"
+        ]
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
@@ -90,6 +119,14 @@ class Compute:
             own = "isolate_recompiles" in inspect.signature(torch.compile).parameters
             module.compile(**({"isolate_recompiles": True} if own else {}))
         return module
+
+
+def load_average() -> float | None:
+    """Processes that ran or waited for a processor over the last minute, on average; None where systems do not tell."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
 
 
 def _device(name: str) -> torch.device:

@@ -99,7 +99,7 @@ class MeasuredBlocks(NamedTuple):
 def fit_block_model(measured: MeasuredBlocks, weights: Weights, seed: int, growth: float = USUAL_GROWTH) -> BlockModel:
     """A model fitted on n >= 1 blocks, with those weights of the residuals and that growth of the intervals with the
     distance."""
-    physics, domain = fit_block_physics(measured), replace(fit_domain(measured.features.logs), growth=growth)
+    physics, domain = fit_block_physics(measured), replace(fit_block_domain(measured), growth=growth)
     residuals = fit_block_residuals(physics, domain, measured, tuple(weights), seed)
     return BlockModel(physics, Mixture(weights, residuals), domain)
 
@@ -107,6 +107,13 @@ def fit_block_model(measured: MeasuredBlocks, weights: Weights, seed: int, growt
 def fit_block_physics(measured: MeasuredBlocks) -> Physics:
     """Rates of the work of n >= 1 blocks."""
     return fit_physics(measured.features.terms, measured.latency_ms, measured.weights)
+
+
+def fit_block_domain(measured: MeasuredBlocks) -> Domain:
+    """Domain of the blocks whose latencies are to be trusted, if there are any: nothing was learned from the others, so
+    near them intervals must be as wide as far from everything."""
+    logs = measured.features.logs
+    return fit_domain(logs[measured.trusted] if measured.trusted.any() else logs)
 
 
 def fit_block_residuals(

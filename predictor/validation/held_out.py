@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from netlathe.predictor.blocks.block_model import (
     BlockModel,
     MeasuredBlocks,
+    fit_block_domain,
     fit_block_physics,
     fit_block_residuals,
 )
-from netlathe.predictor.blocks.domain import USUAL_GROWTH, fit_domain
+from netlathe.predictor.blocks.domain import USUAL_GROWTH
 from netlathe.predictor.blocks.residual import Mixture, ResidualKind
 from netlathe.predictor.features.item_features import LOG_FEATURES, Features
 from netlathe.predictor.folds import Fold, configuration_folds, near_folds
@@ -149,7 +150,7 @@ def _held_out(measured: MeasuredBlocks, folds: Sequence[Fold], kinds: Sequence[R
         if not len(train):
             continue
         seen = measured.take(train)
-        physics, domain = fit_block_physics(seen), fit_domain(seen.features.logs)
+        physics, domain = fit_block_physics(seen), fit_block_domain(seen)
         known = test[physics.knows(measured.features.terms[test])]
         unseen = measured.features.take(known)
         doubt[known], excess[known] = physics.doubt(unseen.terms), domain.excess(unseen.logs)

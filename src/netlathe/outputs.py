@@ -20,6 +20,7 @@ from netlathe.runs.files import (
     ARCHITECTURE,
     CHECKPOINT,
     CHOICE,
+    COMPARISONS,
     EXPORTED,
     FOUND,
     HARDWARE,
@@ -40,7 +41,8 @@ from netlathe.runs.files import (
 
 Kind = Literal[
     "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
-    "check", "records", "latencies", "breakdown", "junit", "markdown", "history", "picture", "tflite", "onnx", "arrays",
+    "check", "records", "latencies", "breakdown", "junit", "markdown", "history", "comparisons",
+    "picture", "tflite", "onnx", "arrays",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
@@ -51,7 +53,7 @@ _WORDS: dict[Kind, str] = {
     "pareto": "a curve of `netlathe pareto`", "records": "a table of measurements",
     "check": "the report of a check", "junit": "the JUnit XML of a check", "markdown": "the summary of a check",
     "latencies": "a table of latencies", "breakdown": "a table of kernels", "history": "the log of a run",
-    "picture": "a picture of netlathe's",
+    "comparisons": "the log of a comparison", "picture": "a picture of netlathe's",
     "tflite": "a .tflite model", "onnx": "an .onnx model", "arrays": "weights or a checkpoint",
 }  # fmt: skip
 _JSON_KINDS: tuple[Kind, ...] = (
@@ -59,11 +61,14 @@ _JSON_KINDS: tuple[Kind, ...] = (
     "check",
 )  # fmt: skip
 _HEAD_BYTES = 1 << 16
+_COMPARISONS = b'{"schema": "netlathe.comparisons/'
+"""Beginning of a file of lines, of which the first tells what they are."""
 RUN_FILES: dict[str, Kind] = {
     ARCHITECTURE: "architecture", SEARCH: "search", REPORT: "run", HISTORY: "history", TRAINING: "history",
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_ONNX: "onnx", HARDWARE: "latencies", WEIGHTS: "arrays",
     CHECKPOINT: "arrays", FOUND: "arrays", TRAINING_CHECKPOINT: "arrays", SEARCH_PICTURE: "picture",
-    PICTURE: "picture", MEASURED: "picture", CHOICE: "choice", TRAINED: "training", EXPORTED: "export",
+    PICTURE: "picture", MEASURED: "picture", COMPARISONS: "comparisons", CHOICE: "choice",
+    TRAINED: "training", EXPORTED: "export",
 }  # fmt: skip
 """Files that `netlathe search` leaves in its folder."""
 _READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)
@@ -187,6 +192,8 @@ def kind_of(path: Path) -> Kind | None:
         head = stream.read(_HEAD_BYTES)
     if head.startswith(b"SQLite format 3\0"):
         return "profile" if int.from_bytes(head[68:72], "big") == APPLICATION_ID else None
+    if head.startswith(_COMPARISONS):
+        return "comparisons"
     if head[4:8] == b"TFL3":
         return "tflite"
     if head.startswith(b"\x08") and path.suffix == ".onnx":  # an ONNX file begins with its version, field 1

@@ -33,10 +33,15 @@ class Point:
     """Accuracy of the torch module on the test images, 0..1."""
     on_front: bool = False
 
+    @property
+    def ms(self) -> float:
+        """Latency by which it stands among others: measured where it was, else predicted."""
+        return self.predicted_ms if self.measured_ms is None else self.measured_ms
+
 
 @dataclass(frozen=True)
 class ParetoReport:
-    """Finished runs by rising predicted latency."""
+    """Finished runs by rising latency: measured where it was, else predicted."""
 
     points: tuple[Point, ...]
     setup: str
@@ -79,8 +84,9 @@ def pareto(
 
 
 def read_points(folders: Sequence[Path], model: LatencyPredictor | None = None) -> ParetoReport:
-    """The runs by rising latency. With `model`, they are predicted anew on its device, where nothing was measured.
-    Raises FormatError for folders without runs, and for runs whose latencies are those of unlike setups."""
+    """The runs by rising latency, measured where it was. With `model`, they are predicted anew on its device, where
+    nothing was measured. Raises FormatError for folders without runs, and for runs whose latencies are those of unlike
+    setups."""
     runs = dict.fromkeys(run for folder in folders for run in find_runs(folder))
     setups: dict[str, Path] = {}
     points = [_point(run, load_report(run), setups) for run in runs]
@@ -121,14 +127,14 @@ def _priced_anew(points: Sequence[Point], model: LatencyPredictor) -> ParetoRepo
 def mark_front(points: Sequence[Point]) -> list[Point]:
     """By rising latency; a point is on the front when no other is at least as fast and as accurate, and better in one
     of them."""
-    ordered = sorted(points, key=lambda p: (p.predicted_ms, -p.accuracy))
+    ordered = sorted(points, key=lambda p: (p.ms, -p.accuracy))
     marked: list[Point] = []
     best, best_ms = -1.0, -1.0
     for point in ordered:
-        equal = point.accuracy == best and point.predicted_ms == best_ms
+        equal = point.accuracy == best and point.ms == best_ms
         on_front = point.accuracy > best or equal
         if point.accuracy > best:
-            best, best_ms = point.accuracy, point.predicted_ms
+            best, best_ms = point.accuracy, point.ms
         marked.append(Point(**{**asdict(point), "on_front": on_front}))
     return marked
 

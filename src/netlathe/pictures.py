@@ -120,7 +120,8 @@ def _scale(limit: float, unit: str) -> tuple[float, str]:
 
 
 def draw_pareto(points: Sequence[Point], setup: str, path: Path) -> None:
-    """Latency against accuracy; the front as a line, dominated networks grey; measured times as open circles."""
+    """Latency, measured where it was, against accuracy; the front as a line, dominated networks grey; what was
+    predicted of those that were measured as open circles."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
     front = [p for p in points if p.on_front]
@@ -130,20 +131,20 @@ def draw_pareto(points: Sequence[Point], setup: str, path: Path) -> None:
         (front, "o-", "#219ebc", "on the front"),
     ):
         if group:
-            places = [p.predicted_ms for p in group], [100 * p.accuracy for p in group]
+            places = [p.ms for p in group], [100 * p.accuracy for p in group]
             axis.plot(*places, style, color=color, label=label)
     measured = [(p.predicted_ms, p.measured_ms, 100 * p.accuracy) for p in points if p.measured_ms is not None]
     for predicted_ms, measured_ms, height in measured:
         axis.plot([predicted_ms, measured_ms], [height, height], color="#fb8500", linewidth=0.8, zorder=0)
     if measured:
-        places = [m for _, m, _ in measured], [height for _, _, height in measured]
-        axis.plot(*places, "o", mfc="none", color="#fb8500", markersize=9, label="measured")
+        places = [p for p, _, _ in measured], [height for _, _, height in measured]
+        axis.plot(*places, "o", mfc="none", color="#fb8500", markersize=9, label="predicted")
     for point in points:
         axis.annotate(
-            f"{point.predicted_ms:.3g} ms, {100 * point.accuracy:.1f} %", (point.predicted_ms, 100 * point.accuracy),
+            f"{point.ms:.3g} ms, {100 * point.accuracy:.1f} %", (point.ms, 100 * point.accuracy),
             (0, -14), textcoords="offset points", ha="center", fontsize=8, color="#495057",
         )  # fmt: skip
-    axis.set_xlabel("latency, ms (predicted, where not marked as measured)")
+    axis.set_xlabel("latency, ms (measured, where it was)")
     axis.set_ylabel("accuracy on the test images, %")
     axis.set_title(setup, loc="left", fontsize=9, color="#6c757d", wrap=True)
     axis.margins(x=0.15, y=0.15)

@@ -375,7 +375,7 @@ def _warnings(found: Sequence[Timed], taken: RoundsTaken, budget_s: float) -> li
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Times networks on an open device, each once, all beside the same anchors."""
+    """Times networks on an open device, each once unless it is asked for again, all beside the same anchors."""
 
     device: Device
     notes: Path
@@ -386,6 +386,14 @@ class Stopwatch:
     listener: Listener
     warnings: list[str] = field(default_factory=list)
     """Warnings of the last timing."""
+
+    def time_again(self, graphs: Mapping[str, Graph], times: int) -> Measurements:
+        """Rounds that are independent of earlier ones, at the same level: the `times`-th repetition, 1, 2, ... Raises
+        as `time` does."""
+        notes = self.notes.with_stem(f"{self.notes.stem}-{times}")
+        if not notes.exists():
+            _copy_anchors(self.notes, notes, self.device.setup)
+        return replace(self, notes=notes, seed=self.seed + times).time(graphs)
 
     def time(self, graphs: Mapping[str, Graph]) -> Measurements:
         """By name, all in the same rounds. Raises NetlatheError for a network that could not be timed."""

@@ -17,6 +17,7 @@ from torch import nn
 import netlathe as nl
 from netlathe.archspace import ops
 from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
+from netlathe.archspace.errors import SpaceError
 from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.runs.files import load_weights
@@ -234,3 +235,12 @@ def test_a_recipe_that_returns_something_else_is_refused_and_leaves_no_report(
     with pytest.raises(nl.TrainingError, match=message):
         search(tmp_path / "run", training=recipe)
     assert not {"training.json", "report.json"} & {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_a_space_with_an_own_block_is_not_saved_as_what_cannot_be_loaded(tmp_path: Path) -> None:
+    own = SearchSpace("small", (SPACE.positions[0], (*CHOICES, Shortcut(8, 8)), SPACE.positions[-1]))
+    with pytest.raises(SpaceError, match=r"my_shortcut_c8_8 is a test_own_pieces\.Shortcut"):
+        own.save(tmp_path / "space.json")
+    assert not (tmp_path / "space.json").exists()
+    SPACE.save(tmp_path / "space.json")
+    assert SearchSpace.load(tmp_path / "space.json") == SPACE

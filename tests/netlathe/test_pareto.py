@@ -89,3 +89,14 @@ def test_what_holds_no_finished_run_is_refused(tmp_path: Path) -> None:
     assert "its report lacks or confuses 'targets'" in refusal("pareto", tmp_path)
     (tmp_path / "a" / "report.json").write_text("{")
     assert "cannot be read as JSON" in refusal("pareto", tmp_path)
+
+
+def test_the_front_is_by_measured_latency_where_it_was_measured() -> None:
+    points = [
+        Point("predicted fast", "a", 1.0, 3.0, 0.5),
+        Point("measured fast", "b", 2.0, 1.5, 0.6),
+        Point("predicted only", "c", 2.0, None, 0.7),
+    ]
+    marked = mark_front(points)
+    assert [p.name for p in marked] == ["measured fast", "predicted only", "predicted fast"]
+    assert [p.on_front for p in marked] == [True, True, False]

@@ -10,7 +10,7 @@ import pytest
 from netlathe.archspace.decisions import Choices
 from netlathe.search.costs import Constraint, CostTable
 from netlathe.search.decode import decode
-from netlathe.search.final_choice import FEWEST_TO_FIT, candidate_scores, compare_networks
+from netlathe.search.final_choice import FEWEST_TO_FIT, ROUND, candidate_scores, compare_networks
 from netlathe.training.errors import TrainingError
 
 RNG = np.random.default_rng(0)
@@ -21,7 +21,7 @@ PARTS = RNG.normal(0, 0.1, (6, 4))
 UNIFORM = np.log(np.full((6, 4), 0.25))
 
 
-def loss(path: Choices) -> float:
+def loss(path: Choices, part: int = 0) -> float:
     return 1.0 + float(PARTS[np.arange(6), list(path)].sum())
 
 
@@ -33,18 +33,18 @@ def best() -> Choices:
 def test_only_different_networks_within_the_limits_are_compared_and_each_once() -> None:
     seen: list[Choices] = []
 
-    def judge(path: Choices) -> float:
+    def judge(path: Choices, part: int) -> float:
         seen.append(path)
         return loss(path)
 
     found = compare_networks(UNIFORM, LIMITS, judge, finalists=40, rng=np.random.default_rng(1))
-    assert len(seen) == len(set(seen)) == len(found) == 40
+    assert 2 * ROUND <= len(seen) == len(set(seen)) == len(found.losses) <= 40
     assert all(LIMITS[0].is_met(path) for path in seen)
 
 
 def test_a_space_of_few_networks_is_compared_whole() -> None:
-    found = compare_networks(UNIFORM[:2, :2], [], lambda path: 0.0, finalists=40, rng=np.random.default_rng(1))
-    assert set(found) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    found = compare_networks(UNIFORM[:2, :2], [], lambda path, part: 0.0, finalists=40, rng=np.random.default_rng(1))
+    assert set(found.losses) == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
 def test_the_scores_find_the_best_network_where_parts_add_up() -> None:
@@ -58,7 +58,7 @@ def test_the_scores_are_better_than_probabilities_that_learned_the_price_of_late
     priced -= np.log(np.exp(priced).sum(axis=1, keepdims=True))
     rng = np.random.default_rng(2)
     found = compare_networks(
-        priced, LIMITS, lambda path: loss(path) + 0.01 * rng.standard_normal(), finalists=80, rng=rng
+        priced, LIMITS, lambda path, part: loss(path) + 0.01 * rng.standard_normal(), finalists=80, rng=rng
     )
     chosen = decode(candidate_scores(priced, LIMITS, found), LIMITS)
     assert loss(decode(priced, LIMITS)) > loss(best()) + 0.1
@@ -79,12 +79,65 @@ def test_few_finalists_stay_near_what_the_search_found(finalists: int) -> None:
 
 def test_a_network_without_a_cross_entropy_is_named() -> None:
     with pytest.raises(TrainingError, match=r"comparing networks, choices \d-\d-\d-\d-\d-\d"):
-        compare_networks(UNIFORM, LIMITS, lambda path: float("nan"), finalists=4, rng=np.random.default_rng(1))
+        compare_networks(UNIFORM, LIMITS, lambda path, part: float("nan"), finalists=4, rng=np.random.default_rng(1))
 
 
 def test_a_dropped_candidate_is_neither_compared_nor_scored() -> None:
     dropped = UNIFORM.copy()
     dropped[2, 1] = -np.inf
     found = compare_networks(dropped, LIMITS, loss, finalists=50, rng=np.random.default_rng(1))
-    assert all(path[2] != 1 for path in found)
+    assert all(path[2] != 1 for path in found.losses)
     assert candidate_scores(dropped, LIMITS, found)[2, 1] == -np.inf
+
+
+def test_rounds_after_the_first_are_near_the_best_and_end_where_the_fit_is_sure() -> None:
+    seen: list[Choices] = []
+
+    def judge(path: Choices, part: int) -> float:
+        seen.append(path)
+        return loss(path) + 0.02 * float(np.random.default_rng(path).standard_normal())
+
+    compare_networks(UNIFORM, LIMITS, judge, finalists=150, rng=np.random.default_rng(1))
+    excess = [loss(path) - loss(best()) for path in seen]
+    assert 2 * ROUND < len(seen) < 150
+    assert np.median(excess[2 * ROUND :]) < 0.5 * np.median(excess[: 2 * ROUND])
+
+
+def test_the_better_networks_are_seen_on_more_images_and_all_on_the_first() -> None:
+    def judge(path: Choices, part: int) -> float:
+        return loss(path) + 0.3 * part  # later parts are harder for all alike
+
+    found = compare_networks(UNIFORM, LIMITS, judge, finalists=2 * ROUND, parts=4, rng=np.random.default_rng(1))
+    assert sum(map(len, found.losses.values())) == 2 * len(found.losses)
+    whole = [path for path, losses in found.losses.items() if len(losses) == 4]
+    once = [path for path, losses in found.losses.items() if len(losses) == 1]
+    assert len(whole) >= 8
+    assert max(loss(path) for path in whole[:-1]) < min(loss(path) for path in once)
+    means = found.means()
+    assert [means[path] - loss(path) for path in means] == pytest.approx([0.45] * len(means))
+
+
+def test_offered_networks_are_compared_on_all_images() -> None:
+    offered = [(0, 0, 0, 0, 0, 0), TABLE.cheapest]
+    found = compare_networks(
+        UNIFORM, LIMITS, loss, finalists=ROUND, parts=3, offered=offered, rng=np.random.default_rng(1)
+    )
+    assert all(len(found.losses[path]) == 3 for path in offered)
+    assert len(found.losses) == ROUND
+
+
+def test_what_other_comparisons_saw_counts_but_not_their_level() -> None:
+    """The other comparison's weights are worse by one for all networks."""
+    rng = np.random.default_rng(4)
+    networks = {tuple(rng.integers(0, 4, 6).tolist()) for _ in range(80)}
+    earlier = {path: 1.0 + loss(path) for path in networks}
+    few = compare_networks(UNIFORM, LIMITS, loss, finalists=FEWEST_TO_FIT, rng=np.random.default_rng(1))
+    alone, with_others = (decode(candidate_scores(UNIFORM, LIMITS, few, x), LIMITS) for x in ([], [earlier]))
+    assert loss(with_others) == loss(best()) < loss(alone)
+
+
+def test_equal_seeds_compare_equal_networks() -> None:
+    one, other = (
+        compare_networks(UNIFORM, LIMITS, loss, finalists=64, parts=2, rng=np.random.default_rng(7)) for _ in range(2)
+    )
+    assert list(one.losses.items()) == list(other.losses.items())

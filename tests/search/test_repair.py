@@ -35,10 +35,27 @@ def test_what_the_judge_accepts_is_used_up_to_what_it_refuses() -> None:
     assert found.costs == (14.0,)
 
 
-def test_a_judge_that_finds_all_faster_does_not_lift_the_tables_limit() -> None:
-    found = repair(SCORES, [Constraint(TABLE, 17.0)], [lambda path: 0.8 * TABLE.cost(path)])
-    assert found.costs == (17.0,)
-    assert found.judgements == 1
+@pytest.mark.parametrize("factor", [0.6, 0.8, 0.95])
+def test_a_judge_that_finds_all_faster_gets_the_largest_network_that_it_accepts(factor: float) -> None:
+    found = repair(SCORES, [Constraint(TABLE, 17.0)], [lambda path: factor * TABLE.cost(path)])
+    assert found.is_met
+    assert found.costs[0] == min(np.floor(17.0 / factor), TABLE.most_expensive)
+    assert found.judgements <= 3
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_judge_with_options_of_its_own_opinion_gets_its_limit_used(seed: int) -> None:
+    """Options cost up to 10 % more or less than the table says, and all of them 0.7 to 1.3 times as much."""
+    rng = np.random.default_rng(seed)
+    table = CostTable("latency", "ms", 10.0, rng.uniform(0, 3, (16, 6)))
+    table.values[:] -= table.values.min(axis=1, keepdims=True)
+    truth = CostTable("truth", "ms", 10.0, table.values * rng.uniform(0.9, 1.1, (16, 6)))
+    level = rng.uniform(0.7, 1.3)
+    limit = level * (10.0 + rng.uniform(0.3, 0.7) * (truth.most_expensive - 10.0))
+    scores = table.values + rng.normal(0, 0.3, (16, 6))
+    found = repair(scores, [Constraint(table, limit)], [lambda path: level * truth.cost(path)])
+    assert found.is_met
+    assert 0.985 * limit <= found.judged[0] <= limit
 
 
 def test_a_stopwatch_that_scatters_still_ends_in_a_network_that_it_accepted() -> None:

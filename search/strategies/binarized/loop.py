@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,7 +20,15 @@ from netlathe.archspace.spaces import SearchSpace
 from netlathe.search.costs import Constraint
 from netlathe.search.decode import check_limits, decode, dispensable
 from netlathe.search.errors import TargetError
-from netlathe.search.final_choice import OnCompared, ValidationLoss, candidate_scores, compare_networks
+from netlathe.search.final_choice import (
+    Compared,
+    Memory,
+    OnCompared,
+    ValidationLoss,
+    candidate_scores,
+    compare_networks,
+    remembering,
+)
 from netlathe.search.strategies.binarized.architecture_step import ArchitectureStep
 from netlathe.search.strategies.binarized.objectives import Objective, PIObjective
 from netlathe.search.strategies.binarized.outcome import EpochRow, SearchProgress, SearchResult, check_data
@@ -106,7 +113,7 @@ class Searcher:
     def opened(self) -> Iterator[None]:
         """Context with batches for weights and for the architecture, from the present step on."""
         seed, size, workers = self.config.seed, self.config.batch_size, self.compute.workers
-        mirror, asked = self.data.mirror, max(0, self.step - self.schedule.warm_steps)
+        mirror, asked = self.data.mirror, self.schedule.architecture_steps(self.step)
         self._batches = stream(
             self.data.train, size, seed=2 * seed, start=self.step, augment=True, mirror=mirror, workers=workers
         )
@@ -123,7 +130,7 @@ class Searcher:
         where, rate = f"step {self.step + 1} ({phase})", self.schedule.learning_rate(self.step)
         forward = partial(self.supernet, gates=plain_gates(self._draw(phase)))
         seen = self.weight_step(next(self._batches), forward, rate, where)
-        if phase == "search":
+        if self.schedule.moves_architecture(self.step):
             run = partial(self._cross_entropy, next(self._validation))
             self.architecture_step(run, self.generator, f"architecture {where}")
         self._epoch.append(seen)
@@ -182,12 +189,30 @@ class Searcher:
         other.history = [replace(row, **other.architecture_step.standing()) for row in self.history]
         return other
 
-    def result(self, on_compared: OnCompared | None = None, *, loss: ValidationLoss | None = None) -> SearchResult:
-        """The best network within the limits, as things stand; finalists are compared by their cross-entropy on
-        validation images, or by a `loss` of choices, the lower the better. Raises TrainingError when the supernet's
-        weights are no good, or a loss is no number."""
+    def result(
+        self,
+        on_compared: OnCompared | None = None,
+        *,
+        loss: Callable[[Choices], float] | None = None,
+        memory: Memory | None = None,
+        offered: Sequence[Choices] = (),
+        earlier: Sequence[Mapping[Choices, float]] = (),
+    ) -> SearchResult:
+        """The best network within the limits, as things stand. Finalists are compared by their cross-entropy on
+        validation images, or by a `loss` of choices, the lower the better; what `memory` holds is not computed again.
+        Networks that are `offered` are among them, and what `earlier` comparisons by other weights saw counts, too.
+        Raises TrainingError when the supernet's weights are no good, or a loss is no number."""
         log_probabilities = self._log_probabilities()
-        examined, scores = self._compared(log_probabilities.numpy(), on_compared, loss)
+        log_p, rng = log_probabilities.numpy(), np.random.default_rng(self.config.seed)
+        validation_loss, parts = self._validation_loss(loss, rng)
+        validation_loss = remembering(validation_loss, {} if memory is None else memory)
+        compared = Compared(parts)
+        if self.config.finalists:
+            compared = compare_networks(
+                log_p, self.constraints, validation_loss, finalists=self.config.finalists, rng=rng, parts=parts,
+                offered=offered, earlier=earlier, on_compared=on_compared,
+            )  # fmt: skip
+        scores = candidate_scores(log_p, self.constraints, compared, earlier)
         path = decode(scores, self.constraints)
         return SearchResult(
             architecture=self.space.architecture(path),
@@ -198,24 +223,17 @@ class Searcher:
             supernet=self.supernet,
             log_probabilities=log_probabilities,
             scores=scores,
-            examined=examined,
+            examined=compared.means(),
+            examine=lambda choices: fmean(validation_loss(choices, part) for part in range(parts)),
         )
 
-    def _compared(
-        self, log_p: NDArray[np.float64], on_compared: OnCompared | None, loss: ValidationLoss | None
-    ) -> tuple[dict[Choices, float], NDArray[np.float64]]:
-        """The finalists' cross-entropies, and what to decode by: the candidates' scores from them, or their
-        probabilities."""
-        config = self.config
-        if config.finalists == 0:
-            return {}, log_p
-        rng = np.random.default_rng(config.seed)
-        if loss is None:
-            loss = make_validation_loss(self.supernet, self.data.validation, config.finalist_images, self.compute, rng)
-        losses = compare_networks(
-            log_p, self.constraints, loss, finalists=config.finalists, rng=rng, on_compared=on_compared
-        )
-        return losses, candidate_scores(log_p, self.constraints, losses)
+    def _validation_loss(
+        self, loss: Callable[[Choices], float] | None, rng: np.random.Generator
+    ) -> tuple[ValidationLoss, int]:
+        """What finalists are compared by, and in how many parts."""
+        if loss is not None:
+            return (lambda choices, part: loss(choices)), 1
+        return make_validation_loss(self.supernet, self.data.validation, self.config.finalist_images, self.compute, rng)
 
     def state_dict(self) -> dict[str, Any]:
         """State of the search: all that changes from step to step."""

@@ -29,6 +29,8 @@ class SearchConfig(SgdConfig):
     batch_size: int = 32
     learning_rate: float = 0.05
     """Highest learning rate of the weights."""
+    architecture_every: int = 1
+    """Steps of the weights per step of the architecture in the third phase."""
     alpha_learning_rate: float = 0.02
     multiplier_gain: float = 1.0
     """Proportional gain: weight of log(E / limit) in the loss per unit of excess."""
@@ -40,13 +42,14 @@ class SearchConfig(SgdConfig):
     finalists: int = 128
     """Networks that are compared on validation images at the end, for the final choice; 0: probabilities decide."""
     finalist_images: int = 1024
-    """Most images that each finalist is judged by."""
+    """Most images that a finalist is judged by: all are seen on the first of them, the best on all."""
 
     def out_of_range(self) -> dict[str, bool]:
         return {
             "start_epochs": self.start_epochs < 0,
             "warmup_epochs": self.warmup_epochs < 0,
             "epochs": self.epochs < 0 or self.start_epochs + self.warmup_epochs + self.epochs == 0,
+            "architecture_every": self.architecture_every < 1,
             "alpha_learning_rate": not 0 < self.alpha_learning_rate < math.inf,
             "multiplier_gain": not 0 <= self.multiplier_gain < math.inf,
             "multiplier_rate": not 0 <= self.multiplier_rate < math.inf,
@@ -76,6 +79,15 @@ class Schedule:
     @property
     def steps(self) -> int:
         return self.warm_steps + self.config.epochs * self.per_epoch
+
+    def moves_architecture(self, step: int) -> bool:
+        """Whether this step is one of the architecture, too."""
+        searched = step - self.warm_steps
+        return searched >= 0 and searched % self.config.architecture_every == 0
+
+    def architecture_steps(self, step: int) -> int:
+        """Steps of the architecture before this one."""
+        return -(-max(0, step - self.warm_steps) // self.config.architecture_every)
 
     def phase(self, step: int) -> Phase:
         if step < self.start_steps:

@@ -15,24 +15,22 @@ from netlathe.training.images import ImageSplit, to_input
 from netlathe.training.sgd import parts_of
 
 BATCH = 256
+"""Most images of a part."""
 
 
 def make_validation_loss(
     supernet: SuperNet, split: ImageSplit, images: int, compute: Compute, rng: np.random.Generator
-) -> ValidationLoss:
-    """Cross-entropy by the supernet's weights on at most so many images of the split, drawn once; leaves the supernet
-    as it is."""
+) -> tuple[ValidationLoss, int]:
+    """Cross-entropy by the supernet's weights on parts of at most so many images of the split, drawn once, and how many
+    parts these are; leaves the supernet as it is."""
     index = torch.from_numpy(rng.permutation(len(split))[:images])
     batches = list(parts_of(split.load(index), split.labels[index], -(-len(index) // BATCH)))
 
     @torch.no_grad()
-    def validation_loss(path: Choices) -> float:
-        total = 0.0
+    def validation_loss(path: Choices, part: int) -> float:
+        pixels, labels = batches[part]
         with supernet.statistics_kept(), compute.autocast():
-            for part, labels in batches:
-                x, wanted = compute.put(to_input(part), labels)
-                logits = supernet(x, plain_gates(path)).float()
-                total += float(F.cross_entropy(logits, wanted, reduction="sum"))
-        return total / len(index)
+            x, wanted = compute.put(to_input(pixels), labels)
+            return float(F.cross_entropy(supernet(x, plain_gates(path)).float(), wanted))
 
-    return validation_loss
+    return validation_loss, len(batches)

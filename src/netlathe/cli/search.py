@@ -170,6 +170,15 @@ def search(
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that decode and augment images; 0: this one.", rich_help_panel=COMPUTE)
     ] = 0,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Threads that share a network's ops on the CPU; fewer where the machine is busy.",
+            show_default="as many as torch takes",
+            rich_help_panel=COMPUTE,
+        ),
+    ] = 0,
     accumulate: Annotated[
         int,
         typer.Option(
@@ -222,7 +231,7 @@ def search(
             warmup_epochs=train_warmup_epochs, ema_decay=ema_decay, label_smoothing=label_smoothing,
             accumulate=accumulate, seed=seed,
         ),
-        compute=Compute(compute_device, precision, compile_, workers), resolution=resolution, width=width,
+        compute=Compute(compute_device, precision, compile_, workers, threads), resolution=resolution, width=width,
         limit_images=limit_images, unknown=unknown, tensorboard=tensorboard, restart=restart,
         restart_training=restart_training, seed=seed, progress=terminal,
     )  # fmt: skip

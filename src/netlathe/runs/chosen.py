@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from netlathe.archspace.decisions import Choices
+from netlathe.archspace.jsonfile import json_digest
 from netlathe.archspace.spaces import Architecture
 from netlathe.pictures import draw_architectures, draw_judged, draw_search
-from netlathe.runs.files import ARCHITECTURE, CHOICE, MEASURED, PICTURE, SEARCH_PICTURE
+from netlathe.runs.comparisons import ComparisonLog
+from netlathe.runs.files import ARCHITECTURE, CHOICE, COMPARISONS, MEASURED, PICTURE, SEARCH_PICTURE
 from netlathe.runs.folder import Workplace
 from netlathe.runs.judges import Judged, choose_network
 from netlathe.runs.phase import Phase
@@ -36,9 +39,18 @@ class Chosen:
     compared: Mapping[str, Any]
     """Grounds of the choice, for JSON: the decoded network, the scores, the finalists."""
 
+    def examined(self) -> dict[Choices, float]:
+        """The finalists' cross-entropies."""
+        return {tuple(one["choices"]): float(one["cross_entropy"]) for one in self.compared["examined"]}
+
+
+_COMPARED = ("decoded", "scores", "examined")
+
 
 class ChoosePhase(Phase[Chosen]):
-    """Choice of the network among those that a search has made likely."""
+    """Choice of the network among those that a search has made likely, and those chosen for `smaller` targets, which
+    meet this one, too: what is chosen is at least as good by this search's comparison, so that more time never costs
+    quality."""
 
     record, kind, needs = CHOICE, "choice", (ARCHITECTURE,)
 
@@ -49,15 +61,23 @@ class ChoosePhase(Phase[Chosen]):
         search: Mapping[str, Any],
         constraints: list[Constraint],
         searched: Searched,
+        smaller: Sequence[Chosen] = (),
     ) -> None:
-        super().__init__(place, choice_inputs(settings, search))
+        super().__init__(place, choice_inputs(settings, search, smaller))
         self.settings, self.constraints, self.searched = settings, constraints, searched
+        self.search = dict(search)
+        self.offered = [one.judged for one in smaller if one.judged.is_met]
+        self.earlier = [one.examined() for one in smaller]
 
     def work(self) -> Chosen:
+        from netlathe.search.costs import idle_limits
+
         begun = time.monotonic()
         space, listener, goal = self.settings.space, self.place.listener, self.settings.goal
         result = self._compared()
-        judged, warnings = choose_network(space, goal, result.scores, self.constraints, self.settings.device, listener)
+        judged, doubts = choose_network(space, goal, result.scores, self.constraints, self.settings.device, listener)
+        warnings = [*idle_limits(self.constraints), *doubts]
+        judged = self._better(judged, result.examine)
         architecture = space.architecture(judged.path)
         listener.note(
             f"  Found {architecture.name}: {millions(architecture.macs)} MACs, judged by the {judged.by} "
@@ -70,16 +90,31 @@ class ChoosePhase(Phase[Chosen]):
 
     def _compared(self) -> SearchResult:
         """The search's result, its finalists judged on validation images or by an own score."""
-        from netlathe.archspace.decisions import Choices
-
         score, space, searcher = self.settings.score, self.settings.space, self.searched.searcher()
 
         def own_loss(path: Choices) -> float:
             assert score is not None
             return -float(score(space.architecture(path)))
 
+        self.place.folder.make()
+        own = {"score": name_of(score)} if score else {}
+        memory = ComparisonLog(self.place.path / COMPARISONS, {**self.search, **own})
         with self.place.listener.progress("comparing networks", "networks") as update:
-            return searcher.result(lambda done, total: update(done, total, ""), loss=own_loss if score else None)
+            return searcher.result(
+                lambda done, total: update(done, total, ""), loss=own_loss if score else None, memory=memory,
+                offered=[one.path for one in self.offered], earlier=self.earlier,
+            )  # fmt: skip
+
+    def _better(self, judged: Judged, loss: Callable[[Choices], float]) -> Judged:
+        """The network found, or the best of those for smaller targets, if that is better, or all that is met."""
+        if not self.offered:
+            return judged
+        best = min(self.offered, key=lambda one: loss(one.path))
+        if judged.is_met and loss(judged.path) <= loss(best.path):
+            return judged
+        self.place.listener.note("  A network that was found for a smaller target is better here, too")
+        timed = (*judged.timed, best.timed[-1]) if best.timed else judged.timed
+        return replace(best, judgements=judged.judgements, timed=timed)
 
     def write(self, output: Chosen) -> dict[str, Any]:
         output.architecture.save(self.place.path / ARCHITECTURE)
@@ -98,8 +133,9 @@ class ChoosePhase(Phase[Chosen]):
         judged = Judged.from_json(content["judged"], content["choices"])
         architecture = self.settings.space.architecture(judged.path)  # blocks of a user's own are known to it alone
         self.place.listener.note(f"  {architecture.name} was found before; {self.place.path / self.record} tells so")
+        kept = {"examined": [], **{name: content[name] for name in _COMPARED if name in content}}
         costs, warnings = tuple(map(float, content["costs"])), tuple(map(str, content["warnings"]))
-        return Chosen(architecture, judged, costs, warnings, float(content["seconds"]), {})
+        return Chosen(architecture, judged, costs, warnings, float(content["seconds"]), kept)
 
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
         """Always: it takes minutes, and the search that it follows from is the same."""
@@ -120,7 +156,11 @@ class ChoosePhase(Phase[Chosen]):
             draw_judged(output.judged.timed, main.limit_ms, folder / MEASURED)
 
 
-def choice_inputs(settings: RunSettings, search: Mapping[str, Any]) -> dict[str, Any]:
-    """Inputs of the choice, for JSON: the search's inputs, the judge, and an own score."""
-    own = {"score": name_of(settings.score)} if settings.score else {}
+def choice_inputs(settings: RunSettings, search: Mapping[str, Any], smaller: Sequence[Chosen] = ()) -> dict[str, Any]:
+    """Inputs of the choice, for JSON: the search's inputs, the judge, an own score, and what was chosen for smaller
+    targets."""
+    own: dict[str, Any] = {"score": name_of(settings.score)} if settings.score else {}
+    if smaller:
+        found = [[one.judged.path, one.judged.is_met, sorted(one.examined().items())] for one in smaller]
+        own["smaller"] = json_digest(found)
     return {**search, "judge": settings.device.to_json() if settings.device else None, **own}

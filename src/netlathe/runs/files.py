@@ -32,6 +32,8 @@ CHECKPOINT, TRAINING_CHECKPOINT = "checkpoint.npz", "training.npz"
 """Checkpoints of the search and of the training, which stay at their last step."""
 FOUND = "found.npz"
 """Checkpoint that held the choice before it had a record of its own."""
+COMPARISONS = "finalists.jsonl"
+"""Log of what the finalists' comparison has seen."""
 CHOICE, TRAINED, EXPORTED = "choice.json", "training.json", "export.json"
 """Records of the phases between the search and the report."""
 SCHEMA_VERSION = 1

@@ -6,13 +6,14 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.events import Listener
+from netlathe.profiler.lock import exclusive
 
 if TYPE_CHECKING:
     from netlathe.training import Compute
@@ -35,6 +36,24 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(self.path, os.O_RDONLY)
             weakref.finalize(self, os.close, self._handle)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Context in which no other process works in the folder. It is made, and gone afterwards if nothing is in it.
+        Raises NetlatheError at once where another process holds it; one that was killed holds nothing."""
+        is_new = not self.path.exists()
+        self.make()
+        refusal = (
+            f"{self.path}: another process is working on the run in this folder; wait for it to end, or name another "
+            "--output"
+        )
+        try:
+            with exclusive(self.path / ".netlathe", "run", refusal, NetlatheError):
+                yield
+        finally:
+            if is_new:
+                with suppress(OSError):
+                    self.path.rmdir()
 
     def place(self) -> Path | None:
         """Place of the folder now; None where it was deleted, or the system does not tell."""

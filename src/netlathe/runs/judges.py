@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from netlathe.archspace.records import Measurement
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.events import Listener
 from netlathe.stages import results_first
@@ -18,12 +21,17 @@ from netlathe.targets import DeviceTarget, Goal
 from netlathe.words import milliseconds
 
 if TYPE_CHECKING:
-    from netlathe.archspace.records import Measurement
+    from netlathe.archspace.graph import Graph
+    from netlathe.predictor import LatencyPredictor
     from netlathe.search.costs import Constraint
     from netlathe.search.repair import Judge, Repaired
     from netlathe.timing import Stopwatch
 
 COVERAGE = 0.9
+MARGIN = 1.25
+"""Distance of a measured network from its target, in half-widths of the 90 % interval: 2 standard errors."""
+MOST_REPETITIONS = 2
+"""Times that a network is timed again where it is not clear whether it keeps the target."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +106,36 @@ def choose_network(
     """The most probable network that meets every limit in the judges' eyes, and warnings.
 
     The main target's judge is the stopwatch where its device is at hand; each other target's is the upper end of its
-    predictor's 90 % interval, or, where no network that was tried satisfies that, the prediction itself. Raises
-    TargetError where nothing fits by the tables.
+    predictor's 90 % interval, or, where no network that was tried satisfies that, the prediction itself. The stopwatch
+    is given networks whose upper ends, at the level that it has shown so far, are within the target: what the predictor
+    knows little of comes last. Raises TargetError where nothing fits by the tables.
     """
-    if device is None:
-        with listener.working("choosing the network"):
-            return _choose(ChoiceProblem(space, goal, scores, constraints))
-    with device.open(goal.main, listener) as watch:
-        clock = StopwatchJudge(space, goal.main, watch)
-        found = _choose(ChoiceProblem(space, goal, scores, constraints, clock, f"stopwatch on {device.address}"))
-        listener.warn(watch.warnings)
-        return found
+    case = ChoiceProblem(space, goal, scores, constraints, is_timed=device is not None)
+    doubt: Doubt = UpperEndJudge
+    warnings = []
+    with listener.working("choosing the network"):
+        repaired = case.repaired_by(doubt)
+        judgements = repaired.judgements
+        if not repaired.is_met and case.predicted:
+            doubt = PredictionJudge
+            repaired = case.repaired_by(doubt)
+            judgements += repaired.judgements
+            warnings.append(
+                "no network that was tried meets every target with the whole of its 90 % interval, so the prediction "
+                f"alone was heeded on {', '.join(target.name for target in case.predicted)}; measure on the device "
+                "(--device), or profile more there"
+            )
+    has_intervals = doubt is UpperEndJudge and any(target.model.has_intervals_ for target in case.predicted)
+    by = f"upper end of the {COVERAGE:.0%} interval".replace("%", " %") if has_intervals else "prediction"
+    timed: tuple[tuple[str, float, float], ...] = ()
+    if device:
+        with device.open(goal.main, listener) as watch:
+            clock = StopwatchJudge(space, goal.main, watch)
+            repaired = case.repaired_by(doubt, clock)
+            listener.warn(watch.warnings)
+        by, judgements, timed = f"stopwatch on {device.address}", repaired.judgements, clock.timed(repaired.choices)
+    judged = Judged(repaired.choices, by, repaired.is_met, judgements, timed)
+    return judged, warnings if judged.is_met else [_unmet(judged, case, repaired)]
 
 
 @dataclass(frozen=True)
@@ -119,38 +146,41 @@ class ChoiceProblem:
     goal: Goal
     scores: NDArray[np.float64]
     constraints: Sequence[Constraint]
-    clock: StopwatchJudge | None = None
-    by_clock: str = ""
+    """By predictions."""
+    is_timed: bool
+    """Whether the main target's device is at hand."""
 
-    def repaired_by(self, judge: type[UpperEndJudge] | type[PredictionJudge]) -> Repaired:
-        """Repair by `judge`, and by the clock on the main target where there is one."""
+    @property
+    def predicted(self) -> tuple[DeviceTarget, ...]:
+        """The targets that predictors judge."""
+        return self.goal.targets[1 if self.is_timed else 0 :]
+
+    def repaired_by(self, doubt: Doubt, clock: StopwatchJudge | None = None) -> Repaired:
+        """Repair by this kind of judge of predictions, and by the clock, if it is running yet."""
+        from netlathe.search.errors import TargetError
         from netlathe.search.repair import repair
 
-        judges: list[Judge | None] = [judge(self.space, target) for target in self.goal.targets]
-        if self.clock:
-            judges[0] = self.clock
-        judges += [None] * len(self.goal.limits)
-        return repair(self.scores, self.constraints, judges)
+        judges: list[Judge | None] = [doubt(self.space, target) for target in self.predicted]
+        judges = [*([clock] if self.is_timed else []), *judges, *[None] * len(self.goal.limits)]
+        doubted = self.upper_ends if doubt is UpperEndJudge else self.upper_ends[: int(self.is_timed)]
+        try:
+            return repair(self.scores, [*doubted, *self.constraints[len(doubted) :]], judges)
+        except TargetError:  # by upper ends, the targets contradict each other
+            return repair(self.scores, self.constraints, judges)
 
+    @cached_property
+    def upper_ends(self) -> list[Constraint]:
+        """The targets on a table of the upper ends of intervals; on predictions where none of these is short enough."""
+        from netlathe.search.costs import CostTable
 
-def _choose(case: ChoiceProblem) -> tuple[Judged, list[str]]:
-    has_intervals = any(target.model.has_intervals_ for target in case.goal.targets)
-    by = f"upper end of the {COVERAGE:.0%} interval".replace("%", " %") if has_intervals else "prediction"
-    repaired = case.repaired_by(UpperEndJudge)
-    judgements, warnings = repaired.judgements, []
-    doubtful = [target.name for target in case.goal.targets[1 if case.clock else 0 :]]
-    if not repaired.is_met and doubtful:
-        middle = case.repaired_by(PredictionJudge)
-        judgements += middle.judgements
-        if middle.is_met or not case.clock:
-            repaired, by = middle, "prediction"
-            warnings.append(
-                "no network that was tried meets every target with the whole of its 90 % interval, so the prediction "
-                f"alone was heeded on {', '.join(doubtful)}; measure on the device (--device), or profile more there"
-            )
-    clock, path = case.clock, repaired.choices
-    judged = Judged(path, case.by_clock or by, repaired.is_met, judgements, clock.timed(path) if clock else ())
-    return judged, warnings if judged.is_met else [_unmet(judged, case, repaired)]
+        found = []
+        for target, constraint in zip(self.goal.targets, self.constraints, strict=False):
+            if target.model.has_intervals_:
+                batch, name = target.model.setup_.batch, constraint.table.name
+                table = CostTable.tabulate(self.space, UpperEnds(target.model), batch=batch, name=name)
+                constraint = constraint if table.base > constraint.limit else replace(constraint, table=table)
+            found.append(constraint)
+        return found
 
 
 def _unmet(judged: Judged, case: ChoiceProblem, repaired: Repaired) -> str:
@@ -166,6 +196,16 @@ def _unmet(judged: Judged, case: ChoiceProblem, repaired: Repaired) -> str:
 
 
 @dataclass(frozen=True)
+class UpperEnds:
+    """Latency model of the upper ends of a predictor's 90 % intervals, in ms."""
+
+    model: LatencyPredictor
+
+    def predict(self, items: Sequence[Graph]) -> NDArray[np.float64]:
+        return self.model.predict_interval(items, COVERAGE)[1]
+
+
+@dataclass(frozen=True)
 class UpperEndJudge:
     """Judge by the upper end of the predictor's 90 % interval, in ms."""
 
@@ -173,8 +213,7 @@ class UpperEndJudge:
     target: DeviceTarget
 
     def __call__(self, path: tuple[int, ...]) -> float:
-        model = self.target.model
-        return float(model.predict_interval([_graph(self.space, path, self.target)], COVERAGE)[1][0])
+        return float(UpperEnds(self.target.model).predict([_graph(self.space, path, self.target)])[0])
 
 
 @dataclass(frozen=True)
@@ -188,31 +227,50 @@ class PredictionJudge:
         return float(self.target.model.predict([_graph(self.space, path, self.target)])[0])
 
 
+Doubt = type[UpperEndJudge] | type[PredictionJudge]
+
+
 @dataclass
 class StopwatchJudge:
-    """Judge by a stopwatch on the device, in ms; each network is timed once."""
+    """Judge by a stopwatch on the device, in ms: a later measurement is below its answer in all but some 2 % of cases.
+    A network is timed again where that decides whether it keeps the target."""
 
     space: SearchSpace
     target: DeviceTarget
     watch: Stopwatch
     seen: dict[tuple[int, ...], tuple[str, float, float]] = field(default_factory=dict)
+    """(network, predicted ms, measured ms)."""
 
     def __call__(self, path: tuple[int, ...]) -> float:
-        if path in self.seen:
-            return self.seen[path][2]
         network = self.space.architecture(path)
-        graph = network.graph(self.target.model.setup_.batch)
-        measured = self.watch.time({network.name: graph})[network.name].latency_ms
-        predicted = float(self.target.model.predict([graph])[0])
+        graphs = {network.name: network.graph(self.target.model.setup_.batch)}
+        measured = self.watch.time(graphs)[network.name]
+        rounds, limit_ms = len(measured.rounds), self.target.limit_ms
+        for times in range(1, MOST_REPETITIONS + 1):
+            if not measured.latency_ms <= limit_ms < next_ms(measured, rounds):
+                break
+            again = self.watch.time_again(graphs, times)[network.name]
+            measured = Measurement((*measured.rounds, *again.rounds))
+        predicted = float(self.target.model.predict([graphs[network.name]])[0])
         self.watch.listener.note(
-            f"  {network.name}: {milliseconds(predicted)} ms predicted, {milliseconds(measured)} ms measured, target "
-            f"{milliseconds(self.target.limit_ms)} ms"
+            f"  {network.name}: {milliseconds(predicted)} ms predicted, {milliseconds(measured.latency_ms)} ms "
+            f"measured, target {milliseconds(limit_ms)} ms"
         )
-        self.seen[path] = (network.name, predicted, measured)
-        return measured
+        self.seen[path] = (network.name, predicted, measured.latency_ms)
+        return next_ms(measured, rounds)
 
     def timed(self, last: tuple[int, ...]) -> tuple[tuple[str, float, float], ...]:
+        """What was timed, that network last."""
         return (*(one for path, one in self.seen.items() if path != last), self.seen[last])
+
+
+def next_ms(measured: Measurement, rounds: int) -> float:
+    """Upper end, in ms, of what a later measurement of so many rounds shows: MARGIN of the two errors together."""
+    interval = measured.interval_ms
+    if interval is None:
+        return measured.latency_ms
+    half_ms = interval[1] - measured.latency_ms
+    return measured.latency_ms + MARGIN * half_ms * math.sqrt(1 + len(measured.rounds) / rounds)
 
 
 def _graph(space: SearchSpace, path: tuple[int, ...], target: DeviceTarget) -> Any:

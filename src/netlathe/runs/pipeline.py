@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
@@ -11,9 +12,9 @@ from netlathe.archspace.spaces import SearchSpace
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import check_run_folder
 from netlathe.pricing import Unknown
-from netlathe.runs.chosen import ChoosePhase
+from netlathe.runs.chosen import ChoosePhase, Chosen
 from netlathe.runs.exported import ExportPhase
-from netlathe.runs.files import CHECKPOINT, CHOICE, EXPORTED, FOUND, SEARCH, TRAINED, TRAINING_CHECKPOINT
+from netlathe.runs.files import CHECKPOINT, CHOICE, COMPARISONS, EXPORTED, FOUND, SEARCH, TRAINED, TRAINING_CHECKPOINT
 from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.logs import check_tensorboard
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from netlathe.training.sources import Source
 
 _OF_TRAINING = (TRAINED, TRAINING_CHECKPOINT, EXPORTED)
-_OF_SEARCH = (CHECKPOINT, SEARCH, CHOICE, FOUND, *_OF_TRAINING)
+_OF_SEARCH = (CHECKPOINT, SEARCH, CHOICE, COMPARISONS, FOUND, *_OF_TRAINING)
 
 
 class SearchOptions(TypedDict, total=False):
@@ -129,7 +130,8 @@ def search(
     `output` is the run's folder: the same call continues what is there, and reads what is finished; one of other
     settings is refused, unless `restart` begins anew, or `restart_training` trains what was found anew.
 
-    Raises OutputError for a folder that must not be written into, TargetError where no network meets the targets,
+    Raises OutputError for a folder that must not be written into, NetlatheError for one that another process works in,
+    TargetError where no network meets the targets,
     FormatError for files that cannot be read and for another run's folder, DataError for images that do not fit,
     NetlatheError for a recipe or score that cannot be told from another, TrainingError where the loss diverges,
     DeviceError for a device that cannot be opened.
@@ -148,17 +150,31 @@ def search(
     files = [str(one) for one in (space, profile, benchmark_binary) if isinstance(one, str | Path)]
     files += [one.file for one in targets if one.file] + [limit.name.rpartition(":")[0] for limit in limits]
     folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
-    check_run_folder(folder, [one for one in files if one], images, [folder_name(ms) for ms in targets_ms or ()])
+    below = [folder_name(ms) for ms in targets_ms or ()]
+    check_run_folder(folder, [one for one in files if one], images, below)
     goal = make_goal(targets, limits, unknown=unknown)
-    chosen, loaded = load_inputs(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
     at_hand = DeviceAtHand(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
     config = config or SearchConfig(seed=seed)
     training = TrainConfig(seed=seed) if training is None else training
-    settings = RunSettings(goal.narrowed(chosen), loaded, goal, config, training, update, train_from, at_hand, score)
     place = Workplace(RunFolder(folder), compute or Compute(), listener_of(progress), tensorboard)
-    return run(settings, place, targets_ms, restart=restart, restart_training=restart_training)
+    with held([folder, *(folder / name for name in below)]), place.compute.threaded():
+        place.listener.warn(place.compute.doubts())
+        chosen, loaded = load_inputs(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
+        settings = RunSettings(
+            goal.narrowed(chosen), loaded, goal, config, training, update, train_from, at_hand, score
+        )
+        return run(settings, place, targets_ms, restart=restart, restart_training=restart_training)
+
+
+@contextmanager
+def held(folders: Iterable[Path]) -> Iterator[None]:
+    """Context in which no other process works in any of these run folders. Raises NetlatheError where one does."""
+    with ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(RunFolder(folder).held())
+        yield
 
 
 def run(
@@ -188,32 +204,42 @@ def run(
     return report
 
 
-def run_phases(settings: RunSettings, place: Workplace, warm: WarmSearcher | None = None) -> RunReport:
-    """One run, from wherever its folder stands to its report. Raises FormatError where the folder holds another run,
+def run_phases(
+    settings: RunSettings, place: Workplace, warm: WarmSearcher | None = None, chosen: list[Chosen] | None = None
+) -> RunReport:
+    """One run, from wherever its folder stands to its report. `chosen` are the choices for smaller targets, to which
+    this one's is added. Raises FormatError where the folder holds another run,
     NetlatheError where the folder was moved or deleted meanwhile."""
+    from netlathe.search.costs import idle_limits
+
     with place.folder.watched():
         constraints = settings.goal.constraints(settings.space)
+        place.listener.warn(idle_limits(constraints))
         searching = SearchPhase(settings, place, constraints, warm)
         migrate(place, searching.inputs)
         searched = searching.output()
-        choosing = ChoosePhase(settings, place, searching.inputs, constraints, searched)
-        chosen = choosing.output()
-        training = TrainPhase(settings, place, searching.inputs, searched, chosen)
+        smaller = [] if chosen is None else chosen
+        choosing = ChoosePhase(settings, place, searching.inputs, constraints, searched, smaller)
+        found = choosing.output()
+        smaller.append(found)
+        training = TrainPhase(settings, place, searching.inputs, searched, found)
         trained = training.output()
         exported = ExportPhase(settings, place, training.inputs, trained).output()
         whole = {**training.inputs, **choosing.inputs}
-        return ReportPhase(settings, place, whole, searched, chosen, trained, exported).output()
+        return ReportPhase(settings, place, whole, searched, found, trained, exported).output()
 
 
 def run_curve(settings: RunSettings, place: Workplace, runs: dict[Path, RunSettings]) -> CurveReport:
-    """One warm supernet, then a run for each limit in a folder of its own; last the curve."""
+    """One warm supernet, then a run for each limit in a folder of its own, by rising limits, as what is found for one
+    is offered to the next; last the curve."""
+    chosen: list[Chosen] = []
     for one in runs.values():
         constraints = one.goal.constraints(one.space)  # what is wrong with one of them should not show after hours
     warm_up = WarmUp(one, place, constraints)
     reports = []
-    for folder, one in runs.items():
+    for folder, one in sorted(runs.items(), key=lambda pair: pair[1].goal.main.limit_ms):
         place.listener.step(f"{one.goal.main.limit_ms:g} ms on {one.goal.main.name}")
-        reports.append(run_phases(one, place.at(folder), warm_up.searcher))
+        reports.append(run_phases(one, place.at(folder), warm_up.searcher, chosen))
     curve = pareto_front.read_points(list(runs))
     pareto_front.write_points(curve, place.path)
     return CurveReport(place.path, tuple(reports), curve)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from netlathe.search.strategies.binarized.outcome import EpochRow
     from netlathe.training import ImageData, ImageSplit
 
+_LATER = {"architecture_every": 1}
+"""Settings that run folders may lack, and what these were searched with."""
 _STORED = {"finalists": "looks", "finalist_images": "look_images"}
 """Names of settings in run folders, where these have kept an earlier name."""
 
@@ -136,7 +138,11 @@ def search_inputs(settings: RunSettings, *, is_shared: bool = False) -> dict[str
     if is_shared:
         goal["targets"][0]["ms"] = "several"
     return {
-        "config": {_STORED.get(name, name): value for name, value in asdict(settings.search).items()},
+        "config": {
+            _STORED.get(name, name): value
+            for name, value in asdict(settings.search).items()
+            if name not in _LATER or value != _LATER[name]
+        },
         "update": settings.update,
         "goal": goal,
         "space": _describe_space(settings.space),
