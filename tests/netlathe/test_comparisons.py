@@ -86,7 +86,7 @@ def test_a_kill_while_comparing_costs_one_network_and_ends_in_the_same_choice(tm
             search(tmp_path / "killed")
     ALLOWED[:] = [1000]
     assert search(tmp_path / "killed").name == undisturbed
-    assert SCORED == whole
+    assert whole == SCORED
 
 
 def test_a_network_for_a_small_target_is_offered_to_every_larger_one(tmp_path: Path) -> None:
