@@ -42,7 +42,7 @@ def decode(scores: NDArray[np.float64], constraints: Sequence[Constraint]) -> Ch
         budgets = [one_each, *(_budget(c, alive, c.limit * (1 - tighter)) for c in constraints)]
         solved = milp(
             -gains, constraints=budgets, integrality=np.ones(len(rows)), bounds=Bounds(0, 1),
-            options={"mip_rel_gap": 0, "presolve": False},  # with it, HiGHS now and then writes to standard output
+            options={"mip_rel_gap": 0},
         )  # fmt: skip
         if solved.x is None:
             if solved.status != INFEASIBLE:

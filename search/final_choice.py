@@ -158,7 +158,7 @@ def _drawn(
         return []
     fit = _fitted(log_probabilities, constraints, compared, earlier)
     found: dict[Choices, None] = {}
-    for _ in range(4 * count):
+    for _ in range(2 * count):
         network = decode(fit.scores(rng), constraints)
         if network not in compared.losses:
             found[network] = None
