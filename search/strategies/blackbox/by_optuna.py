@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,8 +50,8 @@ class BySampler(Strategy):
     def _new_study(self) -> Study:
         import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        return optuna.create_study(direction="maximize")
+        with quiet():
+            return optuna.create_study(direction="maximize")
 
     def _asked(self, study: Study, rng: np.random.Generator) -> Choices:
         with quiet():
@@ -145,11 +146,16 @@ def _names(decisions: int) -> list[str]:
     return [f"d{d:04d}" for d in range(decisions)]
 
 
-class quiet(warnings.catch_warnings):  # noqa: N801
-    """Context in which Optuna's notes on features that may change are not shown."""
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Context in which Optuna logs no steps, and does not warn of features that may change."""
+    import optuna
 
-    def __enter__(self) -> None:
-        from optuna.exceptions import ExperimentalWarning
-
-        super().__enter__()
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)
