@@ -24,6 +24,7 @@ from netlathe.runs.files import (
     FOUND,
     HARDWARE,
     HISTORY,
+    LOOKS,
     MEASURED,
     NETWORK,
     NETWORK_INT8,
@@ -32,6 +33,7 @@ from netlathe.runs.files import (
     REPORT,
     SEARCH,
     SEARCH_PICTURE,
+    STUDY,
     TRAINED,
     TRAINING,
     TRAINING_CHECKPOINT,
@@ -40,7 +42,7 @@ from netlathe.runs.files import (
 
 Kind = Literal[
     "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
-    "records", "latencies", "history", "picture", "tflite", "onnx", "arrays",
+    "records", "latencies", "history", "study", "picture", "tflite", "onnx", "arrays",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
@@ -49,7 +51,8 @@ _WORDS: dict[Kind, str] = {
     "search": "the result of a search", "choice": "the choice of a run", "training": "the record of a training",
     "export": "the record of an export", "run": "the report of a run", "demo": "the report of a demo",
     "pareto": "a curve of `netlathe pareto`", "records": "a table of measurements",
-    "latencies": "a table of latencies", "history": "the log of a run", "picture": "a picture of netlathe's",
+    "latencies": "a table of latencies", "history": "the log of a run", "study": "the look-ups of a search",
+    "picture": "a picture of netlathe's",
     "tflite": "a .tflite model", "onnx": "an .onnx model", "arrays": "weights or a checkpoint",
 }  # fmt: skip
 _JSON_KINDS: tuple[Kind, ...] = (
@@ -61,6 +64,7 @@ RUN_FILES: dict[str, Kind] = {
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_ONNX: "onnx", HARDWARE: "latencies", WEIGHTS: "arrays",
     CHECKPOINT: "arrays", FOUND: "arrays", TRAINING_CHECKPOINT: "arrays", SEARCH_PICTURE: "picture",
     PICTURE: "picture", MEASURED: "picture", CHOICE: "choice", TRAINED: "training", EXPORTED: "export",
+    LOOKS: "history", STUDY: "study",
 }  # fmt: skip
 """Files that `netlathe search` leaves in its folder."""
 _READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)
@@ -192,6 +196,8 @@ def kind_of(path: Path) -> Kind | None:
         return "picture" if b"Matplotlib" in head[:512] else None
     if head.startswith(b"PK") and path.suffix == ".npz":
         return "arrays"
+    if head.startswith(b'{"op_code":'):
+        return "study"
     if head.startswith(b"PAR1"):
         return _kind_of_parquet(path)
     return _kind_of_json(path) if head.lstrip().startswith(b"{") else _kind_of_csv(head)
@@ -226,5 +232,5 @@ def _kind_of_columns(columns: Sequence[str]) -> Kind | None:
 
     if set(columns) >= RECORD_COLUMNS:
         return "records"
-    first: dict[str, Kind] = {"network": "latencies", "epoch": "history"}
+    first: dict[str, Kind] = {"network": "latencies", "epoch": "history", "look": "history"}
     return first.get(columns[0]) if len(columns) > 1 else None

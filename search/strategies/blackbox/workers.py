@@ -54,7 +54,7 @@ def _open_journal(path: Path) -> BaseStorage:
         """A lock that ends with its process: one that was killed while it wrote holds nobody up."""
 
         def __init__(self) -> None:
-            self._lock = FileLock(f"{path}.lock")
+            self._lock = FileLock(path.with_name(f".{path.name}.lock"))
 
         def acquire(self) -> bool:
             self._lock.acquire()
@@ -77,7 +77,7 @@ def is_gone(worker: Any) -> bool:
     """Whether a described process is known to have ended: it ran on this machine, and does no longer."""
     if not isinstance(worker, dict) or not worker.get("place") or worker["place"] != _place():
         return False
-    return _began(int(worker["pid"])) != worker["began"]
+    return bool(_began(int(worker["pid"])) != worker["began"])
 
 
 def _place() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,11 @@ from netlathe.stages import part_latencies_ms
 from netlathe.words import millions, milliseconds
 
 if TYPE_CHECKING:
-    from netlathe.search import SearchResult
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from netlathe.search import Searcher, SearchResult
+    from netlathe.search.candidates import Evaluated
     from netlathe.search.costs import Constraint
 
 
@@ -56,23 +60,30 @@ class ChoosePhase(Phase[Chosen]):
     def work(self) -> Chosen:
         begun = time.monotonic()
         space, listener, goal = self.settings.space, self.place.listener, self.settings.goal
-        result = self._compared()
-        judged, warnings = choose_network(space, goal, result.scores, self.constraints, self.settings.device, listener)
+        scores, compared = self._scores()
+        judged, warnings = choose_network(space, goal, scores, self.constraints, self.settings.device, listener)
         architecture = space.architecture(judged.path)
         listener.note(
             f"  Found {architecture.name}: {millions(architecture.macs)} MACs, judged by the {judged.by} "
             f"({judged.judgements} judged)"
         )
-        summary = result.summary()
-        compared = {"decoded": summary["choices"], "scores": summary["scores"], "examined": summary["examined"]}
         costs = tuple(c.table.cost(judged.path) for c in self.constraints)
         return Chosen(architecture, judged, costs, tuple(warnings), time.monotonic() - begun, compared)
 
-    def _compared(self) -> SearchResult:
-        """The search's result, its finalists judged on validation images or by an own score."""
+    def _scores(self) -> tuple[NDArray[np.float64] | Sequence[Evaluated], dict[str, Any]]:
+        """What the network is chosen by, and its summary for JSON: networks that were looked at one by one, or scores
+        of options, by finalists that are judged on validation images or by an own score."""
+        if self.searched.searcher is None:
+            return self.searched.evaluated, {"looks": len(self.searched.evaluated)}
+        result = self._compared(self.searched.searcher())
+        summary = result.summary()
+        compared = {"decoded": summary["choices"], "scores": summary["scores"], "examined": summary["examined"]}
+        return result.scores, compared
+
+    def _compared(self, searcher: Searcher) -> SearchResult:
         from netlathe.archspace.decisions import Choices
 
-        score, space, searcher = self.settings.score, self.settings.space, self.searched.searcher()
+        score, space = self.settings.score, self.settings.space
 
         def own_loss(path: Choices) -> float:
             assert score is not None
@@ -108,7 +119,8 @@ class ChoosePhase(Phase[Chosen]):
     def _draw(self, output: Chosen) -> None:
         folder, main = self.place.path, self.settings.goal.main
         self.place.remove((SEARCH_PICTURE, PICTURE, MEASURED))
-        draw_search(self.searched.history, self.constraints, output.costs, folder / SEARCH_PICTURE)
+        if self.searched.history:
+            draw_search(self.searched.history, self.constraints, output.costs, folder / SEARCH_PICTURE)
         predicted_ms = float(main.model.predict([output.architecture])[0])
         title = (
             f"{output.architecture.name}: {milliseconds(predicted_ms)} ms predicted, target "

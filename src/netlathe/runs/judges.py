@@ -19,6 +19,7 @@ from netlathe.words import milliseconds
 
 if TYPE_CHECKING:
     from netlathe.archspace.records import Measurement
+    from netlathe.search.candidates import Evaluated
     from netlathe.search.costs import Constraint
     from netlathe.search.repair import Judge, Repaired
     from netlathe.timing import Stopwatch
@@ -90,7 +91,7 @@ class Judged:
 def choose_network(
     space: SearchSpace,
     goal: Goal,
-    scores: NDArray[np.float64],
+    scores: NDArray[np.float64] | Sequence[Evaluated],
     constraints: Sequence[Constraint],
     device: DeviceAtHand | None,
     listener: Listener,
@@ -117,7 +118,7 @@ class ChoiceProblem:
 
     space: SearchSpace
     goal: Goal
-    scores: NDArray[np.float64]
+    scores: NDArray[np.float64] | Sequence[Evaluated]
     constraints: Sequence[Constraint]
     clock: StopwatchJudge | None = None
     by_clock: str = ""
