@@ -99,7 +99,7 @@ def test_a_search_goes_on_where_it_was_and_a_larger_one_looks_at_the_rest_alone(
     assert len(score.seen) == 2
     search(run, strategy="local", looks=4, score=score)
     assert len(set(score.seen)) == len(score.seen) == 4
-    with pytest.raises(nl.FormatError, match='config.strategy: "ego" here, "local" in the record'):
+    with pytest.raises(nl.FormatError, match=r'config.strategy: "ego" here, "local" in the record'):
         search(run, strategy="ego", looks=4, score=score)
     with pytest.raises(nl.FormatError, match="in the record"):
         search(run, config=nl.SearchConfig(start_epochs=1, warmup_epochs=0, epochs=1))

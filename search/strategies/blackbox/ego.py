@@ -36,7 +36,7 @@ class EGO(Strategy):
         if len(networks) < min(2, self.start) or len(self.told) + len(self.pending) < self.start:
             return None
         process, incumbent = self._process(networks, normal_scores(scores))
-        pool = self.feasible.listed
+        pool = self.feasible.listed_without([*self.told, *self.pending])
         if pool is None:
             pool = self._climbed(process, incumbent, rng)
         gain = log_expected_improvement(*process.predict(pool), incumbent)
@@ -45,6 +45,14 @@ class EGO(Strategy):
             if not self.is_known(choices) and self.feasible.contains(choices):
                 return choices
         return None
+
+    def beliefs(self) -> NDArray[np.float64]:
+        """Means of the process, in its units: of two networks whose scores differ by noise, that with the better
+        neighbours is first."""
+        networks, scores = self.scored()
+        if len(networks) < self.start:
+            return scores
+        return HammingGP.fit(networks, normal_scores(scores)).predict(networks)[0]
 
     def _process(self, networks: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[HammingGP, float]:
         """The fitted process, with pending networks believed, and the best mean among the networks that it is of."""

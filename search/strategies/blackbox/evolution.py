@@ -16,7 +16,7 @@ class Evolution(Strategy):
     population: networks that are alive, the first of which are drawn at random. sample: how many of them compete.
     """
 
-    def __init__(self, feasible: FeasibleSet, *, seed: int = 0, population: int = 20, sample: int = 8) -> None:
+    def __init__(self, feasible: FeasibleSet, *, seed: int = 0, population: int = 20, sample: int = 20) -> None:
         super().__init__(feasible, seed=seed)
         self.population, self.sample = population, sample
 

@@ -4,7 +4,7 @@ predicted, so a network beyond a limit costs nothing: it is never asked for."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -66,6 +66,19 @@ class FeasibleSet:
             return None
         every = np.indices(self.counts).reshape(len(self.counts), self.size).T
         return every[self._keeps_tables(every)]
+
+    def listed_without(self, known: Iterable[Choices]) -> NDArray[np.int64] | None:
+        """The listed networks but for these."""
+        if self.listed is None:
+            return None
+        taken = np.array(list(known), dtype=np.int64).reshape(-1, len(self.counts))
+        return self.listed[~np.isin(self._numbers, np.ravel_multi_index(tuple(taken.T), self.counts))]
+
+    @cached_property
+    def _numbers(self) -> NDArray[np.int64]:
+        """Numbers of the listed networks in the order of all."""
+        assert self.listed is not None
+        return np.ravel_multi_index(tuple(self.listed.T), self.counts)
 
     def contains(self, choices: Choices) -> bool:
         """Whether a network of the space keeps all limits."""

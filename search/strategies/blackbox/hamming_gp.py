@@ -14,12 +14,11 @@ NOISES = np.geomspace(1e-4, 1.0, 13)
 """Variances of the noise, in units of the kernel's variance, that the evidence chooses among."""
 
 
-def hamming(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number of decisions in which networks differ: (n, decisions), (m, decisions) -> (n, m)."""
-    differing = np.zeros((len(left), len(right)), dtype=np.int64)
-    for one, other in zip(left.T, right.T, strict=True):
-        differing += one[:, None] != other[None, :]
-    return differing
+def hamming(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Number of decisions in which networks differ: (n, decisions), (m, decisions) -> (n, m), whole numbers."""
+    options = np.arange(1 + max(left.max(initial=0), right.max(initial=0)))
+    one, other = ((n[:, :, None] == options).reshape(len(n), -1).astype(np.float32) for n in (left, right))
+    return np.asarray(left.shape[1] - one @ other.T)  # exact: float32 rounds no such number
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,8 @@ class HammingGP:
     noise: float
     variance: float
     """Variance of the kernel, in squared units of the scores."""
-    _factor: NDArray[np.float64]
+    _inverse: NDArray[np.float64]
+    """Inverse of the Cholesky factor of kernel and noise, as a space has many networks to multiply it with."""
     _weights: NDArray[np.float64]
 
     @classmethod
@@ -46,7 +46,7 @@ class HammingGP:
 
         networks (n, decisions) and scores (n,) of mean zero, at least one.
         """
-        distances, count = hamming(networks, networks), len(networks)
+        distances, count = hamming(networks, networks).astype(np.float64), len(networks)
         best, chosen = -np.inf, (RATES[0], NOISES[-1])
         for rate in RATES:
             values, vectors = np.linalg.eigh(np.exp(-rate * distances))
@@ -64,15 +64,17 @@ class HammingGP:
     @classmethod
     def given(cls, networks: NDArray[np.int64], scores: NDArray[np.float64], rate: float, noise: float) -> HammingGP:
         """The process of this rate and noise."""
-        kernel = np.exp(-rate * hamming(networks, networks)) + noise * np.eye(len(networks))
+        kernel = np.exp(-rate * hamming(networks, networks).astype(np.float64)) + noise * np.eye(len(networks))
         factor, _ = cho_factor(kernel, lower=True)
         weights = cho_solve((factor, True), scores)
         variance = max(float(scores @ weights) / len(scores), 1e-12)
-        return cls(networks, rate, noise, variance, np.tril(factor), weights)
+        inverse = solve_triangular(factor, np.eye(len(networks)), lower=True)
+        return cls(networks, rate, noise, variance, inverse, weights)
 
     def predict(self, networks: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation of the scores without noise, (m,) each."""
-        kernel = np.exp(-self.rate * hamming(networks, self.networks))
-        explained = solve_triangular(self._factor, kernel.T, lower=True)
-        left = np.maximum(1.0 - (explained**2).sum(axis=0), 1e-12)
+        values = np.exp(-self.rate * np.arange(self.networks.shape[1] + 1))
+        kernel = values[hamming(networks, self.networks).astype(np.intp)]
+        whitened = kernel @ self._inverse.T
+        left = np.maximum(1.0 - np.einsum("ij,ij->i", whitened, whitened), 1e-12)
         return kernel @ self._weights, np.sqrt(self.variance * left)

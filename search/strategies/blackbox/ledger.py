@@ -1,4 +1,4 @@
-"""What a shared study's trials say: which networks were looked at, by whom one is being looked at, and what counts."""
+"""Reading of a shared study's trials: which networks were looked at, which are being looked at, and which count."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Ledger:
     finished: dict[Choices, float | None] = field(default_factory=dict)
     """Score by network, None where the look-up failed."""
     errors: list[str] = field(default_factory=list)
-    """What failed look-ups raised."""
+    """Reasons of failed look-ups."""
     running: list[FrozenTrial] = field(default_factory=list)
     waiting: list[FrozenTrial] = field(default_factory=list)
     ranks: dict[Choices, int] = field(default_factory=dict)

@@ -79,7 +79,7 @@ class Study:
             )
 
     def ledger(self) -> Ledger:
-        """What all workers have done so far."""
+        """Look-ups of all workers so far."""
         return Ledger.of(self._study.get_trials(deepcopy=False))
 
     def work(self, strategy: Strategy, look: Look, looks: int, on_look: OnLook | None = None) -> Ledger:

@@ -16,20 +16,23 @@ Sharing = Literal["none", "decisions", "states"]
 
 DESCENTS = 8
 """Descents until a network is taken that is not known yet, where subtrees cannot be told to be exhausted."""
+FIRST = 1e3
+"""Bound of what was never visited, above all others, and finite, so that ties are broken at random."""
 SPENT_STEPS = 4
 """Steps that the share of a limit spent so far is rounded to, where it tells states apart."""
 
 
 class UCT(Strategy):
     """Monte Carlo tree search: a node is the choices of the first decisions, and a descent takes at each the option of
-    the highest upper confidence bound on the reward, which is a network's rank among the scores so far, 0 to 1.
+    the highest upper confidence bound on the reward: a network's rank among the scores so far, 0 to 1, to the power
+    `power`, so that a branch is judged by its best networks rather than by its many.
 
     sharing: what a node learns from other branches.
     - "none": nothing. Below the first unvisited option, choices are random (plain UCT).
     - "decisions": what an option of this decision did in all networks of the nearest ancestor with at least `reference`
       visits, whatever they had chosen since (GRAVE: Cazenave, IJCAI 2015), blended with the node's own mean by the
-      schedule of RAVE (Gelly & Silver, Artificial Intelligence 2011) with its bias `bias`. It also guides the choices
-      where the node has no visits.
+      schedule of RAVE (Gelly & Silver, Artificial Intelligence 2011) with its bias `bias`. Where the node itself
+      has no visits, an option is drawn by Thompson sampling from these means.
     - "states": nodes of one depth are one where their last `memory` choices are the same and as much of each limit is
       spent, in steps of a quarter: a directed graph in a tree's place, with statistics of its edges (UCD: Saffidine,
       Cazenave & Méhat, Knowledge-Based Systems 2012).
@@ -44,21 +47,22 @@ class UCT(Strategy):
         *,
         seed: int = 0,
         sharing: Sharing = "decisions",
-        exploration: float = 0.2,
+        exploration: float = 0.6,
         bias: float = 0.5,
-        reference: int = 20,
+        reference: int = 8,
+        power: float = 8.0,
         memory: int = 2,
         start: int = 10,
     ) -> None:
         super().__init__(feasible, seed=seed)
         self.sharing, self.exploration, self.bias, self.reference = sharing, exploration, bias, reference
-        self.memory, self.start = memory, start
+        self.memory, self.power, self.start = memory, power, start
 
     def propose(self, rng: np.random.Generator) -> Choices | None:
         networks, scores = self.scored()
         if not len(networks) or len(self.told) + len(self.pending) < self.start:
             return None
-        visits = _Visits(self, networks, rankdata(scores) / len(scores))
+        visits = _Visits(self, networks, (rankdata(scores) / len(scores)) ** self.power)
         for _ in range(DESCENTS):
             choices = self._descend(visits, rng)
             if choices is not None and not self.is_known(choices) and self.feasible.contains(choices):
@@ -76,7 +80,7 @@ class UCT(Strategy):
                 options = np.unique(unknown[:, decision])
             if not len(options):
                 return None
-            bounds = visits.bounds(prefix)[options] + rng.uniform(0, 1e-6, len(options))
+            bounds = visits.bounds(prefix, rng)[options] + rng.uniform(0, 1e-6, len(options))
             prefix = (*prefix, int(options[bounds.argmax()]))
             if unknown is not None:
                 unknown = unknown[unknown[:, decision] == prefix[-1]]
@@ -89,14 +93,10 @@ class _Visits:
     def __init__(self, tree: UCT, networks: NDArray[np.int64], rewards: NDArray[np.float64]) -> None:
         self.tree, self.networks, self.rewards = tree, networks, rewards
         self.pending = np.array(list(tree.pending), dtype=np.int64).reshape(-1, networks.shape[1])
-        listed = tree.feasible.listed
-        self.unknown = None
-        if listed is not None:
-            known = {*tree.told, *tree.pending}
-            self.unknown = listed[[tuple(row) not in known for row in listed.tolist()]]
+        self.unknown = tree.feasible.listed_without([*tree.told, *tree.pending])
 
-    def bounds(self, prefix: Choices) -> NDArray[np.float64]:
-        """Upper confidence bound on the reward of each option of the next decision; infinite for one to visit first."""
+    def bounds(self, prefix: Choices, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Upper confidence bound on the reward of each option of the next decision; FIRST for one to visit first."""
         decision, tree = len(prefix), self.tree
         count = tree.feasible.counts[decision]
         below = self._below(self.networks, prefix)
@@ -106,13 +106,15 @@ class _Visits:
         with np.errstate(divide="ignore", invalid="ignore"):
             explored = tree.exploration * np.sqrt(np.log(max(1, seen.sum())) / seen)
         if tree.sharing != "decisions":
-            return np.asarray(np.where(visits > 0, mean + np.nan_to_num(explored), np.inf))
+            return np.asarray(np.where(visits > 0, mean + np.nan_to_num(explored), FIRST))
         shared, average = self._options(self._ancestor(prefix), decision, count)
-        # Gelly & Silver 2011, equation 11 of the schedule by minimum mean squared error.
-        trust = shared / np.maximum(visits + shared + 4 * visits * shared * tree.bias**2, 1e-9)
-        value = np.where(visits > 0, (1 - trust) * np.nan_to_num(mean), 0.0) + trust * np.nan_to_num(average)
-        unvisited = tree.exploration * np.sqrt(np.log(len(self.rewards) + 1) / (1 + shared + waiting))
-        return np.asarray(np.where(shared + visits > 0, value, 1.0) + np.where(seen > 0, explored, unvisited))
+        average = np.where(shared > 0, average, self.rewards.mean())
+        if not below.any():
+            return np.asarray(rng.normal(average, self.rewards.std() / np.sqrt(1 + shared)))
+        # The schedule of minimum mean squared error (Gelly & Silver 2011, section 4.2).
+        trust = (1 + shared) / (1 + visits + shared + 4 * visits * (1 + shared) * tree.bias**2)
+        value = (1 - trust) * np.nan_to_num(mean) + trust * average
+        return np.asarray(value + tree.exploration * np.sqrt(np.log(1 + seen.sum()) / (1 + seen)))
 
     def _options(
         self, mask: NDArray[np.bool_], decision: int, count: int

@@ -81,7 +81,7 @@ def is_gone(worker: Any) -> bool:
 
 
 def _place() -> str:
-    """What two processes share that can see one another: the boot of a Linux, and the namespace of process ids."""
+    """Mark of processes that can see one another: the boot of a Linux, and the namespace of process ids."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -99,7 +99,7 @@ def _began(pid: int) -> str:
 
 
 class Watch:
-    """What one worker has seen of the others' beats, by its own clock: machines need not agree on the time."""
+    """Beats of the others as one worker has seen them, by its own clock: machines need not agree on the time."""
 
     def __init__(self, stale_s: float = STALE_S, clock: Callable[[], float] = time.monotonic) -> None:
         self.stale_s, self.clock = stale_s, clock

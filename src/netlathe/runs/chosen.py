@@ -71,7 +71,7 @@ class ChoosePhase(Phase[Chosen]):
         return Chosen(architecture, judged, costs, tuple(warnings), time.monotonic() - begun, compared)
 
     def _scores(self) -> tuple[NDArray[np.float64] | Sequence[Evaluated], dict[str, Any]]:
-        """What the network is chosen by, and its summary for JSON: networks that were looked at one by one, or scores
+        """Grounds of the choice, and their summary for JSON: networks that were looked at one by one, or scores
         of options, by finalists that are judged on validation images or by an own score."""
         if self.searched.searcher is None:
             return self.searched.evaluated, {"looks": len(self.searched.evaluated)}

@@ -52,7 +52,7 @@ class LookPhase(Phase[Searched]):
         return replace(self._found(), seconds=time.monotonic() - begun)
 
     def _found(self) -> Searched:
-        """What the study holds, as the strategy judges it."""
+        """Networks of the study, as the strategy judges them."""
         from netlathe.search.errors import SearchError
 
         strategy = make_looker(self.settings, self.constraints)
@@ -152,7 +152,7 @@ def open_study(settings: RunSettings, place: Workplace) -> Study:
 
 
 def study_inputs(settings: RunSettings) -> dict[str, Any]:
-    """What the look-ups depend on, for JSON."""
+    """Inputs of the look-ups, for JSON."""
     looking = _looking(settings)
     if settings.score:
         score: Any = {"own": name_of(settings.score), "budget": looking.epochs}
