@@ -29,6 +29,7 @@ from rich.table import Table
 
 from benchmarks.search_common import Clock, Results, host_predictor
 from benchmarks.strategies.tables import Problem, cell_problems, macro_problems
+from netlathe.archspace.decisions import Choices
 from netlathe.archspace.presets import nas_bench_macro
 from netlathe.archspace.resources import data_path
 from netlathe.cli.console import Terminal
@@ -68,7 +69,8 @@ def run_strategy(problem: Problem, method: str, seed: int, looks: int) -> dict[s
     """Regrets of the network that would be chosen after each of STEPS, and the strategy's own seconds."""
     strategy, rng = METHODS[method](problem.feasible(), seed=seed), problem.seed(seed)
     regrets: dict[str, float] = {}
-    seconds, chosen, asked = 0.0, (), True
+    chosen: Choices = ()
+    seconds, asked = 0.0, True
     for look in range(1, looks + 1):
         begun = time.perf_counter()
         asked = asked and bool(networks := strategy.ask())
@@ -92,7 +94,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--latency", type=Path, default=Path("runs/benchmarks/nas-bench-macro.json"),
                         help="without --predictor: this machine's, fitted where there is none")  # fmt: skip
     parser.add_argument("--cells", type=Path, nargs=2, metavar=("ACCURACY", "LATENCY"), help="NAS-Bench-201's tables")
-    parser.add_argument("--problems", help="only those that begin so, as `macro` or `cells cifar10`")
+    parser.add_argument("--problems", default="", help="only those that begin so, as `macro,cells cifar10`")
     parser.add_argument("--strategies", default=",".join(DEFAULT))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--looks", type=int, default=200)
@@ -108,8 +110,8 @@ def main() -> None:
     problems = macro_problems(options.table, _cost(options, terminal))
     if options.cells:
         problems += cell_problems(*options.cells)
-    problems = [one for one in problems if one.name.startswith(options.problems or "")]
-    results = Results(options.output, "strategies", {"limits": {p.name: round(p.best, 4) for p in problems}})
+    results = Results(options.output, "strategies", {"best": {p.name: round(p.best, 4) for p in problems}})
+    problems = [one for one in problems if one.name.startswith(tuple(options.problems.split(",")))]
     methods = options.strategies.split(",")
     if not options.report:
         _run(problems, methods, options, results)

@@ -17,7 +17,7 @@ from netlathe.archspace.decisions import Choices, DecisionSpace
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.presets import nas_bench_macro
 from netlathe.search.costs import Constraint, CostTable
-from netlathe.search.strategies.blackbox.feasible import FeasibleSet, PriceLimit, as_choices
+from netlathe.search.strategies.blackbox.feasible import FeasibleSet, PriceLimit
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 """Options of each of the six edges of a NAS-Bench-201 cell (Dong & Yang, ICLR 2020)."""
@@ -75,11 +75,9 @@ class Problem:
     @cached_property
     def best(self) -> float:
         """Mean accuracy of the best network within the limit, over all of them."""
-        feasible = self.feasible()
-        listed = feasible.listed
+        listed = self.feasible().listed
         assert listed is not None
-        within = feasible.within([as_choices(row) for row in listed])
-        return max(float(self.mean[choices]) for choices in within)
+        return float(self.mean[tuple(listed.T)].max())
 
     def look(self, choices: Choices, rng: np.random.Generator) -> float:
         """Answer of a look-up."""

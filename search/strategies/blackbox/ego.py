@@ -46,14 +46,6 @@ class EGO(Strategy):
                 return choices
         return None
 
-    def beliefs(self) -> NDArray[np.float64]:
-        """Means of the process, in its units: of two networks whose scores differ by noise, that with the better
-        neighbours is first."""
-        networks, scores = self.scored()
-        if len(networks) < self.start:
-            return scores
-        return HammingGP.fit(networks, normal_scores(scores)).predict(networks)[0]
-
     def _process(self, networks: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[HammingGP, float]:
         """The fitted process, with pending networks believed, and the best mean among the networks that it is of."""
         process = HammingGP.fit(networks, scores)

@@ -16,7 +16,7 @@ from netlathe.search.costs import ROUNDING, Constraint
 from netlathe.search.decode import check_limits, decode
 from netlathe.search.errors import SearchError, TargetError
 
-MOST_LISTED = 50_000
+MOST_LISTED = 20_000
 """Networks of a space up to which all of them are listed."""
 ROUNDS = 5
 """Rounds of draws until networks within the limits are made by repair rather than waited for."""
@@ -60,12 +60,15 @@ class FeasibleSet:
 
     @cached_property
     def listed(self) -> NDArray[np.int64] | None:
-        """All networks that keep the tables' limits, (networks, decisions) in lexicographic order; None in a space of
-        more than MOST_LISTED. Prices of whole networks are not asked for it."""
+        """All networks within the limits, (networks, decisions) in lexicographic order; None in a space of more than
+        MOST_LISTED. Raises SearchError where prices of whole networks leave none."""
         if self.size > MOST_LISTED:
             return None
         every = np.indices(self.counts).reshape(len(self.counts), self.size).T
-        return every[self._keeps_tables(every)]
+        found = every[self._fits(every)]
+        if not len(found):
+            raise self._nothing_found()
+        return found
 
     def listed_without(self, known: Iterable[Choices]) -> NDArray[np.int64] | None:
         """The listed networks but for these."""
@@ -78,7 +81,7 @@ class FeasibleSet:
     def _numbers(self) -> NDArray[np.int64]:
         """Numbers of the listed networks in the order of all."""
         assert self.listed is not None
-        return np.ravel_multi_index(tuple(self.listed.T), self.counts)
+        return np.asarray(np.ravel_multi_index(tuple(self.listed.T), self.counts))
 
     def contains(self, choices: Choices) -> bool:
         """Whether a network of the space keeps all limits."""
@@ -88,14 +91,6 @@ class FeasibleSet:
         """Costs of a network by the tables, one per constraint."""
         return tuple(c.table.cost(choices) for c in self.constraints)
 
-    def within(self, networks: Sequence[Choices]) -> list[Choices]:
-        """Those of the networks that keep all limits, in their order."""
-        if not networks:
-            return []
-        rows = np.array(networks).reshape(len(networks), len(self.counts))
-        kept = [networks[i] for i in np.flatnonzero(self._keeps_tables(rows)).tolist()]
-        return [one for one, fits in zip(kept, self._keeps_prices(kept), strict=True) if fits]
-
     def draw(self, rng: np.random.Generator) -> Choices:
         """A random network within the limits; see `draws`."""
         return self.draws(1, rng)[0]
@@ -103,14 +98,12 @@ class FeasibleSet:
     def draws(self, count: int, rng: np.random.Generator) -> list[Choices]:
         """Random networks within the limits: uniform among them where they are listed, or no rare draws, else such
         draws repaired. Raises SearchError where prices of whole networks leave none that can be found."""
+        if self.listed is not None:
+            return [as_choices(row) for row in self.listed[rng.integers(len(self.listed), size=count)]]
         found: list[Choices] = []
         for _ in range(ROUNDS):
-            if self.listed is not None:
-                rows = self.listed[rng.integers(len(self.listed), size=count)]
-            else:
-                rows = rng.integers(self.counts, size=(4 * count, len(self.counts)))
-                rows = rows[self._keeps_tables(rows)]
-            found += self.within([as_choices(row) for row in rows])
+            rows = rng.integers(self.counts, size=(4 * count, len(self.counts)))
+            found += [as_choices(row) for row in rows[self._fits(rows)]]
             if len(found) >= count:
                 return found[:count]
         while len(found) < count:
@@ -136,12 +129,15 @@ class FeasibleSet:
                 choices = decode(np.where(self._options, same.astype(float), -np.inf), self.constraints)
                 may_decode = False
             else:
-                told = ", ".join(f"{p.limit:g} {p.unit}".rstrip() + f" of {p.name}" for p in self.prices)
-                raise SearchError(
-                    f"no network of space {self.space.name} within {told} was found; raise the limit, or give it as a "
-                    "table that adds up"
-                )
+                raise self._nothing_found()
         return choices
+
+    def _nothing_found(self) -> SearchError:
+        told = ", ".join(f"{p.limit:g} {p.unit}".rstrip() + f" of {p.name}" for p in self.prices)
+        return SearchError(
+            f"no network of space {self.space.name} within {told} was found; raise the limit, or give it as a table "
+            "that adds up"
+        )
 
     def neighbours(self, choices: Choices) -> list[Choices]:
         """The networks within the limits that differ from this one in one decision; and in two where the first change

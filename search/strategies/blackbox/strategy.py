@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from netlathe.archspace.decisions import Choices
 from netlathe.search.candidates import Evaluated
 from netlathe.search.errors import SearchError
-from netlathe.search.strategies.blackbox.feasible import FeasibleSet, as_choices
+from netlathe.search.strategies.blackbox.feasible import FeasibleSet
 
 TRIES = 50
 """Random draws until another network is searched for one by one."""
@@ -91,16 +91,12 @@ class Strategy(ABC):
         pairs = [(choices, score) for choices, score in self.told.items() if score is not None]
         return [choices for choices, _ in sorted(pairs, key=lambda pair: -pair[1])]
 
-    def beliefs(self) -> NDArray[np.float64]:
-        """How good the networks of `scored` are, to choose among them: their scores, by default."""
-        return self.scored()[1]
-
     def evaluated(self) -> list[Evaluated]:
-        """Networks with beliefs and costs, as repair and the final choice take them."""
-        networks = [as_choices(row) for row in self.scored()[0]]
+        """Networks with scores and costs, as repair and the final choice take them."""
         return [
-            Evaluated(choices, float(belief), self.feasible.costs(choices))
-            for choices, belief in zip(networks, self.beliefs(), strict=True)
+            Evaluated(choices, score, self.feasible.costs(choices))
+            for choices, score in self.told.items()
+            if score is not None
         ]
 
 

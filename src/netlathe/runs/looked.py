@@ -52,7 +52,7 @@ class LookPhase(Phase[Searched]):
         return replace(self._found(), seconds=time.monotonic() - begun)
 
     def _found(self) -> Searched:
-        """Networks of the study, as the strategy judges them."""
+        """Networks of the study, with their scores."""
         from netlathe.search.errors import SearchError
 
         strategy = make_looker(self.settings, self.constraints)

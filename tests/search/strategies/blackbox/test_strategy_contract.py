@@ -154,12 +154,12 @@ class TestStrategyContract:
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "random"])
 def test_every_strategy_finds_better_networks_than_random_draws(name: str) -> None:
-    """On a sum with interactions, 60 of 1,440 networks, medians of five seeds."""
-    looks = 60
+    """On a sum with interactions, 45 of 453 networks within the limit, means of four seeds."""
+    looks = 45
 
     def found(which: str) -> float:
-        best = [max(map(score, run(make_strategy(which, feasible_of(COUNTS), seed=s), looks))) for s in range(5)]
-        return float(np.median(best))
+        best = [max(map(score, run(make_strategy(which, feasible_of(COUNTS), seed=s), looks))) for s in range(4)]
+        return float(np.mean(best))
 
     assert found(name) > found("random")
 
