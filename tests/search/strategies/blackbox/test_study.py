@@ -168,23 +168,28 @@ def test_a_process_of_this_machine_is_gone_once_it_has_ended() -> None:
 
 @pytest.mark.slow
 def test_four_workers_that_are_killed_at_random_lose_and_double_nothing(tmp_path: Path) -> None:
-    place, log, looks, rng = tmp_path / "study.journal", tmp_path / "log", 60, random.Random(7)
+    place, log, looks, rng = tmp_path / "study.journal", tmp_path / "log", 50, random.Random(7)
 
     def start() -> subprocess.Popen[bytes]:
         command = [sys.executable, str(WORKER), str(place), str(looks), str(log), "0.2"]
         return subprocess.Popen(command, cwd=WORKER.parent)
 
+    def at_work() -> list[int]:
+        """Workers that have begun a look-up."""
+        begun = {line.split()[0] for line in log.read_text().splitlines()} if log.exists() else set()
+        return [i for i, one in enumerate(workers) if one.poll() is None and str(one.pid) in begun]
+
     workers, kills = [start() for _ in range(4)], 0
     while any(worker.poll() is None for worker in workers):
-        time.sleep(rng.uniform(0.3, 0.9))
-        victim = rng.randrange(4)
-        if kills < 12 and log.exists() and workers[victim].poll() is None:
+        time.sleep(rng.uniform(0.2, 0.5))
+        if kills < 8 and (living := at_work()):
+            victim = rng.choice(living)
             workers[victim].kill()
             workers[victim].wait()
             workers[victim] = start()
             kills += 1
     assert [worker.returncode for worker in workers] == [0] * 4
-    assert kills == 12
+    assert kills == 8
     ledger = study_at(place).ledger()
     assert len(ledger.finished) == looks
     assert all(value == score(choices) for choices, value in ledger.finished.items())
@@ -194,7 +199,7 @@ def test_four_workers_that_are_killed_at_random_lose_and_double_nothing(tmp_path
     begun = Counter(network for _, what, network in lines if what == "begin")
     ended = Counter(network for _, what, network in lines if what == "end")
     assert len(ended) == looks
-    # A look-up begins again only where its worker was killed; one that had ended may have been killed before it told.
-    assert sum(begun.values()) - looks <= kills
+    # A look-up begins again only where its worker was killed, some of which were in the middle of one.
+    assert 0 < sum(begun.values()) - looks <= kills
     assert sum(ended.values()) - looks <= kills
-    assert len({pid for pid, _, _ in lines}) > 4
+    assert len({pid for pid, _, _ in lines}) >= kills
