@@ -30,7 +30,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> list[Problem]:
     names = [Cells().network_name(cell) for cell in every]
     accuracy = {"cifar10_seed0": 80 + convolutions, "cifar10_seed1": 82 + convolutions, "cifar100_seed0": convolutions}
     pd.DataFrame({"arch_str": names, **accuracy}).to_parquet(folder / "accuracy.parquet")
-    times = {device: 1 + convolutions for device in ("pixel3", "silver_4114", "1080ti_1")}
+    times = dict.fromkeys(("pixel3", "silver_4114", "1080ti_1"), 1 + convolutions)
     pd.DataFrame({"arch_str": names, **times}).to_parquet(folder / "latency.parquet")
     return cell_problems(folder / "accuracy.parquet", folder / "latency.parquet")
 

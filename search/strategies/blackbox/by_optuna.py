@@ -35,29 +35,26 @@ class BySampler(Strategy):
         super().__init__(feasible, seed=seed)
         self.sampler, self.start = sampler, start
         self.distributions = distributions_of(feasible.counts)
-        self._study: Study | None = None
 
     def propose(self, rng: np.random.Generator) -> Choices | None:
         if len(self.told) + len(self.pending) < self.start:
             return None
-        study = self._new_study()
+        study = new_study()
         for choices, score in self.told.items():
             study.add_trial(self._trial(choices, score))
         for choices in self.pending:
             study.add_trial(self._trial(choices, None, is_running=True))
-        return self._asked(study, rng)
+        return self.feasible.repaired(self.sampled(study, rng), rng)
 
-    def _new_study(self) -> Study:
-        import optuna
+    def sampled(self, study: Study, rng: np.random.Generator) -> Choices:
+        """A proposal of a new sampler; its trial counts for nothing, as what is looked at is the repaired network."""
+        from optuna.trial import TrialState
 
-        with quiet():
-            return optuna.create_study(direction="maximize")
-
-    def _asked(self, study: Study, rng: np.random.Generator) -> Choices:
         with quiet():
             study.sampler = self.sampler(int(rng.integers(2**31)))
-            proposal = choices_of(study.ask(self.distributions).params)
-        return self.feasible.repaired(proposal, rng)
+            trial = study.ask(self.distributions)
+            study.tell(trial, state=TrialState.FAIL)
+        return choices_of(trial.params)
 
     def _trial(self, choices: Choices, score: float | None, *, is_running: bool = False) -> FrozenTrial:
         from optuna.trial import TrialState, create_trial
@@ -74,31 +71,30 @@ class ByGenerations(BySampler):
 
     def __init__(self, feasible: FeasibleSet, sampler: MakeSampler, *, seed: int = 0, start: int = 10) -> None:
         super().__init__(feasible, sampler, seed=seed, start=start)
-        self._study = self._new_study()
+        self._study = new_study()
 
     def propose(self, rng: np.random.Generator) -> Choices | None:
-        from optuna.trial import TrialState
-
-        assert self._study is not None
         if len(self.told) + len(self.pending) < self.start:
             return None
-        with quiet():
-            self._study.sampler = self.sampler(int(rng.integers(2**31)))
-            trial = self._study.ask(self.distributions)
-            proposal = choices_of(trial.params)
-            self._study.tell(trial, state=TrialState.FAIL)  # what is looked at is the repaired network
-        return self.feasible.repaired(proposal, rng)
+        return self.feasible.repaired(self.sampled(self._study, rng), rng)
 
     def learn(self, choices: Choices, score: float | None) -> None:
         """Replays the trial in the sampler's own study."""
         if score is None:
             return
-        assert self._study is not None
         with quiet():
             self._study.sampler = self.sampler(len(self.told))
             self._study.enqueue_trial(params_of(choices))
             trial: Trial = self._study.ask(self.distributions)
             self._study.tell(trial, score)
+
+
+def new_study() -> Study:
+    """An empty study in memory."""
+    import optuna
+
+    with quiet():
+        return optuna.create_study(direction="maximize")
 
 
 def tpe(feasible: FeasibleSet, *, seed: int = 0, start: int = 10) -> Strategy:

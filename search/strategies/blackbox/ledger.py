@@ -34,6 +34,8 @@ class Ledger:
     """Reasons of failed look-ups."""
     running: list[FrozenTrial] = field(default_factory=list)
     waiting: list[FrozenTrial] = field(default_factory=list)
+    seconds: float = 0.0
+    """Seconds that the finished look-ups have taken, over all workers."""
     ranks: dict[Choices, int] = field(default_factory=dict)
     """Place of each network among the different ones, in the order in which they were first asked for."""
 
@@ -42,7 +44,8 @@ class Ledger:
         """The ledger of all trials of a study."""
         from optuna.trial import TrialState
 
-        found = cls()
+        ended = (TrialState.COMPLETE, TrialState.FAIL)
+        found = cls(seconds=sum(_seconds(trial) for trial in trials if trial.state in ended))
         for trial in sorted(trials, key=lambda trial: trial.number):
             choices = choices_of(trial.params)
             found.ranks.setdefault(choices, len(found.ranks))
@@ -74,3 +77,7 @@ class Ledger:
     def is_done(self, looks: int) -> bool:
         """Whether nothing that counts is left to be looked at, once no further network is asked for."""
         return not any(self.is_valid(trial, looks) for trial in self.open)
+
+
+def _seconds(trial: FrozenTrial) -> float:
+    return trial.duration.total_seconds() if trial.duration else 0.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import inspect
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,8 +21,9 @@ from netlathe.runs.settings import LookSettings, RunSettings, Score, name_of
 
 if TYPE_CHECKING:
     from netlathe.search.costs import Constraint
-    from netlathe.search.strategies.blackbox.study import OnLook, Study
-    from netlathe.training import Compute, ImageData
+    from netlathe.search.strategies.blackbox.strategy import Strategy
+    from netlathe.search.strategies.blackbox.study import Study
+    from netlathe.training import Compute, ImageData, TrainConfig
 
 _LOOKS = "looks"
 """Key of the budget in a phase's inputs: a larger one goes on where a smaller one has ended."""
@@ -46,22 +46,20 @@ class LookPhase(Phase[Searched]):
     def work(self) -> Searched:
         """Looks at networks until the budget is used, together with whoever else works on the study. Raises SearchError
         where every look-up fails, or the storage holds another study."""
-        begun = time.monotonic()
-        self.place.folder.make()
-        look_at_networks(self.settings, self.place, self.constraints)
-        return replace(self._found(), seconds=time.monotonic() - begun)
-
-    def _found(self) -> Searched:
-        """Networks of the study, with their scores."""
+        from netlathe.search.candidates import Evaluated
         from netlathe.search.errors import SearchError
 
-        strategy = make_looker(self.settings, self.constraints)
+        self.place.folder.make()
+        look_at_networks(self.settings, self.place, self.constraints)
         ledger = open_study(self.settings, self.place).ledger()
-        for choices, score in ledger.finished.items():
-            strategy.tell(choices, score)
-        if not any(score is not None for score in ledger.finished.values()):
+        evaluated = tuple(
+            Evaluated(choices, score, tuple(c.table.cost(choices) for c in self.constraints))
+            for choices, score in ledger.finished.items()
+            if score is not None
+        )
+        if not evaluated:
             raise SearchError(f"all {len(ledger.finished)} look-ups failed, the last with: {ledger.errors[-1]}")
-        return Searched((), 0.0, evaluated=tuple(strategy.evaluated()))
+        return Searched((), ledger.seconds, evaluated=evaluated)
 
     def write(self, output: Searched) -> dict[str, Any]:
         space, constraints = self.settings.space, self.constraints
@@ -112,24 +110,15 @@ def look_at_networks(settings: RunSettings, place: Workplace, constraints: list[
         def on_look(done: int, total: int, choices: Choices, score: float | None) -> None:
             nonlocal seen
             seen += 1
+            place.folder.check()
             told = "failed" if score is None else f"{score:.4g}"
             update(done, total, f"{space.network_name(choices)}: {told}")
 
-        study.work(strategy, look, looking.looks, _guarded(on_look, place))
+        study.work(strategy, look, looking.looks, on_look)
     return seen
 
 
-def _guarded(on_look: OnLook, place: Workplace) -> OnLook:
-    """The listener, which also looks whether the run's folder is still there."""
-
-    def call(done: int, total: int, choices: Choices, score: float | None) -> None:
-        place.folder.check()
-        on_look(done, total, choices, score)
-
-    return call
-
-
-def make_looker(settings: RunSettings, constraints: list[Constraint]) -> Any:
+def make_looker(settings: RunSettings, constraints: list[Constraint]) -> Strategy:
     """The run's strategy, which was told nothing yet."""
     from netlathe.search.strategies.blackbox.feasible import FeasibleSet
     from netlathe.search.strategies.blackbox.names import make_strategy
@@ -173,7 +162,7 @@ def _training_inputs(settings: RunSettings) -> dict[str, Any]:
     return {name: value for name, value in vars(config).items() if name != "epochs"}
 
 
-def look_training(settings: RunSettings, epochs: int) -> Any:
+def look_training(settings: RunSettings, epochs: int) -> TrainConfig:
     """Training of a look-up: the run's own with so many epochs, or the default one where that is a recipe."""
     from netlathe.training import TrainConfig
 
