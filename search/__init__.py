@@ -10,23 +10,33 @@ from netlathe.search.strategies.binarized.objectives import PIObjective
 from netlathe.search.strategies.binarized.outcome import SearchResult
 from netlathe.search.strategies.binarized.settings import SearchConfig
 from netlathe.search.strategies.binarized.updates import GradientUpdate, Reinforce
+from netlathe.search.strategies.blackbox.feasible import FeasibleSet, PriceLimit
+from netlathe.search.strategies.blackbox.names import STRATEGIES, make_strategy
+from netlathe.search.strategies.blackbox.strategy import Strategy
+from netlathe.search.strategies.blackbox.study import Study
 
 __all__ = [
+    "STRATEGIES",
     "Constraint",
     "CostTable",
     "Evaluated",
+    "FeasibleSet",
     "GradientUpdate",
     "LatencyModel",
     "PIObjective",
+    "PriceLimit",
     "Reinforce",
     "Repaired",
     "SearchConfig",
     "SearchError",
     "SearchResult",
     "Searcher",
+    "Strategy",
+    "Study",
     "TargetError",
     "decode",
     "limit_memory",
+    "make_strategy",
     "repair",
     "search",
 ]

@@ -130,8 +130,10 @@ def train(
     *,
     compute: Compute | None = None,
     checkpointer: Checkpointer | None = None,
+    split: ImageSplit | None = None,
 ) -> None:
-    """Trains in place, from the weights that `network` has, on the train and validation splits together.
+    """Trains in place, from the weights that `network` has, on the train and validation splits together, or on another
+    `split`.
 
     With a checkpointer, it goes on from the saved step, if any, and saves when due and at the end; on the CPU, the
     weights are bit for bit those of an undisturbed training. The network is left in eval mode, on the device it came
@@ -139,7 +141,7 @@ def train(
     be used, DataError for an image that cannot be read.
     """
     compute = compute or Compute()
-    split = data.train.joined(data.validation)
+    split = split or data.train.joined(data.validation)
     with compute.visiting(network):
         training = _Training(network, split, config, compute, mirror=data.mirror)
         state = checkpointer.load() if checkpointer else None

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from netlathe.profiling import forecast as forecast
     from netlathe.profiling import profile as profile
     from netlathe.reading import read as read
+    from netlathe.runs.looked import ScoreTable as ScoreTable
+    from netlathe.runs.pipeline import join_search as join_search
     from netlathe.runs.pipeline import search as search
     from netlathe.search.errors import SearchError as SearchError
     from netlathe.search.errors import TargetError as TargetError
@@ -78,6 +80,7 @@ _HOMES = {
     "breakdown": "kernel_costs",
     "time": "timing",
     "search": "runs.pipeline",
+    "join_search": "runs.pipeline",
     "export": "exporting",
     "check": "checking",
     "compare": "hardware",
@@ -94,6 +97,7 @@ _HOMES = {
     "Prior": "predictor.transfer.prior",
     "Target": "targets",
     "Limit": "targets",
+    "ScoreTable": "runs.looked",
     "SearchConfig": "search.strategies.binarized.settings",
     "TrainConfig": "training.loop",
     "Compute": "training.compute",

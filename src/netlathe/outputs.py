@@ -25,6 +25,7 @@ from netlathe.runs.files import (
     FOUND,
     HARDWARE,
     HISTORY,
+    LOOKS,
     MEASURED,
     NETWORK,
     NETWORK_INT8,
@@ -33,6 +34,7 @@ from netlathe.runs.files import (
     REPORT,
     SEARCH,
     SEARCH_PICTURE,
+    STUDY,
     TRAINED,
     TRAINING,
     TRAINING_CHECKPOINT,
@@ -41,7 +43,7 @@ from netlathe.runs.files import (
 
 Kind = Literal[
     "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
-    "check", "records", "latencies", "breakdown", "junit", "markdown", "history", "comparisons",
+    "check", "records", "latencies", "breakdown", "junit", "markdown", "history", "comparisons", "study",
     "picture", "tflite", "onnx", "arrays",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
@@ -53,7 +55,7 @@ _WORDS: dict[Kind, str] = {
     "pareto": "a curve of `netlathe pareto`", "records": "a table of measurements",
     "check": "the report of a check", "junit": "the JUnit XML of a check", "markdown": "the summary of a check",
     "latencies": "a table of latencies", "breakdown": "a table of kernels", "history": "the log of a run",
-    "comparisons": "the log of a comparison", "picture": "a picture of netlathe's",
+    "comparisons": "the log of a comparison", "study": "the look-ups of a search", "picture": "a picture of netlathe's",
     "tflite": "a .tflite model", "onnx": "an .onnx model", "arrays": "weights or a checkpoint",
 }  # fmt: skip
 _JSON_KINDS: tuple[Kind, ...] = (
@@ -68,7 +70,7 @@ RUN_FILES: dict[str, Kind] = {
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_ONNX: "onnx", HARDWARE: "latencies", WEIGHTS: "arrays",
     CHECKPOINT: "arrays", FOUND: "arrays", TRAINING_CHECKPOINT: "arrays", SEARCH_PICTURE: "picture",
     PICTURE: "picture", MEASURED: "picture", COMPARISONS: "comparisons", CHOICE: "choice",
-    TRAINED: "training", EXPORTED: "export",
+    TRAINED: "training", EXPORTED: "export", LOOKS: "history", STUDY: "study",
 }  # fmt: skip
 """Files that `netlathe search` leaves in its folder."""
 _READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)
@@ -206,6 +208,8 @@ def kind_of(path: Path) -> Kind | None:
         return "junit" if b'<testsuites name="netlathe check"' in head[:512] else None
     if head.startswith(b"### netlathe check:"):
         return "markdown"
+    if head.startswith(b'{"op_code":'):
+        return "study"
     if head.startswith(b"PAR1"):
         return _kind_of_parquet(path)
     return _kind_of_json(path) if head.lstrip().startswith(b"{") else _kind_of_csv(head)
@@ -243,5 +247,5 @@ def _kind_of_columns(columns: Sequence[str]) -> Kind | None:
         return "records"
     if tuple(columns) == COLUMNS:
         return "latencies"
-    first: dict[str, Kind] = {"network": "latencies", "level": "breakdown", "epoch": "history"}
+    first: dict[str, Kind] = {"network": "latencies", "level": "breakdown", "epoch": "history", "look": "history"}
     return first.get(columns[0]) if len(columns) > 1 else None

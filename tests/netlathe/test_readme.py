@@ -37,14 +37,14 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_python_that_documents_show_is_run_here() -> None:
     counts = {path: len(blocks) for path in DOCUMENTS if (blocks := python_blocks(path))}
-    assert counts == {README: 1, PREDICT: 3, SEARCH: 1, PYTHON: 1, CHECK: 1}
+    assert counts == {README: 1, PREDICT: 3, SEARCH: 2, PYTHON: 1, CHECK: 1}
 
 
 def test_the_python_of_predict_and_search_runs(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workplace)
-    (many, query, adapt), (search,) = python_blocks(PREDICT), python_blocks(SEARCH)
+    (many, query, adapt), (search, _) = python_blocks(PREDICT), python_blocks(SEARCH)
     scope: dict[str, object] = {}
     exec(many, {})
     assert ["'latency_ms'" in line for line in capsys.readouterr().out.splitlines()] == [True, True, False]
@@ -66,6 +66,11 @@ def test_the_python_of_predict_and_search_runs(
     scope["SHORT"] = SearchConfig(start_epochs=1, warmup_epochs=1, epochs=1, finalists=8, finalist_images=16)
     exec(short, scope)
     assert "MBConv(" in capsys.readouterr().out
+
+
+def test_the_python_of_the_strategies_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(python_blocks(SEARCH)[1], {})
+    assert re.fullmatch(r"tiny-\d{10}\n", capsys.readouterr().out)
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

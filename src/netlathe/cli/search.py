@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from netlathe.archspace.errors import NetlatheError
 from netlathe.cli.compare import show_points, show_prices
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import Data, Json, LimitImages, Resolution, Seed, Space, UnknownOps, Width
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 ACCURACIES = {"torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "onnx": "of .onnx"}
 """Columns for the same network in its forms."""
 MEET, SEARCH, TRAIN, COMPUTE = "What to meet", "The search", "The training", "Computing"
+LOOK = "Looking at whole networks"
 
 
 def search(
@@ -103,6 +105,47 @@ def search(
             help="How the architecture learns: gradients through binary gates, or REINFORCE.", rich_help_panel=SEARCH
         ),
     ] = "gradient",
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="Way to look: binarized (a supernet whose paths learn), or, at whole networks within the limits one "
+            "by one: ego, uct, evolution, local, thompson, tpe, nsga2, random.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = "binarized",
+    looks: Annotated[
+        int, typer.Option(min=1, help="Networks that such a strategy looks at.", rich_help_panel=LOOK)
+    ] = 100,
+    look_epochs: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Epochs that each is trained for, to be judged on validation images.", rich_help_panel=LOOK
+        ),
+    ] = 10,
+    score: Annotated[
+        str | None,
+        typer.Option(
+            help="Scores in place of these trainings: FILE.csv:COLUMN, a table with a column of networks' names.",
+            rich_help_panel=LOOK,
+        ),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Storage of the look-ups that several machines share: URL of a database or gRPC proxy, as Optuna "
+            "takes it, or a file.",
+            show_default="a journal in --output",
+            rich_help_panel=LOOK,
+        ),
+    ] = None,
+    worker: Annotated[
+        bool,
+        typer.Option(
+            "--worker",
+            help="Only look at networks, beside others that do; one process without this option goes on to the end.",
+            rich_help_panel=LOOK,
+        ),
+    ] = False,
     prune_below: Annotated[
         float,
         typer.Option(
@@ -207,7 +250,8 @@ def search(
     """
     from netlathe.cli.phones import choose_phone
     from netlathe.runs.logs import check_tensorboard
-    from netlathe.runs.pipeline import SearchOptions
+    from netlathe.runs.looked import parse_score
+    from netlathe.runs.pipeline import SearchOptions, join_search
     from netlathe.runs.pipeline import search as search_network
     from netlathe.search import SearchConfig
     from netlathe.targets import check_names, parse_limits, parse_milliseconds, parse_targets
@@ -222,6 +266,8 @@ def search(
     options = SearchOptions(
         limits=parse_limits(limit or ()), profile=profile_file, benchmark_binary=benchmark_binary,
         device=choose_phone(device, terminal) if device else None, update=update, train_from=train_from,
+        strategy=strategy, looks=looks, look_epochs=look_epochs, storage=storage,
+        score=parse_score(score) if score else None,
         config=SearchConfig(
             start_epochs=start_epochs, warmup_epochs=warmup_epochs, epochs=epochs, batch_size=batch_size,
             accumulate=accumulate, learning_rate=learning_rate, prune_below=prune_below, finalists=finalists, seed=seed,
@@ -235,6 +281,13 @@ def search(
         limit_images=limit_images, unknown=unknown, tensorboard=tensorboard, restart=restart,
         restart_training=restart_training, seed=seed, progress=terminal,
     )  # fmt: skip
+    if worker:
+        if several:
+            raise NetlatheError("--worker works on one target at a time: name it with --target-ms")
+        seen = join_search(space, data, target=wanted, output=output, **options)
+        terminal.say(f"  Looked at {seen} networks; the search has all that it asked for")
+        terminal.result({"looks": seen})
+        return
     report: RunReport | CurveReport
     if several:
         report = search_network(space, data, target=wanted, output=output, targets_ms=several, **options)

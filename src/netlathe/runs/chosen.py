@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netlathe.archspace.decisions import Choices
 from netlathe.archspace.jsonfile import json_digest
@@ -22,7 +22,11 @@ from netlathe.stages import part_latencies_ms
 from netlathe.words import millions, milliseconds
 
 if TYPE_CHECKING:
-    from netlathe.search import SearchResult
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from netlathe.search import Searcher, SearchResult
+    from netlathe.search.candidates import Evaluated
     from netlathe.search.costs import Constraint
 
 
@@ -41,10 +45,20 @@ class Chosen:
 
     def examined(self) -> dict[Choices, float]:
         """The finalists' cross-entropies."""
-        return {tuple(one["choices"]): float(one["cross_entropy"]) for one in self.compared["examined"]}
+        return {tuple(one["choices"]): float(one["cross_entropy"]) for one in self.compared.get("examined", ())}
 
 
-_COMPARED = ("decoded", "scores", "examined")
+_COMPARED = ("decoded", "scores", "examined", "looks", "loss")
+
+
+class _Grounds(NamedTuple):
+    """Grounds of a choice."""
+
+    scores: NDArray[np.float64] | Sequence[Evaluated]
+    loss: Callable[[Choices], float]
+    """Loss of a network that was compared, or was chosen for a smaller target; the lower, the better."""
+    compared: dict[str, Any]
+    """Summary for JSON."""
 
 
 class ChoosePhase(Phase[Chosen]):
@@ -65,7 +79,7 @@ class ChoosePhase(Phase[Chosen]):
     ) -> None:
         super().__init__(place, choice_inputs(settings, search, smaller))
         self.settings, self.constraints, self.searched = settings, constraints, searched
-        self.search = dict(search)
+        self.search, self.smaller = dict(search), smaller
         self.offered = [one.judged for one in smaller if one.judged.is_met]
         self.earlier = [one.examined() for one in smaller]
 
@@ -74,23 +88,36 @@ class ChoosePhase(Phase[Chosen]):
 
         begun = time.monotonic()
         space, listener, goal = self.settings.space, self.place.listener, self.settings.goal
-        result = self._compared()
-        judged, doubts = choose_network(space, goal, result.scores, self.constraints, self.settings.device, listener)
+        grounds = self._grounds()
+        judged, doubts = choose_network(space, goal, grounds.scores, self.constraints, self.settings.device, listener)
         warnings = [*idle_limits(self.constraints), *doubts]
-        judged = self._better(judged, result.examine)
+        judged = self._better(judged, grounds.loss)
         architecture = space.architecture(judged.path)
         listener.note(
             f"  Found {architecture.name}: {millions(architecture.macs)} MACs, judged by the {judged.by} "
             f"({judged.judgements} judged)"
         )
-        summary = result.summary()
-        compared = {"decoded": summary["choices"], "scores": summary["scores"], "examined": summary["examined"]}
+        compared = dict(grounds.compared)
+        if self.searched.searcher is None:
+            compared["loss"] = grounds.loss(judged.path)
         costs = tuple(c.table.cost(judged.path) for c in self.constraints)
         return Chosen(architecture, judged, costs, tuple(warnings), time.monotonic() - begun, compared)
 
-    def _compared(self) -> SearchResult:
+    def _grounds(self) -> _Grounds:
+        """Grounds of the choice: networks that were looked at one by one, or scores of options, by finalists that are
+        judged on validation images or by an own score."""
+        if self.searched.searcher is None:
+            losses = {tuple(one.judged.path): float(one.compared["loss"]) for one in self.smaller}
+            losses |= {one.choices: -one.score for one in self.searched.evaluated}
+            return _Grounds(self.searched.evaluated, losses.__getitem__, {"looks": len(self.searched.evaluated)})
+        result = self._compared(self.searched.searcher())
+        summary = result.summary()
+        compared = {"decoded": summary["choices"], "scores": summary["scores"], "examined": summary["examined"]}
+        return _Grounds(result.scores, result.examine, compared)
+
+    def _compared(self, searcher: Searcher) -> SearchResult:
         """The search's result, its finalists judged on validation images or by an own score."""
-        score, space, searcher = self.settings.score, self.settings.space, self.searched.searcher()
+        score, space = self.settings.score, self.settings.space
 
         def own_loss(path: Choices) -> float:
             assert score is not None
@@ -144,7 +171,8 @@ class ChoosePhase(Phase[Chosen]):
     def _draw(self, output: Chosen) -> None:
         folder, main = self.place.path, self.settings.goal.main
         self.place.remove((SEARCH_PICTURE, PICTURE, MEASURED))
-        draw_search(self.searched.history, self.constraints, output.costs, folder / SEARCH_PICTURE)
+        if self.searched.history:
+            draw_search(self.searched.history, self.constraints, output.costs, folder / SEARCH_PICTURE)
         predicted_ms = float(main.model.predict([output.architecture])[0])
         title = (
             f"{output.architecture.name}: {milliseconds(predicted_ms)} ms predicted, target "

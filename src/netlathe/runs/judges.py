@@ -23,6 +23,7 @@ from netlathe.words import milliseconds
 if TYPE_CHECKING:
     from netlathe.archspace.graph import Graph
     from netlathe.predictor import LatencyPredictor
+    from netlathe.search.candidates import Evaluated
     from netlathe.search.costs import Constraint
     from netlathe.search.repair import Judge, Repaired
     from netlathe.timing import Stopwatch
@@ -98,7 +99,7 @@ class Judged:
 def choose_network(
     space: SearchSpace,
     goal: Goal,
-    scores: NDArray[np.float64],
+    scores: NDArray[np.float64] | Sequence[Evaluated],
     constraints: Sequence[Constraint],
     device: DeviceAtHand | None,
     listener: Listener,
@@ -144,7 +145,7 @@ class ChoiceProblem:
 
     space: SearchSpace
     goal: Goal
-    scores: NDArray[np.float64]
+    scores: NDArray[np.float64] | Sequence[Evaluated]
     constraints: Sequence[Constraint]
     """By predictions."""
     is_timed: bool

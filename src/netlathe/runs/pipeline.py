@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
 from netlathe import pareto_front
+from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import check_run_folder
 from netlathe.pricing import Unknown
 from netlathe.runs.chosen import ChoosePhase, Chosen
 from netlathe.runs.exported import ExportPhase
-from netlathe.runs.files import CHECKPOINT, CHOICE, COMPARISONS, EXPORTED, FOUND, SEARCH, TRAINED, TRAINING_CHECKPOINT
+from netlathe.runs.files import (
+    CHECKPOINT,
+    CHOICE,
+    COMPARISONS,
+    EXPORTED,
+    FOUND,
+    LOOKS,
+    SEARCH,
+    STUDY,
+    TRAINED,
+    TRAINING_CHECKPOINT,
+)  # fmt: skip
 from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.logs import check_tensorboard
+from netlathe.runs.looked import LookPhase, look_at_networks
 from netlathe.runs.migration import migrate
 from netlathe.runs.report import CurveReport, RunReport
 from netlathe.runs.reported import ReportPhase, write_hardware
 from netlathe.runs.searched import SearchPhase, WarmSearcher, WarmUp
-from netlathe.runs.settings import Recipe, RunSettings, Score, load_inputs, name_of
+from netlathe.runs.settings import LookSettings, Recipe, RunSettings, Score, load_inputs, name_of
 from netlathe.runs.trained import TrainPhase
 from netlathe.targets import Limit, Target, check_curve, folder_name, make_goal
 
 if TYPE_CHECKING:
     from netlathe.search import SearchConfig
+    from netlathe.search.costs import Constraint
     from netlathe.training import Compute, ImageData, TrainConfig
     from netlathe.training.sources import Source
 
 _OF_TRAINING = (TRAINED, TRAINING_CHECKPOINT, EXPORTED)
-_OF_SEARCH = (CHECKPOINT, SEARCH, CHOICE, COMPARISONS, FOUND, *_OF_TRAINING)
+_OF_SEARCH = (CHECKPOINT, STUDY, LOOKS, SEARCH, CHOICE, COMPARISONS, FOUND, *_OF_TRAINING)
 
 
 class SearchOptions(TypedDict, total=False):
@@ -47,6 +61,10 @@ class SearchOptions(TypedDict, total=False):
     score: Score | None
     compute: Compute | None
     update: Literal["gradient", "reinforce"]
+    strategy: str
+    looks: int
+    look_epochs: int
+    storage: str | Path | None
     train_from: Literal["scratch", "supernet"]
     resolution: int | None
     width: float | None
@@ -99,6 +117,10 @@ def search(
     score: Score | None = None,
     compute: Compute | None = None,
     update: Literal["gradient", "reinforce"] = "gradient",
+    strategy: str = "binarized",
+    looks: int = 100,
+    look_epochs: int = 10,
+    storage: str | Path | None = None,
     train_from: Literal["scratch", "supernet"] = "scratch",
     resolution: int | None = None,
     width: float | None = None,
@@ -127,6 +149,13 @@ def search(
     They are told from others by their names, and dataclasses by their fields, too, not by their code: after a change of
     it, use `restart_training`, or another name of a score, which only chooses again.
 
+    `strategy` is "binarized", a supernet whose paths learn, or one that looks at whole networks within the limits, one
+    by one: "ego", "uct", "evolution", "local", "thompson", "tpe", "nsga2" or "random". Then `looks` of them are looked
+    at: each is trained for `look_epochs` epochs, as `training` says, for its accuracy on the validation images; or it
+    is given to `score`, which may have a parameter `budget` for these epochs, and whose failures and NaN are networks
+    without a score. Look-ups are kept in the folder, or in `storage`, a file or the URL of an Optuna storage, on which
+    further processes work by `join_search`. More `looks` go on with those that there are.
+
     `output` is the run's folder: the same call continues what is there, and reads what is finished; one of other
     settings is refused, unless `restart` begins anew, or `restart_training` trains what was found anew.
 
@@ -134,11 +163,64 @@ def search(
     TargetError where no network meets the targets,
     FormatError for files that cannot be read and for another run's folder, DataError for images that do not fit,
     NetlatheError for a recipe or score that cannot be told from another, TrainingError where the loss diverges,
-    DeviceError for a device that cannot be opened.
+    DeviceError for a device that cannot be opened, SearchError where every look-up fails, or the storage holds another
+    study.
     """
+    options = SearchOptions(
+        limits=limits, device=device, profile=profile, benchmark_binary=benchmark_binary, config=config,
+        training=training, score=score, compute=compute, update=update, strategy=strategy, looks=looks,
+        look_epochs=look_epochs, storage=storage, train_from=train_from, resolution=resolution, width=width,
+        limit_images=limit_images, unknown=unknown, tensorboard=tensorboard, seed=seed, progress=progress,
+    )  # fmt: skip
+    with prepared(space, data, target, output, targets_ms, options) as (settings, place):
+        return run(settings, place, targets_ms, restart=restart, restart_training=restart_training)
+
+
+def join_search(
+    space: str | Path | SearchSpace,
+    data: Source | ImageData,
+    *,
+    target: Target | Sequence[Target],
+    output: str | Path,
+    **options: Unpack[SearchOptions],
+) -> int:
+    """Looks at networks of a search by a black-box strategy that other processes work on, too, until its budget is
+    used; returns how many this process has looked at.
+
+    Takes what `search` takes, and must be given the same: the study is in its `output` folder, or in its `storage`,
+    where processes on several machines meet. A process that is killed loses the look-up that it was at, which another
+    one makes. Raises what search raises, and NetlatheError for a strategy that looks at no networks one by one.
+    """
+    with prepared(space, data, target, output, None, options, alone=False) as (settings, place):
+        if settings.looking is None:
+            raise NetlatheError(
+                "the path-binarized search is one process's work; name a strategy whose look-ups can be shared, such "
+                "as ego"
+            )
+        place.folder.make()
+        return look_at_networks(settings, place, settings.goal.constraints(settings.space))
+
+
+@contextmanager
+def prepared(
+    space: str | Path | SearchSpace,
+    data: Source | ImageData,
+    target: Target | Sequence[Target],
+    output: str | Path,
+    targets_ms: Sequence[float] | None,
+    options: SearchOptions,
+    *,
+    alone: bool = True,
+) -> Iterator[tuple[RunSettings, Workplace]]:
+    """Context with the settings and the place of a run, its inputs read and checked, in which, if `alone`, no other
+    process works in its folder. Raises what search does before it begins."""
     from netlathe.search import SearchConfig
     from netlathe.training import Compute, TrainConfig
 
+    training, score, tensorboard = options.get("training"), options.get("score"), options.get("tensorboard", False)
+    limits, seed, device = options.get("limits", ()), options.get("seed", 0), options.get("device")
+    profile, benchmark_binary = options.get("profile"), options.get("benchmark_binary")
+    looking, train_from = _looking(options), options.get("train_from", "scratch")
     for own in (training, score):
         if own is not None and not isinstance(own, TrainConfig):
             name_of(own)
@@ -152,20 +234,27 @@ def search(
     folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
     below = [folder_name(ms) for ms in targets_ms or ()]
     check_run_folder(folder, [one for one in files if one], images, below)
-    goal = make_goal(targets, limits, unknown=unknown)
+    goal = make_goal(targets, limits, unknown=options.get("unknown", "refuse"))
     at_hand = DeviceAtHand(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
-    config = config or SearchConfig(seed=seed)
+    config = options.get("config") or SearchConfig(seed=seed)
     training = TrainConfig(seed=seed) if training is None else training
-    place = Workplace(RunFolder(folder), compute or Compute(), listener_of(progress), tensorboard)
-    with held([folder, *(folder / name for name in below)]), place.compute.threaded():
-        place.listener.warn(place.compute.doubts())
-        chosen, loaded = load_inputs(space, data, resolution=resolution, width=width, limit=limit_images, seed=seed)
-        settings = RunSettings(
-            goal.narrowed(chosen), loaded, goal, config, training, update, train_from, at_hand, score
+    listener, compute = listener_of(options.get("progress", False)), options.get("compute") or Compute()
+    place = Workplace(RunFolder(folder), compute, listener, tensorboard)
+    with held([folder, *(folder / name for name in below)]) if alone else nullcontext(), compute.threaded():
+        listener.warn(compute.doubts())
+        chosen, loaded = load_inputs(
+            space, data, resolution=options.get("resolution"), width=options.get("width"),
+            limit=options.get("limit_images"), seed=seed,
+        )  # fmt: skip
+        update = options.get("update", "gradient")
+        yield (
+            RunSettings(
+                goal.narrowed(chosen), loaded, goal, config, training, update, train_from, at_hand, score, looking
+            ),
+            place,
         )
-        return run(settings, place, targets_ms, restart=restart, restart_training=restart_training)
 
 
 @contextmanager
@@ -175,6 +264,21 @@ def held(folders: Iterable[Path]) -> Iterator[None]:
         for folder in folders:
             stack.enter_context(RunFolder(folder).held())
         yield
+
+
+def _looking(options: SearchOptions) -> LookSettings | None:
+    """How networks are looked at, if the strategy does so. Raises NetlatheError for options that contradict it."""
+    strategy, storage = options.get("strategy", "binarized"), options.get("storage")
+    if strategy == "binarized":
+        if storage is not None:
+            raise NetlatheError("--storage: the path-binarized search makes no look-ups that could be kept there")
+        return None
+    if options.get("train_from") == "supernet":
+        raise NetlatheError(f"--train-from supernet: the strategy {strategy} has no supernet; leave the option out")
+    return LookSettings(
+        strategy, options.get("looks", 100), options.get("look_epochs", 10), options.get("seed", 0),
+        None if storage is None else str(storage),
+    )  # fmt: skip
 
 
 def run(
@@ -215,31 +319,40 @@ def run_phases(
     with place.folder.watched():
         constraints = settings.goal.constraints(settings.space)
         place.listener.warn(idle_limits(constraints))
-        searching = SearchPhase(settings, place, constraints, warm)
+        searching = search_phase(settings, place, constraints, warm)
         migrate(place, searching.inputs)
         searched = searching.output()
         smaller = [] if chosen is None else chosen
         choosing = ChoosePhase(settings, place, searching.inputs, constraints, searched, smaller)
         found = choosing.output()
         smaller.append(found)
-        training = TrainPhase(settings, place, searching.inputs, searched, found)
+        training = TrainPhase(settings, place, searching.lasting, searched, found)
         trained = training.output()
         exported = ExportPhase(settings, place, training.inputs, trained).output()
         whole = {**training.inputs, **choosing.inputs}
         return ReportPhase(settings, place, whole, searched, found, trained, exported).output()
 
 
+def search_phase(
+    settings: RunSettings, place: Workplace, constraints: list[Constraint], warm: WarmSearcher | None = None
+) -> SearchPhase | LookPhase:
+    """The first phase, by the strategy."""
+    if settings.looking is not None:
+        return LookPhase(settings, place, constraints)
+    return SearchPhase(settings, place, constraints, warm)
+
+
 def run_curve(settings: RunSettings, place: Workplace, runs: dict[Path, RunSettings]) -> CurveReport:
-    """One warm supernet, then a run for each limit in a folder of its own, by rising limits, as what is found for one
-    is offered to the next; last the curve."""
+    """One warm supernet, where the strategy has one, then a run for each limit in a folder of its own, by rising
+    limits, as what is found for one is offered to the next; last the curve."""
     chosen: list[Chosen] = []
     for one in runs.values():
         constraints = one.goal.constraints(one.space)  # what is wrong with one of them should not show after hours
-    warm_up = WarmUp(one, place, constraints)
+    warm = None if settings.looking else WarmUp(one, place, constraints).searcher
     reports = []
     for folder, one in sorted(runs.items(), key=lambda pair: pair[1].goal.main.limit_ms):
         place.listener.step(f"{one.goal.main.limit_ms:g} ms on {one.goal.main.name}")
-        reports.append(run_phases(one, place.at(folder), warm_up.searcher, chosen))
+        reports.append(run_phases(one, place.at(folder), warm, chosen))
     curve = pareto_front.read_points(list(runs))
     pareto_front.write_points(curve, place.path)
     return CurveReport(place.path, tuple(reports), curve)
@@ -263,6 +376,6 @@ def forget_training(runs: dict[Path, RunSettings], place: Workplace) -> None:
     """Lets the chosen networks be trained anew. Raises FormatError, before anything is removed, where a folder holds
     another search."""
     for folder, settings in runs.items():
-        SearchPhase(settings, place.at(folder), []).load()
+        search_phase(settings, place.at(folder), []).load()
     for folder in runs:
         place.at(folder).remove(_OF_TRAINING)

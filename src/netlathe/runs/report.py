@@ -22,8 +22,8 @@ class TargetReport:
     """The predictor's name."""
     setup: str
     target_ms: float
-    expected_ms: float
-    """Expectation over the architecture's distribution at the end of the search."""
+    expected_ms: float | None
+    """Expectation over the architecture's distribution at the end of a path-binarized search."""
     predicted_ms: float
     low_ms: float
     high_ms: float
@@ -51,7 +51,7 @@ class LimitReport:
     name: str
     limit: float
     expected: float | None
-    """Expectation as of a target; None for a cost that does not add up."""
+    """Expectation as of a target; None also for a cost that does not add up."""
     value: float
 
 

@@ -112,7 +112,7 @@ class ReportPhase(Phase[RunReport]):
             device=target.name,
             setup=str(target.model.setup_),
             target_ms=target.limit_ms,
-            expected_ms=self.searched.history[-1].expected[index],
+            expected_ms=self.searched.expected(index),
             predicted_ms=float(target.model.predict([graph])[0]),
             low_ms=float(low[0]),
             high_ms=float(high[0]),
@@ -125,7 +125,7 @@ class ReportPhase(Phase[RunReport]):
     def _limits(self) -> tuple[LimitReport, ...]:
         goal, first = self.settings.goal, len(self.settings.goal.targets)
         limits = [
-            LimitReport(limit.name, limit.value, self.searched.history[-1].expected[index], self.chosen.costs[index])
+            LimitReport(limit.name, limit.value, self.searched.expected(index), self.chosen.costs[index])
             for index, limit in enumerate(goal.limits, first)
         ]
         if goal.memory_kib is not None:

@@ -21,6 +21,7 @@ from netlathe.runs.stopping import stopping
 
 if TYPE_CHECKING:
     from netlathe.search import Searcher
+    from netlathe.search.candidates import Evaluated
     from netlathe.search.costs import Constraint
     from netlathe.search.strategies.binarized.outcome import EpochRow
     from netlathe.training import ImageData, ImageSplit
@@ -39,10 +40,17 @@ class Searched:
     """A search at its last step."""
 
     history: tuple[EpochRow, ...]
+    """Rows of a path-binarized search; none where networks were looked at one by one."""
     seconds: float
     """Over all processes that searched."""
-    searcher: Callable[[], Searcher]
-    """The searcher itself; restored from the checkpoint where it is asked for."""
+    searcher: Callable[[], Searcher] | None = None
+    """The path-binarized searcher itself; restored from the checkpoint where it is asked for."""
+    evaluated: tuple[Evaluated, ...] = ()
+    """Networks that were looked at one by one."""
+
+    def expected(self, index: int) -> float | None:
+        """Expectation of a cost over the architecture's distribution at the end; None where there was none."""
+        return self.history[-1].expected[index] if self.history else None
 
 
 class SearchPhase(Phase[Searched]):
@@ -55,6 +63,11 @@ class SearchPhase(Phase[Searched]):
     ) -> None:
         super().__init__(place, search_inputs(settings))
         self.settings, self.constraints, self.warm = settings, constraints, warm
+
+    @property
+    def lasting(self) -> dict[str, Any]:
+        """Inputs that what follows from the found network depends on: all."""
+        return self.inputs
 
     def work(self) -> Searched:
         """Runs the search to its last step. Raises TargetError when no network keeps the limits, TrainingError when the
@@ -72,6 +85,7 @@ class SearchPhase(Phase[Searched]):
         return Searched(tuple(searcher.history), checkpointer.seconds(), lambda: searcher)
 
     def write(self, output: Searched) -> dict[str, Any]:
+        assert output.searcher is not None
         searcher = output.searcher()
         write_history(self.place.path / HISTORY, output.history, self.constraints)
         probabilities = searcher.parameters.log_probabilities().detach().double().exp().tolist()
@@ -145,19 +159,20 @@ def search_inputs(settings: RunSettings, *, is_shared: bool = False) -> dict[str
         },
         "update": settings.update,
         "goal": goal,
-        "space": _describe_space(settings.space),
-        "data": _describe_data(settings.data),
+        "space": describe_space(settings.space),
+        "data": describe_data(settings.data),
     }
 
 
-def _describe_space(space: SearchSpace) -> dict[str, Any]:
+def describe_space(space: SearchSpace) -> dict[str, Any]:
     """Description of a space: its blocks by their names, and those of a user's own class by their graphs, too."""
     described = {"name": space.name, "blocks": json_digest(space.to_json())}
     own = [block.graph().key for block in space.distinct_blocks() if type(block).__module__ != Block.__module__]
     return {**described, "own": json_digest(own)} if own else described
 
 
-def _describe_data(data: ImageData) -> dict[str, Any]:
+def describe_data(data: ImageData) -> dict[str, Any]:
+    """Description of images: their labels, and the pixels of three of each split."""
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     return {
         "name": data.name,

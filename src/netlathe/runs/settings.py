@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.presets import PRESETS, load_space
-from netlathe.archspace.spaces import Architecture, SearchSpace
+from netlathe.archspace.spaces import SearchSpace
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.targets import Goal
 
@@ -25,8 +25,33 @@ Recipe = Callable[..., "nn.Module"]
 """A user's own training, called as recipe(module, data, compute); it returns the trained module, the same or one of the
 same state_dict. With a parameter called `checkpointer` it is given a training.Checkpointer, too: load() is the state
 that was last saved, None at the beginning, and save(state) saves one."""
-Score = Callable[[Architecture], float]
-"""How good a network is, the higher the better; a user's own, in place of the validation accuracy."""
+Score = Callable[..., float]
+"""How good a network is, the higher the better; a user's own, in place of the validation accuracy, called as
+score(architecture). With a parameter called `budget`, it is given the epochs of a look-up, too."""
+
+
+@dataclass(frozen=True)
+class LookSettings:
+    """Settings of a search by looks at whole networks."""
+
+    strategy: str
+    """Name of a black-box strategy."""
+    looks: int = 100
+    """Networks to look at."""
+    epochs: int = 10
+    """Budget of a look-up: epochs of its training, or what an own score makes of it."""
+    seed: int = 0
+    storage: str | None = None
+    """Journal file or URL of the storage that several processes share; None for a journal in the run's folder."""
+
+    def __post_init__(self) -> None:
+        from netlathe.search.strategies.blackbox.names import STRATEGIES
+
+        if self.strategy not in STRATEGIES:
+            raise NetlatheError(f"--strategy {self.strategy}: unknown; known are binarized, {', '.join(STRATEGIES)}")
+        for name, value in (("--looks", self.looks), ("--look-epochs", self.epochs)):
+            if value < 1:
+                raise NetlatheError(f"{name} {value}: must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -42,6 +67,8 @@ class RunSettings:
     train_from: Literal["scratch", "supernet"] = "scratch"
     device: DeviceAtHand | None = None
     score: Score | None = None
+    looking: LookSettings | None = None
+    """How networks are looked at one by one; None for the path-binarized search."""
 
     def at(self, limit_ms: float) -> RunSettings:
         """Settings with another limit of the main target, in ms."""

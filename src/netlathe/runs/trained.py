@@ -76,6 +76,7 @@ class TrainPhase(Phase[Trained]):
         self.place.remove(RESULTS)  # beside a training that goes on, they would be an earlier one's
         network = new_network(self.chosen.architecture, self.settings.training)
         if begun is None and self.settings.train_from == "supernet":
+            assert self.searched.searcher is not None
             weights = self.searched.searcher().supernet.extract(self.chosen.judged.path).state_dict()
             network.load_state_dict(weights)
         is_ours = isinstance(self.settings.training, TrainConfig)

@@ -1,0 +1,107 @@
+"""The interface of all black-box strategies: networks are asked for, and their scores told."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netlathe.archspace.decisions import Choices
+from netlathe.search.candidates import Evaluated
+from netlathe.search.errors import SearchError
+from netlathe.search.strategies.blackbox.feasible import FeasibleSet
+
+TRIES = 50
+"""Random draws until another network is searched for one by one."""
+
+
+class Strategy(ABC):
+    """A way to look for the network of the highest score within limits.
+
+    What it asks for follows from the seed and from what it was told, in that order, alone: told the same, another
+    process goes on alike. It never asks for a network twice, nor for one beyond a limit. Subclasses say what to look at
+    next (`propose`), and may learn as they are told (`learn`).
+    """
+
+    def __init__(self, feasible: FeasibleSet, *, seed: int = 0) -> None:
+        self.feasible, self.seed = feasible, seed
+        self.told: dict[Choices, float | None] = {}
+        """Scores in the order that they were told in; None where the look-up failed."""
+        self.pending: dict[Choices, None] = {}
+        """Networks that were asked for and not told yet, in order."""
+
+    def ask(self, count: int = 1) -> list[Choices]:
+        """Up to `count` networks to be looked at, which are pending from then on; fewer where the space has no more."""
+        found = []
+        for _ in range(count):
+            rng = np.random.default_rng([self.seed, len(self.told), len(self.pending)])
+            choices = self.propose(rng)
+            if choices is None or self.is_known(choices) or not self.feasible.contains(choices):
+                choices = self.unknown(rng)
+            if choices is None:
+                break
+            self.reserve(choices)
+            found.append(choices)
+        return found
+
+    def reserve(self, choices: Choices) -> None:
+        """Takes note that somebody else looks at this network."""
+        if choices not in self.told:
+            self.pending[choices] = None
+
+    def tell(self, choices: Choices, score: float | None) -> None:
+        """Takes note of a network's score, the higher, the better; None or no number for a look-up that failed, which
+        counts as a network of unknown score. Raises SearchError for a network that was told before."""
+        if choices in self.told:
+            raise SearchError(f"the score of choices {choices} was told before, as {self.told[choices]}")
+        self.pending.pop(choices, None)
+        value = None if score is None or not math.isfinite(score) else float(score)
+        self.told[choices] = value
+        self.learn(choices, value)
+
+    @abstractmethod
+    def propose(self, rng: np.random.Generator) -> Choices | None:
+        """The network to look at next. One that is known or beyond a limit, or None, stands for any other."""
+
+    def learn(self, choices: Choices, score: float | None) -> None:  # noqa: B027  # most learn when they propose
+        """Hears of each network that was told, once; does nothing by default."""
+
+    def is_known(self, choices: Choices) -> bool:
+        """Whether a network was told, or is pending."""
+        return choices in self.told or choices in self.pending
+
+    def unknown(self, rng: np.random.Generator) -> Choices | None:
+        """A random network within the limits that is not known; None where all are."""
+        for _ in range(TRIES):
+            choices = self.feasible.draw(rng)
+            if not self.is_known(choices):
+                return choices
+        return next((one for one in self.feasible.walk(rng) if not self.is_known(one)), None)
+
+    def scored(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Networks (networks, decisions) and scores (networks,) of the look-ups that did not fail, in order."""
+        pairs = [(choices, score) for choices, score in self.told.items() if score is not None]
+        networks = np.array([choices for choices, _ in pairs], dtype=np.int64)
+        return networks.reshape(len(pairs), len(self.feasible.counts)), np.array([score for _, score in pairs])
+
+    def best_first(self) -> list[Choices]:
+        """Networks by score, the best first; equal ones in the order in which they were told."""
+        pairs = [(choices, score) for choices, score in self.told.items() if score is not None]
+        return [choices for choices, _ in sorted(pairs, key=lambda pair: -pair[1])]
+
+    def evaluated(self) -> list[Evaluated]:
+        """Networks with scores and costs, as repair and the final choice take them."""
+        return [
+            Evaluated(choices, score, self.feasible.costs(choices))
+            for choices, score in self.told.items()
+            if score is not None
+        ]
+
+
+class RandomDraws(Strategy):
+    """Random networks within the limits: what every other strategy has to beat."""
+
+    def propose(self, rng: np.random.Generator) -> Choices | None:
+        return None
