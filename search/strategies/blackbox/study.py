@@ -169,7 +169,6 @@ class _Worker:
     def __post_init__(self) -> None:
         self.watch = Watch(self.study.stale_s)
         self.wait_s = 0.01
-        self.is_exhausted = False
 
     def step(self) -> bool:
         """Does the next thing that there is to do; False where there is nothing more."""
@@ -182,6 +181,9 @@ class _Worker:
             else:
                 self.study.withdraw(trial)
         if lost:
+            return True
+        for choices in ledger.dropped(self.looks):
+            self.study.add(choices)
             return True
         for trial in ledger.waiting:
             if not ledger.is_valid(trial, self.looks):

@@ -135,6 +135,15 @@ def test_of_two_trials_of_one_network_the_first_counts_and_no_more_than_the_budg
     assert [ledger.is_valid(trial, 2) for trial in ledger.waiting] == [True, False, True, False]
 
 
+def test_what_was_beyond_a_budget_is_looked_at_when_that_grows(tmp_path: Path) -> None:
+    study = study_at(tmp_path / "s")
+    for choices in ((0,) * 6, (0, 1, 0, 0, 0, 0)):
+        study.add(choices)
+    assert list(work(study, 1, "random").finished) == [(0,) * 6]
+    assert not study.ledger().open
+    assert list(work(study, 2, "random").finished) == [(0,) * 6, (0, 1, 0, 0, 0, 0)]
+
+
 def test_a_worker_on_another_machine_is_lost_when_its_beats_stop() -> None:
     now = 0.0
     watch = Watch(stale_s=10.0, clock=lambda: now)
