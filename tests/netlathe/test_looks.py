@@ -13,6 +13,7 @@ import pytest
 from test_cli import answer, refusal
 
 import netlathe as nl
+from netlathe import training
 from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv, Skip
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
@@ -107,11 +108,24 @@ def test_a_search_goes_on_where_it_was_and_a_larger_one_looks_at_the_rest_alone(
     assert len(score.seen) == 5
 
 
-def test_a_look_up_trains_on_the_training_images_and_is_judged_on_the_others(tmp_path: Path) -> None:
+def test_a_look_up_trains_on_the_training_images_and_is_judged_on_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+    real = training.train
+
+    def train(network: Any, data: Any, config: Any, *more: Any, **options: Any) -> None:
+        assert len(data.validation) > 0
+        if config.epochs == 2:
+            assert options["split"] is data.train
+            trained.append(config.epochs)
+        real(network, data, config, *more, **options)
+
+    monkeypatch.setattr(training, "train", train)
     report = search(tmp_path / "run", strategy="random", looks=2, look_epochs=2)
     with (tmp_path / "run" / "looks.csv").open(newline="") as stream:
         scores = [float(row["score"]) for row in csv.DictReader(stream)]
-    assert len(scores) == 2
+    assert len(scores) == len(trained) == 2
     assert all(0 <= score <= 1 for score in scores)
     assert report.seconds["search"] > 0
 

@@ -74,6 +74,11 @@ class Ledger:
         rivals = [one for one in self.open if choices_of(one.params) == choices and one.number not in replaced]
         return not any(one.number < trial.number for one in rivals)
 
+    def dropped(self, looks: int) -> list[Choices]:
+        """Networks among the first `looks` that nobody has looked at, nor is to: beyond an earlier, smaller budget."""
+        alive = {*self.finished, *(choices_of(trial.params) for trial in self.open)}
+        return [choices for choices, rank in self.ranks.items() if rank < looks and choices not in alive]
+
     def is_done(self, looks: int) -> bool:
         """Whether nothing that counts is left to be looked at, once no further network is asked for."""
         return not any(self.is_valid(trial, looks) for trial in self.open)

@@ -51,15 +51,17 @@ class Study:
 
         self.place, self.space, self.stale_s = place, space, stale_s
         self.storage = open_storage(place)
-        with quiet():
-            try:
+        try:
+            with quiet():
                 self._study = optuna.create_study(
                     storage=self.storage, study_name=name, direction="maximize", load_if_exists=True
                 )
-            except (ValueError, KeyError) as error:
-                raise SearchError(
-                    f"{place}: holds no whole study ({error!s:.200}); remove it, or name another"
-                ) from error
+            self.ledger()
+        except Exception as error:  # a storage that is damaged, or another program's, fails in many ways
+            reason = (str(error) or repr(error)).splitlines()[0]
+            raise SearchError(
+                f"{place}: holds no study of a search ({reason:.200}); remove it, or name another"
+            ) from error
         self._check(name, json.loads(json.dumps(settings or {})))
 
     def _check(self, name: str, settings: dict[str, Any]) -> None:
@@ -169,7 +171,6 @@ class _Worker:
     def __post_init__(self) -> None:
         self.watch = Watch(self.study.stale_s)
         self.wait_s = 0.01
-        self.is_exhausted = False
 
     def step(self) -> bool:
         """Does the next thing that there is to do; False where there is nothing more."""
@@ -182,6 +183,9 @@ class _Worker:
             else:
                 self.study.withdraw(trial)
         if lost:
+            return True
+        for choices in ledger.dropped(self.looks):
+            self.study.add(choices)
             return True
         for trial in ledger.waiting:
             if not ledger.is_valid(trial, self.looks):

@@ -104,9 +104,16 @@ def test_another_study_in_the_storage_is_refused_by_what_differs(tmp_path: Path)
     work(study_at(tmp_path / "s"), 1, "random")
     with pytest.raises(SearchError, match=r"another study called search \(seed: 1 here, 0 there\)"):
         study_at(tmp_path / "s", {"strategy": "ego", "seed": 1})
-    (tmp_path / "text").write_text("this is no journal\nreally\n")
-    with pytest.raises(SearchError, match="text: "):
-        study_at(tmp_path / "text")
+    for content in (
+        "this is no journal\nreally\n",
+        "{}\n{}\n",
+        "[1]\n",
+        '{"op_code":4,"worker_id":"a"}\n',
+        "\xff\n" * 9,
+    ):
+        (tmp_path / "text").write_text(content)
+        with pytest.raises(SearchError, match=r"text: (cannot be opened as|holds no) (a study|study)"):
+            study_at(tmp_path / "text")
     with pytest.raises(SearchError, match="nodb://here: cannot be opened as a study's storage"):
         study_at("nodb://here")
 
@@ -133,6 +140,15 @@ def test_of_two_trials_of_one_network_the_first_counts_and_no_more_than_the_budg
         study.add(choices)
     ledger = study.ledger()
     assert [ledger.is_valid(trial, 2) for trial in ledger.waiting] == [True, False, True, False]
+
+
+def test_what_was_beyond_a_budget_is_looked_at_when_that_grows(tmp_path: Path) -> None:
+    study = study_at(tmp_path / "s")
+    for choices in ((0,) * 6, (0, 1, 0, 0, 0, 0)):
+        study.add(choices)
+    assert list(work(study, 1, "random").finished) == [(0,) * 6]
+    assert not study.ledger().open
+    assert list(work(study, 2, "random").finished) == [(0,) * 6, (0, 1, 0, 0, 0, 0)]
 
 
 def test_a_worker_on_another_machine_is_lost_when_its_beats_stop() -> None:
