@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from netlathe.archspace.decisions import Choices
 from netlathe.archspace.jsonfile import json_digest
@@ -49,8 +52,7 @@ _COMPARED = ("decoded", "scores", "examined")
 
 class ChoosePhase(Phase[Chosen]):
     """Choice of the network among those that a search has made likely, and those chosen for `smaller` targets, which
-    meet this one, too: what is chosen is at least as good by this search's comparison, so that more time never costs
-    quality."""
+    meet this one, too: what is chosen has at least their scores, so that more time never costs quality."""
 
     record, kind, needs = CHOICE, "choice", (ARCHITECTURE,)
 
@@ -77,7 +79,7 @@ class ChoosePhase(Phase[Chosen]):
         result = self._compared()
         judged, doubts = choose_network(space, goal, result.scores, self.constraints, self.settings.device, listener)
         warnings = [*idle_limits(self.constraints), *doubts]
-        judged = self._better(judged, result.examine)
+        judged = self._better(judged, result.scores)
         architecture = space.architecture(judged.path)
         listener.note(
             f"  Found {architecture.name}: {millions(architecture.macs)} MACs, judged by the {judged.by} "
@@ -105,12 +107,15 @@ class ChoosePhase(Phase[Chosen]):
                 offered=[one.path for one in self.offered], earlier=self.earlier,
             )  # fmt: skip
 
-    def _better(self, judged: Judged, loss: Callable[[Choices], float]) -> Judged:
-        """The network found, or the best of those for smaller targets, if that is better, or all that is met."""
-        if not self.offered:
-            return judged
-        best = min(self.offered, key=lambda one: loss(one.path))
-        if judged.is_met and loss(judged.path) <= loss(best.path):
+    def _better(self, judged: Judged, scores: NDArray[np.float64]) -> Judged:
+        """The network found, or one for a smaller target, if that has a better score, or is all that meets the limits:
+        the judge may have refused what is between them."""
+
+        def score(one: Judged) -> float:
+            return float(scores[np.arange(len(one.path)), list(one.path)].sum())
+
+        best = max(self.offered, key=score, default=judged)
+        if best is judged or (judged.is_met and score(judged) >= score(best)):
             return judged
         self.place.listener.note("  A network that was found for a smaller target is better here, too")
         timed = (*judged.timed, best.timed[-1]) if best.timed else judged.timed
