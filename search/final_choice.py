@@ -98,8 +98,8 @@ def compare_networks(
     those `offered` on all, as what is chosen must beat them.
 
     log_probabilities (decisions, options), -inf where there is no option. `earlier` are cross-entropies of other
-    comparisons, as candidate_scores takes them. Fewer than `finalists` where hardly any are new. Raises TrainingError for
-    a cross-entropy that is no number.
+    comparisons, as candidate_scores takes them. Fewer than `finalists` where hardly any are new. Raises TrainingError
+    for a cross-entropy that is no number.
     """
     compared = Compared(parts)
 

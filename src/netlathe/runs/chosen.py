@@ -77,9 +77,9 @@ class ChoosePhase(Phase[Chosen]):
         begun = time.monotonic()
         space, listener, goal = self.settings.space, self.place.listener, self.settings.goal
         result = self._compared()
-        judged, doubts = choose_network(space, goal, result.scores, self.constraints, self.settings.device, listener)
-        warnings = [*idle_limits(self.constraints), *doubts]
-        judged = self._better(judged, result.scores)
+        found, doubts = choose_network(space, goal, result.scores, self.constraints, self.settings.device, listener)
+        judged = self._better(found, result.scores)
+        warnings = [*idle_limits(self.constraints), *(doubts if judged is found else ())]
         architecture = space.architecture(judged.path)
         listener.note(
             f"  Found {architecture.name}: {millions(architecture.macs)} MACs, judged by the {judged.by} "
