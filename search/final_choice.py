@@ -4,7 +4,7 @@ rewarded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -92,14 +92,14 @@ def compare_networks(
 
     The first round is the decoded network, those `offered`, and decodes under Gumbel noise (perturb and MAP, Papandreou
     & Yuille, 2011), by turns around the probabilities and around none, so that every option is seen and most networks
-    use the limit up. Each later one is ROUND decodes of scores drawn from the fit to all that was seen (Thompson
-    sampling; Russo et al., A Tutorial on Thompson Sampling, 2018). A network is seen on the first part of the images;
-    then the best so far are on the others, as many parts as there are new networks (racing), and those `offered` on
-    all, as what is chosen must beat them.
+    use the limit up. Of each later one, half are such, and half are decodes of scores drawn from the fit to all that
+    was seen (Thompson sampling; Russo et al., A Tutorial on Thompson Sampling, 2018). A network is seen on the first
+    part of the images; then the best so far are on the others, as many parts as there are new networks (racing), and
+    those `offered` on all, as what is chosen must beat them.
 
     log_probabilities (decisions, options), -inf where there is no option. `earlier` are cross-entropies of other
-    comparisons, as candidate_scores takes them. Fewer than `finalists` where there are no more networks, or where the
-    fit is sure of those that it has. Raises TrainingError for a cross-entropy that is no number.
+    comparisons, as candidate_scores takes them. Fewer than `finalists` where hardly any are new. Raises TrainingError
+    for a cross-entropy that is no number.
     """
     compared = Compared(parts)
 
@@ -107,7 +107,8 @@ def compare_networks(
         losses = compared.losses.setdefault(choices, [])
         losses.append(check_finite(validation_loss(choices, len(losses)), f"comparing networks, {named(choices)}"))
 
-    waiting = _first_networks(log_probabilities, constraints, min(finalists, 2 * ROUND), offered, rng)
+    first = dict.fromkeys([decode(log_probabilities, constraints), *offered])
+    waiting = list(first) + _wide(log_probabilities, constraints, min(finalists, 2 * ROUND) - len(first), first, rng)
     while waiting:
         for choices in waiting:
             see(choices)
@@ -119,29 +120,34 @@ def compare_networks(
             if unfinished:
                 see(min(unfinished, key=means.__getitem__))
         count = min(ROUND, finalists - len(compared.losses))
-        waiting = _drawn(log_probabilities, constraints, compared, earlier, count, rng)
+        waiting = _drawn(log_probabilities, constraints, compared, earlier, count // 2, rng)
+        known = {*compared.losses, *waiting}
+        waiting += _wide(log_probabilities, constraints, count - len(waiting), known, rng)
     for choices in offered:
         while len(compared.losses[choices]) < parts:
             see(choices)
     return compared
 
 
-def _first_networks(
+def _wide(
     log_probabilities: NDArray[np.float64],
     constraints: Sequence[Constraint],
     count: int,
-    offered: Sequence[Choices],
+    known: Collection[Choices],
     rng: np.random.Generator,
 ) -> list[Choices]:
+    """At most `count` networks that are not known yet, by turns around the probabilities and around none."""
     alive = np.isfinite(log_probabilities)
     floored = np.where(alive, np.maximum(log_probabilities, LEAST_LOG_PROBABILITY), -np.inf)
-    networks = dict.fromkeys([decode(log_probabilities, constraints), *offered])
+    found: dict[Choices, None] = {}
     for attempt in range(4 * count):
-        if len(networks) >= count:
+        if len(found) >= count:
             break
         centre = floored if attempt % 2 else np.where(alive, 0.0, -np.inf)
-        networks[decode(centre + rng.gumbel(size=alive.shape), constraints)] = None
-    return list(networks)
+        network = decode(centre + rng.gumbel(size=alive.shape), constraints)
+        if network not in known:
+            found[network] = None
+    return list(found)
 
 
 def _drawn(

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_own_pieces import CONFIG, SPACE, TRAINING, MacsModel, images
 
 import netlathe as nl
 from netlathe.archspace.spaces import Architecture
+from netlathe.events import Listener
+from netlathe.runs.chosen import ChoosePhase
 from netlathe.runs.comparisons import ComparisonLog
+from netlathe.runs.folder import RunFolder, Workplace
+from netlathe.runs.judges import Judged
+from netlathe.training import Compute
 
 INPUTS = {"config": {"seed": 0}}
 SCORED: list[str] = []
@@ -33,11 +40,11 @@ class Killed(BaseException):
 
 
 def score(network: Architecture) -> float:
-    """The more MACs, the better; of all, the fastest is best, which no sum of its parts tells."""
+    """The more MACs, the better, and the fastest is better than its parts tell."""
     if len(SCORED) >= ALLOWED[0]:
         raise Killed
     SCORED.append(network.name)
-    return 100.0 if network == SPACE.architecture([2, 2]) else 1e-6 * network.macs
+    return 1e-5 * network.macs + (1.0 if network == SPACE.architecture([2, 2]) else 0.0)
 
 
 def search(output: Path, **options: Any) -> Any:
@@ -91,12 +98,33 @@ def test_a_kill_while_comparing_costs_one_network_and_ends_in_the_same_choice(tm
 
 def test_a_network_for_a_small_target_is_offered_to_every_larger_one(tmp_path: Path) -> None:
     prices = sorted(1e-6 * SPACE.architecture([a, b]).macs + 1e-3 for a in range(3) for b in range(3))
-    report = search(tmp_path / "curve", targets_ms=[1.01 * prices[-1], 1.01 * prices[0], 1.01 * prices[4]])
-    assert [run.target_ms for run in report.runs] == sorted(run.target_ms for run in report.runs)
-    assert [run.name for run in report.runs] == [report.runs[0].name] * 3
-    alone = search(tmp_path / "alone", targets_ms=[1.01 * prices[4], 1.01 * prices[-1]])
-    choice = json.loads((tmp_path / "alone" / f"{alone.runs[1].target_ms:g}ms" / "choice.json").read_text())
-    assert "smaller" in choice["run"]
+    report = search(tmp_path, targets_ms=[1.01 * prices[-1], 1.01 * prices[0], 1.01 * prices[4]])
+    targets = [run.target_ms for run in report.runs]
+    assert targets == sorted(targets)
+    smaller: list[list[int]] = []
+    for run in report.runs:
+        choice = json.loads((Path(run.folder) / "choice.json").read_text())
+        scores = choice["scores"]
+        values = [sum(scores[d][k] for d, k in enumerate(path)) for path in (*smaller, choice["choices"])]
+        assert max(values) == values[-1]
+        assert all(path in [one["choices"] for one in choice["examined"]] for path in smaller)
+        assert ("smaller" in choice["run"]) == bool(smaller)
+        smaller.append(choice["choices"])
+
+
+def test_a_network_for_a_smaller_target_is_taken_where_the_judge_refused_what_is_better() -> None:
+    phase = ChoosePhase.__new__(ChoosePhase)
+    phase.place = Workplace(RunFolder(Path()), Compute("cpu"), Listener())
+    small = Judged((0, 1), "stopwatch", True, 3, (("small", 1.0, 0.9),))
+    phase.offered = [small]
+    scores = np.array([[1.0, 0.0], [0.0, 1.0]])
+    refused = Judged((0, 0), "stopwatch", False, 8, (("slow", 2.0, 2.1),))
+    taken = phase._better(refused, scores)
+    assert (taken.path, taken.is_met, taken.judgements) == ((0, 1), True, 8)
+    assert taken.timed == (("slow", 2.0, 2.1), ("small", 1.0, 0.9))
+    assert phase._better(replace(refused, is_met=True), scores).path == (0, 1)
+    best = Judged((0, 1), "stopwatch", True, 1)
+    assert phase._better(best, scores) is best
 
 
 def test_equal_targets_choose_equal_networks_and_are_read_again(tmp_path: Path) -> None:

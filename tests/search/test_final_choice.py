@@ -38,7 +38,7 @@ def test_only_different_networks_within_the_limits_are_compared_and_each_once() 
         return loss(path)
 
     found = compare_networks(UNIFORM, LIMITS, judge, finalists=40, rng=np.random.default_rng(1))
-    assert 2 * ROUND <= len(seen) == len(set(seen)) == len(found.losses) <= 40
+    assert len(seen) == len(set(seen)) == len(found.losses) == 40
     assert all(LIMITS[0].is_met(path) for path in seen)
 
 
@@ -90,17 +90,19 @@ def test_a_dropped_candidate_is_neither_compared_nor_scored() -> None:
     assert candidate_scores(dropped, LIMITS, found)[2, 1] == -np.inf
 
 
-def test_rounds_after_the_first_are_near_the_best_and_end_where_the_fit_is_sure() -> None:
+def test_later_rounds_draw_what_the_first_taught_and_go_on_looking_all_over() -> None:
     seen: list[Choices] = []
 
     def judge(path: Choices, part: int) -> float:
         seen.append(path)
         return loss(path) + 0.02 * float(np.random.default_rng(path).standard_normal())
 
-    compare_networks(UNIFORM, LIMITS, judge, finalists=150, rng=np.random.default_rng(1))
-    excess = [loss(path) - loss(best()) for path in seen]
-    assert 2 * ROUND < len(seen) < 150
-    assert np.median(excess[2 * ROUND :]) < 0.5 * np.median(excess[: 2 * ROUND])
+    compare_networks(UNIFORM, LIMITS, judge, finalists=4 * ROUND, rng=np.random.default_rng(1))
+    assert len(seen) == len(set(seen)) == 4 * ROUND
+    excess = np.array([loss(path) - loss(best()) for path in seen])
+    first, later = excess[: 2 * ROUND], excess[2 * ROUND :]
+    assert later.min() < 0.2 * first.min()
+    assert np.median(later) > 0.5 * np.median(first)
 
 
 def test_the_better_networks_are_seen_on_more_images_and_all_on_the_first() -> None:

@@ -224,7 +224,6 @@ class Searcher:
             log_probabilities=log_probabilities,
             scores=scores,
             examined=compared.means(),
-            examine=lambda choices: fmean(validation_loss(choices, part) for part in range(parts)),
         )
 
     def _validation_loss(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -78,8 +78,6 @@ class SearchResult:
     examined: dict[Choices, float]
     """Networks compared for the final choice, with their cross-entropy by the supernet's weights, or by a loss of the
     caller's own."""
-    examine: Callable[[Choices], float]
-    """Cross-entropy of any network on all images of the comparison."""
 
     def summary(self) -> dict[str, object]:
         """The result without its weights, for JSON."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from netlathe.archspace.decisions import Choices
 from netlathe.archspace.jsonfile import json_digest
@@ -22,9 +26,6 @@ from netlathe.stages import part_latencies_ms
 from netlathe.words import millions, milliseconds
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from netlathe.search import Searcher, SearchResult
     from netlathe.search.candidates import Evaluated
     from netlathe.search.costs import Constraint
@@ -48,23 +49,22 @@ class Chosen:
         return {tuple(one["choices"]): float(one["cross_entropy"]) for one in self.compared.get("examined", ())}
 
 
-_COMPARED = ("decoded", "scores", "examined", "looks", "loss")
+_COMPARED = ("decoded", "scores", "examined", "looks", "score")
 
 
 class _Grounds(NamedTuple):
     """Grounds of a choice."""
 
     scores: NDArray[np.float64] | Sequence[Evaluated]
-    loss: Callable[[Choices], float]
-    """Loss of a network that was compared, or was chosen for a smaller target; the lower, the better."""
+    score: Callable[[Choices], float]
+    """Score of a network that was found, or was found for a smaller target; the higher, the better."""
     compared: dict[str, Any]
     """Summary for JSON."""
 
 
 class ChoosePhase(Phase[Chosen]):
     """Choice of the network among those that a search has made likely, and those chosen for `smaller` targets, which
-    meet this one, too: what is chosen is at least as good by this search's comparison, so that more time never costs
-    quality."""
+    meet this one, too: what is chosen has at least their scores, so that more time never costs quality."""
 
     record, kind, needs = CHOICE, "choice", (ARCHITECTURE,)
 
@@ -89,9 +89,9 @@ class ChoosePhase(Phase[Chosen]):
         begun = time.monotonic()
         space, listener, goal = self.settings.space, self.place.listener, self.settings.goal
         grounds = self._grounds()
-        judged, doubts = choose_network(space, goal, grounds.scores, self.constraints, self.settings.device, listener)
-        warnings = [*idle_limits(self.constraints), *doubts]
-        judged = self._better(judged, grounds.loss)
+        found, doubts = choose_network(space, goal, grounds.scores, self.constraints, self.settings.device, listener)
+        judged = self._better(found, grounds.score)
+        warnings = [*idle_limits(self.constraints), *(doubts if judged is found else ())]
         architecture = space.architecture(judged.path)
         listener.note(
             f"  Found {architecture.name}: {millions(architecture.macs)} MACs, judged by the {judged.by} "
@@ -99,7 +99,7 @@ class ChoosePhase(Phase[Chosen]):
         )
         compared = dict(grounds.compared)
         if self.searched.searcher is None:
-            compared["loss"] = grounds.loss(judged.path)
+            compared["score"] = grounds.score(judged.path)
         costs = tuple(c.table.cost(judged.path) for c in self.constraints)
         return Chosen(architecture, judged, costs, tuple(warnings), time.monotonic() - begun, compared)
 
@@ -107,13 +107,13 @@ class ChoosePhase(Phase[Chosen]):
         """Grounds of the choice: networks that were looked at one by one, or scores of options, by finalists that are
         judged on validation images or by an own score."""
         if self.searched.searcher is None:
-            losses = {tuple(one.judged.path): float(one.compared["loss"]) for one in self.smaller}
-            losses |= {one.choices: -one.score for one in self.searched.evaluated}
-            return _Grounds(self.searched.evaluated, losses.__getitem__, {"looks": len(self.searched.evaluated)})
+            known = {tuple(one.judged.path): float(one.compared["score"]) for one in self.smaller}
+            known |= {one.choices: one.score for one in self.searched.evaluated}
+            return _Grounds(self.searched.evaluated, known.__getitem__, {"looks": len(self.searched.evaluated)})
         result = self._compared(self.searched.searcher())
         summary = result.summary()
         compared = {"decoded": summary["choices"], "scores": summary["scores"], "examined": summary["examined"]}
-        return _Grounds(result.scores, result.examine, compared)
+        return _Grounds(result.scores, partial(_sum_of, result.scores), compared)
 
     def _compared(self, searcher: Searcher) -> SearchResult:
         """The search's result, its finalists judged on validation images or by an own score."""
@@ -132,12 +132,11 @@ class ChoosePhase(Phase[Chosen]):
                 offered=[one.path for one in self.offered], earlier=self.earlier,
             )  # fmt: skip
 
-    def _better(self, judged: Judged, loss: Callable[[Choices], float]) -> Judged:
-        """The network found, or the best of those for smaller targets, if that is better, or all that is met."""
-        if not self.offered:
-            return judged
-        best = min(self.offered, key=lambda one: loss(one.path))
-        if judged.is_met and loss(judged.path) <= loss(best.path):
+    def _better(self, judged: Judged, score: Callable[[Choices], float]) -> Judged:
+        """The network found, or one for a smaller target, if that has a better score, or is all that meets the limits:
+        the judge may have refused what is between them."""
+        best = max(self.offered, key=lambda one: score(one.path), default=judged)
+        if best is judged or (judged.is_met and score(judged.path) >= score(best.path)):
             return judged
         self.place.listener.note("  A network that was found for a smaller target is better here, too")
         timed = (*judged.timed, best.timed[-1]) if best.timed else judged.timed
@@ -182,6 +181,10 @@ class ChoosePhase(Phase[Chosen]):
         draw_architectures([(title, output.architecture, parts)], folder / PICTURE)
         if output.judged.timed:
             draw_judged(output.judged.timed, main.limit_ms, folder / MEASURED)
+
+
+def _sum_of(scores: NDArray[np.float64], path: Choices) -> float:
+    return float(scores[np.arange(len(path)), list(path)].sum())
 
 
 def choice_inputs(settings: RunSettings, search: Mapping[str, Any], smaller: Sequence[Chosen] = ()) -> dict[str, Any]:
