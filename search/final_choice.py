@@ -194,7 +194,7 @@ def candidate_scores(
 
 @dataclass(frozen=True)
 class _Fit:
-    """What options add to the cross-entropy, and how sure that is."""
+    """Cross-entropy that options add, and how sure that is."""
 
     alive: NDArray[np.bool_]
     """Whether there is an option (decisions, options)."""

@@ -229,7 +229,7 @@ class Searcher:
     def _validation_loss(
         self, loss: Callable[[Choices], float] | None, rng: np.random.Generator
     ) -> tuple[ValidationLoss, int]:
-        """What finalists are compared by, and in how many parts."""
+        """Loss that finalists are compared by, and in how many parts."""
         if loss is not None:
             return (lambda choices, part: loss(choices)), 1
         return make_validation_loss(self.supernet, self.data.validation, self.config.finalist_images, self.compute, rng)

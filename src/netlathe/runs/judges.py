@@ -261,7 +261,7 @@ class StopwatchJudge:
         return next_ms(measured, rounds)
 
     def timed(self, last: tuple[int, ...]) -> tuple[tuple[str, float, float], ...]:
-        """What was timed, that network last."""
+        """Networks that were timed, that one last."""
         return (*(one for path, one in self.seen.items() if path != last), self.seen[last])
 
 
