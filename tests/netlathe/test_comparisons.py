@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from test_own_pieces import CONFIG, SPACE, TRAINING, MacsModel, images
 import netlathe as nl
 from netlathe.archspace.spaces import Architecture
 from netlathe.events import Listener
-from netlathe.runs.chosen import ChoosePhase
+from netlathe.runs.chosen import ChoosePhase, _sum_of
 from netlathe.runs.comparisons import ComparisonLog
 from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.judges import Judged
@@ -117,7 +118,7 @@ def test_a_network_for_a_smaller_target_is_taken_where_the_judge_refused_what_is
     phase.place = Workplace(RunFolder(Path()), Compute("cpu"), Listener())
     small = Judged((0, 1), "stopwatch", True, 3, (("small", 1.0, 0.9),))
     phase.offered = [small]
-    scores = np.array([[1.0, 0.0], [0.0, 1.0]])
+    scores = partial(_sum_of, np.array([[1.0, 0.0], [0.0, 1.0]]))
     refused = Judged((0, 0), "stopwatch", False, 8, (("slow", 2.0, 2.1),))
     taken = phase._better(refused, scores)
     assert (taken.path, taken.is_met, taken.judgements) == ((0, 1), True, 8)

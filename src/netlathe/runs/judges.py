@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -171,15 +171,18 @@ class ChoiceProblem:
 
     @cached_property
     def upper_ends(self) -> list[Constraint]:
-        """The targets on a table of the upper ends of intervals; on predictions where none of these is short enough."""
+        """The targets on a table of the upper ends of intervals; on predictions where none of these is short enough,
+        or where they do not add up to a table: intervals, unlike latencies, may be wider for the smaller network."""
         from netlathe.search.costs import CostTable
+        from netlathe.search.errors import TargetError
 
         found = []
         for target, constraint in zip(self.goal.targets, self.constraints, strict=False):
             if target.model.has_intervals_:
                 batch, name = target.model.setup_.batch, constraint.table.name
-                table = CostTable.tabulate(self.space, UpperEnds(target.model), batch=batch, name=name)
-                constraint = constraint if table.base > constraint.limit else replace(constraint, table=table)
+                with suppress(TargetError):
+                    table = CostTable.tabulate(self.space, UpperEnds(target.model), batch=batch, name=name)
+                    constraint = constraint if table.base > constraint.limit else replace(constraint, table=table)
             found.append(constraint)
         return found
 
