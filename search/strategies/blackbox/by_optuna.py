@@ -32,13 +32,11 @@ class BySampler(Strategy):
     """
 
     def __init__(self, feasible: FeasibleSet, sampler: MakeSampler, *, seed: int = 0, start: int = 10) -> None:
-        super().__init__(feasible, seed=seed)
-        self.sampler, self.start = sampler, start
+        super().__init__(feasible, seed=seed, start=start)
+        self.sampler = sampler
         self.distributions = distributions_of(feasible.counts)
 
     def propose(self, rng: np.random.Generator) -> Choices | None:
-        if len(self.told) + len(self.pending) < self.start:
-            return None
         study = new_study()
         for choices, score in self.told.items():
             study.add_trial(self._trial(choices, score))
@@ -74,8 +72,6 @@ class ByGenerations(BySampler):
         self._study = new_study()
 
     def propose(self, rng: np.random.Generator) -> Choices | None:
-        if len(self.told) + len(self.pending) < self.start:
-            return None
         return self.feasible.repaired(self.sampled(self._study, rng), rng)
 
     def learn(self, choices: Choices, score: float | None) -> None:

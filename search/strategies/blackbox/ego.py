@@ -28,12 +28,11 @@ class EGO(Strategy):
     """
 
     def __init__(self, feasible: FeasibleSet, *, seed: int = 0, start: int = 10) -> None:
-        super().__init__(feasible, seed=seed)
-        self.start = start
+        super().__init__(feasible, seed=seed, start=start)
 
     def propose(self, rng: np.random.Generator) -> Choices | None:
         networks, scores = self.scored()
-        if len(networks) < min(2, self.start) or len(self.told) + len(self.pending) < self.start:
+        if len(networks) < min(2, self.start):
             return None
         process, incumbent = self._process(networks, normal_scores(scores))
         pool = self.feasible.listed_without([*self.told, *self.pending])

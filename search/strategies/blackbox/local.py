@@ -18,13 +18,10 @@ class LocalSearch(Strategy):
     """
 
     def __init__(self, feasible: FeasibleSet, *, seed: int = 0, start: int = 10) -> None:
-        super().__init__(feasible, seed=seed)
-        self.start = start
+        super().__init__(feasible, seed=seed, start=start)
         self._exhausted: set[Choices] = set()
 
     def propose(self, rng: np.random.Generator) -> Choices | None:
-        if len(self.told) + len(self.pending) < self.start:
-            return None
         for best in self.best_first():
             if best in self._exhausted:
                 continue

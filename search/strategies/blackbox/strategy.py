@@ -22,11 +22,11 @@ class Strategy(ABC):
 
     What it asks for follows from the seed and from what it was told, in that order, alone: told the same, another
     process goes on alike. It never asks for a network twice, nor for one beyond a limit. Subclasses say what to look at
-    next (`propose`), and may learn as they are told (`learn`).
+    next (`propose`), and may learn as they are told (`learn`). start: networks drawn at random at first.
     """
 
-    def __init__(self, feasible: FeasibleSet, *, seed: int = 0) -> None:
-        self.feasible, self.seed = feasible, seed
+    def __init__(self, feasible: FeasibleSet, *, seed: int = 0, start: int = 0) -> None:
+        self.feasible, self.seed, self.start = feasible, seed, start
         self.told: dict[Choices, float | None] = {}
         """Scores in the order that they were told in; None where the look-up failed."""
         self.pending: dict[Choices, None] = {}
@@ -37,7 +37,7 @@ class Strategy(ABC):
         found = []
         for _ in range(count):
             rng = np.random.default_rng([self.seed, len(self.told), len(self.pending)])
-            choices = self.propose(rng)
+            choices = self.propose(rng) if len(self.told) + len(self.pending) >= self.start else None
             if choices is None or self.is_known(choices) or not self.feasible.contains(choices):
                 choices = self.unknown(rng)
             if choices is None:

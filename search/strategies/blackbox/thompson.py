@@ -23,12 +23,11 @@ class Thompson(Strategy):
     """
 
     def __init__(self, feasible: FeasibleSet, *, seed: int = 0, start: int = 10) -> None:
-        super().__init__(feasible, seed=seed)
-        self.start = start
+        super().__init__(feasible, seed=seed, start=start)
 
     def propose(self, rng: np.random.Generator) -> Choices | None:
         networks, scores = self.scored()
-        if len(networks) < min(2, self.start) or len(self.told) + len(self.pending) < self.start:
+        if len(networks) < min(2, self.start):
             return None
         options = max(self.feasible.counts)
         spread = float(scores.std()) or 1.0

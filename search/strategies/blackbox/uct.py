@@ -54,13 +54,13 @@ class UCT(Strategy):
         memory: int = 2,
         start: int = 10,
     ) -> None:
-        super().__init__(feasible, seed=seed)
+        super().__init__(feasible, seed=seed, start=start)
         self.sharing, self.exploration, self.bias, self.reference = sharing, exploration, bias, reference
-        self.memory, self.power, self.start = memory, power, start
+        self.memory, self.power = memory, power
 
     def propose(self, rng: np.random.Generator) -> Choices | None:
         networks, scores = self.scored()
-        if not len(networks) or len(self.told) + len(self.pending) < self.start:
+        if not len(networks):
             return None
         visits = _Visits(self, networks, (rankdata(scores) / len(scores)) ** self.power)
         for _ in range(DESCENTS):
