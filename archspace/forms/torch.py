@@ -285,7 +285,8 @@ def _load_slopes(layer: Slopes, arrays: StoredArrays) -> None:
 
 @_load.register
 def _load_with_norm(layer: nn.Sequential, arrays: StoredArrays) -> None:
-    _put(layer[0].weight, arrays["kernel"])
+    conv: Any = layer[0]
+    _put(conv.weight, arrays["kernel"])
     _load_affine(layer[1], np.ones(len(arrays["bias"])), arrays["bias"])
 
 
