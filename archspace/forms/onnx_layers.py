@@ -503,7 +503,28 @@ def resize(reader: Reader, node: NodeProto) -> None:
         raise NotReadError(f"its coordinate_transformation_mode is {places!r:.40}")
     size = (sizes[2], sizes[3]) if len(shape) == 4 else (1, sizes[2])
     op = Resize(size, modes[mode], align_corners=places == "align_corners", half_pixel="half_pixel" in places)
+    reader.expect_exact(
+        _is_exact(reader, node, op, shape, sizes), "it takes its pixels from other places than netlathe"
+    )
     reader.add(node, op, reader.image(node.input[0]), axes=image_axes(len(shape)))
+
+
+def _is_exact(reader: Reader, node: NodeProto, op: Resize, shape: Shape, sizes: Shape) -> bool:
+    """Whether the graph's op takes each pixel from where the node does."""
+    settings = attributes_of(node)
+    if settings.get("coordinate_transformation_mode") == "pytorch_half_pixel" and 1 in sizes[2:]:
+        return False
+    scales = reader.setting(node, "scales", 1 if node.op_type == "Upsample" or reader.opset < 11 else 2)
+    whole = scales and not settings.get("axes")  # of what scales make, only whole pixels are kept
+    if whole and any(abs(n / before - by) > 1e-6 * by for n, before, by in zip(sizes, shape, scales, strict=True)):
+        return False
+    if op.mode is Interpolation.BILINEAR:
+        return True
+    is_whole = all(size % before == 0 for size, before in zip(sizes, shape, strict=True))
+    rounding = settings.get("nearest_mode", "round_prefer_floor") if reader.opset >= 11 else "floor"
+    if op.half_pixel:  # roundings differ where a place lies between two pixels, as none does at a whole scale
+        return rounding == "round_prefer_ceil" or (is_whole and rounding.startswith("round"))
+    return rounding == ("round_prefer_ceil" if op.align_corners else "floor")
 
 
 def _resized(reader: Reader, node: NodeProto, shape: Shape) -> Shape:

@@ -246,9 +246,9 @@ def _stored_tensor(layer: StoredTensor) -> dict[str, FloatArray]:
 
 @torch.no_grad()
 def load_weights(module: TorchGraph, weights: Weights) -> None:
-    """Fills the layers with weights as folded_weights gives them, so that in eval mode the module computes what a file
-    of them does. A layer with BatchNorm gets one that scales by 1 and adds the bias; nl.training's
-    restore_batch_norm finds statistics to train it by. Raises FormatError where check_weights does."""
+    """Fills the layers with weights as folded_weights gives them: in eval mode the module computes what a file of them
+    does. A BatchNorm then scales by 1 and adds the bias, with statistics that say nothing of images;
+    training.restore_batch_norm finds those. Raises FormatError where check_weights does."""
     check_weights(module.graph, weights)
     for name, layer in module.layers.items():
         if name in weights:  # a normalisation may store nothing
