@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, helper
+from onnx import GraphProto, ModelProto, helper, numpy_helper
 
 from netlathe.archspace import ops
 from netlathe.archspace.errors import FormatError
@@ -24,7 +24,7 @@ from netlathe.archspace.forms.structure import (
     nchw_perm,
     result_names,
 )
-from netlathe.archspace.forms.weights import Weights
+from netlathe.archspace.forms.weights import StoredArrays, Weights, transposed, untransposed
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import Borders, borders_of, padded_layers
 from netlathe.archspace.ops import ActivationKind, DType, Interpolation, Padding, PadMode, ReduceKind, Shape, UnaryKind
@@ -160,6 +160,22 @@ def lower(graph: Graph, weights: Weights | None) -> ModelProto:
         raise FormatError(f"a value and a constant would both be called {min(clash)!r}; rename that node")
     model.metadata_props.add(key=EMBEDDED_KEY, value=embed(graph))
     return model
+
+
+def stored_weights(graph: Graph, model: ModelProto) -> dict[str, StoredArrays]:
+    """The weights in a model that the graph was lowered to."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    found: dict[str, StoredArrays] = {}
+    for node, shapes, _ in graph.steps():
+        arrays = {
+            key: numpy_helper.to_array(tensors[f"{node.name}.{_SUFFIXES.get(key, key)}"])
+            for key in node.op.stored_shapes(*shapes)
+        }
+        if isinstance(node.op, ops.TransposeConv2d):
+            arrays["kernel"] = untransposed(arrays["kernel"], node.op.groups)
+        if arrays:
+            found[node.name] = arrays
+    return found
 
 
 def _lower_nodes(graph: Graph, target: _Target, inputs: list[str]) -> list[str]:
@@ -524,10 +540,8 @@ def _resize(op: ops.Resize, target: _Target, step: _Step) -> str:
 @_lower.register
 def _transpose_conv(op: ops.TransposeConv2d, target: _Target, step: _Step) -> str:
     channels, arrays = step.shapes[0][3], target.weights[step.name] if target.weights is not None else {}
-    parts = (op.groups, op.out_channels // op.groups, channels // op.groups, *op.kernel)
     shape = (channels, op.out_channels // op.groups, *op.kernel)  # in, out / groups
-    given = arrays.get("kernel")
-    kernel = None if given is None else np.ascontiguousarray(given.reshape(parts).transpose(0, 2, 1, 3, 4))
+    kernel = transposed(arrays["kernel"], op.groups) if "kernel" in arrays else None
     target.store(f"{step.name}.weight", shape, kernel)
     (bias,) = target.stored(step.name, {"bias": (op.out_channels,)})
     (top, bottom), (left, right) = op.height, op.width

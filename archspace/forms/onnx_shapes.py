@@ -119,7 +119,8 @@ def _concat(reader: Reader, node: NodeProto) -> None:
         if len(reader.shape(name)) != len(main.axes):
             raise FormatError(f"it joins {reader.shape(name)} and others of {len(main.axes)} axes")
         if stored is not None:
-            operands.append(reader.stored(stored, name, in_graph(stored.shape, main.axes, rank)))
+            shape = in_graph(stored.shape, main.axes, rank)
+            operands.append(reader.stored(stored, name, shape, main.axes))
         else:
             operands.append(reader.placed(reader.value(name), main.axes, rank))
     if len(operands) == 1:
@@ -190,7 +191,11 @@ def _gather(reader: Reader, node: NodeProto) -> None:
     taken = indices.shape if indices is not None else reader.shape(node.input[1])
     if len(taken) != 1 or len(shape) != len(axes):
         operand, axes = reader.plain(node.input[0]), plain(len(x))
-    places_operand = reader.stored(indices, node.input[1], taken or (1,)) if indices else reader.plain(node.input[1])
+    places_operand = (
+        reader.stored(indices, node.input[1], taken or (1,), plain(len(taken)))
+        if indices
+        else reader.plain(node.input[1])
+    )
     if len(taken) == 1:
         return reader.add(node, Gather(axes[axis]), operand, places_operand, axes=axes)
     reader.add(node, Gather(axis), operand, places_operand, axes=plain(len(x) - 1 + max(len(taken), 1)))
