@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,8 @@ def pruned(
 
     `keep` has the numbers of the units to keep, in order, by the names of groups; others stay whole. The result equals
     the network whose layers read zeros in place of what was cut, except for statistics over channels (LayerNorm, a mean
-    over channels), which are then those of the channels that are left. Raises CompressError for groups or units that
-    there are not, FormatError for weights that are not the graph's.
+    over channels, ECA's convolution along them), which are then those of the channels that are left. Raises
+    CompressError for groups or units that there are not, FormatError for weights that are not the graph's.
     """
     check_weights(coupled.graph, weights)
     kept = _checked(coupled, keep)
@@ -74,14 +74,15 @@ class Shaper:
 
     def __init__(self, coupled: CoupledChannels) -> None:
         self.source = coupled.graph
+        self._lengths = _Lengths(coupled)
         axes: list[Axes] = [(None,) * len(shape) for shape in self.source.inputs]
         for node in coupled.nodes:
             axes += node.results
-        self._plans = [_plan(coupled, index, axes) for index in range(len(self.source.nodes))]
+        self._plans = [_Plan(coupled, index, axes, self._lengths) for index in range(len(self.source.nodes))]
 
     def graph(self, kept: Sequence[int], left_out: Collection[ResidualBlock] = ()) -> Graph:
         """The graph whose groups keep so many units each, without those residual blocks."""
-        source = self.source
+        source, lengths = self.source, self._lengths.of(kept)
         skipped = {node for block in left_out for node in block.nodes}
         bypassed = {block.result: block.entry for block in left_out}
         builder = GraphBuilder(*source.inputs, dtypes=source.input_dtypes)
@@ -90,88 +91,86 @@ class Shaper:
             if index in skipped:
                 tensors += [tensors[bypassed[t]] if t in bypassed else -1 for t in results]
                 continue
-            op = self._plans[index].op(kept)
+            op = self._plans[index].op(lengths)
             first = builder.add(node.name, op, *[tensors[t] for t in node.inputs], scope=node.scope)
             tensors += range(first, first + len(results))
         return builder.build(*[tensors[t] for t in source.outputs])
 
 
-@dataclass(frozen=True)
-class _Length:
-    """Indices that are left along an axis, by how many units each group keeps."""
+class _Lengths:
+    """How many indices are left along each axis of a network, as linear functions of the units that groups keep."""
 
-    fixed: int
-    terms: tuple[tuple[int, int], ...] = ()
-    """(group, indices of each of its units)."""
+    def __init__(self, coupled: CoupledChannels) -> None:
+        self._coupled = coupled
+        self._constants: list[int] = []
+        self._rows: list[NDArray[np.int64]] = []
+        self._known: dict[tuple[int, int], int] = {}
 
-    def of(self, kept: Sequence[int]) -> int:
-        return self.fixed + sum([kept[group] * times for group, times in self.terms])
+    def number(self, size: int, units: Units | None) -> int:
+        """The number of an axis of that many indices, which lie in these units."""
+        known = (size, -1 if units is None else id(units))  # the coupled channels keep all of these arrays alive
+        if known not in self._known:
+            self._known[known] = len(self._rows)
+            groups = self._coupled.groups
+            of_each = np.zeros(len(groups), np.int64)
+            if units is not None:
+                found = self._coupled.group_of[units]
+                np.add.at(of_each, found[found != FIXED], 1)
+            self._constants.append(size - int(of_each.sum()))
+            self._rows.append(of_each // np.array([group.units for group in groups], np.int64))
+        return self._known[known]
 
+    def depends(self, number: int) -> bool:
+        """Whether any group changes the axis."""
+        return bool(self._rows[number].any())
 
-_Lengths = tuple[_Length, ...]
+    def of(self, kept: Sequence[int]) -> list[int]:
+        """The lengths of all axes, by number, where the groups keep so many units."""
+        lengths: list[int] = (self._constants + self._matrix @ np.asarray(kept, np.int64)).tolist()
+        return lengths
+
+    @cached_property
+    def _matrix(self) -> NDArray[np.int64]:
+        return np.array(self._rows, np.int64).reshape(len(self._rows), len(self._coupled.groups))
 
 
 class _Plan:
     """A node's op at all widths; each one is made once."""
 
-    def __init__(
-        self,
-        op: Op,
-        shapes: tuple[tuple[Shape, ...], tuple[Shape, ...]],
-        inputs: tuple[_Lengths, ...],
-        results: tuple[_Lengths, ...],
-        stored: Mapping[str, _Lengths],
-        parts: Mapping[str, _Length],
-    ) -> None:
-        self._op, self._shapes = op, shapes
-        self._inputs, self._results, self._stored, self._parts = inputs, results, stored, parts
-        lengths = [*inputs, *results, *stored.values(), tuple(parts.values())]
-        self._groups = sorted({group for axes in lengths for length in axes for group, _ in length.terms})
+    def __init__(self, coupled: CoupledChannels, index: int, axes_of: Sequence[Axes], lengths: _Lengths) -> None:
+        """`axes_of` has the units along the axes of every tensor."""
+        graph, units, node = coupled.graph, coupled.nodes[index], coupled.graph.nodes[index]
+        self._op = node.op
+        self._before = tuple(graph.shapes[t] for t in node.inputs), tuple(graph.shapes[t] for t in graph.results[index])
+
+        def numbers(shape: Shape, axes: Axes) -> tuple[int, ...]:
+            return tuple(map(lengths.number, shape, axes))
+
+        shapes, results = self._before
+        stored = node.op.stored_shapes(*shapes)
+        self._shapes = tuple(map(numbers, shapes, [axes_of[t] for t in node.inputs]))
+        self._results = tuple(map(numbers, results, units.results))
+        self._stored = {key: numbers(stored[key], axes) for key, axes in units.stored.items()}
+        self._parts = {key: lengths.number(len(part), part) for key, part in units.parts.items()}
+        axes = [*self._shapes, *self._results, *self._stored.values(), tuple(self._parts.values())]
+        self._changing = sorted({number for some in axes for number in some if lengths.depends(number)})
         self._made: dict[tuple[int, ...], Op] = {}
 
-    def op(self, kept: Sequence[int]) -> Op:
-        """The op where the groups keep so many units."""
-        if not self._groups:
+    def op(self, lengths: Sequence[int]) -> Op:
+        """The op where the axes have these lengths, by number."""
+        if not self._changing:
             return self._op
-        key = tuple([kept[group] for group in self._groups])
+        key = tuple([lengths[number] for number in self._changing])
         if key not in self._made:
-            self._made[key] = resized(self._op, self._sizes(kept))
+            self._made[key] = resized(self._op, self._sizes(lengths))
         return self._made[key]
 
-    def _sizes(self, kept: Sequence[int]) -> Sizes:
-        def left(axes: Iterable[_Length]) -> Shape:
-            return tuple(length.of(kept) for length in axes)
+    def _sizes(self, lengths: Sequence[int]) -> Sizes:
+        def shape(numbers: tuple[int, ...]) -> Shape:
+            return tuple([lengths[number] for number in numbers])
 
         return Sizes(
-            *self._shapes, tuple(map(left, self._inputs)), tuple(map(left, self._results)),
-            {key: left(axes) for key, axes in self._stored.items()},
-            {key: length.of(kept) for key, length in self._parts.items()},
+            *self._before, tuple(map(shape, self._shapes)), tuple(map(shape, self._results)),
+            {key: shape(numbers) for key, numbers in self._stored.items()},
+            {key: lengths[number] for key, number in self._parts.items()},
         )  # fmt: skip
-
-
-def _plan(coupled: CoupledChannels, index: int, axes_of: Sequence[Axes]) -> _Plan:
-    """The plan of a node, given the units along the axes of all tensors."""
-    graph, units, node = coupled.graph, coupled.nodes[index], coupled.graph.nodes[index]
-    inputs = tuple(graph.shapes[t] for t in node.inputs)
-    results = tuple(graph.shapes[t] for t in graph.results[index])
-    stored = node.op.stored_shapes(*inputs)
-
-    def lengths(shape: Shape, axes: Axes) -> _Lengths:
-        return tuple(_length(coupled, size, found) for size, found in zip(shape, axes, strict=True))
-
-    return _Plan(
-        node.op, (inputs, results),
-        tuple(lengths(shape, axes_of[t]) for shape, t in zip(inputs, node.inputs, strict=True)),
-        tuple(map(lengths, results, units.results)),
-        {key: lengths(stored[key], axes) for key, axes in units.stored.items()},
-        {key: _length(coupled, len(part), part) for key, part in units.parts.items()},
-    )  # fmt: skip
-
-
-def _length(coupled: CoupledChannels, size: int, units: Units | None) -> _Length:
-    if units is None:
-        return _Length(size)
-    groups, times = np.unique(coupled.group_of[units], return_counts=True)
-    found = dict(zip(groups.tolist(), times.tolist(), strict=True))
-    fixed = found.pop(FIXED, 0)
-    return _Length(fixed, tuple((group, count // coupled.groups[group].units) for group, count in found.items()))
