@@ -175,14 +175,14 @@ def _gather(reader: Reader, node: NodeProto) -> None:
     x = reader.shape(node.input[0])
     axis = checked_axis(attributes_of(node).get("axis", 0), len(x))
     indices = reader.constant(node.input[1])
-    if indices is not None and indices.is_known and len(indices.shape) <= 1 and reader.constant(node.input[0]) is None:
+    if indices is not None and indices.is_known and reader.constant(node.input[0]) is None:
         places = [int(n) % x[axis] for n in np.ravel(indices.array("indices"))]
         step = places[1] - places[0] if len(places) > 1 else 1
         part = range(places[0], places[-1] + (1 if step > 0 else -1), step) if places and step else range(0)
         if [*part] == places and places:
             cut(reader, node, {axis: part})
-            if not indices.shape:
-                shape = (*x[:axis], *x[axis + 1 :])
+            if len(indices.shape) != 1:
+                shape = (*x[:axis], *indices.shape, *x[axis + 1 :])
                 reader.bind(node.output[0], reader.reshape(node.output[0], shape))
             return None
     value = reader.value(node.input[0])
