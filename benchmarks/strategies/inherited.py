@@ -3,8 +3,8 @@
     python -m benchmarks.strategies.inherited runs/benchmarks/inherited.csv     # half an hour on a core
 
 Supernet of a quarter of the channels at 16x16, trained on 8,000 images of CIFAR-10 for 3 + 9 epochs, as in
-`benchmarks.search_regret real`. Columns: `arch` (8 digits), `accuracy` on validation images, 0 to 1, and the `seconds` of
-that look. Rows come as they are made, in random order; the same command goes on.
+`benchmarks.search_regret real`. Columns: `arch` (8 digits), `accuracy` on validation images, 0 to 1, and the `seconds`
+of that look. Rows come as they are made, in random order; the same command goes on.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def main() -> None:
             accuracy = look(path)
             file.write(f"{_name(path)},{accuracy:.5f},{time.monotonic() - begun:.4f}\n")
             file.flush()
-            clock.tell(1, _name(path)) if done % 200 == 0 else None
+            if done % 200 == 0:
+                clock.tell(200, _name(path))
 
 
 def _name(path: tuple[int, ...]) -> str:

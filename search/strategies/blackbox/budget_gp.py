@@ -1,8 +1,7 @@
-"""Gaussian process over decisions and budgets: what cheap looks say of dear ones is learned from networks seen by both."""
+"""Gaussian process over decisions and budgets: how far cheap scores are to be trusted is learned with the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +12,6 @@ from scipy.special import expit
 
 from netlathe.search.strategies.blackbox.hamming_gp import hamming, inverse_factor
 
-RATES, SCALES, NOISES, LOGITS = (0.02, 2.0), (0.1, 10.0), (1e-4, 100.0), (-6.0, 6.0)
-"""Bounds of what the evidence chooses: rates, scales, noises (a score may be nothing else), logits of correlations."""
 MEANS = 4.0
 """Variance of a budget's mean, in squared units of its scores, which are about standard normal: of networks that were
 chosen for their cheap scores, the mean is not that of all."""
@@ -22,51 +19,53 @@ chosen for their cheap scores, the mean is not that of all."""
 
 @dataclass(frozen=True)
 class BudgetKernel:
-    """The kernel s_b s_c r_bc exp(-rate * differing decisions) of networks at budgets b and c, with a mean of its own and
-    white noise at each budget.
+    """Covariance of the scores of networks at several budgets, the cheapest first.
 
-    r_bc is the product of the correlations between one budget and the next from b to c: what a budget does not tell of
-    a dearer one, no cheaper one does (Kennedy & O'Hagan, Biometrika 2000). The matrix over budgets makes it an intrinsic
-    model of coregionalization (Bonilla, Chai & Williams, NeurIPS 2007).
+    A budget's scores are its mean + its scale * u_b, with u_b = r_b u_(b-1) + sqrt(1 - r_b^2) d_b: what the next
+    cheaper one tells of it, and what is its own (the autoregressive model of Kennedy & O'Hagan, Biometrika 2000). Each
+    d_b has the kernel exp(-rate_b * differing decisions), so u_b has variance 1. With r_b = 1 a budget is the cheaper
+    one again; with 0 it has nothing to do with it.
     """
 
-    rate: float
+    rates: tuple[float, ...]
+    """Rate of what is each budget's own."""
     scales: tuple[float, ...]
-    """Standard deviation at each budget, the cheapest first."""
-    correlations: tuple[float, ...]
-    """Correlation of each budget with the next one, 0 to 1."""
+    """Standard deviation at each budget."""
     noises: tuple[float, ...]
-    """Variances of the noise, in units of the kernel's own at each budget."""
+    """Variance of each budget's white noise, in units of the squared scale."""
+    correlations: tuple[float, ...]
+    """Correlation of each budget but the first with the next cheaper one, 0 to 1."""
     means: float = MEANS
     """Variance of each budget's mean."""
 
     @property
-    def budgets(self) -> NDArray[np.float64]:
-        """Covariances of a network's scores at all budgets: (budgets, budgets)."""
-        scales = np.array(self.scales)
-        return np.asarray(np.outer(scales, scales) * self._correlation())
-
-    def _correlation(self) -> NDArray[np.float64]:
-        count = len(self.scales)
-        found = np.eye(count)
-        for low in range(count):
-            found[low, low + 1 :] = found[low + 1 :, low] = np.cumprod(self.correlations[low:])
+    def shares(self) -> NDArray[np.float64]:
+        """Weights of what is each budget's own (columns) in every budget (rows): lower triangular, rows of norm 1."""
+        found = np.eye(len(self.rates))
+        for budget, r in enumerate(self.correlations, 1):
+            found[budget] = r * found[budget - 1]
+            found[budget, budget] = np.sqrt(1 - r**2)
         return found
 
     def between(
         self, distances: NDArray[np.floating], one: NDArray[np.int64], other: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Covariances of scores without noise: distances (n, m) of networks at budgets (n,) and (m,) -> (n, m)."""
-        alike = np.exp(-self.rate * np.arange(1 + int(distances.max(initial=0))))[distances.astype(np.intp)]
-        return np.asarray(self.budgets[np.ix_(one, other)] * alike + self.means * (one[:, None] == other))
+        steps, shares = distances.astype(np.intp), self.shares * np.array(self.scales)[:, None]
+        found = np.asarray(self.means * (one[:, None] == other), dtype=np.float64)
+        for rate, own in zip(self.rates, shares.T, strict=True):
+            found = found + np.outer(own[one], own[other]) * decay(rate, steps)
+        return found
 
     def of_looks(self, networks: NDArray[np.int64], budgets: NDArray[np.int64]) -> NDArray[np.float64]:
         """Covariances of looks, with their noise: (n, decisions) at budgets (n,) -> (n, n)."""
-        return self.between(hamming(networks, networks), budgets, budgets) + np.diag(self.noise_at(budgets))
+        noise = np.array(self.noises) * np.array(self.scales) ** 2
+        return self.between(hamming(networks, networks), budgets, budgets) + np.diag(noise[budgets])
 
-    def noise_at(self, budgets: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Variances of the noise of looks at these budgets."""
-        return np.asarray((np.array(self.noises) * np.array(self.scales) ** 2)[budgets])
+
+def decay(rate: float, steps: NDArray[np.intp]) -> NDArray[np.float64]:
+    """exp(-rate * steps) of whole numbers, each computed once."""
+    return np.asarray(np.exp(-rate * np.arange(1 + steps.max(initial=0)))[steps])
 
 
 @dataclass(frozen=True)
@@ -86,20 +85,13 @@ class BudgetGP:
     def fit(cls, networks: NDArray[np.int64], budgets: NDArray[np.int64], scores: NDArray[np.float64]) -> BudgetGP:
         """The process of the highest evidence, its kernel found by L-BFGS-B from one start.
 
-        networks (n, decisions), their budgets (n,), of which the highest was looked at, and scores (n,) of mean zero and
-        variance one at each budget.
+        networks (n, decisions), their budgets (n,), and scores (n,) of mean zero and variance one at each budget.
         """
-        count = 1 + int(budgets.max())
-        evidence = _Evidence(hamming(networks, networks).astype(np.float64), budgets, scores, networks.shape[1])
-        first = np.concatenate([[np.log(2.0 / networks.shape[1])], np.zeros(count), np.zeros(count - 1),
-                                np.full(count, np.log(0.02))])  # fmt: skip
-        bounds = [
-            tuple(np.log(RATES)), *[tuple(np.log(SCALES))] * count, *[LOGITS] * (count - 1),
-            *[tuple(np.log(NOISES))] * count,
-        ]  # fmt: skip
-        found = minimize(evidence, np.clip(first, *zip(*bounds, strict=True)), jac=True, bounds=bounds, method="L-BFGS-B",
-                         options={"maxiter": 60})  # fmt: skip
-        return cls.given(networks, budgets, scores, kernel_of(found.x, count))
+        evidence = _Evidence(networks, budgets, scores)
+        centre, _, low, high = evidence.prior
+        bounds = list(zip(low, high, strict=True))
+        found = minimize(evidence, centre, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": 60})
+        return cls.given(networks, budgets, scores, kernel_of(found.x))
 
     @classmethod
     def given(
@@ -113,13 +105,13 @@ class BudgetGP:
         """The process that has also seen these networks at the highest budget, with their predicted scores: no mean
         changes by that."""
         known = np.concatenate([self.networks, networks])
-        budgets = np.concatenate([self.budgets, np.full(len(networks), self.budgets.max())])
+        budgets = np.concatenate([self.budgets, np.full(len(networks), len(self.kernel.rates) - 1)])
         inverse = inverse_factor(self.kernel.of_looks(known, budgets))
         return BudgetGP(known, budgets, self.kernel, inverse, np.append(self._weights, np.zeros(len(networks))))
 
     def predict(self, networks: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation of the scores at the highest budget without noise, (m,) each."""
-        last = np.full(len(networks), len(self.kernel.scales) - 1)
+        last = np.full(len(networks), len(self.kernel.rates) - 1)
         cross = self.kernel.between(hamming(networks, self.networks), last, self.budgets)
         whitened = cross @ self._inverse.T
         own = self.kernel.scales[-1] ** 2 + self.kernel.means
@@ -127,48 +119,62 @@ class BudgetGP:
         return cross @ self._weights, np.sqrt(left)
 
 
-def kernel_of(parameters: Sequence[float] | NDArray[np.float64], count: int) -> BudgetKernel:
-    """The kernel of a vector: logarithm of the rate, logarithms of the scales, logits of the correlations, logarithms of
-    the noises."""
-    rate, scales, logits, noises = np.split(np.asarray(parameters), np.cumsum([1, count, count - 1]))
-    return BudgetKernel(
-        float(np.exp(rate[0])), tuple(np.exp(scales).tolist()), tuple(expit(logits).tolist()), tuple(np.exp(noises).tolist())
-    )  # fmt: skip
+def kernel_of(parameters: NDArray[np.float64]) -> BudgetKernel:
+    """The kernel of a vector: logarithms of rates, scales and noises, then logits of correlations."""
+    count = (len(parameters) + 1) // 4
+    rates, scales, noises = np.exp(parameters[: 3 * count]).reshape(3, count).tolist()
+    return BudgetKernel(tuple(rates), tuple(scales), tuple(noises), tuple(expit(parameters[3 * count :]).tolist()))
 
 
-@dataclass(frozen=True)
 class _Evidence:
-    """Minus the logarithm of the evidence of a kernel's parameters, with its gradient (Rasmussen & Williams 2006,
-    equations 5.8 and 5.9), and of a weak prior, which keeps few scores from extremes."""
+    """Minus the logarithm of the evidence of a kernel's parameters and of a weak prior on them, with its gradient
+    (Rasmussen & Williams 2006, equations 5.8 and 5.9)."""
 
-    distances: NDArray[np.float64]
-    budgets: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    decisions: int
+    def __init__(self, networks: NDArray[np.int64], budgets: NDArray[np.int64], scores: NDArray[np.float64]) -> None:
+        self.steps = hamming(networks, networks).astype(np.intp)
+        self.budgets, self.scores = budgets, scores
+        count, rate = 1 + int(budgets.max()), 2.0 / networks.shape[1]
+        rows = [
+            # centre, standard deviation, least and most; a score may be nothing but noise
+            *[(np.log(rate), 1.0, np.log(0.02), np.log(2.0))] * count,
+            *[(0.0, 1.0, np.log(0.1), np.log(10.0))] * count,
+            *[(np.log(0.02), 2.0, np.log(1e-4), np.log(100.0))] * count,
+            *[(0.0, 2.0, -6.0, 6.0)] * (count - 1),
+        ]
+        self.prior = np.array(rows).T
 
     def __call__(self, parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        count = 1 + int(self.budgets.max())
-        kernel, at = kernel_of(parameters, count), self.budgets
-        means = kernel.means * (at[:, None] == at)
-        process, noise = kernel.between(self.distances, at, at) - means, kernel.noise_at(at)
-        factor, _ = cho_factor(process + means + np.diag(noise), lower=True)
-        weights = cho_solve((factor, True), self.scores)
-        slope = np.outer(weights, weights) - cho_solve((factor, True), np.eye(len(at)))  # twice that by the covariance
-        value = -0.5 * self.scores @ weights - np.log(np.diag(factor)).sum()
-        by_network, own = slope * process, np.diag(slope) * noise
-        gradient = [-0.5 * kernel.rate * (by_network * self.distances).sum()]
-        gradient += [by_network[at == b].sum() + own[at == b].sum() for b in range(count)]
-        for low, correlation in enumerate(kernel.correlations):
-            across = by_network[np.ix_(at <= low, at > low)].sum()  # twice, as the matrix is symmetric
-            gradient.append((1 - correlation) * across)
-        gradient += [0.5 * own[at == b].sum() for b in range(count)]
-        centre, width = self._prior(count)
+        kernel, at = kernel_of(parameters), self.budgets
+        count, scales = len(kernel.rates), np.array(kernel.scales)
+        shares = kernel.shares[at]  # (n, budgets)
+        alike = [decay(rate, self.steps) for rate in kernel.rates]
+        scaled = np.outer(scales[at], scales[at])
+        parts = [scaled * np.outer(shares[:, b], shares[:, b]) * alike[b] for b in range(count)]
+        noise = (np.array(kernel.noises) * scales**2)[at]
+        process = sum(parts, np.zeros_like(scaled))
+        factor = cho_factor(process + kernel.means * (at[:, None] == at) + np.diag(noise), lower=True)
+        weights = cho_solve(factor, self.scores)
+        value = -0.5 * self.scores @ weights - np.log(np.diag(factor[0])).sum()
+        slope = np.outer(weights, weights) - cho_solve(factor, np.eye(len(at)))  # twice that by the covariance
+        by_look, by_noise = (slope * process).sum(axis=1), np.diag(slope) * noise
+        gradient = [-0.5 * r * (slope * part * self.steps).sum() for r, part in zip(kernel.rates, parts, strict=True)]
+        gradient += [(by_look + by_noise)[at == b].sum() for b in range(count)]
+        gradient += [0.5 * by_noise[at == b].sum() for b in range(count)]
+        weighted = [slope * scaled * alike[b] @ shares[:, b] for b in range(count)]
+        for changed in range(1, count):
+            moved = _moved_shares(kernel, changed)[at]
+            gradient.append(sum(moved[:, b] @ weighted[b] for b in range(count)))
+        centre, width, _, _ = self.prior
         pull = (parameters - centre) / width
-        return float(-value + 0.5 * pull @ pull), np.asarray(-np.array(gradient) + pull / width)
+        return float(0.5 * pull @ pull - value), np.asarray(pull / width - np.array(gradient))
 
-    def _prior(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Means and standard deviations of the parameters: of rate and noise as in HammingGP."""
-        parts = [(np.log(2.0 / self.decisions), 1.0, 1), (0.0, 1.0, count), (0.0, 2.0, count - 1),
-                 (np.log(0.02), 2.0, count)]  # fmt: skip
-        centre, width = (np.concatenate([np.full(n, part[i]) for *part, n in parts]) for i in (0, 1))
-        return centre, width
+
+def _moved_shares(kernel: BudgetKernel, changed: int) -> NDArray[np.float64]:
+    """Derivative of the shares by the logit of a budget's correlation."""
+    shares, r = kernel.shares, kernel.correlations[changed - 1]
+    found = np.zeros_like(shares)
+    found[changed] = (1 - r) * r * shares[changed - 1]
+    found[changed, changed] = -(r**2) * (1 - r) / np.sqrt(1 - r**2)
+    for budget in range(changed + 1, len(shares)):
+        found[budget] = kernel.correlations[budget - 1] * found[budget - 1]
+    return found

@@ -86,7 +86,8 @@ class HammingGP:
 
 def _inverse_factor(networks: NDArray[np.int64], rate: float, noise: float) -> NDArray[np.float64]:
     """Inverse of the lower Cholesky factor of kernel and noise."""
-    return inverse_factor(np.exp(-rate * hamming(networks, networks).astype(np.float64)) + noise * np.eye(len(networks)))
+    kernel = np.exp(-rate * hamming(networks, networks).astype(np.float64))
+    return inverse_factor(kernel + noise * np.eye(len(networks)))
 
 
 def inverse_factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ class Strategy(ABC):
     What it asks for follows from the seed and from what it was told, in that order, alone: told the same, another
     process goes on alike. It never asks for a network twice, nor for one beyond a limit. Subclasses say what to look at
     next (`propose`), and may learn as they are told (`learn`). start: networks drawn at random at first; where networks
-    were scored at cheaper budgets (`inform`), the best by the dearest of these.
+    were scored at cheaper budgets (`inform`), every other one is the best by the dearest of these.
     """
 
     def __init__(self, feasible: FeasibleSet, *, seed: int = 0, start: int = 0) -> None:
@@ -41,8 +41,10 @@ class Strategy(ABC):
         found = []
         for _ in range(count):
             rng = np.random.default_rng([self.seed, len(self.told), len(self.pending)])
-            has_started = len(self.told) + len(self.pending) >= self.start
-            choices = self.propose(rng) if has_started else self.promoted()
+            known = len(self.told) + len(self.pending)
+            choices = self.propose(rng) if known >= self.start else None
+            if known < self.start and known % 2 == 0:
+                choices = self.promoted()
             if choices is None or self.is_known(choices) or not self.feasible.contains(choices):
                 choices = self.unknown(rng)
             if choices is None:
