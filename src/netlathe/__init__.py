@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from netlathe.profiling import profile as profile
     from netlathe.reading import read as read
     from netlathe.reading import read_weights as read_weights
-    from netlathe.runs.looked import ScoreTable as ScoreTable
     from netlathe.runs.pipeline import join_search as join_search
     from netlathe.runs.pipeline import search as search
+    from netlathe.runs.scores import ScoreTable as ScoreTable
     from netlathe.search.errors import SearchError as SearchError
     from netlathe.search.errors import TargetError as TargetError
     from netlathe.search.strategies.binarized.settings import SearchConfig as SearchConfig
@@ -99,7 +99,7 @@ _HOMES = {
     "Prior": "predictor.transfer.prior",
     "Target": "targets",
     "Limit": "targets",
-    "ScoreTable": "runs.looked",
+    "ScoreTable": "runs.scores",
     "SearchConfig": "search.strategies.binarized.settings",
     "TrainConfig": "training.loop",
     "Compute": "training.compute",

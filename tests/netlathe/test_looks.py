@@ -20,7 +20,7 @@ from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.runs.files import load_report
-from netlathe.runs.looked import ScoreTable, parse_score
+from netlathe.runs.scores import ScoreTable, parse_scores
 
 CHOICES = (MBConv(8, 8, 8, 8, kernel=3, expand=6), MBConv(8, 8, 8, 8, kernel=3, expand=2), Skip(8, 8, 8, 8))
 SPACE = SearchSpace("small", ((ConvBlock(3, 8, 8, 8),), CHOICES, CHOICES, (LinearHead(8, 3, 8, 8),)))
@@ -206,11 +206,11 @@ def test_the_command_searches_a_table_and_a_worker_only_looks(table: Path, tmp_p
     report = answer(*words)
     assert report["run"]["config"] == {"strategy": "thompson", "seed": 0}
     assert load_report(tmp_path / "run")["name"] == report["name"]
-    assert "expected FILE.csv:COLUMN" in refusal(*words[:-4], "--score", "scores", *words[-2:])
+    assert "expected inherit, train, or FILE.csv:COLUMN" in refusal(*words[:-4], "--score", "scores", *words[-2:])
 
 
 def test_a_table_is_read_or_refused_and_lacks_no_network_silently(table: Path) -> None:
-    scores = parse_score(f"{table}:accuracy")
+    scores = parse_scores(f"{table}:accuracy")
     assert scores(EVERY[3]) == EVERY[3].macs
     with pytest.raises(nl.NetlatheError, match="has no line for network other"):
         scores(SPACE.architecture([0, 0], "other"))

@@ -1,6 +1,8 @@
-"""Validation loss of single networks by the weights of a supernet."""
+"""Validation loss and accuracy of single networks by the weights of a supernet."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -23,8 +25,7 @@ def make_validation_loss(
 ) -> tuple[ValidationLoss, int]:
     """Cross-entropy by the supernet's weights on parts of at most so many images of the split, drawn once, and how many
     parts these are; leaves the supernet as it is."""
-    index = torch.from_numpy(rng.permutation(len(split))[:images])
-    batches = list(parts_of(split.load(index), split.labels[index], -(-len(index) // BATCH)))
+    batches = _batches(split, images, rng)
 
     @torch.no_grad()
     def validation_loss(path: Choices, part: int) -> float:
@@ -34,3 +35,28 @@ def make_validation_loss(
             return float(F.cross_entropy(supernet(x, plain_gates(path)).float(), wanted))
 
     return validation_loss, len(batches)
+
+
+def make_validation_accuracy(
+    supernet: SuperNet, split: ImageSplit, images: int, compute: Compute, rng: np.random.Generator
+) -> Callable[[Choices], float]:
+    """Accuracy, 0..1, of networks by the supernet's weights on at most so many images of the split, drawn once;
+    BatchNorm normalizes by each batch of them, as in the loss. Leaves the supernet as it is."""
+    batches = _batches(split, images, rng)
+
+    @torch.no_grad()
+    def validation_accuracy(path: Choices) -> float:
+        gates, right = plain_gates(path), 0
+        with supernet.statistics_kept(), compute.autocast():
+            for pixels, labels in batches:
+                x, wanted = compute.put(to_input(pixels), labels)
+                right += int((supernet(x, gates).argmax(1) == wanted).sum())
+        return right / sum(len(labels) for _, labels in batches)
+
+    return validation_accuracy
+
+
+def _batches(split: ImageSplit, images: int, rng: np.random.Generator) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """At most so many images of a split, drawn at random, in parts of BATCH."""
+    index = torch.from_numpy(rng.permutation(len(split))[:images])
+    return list(parts_of(split.load(index), split.labels[index], -(-len(index) // BATCH)))

@@ -9,6 +9,7 @@ from scipy.special import log_ndtr, ndtri
 from scipy.stats import rankdata
 
 from netlathe.archspace.decisions import Choices
+from netlathe.search.strategies.blackbox.budget_gp import BudgetGP
 from netlathe.search.strategies.blackbox.feasible import FeasibleSet, as_choices
 from netlathe.search.strategies.blackbox.hamming_gp import HammingGP
 from netlathe.search.strategies.blackbox.strategy import Strategy
@@ -18,13 +19,16 @@ DRAWN = 300
 CLIMBS = 3
 """Networks from which it climbs there, the best ones first."""
 
+Process = HammingGP | BudgetGP
+
 
 class EGO(Strategy):
     """Efficient global optimization: the network of the highest expected improvement by a HammingGP.
 
     The process is of the scores' ranks, as normal quantiles: what is hopeless must not set the scale. Pending networks
     count as if they had their predicted score (kriging believer: Ginsbourger, Le Riche & Carraro 2010), so that several
-    are asked for at once, or by several workers. start: networks drawn at random at first.
+    are asked for at once, or by several workers. Of scores at several budgets, the process is a BudgetGP, and the
+    improvement that at the highest. start: networks drawn at random at first.
     """
 
     def __init__(self, feasible: FeasibleSet, *, seed: int = 0, start: int = 10) -> None:
@@ -45,17 +49,24 @@ class EGO(Strategy):
                 return choices
         return None
 
-    def _process(self, networks: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[HammingGP, float]:
+    def _process(self, networks: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[Process, float]:
         """The fitted process, with pending networks believed, and the best mean among the networks that it is of."""
-        process = HammingGP.fit(networks, scores)
-        if self.pending:
-            waiting = np.array(list(self.pending), dtype=np.int64)
-            networks = np.concatenate([networks, waiting])
-            scores = np.concatenate([scores, process.predict(waiting)[0]])
-            process = HammingGP.given(networks, scores, process.rate, process.noise)
+        waiting = np.array(list(self.pending), dtype=np.int64).reshape(-1, networks.shape[1])
+        process = self._fitted(networks, scores)
+        networks = np.concatenate([networks, waiting])
+        if len(waiting):
+            process = process.believing(waiting)
         return process, float(process.predict(networks)[0].max())
 
-    def _climbed(self, process: HammingGP, incumbent: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    def _fitted(self, networks: NDArray[np.int64], scores: NDArray[np.float64]) -> Process:
+        if not any(self.cheaper):
+            return HammingGP.fit(networks, scores)
+        cheap = [normal_scores(np.array(list(budget.values()))) for budget in self.cheaper]
+        seen = [np.array(list(budget), dtype=np.int64).reshape(-1, networks.shape[1]) for budget in self.cheaper]
+        budgets = np.repeat(np.arange(len(seen) + 1), [*map(len, seen), len(networks)])
+        return BudgetGP.fit(np.concatenate([*seen, networks]), budgets, np.concatenate([*cheap, scores]))
+
+    def _climbed(self, process: Process, incumbent: float, rng: np.random.Generator) -> NDArray[np.int64]:
         """Networks of high acquisition in a space too large to list: random ones, and the steepest ascents from the
         best of these and of what was told."""
         drawn = self.feasible.draws(DRAWN, rng) + self.best_first()[:CLIMBS]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cholesky, solve_triangular
 
 RATES = np.geomspace(0.02, 2.0, 12)
 """Rates of the kernel exp(-rate * differing decisions) that the evidence chooses among."""
@@ -64,12 +64,16 @@ class HammingGP:
     @classmethod
     def given(cls, networks: NDArray[np.int64], scores: NDArray[np.float64], rate: float, noise: float) -> HammingGP:
         """The process of this rate and noise."""
-        kernel = np.exp(-rate * hamming(networks, networks).astype(np.float64)) + noise * np.eye(len(networks))
-        factor, _ = cho_factor(kernel, lower=True)
-        weights = cho_solve((factor, True), scores)
+        inverse = _inverse_factor(networks, rate, noise)
+        weights = inverse.T @ (inverse @ scores)
         variance = max(float(scores @ weights) / len(scores), 1e-12)
-        inverse = solve_triangular(factor, np.eye(len(networks)), lower=True)
         return cls(networks, rate, noise, variance, inverse, weights)
+
+    def believing(self, networks: NDArray[np.int64]) -> HammingGP:
+        """The process that has also seen these networks, with their predicted scores: no mean changes by that."""
+        known = np.concatenate([self.networks, networks])
+        weights = np.concatenate([self._weights, np.zeros(len(networks))])
+        return replace(self, networks=known, _inverse=_inverse_factor(known, self.rate, self.noise), _weights=weights)
 
     def predict(self, networks: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation of the scores without noise, (m,) each."""
@@ -78,3 +82,15 @@ class HammingGP:
         whitened = kernel @ self._inverse.T
         left = np.maximum(1.0 - np.einsum("ij,ij->i", whitened, whitened), 1e-12)
         return kernel @ self._weights, np.sqrt(self.variance * left)
+
+
+def _inverse_factor(networks: NDArray[np.int64], rate: float, noise: float) -> NDArray[np.float64]:
+    """Inverse of the lower Cholesky factor of kernel and noise."""
+    kernel = np.exp(-rate * hamming(networks, networks).astype(np.float64))
+    return inverse_factor(kernel + noise * np.eye(len(networks)))
+
+
+def inverse_factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse of the lower Cholesky factor of a covariance."""
+    factor = cholesky(covariance, lower=True)
+    return np.asarray(solve_triangular(factor, np.eye(len(covariance)), lower=True))

@@ -16,6 +16,8 @@ AFTER = "after"
 """Attribute of a trial that takes the place of a lost one: that one's number."""
 ERROR = "error"
 """Attribute of a failed look-up: what it raised."""
+ELSEWHERE = "elsewhere"
+"""Attribute of a look-up that was not made for this study: the name of the one that it was made for."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Ledger:
     COMPLETE is a score, FAIL a look-up that failed. PRUNED counts for nothing: it was lost with its worker, or
     withdrawn before anybody looked. Numbers are given in one order to all workers, and a trial is created with its
     choices at once; so all agree on which of several trials of one network counts, and on which networks are the first
-    of a budget.
+    of a budget. What another study has found out is finished, too, and none of them.
     """
 
     finished: dict[Choices, float | None] = field(default_factory=dict)
@@ -48,7 +50,8 @@ class Ledger:
         found = cls(seconds=sum(_seconds(trial) for trial in trials if trial.state in ended))
         for trial in sorted(trials, key=lambda trial: trial.number):
             choices = choices_of(trial.params)
-            found.ranks.setdefault(choices, len(found.ranks))
+            if ELSEWHERE not in trial.user_attrs:
+                found.ranks.setdefault(choices, len(found.ranks))
             if trial.state == TrialState.RUNNING:
                 found.running.append(trial)
             elif trial.state == TrialState.WAITING:
@@ -59,6 +62,15 @@ class Ledger:
                 found.finished.setdefault(choices, None)
                 found.errors.append(str(trial.user_attrs.get(ERROR, "no number")))
         return found
+
+    @property
+    def made(self) -> int:
+        """Number of finished networks that this study has asked for."""
+        return sum(choices in self.ranks for choices in self.finished)
+
+    def is_used(self, looks: int) -> bool:
+        """Whether the study has as many look-ups as that, all finished."""
+        return len(self.ranks) >= looks and self.is_done(looks) and not self.dropped(looks)
 
     @property
     def open(self) -> list[FrozenTrial]:

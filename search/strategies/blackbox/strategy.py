@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,8 @@ class Strategy(ABC):
 
     What it asks for follows from the seed and from what it was told, in that order, alone: told the same, another
     process goes on alike. It never asks for a network twice, nor for one beyond a limit. Subclasses say what to look at
-    next (`propose`), and may learn as they are told (`learn`). start: networks drawn at random at first.
+    next (`propose`), and may learn as they are told (`learn`). start: networks drawn at random at first; where networks
+    were scored at cheaper budgets (`inform`), every other one is the best by the dearest of these.
     """
 
     def __init__(self, feasible: FeasibleSet, *, seed: int = 0, start: int = 0) -> None:
@@ -31,13 +33,18 @@ class Strategy(ABC):
         """Scores in the order that they were told in; None where the look-up failed."""
         self.pending: dict[Choices, None] = {}
         """Networks that were asked for and not told yet, in order."""
+        self.cheaper: list[dict[Choices, float]] = []
+        """Scores at cheaper budgets, the cheapest first."""
 
     def ask(self, count: int = 1) -> list[Choices]:
         """Up to `count` networks to be looked at, which are pending from then on; fewer where the space has no more."""
         found = []
         for _ in range(count):
             rng = np.random.default_rng([self.seed, len(self.told), len(self.pending)])
-            choices = self.propose(rng) if len(self.told) + len(self.pending) >= self.start else None
+            known = len(self.told) + len(self.pending)
+            choices = self.propose(rng) if known >= self.start else None
+            if known < self.start and known % 2 == 0:
+                choices = self.promoted()
             if choices is None or self.is_known(choices) or not self.feasible.contains(choices):
                 choices = self.unknown(rng)
             if choices is None:
@@ -45,6 +52,21 @@ class Strategy(ABC):
             self.reserve(choices)
             found.append(choices)
         return found
+
+    def inform(self, cheaper: Sequence[Mapping[Choices, float | None]]) -> None:
+        """Takes note of scores at cheaper budgets, the cheapest first, before anything is asked for. Networks beyond a
+        limit and failed look-ups are left out."""
+        self.cheaper = [
+            {one: score for one, score in budget.items() if score is not None and self.feasible.contains(one)}
+            for budget in cheaper
+        ]
+
+    def promoted(self) -> Choices | None:
+        """The best network by the dearest of the cheaper budgets that is not known; None where there is none."""
+        if not self.cheaper:
+            return None
+        by_score = sorted(self.cheaper[-1].items(), key=lambda pair: -pair[1])
+        return next((one for one, _ in by_score if not self.is_known(one)), None)
 
     def reserve(self, choices: Choices) -> None:
         """Takes note that somebody else looks at this network."""
@@ -101,7 +123,8 @@ class Strategy(ABC):
 
 
 class RandomDraws(Strategy):
-    """Random networks within the limits: what every other strategy has to beat."""
+    """Random networks within the limits: what every other strategy has to beat. Of those that were scored at a cheaper
+    budget, the best, as successive halving has it (Jamieson & Talwalkar, AISTATS 2016)."""
 
     def propose(self, rng: np.random.Generator) -> Choices | None:
-        return None
+        return self.promoted()

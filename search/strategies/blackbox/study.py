@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from netlathe.archspace.decisions import Choices, DecisionSpace
 from netlathe.search.errors import SearchError
 from netlathe.search.strategies.blackbox.by_optuna import choices_of, distributions_of, params_of, quiet
-from netlathe.search.strategies.blackbox.ledger import AFTER, ERROR, Ledger
+from netlathe.search.strategies.blackbox.ledger import AFTER, ELSEWHERE, ERROR, Ledger
 from netlathe.search.strategies.blackbox.strategy import Strategy
 from netlathe.search.strategies.blackbox.workers import BEAT, STALE_S, WORKER, Watch, beating, open_storage, this_worker
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
 Look = Callable[[Choices], float]
 """A network's score, the higher, the better. What it raises is a failed look-up, as is a score that is no number."""
@@ -49,7 +49,7 @@ class Study:
     ) -> None:  # fmt: skip
         import optuna
 
-        self.place, self.space, self.stale_s = place, space, stale_s
+        self.place, self.space, self.name, self.stale_s = place, space, name, stale_s
         self.storage = open_storage(place)
         try:
             with quiet():
@@ -99,13 +99,28 @@ class Study:
 
     def add(self, choices: Choices, after: FrozenTrial | None = None) -> None:
         """Puts a network up to be looked at; in the place of a lost trial, where there is one."""
-        from optuna.trial import TrialState, create_trial
+        from optuna.trial import TrialState
 
-        attributes: dict[str, Any] = {"network": self.space.network_name(choices)}
-        if after is not None:
-            attributes[AFTER] = after.number
+        self._add(choices, TrialState.WAITING, None, {} if after is None else {AFTER: after.number})
+
+    def adopt(self, other: Study, is_wanted: Callable[[Choices], bool]) -> None:
+        """Takes over the look-ups of another study that were of the same score: those of wanted networks that are not
+        finished here. They count as finished, and towards no budget; strategies hear of them first. Nothing is taken
+        twice, so what was interrupted is done again."""
+        from optuna.trial import TrialState
+
+        known = self.ledger().finished
+        for choices, score in other.ledger().finished.items():
+            if choices not in known and is_wanted(choices):
+                state = TrialState.FAIL if score is None else TrialState.COMPLETE
+                self._add(choices, state, score, {ELSEWHERE: other.name})
+
+    def _add(self, choices: Choices, state: TrialState, score: float | None, attributes: dict[str, Any]) -> None:
+        from optuna.trial import create_trial
+
         trial = create_trial(
-            state=TrialState.WAITING, params=params_of(choices), user_attrs=attributes,
+            state=state, value=score, params=params_of(choices),
+            user_attrs={"network": self.space.network_name(choices), **attributes},
             distributions=distributions_of(tuple(self.space.option_counts)),
         )  # fmt: skip
         self._study.add_trial(trial)
@@ -232,7 +247,7 @@ class _Worker:
             self.study.give_back(trial)
             raise
         if self.study.finish(trial, score, error) and self.on_look:
-            self.on_look(len(ledger.finished) + 1, self.looks, choices, score)
+            self.on_look(ledger.made + 1, self.looks, choices, score)
 
     def _check_failures(self, ledger: Ledger) -> None:
         if len(ledger.errors) >= FAILURES and len(ledger.errors) == len(ledger.finished):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from netlathe.archspace.errors import NetlatheError
 from netlathe.cli.compare import show_points, show_prices
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import Data, Json, LimitImages, Resolution, Seed, Space, UnknownOps, Width
@@ -114,18 +113,26 @@ def search(
         ),
     ] = "binarized",
     looks: Annotated[
-        int, typer.Option(min=1, help="Networks that such a strategy looks at.", rich_help_panel=LOOK)
-    ] = 100,
-    look_epochs: Annotated[
-        int,
+        str,
         typer.Option(
-            min=1, help="Epochs that each is trained for, to be judged on validation images.", rich_help_panel=LOOK
+            help="Networks that such a strategy looks at; several numbers, such as 200,40, for several budgets, the "
+            "cheapest first.",
+            rich_help_panel=LOOK,
         ),
-    ] = 10,
+    ] = "100",
+    look_epochs: Annotated[
+        str,
+        typer.Option(
+            help="Epochs that each is trained for, to be judged on validation images; several for several budgets.",
+            rich_help_panel=LOOK,
+        ),
+    ] = "10",
     score: Annotated[
         str | None,
         typer.Option(
-            help="Scores in place of these trainings: FILE.csv:COLUMN, a table with a column of networks' names.",
+            help="Scores: train; inherit, the accuracy by the weights of a warm supernet; FILE.csv:COLUMN, a table "
+            "with a column of networks' names; several, such as inherit,train, for several budgets.",
+            show_default="train",
             rich_help_panel=LOOK,
         ),
     ] = None,
@@ -146,6 +153,12 @@ def search(
             rich_help_panel=LOOK,
         ),
     ] = False,
+    architecture_every: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Third phase: steps of the weights per step of the architecture.", rich_help_panel=SEARCH
+        ),
+    ] = 1,
     prune_below: Annotated[
         float,
         typer.Option(
@@ -250,9 +263,10 @@ def search(
     """
     from netlathe.cli.phones import choose_phone
     from netlathe.runs.logs import check_tensorboard
-    from netlathe.runs.looked import parse_score
     from netlathe.runs.pipeline import SearchOptions, join_search
     from netlathe.runs.pipeline import search as search_network
+    from netlathe.runs.scores import parse_scores
+    from netlathe.runs.settings import parse_counts
     from netlathe.search import SearchConfig
     from netlathe.targets import check_names, parse_limits, parse_milliseconds, parse_targets
     from netlathe.training import Compute, TrainConfig
@@ -266,11 +280,13 @@ def search(
     options = SearchOptions(
         limits=parse_limits(limit or ()), profile=profile_file, benchmark_binary=benchmark_binary,
         device=choose_phone(device, terminal) if device else None, update=update, train_from=train_from,
-        strategy=strategy, looks=looks, look_epochs=look_epochs, storage=storage,
-        score=parse_score(score) if score else None,
+        strategy=strategy, looks=parse_counts("--looks", looks),
+        look_epochs=parse_counts("--look-epochs", look_epochs), storage=storage,
+        score=parse_scores(score) if score else None,
         config=SearchConfig(
             start_epochs=start_epochs, warmup_epochs=warmup_epochs, epochs=epochs, batch_size=batch_size,
-            accumulate=accumulate, learning_rate=learning_rate, prune_below=prune_below, finalists=finalists, seed=seed,
+            accumulate=accumulate, learning_rate=learning_rate, architecture_every=architecture_every,
+            prune_below=prune_below, finalists=finalists, seed=seed,
         ),
         training=TrainConfig(
             epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate,
@@ -282,9 +298,7 @@ def search(
         restart_training=restart_training, seed=seed, progress=terminal,
     )  # fmt: skip
     if worker:
-        if several:
-            raise NetlatheError("--worker works on one target at a time: name it with --target-ms")
-        seen = join_search(space, data, target=wanted, output=output, **options)
+        seen = join_search(space, data, target=wanted, output=output, targets_ms=several, **options)
         terminal.say(f"  Looked at {seen} networks; the search has all that it asked for")
         terminal.result({"looks": seen})
         return

@@ -2,74 +2,133 @@
 
 from __future__ import annotations
 
-import csv
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.decisions import Choices
-from netlathe.archspace.errors import FormatError, NetlatheError
-from netlathe.archspace.files import check_plain, digest
-from netlathe.archspace.spaces import Architecture
 from netlathe.runs.files import LOOKS, SEARCH, STUDY, write_csv
 from netlathe.runs.folder import Workplace
 from netlathe.runs.phase import Phase
-from netlathe.runs.searched import Searched, describe_data, describe_space
-from netlathe.runs.settings import LookSettings, RunSettings, Score, name_of
+from netlathe.runs.scores import describe_budget, make_look, warm_searcher
+from netlathe.runs.searched import Searched, WarmSearcher, describe_data, describe_space
+from netlathe.runs.settings import Budget, LookSettings, RunSettings
 
 if TYPE_CHECKING:
     from netlathe.search.costs import Constraint
-    from netlathe.search.strategies.blackbox.strategy import Strategy
+    from netlathe.search.strategies.blackbox.ledger import Ledger
     from netlathe.search.strategies.blackbox.study import Study
-    from netlathe.training import Compute, ImageData, TrainConfig
 
 _LOOKS = "looks"
-"""Key of the budget in a phase's inputs: a larger one goes on where a smaller one has ended."""
+"""Key of the numbers of looks in a phase's inputs: a larger one goes on where a smaller one has ended."""
 
 
 class LookPhase(Phase[Searched]):
-    """Search of a run's space by a black-box strategy under its constraints."""
+    """Search of a run's space by a black-box strategy under its constraints. `warm` gives the supernet whose weights
+    looks may inherit, by default one in this run's folder."""
 
     record, kind = SEARCH, "search"
 
-    def __init__(self, settings: RunSettings, place: Workplace, constraints: list[Constraint]) -> None:
-        super().__init__(place, {**study_inputs(settings), _LOOKS: _looking(settings).looks})
+    def __init__(
+        self, settings: RunSettings, place: Workplace, constraints: list[Constraint], warm: WarmSearcher | None = None
+    ) -> None:
+        looks = [budget.looks for budget in _looking(settings).budgets]
+        super().__init__(place, {**study_inputs(settings), _LOOKS: _one_or_all(looks)})
         self.settings, self.constraints = settings, constraints
+        self.warm = warm or warm_searcher(settings, place, constraints)
 
     @property
     def lasting(self) -> dict[str, Any]:
-        """Inputs without the budget: a network that was trained stays so when more are looked at."""
+        """Inputs without the numbers of looks: a network that was trained stays so when more are looked at."""
         return {name: value for name, value in self.inputs.items() if name != _LOOKS}
 
     def work(self) -> Searched:
-        """Looks at networks until the budget is used, together with whoever else works on the study. Raises SearchError
-        where every look-up fails, or the storage holds another study."""
+        """Looks at networks until every budget is used, together with whoever else works on the study. Raises
+        SearchError where every look-up fails, or the storage holds another study."""
         from netlathe.search.candidates import Evaluated
         from netlathe.search.errors import SearchError
 
         self.place.folder.make()
-        look_at_networks(self.settings, self.place, self.constraints)
-        ledger = open_study(self.settings, self.place).ledger()
+        for number in range(len(self.ledgers())):
+            self.look(number)
+        ledgers = self.ledgers()
         evaluated = tuple(
             Evaluated(choices, score, tuple(c.table.cost(choices) for c in self.constraints))
-            for choices, score in ledger.finished.items()
+            for choices, score in ledgers[-1].finished.items()
             if score is not None
         )
         if not evaluated:
-            raise SearchError(f"all {len(ledger.finished)} look-ups failed, the last with: {ledger.errors[-1]}")
-        return Searched((), ledger.seconds, evaluated=evaluated)
+            last = ledgers[-1]
+            raise SearchError(f"all {len(last.finished)} look-ups failed, the last with: {last.errors[-1]}")
+        return Searched((), sum(ledger.seconds for ledger in ledgers), evaluated=evaluated)
+
+    def look(self, number: int) -> int:
+        """Looks at networks by one budget until it is used, and returns how many this process has looked at."""
+        from netlathe.search.strategies.blackbox.feasible import FeasibleSet
+        from netlathe.search.strategies.blackbox.names import make_strategy
+
+        looking, space, place = _looking(self.settings), self.settings.space, self.place
+        budget, study = looking.budgets[number], self.study(number)
+        if study.ledger().is_used(budget.looks):
+            return 0
+        strategy = make_strategy(looking.strategy, FeasibleSet(space, self.constraints), seed=looking.seed)
+        strategy.inform([self.study(cheaper).ledger().finished for cheaper in range(number)])
+        look = make_look(self.settings, budget, place.compute, self.warm)
+        label = "looking at networks" + (f" by {name_of_budget(budget)}" if len(looking.budgets) > 1 else "")
+        seen = 0
+        with place.listener.progress(label, "networks") as update:
+
+            def on_look(done: int, total: int, choices: Choices, score: float | None) -> None:
+                nonlocal seen
+                seen += 1
+                place.folder.check()
+                told = "failed" if score is None else f"{score:.4g}"
+                update(done, total, f"{space.network_name(choices)}: {told}")
+
+            study.work(strategy, look, budget.looks, on_look)
+        return seen
+
+    def study(self, number: int) -> Study:
+        """The study of one budget, in the run's storage or its folder. Raises SearchError for one that holds another
+        study."""
+        from netlathe.archspace.jsonfile import json_digest
+        from netlathe.search.strategies.blackbox.study import Study
+
+        looking, space, inputs = _looking(self.settings), self.settings.space, study_inputs(self.settings, number)
+        told = {name: inputs[name] for name in ("config", "score", "goal")}
+        told["space"], told["data"] = (json_digest(inputs[name]) for name in ("space", "data"))
+        if looking.storage is None:
+            name = "search" if number == len(looking.budgets) - 1 else f"search by {number + 1}"
+            return Study(self.place.path / STUDY, space, told, name=name)
+        # In a storage elsewhere, each search has a name of its own: several targets share one, and several runs may.
+        return Study(looking.storage, space, told, name=f"{space.name}-{json_digest(told)}")
+
+    def ledgers(self) -> list[Ledger]:
+        """Look-ups of all budgets so far."""
+        return [self.study(number).ledger() for number in range(len(_looking(self.settings).budgets))]
+
+    def adopt(self, other: LookPhase) -> None:
+        """Takes over what was seen for another limit, by the same budgets, of networks that keep this one's."""
+        from netlathe.search.strategies.blackbox.feasible import FeasibleSet
+
+        within = FeasibleSet(self.settings.space, self.constraints)
+        for number in range(len(_looking(self.settings).budgets)):
+            self.study(number).adopt(other.study(number), within.contains)
 
     def write(self, output: Searched) -> dict[str, Any]:
-        space, constraints = self.settings.space, self.constraints
-        ledger = open_study(self.settings, self.place).ledger()
-        costs = [[c.table.cost(choices) for c in constraints] for choices in ledger.finished]
+        space, constraints, budgets = self.settings.space, self.constraints, _looking(self.settings).budgets
         names = [f"{c.table.name} ({c.table.unit})" if c.table.unit else c.table.name for c in constraints]
-        write_csv(self.place.path / LOOKS, ["look", "network", "score", *names], [
-            [number, space.network_name(choices), "failed" if score is None else score, *own]
-            for number, ((choices, score), own) in enumerate(zip(ledger.finished.items(), costs, strict=True), 1)
-        ])  # fmt: skip
+        several = len(budgets) > 1
+        rows = [
+            [
+                space.network_name(choices), "failed" if score is None else score,
+                *(c.table.cost(choices) for c in constraints), *([name_of_budget(budget)] if several else []),
+            ]
+            for budget, ledger in zip(budgets, self.ledgers(), strict=True)
+            for choices, score in ledger.finished.items()
+        ]  # fmt: skip
+        columns = ["look", "network", "score", *names, *(["budget"] if several else [])]
+        write_csv(self.place.path / LOOKS, columns, [[number, *row] for number, row in enumerate(rows, 1)])
         return {
             "space": space.to_json(),
             "constraints": [{"name": c.table.name, "unit": c.table.unit, "limit": c.limit} for c in constraints],
@@ -91,165 +150,66 @@ class LookPhase(Phase[Searched]):
         return Searched((), float(content["seconds"]), evaluated=looks)
 
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
-        """Decides for replacing a search of another budget, whose look-ups are in the study."""
-        return set(differences) == {_LOOKS}
+        """Decides for replacing a search of other numbers of looks, whose look-ups are in the study."""
+        return {name.partition("[")[0] for name in differences} == {_LOOKS}
 
 
-def look_at_networks(settings: RunSettings, place: Workplace, constraints: list[Constraint]) -> int:
-    """Works on a run's study until its budget is used, and returns how many networks this process has looked at."""
-    strategy, study = make_looker(settings, constraints), open_study(settings, place)
-    looking, space = _looking(settings), settings.space
-    score = settings.score or TrainedScore(settings, place.compute)
+def look_for_all(runs: Mapping[Path, RunSettings], place: Workplace) -> int:
+    """Looks at networks for several limits, by rising ones, and returns how many this process has looked at.
+
+    A score depends on no limit, so each study is told what the others have seen of networks within its own, before its
+    looks and after those of all: no network is looked at twice. `place` is where a supernet is trained that all share.
+    """
+    phases: list[LookPhase] = []
+    for folder, settings in runs.items():
+        constraints = settings.goal.constraints(settings.space)
+        warm = phases[0].warm if phases else warm_searcher(settings, place, constraints)
+        phases.append(LookPhase(settings, place.at(folder), constraints, warm))
+    waiting = [phase for phase in phases if phase.load() is None]
     seen = 0
-
-    def look(choices: Choices) -> float:
-        return call_score(score, space.architecture(choices), looking.epochs)
-
-    with place.listener.progress("looking at networks", "networks") as update:
-
-        def on_look(done: int, total: int, choices: Choices, score: float | None) -> None:
-            nonlocal seen
-            seen += 1
-            place.folder.check()
-            told = "failed" if score is None else f"{score:.4g}"
-            update(done, total, f"{space.network_name(choices)}: {told}")
-
-        study.work(strategy, look, looking.looks, on_look)
+    for phase in waiting:
+        phase.place.folder.make()
+        _share(phases, phase)
+        if len(phases) > 1:
+            main = phase.settings.goal.main
+            place.listener.note(f"  Looks at networks within {main.limit_ms:g} ms on {main.name}")
+        seen += sum(phase.look(number) for number in range(len(_looking(phase.settings).budgets)))
+    for phase in waiting:
+        _share(phases, phase)
     return seen
 
 
-def make_looker(settings: RunSettings, constraints: list[Constraint]) -> Strategy:
-    """The run's strategy, which was told nothing yet."""
-    from netlathe.search.strategies.blackbox.feasible import FeasibleSet
-    from netlathe.search.strategies.blackbox.names import make_strategy
+def _share(phases: Sequence[LookPhase], phase: LookPhase) -> None:
+    """Tells one phase's studies what all others have seen."""
+    for other in phases:
+        if other is not phase:
+            phase.adopt(other)
 
+
+def study_inputs(settings: RunSettings, number: int | None = None) -> dict[str, Any]:
+    """Inputs of the look-ups by a budget, which are those of the cheaper ones, too; by default the last. For JSON."""
     looking = _looking(settings)
-    return make_strategy(looking.strategy, FeasibleSet(settings.space, constraints), seed=looking.seed)
-
-
-def open_study(settings: RunSettings, place: Workplace) -> Study:
-    """The run's study, in its storage or its folder. Raises SearchError for one that holds another study."""
-    from netlathe.archspace.jsonfile import json_digest
-    from netlathe.search.strategies.blackbox.study import Study
-
-    storage, inputs = _looking(settings).storage, study_inputs(settings)
-    told = {name: inputs[name] for name in ("config", "score", "goal")}
-    told["space"], told["data"] = (json_digest(inputs[name]) for name in ("space", "data"))
-    # In a storage elsewhere, each search has a name of its own: several targets share one, and several runs may.
-    name = "search" if storage is None else f"{settings.space.name}-{json_digest(told)}"
-    return Study(storage or place.path / STUDY, settings.space, told, name=name)
-
-
-def study_inputs(settings: RunSettings) -> dict[str, Any]:
-    """Inputs of the look-ups, for JSON."""
-    looking = _looking(settings)
-    if settings.score:
-        score: Any = {"own": name_of(settings.score), "budget": looking.epochs}
-    else:
-        score = {"epochs": looking.epochs, **_training_inputs(settings)}
+    budgets = looking.budgets if number is None else looking.budgets[: number + 1]
     return {
         "config": {"strategy": looking.strategy, "seed": looking.seed},
-        "score": score,
+        "score": _one_or_all([describe_budget(settings, budget) for budget in budgets]),
         "goal": settings.goal.to_json(),
         "space": describe_space(settings.space),
         "data": describe_data(settings.data),
     }
 
 
-def _training_inputs(settings: RunSettings) -> dict[str, Any]:
-    """Settings of the training that a look-up makes, but for the epochs."""
-    config = look_training(settings, 1)
-    return {name: value for name, value in vars(config).items() if name != "epochs"}
+def name_of_budget(budget: Budget) -> str:
+    """Words for a budget in tables."""
+    if budget.score == "inherit":
+        return "inherit"
+    return f"{budget.score if budget.score == 'train' else 'score'} {budget.epochs}"
 
 
-def look_training(settings: RunSettings, epochs: int) -> TrainConfig:
-    """Training of a look-up: the run's own with so many epochs, or the default one where that is a recipe."""
-    from netlathe.training import TrainConfig
-
-    own = settings.training if isinstance(settings.training, TrainConfig) else TrainConfig(seed=_looking(settings).seed)
-    return replace(own, epochs=epochs)
+def _one_or_all(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values
 
 
 def _looking(settings: RunSettings) -> LookSettings:
     assert settings.looking is not None
     return settings.looking
-
-
-@dataclass(frozen=True)
-class TrainedScore:
-    """Accuracy on the validation images, 0 to 1, of a network that is trained for some epochs on the training images.
-
-    Raises TrainingError where the loss diverges.
-    """
-
-    settings: RunSettings
-    compute: Compute
-
-    def __call__(self, architecture: Architecture, budget: int) -> float:
-        from netlathe.runs.trained import new_network
-        from netlathe.training import evaluate, recalibrate_batch_norm, train
-
-        data: ImageData = self.settings.data
-        config = look_training(self.settings, budget)
-        network = new_network(architecture, config)
-        train(network, data, config, compute=self.compute, split=data.train)
-        recalibrate_batch_norm(network, data.train, compute=self.compute)
-        return evaluate(network, data.validation, compute=self.compute)
-
-
-def call_score(score: Callable[..., float], architecture: Architecture, budget: int) -> float:
-    """A score's answer; it is given the budget where it has a parameter of that name."""
-    if "budget" in inspect.signature(score).parameters:
-        return float(score(architecture, budget=budget))
-    return float(score(architecture))
-
-
-@dataclass(frozen=True)
-class ScoreTable:
-    """Scores of networks from a CSV with a column `network`, as names, and one of the scores: a Score.
-
-    A network that the table lacks is a look-up that fails. `content` tells one file from another.
-    """
-
-    file: str
-    column: str
-    content: str
-    scores: Mapping[str, float] = field(repr=False)
-
-    @classmethod
-    def read(cls, file: str | Path, column: str) -> ScoreTable:
-        """Raises FormatError for a file that cannot be read, or that has no such columns or anything in it that is no
-        number."""
-        path = Path(file)
-        try:
-            check_plain(path)
-            text = path.read_text(encoding="utf-8-sig")
-            rows = list(csv.DictReader(text.splitlines()))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise FormatError(f"{path}: cannot be read as CSV ({error})") from error
-        found = list(rows[0]) if rows else []
-        for name in ("network", column):
-            if name not in found:
-                raise FormatError(f"{path}: has no column {name!r}, only {', '.join(map(str, found)) or 'no lines'}")
-        scores: dict[str, float] = {}
-        for line, row in enumerate(rows, start=2):
-            try:
-                scores[str(row["network"])] = float(row[column] or "")
-            except ValueError as error:
-                raise FormatError(
-                    f"{path}: line {line} has {row[column]!r} as its {column}, which is no number"
-                ) from error
-        return cls(str(file), column, digest(text.encode()), scores)
-
-    def __call__(self, architecture: Architecture) -> float:
-        if architecture.name not in self.scores:
-            raise NetlatheError(f"{self.file}: has no line for network {architecture.name}")
-        return self.scores[architecture.name]
-
-
-def parse_score(text: str) -> Score:
-    """The score of --score FILE.csv:COLUMN. Raises NetlatheError for what does not parse."""
-    file, colon, column = text.rpartition(":")
-    if not colon or not file.endswith(".csv"):
-        raise NetlatheError(f"--score {text}: expected FILE.csv:COLUMN, a table with a column `network`")
-    return ScoreTable.read(file, column)

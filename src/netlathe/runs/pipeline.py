@@ -30,12 +30,22 @@ from netlathe.runs.files import (
 from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.logs import check_tensorboard
-from netlathe.runs.looked import LookPhase, look_at_networks
+from netlathe.runs.looked import LookPhase, look_for_all
 from netlathe.runs.migration import migrate
 from netlathe.runs.report import CurveReport, RunReport
 from netlathe.runs.reported import ReportPhase, write_hardware
+from netlathe.runs.scores import warm_searcher
 from netlathe.runs.searched import SearchPhase, WarmSearcher, WarmUp
-from netlathe.runs.settings import LookSettings, Recipe, RunSettings, Score, load_inputs, name_of
+from netlathe.runs.settings import (
+    LookSettings,
+    OwnScore,
+    Recipe,
+    RunSettings,
+    Score,
+    load_inputs,
+    make_budgets,
+    name_of,
+)
 from netlathe.runs.trained import TrainPhase
 from netlathe.targets import Limit, Target, check_curve, folder_name, make_goal
 
@@ -58,12 +68,12 @@ class SearchOptions(TypedDict, total=False):
     benchmark_binary: str | Path | None
     config: SearchConfig | None
     training: TrainConfig | Recipe | None
-    score: Score | None
+    score: OwnScore | Score | Sequence[OwnScore | Score] | None
     compute: Compute | None
     update: Literal["gradient", "reinforce"]
     strategy: str
-    looks: int
-    look_epochs: int
+    looks: int | Sequence[int]
+    look_epochs: int | Sequence[int]
     storage: str | Path | None
     train_from: Literal["scratch", "supernet"]
     resolution: int | None
@@ -114,12 +124,12 @@ def search(
     benchmark_binary: str | Path | None = None,
     config: SearchConfig | None = None,
     training: TrainConfig | Recipe | None = None,
-    score: Score | None = None,
+    score: OwnScore | Score | Sequence[OwnScore | Score] | None = None,
     compute: Compute | None = None,
     update: Literal["gradient", "reinforce"] = "gradient",
     strategy: str = "binarized",
-    looks: int = 100,
-    look_epochs: int = 10,
+    looks: int | Sequence[int] = 100,
+    look_epochs: int | Sequence[int] = 10,
     storage: str | Path | None = None,
     train_from: Literal["scratch", "supernet"] = "scratch",
     resolution: int | None = None,
@@ -153,8 +163,12 @@ def search(
     by one: "ego", "uct", "evolution", "local", "thompson", "tpe", "nsga2" or "random". Then `looks` of them are looked
     at: each is trained for `look_epochs` epochs, as `training` says, for its accuracy on the validation images; or it
     is given to `score`, which may have a parameter `budget` for these epochs, and whose failures and NaN are networks
-    without a score. Look-ups are kept in the folder, or in `storage`, a file or the URL of an Optuna storage, on which
-    further processes work by `join_search`. More `looks` go on with those that there are.
+    without a score. `score` "inherit" is the accuracy by the weights of a supernet, which is trained for the first two
+    phases of `config`; "train" the default. Lists of scores, `looks` or `look_epochs` are several budgets, the cheapest
+    first: networks are looked at by one budget after another, "ego" learns how far the cheaper ones are to be trusted,
+    other strategies begin with their best networks, and the last one decides. With `targets_ms`, what is seen for one
+    target is known to all others. Look-ups are kept in the folder, or in `storage`, a file or the URL of an Optuna
+    storage, on which further processes work by `join_search`. More `looks` go on with those that there are.
 
     `output` is the run's folder: the same call continues what is there, and reads what is finished; one of other
     settings is refused, unless `restart` begins anew, or `restart_training` trains what was found anew.
@@ -182,6 +196,7 @@ def join_search(
     *,
     target: Target | Sequence[Target],
     output: str | Path,
+    targets_ms: Sequence[float] | None = None,
     **options: Unpack[SearchOptions],
 ) -> int:
     """Looks at networks of a search by a black-box strategy that other processes work on, too, until its budget is
@@ -191,14 +206,14 @@ def join_search(
     where processes on several machines meet. A process that is killed loses the look-up that it was at, which another
     one makes. Raises what search raises, and NetlatheError for a strategy that looks at no networks one by one.
     """
-    with prepared(space, data, target, output, None, options, alone=False) as (settings, place):
+    with prepared(space, data, target, output, targets_ms, options, alone=False) as (settings, place):
         if settings.looking is None:
             raise NetlatheError(
                 "the path-binarized search is one process's work; name a strategy whose look-ups can be shared, such "
                 "as ego"
             )
         place.folder.make()
-        return look_at_networks(settings, place, settings.goal.constraints(settings.space))
+        return look_for_all(runs_of(settings, place, targets_ms), place)
 
 
 @contextmanager
@@ -221,9 +236,11 @@ def prepared(
     limits, seed, device = options.get("limits", ()), options.get("seed", 0), options.get("device")
     profile, benchmark_binary = options.get("profile"), options.get("benchmark_binary")
     looking, train_from = _looking(options), options.get("train_from", "scratch")
-    for own in (training, score):
-        if own is not None and not isinstance(own, TrainConfig):
+    scores = [one.score for one in looking.budgets] if looking else [score]
+    for own in (training, *scores):
+        if callable(own):
             name_of(own)
+    score = scores[0] if len(scores) == 1 and callable(scores[0]) else None
     targets = [target] if isinstance(target, Target) else list(target)
     if tensorboard:
         check_tensorboard()
@@ -268,17 +285,20 @@ def held(folders: Iterable[Path]) -> Iterator[None]:
 
 def _looking(options: SearchOptions) -> LookSettings | None:
     """How networks are looked at, if the strategy does so. Raises NetlatheError for options that contradict it."""
-    strategy, storage = options.get("strategy", "binarized"), options.get("storage")
+    strategy, storage, score = options.get("strategy", "binarized"), options.get("storage"), options.get("score")
     if strategy == "binarized":
         if storage is not None:
             raise NetlatheError("--storage: the path-binarized search makes no look-ups that could be kept there")
+        if not (score is None or callable(score)):
+            raise NetlatheError(
+                f"score {score!r}: the path-binarized search compares finalists by one score of your own, or by the "
+                "supernet's loss; name a strategy that looks at whole networks, such as ego, or leave it out"
+            )
         return None
     if options.get("train_from") == "supernet":
         raise NetlatheError(f"--train-from supernet: the strategy {strategy} has no supernet; leave the option out")
-    return LookSettings(
-        strategy, options.get("looks", 100), options.get("look_epochs", 10), options.get("seed", 0),
-        None if storage is None else str(storage),
-    )  # fmt: skip
+    budgets = make_budgets(score, options.get("looks", 100), options.get("look_epochs", 10))
+    return LookSettings(strategy, budgets, options.get("seed", 0), None if storage is None else str(storage))
 
 
 def run(
@@ -294,7 +314,7 @@ def run(
     if settings.device:  # what is missing there should show before hours of work
         with settings.device.open(settings.goal.main, place.listener):
             pass
-    runs = {place.path / folder_name(ms): settings.at(ms) for ms in targets_ms or ()} or {place.path: settings}
+    runs = runs_of(settings, place, targets_ms)
     if restart:
         for folder in (place.path, *runs):
             place.at(folder).remove(_OF_SEARCH)
@@ -306,6 +326,13 @@ def run(
         write_hardware(reports, place.path)
     place.listener.report(report)
     return report
+
+
+def runs_of(settings: RunSettings, place: Workplace, targets_ms: Sequence[float] | None) -> dict[Path, RunSettings]:
+    """Folders with their settings, by rising limits: one for each limit of the main target, or the one of all."""
+    if targets_ms is None:
+        return {place.path: settings}
+    return {place.path / folder_name(ms): settings.at(ms) for ms in sorted(targets_ms)}
 
 
 def run_phases(
@@ -338,19 +365,23 @@ def search_phase(
 ) -> SearchPhase | LookPhase:
     """The first phase, by the strategy."""
     if settings.looking is not None:
-        return LookPhase(settings, place, constraints)
+        return LookPhase(settings, place, constraints, warm)
     return SearchPhase(settings, place, constraints, warm)
 
 
 def run_curve(settings: RunSettings, place: Workplace, runs: dict[Path, RunSettings]) -> CurveReport:
-    """One warm supernet, where the strategy has one, then a run for each limit in a folder of its own, by rising
-    limits, as what is found for one is offered to the next; last the curve."""
+    """One warm supernet, where it is needed, then a run for each limit in a folder of its own, by rising limits, as
+    what is found for one is offered to the next; last the curve. Whole networks are looked at for all limits first."""
     chosen: list[Chosen] = []
     for one in runs.values():
         constraints = one.goal.constraints(one.space)  # what is wrong with one of them should not show after hours
-    warm = None if settings.looking else WarmUp(one, place, constraints).searcher
+    if settings.looking:
+        warm = warm_searcher(one, place, constraints)
+        look_for_all(runs, place)
+    else:
+        warm = WarmUp(one, place, constraints).searcher
     reports = []
-    for folder, one in sorted(runs.items(), key=lambda pair: pair[1].goal.main.limit_ms):
+    for folder, one in runs.items():
         place.listener.step(f"{one.goal.main.limit_ms:g} ms on {one.goal.main.name}")
         reports.append(run_phases(one, place.at(folder), warm, chosen))
     curve = pareto_front.read_points(list(runs))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.presets import PRESETS, load_space
@@ -30,16 +30,36 @@ Score = Callable[..., float]
 score(architecture). With a parameter called `budget`, it is given the epochs of a look-up, too."""
 
 
+OwnScore = Literal["inherit", "train"]
+"""Scores of netlathe's own: validation accuracy by the weights of a warm supernet, or after a training."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One budget of a search by looks at whole networks."""
+
+    score: OwnScore | Score = "train"
+    looks: int = 100
+    """Networks to look at."""
+    epochs: int = 10
+    """Epochs of a look-up's training, or what an own score makes of it."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("--looks", self.looks), ("--look-epochs", self.epochs)):
+            if value < 1:
+                raise NetlatheError(f"{name} {value}: must be at least 1")
+        if isinstance(self.score, str) and self.score not in get_args(OwnScore):
+            raise NetlatheError(f"score {self.score!r}: unknown; known are inherit, train, or a function of your own")
+
+
 @dataclass(frozen=True)
 class LookSettings:
     """Settings of a search by looks at whole networks."""
 
     strategy: str
     """Name of a black-box strategy."""
-    looks: int = 100
-    """Networks to look at."""
-    epochs: int = 10
-    """Budget of a look-up: epochs of its training, or what an own score makes of it."""
+    budgets: tuple[Budget, ...] = (Budget(),)
+    """Budgets of the looks, the cheapest first; the last one's scores are what networks are chosen by."""
     seed: int = 0
     storage: str | None = None
     """Journal file or URL of the storage that several processes share; None for a journal in the run's folder."""
@@ -49,9 +69,41 @@ class LookSettings:
 
         if self.strategy not in STRATEGIES:
             raise NetlatheError(f"--strategy {self.strategy}: unknown; known are binarized, {', '.join(STRATEGIES)}")
-        for name, value in (("--looks", self.looks), ("--look-epochs", self.epochs)):
-            if value < 1:
-                raise NetlatheError(f"{name} {value}: must be at least 1")
+
+
+def make_budgets(
+    scores: OwnScore | Score | Sequence[OwnScore | Score] | None, looks: int | Sequence[int],
+    epochs: int | Sequence[int],
+) -> tuple[Budget, ...]:  # fmt: skip
+    """Budgets of these scores, looks and epochs, of which one may stand for all. Raises NetlatheError for lists of
+    unlike lengths."""
+    lists = {
+        "score": _listed("train" if scores is None else scores),
+        "looks": _listed(looks),
+        "look_epochs": _listed(epochs),
+    }
+    count = max(map(len, lists.values()))
+    for name, values in lists.items():
+        if len(values) not in (1, count):
+            raise NetlatheError(
+                f"{name} has {len(values)} parts where another option has {count}: give one for each budget, the "
+                "cheapest first, or one for all"
+            )
+    columns = [values if len(values) == count else values * count for values in lists.values()]
+    return tuple(Budget(*row) for row in zip(*columns, strict=True))
+
+
+def parse_counts(option: str, text: str) -> int | list[int]:
+    """'200' -> 200, '200,40' -> [200, 40]. Raises NetlatheError for anything else."""
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise NetlatheError(f"{option} {text}: expected a whole number, or several, such as 200,40") from None
+    return found[0] if len(found) == 1 else found
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
 
 
 @dataclass(frozen=True)
@@ -67,6 +119,7 @@ class RunSettings:
     train_from: Literal["scratch", "supernet"] = "scratch"
     device: DeviceAtHand | None = None
     score: Score | None = None
+    """A score of the user's own, where there is but one."""
     looking: LookSettings | None = None
     """How networks are looked at one by one; None for the path-binarized search."""
 
