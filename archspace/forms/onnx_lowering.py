@@ -26,7 +26,7 @@ from netlathe.archspace.forms.structure import (
 )
 from netlathe.archspace.forms.weights import StoredArrays, Weights, transposed, untransposed
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.kernels import Borders, borders_of, padded_layers
+from netlathe.archspace.kernels import Borders, borders_of, channel_shuffles, padded_layers
 from netlathe.archspace.ops import ActivationKind, DType, Interpolation, Padding, PadMode, ReduceKind, Shape, UnaryKind
 
 _OPSET = 17
@@ -182,12 +182,16 @@ def _lower_nodes(graph: Graph, target: _Target, inputs: list[str]) -> list[str]:
     """Adds all nodes, returns the names of the outputs."""
     pads = padded_layers(graph)
     done = set(pads.values())
+    shuffled = {index for first, others in channel_shuffles(graph).items() for index in (first, *others)}
     values = [target.result(name) for name in inputs]
     for index, (node, shapes, results) in enumerate(graph.steps()):
         taken = tuple(values[t] for t in node.inputs)
         dtypes = tuple(graph.dtypes[t] for t in node.inputs) if graph.has_dtypes else ()
         step = _Step(node.name, taken, shapes, results, borders_of(graph, pads.get(index, index)), dtypes)
-        found = taken[0] if index in done else _lower(node.op, target, step)
+        if index in shuffled:
+            found: str | tuple[str, ...] = _shuffle(node.op, target, step)
+        else:
+            found = taken[0] if index in done else _lower(node.op, target, step)
         values += [found] if isinstance(found, str) else found
     # What is given must be computed, so that inputs and constants pass through an op.
     computed = {name for node in target.body.node for name in node.output}
@@ -199,6 +203,15 @@ def _lower_nodes(graph: Graph, target: _Target, inputs: list[str]) -> list[str]:
 
 def _value(name: str, shape: Shape, dtype: DType = DType.FLOAT32) -> Any:
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype.value)), nchw(shape))
+
+
+def _shuffle(op: ops.Op, target: _Target, step: _Step) -> str:
+    """A step of a shuffle of channels, whose axes stay before those of the pixels."""
+    if isinstance(op, ops.Transpose):
+        return target.node("Transpose", step.name, step.inputs, perm=(0, 2, 1, 3, 4))
+    batch, height, width, *channels = step.shape
+    shape = target.integers(f"{step.name}.shape", (batch, *channels, height, width))
+    return target.node("Reshape", step.name, (step.inputs[0], shape))
 
 
 @singledispatch

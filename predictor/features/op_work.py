@@ -17,7 +17,7 @@ import numpy as np
 
 from netlathe.archspace.blocked_layout import is_in_blocks
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.kernels import Fusion, kernel_starts, paddings
+from netlathe.archspace.kernels import BLOCKS, Fusion, channel_shuffles, kernel_starts, paddings
 from netlathe.archspace.ops import (
     BYTES,
     OPS,
@@ -419,15 +419,27 @@ def launched(graph: Graph, fusion: Fusion = "cpu") -> list[Launched]:
     is not yet padded. Stored values start none."""
     pads = paddings(graph, fusion)
     starts = kernel_starts(graph, "cpu" if fusion == "gpu" else fusion)
+    shuffles = channel_shuffles(graph) if fusion in BLOCKS else {}
     steps = list(graph.steps())
     dtypes = _dtypes(graph)
-    return [
-        (*_unpadded(node.op, steps[pads[at]][1], inputs, results), dtypes[at])
-        if at in pads
-        else (node.op, inputs, results, dtypes[at])
-        for at, (node, inputs, results) in enumerate(steps)
-        if starts[at] == at and not isinstance(node.op, Constant)
-    ]
+    found: list[Launched] = []
+    for at, (node, inputs, results) in enumerate(steps):
+        if starts[at] != at or isinstance(node.op, Constant):
+            continue
+        if at in pads:
+            found.append((*_unpadded(node.op, steps[pads[at]][1], inputs, results), dtypes[at]))
+        elif at in shuffles:
+            found.append((*_shuffled(results[0]), dtypes[at]))
+        else:
+            found.append((node.op, inputs, results, dtypes[at]))
+    return found
+
+
+def _shuffled(split: Shape) -> tuple[Op, tuple[Shape, ...], tuple[Shape, ...]]:
+    """A shuffle of channels where these come first; `split` is (N, H, W, groups, members)."""
+    batch, height, width, groups, members = split
+    pixels = height * width
+    return Transpose((0, 2, 1, 3)), ((batch, groups, members, pixels),), ((batch, members, groups, pixels),)
 
 
 def _dtypes(graph: Graph) -> Sequence[tuple[DType, ...]]:

@@ -228,6 +228,16 @@ def test_a_product_on_plain_images_has_pixels_for_columns_however_few_channels_a
     assert terms_of(graph, "onnx16")["grouped_conv.wide"] == 64 * 8 * 40
 
 
+def test_a_shuffle_of_channels_moves_whole_images_where_channels_come_first():
+    builder = GraphBuilder((1, 5, 6, 12))
+    x = builder.add("groups", Reshape((5, 6, 3, 4)), 0)
+    x = builder.add("swapped", ops.Transpose((0, 1, 2, 4, 3)), x)
+    graph = builder.build(builder.add("joined", Reshape((5, 6, 12)), x))
+    moved = 2 * 4 * 360
+    assert terms_of(graph, "onnx16") == {"calls": 1, "launches": 1, "transpose.moved": moved, "transpose.rows": 12}
+    assert terms_of(graph)["transpose.rows"] == 360
+
+
 def test_several_results_per_channel_are_no_depthwise_kernel():
     terms = terms_of(single(Conv2d(16, (3, 3), groups=8), (1, 4, 4, 8)))
     assert terms["grouped_conv.macs"] == 16 * 9 * 16
