@@ -49,12 +49,12 @@ class Place:
         return rows[:, 0]
 
     def united(self, a: Labels | None, b: Labels | None) -> Labels | None:
-        """The labels of two axes whose indices meet one to one."""
+        """The labels of two axes whose indices meet one to one; None where one of them cannot be cut."""
         if a is not None and b is not None:
             self.sets.unite(a, b)
-        else:
-            self.fix((a, b), "combines them with channels that cannot be cut")
-        return b if a is None else a
+            return a
+        self.fix((a, b), "combines them with channels that cannot be cut")
+        return None
 
     def channels(self) -> Labels | None:
         """The labels of an image's channels; other axes of it cannot be cut."""
@@ -467,15 +467,18 @@ def _rearranged(place: Place, before: Shape, axes: Axes, after: Shape) -> list[L
 
 
 def _split_up(place: Place, grid: Labels) -> list[Labels | None]:
-    """The labels of a grid's axes, of which the one that can be cut most freely is: all values at one index of it are
-    united. Best is an axis at whose indices they are already, then the longest one."""
-    roots = place.sets.roots(grid)
+    """The labels of a grid's axes, of which one can be cut: all values at an index of it are united. It is the axis
+    that leaves most units, of equals the last."""
+    units = np.unique(place.sets.roots(grid), return_inverse=True)[1].reshape(grid.shape)
 
-    def freedom(axis: int) -> tuple[bool, int, int]:
-        rows = _rows(roots, axis)
-        return bool((rows == rows[:, :1]).all()), grid.shape[axis], axis
+    def units_left(axis: int) -> int:
+        trial = UnionFind()
+        labels = trial.fresh(int(units.max()) + 1)
+        united = labels[_rows(units, axis)]
+        trial.unite(united, np.broadcast_to(united[:, :1], united.shape))
+        return len(np.unique(trial.roots(labels)))
 
-    best = max(range(grid.ndim), key=freedom)
+    best = max(range(grid.ndim), key=lambda axis: (units_left(axis), axis))
     return [place.unite_rows(_rows(grid, axis)) if axis == best else None for axis in range(grid.ndim)]
 
 
