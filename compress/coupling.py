@@ -20,10 +20,13 @@ from numpy.typing import NDArray
 from netlathe.archspace.graph import Graph
 from netlathe.compress.channels import Axes, Labels, UnionFind
 from netlathe.compress.errors import CompressError
-from netlathe.compress.rules import Place, couple
+from netlathe.compress.rules import MOST_ALONG, Place, couple, left_whole
 
 Units = NDArray[np.int64]
 """The unit of each index along an axis, or numbers of units within a group."""
+
+MOST_PLACES = 1 << 25
+"""Most channels over all results; the largest published convolutional networks have some hundred thousand."""
 
 FIXED = -1
 """In place of a group: that of units which cannot be cut."""
@@ -68,7 +71,7 @@ class NodeUnits:
     parts: Mapping[str, Units]
 
     def arrays(self) -> Iterator[Units]:
-        """What units lie along: the axes of the results, and the parts."""
+        """All arrays of units: those along the axes of the results, and the parts."""
         yield from (units for axes in self.results for units in axes if units is not None)
         yield from self.parts.values()
 
@@ -102,28 +105,36 @@ def couple_channels(graph: Graph, ignored: Collection[str] = ()) -> CoupledChann
     """A graph's channels in groups that can be cut alone.
 
     The graph's inputs and outputs keep their channels, and so do the results of the nodes named in `ignored`. Raises
-    CompressError where there is no node of such a name.
+    CompressError where there is no node of such a name, and for networks of more than MOST_PLACES channels in all.
     """
     names = [node.name for node in graph.nodes]
     for name in ignored:
         if name not in names:
             raise CompressError(f"there is no layer {name!r} to leave as it is{_hint(name, names)}")
     sets = UnionFind()
+    found = _gathered(graph, _followed(graph, ignored, sets), sets)
+    return dataclasses.replace(found, ignored=tuple(ignored))
+
+
+def _followed(graph: Graph, ignored: Collection[str], sets: UnionFind) -> list[NodeUnits]:
+    """The labels of all that the nodes give and store, united and fixed as the nodes ask."""
     tensors: list[Axes] = [(None,) * len(shape) for shape in graph.inputs]
-    labelled = []
+    nodes: list[NodeUnits] = []
+    places = 0
     for node, shapes, results in graph.steps():
         place = Place(node.name, node.op.name, shapes, results, tuple(tensors[t] for t in node.inputs), sets)
-        coupled = couple(node.op, place)
-        if node.name in ignored:
-            for axes in coupled.results:
-                place.fix(axes, "is to be left as it is")
+        follows = max(map(max, results)) <= MOST_ALONG
+        coupled = couple(node.op, place) if follows else left_whole(place, "gives more than any layer's channels")
+        for axes in coupled.results if node.name in ignored else ():
+            place.fix(axes, "is to be left as it is")
         tensors += coupled.results
-        labelled.append(NodeUnits(coupled.results, coupled.stored, coupled.parts))
-    for tensor in graph.outputs:
-        for labels in tensors[tensor]:
-            if labels is not None:
-                sets.fix(labels, "the network's output has them")
-    return dataclasses.replace(_gathered(graph, labelled, sets), ignored=tuple(ignored))
+        nodes.append(NodeUnits(coupled.results, coupled.stored, coupled.parts))
+        places += sum(map(len, nodes[-1].arrays()))
+        if places > MOST_PLACES:
+            raise CompressError(f"the network has more than {MOST_PLACES} channels in all, over all of its nodes")
+    for labels in (labels for tensor in graph.outputs for labels in tensors[tensor] if labels is not None):
+        sets.fix(labels, "the network's output has them")
+    return nodes
 
 
 def _gathered(graph: Graph, labelled: Sequence[NodeUnits], sets: UnionFind) -> CoupledChannels:
@@ -152,7 +163,11 @@ def _numbered(labelled: Sequence[NodeUnits], unit_of: Units) -> tuple[NodeUnits,
     cache: dict[int, Units] = {}
 
     def units(labels: Labels | None) -> Units | None:
-        return None if labels is None else cache.setdefault(id(labels), unit_of[labels])
+        if labels is None:
+            return None
+        if id(labels) not in cache:
+            cache[id(labels)] = unit_of[labels]
+        return cache[id(labels)]
 
     return tuple(
         NodeUnits(

@@ -24,13 +24,15 @@ from netlathe.archspace.ops import (
     Mul,
     Pool2d,
     PReLU,
+    Reduce,
+    ReduceKind,
     Reshape,
     Slice,
     Softmax,
     Split,
     Transpose,
 )
-from netlathe.compress import CompressError, CoupledChannels, couple_channels, pruned
+from netlathe.compress import CompressError, CoupledChannels, couple_channels, coupling, pruned
 
 
 def groups(coupled: CoupledChannels) -> list[tuple[str, int, tuple[str, ...], tuple[str, ...]]]:
@@ -207,6 +209,23 @@ def test_what_there_is_not_is_refused() -> None:
     for keep in ([], [-1], [0, 0], [1, 0], [10_000], [0.5], [[0]]):
         with pytest.raises(CompressError, match="one or more different numbers from 0 to"):
             pruned(coupled, weights, {name: keep})
+
+
+def test_enormous_axes_are_left_whole() -> None:
+    builder = GraphBuilder((1, 1, 1, 3))
+    x = builder.add("many", Conv2d(2**29, groups=2), builder.add("a", Conv2d(2), 0))
+    graph = builder.build(builder.add("mean", Reduce(ReduceKind.MEAN, (3,)), x))
+    coupled = couple_channels(graph)
+    assert coupled.groups == ()
+    assert [(fixed.layer, fixed.reason) for fixed in coupled.fixed] == [
+        ("a", "conv 'many' gives more than any layer's channels")
+    ]
+
+
+def test_more_channels_than_memory_is_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coupling, "MOST_PLACES", 50)
+    with pytest.raises(CompressError, match="more than 50 channels in all"):
+        couple_channels(Drawn(0).graph)
 
 
 @pytest.mark.parametrize("seed", range(12))
