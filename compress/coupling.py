@@ -233,7 +233,10 @@ def _unique_names(names: Sequence[str]) -> list[str]:
 
 def _fixed(given: Mapping[str, Units], group_of: Units, reasons: Mapping[int, str]) -> Iterator[FixedChannels]:
     for name, units in given.items():
-        left = Counter(reasons.get(unit, "they are all one unit") for unit in units[group_of[units] == FIXED].tolist())
+        left = Counter(
+            reasons.get(unit, "all of them can only be cut together")
+            for unit in units[group_of[units] == FIXED].tolist()
+        )
         yield from (FixedChannels(name, channels, reason) for reason, channels in left.items())
 
 
