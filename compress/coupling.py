@@ -9,6 +9,7 @@ coupled parameters, Fang et al., arXiv:2301.12900, found here on the graph of op
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class FixedChannels:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NodeUnits:
     """Units along the axes of a node's results and stored arrays, None along an axis that has no channels, and of the
     index ranges whose lengths are settings of its op."""
@@ -76,7 +77,7 @@ class NodeUnits:
         yield from self.parts.values()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CoupledChannels:
     """A graph's channels in groups that can be cut alone, as `couple_channels` finds them.
 
@@ -223,11 +224,16 @@ def _tally(groups: Units) -> dict[int, int]:
 
 def _unique_names(names: Sequence[str]) -> list[str]:
     """The names with a number behind each further use: a layer's channels may be in several groups."""
+    taken = set(names)
     counts: Counter[str] = Counter()
     unique = []
     for name in names:
         counts[name] += 1
-        unique.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
+        if counts[name] > 1:
+            numbered = (f"{name}#{number}" for number in itertools.count(counts[name]))
+            name = next(candidate for candidate in numbered if candidate not in taken)
+            taken.add(name)
+        unique.append(name)
     return unique
 
 

@@ -24,7 +24,7 @@ _MOST_CHANNELS = 1 << 16
 """Most indices of an axis that can be cut where the op makes it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
     """Surroundings of an op: the node's name, the shapes of its inputs and results, the labels of its inputs."""
 
@@ -64,7 +64,7 @@ class Place:
         return self.labels[0][-1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Coupled:
     """Labels of all that an op gives (a tuple of axes per result) and stores (by array). `parts` are the labels of
     index ranges whose length is a setting of the op, by its name."""

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from networks import Drawn, masked, random_keep, run
+from networks import RELU, Drawn, masked, random_keep, run
 
 from netlathe.archspace.forms.weights import check_weights, random_weights
 from netlathe.archspace.graph import Graph, GraphBuilder
@@ -69,6 +69,14 @@ def test_joined_and_split_channels_keep_their_ranges() -> None:
     ]
     cut, _ = pruned(coupled, random_weights(graph), {"a": [1, 2], "a#2": [0], "b": [3, 4, 5]})
     assert [node.op for node in cut.nodes if isinstance(node.op, Split)] == [Split((2, 4))]
+
+
+def test_groups_have_names_of_their_own() -> None:
+    builder = GraphBuilder((1, 8, 8, 3))
+    x = builder.add("a#2", Conv2d(6), builder.add("a", Conv2d(8), 0))
+    parts = builder.add("split", Split((4, 4)), builder.add("relu", RELU, 1))
+    y = builder.add("b", Conv2d(5), builder.add("join", Concat(), parts + 1, x, parts))
+    assert [group.name for group in couple_channels(builder.build(y)).groups] == ["a", "a#3", "a#2"]
 
 
 def test_squeeze_excite_follows_the_channels_that_it_scales() -> None:
