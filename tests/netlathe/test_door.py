@@ -226,12 +226,11 @@ def test_a_target_that_is_no_number_is_refused(made: tuple[Path, Any, Any], tmp_
 def test_the_example_searches_times_and_exports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With fewer rounds and epochs, the quickest fit, and a target that any machine meets."""
+    """With fewer rounds and epochs, and a target that any machine meets."""
     text = (Path(__file__).parents[2] / "examples/search_from_python.py").read_text()
     assert len([line for line in text.splitlines()[2:] if line.strip()]) <= 10
     for shown, quick in (
         ("progress=True", "rounds=3, networks=4"),
-        ('cpu.sqlite", "runs/cpu.json")', 'cpu.sqlite", "runs/cpu.json", residual="none")'),
         ("0.6 * usual_ms", "50 * usual_ms"),
         ("output=", "limit_images=64, config=SHORT, training=SHORT_TRAINING, output="),
     ):
