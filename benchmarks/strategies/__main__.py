@@ -76,7 +76,10 @@ def run_strategy(problem: Problem, method: str, seed: int, looks: int) -> dict[s
         asked = asked and bool(networks := strategy.ask())
         seconds += time.perf_counter() - begun
         if asked:
-            strategy.tell(networks[0], problem.look(networks[0], rng))
+            score = problem.look(networks[0], rng)
+            begun = time.perf_counter()
+            strategy.tell(networks[0], score)
+            seconds += time.perf_counter() - begun
         if look in STEPS:
             chosen = max(strategy.evaluated(), key=lambda one: one.score).choices
             regrets[str(look)] = problem.best - float(problem.mean[chosen])

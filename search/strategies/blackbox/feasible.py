@@ -173,14 +173,35 @@ class FeasibleSet:
         return decisions, options
 
     def open_options(self, prefix: Choices) -> list[int]:
-        """Options of the next decision that leave every table's limit within reach, as if the others of its decisions
-        were then the cheapest. With one table, each of them can be completed."""
+        """Options of the next decision that leave the limits of all tables within reach: each of them can be completed
+        to a network that keeps them all."""
         decision, options = len(prefix), np.arange(self.counts[len(prefix)])
         kept = np.ones(len(options), dtype=bool)
         for one in self.constraints:
             spent = one.table.base + float(one.table.values[np.arange(decision), list(prefix)].sum())
             kept &= spent + one.table.values[decision, options] <= one.limit * (1 + ROUNDING)
-        return [int(option) for option in options[kept]]
+        found = [int(option) for option in options[kept]]
+        if len(self.constraints) < 2:
+            return found
+        return [option for option in found if self.completed((*prefix, option)) is not None]
+
+    def completed(self, prefix: Choices) -> Choices | None:
+        """A network within the limits of all tables that begins so; None where there is none. The one that takes the
+        least of what is left of them in sum, or else an integer program's."""
+        depth, wasted = len(prefix), np.zeros(self._options.shape)
+        for one in self.constraints:
+            left = one.limit - one.table.base - float(one.table.values[np.arange(depth), list(prefix)].sum())
+            wasted += np.nan_to_num(one.table.values) / max(left, ROUNDING * one.limit)
+        rest = np.where(self._options, wasted, np.inf).argmin(axis=1)[depth:]
+        choices = (*prefix, *as_choices(rest))
+        if self._keeps_tables(np.array([choices]))[0]:
+            return choices
+        open_ = self._options.copy()
+        open_[:depth] = np.arange(open_.shape[1]) == np.array(prefix, dtype=int)[:, None]
+        try:
+            return decode(np.where(open_, 0.0, -np.inf), self.constraints)
+        except TargetError:
+            return None
 
     def walk(self, rng: np.random.Generator, prefix: Choices = ()) -> Iterator[Choices]:
         """Every network within the limits that begins so, once, in random order: depth first."""
