@@ -172,13 +172,17 @@ class FeasibleSet:
         decisions, options = np.nonzero(self._options)
         return decisions, options
 
-    def open_options(self, prefix: Choices) -> list[int]:
-        """Options of the next decision that leave every table's limit within reach, as if the others of its decisions
-        were then the cheapest. With one table, each of them can be completed."""
-        decision, options = len(prefix), np.arange(self.counts[len(prefix)])
+    def open_options(self, chosen: Sequence[int] | NDArray[np.int64], decision: int | None = None) -> list[int]:
+        """Options of the next decision, or of this one, that leave every table's limit within reach, as if all that is
+        open were then the cheapest. With one table, each of them can be completed. chosen: options of the first
+        decisions, -1 where one is open."""
+        chosen = np.asarray(chosen, dtype=np.int64)
+        decision = len(chosen) if decision is None else decision
+        taken = np.flatnonzero(chosen >= 0)
+        options = np.arange(self.counts[decision])
         kept = np.ones(len(options), dtype=bool)
         for one in self.constraints:
-            spent = one.table.base + float(one.table.values[np.arange(decision), list(prefix)].sum())
+            spent = one.table.base + float(one.table.values[taken, chosen[taken]].sum())
             kept &= spent + one.table.values[decision, options] <= one.limit * (1 + ROUNDING)
         return [int(option) for option in options[kept]]
 
