@@ -30,12 +30,12 @@ class UCT(Strategy):
 
     sharing: what a node learns from other branches.
     - "none": nothing. Below the first unvisited option, choices are random (plain UCT).
-    - "decisions": what an option of this decision did in all networks, each of which counts exp(-rate * choices of the
-      path that differ in it), and the nearest one whole. That lies between RAVE (rate 0: all networks alike; Gelly &
-      Silver, Artificial Intelligence 2011) and GRAVE (those below an ancestor alone; Cazenave, IJCAI 2015), as the
-      memory of similar states does (Xiao, Mei & Müller, AAAI 2018). It is blended with the node's own mean by the
-      schedule of RAVE with its bias `bias`. Where the node itself has no visits, an option is drawn by Thompson
-      sampling from these means.
+    - "decisions": what an option of this decision did in all networks, each of which counts exp(-rate * n / decisions)
+      where n choices of the path differ in it, and the nearest one whole. That lies between RAVE (rate 0: all networks
+      alike; Gelly & Silver, Artificial Intelligence 2011) and GRAVE (those below an ancestor alone; Cazenave, IJCAI
+      2015), as the memory of similar states does (Xiao, Mei & Müller, AAAI 2018). It is blended with the node's own
+      mean by the schedule of RAVE with its bias `bias`. Where the node itself has no visits, an option is drawn by
+      Thompson sampling from these means, their standard errors weighted by `noise`.
     - "states": nodes of one depth are one where their last `memory` choices are the same and as much of each limit is
       spent, in steps of a quarter: a directed graph in a tree's place, with statistics of its edges (UCD: Saffidine,
       Cazenave & Méhat, Knowledge-Based Systems 2012).
@@ -57,14 +57,15 @@ class UCT(Strategy):
         order: Order = "effect",
         exploration: float = 0.3,
         bias: float = 0.5,
-        rate: float = 1.0,
+        rate: float = 6.0,
+        noise: float = 0.5,
         power: float = 8.0,
         memory: int = 2,
         start: int = 10,
     ) -> None:
         super().__init__(feasible, seed=seed, start=start)
         self.sharing, self.order, self.exploration, self.bias = sharing, order, exploration, bias
-        self.rate, self.memory, self.power = rate, memory, power
+        self.rate, self.noise, self.memory, self.power = rate, noise, memory, power
 
     def propose(self, rng: np.random.Generator) -> Choices | None:
         networks, scores = self.scored()
@@ -127,7 +128,7 @@ class _Tree:
             return np.asarray(np.where(visits > 0, mean + np.nan_to_num(explored), FIRST))
         shared, average = self._shared(path, depth)
         if not below.any():
-            return np.asarray(rng.normal(average, self.rewards.std() / np.sqrt(1 + shared)))
+            return np.asarray(rng.normal(average, search.noise * self.rewards.std() / np.sqrt(1 + shared)))
         # The schedule of minimum mean squared error (Gelly & Silver 2011, section 4.2).
         trust = (1 + shared) / (1 + visits + shared + 4 * visits * (1 + shared) * search.bias**2)
         value = (1 - trust) * mean + trust * average
@@ -135,12 +136,12 @@ class _Tree:
 
     def _shared(self, path: NDArray[np.int64], depth: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Visits and mean reward of each option over all networks by their likeness to the path, with the mean of all
-        options as one visit more."""
+        networks as one visit more."""
         before = self.order[:depth]
         differing = (self.networks[:, before] != path[before]).sum(axis=1)
-        weights = np.exp(-self.search.rate * (differing - differing.min()))
+        weights = np.exp(-self.search.rate * (differing - differing.min()) / len(self.order))
         shared, average = self._options(self.order[depth], weights)
-        return shared, (shared * average + (weights @ self.rewards) / weights.sum()) / (shared + 1)
+        return shared, (shared * average + self.rewards.mean()) / (shared + 1)
 
     def _options(self, decision: int, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Visits and mean reward of each option of a decision, networks weighted; zero without visits."""
