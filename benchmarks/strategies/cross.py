@@ -40,15 +40,17 @@ def best_within(limit: Callable[[NDArray[np.float64]], float]) -> Best:
 
 
 def fastest_as_accurate(reference: Choices) -> Best:
-    """The fastest network that is at least as accurate as the reference."""
+    """The fastest network that is at least as accurate as the reference; the most accurate of several."""
 
     def best(accuracies: NDArray[np.float64], latencies_ms: NDArray[np.float64]) -> Choices:
-        return _first(np.where(accuracies >= accuracies[reference], latencies_ms, np.inf))
+        own = np.where(accuracies >= accuracies[reference], latencies_ms, np.inf)
+        return _first(np.where(own == own.min(), -accuracies, np.inf))
 
     return best
 
 
 def _first(values: NDArray[np.float64]) -> Choices:
+    """Where the least of these is."""
     return tuple(int(one) for one in np.unravel_index(values.argmin(), values.shape))
 
 

@@ -54,12 +54,13 @@ def test_a_limit_that_one_network_of_a_hundred_keeps_is_searched_as_well(sharing
 
 
 def test_what_branches_share_finds_better_networks() -> None:
-    def mean(sharing: Sharing) -> float:
-        """Of all networks that are asked for after the first ten."""
-        found = [run(UCT(feasible_of(COUNTS), sharing=sharing, seed=seed), 40)[10:] for seed in range(3)]
-        return float(np.mean([score(one) for own in found for one in own]))
+    """In a space too large for a tree alone: networks that are asked for last, by the sum of their options' numbers."""
 
-    assert mean("decisions") > mean("none") + 0.3
+    def mean(sharing: Sharing) -> float:
+        found = run(UCT(feasible_of(LARGE, share=0.6), sharing=sharing, seed=0), 50, sum)
+        return float(np.mean([sum(one) for one in found[-20:]]))
+
+    assert mean("decisions") > mean("none") + 2
 
 
 def test_the_effect_of_a_decision_is_the_f_statistic_of_its_options() -> None:
