@@ -148,7 +148,8 @@ def _cross(options: argparse.Namespace, terminal: Terminal) -> None:
     own = options.predictor or "this machine"
     cross_macro(options.table, {own: _cost(options, terminal), **{one: _priced_by(one) for one in SHIPPED}}, terminal)
     if options.cells:
-        cross_cells(*options.cells, terminal)
+        accuracy, latency = options.cells
+        cross_cells(accuracy, latency, terminal)
 
 
 def _run(problems: list[Problem], methods: list[str], options: argparse.Namespace, results: Results) -> None:

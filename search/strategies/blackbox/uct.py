@@ -146,9 +146,9 @@ class _Tree:
     def _options(self, decision: int, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Visits and mean reward of each option of a decision, networks weighted; zero without visits."""
         chosen, count = self.networks[:, decision], self.search.feasible.counts[decision]
-        visits = np.bincount(chosen, weights=weights, minlength=count)
+        visits = np.asarray(np.bincount(chosen, weights=weights, minlength=count), dtype=np.float64)
         sums = np.bincount(chosen, weights=weights * self.rewards, minlength=count)
-        return visits, np.divide(sums, visits, out=np.zeros(count), where=visits > 0)
+        return visits, np.asarray(np.divide(sums, visits, out=np.zeros(count), where=visits > 0))
 
     def _below(self, networks: NDArray[np.int64], path: NDArray[np.int64], depth: int) -> NDArray[np.bool_]:
         """Which networks are below a node."""
