@@ -30,7 +30,16 @@ from netlathe.archspace.forms.layouts import (
     order,
     plain,
 )
-from netlathe.archspace.forms.onnx_constants import DTYPES, FLOATS, REFUSALS, Inference, Stored, fixed_shape, type_of
+from netlathe.archspace.forms.onnx_constants import (
+    DTYPES,
+    FLOATS,
+    REFUSALS,
+    Inference,
+    Stored,
+    fixed_shape,
+    stored_values,
+    type_of,
+)
 from netlathe.archspace.forms.orders import NotSeparableError, Orders, met, orders_after, taken
 from netlathe.archspace.forms.structure import NodeNames, finish_foreign
 from netlathe.archspace.forms.weights import Weights
@@ -77,7 +86,8 @@ class Reader:
         self.model = model
         opsets = {"" if o.domain in DOMAINS else o.domain: o.version for o in model.opset_import}
         self.opset = opsets.get("", 0)
-        self.inference = Inference(opsets, model.ir_version)
+        most = stored_values(model, folder) if carries else 0
+        self.inference = Inference(opsets, model.ir_version, most)
         self.outputs = [value.name for value in model.graph.output]
         self._constants = {tensor.name: Stored.of(tensor, folder) for tensor in model.graph.initializer}
         for sparse in model.graph.sparse_initializer:

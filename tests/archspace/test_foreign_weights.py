@@ -116,7 +116,7 @@ def read_and_compare(content: bytes, shape: tuple[int, ...] = IMAGE, *, tflite: 
     return graph
 
 
-NORM = {"g": near_one(6), "b": drawn(6), "m": drawn(6), "v": near_one(6) ** 2}
+NORM: dict[str, Any] = {"g": near_one(6), "b": drawn(6), "m": drawn(6), "v": near_one(6) ** 2}
 """BatchNorm's constants for six channels."""
 CONV = N("Conv", ["x", "w"], ["z"], pads=[1, 1, 1, 1])
 KERNEL = drawn(6, 4, 3, 3)
@@ -245,7 +245,7 @@ def test_a_flattened_image_meets_weights_in_its_own_order(nodes: list[NodeProto]
 )
 def test_a_layer_whose_result_becomes_an_image_gives_it_in_the_graphs_order(behind: list[NodeProto]) -> None:
     nodes = [N("Gemm", ["x", "w", "c"], ["z"]), *behind]
-    constants = {"w": drawn(8, 60), "c": drawn(60), "s": np.array([2, 3, 4, 5]), "k": drawn(2, 3, 3, 3)}
+    constants: dict[str, Any] = {"w": drawn(8, 60), "c": drawn(60), "s": np.array([2, 3, 4, 5]), "k": drawn(2, 3, 3, 3)}
     read_and_compare(model_of(nodes, (2, 8), **constants), (2, 8))
 
 
@@ -360,7 +360,8 @@ class Images(nn.Module):
         left, right = x.chunk(2, 1)
         x = torch.cat([nn.functional.avg_pool2d(self.up(left), 2), right], 1)
         x = nn.functional.gelu(self.norm(x)).view(-1, 2, 4, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
-        return self.head(nn.functional.max_pool2d(x, 2))
+        found: Tensor = self.head(nn.functional.max_pool2d(x, 2))
+        return found
 
 
 class Sequences(nn.Module):
@@ -378,7 +379,8 @@ class Sequences(nn.Module):
         x = self.conv(x).transpose(1, 2) + self.places
         q, k, v = self.mixed(self.norm(x)).view(-1, 7, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
         y = (q @ k.transpose(-1, -2) / 2).softmax(-1) @ v
-        return self.out((x + y.transpose(1, 2).flatten(2)).mean(1))
+        found: Tensor = self.out((x + y.transpose(1, 2).flatten(2)).mean(1))
+        return found
 
 
 def varied(module: nn.Module) -> nn.Module:
@@ -403,7 +405,8 @@ def result_of(module: nn.Module, x: Array) -> list[Array]:
 @pytest.mark.parametrize(("kind", "shape"), MODULES)
 def test_what_torch_exports_brings_its_weights(kind: type[nn.Module], shape: tuple[int, ...], opset: int) -> None:
     torch.manual_seed(0)
-    module, content, x = varied(kind()), io.BytesIO(), drawn(*shape)
+    module, x = varied(kind()), drawn(*shape)
+    content: Any = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch would rather have its newer exporter used
         torch.onnx.export(
