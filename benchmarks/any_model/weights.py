@@ -5,8 +5,8 @@ vanish before the end. So before a file is run and read, arrays of zeros get ran
 another value throughout 0.5 to 1.5, and kernels are scaled to a variance of 1 or of 2 over the fan-in: that of the two
 by which the results depend less on rounding, as ONNX Runtime with and without its optimisations tells. A file whose
 results are no numbers then, or depend on rounding by more than 0.00001, is taken as it is. Each form's largest
-difference from ONNX Runtime's results of the file itself, over all of its outputs, is told in shares of what another
-image changes in them.
+difference from ONNX Runtime's results of the file itself, over all of its outputs, is told in shares of the largest
+result, and of what another image changes in them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from netlathe.archspace.graph import Graph
 from netlathe.cli.console import Terminal
 
 TOLERANCE = 1e-4
-"""Largest difference, in shares of what another image changes, of what counts as the same."""
+"""Largest difference, in either kind of share, of what counts as the same."""
 
 _GAINS = (1.0, 2.0)
 _ROUNDING = 1e-5
@@ -100,17 +100,28 @@ _FORMS: dict[str, Run] = {
 }
 
 
+class _Difference(NamedTuple):
+    """Largest difference, in shares of the largest result and of what another image changes."""
+
+    of_result: float
+    of_change: float
+
+    def __str__(self) -> str:
+        return f"{self.of_result:.1e} / {self.of_change:.1e}"
+
+
 class _Compared(NamedTuple):
-    """A file's differences by form, in shares of what another image changes, or why a form has none."""
+    """A file's differences by form, or why a form has none."""
 
     name: str
-    differences: dict[str, float | str]
+    differences: dict[str, _Difference | str]
     why: str = ""
     """Why the file's weights are not read."""
 
-    def agrees(self, form: str) -> bool:
+    def count(self, form: str) -> tuple[bool, bool]:
+        """Whether a form agrees, by either kind of share."""
         found = self.differences.get(form)
-        return isinstance(found, float) and found <= TOLERANCE
+        return (False, False) if not isinstance(found, _Difference) else (found[0] <= TOLERANCE, found[1] <= TOLERANCE)
 
 
 def report(folder: Path | None, terminal: Terminal) -> None:
@@ -119,16 +130,14 @@ def report(folder: Path | None, terminal: Terminal) -> None:
         raise NetlatheError("--models: name the folder of the .onnx files to read")
     rows = []
     for path in sorted(folder.glob("*.onnx")):
-        rows.append(_compare(path))
-        terminal.say(f"  {path.stem}: {rows[-1].why or ', '.join(map(_told, rows[-1].differences.items()))}")
-    terminal.say(f"{len(rows)} files; within {TOLERANCE:g} of what an image changes in the file's own results:")
+        row = _compare(path)
+        rows.append(row)
+        told = ", ".join(f"{form} {found!s:.150}" for form, found in row.differences.items())
+        terminal.say(f"  {path.stem}: {row.why or told}")
+    terminal.say(f"{len(rows)} files; within {TOLERANCE:g} of the largest result / of what another image changes:")
     for form in _FORMS:
-        terminal.say(f"  {form}: {sum(row.agrees(form) for row in rows)}")
-
-
-def _told(item: tuple[str, float | str]) -> str:
-    form, found = item
-    return f"{form} {found:.1e}" if isinstance(found, float) else f"{form} {found:.150}"
+        of_result, of_change = (sum(kind) for kind in zip(*(row.count(form) for row in rows), strict=True))
+        terminal.say(f"  {form}: {of_result} / {of_change}")
 
 
 class _Case(NamedTuple):
@@ -164,11 +173,14 @@ def _compare(path: Path) -> _Compared:
     if graph != read_onnx(path):
         return _Compared(path.stem, {}, "another graph than without weights")
 
-    def difference(run: Run) -> float | str:
+    sizes = [float(np.abs(y).max()) for y in expected]
+
+    def difference(run: Run) -> _Difference | str:
         try:
-            return _largest(run(graph, weights, images), expected, scales)
+            found = run(graph, weights, images)
         except NetlatheError as error:
             return str(error)
+        return _Difference(_largest(found, expected, sizes), _largest(found, expected, scales))
 
     differences = {form: difference(run) for form, run in _FORMS.items()}
     return _Compared(path.stem, differences)
