@@ -16,7 +16,7 @@ from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.ops import Constant, DType, Op
 
 Stores = Callable[[], Arrays]
-"""A function that gives a node's arrays, by the names of Op.stored_shapes and of these shapes but for axes of one value."""
+"""A function that gives a node's arrays by the names of Op.stored_shapes, of these shapes but for axes of one value."""
 
 
 class CarriedWeights:

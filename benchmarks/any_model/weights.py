@@ -118,7 +118,7 @@ class _Compared(NamedTuple):
     why: str = ""
     """Why the file's weights are not read."""
 
-    def count(self, form: str) -> tuple[bool, bool]:
+    def agrees(self, form: str) -> tuple[bool, bool]:
         """Whether a form agrees, by either kind of share."""
         found = self.differences.get(form)
         return (False, False) if not isinstance(found, _Difference) else (found[0] <= TOLERANCE, found[1] <= TOLERANCE)
@@ -136,7 +136,7 @@ def report(folder: Path | None, terminal: Terminal) -> None:
         terminal.say(f"  {path.stem}: {row.why or told}")
     terminal.say(f"{len(rows)} files; within {TOLERANCE:g} of the largest result / of what another image changes:")
     for form in _FORMS:
-        of_result, of_change = (sum(kind) for kind in zip(*(row.count(form) for row in rows), strict=True))
+        of_result, of_change = (sum(kind) for kind in zip(*(row.agrees(form) for row in rows), strict=True))
         terminal.say(f"  {form}: {of_result} / {of_change}")
 
 

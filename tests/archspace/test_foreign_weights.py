@@ -272,6 +272,14 @@ def test_a_layer_whose_result_becomes_an_image_gives_it_in_the_graphs_order(behi
             "int8: quantized already",
         ),
         (
+            [N("BatchNormalization", ["x", *"gbmv"], ["y", "m2", "v2"], training_mode=1)],
+            {key: value[:4] for key, value in NORM.items()}, "in training mode; export the model in eval mode",
+        ),
+        (
+            [N("Cast", ["x"], ["h"], to=TensorProto.FLOAT16), N("Conv", ["h", "w"], ["y"])],
+            {"w": KERNEL.astype(np.float16)}, "its weights are float16.*give the float32 model",
+        ),
+        (
             [N("GlobalMaxPool", ["x"], ["p"]), N("Flatten", ["p"], ["c"], axis=3), N("Conv", ["x", "w", "c"], ["y"])],
             {"w": KERNEL}, "'c' is computed at run time, and no weight",
         ),
@@ -294,6 +302,19 @@ def test_what_cannot_be_carried_is_refused_by_its_place(
     shape = (1, 8) if nodes[0].op_type == "Gemm" else IMAGE
     with pytest.raises(FormatError, match=why):
         read_onnx_weights(model_of(nodes, shape, outputs=outputs, **constants))
+
+
+def test_open_sizes_are_given_as_without_weights() -> None:
+    model = onnx.load_model_from_string(model_of([CONV], w=KERNEL, outputs=("z",)))
+    sizes = model.graph.input[0].type.tensor_type.shape.dim
+    sizes[0].dim_param, sizes[2].dim_param = "n", "h"
+    content, shape = bytes(model.SerializeToString()), (2, 4, 9, 5)
+    with pytest.raises(FormatError, match="dynamic shape"):
+        read_onnx_weights(content)
+    graph, weights = read_onnx_weights(content, shapes={"x": shape})
+    assert graph == read_onnx(content, shapes={"x": shape})
+    x = drawn(*shape)
+    assert_read(graph, weights, x, run_onnx(content, x))
 
 
 def test_sparse_weights_are_refused_by_name() -> None:
