@@ -39,7 +39,7 @@ class CarriedWeights:
 
     def check_order(self, operand: int) -> None:
         """Raises FormatError for a tensor whose values the graph has in another order than the file."""
-        if operand in self._mixed or self.orders(operand):
+        if operand in self._mixed or operand in self._turned or self.orders(operand):
             raise FormatError("it gives a flattened image, whose values the file has in another order than netlathe")
 
     def add(self, results: range, stored: Stores | None = None, orders: Orders | None = None) -> None:

@@ -180,8 +180,8 @@ class Reader:
         return stored.values(name)
 
     def expect_exact(self, is_exact: bool, why: str) -> None:
-        """Says whether the graph's op computes just what the node does. Where not, it still takes as long; Raises
-        FormatError where weights are read, too."""
+        """Says whether the graph's op computes just what the node does. Where not, it still takes as long. Raises
+        FormatError then if weights are read, too."""
         if not is_exact and self._carried is not None:
             raise FormatError(why)
 
@@ -341,9 +341,8 @@ class Reader:
         image = value.axes != plain(len(before)) or (len(before) < 3 and len(after) == 4)
         sequence = [axis for part in found for axis in self._spread(part.after, after)]
         axes = axes_after(after, sequence, image=image)
-        wanted = in_graph(after, axes, max(len(after), 1))
         if self._carried is None:
-            operand = self.reshaped(value.operand, wanted, name)
+            operand = self.reshaped(value.operand, in_graph(after, axes, max(len(after), 1)), name)
         else:
             operand = self._reshaped_with(self._carried, value, found, (before, after), axes, name)
         return Value(
@@ -477,7 +476,7 @@ class Reader:
 
     def opaque(self, node: NodeProto, why: str) -> None:
         """Keeps a node as an opaque op, of the shapes that ONNX or the file tells. Raises FormatError where neither
-        does, and where weights are read, too."""
+        does, and if weights are read, too."""
         self.expect_exact(False, f"{why}, so that its weights cannot be read")
         types = self._result_types(node)
         named = [name for name in node.output if name]

@@ -258,6 +258,10 @@ def test_a_layer_whose_result_becomes_an_image_gives_it_in_the_graphs_order(behi
             r"node 1 \(Slice ''\): it takes a flattened image",
         ),
         ([FLAT], {}, "it gives a flattened image"),
+        (
+            [N("Gemm", ["x", "w"], ["y2"]), N("Reshape", ["y2", "s"], ["i"]), N("Conv", ["i", "k"], ["y"])],
+            {"w": drawn(8, 60), "s": np.array([1, 3, 4, 5]), "k": drawn(2, 3, 3, 3)}, "it gives a flattened image",
+        ),
         ([FLAT, N("MatMul", ["m", "f"], ["y"])], {"m": drawn(3, 1)}, "it takes a flattened image"),
         (
             [N("Gemm", ["x", "w"], ["z"]), N("Reshape", ["z", "s"], ["i"]), N("Relu", ["z"], ["y2"]),
