@@ -156,8 +156,8 @@ def test_what_another_study_has_seen_is_finished_here_and_counts_towards_no_budg
     seen = work(first, 6, "random", lambda choices: float("nan") if choices[1] == 0 else score(choices)).finished
     second = Study(tmp_path / "s", FEASIBLE.space, name="large")
     for _ in range(2):  # the second time as after a kill
-        second.adopt(first, lambda choices: choices[0] > 0)
-    wanted = {one: value for one, value in seen.items() if one[0] > 0}
+        second.adopt(first, lambda choices: choices[4] > 0)
+    wanted = {one: value for one, value in seen.items() if one[4] > 0}
     assert second.ledger().finished == wanted
     assert 0 < len(wanted) < len(seen)
     assert len(second._study.get_trials()) == len(wanted)
