@@ -81,7 +81,7 @@ class Scores:
         return ["useless"] if self.inherited is None else ["inherit", "useless"]
 
     def make(self, name: str, problem: Problem, seed: int) -> Cheap | None:
-        rng = np.random.default_rng([problem.seed(seed).integers(2**31), 1])
+        rng = np.random.default_rng([int(problem.seed(seed).integers(2**31)), 1])
         match name:
             case "alone":
                 return None
