@@ -24,7 +24,8 @@ test: $(VENV)/.netlathe-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
 
 test-slow: $(VENV)/.netlathe-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow  # equal sums need equal threads, here and in the processes that tests start
+	@# Equal sums need equal threads, here and in the processes that tests start.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info src/*.egg-info

@@ -123,7 +123,10 @@ class _Run:
 
     def _convolution(self, index: int, op: Conv2d, x: int) -> None:
         shape = self.graph.shapes[x]
-        takes, is_blocked = self._takes_blocks(op, shape), self._is_blocked(op, shape)
+        is_blocked = is_in_blocks(op, shape, self.block)
+        takes = is_blocked and (
+            op.groups > 1 or shape[3] >= self.block
+        )  # few channels are taken as a photograph has them
         (self._enter if takes else self.leave)(x)
         rules = (_follows_any_convolution, _follows_blocked) if is_blocked else (_follows_any_convolution,)
         result = self._fused(index, *rules)
@@ -141,18 +144,6 @@ class _Run:
         if self._users.get(index, (-1, 0))[1] == 1:
             self._open[result] = index
         return result
-
-    def _is_blocked(self, op: Conv2d, x: Shape) -> bool:
-        """Whether such a convolution gives an image in blocks."""
-        if op.groups == 1:
-            return x[3] < self.block or x[3] % QUARTER == 0
-        if op.is_depthwise(x) and op.out_channels == op.groups:
-            return x[3] % QUARTER == 0
-        return x[3] // op.groups % self.block == 0 and op.out_channels // op.groups % self.block == 0
-
-    def _takes_blocks(self, op: Conv2d, x: Shape) -> bool:
-        """Whether it takes one; the few channels of a photograph are taken as they are."""
-        return self._is_blocked(op, x) and (op.groups > 1 or x[3] >= self.block)
 
     def _sum(self, index: int, inputs: list[int]) -> None:
         result = self.graph.results[index][0]
@@ -206,6 +197,15 @@ class _Run:
             return None
         self.starts[user] = kernel
         return self.graph.results[user][0]
+
+
+def is_in_blocks(op: Conv2d, x: Shape, block: int) -> bool:
+    """Whether a convolution of an image of shape x gives one in blocks of so many channels."""
+    if op.groups == 1:
+        return x[3] < block or x[3] % QUARTER == 0
+    if op.is_depthwise(x) and op.out_channels == op.groups:
+        return x[3] % QUARTER == 0
+    return x[3] // op.groups % block == 0 and op.out_channels // op.groups % block == 0
 
 
 def _follows_any_convolution(op: Op) -> bool:

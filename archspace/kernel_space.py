@@ -428,7 +428,7 @@ def _softmax(draw: _Draw) -> Graph:
     if draw.rng.random() < 0.5:
         return draw.one(Softmax(), (draw.batch, draw.one_of((2, 10, 100, 1000, 1001))))
     heads, tokens = draw.heads_and_tokens()
-    return draw.one(Softmax(), (draw.batch, heads, tokens, tokens))
+    return draw.one(Softmax(), (draw.batch, heads * tokens, tokens))  # of rank 4 it might be an image, channels first
 
 
 @_group("matmul", 0.6)

@@ -32,8 +32,10 @@ from netlathe.archspace.ops import (
     Padding,
     Pair,
     Pool2d,
+    Reshape,
     Shape,
     Sub,
+    Transpose,
     TransposeConv2d,
     Unary,
     same_padding,
@@ -131,6 +133,10 @@ def kernel_starts(graph: Graph, fusion: Fusion = "cpu") -> list[int]:
         starts = _linked_starts(graph) if fusion == "gpu" else _clamped_starts(graph, fusion)
     for layer, pad in paddings(graph, fusion).items():
         starts[pad] = layer
+    if fusion in BLOCKS:
+        for first, others in channel_shuffles(graph).items():
+            for index in others:
+                starts[index] = first
     if graph.has_dtypes:  # as each graph with a stored value
         _join_takers(graph, starts, lambda node: isinstance(node.op, Constant))
     return starts
@@ -141,6 +147,23 @@ def paddings(graph: Graph, fusion: Fusion = "cpu") -> dict[int, int]:
     if fusion == "tflite":
         return {}
     return padded_layers(graph) if fusion.startswith("onnx") else padded_convolutions(graph)
+
+
+def channel_shuffles(graph: Graph) -> dict[int, tuple[int, int]]:
+    """Index of each reshape that begins a shuffle of an image's channels (Zhang et al., ShuffleNet, 2018: as groups and
+    members, swapped, as one axis again) -> indices of its transpose and of the reshape that ends it. Where channels
+    come first that is one transpose of whole images."""
+    found, users, nodes = {}, graph.sole_users, graph.nodes
+    for first, node in enumerate(nodes):
+        middle, _ = users.get(first, (-1, 0)) if isinstance(node.op, Reshape) else (-1, 0)
+        last, _ = users.get(middle, (-1, 0))
+        if min(middle, last) < 0 or not isinstance(nodes[last].op, Reshape):
+            continue
+        x, split = graph.shapes[node.inputs[0]], graph.shapes[graph.results[first][0]]
+        is_split = len(x) == 4 and len(split) == 5 and split[:3] == x[:3]
+        if is_split and nodes[middle].op == Transpose((0, 1, 2, 4, 3)) and graph.shapes[graph.results[last][0]] == x:
+            found[first] = (middle, last)
+    return found
 
 
 def _join_takers(graph: Graph, starts: list[int], joins: Callable[[Node], bool]) -> None:

@@ -6,6 +6,7 @@ from netlathe.training.errors import DataError, TrainingError
 from netlathe.training.evaluation import evaluate, recalibrate_batch_norm
 from netlathe.training.images import ImageData, ImageSplit
 from netlathe.training.loop import StepProgress, TrainConfig, train
+from netlathe.training.norms import restore_batch_norm, with_batch_norm
 from netlathe.training.sources import load_images
 
 __all__ = [
@@ -20,5 +21,7 @@ __all__ = [
     "evaluate",
     "load_images",
     "recalibrate_batch_norm",
+    "restore_batch_norm",
     "train",
+    "with_batch_norm",
 ]

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.ops import Shape
@@ -45,6 +49,13 @@ def in_graph(shape: Sequence[int], axes: Axes, rank: int) -> Shape:
     for size, axis in zip(shape, axes, strict=True):
         sizes[axis] = size
     return tuple(sizes)
+
+
+def arranged(values: NDArray[Any], axes: Axes, rank: int) -> NDArray[Any]:
+    """A constant of the file with its axes where they are in a tensor of that rank in the graph. A value of the file
+    that has fewer axes is met by its last ones."""
+    values = values.reshape((1,) * (len(axes) - values.ndim) + values.shape)
+    return values.transpose(np.argsort(axes)).reshape(in_graph(values.shape, axes, rank) or (1,))
 
 
 def order(shape: Sequence[int], axes: Axes) -> list[int]:

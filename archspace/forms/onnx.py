@@ -16,7 +16,7 @@ from onnx import ModelProto, TensorProto
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.onnx_light import read_without_weights
 from netlathe.archspace.forms.onnx_limits import check_messages
-from netlathe.archspace.forms.onnx_structure import read_structure
+from netlathe.archspace.forms.onnx_structure import read_structure, read_structure_with_weights
 from netlathe.archspace.forms.onnx_values import has_open_batch
 from netlathe.archspace.forms.structure import (
     EMBEDDED_KEY,
@@ -71,6 +71,34 @@ def read_onnx_file(
     Raises FormatError as they do."""
     folder = data.parent if isinstance(data, Path) else None
     return read_source(data, lambda content: _read(_parse(content), folder, shapes or {}, batch), read_without_weights)
+
+
+def read_onnx_weights(
+    data: bytes | Path, *, shapes: Mapping[str, Sequence[int]] | None = None, batch: int = 1
+) -> tuple[Graph, Weights]:
+    """The graph in a float32 .onnx file as of read_onnx, and its weights: write_onnx, write_tflite and a TorchGraph
+    that they are loaded into compute what the file does.
+
+    BatchNorm is folded into the weights of the convolution before it. Inputs and outputs are laid out as the graph says
+    (images NHWC). Weights in files beside the model are read where it is given by its path. Raises FormatError as
+    read_onnx does, and naming all nodes whose weights cannot be read: ops that netlathe does not have, weights that are
+    quantized already, flattened images that go where the order of their values matters.
+    """
+    folder = data.parent if isinstance(data, Path) else None
+    return read_source(data, lambda content: _read_weights(_parse(content), folder, shapes or {}, batch))
+
+
+def _read_weights(
+    model: ModelProto, folder: Path | None, shapes: Mapping[str, Sequence[int]], batch: int
+) -> tuple[Graph, Weights]:
+    if folder is not None:
+        _check_external(model, folder)
+    graph = _embedded(model)
+    if graph is None:
+        return read_structure_with_weights(model, shapes, batch, folder)
+    from netlathe.archspace.forms.onnx_lowering import stored_weights
+
+    return graph, stored_weights(graph, model)
 
 
 def read_onnx_precision(data: bytes | Path) -> str:

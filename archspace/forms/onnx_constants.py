@@ -4,8 +4,10 @@ operators."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,12 +37,15 @@ REFUSALS = (checker.ValidationError, shape_inference.InferenceError, ValueError,
 @dataclass(frozen=True)
 class Stored:
     """A constant of the file: its shape and dtype (as TensorProto numbers them), and its values where they are at hand.
-    `quantized` is the dtype that they are stored in, where another one is computed with."""
+    `quantized` is the dtype that they are stored in, where another one is computed with; `computed` gives values that
+    are computed from other constants, and `folder` is where those lie that are in other files."""
 
     shape: Shape
     dtype: int
     tensor: TensorProto | None = None
     quantized: DType | None = None
+    computed: Callable[[], NDArray[Any]] | None = field(default=None, compare=False)
+    folder: Path | None = None
 
     @property
     def count(self) -> int:
@@ -62,13 +67,29 @@ class Stored:
             raise FormatError(f"its {what} must be a constant; fold what computes it (onnxsim, or a fixed-size export)")
         return np.asarray(numpy_helper.to_array(self.tensor))
 
+    def values(self, name: str) -> NDArray[Any]:
+        """All of its values, however many, also those in another file beside the model. Raises FormatError where they
+        are not to be had; `name` tells which constant that is."""
+        if self.quantized is not None:
+            raise FormatError(f"constant {name!r:.80} is {self.quantized}: quantized already; give the float32 model")
+        if self.computed is not None:
+            return self.computed()
+        if self.tensor is None:
+            raise FormatError(f"constant {name!r:.80} is sparse or not stored, so that it has no values to be read")
+        if is_external(self.tensor) and self.folder is None:
+            raise FormatError(f"constant {name!r:.80} lies in another file; read the model by its path")
+        try:
+            return np.asarray(numpy_helper.to_array(self.tensor, str(self.folder or "")))
+        except (checker.ValidationError, OSError, ValueError) as error:
+            raise FormatError(f"constant {name!r:.80} cannot be read: {error!s:.200}") from error
+
     @property
     def type(self) -> TypeProto:
         return type_of(self.dtype, self.shape)
 
     @classmethod
-    def of(cls, tensor: TensorProto) -> Stored:
-        return cls(tuple(tensor.dims), tensor.data_type, tensor)
+    def of(cls, tensor: TensorProto, folder: Path | None = None) -> Stored:
+        return cls(tuple(tensor.dims), tensor.data_type, tensor, folder=folder)
 
     @classmethod
     def of_array(cls, values: Any) -> Stored:
@@ -126,18 +147,31 @@ class Inference:
         found = {name: fixed_shape(types[name]) for name in node.output if name and name in types}
         if len(found) < sum(map(bool, node.output)) or not all(found.values()):
             raise FormatError(f"its result cannot be computed from the constants {', '.join(inputs):.100}")
-        shapes = {name: Stored(known[1], known[0]) for name, known in found.items() if known}
+        shapes = {
+            name: Stored(known[1], known[0], computed=partial(self._computed, node, inputs, name))
+            for name, known in found.items()
+            if known
+        }
         few = all(stored.count <= MOST_FOLDED for stored in shapes.values())
-        return self._run(node, inputs) if few and all(s.is_known for s in inputs.values()) else shapes
+        if not few or not all(s.is_known for s in inputs.values()):
+            return shapes
+        results = self._run(node, inputs, {name: stored.array("value") for name, stored in inputs.items()})
+        return {name: Stored.of_array(value) for name, value in results.items()}
 
-    def _run(self, node: NodeProto, inputs: Mapping[str, Stored]) -> dict[str, Stored]:
+    def _computed(self, node: NodeProto, inputs: Mapping[str, Stored], wanted: str) -> NDArray[Any]:
+        """The values of one result, however many."""
+        feeds = {name: stored.values(name) for name, stored in inputs.items()}
+        return self._run(node, inputs, feeds)[wanted]
+
+    def _run(
+        self, node: NodeProto, inputs: Mapping[str, Stored], feeds: Mapping[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
         from onnx.reference import ReferenceEvaluator
 
-        feeds = {name: stored.array("value") for name, stored in inputs.items()}
         taken = [helper.make_value_info(name, stored.type) for name, stored in inputs.items()]
         given = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
         graph = helper.make_graph([node], "folded", taken, given)
         model = helper.make_model(graph, opset_imports=self._imports, ir_version=max(self._ir_version, 4))
         with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(model).run(None, feeds)
-        return {name: Stored.of_array(value) for name, value in zip(filter(None, node.output), results, strict=True)}
+            results = ReferenceEvaluator(model).run(None, dict(feeds))
+        return {name: np.asarray(value) for name, value in zip(filter(None, node.output), results, strict=True)}

@@ -10,6 +10,15 @@ from onnx import NodeProto
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.layouts import CHANNELS_FIRST, LINE, Axes, Value, plain
+from netlathe.archspace.forms.onnx_arrays import (
+    batch_norm_arrays,
+    conv_arrays,
+    dense_arrays,
+    gemm_arrays,
+    group_norm_arrays,
+    norm_arrays,
+    transposed_conv_arrays,
+)
 from netlathe.archspace.forms.onnx_values import NotReadError, Reader, attributes_of
 from netlathe.archspace.kernels import Borders
 from netlathe.archspace.ops import (
@@ -101,12 +110,15 @@ def conv(reader: Reader, node: NodeProto) -> None:
         x = reader.emit(node.name or node.output[0], "_pad", Pad(*borders), x)
     (y,) = node.output
     norm = reader.absorb_user(y, "BatchNormalization", lambda norm: norm.input[0] == y)
-    last = norm or _absorb_affine(reader, y, out, rank)
+    behind = [norm] if norm else _absorb_affine(reader, y, out, rank)
     op = Conv2d(
         out, kernel, stride, groups, padding or Padding.VALID, batch_norm=norm is not None, dilation=dilation,
         weights=weights, gives_sums=gives_sums(node),
     )  # fmt: skip
-    reader.add(node, op, x, axes=image_axes(rank), into=last.output[0] if last else y)
+    reader.add(
+        node, op, x, axes=image_axes(rank), into=behind[-1].output[0] if behind else y,
+        stored=lambda: conv_arrays(reader, node, behind),
+    )  # fmt: skip
 
 
 def gives_sums(node: NodeProto) -> bool:
@@ -121,7 +133,7 @@ def check_positive(**settings: Sequence[int]) -> None:
             raise FormatError(f"its {name} {tuple(values)!s:.60} must be positive")
 
 
-def _absorb_affine(reader: Reader, y: str, channels: int, rank: int) -> NodeProto | None:
+def _absorb_affine(reader: Reader, y: str, channels: int, rank: int) -> list[NodeProto]:
     """The product with, then the sum with, a constant per channel behind a convolution: runtimes fold them in."""
     wanted = (channels, *(1,) * (rank - 2))
 
@@ -132,12 +144,13 @@ def _absorb_affine(reader: Reader, y: str, channels: int, rank: int) -> NodeProt
         shape = others[0].shape
         return shape in (wanted, (1, *wanted))
 
-    last, last_name = None, y
+    absorbed, last_name = [], y
     for kind in ("Mul", "Add"):
         found = reader.absorb_user(last_name, kind, per_channel)
         if found is not None:
-            last, last_name = found, found.output[0]
-    return last
+            absorbed.append(found)
+            last_name = found.output[0]
+    return absorbed
 
 
 def transposed_conv(reader: Reader, node: NodeProto) -> None:
@@ -156,7 +169,10 @@ def transposed_conv(reader: Reader, node: NodeProto) -> None:
     op = TransposeConv2d(group_out * groups, kernel, stride, groups, *cut, weights=weights)
     (y,) = node.output
     norm = reader.absorb_user(y, "BatchNormalization", lambda norm: norm.input[0] == y)
-    reader.add(node, op, x, axes=image_axes(3 if line else 4), into=norm.output[0] if norm else y)
+    reader.add(
+        node, op, x, axes=image_axes(3 if line else 4), into=norm.output[0] if norm else y,
+        stored=lambda: transposed_conv_arrays(reader, node, [norm] if norm else []),
+    )  # fmt: skip
 
 
 def _cut(
@@ -261,7 +277,8 @@ def gemm(reader: Reader, node: NodeProto) -> None:
     x = reader.placed(value, plain(2), 2)
     if reader.graph_shape(x)[1] != features:
         raise FormatError(f"its weights take {features} features, its input has {reader.graph_shape(x)}")
-    return reader.add(node, FullyConnected(out, weights, gives_sums(node)), x, axes=plain(2))
+    op = FullyConnected(out, weights, gives_sums(node))
+    return reader.add(node, op, x, axes=plain(2), stored=lambda: gemm_arrays(reader, node, out))
 
 
 def _computed_gemm(reader: Reader, node: NodeProto, offset: str | None) -> None:
@@ -286,6 +303,7 @@ def matmul(reader: Reader, node: NodeProto) -> None:
     if weights is not None and len(weights.shape) == 2 and reader.constant(a) is None:
         return _dense(reader, node)
     settings = attributes_of(node)
+    reader.expect_exact(settings.get("alpha", 1) == 1, f"it scales its product by {settings.get('alpha')}")
     shapes = [reader.shape(name) for name in (a, b)]
     if min(map(len, shapes)) < 2:
         raise NotReadError(f"it multiplies {shapes[0]} by {shapes[1]}; only matrices can be read")
@@ -327,8 +345,9 @@ def _dense(reader: Reader, node: NodeProto) -> None:
     bias = reader.absorb_user(y, "Add", is_bias)
     into = bias.output[0] if bias else y
     reader.add(
-        node, FullyConnected(out, weights, gives_sums(node)), x, axes=axes, transposed=value.is_transposed, into=into
-    )
+        node, FullyConnected(out, weights, gives_sums(node)), x, axes=axes, transposed=value.is_transposed, into=into,
+        stored=lambda: dense_arrays(reader, node, out, bias),
+    )  # fmt: skip
 
 
 def einsum(reader: Reader, node: NodeProto) -> None:
@@ -373,7 +392,7 @@ def batch_norm(reader: Reader, node: NodeProto) -> None:
     if rank < 2 or (rank > 2 and rank not in CHANNELS_FIRST):
         raise NotReadError(f"it normalises a tensor of rank {rank}")
     x, axes = _channels_last(reader, node.input[0], rank)
-    reader.add(node, BatchNorm(), x, axes=axes)
+    reader.add(node, BatchNorm(), x, axes=axes, stored=lambda: batch_norm_arrays(reader, node))
 
 
 def _channels_last(reader: Reader, name: str, rank: int) -> tuple[int, Axes]:
@@ -392,15 +411,20 @@ def instance_norm(reader: Reader, node: NodeProto) -> None:
     if len(shape) not in CHANNELS_FIRST:
         raise NotReadError(f"it normalises a tensor of shape {shape}")
     name, groups = node.input[0], settings.get("num_groups", shape[1])
+    affine: list[NodeProto] = []
+    scaled = into
     before = reader.producers.get(name)
     if before is not None and before.op_type == "Reshape" and len(reader.shape(before.input[0])) in CHANNELS_FIRST:
         image = reader.shape(before.input[0])
         back = reader.absorb_user(into, "Reshape", lambda user: _wanted_shape(reader, user) == image)
         if back is not None and image[0] == shape[0] and image[1] % groups == 0:
-            last = _absorb_affine(reader, back.output[0], image[1], len(image)) or back
-            name, shape, into = before.input[0], image, last.output[0]
+            affine, scaled = _absorb_affine(reader, back.output[0], image[1], len(image)), back.output[0]
+            name, shape, into = before.input[0], image, [back, *affine][-1].output[0]
     x, axes = _channels_last(reader, name, len(shape))
-    reader.add(node, GroupNorm(groups, settings.get("epsilon", 1e-5)), x, axes=axes, into=into)
+    reader.add(
+        node, GroupNorm(groups, settings.get("epsilon", 1e-5)), x, axes=axes, into=into,
+        stored=lambda: group_norm_arrays(reader, node, groups, shape[1], affine, scaled),
+    )  # fmt: skip
 
 
 def _wanted_shape(reader: Reader, node: NodeProto) -> tuple[int, ...]:
@@ -416,20 +440,24 @@ def layer_norm(reader: Reader, node: NodeProto) -> None:
     count = rank - checked_axis(settings.get("axis", -1), rank)
     if any(name and reader.constant(name) is None for name in node.input[1:]):
         raise NotReadError("its scale is computed")
-    add_layer_norm(reader, node, node.input[0], count, settings.get("epsilon", 1e-5), affine=True, into=node.output[0])
+    add_layer_norm(
+        reader, node, node.input[0], count, settings.get("epsilon", 1e-5), affine=node.input[1:], into=node.output[0]
+    )
 
 
 def add_layer_norm(
-    reader: Reader, node: NodeProto, name: str, count: int, epsilon: float, *, affine: bool, into: str
+    reader: Reader, node: NodeProto, name: str, count: int, epsilon: float, *, affine: Sequence[str], into: str
 ) -> None:
-    """A LayerNorm over the last `count` axes that a value has in the file."""
+    """A LayerNorm over the last `count` axes that a value has in the file; `affine` are the constants of its scale and
+    its bias, if it has any."""
     value = reader.value(name)
-    rank = len(value.axes)
+    rank, shape = len(value.axes), reader.shape(name)[-count:]
     in_place = len(reader.graph_shape(value.operand)) == rank and value.axes[-count:] == plain(rank)[-count:]
     x, axes = (value.operand, value.axes) if in_place else (reader.plain(name), plain(rank))
     reader.add(
-        node, LayerNorm(count, affine, epsilon), x,
+        node, LayerNorm(count, bool(affine), epsilon), x,
         axes=axes, transposed=value.is_transposed and in_place, into=into,
+        stored=lambda: norm_arrays(reader, affine, shape) if affine else {},
     )  # fmt: skip
 
 
@@ -475,7 +503,28 @@ def resize(reader: Reader, node: NodeProto) -> None:
         raise NotReadError(f"its coordinate_transformation_mode is {places!r:.40}")
     size = (sizes[2], sizes[3]) if len(shape) == 4 else (1, sizes[2])
     op = Resize(size, modes[mode], align_corners=places == "align_corners", half_pixel="half_pixel" in places)
+    reader.expect_exact(
+        _is_exact(reader, node, op, shape, sizes), "it takes its pixels from other places than netlathe"
+    )
     reader.add(node, op, reader.image(node.input[0]), axes=image_axes(len(shape)))
+
+
+def _is_exact(reader: Reader, node: NodeProto, op: Resize, shape: Shape, sizes: Shape) -> bool:
+    """Whether the graph's op takes each pixel from where the node does."""
+    settings = attributes_of(node)
+    if settings.get("coordinate_transformation_mode") == "pytorch_half_pixel" and 1 in sizes[2:]:
+        return False
+    scales = reader.setting(node, "scales", 1 if node.op_type == "Upsample" or reader.opset < 11 else 2)
+    whole = scales and not settings.get("axes")  # of what scales make, only whole pixels are kept
+    if whole and any(abs(n / before - by) > 1e-6 * by for n, before, by in zip(sizes, shape, scales, strict=True)):
+        return False
+    if op.mode is Interpolation.BILINEAR:
+        return True
+    is_whole = all(size % before == 0 for size, before in zip(sizes, shape, strict=True))
+    rounding = settings.get("nearest_mode", "round_prefer_floor") if reader.opset >= 11 else "floor"
+    if op.half_pixel:  # roundings differ where a place lies between two pixels, as none does at a whole scale
+        return rounding == "round_prefer_ceil" or (is_whole and rounding.startswith("round"))
+    return rounding == ("round_prefer_ceil" if op.align_corners else "floor")
 
 
 def _resized(reader: Reader, node: NodeProto, shape: Shape) -> Shape:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, helper
+from onnx import GraphProto, ModelProto, helper, numpy_helper
 
 from netlathe.archspace import ops
 from netlathe.archspace.errors import FormatError
@@ -24,9 +24,9 @@ from netlathe.archspace.forms.structure import (
     nchw_perm,
     result_names,
 )
-from netlathe.archspace.forms.weights import Weights
+from netlathe.archspace.forms.weights import StoredArrays, Weights, transposed, untransposed
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.kernels import Borders, borders_of, padded_layers
+from netlathe.archspace.kernels import Borders, borders_of, channel_shuffles, padded_layers
 from netlathe.archspace.ops import ActivationKind, DType, Interpolation, Padding, PadMode, ReduceKind, Shape, UnaryKind
 
 _OPSET = 17
@@ -162,16 +162,36 @@ def lower(graph: Graph, weights: Weights | None) -> ModelProto:
     return model
 
 
+def stored_weights(graph: Graph, model: ModelProto) -> dict[str, StoredArrays]:
+    """The weights in a model that the graph was lowered to."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    found: dict[str, StoredArrays] = {}
+    for node, shapes, _ in graph.steps():
+        arrays = {
+            key: numpy_helper.to_array(tensors[f"{node.name}.{_SUFFIXES.get(key, key)}"])
+            for key in node.op.stored_shapes(*shapes)
+        }
+        if isinstance(node.op, ops.TransposeConv2d):
+            arrays["kernel"] = untransposed(arrays["kernel"], node.op.groups)
+        if arrays:
+            found[node.name] = arrays
+    return found
+
+
 def _lower_nodes(graph: Graph, target: _Target, inputs: list[str]) -> list[str]:
     """Adds all nodes, returns the names of the outputs."""
     pads = padded_layers(graph)
     done = set(pads.values())
+    shuffled = {index for first, others in channel_shuffles(graph).items() for index in (first, *others)}
     values = [target.result(name) for name in inputs]
     for index, (node, shapes, results) in enumerate(graph.steps()):
         taken = tuple(values[t] for t in node.inputs)
         dtypes = tuple(graph.dtypes[t] for t in node.inputs) if graph.has_dtypes else ()
         step = _Step(node.name, taken, shapes, results, borders_of(graph, pads.get(index, index)), dtypes)
-        found = taken[0] if index in done else _lower(node.op, target, step)
+        if index in shuffled:
+            found: str | tuple[str, ...] = _shuffle(node.op, target, step)
+        else:
+            found = taken[0] if index in done else _lower(node.op, target, step)
         values += [found] if isinstance(found, str) else found
     # What is given must be computed, so that inputs and constants pass through an op.
     computed = {name for node in target.body.node for name in node.output}
@@ -183,6 +203,15 @@ def _lower_nodes(graph: Graph, target: _Target, inputs: list[str]) -> list[str]:
 
 def _value(name: str, shape: Shape, dtype: DType = DType.FLOAT32) -> Any:
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype.value)), nchw(shape))
+
+
+def _shuffle(op: ops.Op, target: _Target, step: _Step) -> str:
+    """A step of a shuffle of channels, whose axes stay before those of the pixels."""
+    if isinstance(op, ops.Transpose):
+        return target.node("Transpose", step.name, step.inputs, perm=(0, 2, 1, 3, 4))
+    batch, height, width, *channels = step.shape
+    shape = target.integers(f"{step.name}.shape", (batch, *channels, height, width))
+    return target.node("Reshape", step.name, (step.inputs[0], shape))
 
 
 @singledispatch
@@ -524,10 +553,8 @@ def _resize(op: ops.Resize, target: _Target, step: _Step) -> str:
 @_lower.register
 def _transpose_conv(op: ops.TransposeConv2d, target: _Target, step: _Step) -> str:
     channels, arrays = step.shapes[0][3], target.weights[step.name] if target.weights is not None else {}
-    parts = (op.groups, op.out_channels // op.groups, channels // op.groups, *op.kernel)
     shape = (channels, op.out_channels // op.groups, *op.kernel)  # in, out / groups
-    given = arrays.get("kernel")
-    kernel = None if given is None else np.ascontiguousarray(given.reshape(parts).transpose(0, 2, 1, 3, 4))
+    kernel = transposed(arrays["kernel"], op.groups) if "kernel" in arrays else None
     target.store(f"{step.name}.weight", shape, kernel)
     (bias,) = target.stored(step.name, {"bias": (op.out_channels,)})
     (top, bottom), (left, right) = op.height, op.width

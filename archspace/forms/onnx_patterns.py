@@ -188,11 +188,19 @@ def _replace_norm(
     last = bias or quotient
     before = [*parts, *((quotient, scale) if bias and scale else ())]
 
+    affine = [_other(quotient, scale), _other(scale, bias)] if scale and bias else []
+
     def read() -> None:
-        add_layer_norm(reader, last, x, count, epsilon, affine=bias is not None, into=last.output[0])
+        add_layer_norm(reader, last, x, count, epsilon, affine=affine, into=last.output[0])
 
     reader.mark_done(*before)
     found[id(last)] = read
+
+
+def _other(before: NodeProto, node: NodeProto) -> str:
+    """The operand that is not what another node gives."""
+    (name,) = [n for n in node.input if n != before.output[0]]
+    return str(name)
 
 
 def _affine(reader: Reader, name: str, kind: str) -> NodeProto | None:

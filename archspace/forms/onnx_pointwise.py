@@ -8,7 +8,7 @@ from collections.abc import Callable
 from onnx import NodeProto
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.layouts import plain
+from netlathe.archspace.forms.layouts import arranged, plain
 from netlathe.archspace.forms.onnx_constants import DTYPES
 from netlathe.archspace.forms.onnx_values import NotReadError, Reader, attributes_of
 from netlathe.archspace.ops import (
@@ -125,8 +125,11 @@ def _prelu(reader: Reader, node: NodeProto) -> None:
     if slopes is None:
         raise NotReadError("its slopes are computed")
     value = reader.value(node.input[0])
-    shape = reader.aligned(slopes.shape, value)
-    reader.add(node, PReLU(shape), value.operand, axes=value.axes, transposed=value.is_transposed)
+    shape, rank = reader.aligned(slopes.shape, value), len(reader.graph_shape(value.operand))
+    reader.add(
+        node, PReLU(shape), value.operand, axes=value.axes, transposed=value.is_transposed,
+        stored=lambda: {"slopes": arranged(reader.values(node.input[1]), value.axes, rank).reshape(shape)},
+    )  # fmt: skip
 
 
 def _arithmetic(reader: Reader, node: NodeProto) -> None:

@@ -119,7 +119,8 @@ def _concat(reader: Reader, node: NodeProto) -> None:
         if len(reader.shape(name)) != len(main.axes):
             raise FormatError(f"it joins {reader.shape(name)} and others of {len(main.axes)} axes")
         if stored is not None:
-            operands.append(reader.stored(stored, name, in_graph(stored.shape, main.axes, rank)))
+            shape = in_graph(stored.shape, main.axes, rank)
+            operands.append(reader.stored(stored, name, shape, main.axes))
         else:
             operands.append(reader.placed(reader.value(name), main.axes, rank))
     if len(operands) == 1:
@@ -174,14 +175,14 @@ def _gather(reader: Reader, node: NodeProto) -> None:
     x = reader.shape(node.input[0])
     axis = checked_axis(attributes_of(node).get("axis", 0), len(x))
     indices = reader.constant(node.input[1])
-    if indices is not None and indices.is_known and len(indices.shape) <= 1 and reader.constant(node.input[0]) is None:
+    if indices is not None and indices.is_known and reader.constant(node.input[0]) is None:
         places = [int(n) % x[axis] for n in np.ravel(indices.array("indices"))]
         step = places[1] - places[0] if len(places) > 1 else 1
         part = range(places[0], places[-1] + (1 if step > 0 else -1), step) if places and step else range(0)
         if [*part] == places and places:
             cut(reader, node, {axis: part})
-            if not indices.shape:
-                shape = (*x[:axis], *x[axis + 1 :])
+            if len(indices.shape) != 1:
+                shape = (*x[:axis], *indices.shape, *x[axis + 1 :])
                 reader.bind(node.output[0], reader.reshape(node.output[0], shape))
             return None
     value = reader.value(node.input[0])
@@ -190,7 +191,11 @@ def _gather(reader: Reader, node: NodeProto) -> None:
     taken = indices.shape if indices is not None else reader.shape(node.input[1])
     if len(taken) != 1 or len(shape) != len(axes):
         operand, axes = reader.plain(node.input[0]), plain(len(x))
-    places_operand = reader.stored(indices, node.input[1], taken or (1,)) if indices else reader.plain(node.input[1])
+    places_operand = (
+        reader.stored(indices, node.input[1], taken or (1,), plain(len(taken)))
+        if indices
+        else reader.plain(node.input[1])
+    )
     if len(taken) == 1:
         return reader.add(node, Gather(axes[axis]), operand, places_operand, axes=axes)
     reader.add(node, Gather(axis), operand, places_operand, axes=plain(len(x) - 1 + max(len(taken), 1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from netlathe.archspace.forms.onnx_pointwise import POINTWISE
 from netlathe.archspace.forms.onnx_quantized import INTEGER_OPS, QUANTIZED, is_on_integers, read_integer_op
 from netlathe.archspace.forms.onnx_shapes import SHAPES
 from netlathe.archspace.forms.onnx_values import DOMAINS, NotReadError, Reader, attributes_of, names_taken
+from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import MOST_NODES, Graph
 
 _READERS: dict[str, Callable[[Reader, NodeProto], None]] = {**LAYERS, **POINTWISE, **SHAPES, **QUANTIZED}
@@ -43,11 +45,30 @@ def read_structure(model: ModelProto, shapes: Mapping[str, Sequence[int]] | None
     does not have. What netlathe has no op for is Opaque, where its shapes are known. Raises FormatError naming all
     nodes that cannot be read even so, or do not hold together.
     """
+    model = _inlined(model)
+    return _Walk(Reader(model, shapes, batch)).result()[0]
+
+
+def read_structure_with_weights(
+    model: ModelProto,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    batch: int = 1,
+    folder: Path | None = None,
+) -> tuple[Graph, Weights]:
+    """The same graph, and its weights; those that lie in other files are looked for in `folder`.
+
+    BatchNorm is folded into the weights of the convolution before it, and the columns of a layer behind a flattened
+    image are in the graph's order. Raises FormatError naming all nodes whose weights cannot be read: ops that netlathe
+    does not have, weights that are no float32 ones, flattened images that go where their order matters.
+    """
+    return _Walk(Reader(_inlined(model), shapes, batch, carries=True, folder=folder)).result()
+
+
+def _inlined(model: ModelProto) -> ModelProto:
+    """Without functions of its own."""
     if len(model.graph.node) > MOST_NODES:
         raise FormatError(f"the file has {len(model.graph.node)} nodes, more than the {MOST_NODES} that netlathe takes")
-    if model.functions:
-        model = inliner.inline_local_functions(model)
-    return _Walk(Reader(model, shapes, batch)).graph()
+    return inliner.inline_local_functions(model) if model.functions else model
 
 
 class _Walk:
@@ -58,7 +79,8 @@ class _Walk:
         self._patterns: dict[int, Read] = {}
         self._blockers: list[tuple[int, NodeProto, str]] = []
 
-    def graph(self) -> Graph:
+    def result(self) -> tuple[Graph, Weights]:
+        """The graph, and its weights where the reader carries them."""
         nodes = self._reader.model.graph.node
         needed = self._reader.needed()
         numbered = [(index, node) for index, node in enumerate(nodes) if id(node) in needed]

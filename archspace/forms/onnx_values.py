@@ -6,17 +6,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, helper, shape_inference
 
 from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.carried_weights import CarriedWeights, Stores
 from netlathe.archspace.forms.layouts import (
     CHANNELS_FIRST,
     LINE,
     Axes,
     Group,
     Value,
+    arranged,
     axes_after,
     compact,
     grouped_order,
@@ -27,7 +31,9 @@ from netlathe.archspace.forms.layouts import (
     plain,
 )
 from netlathe.archspace.forms.onnx_constants import DTYPES, FLOATS, REFUSALS, Inference, Stored, fixed_shape, type_of
+from netlathe.archspace.forms.orders import NotSeparableError, Order, Orders, met, orders_after, taken
 from netlathe.archspace.forms.structure import NodeNames, finish_foreign
+from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph, GraphBuilder, Node
 from netlathe.archspace.ops import (
     Constant,
@@ -55,15 +61,25 @@ class NotReadError(FormatError):
 
 
 class Reader:
-    """Rebuilds the graph. Values of the file go by name, operands of the graph by number; images are NHWC there."""
+    """Rebuilds the graph. Values of the file go by name, operands of the graph by number; images are NHWC there.
 
-    def __init__(self, model: ModelProto, shapes: Mapping[str, Sequence[int]] | None = None, batch: int = 1) -> None:
+    Where it `carries` weights, nodes bring what they store along; `folder` is where files of weights lie."""
+
+    def __init__(
+        self,
+        model: ModelProto,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        batch: int = 1,
+        *,
+        carries: bool = False,
+        folder: Path | None = None,
+    ) -> None:
         self.model = model
         opsets = {"" if o.domain in DOMAINS else o.domain: o.version for o in model.opset_import}
         self.opset = opsets.get("", 0)
         self.inference = Inference(opsets, model.ir_version)
         self.outputs = [value.name for value in model.graph.output]
-        self._constants = {tensor.name: Stored.of(tensor) for tensor in model.graph.initializer}
+        self._constants = {tensor.name: Stored.of(tensor, folder) for tensor in model.graph.initializer}
         for sparse in model.graph.sparse_initializer:
             self._constants[sparse.values.name] = Stored(tuple(sparse.dims), sparse.values.data_type)
         self._users: dict[str, list[NodeProto]] = {}
@@ -82,6 +98,7 @@ class Reader:
         self._placed: dict[tuple[int, Axes, Axes, int], int] = {}
         self._recorded: dict[str, TypeProto] | None = None
         self._open_inputs(shapes or {}, batch)
+        self._carried = CarriedWeights(self._builder) if carries else None
 
     def _open_inputs(self, shapes: Mapping[str, Sequence[int]], batch: int) -> None:
         inputs = [value for value in self.model.graph.input if value.name not in self._constants]
@@ -119,17 +136,40 @@ class Reader:
         stored = self._constants.get(name)
         if stored is None:
             raise FormatError(f"it takes something not computed before, {name!r:.80}")
-        operand = self.stored(stored, name, stored.shape or (1,))
+        operand = self.stored(stored, name, stored.shape or (1,), plain(len(stored.shape)))
         self._values[name] = Value(operand, plain(len(stored.shape)))
         return self._values[name]
 
-    def stored(self, stored: Stored, name: str, shape: Shape) -> int:
-        """A constant as an operand of that shape."""
+    def stored(self, stored: Stored, name: str, shape: Shape, axes: Axes, meets: int | None = None) -> int:
+        """A constant as an operand of that shape, with these axes; it `meets` an operand, whose values it goes by."""
         if stored.dtype not in DTYPES:
             raise FormatError(f"constant {name!r:.80} has a dtype that netlathe does not have")
         if 0 in shape:
             raise FormatError(f"constant {name!r:.80} holds no values")
-        return self.emit(name, "", Constant(shape, DTYPES[stored.dtype]))
+        op = Constant(shape, DTYPES[stored.dtype])
+        if self._carried is None:
+            return self.emit(name, "", op)
+        rank = max(len(shape) if meets is None else len(self._builder.shape(meets)), 1)
+        orders = {} if meets is None else self._carried.orders(meets)
+
+        def values() -> dict[str, NDArray[Any]]:
+            found = arranged(stored.values(name), axes, rank)
+            return {"values": taken(found, orders)}
+
+        return self.emit(name, "", op, stored=values, orders=met(shape, orders))
+
+    def values(self, name: str) -> NDArray[Any]:
+        """The values of a constant, however many. Raises FormatError for what is none."""
+        stored = self._constants.get(name)
+        if stored is None:
+            raise FormatError(f"{name!r:.80} is computed at run time, and no weight")
+        return stored.values(name)
+
+    def expect_exact(self, is_exact: bool, why: str) -> None:
+        """Says whether the graph's op computes just what the node does. Where not, it still takes as long; Raises
+        FormatError where weights are read, too."""
+        if not is_exact and self._carried is not None:
+            raise FormatError(why)
 
     def shape(self, name: str) -> Shape:
         """Its shape in the file."""
@@ -251,13 +291,14 @@ class Reader:
         operand = self.emit(name, "_transposed", Transpose(tuple(perm[i] for i in range(len(file)))), operand)
         return self.reshaped(operand, wanted, name)
 
-    def reshaped(self, operand: int, shape: Shape, name: str) -> int:
-        """The operand in another shape."""
+    def reshaped(self, operand: int, shape: Shape, name: str, orders: Orders | None = None) -> int:
+        """The operand in another shape. `orders` are those of its axes then, where a reshape does not tell them."""
         before = self._builder.shape(operand)
         if before == shape:
             return operand
         whole = len(shape) == 1 or before[0] != shape[0]
-        return self.emit(name, "_shaped", Reshape(shape, whole=True) if whole else Reshape(shape[1:]), operand)
+        op = Reshape(shape, whole=True) if whole else Reshape(shape[1:])
+        return self.emit(name, "_shaped", op, operand, orders=orders)
 
     def image(self, name: str) -> int:
         """The operand that holds a value (N, C, H, W) as (N, H, W, C), and (N, C, L) as (N, 1, L, C)."""
@@ -273,7 +314,7 @@ class Reader:
 
     def reshape(self, name: str, after: Shape) -> Value:
         """A value in another shape of the file. Where that mixes an image's channels with pixels, their order is the
-        weights' affair, which a graph does not have."""
+        weights' affair, which a graph does not have: those that are carried are put into it."""
         value = self.value(name)
         before = self.shape(name)
         parts = groups(before, after)
@@ -286,10 +327,37 @@ class Reader:
         image = value.axes != plain(len(before)) or (len(before) < 3 and len(after) == 4)
         sequence = [axis for part in found for axis in self._spread(part.after, after)]
         axes = axes_after(after, sequence, image=image)
-        operand = self.reshaped(value.operand, in_graph(after, axes, max(len(after), 1)), name)
+        wanted = in_graph(after, axes, max(len(after), 1))
+        orders, turns = self._orders_after(value, found, before, after, axes)
+        operand = self.reshaped(value.operand, wanted, name, orders)
+        if self._carried is not None:
+            for axis, wanted_order in turns:
+                self._carried.turn(value.operand, axis, wanted_order)
         return Value(
             operand, axes, value.is_transposed and axes not in (plain(len(after)), CHANNELS_FIRST.get(len(after)))
         )
+
+    def _orders_after(
+        self, value: Value, parts: Sequence[Group], before: Shape, after: Shape, axes: Axes
+    ) -> tuple[Orders | None, list[tuple[int, Order]]]:
+        """The orders of a reshaped value's axes, and those in which the layer that computes it has to give it, by the
+        axis there."""
+        if self._carried is None:
+            return None, []
+        rank, pending = len(self._builder.shape(value.operand)), self._carried.orders(value.operand)
+        given, wanted = (before, value.axes, rank), (after, axes, max(len(after), 1))
+        orders: Orders = {}
+        turns = []
+        for part in parts:
+            try:
+                orders |= orders_after(part, given, pending, wanted)
+            except NotSeparableError as error:
+                if error.wanted is None:
+                    raise FormatError(
+                        "it mixes an image's channels with its pixels, as no layer's weights can"
+                    ) from None
+                turns.append((value.axes[part.before[0]] - rank, error.wanted))
+        return orders, turns
 
     @staticmethod
     def _regrouped(value: Value, before: Shape, after: Shape, parts: Sequence[Group]) -> Axes:
@@ -310,22 +378,43 @@ class Reader:
 
     # Nodes of the graph
 
-    def emit(self, wanted: str, suffix: str, op: Op, *inputs: int) -> int:
-        """Adds an op; returns its first result."""
+    def emit(
+        self,
+        wanted: str,
+        suffix: str,
+        op: Op,
+        *inputs: int,
+        stored: Stores | None = None,
+        orders: Orders | None = None,
+    ) -> int:
+        """Adds an op, with what it stores; returns its first result. `orders` are those of its results, where the op
+        does not tell them."""
         op = with_canonical_axes(op, len(self._builder.shape(inputs[0]))) if inputs else op
         results = len(op.output_shapes(*[self._builder.shape(t) for t in inputs]))
         dtypes = op.output_dtypes(tuple([self._dtypes[t] for t in inputs]), results)
         first = self._builder.add(self._names.take(f"{wanted}{suffix}", op.kind), op, *inputs)
         self._dtypes += dtypes
+        if self._carried is not None:
+            self._carried.add(range(first, first + results), stored, orders)
         return first
 
     def _title(self, operand: int) -> str:
         index = self._builder.producer(operand)
         return self._builder.nodes[index].name if index >= 0 else "input"
 
-    def add(self, node: NodeProto, op: Op, *inputs: int, axes: Axes, transposed: bool = False, into: str = "") -> None:
-        """Adds the op that computes the node's first result (or what the file calls `into`), with these axes."""
-        operand = self.emit(node.name or node.output[0], "", op, *inputs)
+    def add(
+        self,
+        node: NodeProto,
+        op: Op,
+        *inputs: int,
+        axes: Axes,
+        transposed: bool = False,
+        into: str = "",
+        stored: Stores | None = None,
+    ) -> None:
+        """Adds the op that computes the node's first result (or what the file calls `into`), with these axes, and what
+        it stores."""
+        operand = self.emit(node.name or node.output[0], "", op, *inputs, stored=stored)
         self.bind(into or node.output[0], Value(operand, axes, transposed))
 
     def add_broadcast(self, node: NodeProto, op: Op, names: Sequence[str]) -> None:
@@ -347,7 +436,7 @@ class Reader:
         """An operand that broadcasts against another value in the graph as the file's does in the file."""
         stored = self._constants.get(name)
         if stored is not None:
-            return self.stored(stored, name, self.aligned(stored.shape, main))
+            return self.stored(stored, name, self.aligned(stored.shape, main), main.axes, main.operand)
         value, shape = self.value(name), self.shape(name)
         if len(shape) < len(main.axes):
             value = self.reshape(name, (1,) * (len(main.axes) - len(shape)) + shape)
@@ -372,7 +461,8 @@ class Reader:
 
     def opaque(self, node: NodeProto, why: str) -> None:
         """Keeps a node as an opaque op, of the shapes that ONNX or the file tells. Raises FormatError where neither
-        does."""
+        does, and where weights are read, too."""
+        self.expect_exact(False, f"{why}, so that its weights cannot be read")
         types = self._result_types(node)
         named = [name for name in node.output if name]
         for name in named:
@@ -473,16 +563,19 @@ class Reader:
                 waiting += names_taken(node)
         return found
 
-    def finish(self) -> Graph:
+    def finish(self) -> tuple[Graph, Weights]:
+        """The graph, and its weights where they are carried."""
         if not self.outputs:
             raise FormatError("the model has no outputs")
         outputs = []
         for name in self.outputs:
             value = self.value(name)
             outputs.append(self.plain(name) if value.is_transposed else value.operand)
+            if self._carried is not None and self._carried.orders(outputs[-1]):
+                raise FormatError(f"its output {name!r:.80} is a flattened image; have the model give the image itself")
         return self._pruned(tuple(dict.fromkeys(outputs)))
 
-    def _pruned(self, outputs: tuple[int, ...]) -> Graph:
+    def _pruned(self, outputs: tuple[int, ...]) -> tuple[Graph, Weights]:
         """The graph without what no output needs."""
         builder = self._builder
         firsts, count = [], len(builder.inputs)
@@ -504,12 +597,13 @@ class Reader:
         ]
         if not inputs:
             raise FormatError("none of the model's outputs depends on its inputs")
-        return finish_foreign(
+        graph = finish_foreign(
             tuple(builder.inputs[t] for t in inputs),
             nodes,
             tuple(places[t] for t in outputs),
             tuple(self._dtypes[t] for t in inputs),
         )
+        return graph, self._carried.finish(sorted(kept), graph) if self._carried is not None else {}
 
 
 def input_types(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.tflite_file import Operator, Tensor
 from netlathe.archspace.forms.tflite_values import Reader, real_values
 from netlathe.archspace.ops import Shape
@@ -63,7 +64,22 @@ def _unpack(reader: Reader, operator: Operator, constant: Tensor) -> None:
     stated, data = reader.model.tensors[output], None
     if operator.kind == "DEQUANTIZE" and constant.data is not None and constant.data.size == 1:
         data = real_values(constant).astype(np.float32)
-    reader.define(output, dataclasses.replace(stated, shape=stated.shape or constant.shape, data=data))
+    shape = stated.shape or constant.shape
+    reader.define(
+        output, dataclasses.replace(stated, shape=shape, data=data), lambda: _unpacked(reader, operator, shape)
+    )
+
+
+def _unpacked(reader: Reader, operator: Operator, shape: Shape) -> Array:
+    """The values of the result, however many. Raises FormatError for what is sparse or made integers."""
+    if operator.kind in ("DENSIFY", "QUANTIZE"):
+        raise FormatError(f"its weights come out of a {operator.kind}; give the model before it was compressed")
+    values = reader.values(operator.inputs[0])
+    if operator.kind == "TRANSPOSE":
+        return values.transpose(reader.values(operator.inputs[1]).tolist())
+    if operator.kind in ("CAST", "DEQUANTIZE"):
+        return np.asarray(values, reader.dtype(operator.outputs[0]).value)
+    return values.reshape(shape)
 
 
 Index = list[slice | int | None]

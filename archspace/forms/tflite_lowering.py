@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from netlathe.archspace import ops
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.structure import BORDER_SCALE, EMBEDDED_KEY, embed, input_names, result_names
+from netlathe.archspace.forms.tflite_arrays import graph_kernel
 from netlathe.archspace.forms.tflite_file import (
     ACTIVATIONS,
     PADDINGS,
@@ -28,7 +29,7 @@ from netlathe.archspace.forms.tflite_file import (
     Tensor,
     all_options,
 )
-from netlathe.archspace.forms.weights import Weights
+from netlathe.archspace.forms.weights import StoredArrays, Weights
 from netlathe.archspace.graph import Graph, Node
 from netlathe.archspace.kernels import clamped_nodes, gated_layers
 from netlathe.archspace.ops import (
@@ -74,6 +75,34 @@ def lower(graph: Graph, weights: Weights) -> Model:
     return Model(
         tuple(target.tensors), tuple(target.operators), inputs, tuple(values[t] for t in graph.outputs), metadata
     )
+
+
+def stored_weights(graph: Graph, lowered: Model, model: Model) -> dict[str, StoredArrays]:
+    """The weights in a model whose ops are those of `lowered`, which the graph was lowered to."""
+    data = {ours.name: theirs.data for ours, theirs in zip(lowered.tensors, model.tensors, strict=True)}
+    gated = gated_layers(graph)
+    found: dict[str, StoredArrays] = {}
+    for index, (node, shapes, _) in enumerate(graph.steps()):
+        names = {key: _SUFFIXES.get(key, f".{key}") for key in node.op.stored_shapes(*shapes)}
+        arrays = {key: np.asarray(data[f"{node.name}{suffix}"]) for key, suffix in names.items()}
+        if "kernel" in arrays:
+            arrays["kernel"] = graph_kernel(_layer_kind(node.op, shapes), arrays["kernel"])
+            arrays["bias"] = arrays["bias"] - np.float32(_SHIFT if index in gated else 0)
+        if arrays:
+            found[node.name] = arrays
+    return found
+
+
+_SUFFIXES = {"kernel": ".weight", "values": ""}
+"""What is behind the node's name in the name of what it stores, where that is not the array's."""
+_SHIFT = 3.0
+"""The hard sigmoid's summand, which the bias of the layer before it takes in."""
+
+
+def _layer_kind(op: ops.Op, shapes: tuple[Shape, ...]) -> str:
+    if isinstance(op, ops.Conv2d):
+        return "DEPTHWISE_CONV_2D" if op.is_depthwise(shapes[0]) else "CONV_2D"
+    return "TRANSPOSE_CONV" if isinstance(op, ops.TransposeConv2d) else "FULLY_CONNECTED"
 
 
 @dataclass(frozen=True)
@@ -139,7 +168,7 @@ class _Target:
 
     def layer(self, step: _Step, kernel: NDArray[np.float32]) -> tuple[int, int]:
         """The kernel, arranged as the op wants it, and the bias of a layer."""
-        bias = self.weights[step.name]["bias"] + np.float32(3 if step.shifts else 0)
+        bias = self.weights[step.name]["bias"] + np.float32(_SHIFT if step.shifts else 0)
         first = self.tensor(f"{step.name}.weight", kernel.shape, kernel)
         return first, self.tensor(f"{step.name}.bias", bias.shape, bias)
 

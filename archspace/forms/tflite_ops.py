@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.tflite_arrays import layer_arrays
 from netlathe.archspace.forms.tflite_file import ACTIVATIONS, PADDINGS, POOLS, Operator, Tensor
 from netlathe.archspace.forms.tflite_folding import strided
 from netlathe.archspace.forms.tflite_values import FUSED_OPS, ForeignOpError, Reader
@@ -138,7 +139,7 @@ def _space_to_batch(reader: Reader, operator: Operator) -> None:
         op = _changed(op, padding=Padding.SAME)
     elif any(map(any, borders)):
         operand = reader.intermediate(f"{reader.name(back.outputs[0])}_pad", Pad(*borders), operand)
-    reader.add(op, (operand,), back.outputs[0], conv.fused)
+    reader.add(op, (operand,), back.outputs[0], conv.fused, stored=lambda: layer_arrays(reader, conv))
 
 
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
@@ -178,10 +179,10 @@ def _add_layer(reader: Reader, operator: Operator, op: Op, x: int) -> None:
     (y,) = operator.outputs
     gate = _absorb_division_by_6(reader, operator)
     if gate:
-        result = reader.intermediate(reader.name(y), op, x)
+        result = reader.intermediate(reader.name(y), op, x, stored=lambda: layer_arrays(reader, operator, shift=3.0))
         reader.add(Activation(ActivationKind.HARD_SIGMOID), (result,), gate.outputs[0])
     else:
-        reader.add(op, (x,), y, operator.fused)
+        reader.add(op, (x,), y, operator.fused, stored=lambda: layer_arrays(reader, operator))
 
 
 def _transpose_conv(reader: Reader, operator: Operator) -> None:
@@ -201,7 +202,7 @@ def _transpose_conv(reader: Reader, operator: Operator) -> None:
     op = TransposeConv2d(
         out, (kernel[0], kernel[1]), stride, height=cuts[0], width=cuts[1], weights=_stored_as(weights)
     )
-    reader.add(op, (x,), operator.outputs[0], operator.fused)
+    reader.add(op, (x,), operator.outputs[0], operator.fused, stored=lambda: layer_arrays(reader, operator))
 
 
 def _batch_matmul(reader: Reader, operator: Operator) -> None:
@@ -340,7 +341,8 @@ def _prelu(reader: Reader, operator: Operator) -> None:
     x, slopes = reader.operand(operator.inputs[0]), reader.constant(operator.inputs[1])
     if slopes is None:
         raise ForeignOpError("its slopes are computed at run time")
-    reader.add(PReLU(slopes.shape or (1,), _stored_as(slopes)), (x,), operator.outputs[0])
+    op = PReLU(slopes.shape or (1,), _stored_as(slopes))
+    reader.add(op, (x,), operator.outputs[0], stored=lambda: {"slopes": reader.values(operator.inputs[1])})
 
 
 def _cast(reader: Reader, operator: Operator) -> None:

@@ -19,9 +19,9 @@ from netlathe.archspace.forms.structure import (
     read_source,
 )
 from netlathe.archspace.forms.tflite_file import Model, Tensor, unpack
-from netlathe.archspace.forms.tflite_structure import read_structure
+from netlathe.archspace.forms.tflite_structure import read_structure, read_structure_with_weights
 from netlathe.archspace.forms.tflite_values import has_open_batch
-from netlathe.archspace.forms.weights import placeholder_weights, stored_count
+from netlathe.archspace.forms.weights import Weights, placeholder_weights, stored_count
 from netlathe.archspace.graph import Graph
 
 _LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -49,6 +49,28 @@ def read_tflite_file(
     """The graph as of read_tflite and the precision as of read_precision, in one reading; an open batch is `batch`.
     Raises FormatError as they do."""
     return read_source(data, lambda content: _read(content, shapes, None, batch))
+
+
+def read_tflite_weights(
+    data: bytes | Path, *, shapes: Mapping[str, Sequence[int]] | None = None, batch: int = 1
+) -> tuple[Graph, Weights]:
+    """The graph in a float32 .tflite file as of read_tflite, and its weights: write_tflite, write_onnx and a TorchGraph
+    that they are loaded into compute what the file does. Weights stored in float16, or in integers that an op of their
+    own makes real, are widened. Raises FormatError as read_tflite does, and for ops that netlathe does not have and
+    layers that compute with weights that are no float32 ones."""
+    return read_source(data, lambda content: _read_weights(content, shapes, batch))
+
+
+def _read_weights(content: bytes, shapes: Mapping[str, Sequence[int]] | None, batch: int) -> tuple[Graph, Weights]:
+    model = unpack(content)
+    graph = None if shapes else _embedded(model, len(content))
+    if graph is None:
+        return read_structure_with_weights(model, shapes, batch)
+    if any(t.quantization for t in model.tensors):
+        raise FormatError(f"its weights are {_precision(model)}: quantized already; give the float32 model")
+    from netlathe.archspace.forms.tflite_lowering import lower, stored_weights
+
+    return graph, stored_weights(graph, lower(graph, placeholder_weights(graph)), model)
 
 
 def read_dtype(data: bytes) -> str:

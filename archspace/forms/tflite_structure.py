@@ -9,6 +9,7 @@ from netlathe.archspace.forms.tflite_file import Model, Operator
 from netlathe.archspace.forms.tflite_folding import fold
 from netlathe.archspace.forms.tflite_ops import READERS
 from netlathe.archspace.forms.tflite_values import ForeignOpError, Reader, input_shapes
+from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import MOST_NODES, Graph
 
 _MOST_PROBLEMS = 5
@@ -21,9 +22,21 @@ def read_structure(model: Model, shapes: Mapping[str, Sequence[int]] | None = No
     What netlathe has no op for becomes an Opaque of the op's name, with the shapes that the file records. Raises
     FormatError naming the ops that do not hold together, and for open sizes that are not given.
     """
+    return _read_all(Reader(model, input_shapes(model, shapes, batch)))[0]
+
+
+def read_structure_with_weights(
+    model: Model, shapes: Mapping[str, Sequence[int]] | None = None, batch: int = 1
+) -> tuple[Graph, Weights]:
+    """The same graph, and its weights. Raises FormatError also for ops that netlathe does not have, and for weights
+    that are no float32 ones."""
+    return _read_all(Reader(model, input_shapes(model, shapes, batch), carries=True))
+
+
+def _read_all(reader: Reader) -> tuple[Graph, Weights]:
+    model = reader.model
     if len(model.operators) > MOST_NODES:
         raise FormatError(f"the file has {len(model.operators)} ops, more than the {MOST_NODES} that netlathe takes")
-    reader = Reader(model, input_shapes(model, shapes, batch))
     problems: dict[str, list[str]] = {}
     for index, operator in enumerate(model.operators):
         problem = _problem(reader, index, operator)
@@ -68,7 +81,9 @@ def _read(reader: Reader, index: int, operator: Operator) -> None:
         if not known or operator.kind not in READERS:
             raise ForeignOpError("netlathe has no such op")
         READERS[operator.kind](reader, operator)
-    except ForeignOpError:
+    except ForeignOpError as error:
+        if reader.carries:
+            raise FormatError(f"{error}, so that its weights cannot be read") from None
         for tensor in operator.inputs:
             if tensor >= 0 and reader.constant(tensor) is None:
                 reader.operand(tensor)  # raises where nothing has computed it

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.errors import FormatError, GraphError
+from netlathe.archspace.forms.carried_weights import CarriedWeights, Stores
 from netlathe.archspace.forms.structure import NodeNames, finish_foreign
 from netlathe.archspace.forms.tflite_file import Model, Operator, Tensor
+from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph, GraphBuilder, Node
 from netlathe.archspace.ops import (
     Activation,
@@ -54,9 +56,10 @@ class ForeignOpError(Exception):
 
 
 class Reader:
-    """Rebuilds the graph. Tensors of the file are numbered by the file, operands by the graph."""
+    """Rebuilds the graph. Tensors of the file are numbered by the file, operands by the graph. Where it `carries`
+    weights, nodes bring what they store along."""
 
-    def __init__(self, model: Model, shapes: Sequence[Shape]) -> None:
+    def __init__(self, model: Model, shapes: Sequence[Shape], *, carries: bool = False) -> None:
         self.model = model
         self.is_resized = any(
             shape != (model.tensors[t].shape or (1,)) for t, shape in zip(model.inputs, shapes, strict=True)
@@ -65,23 +68,31 @@ class Reader:
         self._builder = GraphBuilder(*shapes)
         self._dtypes = [_dtype(model.tensors[t]) for t in model.inputs]
         self._operands = {tensor: index for index, tensor in enumerate(model.inputs)}
+        self._carried = CarriedWeights(self._builder) if carries else None
         self._computed: dict[int, Tensor] = {}  # constants that ops make of constants
+        self._makers: dict[int, Callable[[], NDArray[Any]]] = {}  # of the values of the larger ones
         self._done: set[int] = set()  # operators that became part of an earlier node
         self._users: dict[int, list[int]] = {}
         for index, operator in enumerate(model.operators):
             for tensor in operator.inputs:
                 self._users.setdefault(tensor, []).append(index)
 
+    @property
+    def carries(self) -> bool:
+        """Whether weights are read, too."""
+        return self._carried is not None
+
     def is_done(self, index: int) -> bool:
         """Whether the operator has become part of an earlier one's node."""
         return index in self._done
 
-    def finish(self) -> Graph:
-        """The graph of what the outputs need. Raises FormatError where they need none of the inputs."""
+    def finish(self) -> tuple[Graph, Weights]:
+        """The graph of what the outputs need, and its weights where they are carried. Raises FormatError where they
+        need none of the inputs."""
         outputs = tuple(map(self.operand, self.model.outputs))
         if not outputs:
             raise FormatError("the model has no outputs")
-        nodes, tensors = self._needed(outputs)
+        nodes, kept_nodes, tensors = self._needed(outputs)
         count = len(self._builder.inputs)
         kept = [t for t in range(count) if t in tensors]
         if not kept:
@@ -89,10 +100,12 @@ class Reader:
         dtypes = tuple(self._dtypes[t] for t in kept)
         shapes = tuple(self._builder.inputs[t] for t in kept)
         plain = {*dtypes} == {DType.FLOAT32}
-        return finish_foreign(shapes, nodes, tuple(tensors[t] for t in outputs), () if plain else dtypes)
+        graph = finish_foreign(shapes, nodes, tuple(tensors[t] for t in outputs), () if plain else dtypes)
+        return graph, self._carried.finish(kept_nodes, graph) if self._carried is not None else {}
 
-    def _needed(self, outputs: tuple[int, ...]) -> tuple[list[Node], dict[int, int]]:
-        """The nodes that the outputs need, and what becomes of the number of each tensor that is left."""
+    def _needed(self, outputs: tuple[int, ...]) -> tuple[list[Node], list[int], dict[int, int]]:
+        """The nodes that the outputs need, their indices, and what becomes of the number of each tensor that is
+        left."""
         count, builder = len(self._builder.inputs), self._builder
         ends = [*itertools.accumulate(map(len, builder.results), initial=count)]
         results = [range(begin, end) for begin, end in itertools.pairwise(ends)]
@@ -107,7 +120,7 @@ class Reader:
         nodes = [builder.nodes[index] for index in kept]
         if len(places) < ends[-1]:
             nodes = [dataclasses.replace(n, inputs=tuple(places[t] for t in n.inputs)) for n in nodes]
-        return nodes, places
+        return nodes, kept, places
 
     def constant(self, tensor: int) -> Tensor | None:
         """A tensor whose values do not depend on the model's inputs, as far as it is known to be one; its data may be
@@ -121,9 +134,23 @@ class Reader:
                 return dataclasses.replace(found, data=_nothing(found)) if 0 in found.shape else None
         return found
 
-    def define(self, tensor: int, constant: Tensor) -> None:
-        """Says that a tensor which an op computes is that constant."""
+    def define(self, tensor: int, constant: Tensor, make: Callable[[], NDArray[Any]] | None = None) -> None:
+        """Says that a tensor which an op computes is that constant; `make` gives its values where it has none."""
         self._computed[tensor] = constant
+        if make is not None:
+            self._makers[tensor] = make
+
+    def values(self, tensor: int) -> NDArray[Any]:
+        """The values of a constant, however many, the real ones of integers. Raises FormatError for what is none."""
+        found = self.constant(tensor)
+        if found is None:
+            raise FormatError(f"{self.name(tensor)!r:.80} is computed at run time, and no weight")
+        if found.data is None and tensor in self._makers:
+            return self._makers[tensor]()
+        if found.data is None or found.data.shape != found.shape:
+            why = "lies in another file" if found.is_external else "is sparse, packed or not stored"
+            raise FormatError(f"constant {found.name!r:.80} {why}, so that its values cannot be read")
+        return real_values(found)
 
     def operand(self, tensor: int) -> int:
         """The graph's operand for a tensor of the file."""
@@ -132,19 +159,20 @@ class Reader:
         if tensor not in self._operands:
             found, constant = self.model.tensors[tensor], self.constant(tensor)
             if constant is not None:
-                self._operands[tensor] = self._stored(constant)
+                self._operands[tensor] = self._stored(tensor, constant)
             elif found.is_variable:
                 self._operands[tensor] = self.intermediate(found.name, Opaque("variable", (_sizes(found),)))
             else:
                 raise FormatError(f"it takes tensor {found.name!r:.80}, which nothing has computed before")
         return self._operands[tensor]
 
-    def _stored(self, constant: Tensor) -> int:
+    def _stored(self, tensor: int, constant: Tensor) -> int:
         shape, data = constant.shape or (1,), constant.data
         is_image = len(shape) > 1 and shape[0] == self._builder.inputs[0][0]
         if is_image and constant.dtype == "FLOAT32" and data is not None and not data.reshape(-1).view(np.uint8).any():
             return self.intermediate(constant.name, Zeros(shape[1:]), 0)
-        return self.intermediate(constant.name.partition(";")[0], Constant(shape, _dtype(constant)))
+        op = Constant(shape, _dtype(constant))
+        return self.intermediate(constant.name.partition(";")[0], op, stored=lambda: {"values": self.values(tensor)})
 
     def operands(self, operator: Operator, count: int | None = None) -> tuple[int, ...]:
         """The operands for all tensors that an op takes, of which there must be so many."""
@@ -201,12 +229,15 @@ class Reader:
         """The dtype of a tensor of the file."""
         return _dtype(self.model.tensors[tensor])
 
-    def add(self, op: Op, inputs: tuple[int, ...], output: int, fused: int = 0) -> None:
-        """Adds the op, and the activation fused into it, that compute the file's tensor `output`."""
+    def add(
+        self, op: Op, inputs: tuple[int, ...], output: int, fused: int = 0, *, stored: Stores | None = None
+    ) -> None:
+        """Adds the op, with what it stores and the activation fused into it, that compute the file's tensor
+        `output`."""
         if fused not in FUSED_OPS:
             raise ForeignOpError(f"it applies the fused activation {fused}")
         name, function = self.name(output), FUSED_OPS[fused]
-        result = self.intermediate(name, op, *inputs)
+        result = self.intermediate(name, op, *inputs, stored=stored)
         if function:
             result = self.intermediate(f"{name}_act", function, result)
         self._give(output, result)
@@ -239,8 +270,8 @@ class Reader:
         """Whether all that an op takes has the shape that the file records."""
         return all(self._fits(t, self.shape(t), strictly=True) for t in operator.inputs if t in self._operands)
 
-    def intermediate(self, name: str, op: Op, *inputs: int) -> int:
-        """Adds an op whose result the file has no tensor for."""
+    def intermediate(self, name: str, op: Op, *inputs: int, stored: Stores | None = None) -> int:
+        """Adds an op whose result the file has no tensor for, with what it stores."""
         op = with_canonical_axes(op, len(self._builder.shape(inputs[0]))) if inputs else op
         shapes = op.result_shapes(*[self._builder.shape(t) for t in inputs])
         try:
@@ -248,7 +279,10 @@ class Reader:
         except GraphError as error:
             raise ForeignOpError(str(error)) from None
         self._dtypes += dtypes
-        return self._builder.add(self._names.take(name, op.kind), op, *inputs)
+        first = self._builder.add(self._names.take(name, op.kind), op, *inputs)
+        if self._carried is not None:
+            self._carried.add(range(first, first + len(shapes)), stored)
+        return first
 
     def _give(self, output: int, result: int) -> None:
         """Says that a result of the graph's is the file's tensor, which must have its shape."""
@@ -349,8 +383,10 @@ def real_values(constant: Tensor) -> NDArray[Any]:
     assert constant.data is not None
     if constant.quantization is None:
         return constant.data
-    zero_point, scale = constant.quantization.zero_point, constant.quantization.scales[0]
-    return np.asarray((constant.data.astype(np.float32) - zero_point) * np.float32(scale))
+    scales = np.array(constant.quantization.scales, np.float32)
+    if len(scales) > 1:
+        scales = scales.reshape(-1, *(1,) * (constant.data.ndim - 1 - constant.quantization.axis))
+    return np.asarray((constant.data.astype(np.float32) - constant.quantization.zero_point) * scales)
 
 
 def _sizes(tensor: Tensor) -> Shape:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial, singledispatch
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from netlathe.archspace import ops
 from netlathe.archspace.errors import GraphError
 from netlathe.archspace.forms.structure import BORDER_SCALE, check_writable, nchw, nchw_axis, nchw_perm
-from netlathe.archspace.forms.weights import FloatArray
+from netlathe.archspace.forms.weights import FloatArray, StoredArrays, Weights, check_weights, transposed, untransposed
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import Borders, borders_of, clamped_nodes, is_symmetric, padded_convolutions
 from netlathe.archspace.ops import (
@@ -191,12 +192,9 @@ def _stored_layer(layer: nn.Conv2d | nn.Linear) -> dict[str, FloatArray]:
 
 @_stored.register
 def _stored_transposed(layer: CroppedConvTranspose) -> dict[str, FloatArray]:
-    weight, groups = layer.weight.detach().cpu(), layer.groups
-    channels, outs, *kernel = weight.shape  # in, out / groups
-    kernels = weight.reshape(groups, channels // groups, outs, *kernel).transpose(1, 2)
     assert layer.bias is not None
-    arranged = kernels.reshape(groups * outs, channels // groups, *kernel).contiguous()
-    return {"kernel": arranged.numpy(), "bias": layer.bias.detach().cpu().numpy()}
+    kernel = untransposed(layer.weight.detach().cpu().numpy(), layer.groups)
+    return {"kernel": kernel, "bias": layer.bias.detach().cpu().numpy()}
 
 
 @_stored.register
@@ -244,6 +242,76 @@ def _stored_norm(layer: nn.LayerNorm | nn.GroupNorm) -> dict[str, FloatArray]:
 def _stored_tensor(layer: StoredTensor) -> dict[str, FloatArray]:
     values = layer.values.detach().cpu()
     return {"values": (values.permute(0, 2, 3, 1) if values.dim() == 4 else values).contiguous().numpy()}
+
+
+@torch.no_grad()
+def load_weights(module: TorchGraph, weights: Weights) -> None:
+    """Fills the layers with weights as folded_weights gives them: in eval mode the module computes what a file of them
+    does. A BatchNorm then scales by 1 and adds the bias, with statistics that say nothing of images;
+    training.restore_batch_norm finds those. Raises FormatError where check_weights does."""
+    check_weights(module.graph, weights)
+    for name, layer in module.layers.items():
+        if name in weights:  # a normalisation may store nothing
+            _load(layer, weights[name])
+
+
+def _put(parameter: Tensor | None, values: Any) -> None:
+    assert parameter is not None
+    parameter.copy_(torch.from_numpy(np.array(values)))  # a copy: arrays may be read-only
+
+
+@singledispatch
+def _load(layer: nn.Module, arrays: StoredArrays) -> None:
+    """Fills a layer with arrays by the names that its op gives them."""
+    raise GraphError(f"the weights of {type(layer).__name__} cannot be set")
+
+
+@_load.register
+def _load_layer(layer: nn.Conv2d | nn.Linear, arrays: StoredArrays) -> None:
+    _put(layer.weight, arrays["kernel"])
+    _put(layer.bias, arrays["bias"])
+
+
+@_load.register
+def _load_transposed(layer: CroppedConvTranspose, arrays: StoredArrays) -> None:
+    _put(layer.weight, transposed(arrays["kernel"], layer.groups))
+    _put(layer.bias, arrays["bias"])
+
+
+@_load.register
+def _load_slopes(layer: Slopes, arrays: StoredArrays) -> None:
+    _put(layer.slopes, arrays["slopes"])
+
+
+@_load.register
+def _load_with_norm(layer: nn.Sequential, arrays: StoredArrays) -> None:
+    conv: Any = layer[0]
+    _put(conv.weight, arrays["kernel"])
+    _load_affine(layer[1], np.ones(len(arrays["bias"])), arrays["bias"])
+
+
+@_load.register
+def _load_channel_norm(layer: ChannelNorm, arrays: StoredArrays) -> None:
+    _load_affine(layer, arrays["scale"], arrays["bias"])
+
+
+def _load_affine(norm: Any, scale: Any, bias: Any) -> None:
+    """Has a BatchNorm multiply by a scale and add a bias in eval mode, with statistics that change nothing."""
+    norm.reset_running_stats()
+    _put(norm.weight, np.asarray(scale, np.float64) * math.sqrt(1 + norm.eps))
+    _put(norm.bias, bias)
+
+
+@_load.register
+def _load_norm(layer: nn.LayerNorm | nn.GroupNorm, arrays: StoredArrays) -> None:
+    _put(layer.weight, arrays["scale"])
+    _put(layer.bias, arrays["bias"])
+
+
+@_load.register
+def _load_tensor(layer: StoredTensor, arrays: StoredArrays) -> None:
+    values = arrays["values"]
+    _put(layer.values, values.transpose(0, 3, 1, 2) if values.ndim == 4 else values)
 
 
 def _initialize(layer: nn.Module, generator: torch.Generator | None) -> None:

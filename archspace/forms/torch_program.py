@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from onnx import ModelProto
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.onnx_structure import read_structure
+from netlathe.archspace.forms.onnx_structure import read_structure, read_structure_with_weights
+from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph
 
 EXPORTER = "onnxscript"
@@ -33,6 +35,12 @@ def read_module(module: nn.Module, example_inputs: ExampleInputs) -> Graph:
     is not installed.
     """
     return read_program(_program_of(module, example_inputs), type(module).__name__)
+
+
+def read_module_weights(module: nn.Module, example_inputs: ExampleInputs) -> tuple[Graph, Weights]:
+    """The graph of a module in eval mode and its weights, as of onnx.read_onnx_weights. The module stays as it is.
+    Raises FormatError as read_module does, and for weights that cannot be read."""
+    return read_program_weights(_program_of(module, example_inputs), type(module).__name__)
 
 
 def save_module(module: nn.Module, example_inputs: ExampleInputs, path: Path) -> None:
@@ -54,12 +62,23 @@ def _program_of(module: nn.Module, example_inputs: ExampleInputs) -> torch.expor
 
 def read_program(program: torch.export.ExportedProgram, name: str = "the program") -> Graph:
     """The graph of an exported program. Raises FormatError as read_module does."""
+    return read_structure(_model_of(program, name))
+
+
+def read_program_weights(program: torch.export.ExportedProgram, name: str = "the program") -> tuple[Graph, Weights]:
+    """The graph of an exported program and its weights, as of onnx.read_onnx_weights. Raises FormatError as
+    read_module_weights does."""
+    return read_structure_with_weights(_model_of(program, name))
+
+
+def _model_of(program: torch.export.ExportedProgram, name: str) -> ModelProto:
     exported = _exported(program, name)
     try:
         model = exported.model_proto
     except ValueError as error:  # protobuf ends at 2 GB
         raise FormatError(f"{name}: its weights are more than a model of 2 GB holds ({error!s:.100})") from error
-    return read_structure(model)
+    assert isinstance(model, ModelProto)
+    return model
 
 
 def _exported(program: torch.export.ExportedProgram, name: str) -> Any:

@@ -72,6 +72,21 @@ def placeholder_weights(graph: Graph) -> dict[str, StoredArrays]:
     }
 
 
+def untransposed(kernel: NDArray[Any], groups: int) -> NDArray[Any]:
+    """The kernel of a transposed convolution as graphs store it, (out, in / groups, kh, kw), of one as ONNX and torch
+    do, (in, out / groups, kh, kw)."""
+    channels, outs, *taps = kernel.shape
+    apart = kernel.reshape(groups, channels // groups, outs, *taps).swapaxes(1, 2)
+    return apart.reshape(groups * outs, channels // groups, *taps)
+
+
+def transposed(kernel: NDArray[Any], groups: int) -> NDArray[Any]:
+    """The inverse of `untransposed`."""
+    outs, channels, *taps = kernel.shape
+    apart = kernel.reshape(groups, outs // groups, channels, *taps).swapaxes(1, 2)
+    return apart.reshape(groups * channels, outs // groups, *taps)
+
+
 def check_weights(graph: Graph, weights: Weights) -> None:
     """Raises FormatError naming the first node whose weights are missing or of another shape or dtype."""
     ops = {node.name: node.op for node in graph.nodes}

@@ -5,6 +5,7 @@
     python -m benchmarks.any_model --part phone                                 # 70 networks of a phone, public tables
     python -m benchmarks.any_model --part export --models FOLDER                # networks of timm and torchvision
     python -m benchmarks.any_model --part read --models FOLDER --predictor P    # what is read, priced, and its MACs
+    python -m benchmarks.any_model --part weights --models FOLDER               # what is computed with the weights read
 
 Of the device: up to `--kernels` kernels are profiled, then every network is timed in the same file. Whatever is learned
 from networks (slope, offset, rates per MB and kernel; a ratio for the others) is learned without the family of the
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.any_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--part", choices=("device", "phone", "export", "read"), default="device")
+    parser.add_argument("--part", choices=("device", "phone", "export", "read", "weights"), default="device")
     parser.add_argument("--device", default="local")
     parser.add_argument("--dtype", default=None)
     parser.add_argument("--kernels", type=int, default=300)
@@ -45,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         phone.report(terminal)
     elif options.part == "read":
         reading.report(options.models, options.predictor, terminal)
+    elif options.part == "weights":
+        from benchmarks.any_model import weights  # torch
+
+        weights.report(options.models, terminal)
     elif options.part == "export":
         if options.models is None:
             raise NetlatheError("--models: name the folder to export into")

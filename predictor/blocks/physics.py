@@ -22,14 +22,14 @@ from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.features.op_work import COMMON_TERMS, PLAIN_MOVES, TERMS, depthwise_columns, op_classes_of
 from netlathe.predictor.numbers import FlagArray, FloatArray, read_positive
 
-_COMPUTED = ("aligned", "wide", "half", "streamed", "odd", "windows", "tails", "refetched", "taps", "again")
+_COMPUTED = ("aligned", "wide", "half", "streamed", "odd", "windows", "tails", "refetched", "taps", "again", "plain")
 """Quantities of work that are computed rather than moved, beside MACs."""
 
 
 def _resource(term: str) -> int:
     """The resource that a term's cost goes with, as of RESOURCES."""
     quantity = term.rpartition(".")[2]
-    if quantity in ("calls", "launches", "depth"):
+    if quantity in ("calls", "launches", "depth", "groups"):
         return 2
     return 0 if quantity.startswith("macs") or quantity in _COMPUTED else 1
 
@@ -39,7 +39,8 @@ def _resource(term: str) -> int:
 _PRIOR_BY_QUANTITY = {
     "macs": 1.0, "read": 1.0, "written": 1.0, "aligned": 0.3, "moved": 1.0, "weights": 1.0, "taps": 1.0, "patches": 1.0,
     "depth": 30.0, "odd": 1.0, "wide": 0.3, "half": 0.3, "streamed": 0.3, "windows": 5.0, "tails": 1.0,
-    "refetched": 0.3, "rows": 30.0, "again": 1.0, "outer": 1.0, "far": 1.0,
+    "refetched": 0.3, "rows": 30.0, "again": 1.0, "outer": 1.0, "far": 1.0, "plain": 0.5,
+    "gathered": 30.0, "groups": 2e3,
 }  # fmt: skip
 _PRIOR_BY_TERM = {"calls": 2e4, "launches": 2e4, "spilled": 0.3, "grouped_conv.macs": 3.0, "fully_connected.macs": 4.0}
 _PRIOR_DEVIATION = 2.0

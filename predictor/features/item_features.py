@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.kernels import Fusion
+from netlathe.archspace.kernels import BLOCKS, Fusion
 from netlathe.archspace.ops import DType, Op, Shape
 from netlathe.predictor.errors import PredictorError
 from netlathe.predictor.features.op_work import (
@@ -87,6 +87,7 @@ class _Steps:
 
     def __init__(self, fusion: Fusion) -> None:
         self._fusion: Fusion = fusion
+        self._block = BLOCKS.get(fusion, 0)
         self._index: dict[tuple[Op, tuple[Shape, ...], tuple[DType, ...]], int] = {}
         self._facts: list[OpFacts] = []
         self._names = [""]
@@ -106,7 +107,7 @@ class _Steps:
         number = self._index.get(step)
         if number is None:
             self._names.append(op.name)
-            self._facts.append(op_facts(op, inputs, results, dtypes))
+            self._facts.append(op_facts(op, inputs, results, dtypes, self._block))
             number = self._index[step] = len(self._facts)
         return number
 

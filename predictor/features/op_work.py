@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from netlathe.archspace.blocked_layout import is_in_blocks
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.kernels import Fusion, kernel_starts, paddings
+from netlathe.archspace.kernels import BLOCKS, Fusion, channel_shuffles, kernel_starts, paddings
 from netlathe.archspace.ops import (
     BYTES,
     OPS,
@@ -75,15 +76,29 @@ stays."""
 # tails: pixels that a depthwise kernel looks up, where the last of its vectors of 16 channels is not full.
 # streamed: MACs with a column of weights that does not fit into the second-level cache, to be read anew for each few
 # pixels.
+# plain: MACs of a convolution that runs on plain images where others run in blocks of channels. A surcharge on what is
+# charged for either; so are the next two.
+# gathered: runs of values side by side of which such a convolution makes its patches: a line of the image, or a single
+# value where it steps over pixels.
+# groups: groups of channels of such a convolution, each a small product of matrices of its own.
 # again: bytes of functions that go over their values twice, or take an exponential.
 # outer, far: bytes of a matrix beyond what the second-level cache, and what any cache, holds until the next run.
 _QUANTITIES: dict[str, tuple[str, ...]] = {
-    "conv": ("macs", "aligned", "wide", "half", "streamed", "odd", "patches", "depth", "read", "written", "weights"),
-    "grouped_conv": ("macs", "aligned", "wide", "half", "odd", "patches", "depth", "read", "written", "weights"),
-    "pointwise": ("macs", "aligned", "wide", "half", "streamed", "odd", "depth", "read", "written", "weights"),
+    "conv": (
+        "macs", "aligned", "wide", "half", "streamed", "odd", "plain", "gathered", "patches", "depth", "read",
+        "written", "weights",
+    ),
+    "grouped_conv": (
+        "macs", "aligned", "wide", "half", "odd", "plain", "gathered", "groups", "patches", "depth", "read", "written",
+        "weights",
+    ),
+    "pointwise": (
+        "macs", "aligned", "wide", "half", "streamed", "odd", "plain", "gathered", "depth", "read", "written",
+        "weights",
+    ),
     "depthwise": (
-        *(f"macs_k{k}" for k in (*DEPTHWISE_KERNELS, OTHER_KERNEL)), "aligned", "odd", "windows", "tails", "refetched",
-        "read",
+        *(f"macs_k{k}" for k in (*DEPTHWISE_KERNELS, OTHER_KERNEL)), "aligned", "odd", "plain", "gathered", "groups",
+        "windows", "tails", "refetched", "read",
     ),
     "fully_connected": ("macs", "wide", "half", "depth", "outer", "far"),
     "pool": ("taps", "depth", "moved", "rows"),
@@ -98,7 +113,7 @@ _QUANTITIES: dict[str, tuple[str, ...]] = {
     "reshape": ("moved",),
     "zeros": ("moved",),
 }  # fmt: skip
-REFINEMENTS = ("wide", "half", "streamed", "tails", "rows", "again", "outer", "far")
+REFINEMENTS = ("wide", "half", "streamed", "plain", "gathered", "groups", "tails", "rows", "again", "outer", "far")
 """Quantities by which measurements tell apart what the others of their class charge already."""
 FIRST_CLASSES = len(_QUANTITIES)
 """So many classes have the same numbers in all files."""
@@ -210,6 +225,8 @@ class OpFacts(NamedTuple):
     """Runs of values that lie side by side."""
     again: int
     """Whether it goes over its values twice, or takes an exponential: 1 or 0."""
+    plain: int
+    """Whether it is a convolution of plain images where others run in blocks of channels: 1 or 0."""
 
 
 Launched = tuple[Op, tuple[Shape, ...], tuple[Shape, ...], tuple[DType, ...]]
@@ -217,8 +234,11 @@ Launched = tuple[Op, tuple[Shape, ...], tuple[Shape, ...], tuple[DType, ...]]
 float32."""
 
 
-def op_facts(op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...], dtypes: tuple[DType, ...] = ()) -> OpFacts:
-    """Facts of an op with those shapes of inputs and results. Raises UnknownOpError for an op without work terms."""
+def op_facts(
+    op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...], dtypes: tuple[DType, ...] = (), block: int = 0
+) -> OpFacts:
+    """Facts of an op with those shapes of inputs and results; `block` is that of ONNX Runtime's layout, 0 where images
+    are plain. Raises UnknownOpError for an op without work terms."""
     x, out, depth = (inputs or results)[0], results[0], op.macs_per_value(*inputs)
     sizes = [math.prod(shape) for shape in (*inputs, *results)]
     macs, pixels_in = sum(sizes[len(inputs) :]) * depth, math.prod(x[1:-1])
@@ -252,6 +272,7 @@ def op_facts(op: Op, inputs: tuple[Shape, ...], results: tuple[Shape, ...], dtyp
         math.prod(out[1:-1]),
         _rows(op, inputs, results),
         _goes_again(op),
+        bool(block) and isinstance(op, Conv2d) and not is_in_blocks(op, x, block),
     )
 
 
@@ -311,7 +332,12 @@ def op_rows(f: OpColumns) -> FloatArray:
     """Row of each of m ops that adds to a graph's features: SUMMED, then LARGEST. Shape (m, both)."""
     aligned, moved = f.macs * _align(f.cin) * _align(f.cout), ITEMSIZE * (f.read + f.written)
     width = f.cout / np.maximum(f.groups, 1)
+    width = np.where(f.plain, WIDEST, width)  # there the pixels are the columns
     is_half = (width < WIDEST) | ((width % WIDEST > 0) & (width % WIDEST <= WIDEST // 2))
+    patches = ITEMSIZE * f.macs * f.groups // f.cout
+    is_strided = f.pixels_in > f.pixels_out
+    lines = patches / ITEMSIZE / np.where(is_strided, 1, np.sqrt(f.pixels_out))
+    gathered = np.where((f.kernel > 1) | is_strided, lines, 0) * f.plain
     window = f.macs / f.written  # pixels, in a depthwise convolution
     amounts = {
         "macs": f.macs,
@@ -320,10 +346,13 @@ def op_rows(f: OpColumns) -> FloatArray:
         "half": np.where(is_half, f.macs * _align(width, WIDEST // 2), 0),
         "streamed": f.macs * np.interp(ITEMSIZE * WIDEST * f.macs / f.written, COLUMN_BYTES, (0, 1)),
         "odd": f.macs * (f.cout % 2),
+        "plain": f.macs * f.plain,
+        "gathered": gathered,
+        "groups": f.groups * f.plain,
         "windows": f.macs / f.cout,
         "tails": np.where(f.cout % (WIDEST // 2) > 0, f.macs / f.cout, 0),
         "refetched": f.macs * np.interp(2 * ITEMSIZE * window * f.cout, WINDOW_BYTES, (0, 1)),
-        "patches": ITEMSIZE * f.macs * f.groups // f.cout,
+        "patches": patches,
         "depth": f.depth,
         "read": ITEMSIZE * f.read,
         "written": ITEMSIZE * f.written,
@@ -376,6 +405,7 @@ class OpColumns(NamedTuple):
     pixels_out: FloatArray
     rows: FloatArray
     again: FloatArray
+    plain: FloatArray
 
 
 def op_columns(facts: Sequence[OpFacts]) -> OpColumns:
@@ -389,15 +419,27 @@ def launched(graph: Graph, fusion: Fusion = "cpu") -> list[Launched]:
     is not yet padded. Stored values start none."""
     pads = paddings(graph, fusion)
     starts = kernel_starts(graph, "cpu" if fusion == "gpu" else fusion)
+    shuffles = channel_shuffles(graph) if fusion in BLOCKS else {}
     steps = list(graph.steps())
     dtypes = _dtypes(graph)
-    return [
-        (*_unpadded(node.op, steps[pads[at]][1], inputs, results), dtypes[at])
-        if at in pads
-        else (node.op, inputs, results, dtypes[at])
-        for at, (node, inputs, results) in enumerate(steps)
-        if starts[at] == at and not isinstance(node.op, Constant)
-    ]
+    found: list[Launched] = []
+    for at, (node, inputs, results) in enumerate(steps):
+        if starts[at] != at or isinstance(node.op, Constant):
+            continue
+        if at in pads:
+            found.append((*_unpadded(node.op, steps[pads[at]][1], inputs, results), dtypes[at]))
+        elif at in shuffles:
+            found.append((*_shuffled(results[0]), dtypes[at]))
+        else:
+            found.append((node.op, inputs, results, dtypes[at]))
+    return found
+
+
+def _shuffled(split: Shape) -> tuple[Op, tuple[Shape, ...], tuple[Shape, ...]]:
+    """A shuffle of channels where these come first; `split` is (N, H, W, groups, members)."""
+    batch, height, width, groups, members = split
+    pixels = height * width
+    return Transpose((0, 2, 1, 3)), ((batch, groups, members, pixels),), ((batch, members, groups, pixels),)
 
 
 def _dtypes(graph: Graph) -> Sequence[tuple[DType, ...]]:

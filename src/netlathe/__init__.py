@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from netlathe.profiling import forecast as forecast
     from netlathe.profiling import profile as profile
     from netlathe.reading import read as read
+    from netlathe.reading import read_weights as read_weights
     from netlathe.runs.pipeline import join_search as join_search
     from netlathe.runs.pipeline import search as search
     from netlathe.runs.scores import ScoreTable as ScoreTable
@@ -87,6 +88,7 @@ _HOMES = {
     "pareto": "pareto_front",
     # what is given to it
     "read": "reading",
+    "read_weights": "reading",
     "load_space": "archspace.presets",
     "load_images": "training.sources",
     "network": "archspace.networks",

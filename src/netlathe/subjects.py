@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from netlathe.archspace.blocks import Block
     from netlathe.archspace.forms.torch_program import ExampleInputs
+    from netlathe.archspace.forms.weights import Weights
     from netlathe.archspace.spaces import Architecture
 
 
@@ -179,6 +180,19 @@ def _reader(path: Path) -> Callable[..., FileContent]:
             f"read(torch.export.load({str(path)!r}))"
         )
     raise FormatError(f"{path}: expected an architecture (.json), a .tflite or an .onnx file")
+
+
+def weights_reader(path: Path) -> Callable[..., tuple[Graph, Weights]]:
+    """Reader of a model file's graph and weights. Raises FormatError for a file of another kind."""
+    if path.suffix.lower() == ".tflite":
+        from netlathe.archspace.forms.tflite_reader import read_tflite_weights
+
+        return read_tflite_weights
+    if path.suffix.lower() == ".onnx":
+        from netlathe.archspace.forms.onnx import read_onnx_weights
+
+        return read_onnx_weights
+    raise FormatError(f"{path}: weights are read of .tflite and .onnx files, torch modules and exported programs")
 
 
 def _label(segment: Graph) -> str:

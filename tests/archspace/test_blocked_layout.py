@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
 from netlathe.archspace.blocked_layout import blocked_run
-from netlathe.archspace.forms.onnx import write_onnx
-from netlathe.archspace.graph import Graph, GraphBuilder
-from netlathe.archspace.kernels import BLOCKS, CHANNEL_BLOCK, fusion_of, kernels_of, paddings, reordered
+from netlathe.archspace.forms.onnx import read_onnx, write_onnx
+from netlathe.archspace.forms.weights import random_weights
+from netlathe.archspace.graph import Graph, GraphBuilder, Node
+from netlathe.archspace.kernels import (
+    BLOCKS,
+    CHANNEL_BLOCK,
+    channel_shuffles,
+    fusion_of,
+    kernels_of,
+    paddings,
+    reordered,
+)
 from netlathe.archspace.networks import network
 from netlathe.archspace.ops import (
     ELU,
@@ -30,8 +40,10 @@ from netlathe.archspace.ops import (
     Pad,
     Padding,
     Pool2d,
+    Reshape,
     Resize,
     Split,
+    Transpose,
     Unary,
     UnaryKind,
 )
@@ -181,6 +193,54 @@ def test_changes_of_layout_are_kernels_between_several_and_none_at_a_single_ones
     assert [graph.shapes[tensor] for tensor in reordered(graph, "onnx16")] == shapes
     assert reordered(graph, "onnx") == []
     assert len(kernels_of(joined(24), "onnx8")) == 6  # at the ends alone
+
+
+def shuffle(perm: tuple[int, ...] = (0, 1, 2, 4, 3)) -> Graph:
+    """Twelve channels between two convolutions, shuffled as three groups of four."""
+    builder = GraphBuilder((1, 5, 6, 12))
+    x = builder.add("first", Conv2d(12), 0)
+    x = builder.add("groups", Reshape((5, 6, 3, 4)), x)
+    x = builder.add("swapped", Transpose(perm), x)
+    x = builder.add("joined", Reshape((5, 6, 12)), x)
+    return builder.build(builder.add("second", Conv2d(8), x))
+
+
+def test_a_shuffle_of_channels_is_one_kernel_and_one_transpose_in_the_file() -> None:
+    graph = shuffle()
+    assert channel_shuffles(graph) == {1: (2, 3)}
+    kinds = [[node.op.kind for node in kernel.nodes] for kernel in kernels_of(graph, "onnx16")]
+    assert ["reshape", "transpose", "reshape"] in kinds
+    assert ["transpose"] in [[node.op.kind for node in kernel.nodes] for kernel in kernels_of(graph)]
+    content = write_onnx(graph)
+    ops = [node.op_type for node in onnx.load_from_string(content).graph.node]
+    assert ops == ["Conv", "Reshape", "Transpose", "Reshape", "Conv"]
+    assert read_onnx(content).key == graph.key
+    foreign = onnx.load_from_string(content)
+    del foreign.metadata_props[:]
+    assert channel_shuffles(read_onnx(foreign.SerializeToString())) == {1: (2, 3)}
+
+
+def test_a_shuffle_computes_the_same_in_every_form() -> None:
+    graph = shuffle()
+    weights = random_weights(graph)
+    x = np.random.default_rng(0).standard_normal((1, 12, 5, 6), dtype=np.float32)
+    (found,) = onnxruntime.InferenceSession(write_onnx(graph, weights)).run(None, {"input": x})
+    first, second = (weights[name] for name in ("first", "second"))
+    y = np.einsum("oi,nihw->nohw", first["kernel"][:, :, 0, 0], x) + first["bias"][:, None, None]
+    y = y.reshape(1, 3, 4, 5, 6).swapaxes(1, 2).reshape(1, 12, 5, 6)
+    y = np.einsum("oi,nihw->nohw", second["kernel"][:, :, 0, 0], y) + second["bias"][:, None, None]
+    assert found == pytest.approx(y, abs=1e-5)
+
+
+def test_a_shuffle_whose_parts_something_else_takes_too_stays_three_ops() -> None:
+    assert not channel_shuffles(shuffle((0, 1, 2, 3, 4)))
+    nodes = (
+        Node("groups", Reshape((5, 6, 3, 4)), (0,)),
+        Node("swapped", Transpose((0, 1, 2, 4, 3)), (1,)),
+        Node("joined", Reshape((5, 6, 12)), (2,)),
+    )
+    assert channel_shuffles(Graph(((1, 5, 6, 12),), nodes)) == {0: (1, 2)}
+    assert not channel_shuffles(Graph(((1, 5, 6, 12),), nodes, (2, 3)))
 
 
 def test_a_setup_says_which_blocks_it_has() -> None:

@@ -89,7 +89,7 @@ class Server:
 
     def accept(self) -> None:
         # Loaded once, by the first call: a phone that runs no model starts without it.
-        from .tool import run  # noqa: F401
+        from .tool import litert, run  # noqa: F401
 
         connection, _ = self.listener.accept()
         try:

@@ -53,7 +53,7 @@ def networks(count: int) -> list[LatencyRecord]:
 
 def fit(path: Path, *words: object) -> Result:
     output = path.with_name("m.json")
-    return CliRunner().invoke(make_app(), ["fit", str(path), "--output", str(output), *map(str, words)])
+    return CliRunner().invoke(make_app(only="fit"), ["fit", str(path), "--output", str(output), *map(str, words)])
 
 
 def answer(path: Path, *words: object) -> dict[str, Any]:

@@ -32,7 +32,7 @@ OPTIONS = {(*words, parameter.name): parameter for words, command in COMMANDS.it
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_help_fits_eighty_columns_and_cuts_no_option(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    shown = CliRunner().invoke(make_app(), [*words, "--help"]).output
+    shown = CliRunner().invoke(make_app(only=next(iter(words), "")), [*words, "--help"]).output
     assert shown.count("\n") > 5
     assert "…" not in shown
     assert max(map(len, shown.splitlines())) <= 80

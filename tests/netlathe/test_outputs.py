@@ -50,12 +50,23 @@ def record(name: str, graph: Graph, ms: float) -> LatencyRecord:
 RECORDS = [record(b.name, b.graph(), 1e-9 * b.graph().macs + 0.01) for b in tiny(16).distinct_blocks()[:40]]
 
 
-@pytest.fixture
-def profile(tmp_path: Path) -> Path:
-    path = tmp_path / "p.sqlite"
-    with ProfileFile(path, create=True) as file:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A profile, and a run's folder as far as export reads it; each test has a copy."""
+    folder = tmp_path_factory.mktemp("made")
+    with ProfileFile(folder / "p.sqlite", create=True) as file:
         file.add_records(RECORDS)
-    return path
+    space = tiny(8)
+    architecture = space.architecture([0] * len(space.searchable))
+    architecture.save(folder / "run" / ARCHITECTURE)
+    save_weights(folder / "run", TorchGraph(architecture.graph()))
+    shutil.copy(write(folder, "tflite"), folder / "run" / "network_int8.tflite")
+    return folder
+
+
+@pytest.fixture
+def profile(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(made / "p.sqlite", tmp_path))
 
 
 @pytest.fixture
@@ -65,14 +76,9 @@ def predictor(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A run's folder, as far as export reads it, and an int8 file that must stay what it is."""
-    space = tiny(8)
-    architecture = space.architecture([0] * len(space.searchable))
-    architecture.save(tmp_path / "run" / ARCHITECTURE)
-    save_weights(tmp_path / "run", TorchGraph(architecture.graph()))
-    shutil.copy(write(tmp_path, "tflite"), tmp_path / "run" / "network_int8.tflite")
-    return tmp_path / "run"
+def run(made: Path, tmp_path: Path) -> Path:
+    """A run's folder, and in it an int8 file that must stay what it is."""
+    return Path(shutil.copytree(made / "run", tmp_path / "run"))
 
 
 def write(folder: Path, kind: Kind | str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -17,6 +18,7 @@ from netlathe.archspace.networks import network
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.predictor import kernel_records
+from netlathe.profiler.protocol import PHONE_PLAN
 
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
@@ -25,6 +27,15 @@ pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(l
 def daemon(tmp_path_factory):
     with LoopbackPhone(tmp_path_factory.mktemp("phone")) as phone, AdbDaemon(phone) as found:
         yield found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_effort():
+    """A phone's own plan, with fewer runs and visits, and no round made again because this computer was busy."""
+    plan = dataclasses.replace(PHONE_PLAN, runs=2, warmups=1, anchor_visits=1, redo_drift=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("netlathe.profiler.phone.device.PHONE_PLAN", plan)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +90,16 @@ def test_a_phone_is_profiled_into_a_file_and_told_as_json(daemon, space, tmp_pat
     assert fitted["splits"]["configuration"]["n"] > 5
 
 
-def test_int8_and_float32_stand_side_by_side_in_one_file(daemon, space, tmp_path):
-    for dtype in ("float32", "int8"):
-        answer(*profile(daemon, space, tmp_path / "p.sqlite", "--dtype", dtype))
-    with ProfileFile(tmp_path / "p.sqlite") as file:
+@pytest.fixture(scope="module")
+def of_both_dtypes(daemon, space, tmp_path_factory):
+    """A profile of a phone in float32 and in int8, and the answer of the command that added int8."""
+    path = tmp_path_factory.mktemp("dtypes") / "p.sqlite"
+    answer(*profile(daemon, space, path))
+    return path, answer(*profile(daemon, space, path, "--dtype", "int8"))
+
+
+def test_int8_and_float32_stand_side_by_side_in_one_file(of_both_dtypes):
+    with ProfileFile(of_both_dtypes[0]) as file:
         assert sorted(setup.dtype for setup in file.setups()) == ["float32", "int8"]
 
 
@@ -202,13 +219,14 @@ def test_a_dry_run_on_a_phone_measures_nothing(daemon, space, tmp_path):
     assert not (tmp_path / "p.sqlite").exists()
 
 
-def test_to_fit_one_of_several_phones_it_is_chosen_by_its_key(daemon, tmp_path):
-    for dtype in ("float32", "int8"):
-        found = answer(*profile(daemon, "tiny", tmp_path / "p.sqlite", "--resolution", 8, "--dtype", dtype))
-    message = refusal("fit", tmp_path / "p.sqlite", "--output", tmp_path / "m.json")
+def test_to_fit_one_of_several_phones_it_is_chosen_by_its_key(of_both_dtypes, tmp_path):
+    path, found = of_both_dtypes
+    words = ("fit", path, "--output", tmp_path / "m.json", "--residual", "none")
+    message = refusal(*words)
     assert "choose one of its setups with --setup" in message
     assert found["setup_key"][:8] in message
-    answer("fit", tmp_path / "p.sqlite", "--output", tmp_path / "m.json", "--setup", found["setup_key"][:8])
+    fitted = answer(*words, "--setup", found["setup_key"][:8])
+    assert fitted["setup"]["dtype"] == "int8"
 
 
 def test_kernel_times_of_a_device_without_them_are_refused_before_anything_is_measured(space, tmp_path):

@@ -220,15 +220,15 @@ def open_model(folder: Path) -> Path:
 
 def test_commands_ask_for_open_sizes_and_take_them(tmp_path: Path) -> None:
     path = open_model(tmp_path)
-    asked = CliRunner().invoke(make_app(), ["show", str(path)])
+    asked = CliRunner().invoke(make_app(only="show"), ["show", str(path)])
     assert asked.exit_code == 1
     assert "--shape image=1x3x224x224 --shape scale=1x3x224x224" in " ".join(asked.output.split())
     given = ["--shape", "image=2x3x8x6", "--shape", "scale=2x3x1x1"]
-    shown = CliRunner().invoke(make_app(), ["show", str(path), *given, "--json"])
+    shown = CliRunner().invoke(make_app(only="show"), ["show", str(path), *given, "--json"])
     assert shown.exit_code == 0, shown.output
     found = json.loads(shown.stdout.splitlines()[-1])
     assert found["input_shape"] == [2, 8, 6, 3]
     assert found["macs"] == 2 * 8 * 6 * 3 * 4
-    refused = CliRunner().invoke(make_app(), ["show", str(path), "--shape", "image=1xtwo"])
+    refused = CliRunner().invoke(make_app(only="show"), ["show", str(path), "--shape", "image=1xtwo"])
     assert refused.exit_code == 1
     assert "expected sizes such as 1x3x224x224" in " ".join(refused.output.split())

@@ -28,11 +28,18 @@ from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.profiler import fresh_process, litert_profile
 from netlathe.profiler.devices import host_files
 from netlathe.profiler.errors import MeasurementError
+from netlathe.profiler.protocol import Plan
 from tests import model_files
 from tests.model_files import saved
 
 BLOCK = "conv_k3_s1_c3-4_16x16_relu6"
 QUICK = ("--budget-s", 1)
+
+
+@pytest.fixture(autouse=True)
+def _few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no test waits until the rounds of so small files agree, or its time is up."""
+    monkeypatch.setattr("netlathe.timing.PLAN", Plan(min_rounds=3, max_rounds=4))
 
 
 def timed(*files: Path, **options: Any) -> dict[str, Any]:

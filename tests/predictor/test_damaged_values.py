@@ -22,7 +22,8 @@ RECORDS = block_records(random_blocks(24), noise=0.02) + head_and_stem_records()
 NETWORKS = network_records(range(6), 1.1, 0.3, 0.01)
 GRAPHS = [record.graph for record in RECORDS]
 NUMBERS = (0, -1, 1, 0.5, 1e29, -1e29, 1e-29, 1e300, -1e300, 5e-324, 1e10, -1e-10)
-MUTATIONS = 120
+FEW, MANY = 25, pytest.param(120, marks=pytest.mark.slow)
+"""Wrong files of a kind, in the fast suite and in the slow one."""
 
 
 def known_devices() -> Prior:
@@ -92,13 +93,14 @@ def assert_sound(predictor: LatencyPredictor) -> None:
     assert ((low >= 0) & (low <= latency_ms * (1 + 1e-9)) & (latency_ms <= high * (1 + 1e-9))).all()
 
 
+@pytest.mark.parametrize("count", [FEW, MANY])
 @pytest.mark.parametrize("kind", ["gp", "xgboost", "0.5 gp + 0.5 forest", "few-shot", "0.5 few-shot + 0.5 (none)"])
-def test_wrong_numbers_in_a_predictor_s_file_never_become_a_prediction(kind, tmp_path):
+def test_wrong_numbers_in_a_predictor_s_file_never_become_a_prediction(kind, count, tmp_path):
     original, rng, refused = fitted(kind), random.Random(kind), 0
     assert original.residual_ == kind
     content = unpacked(json.loads(json.dumps(pack(original.to_json()))))
     path = tmp_path / "p.json"
-    for _ in range(MUTATIONS):
+    for _ in range(count):
         changed = mutated(content, rng)
         path.write_text(sealed(changed))
         try:
@@ -107,13 +109,14 @@ def test_wrong_numbers_in_a_predictor_s_file_never_become_a_prediction(kind, tmp
             refused += 1
             continue
         assert_sound(loaded)
-    assert refused > MUTATIONS / 10
+    assert refused > count / 10
 
 
-def test_wrong_numbers_in_a_prior_s_file_never_become_a_prediction(tmp_path):
+@pytest.mark.parametrize("count", [FEW // 2, pytest.param(40, marks=pytest.mark.slow)])
+def test_wrong_numbers_in_a_prior_s_file_never_become_a_prediction(count, tmp_path):
     content, rng = unpacked(json.loads(json.dumps(pack(known_devices().to_json())))), random.Random(0)
     path, refused = tmp_path / "p.json", 0
-    for _ in range(MUTATIONS // 3):
+    for _ in range(count):
         changed = mutated(content, rng)
         path.write_text(sealed(changed, "prior", 1))
         try:
@@ -126,4 +129,4 @@ def test_wrong_numbers_in_a_prior_s_file_never_become_a_prediction(tmp_path):
             refused += 1
             continue
         assert_sound(predictor)
-    assert refused > 5
+    assert refused > count / 8

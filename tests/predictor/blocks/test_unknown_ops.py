@@ -22,7 +22,7 @@ from netlathe.predictor import LatencyPredictor, Prior, UnknownOpError, shipped_
 from netlathe.predictor.blocks.physics import RESOURCES, Physics, prior_rates
 from netlathe.predictor.blocks.unknown_ops import DOUBT, MODEST, NEGLIGIBLE, UnknownOps
 from netlathe.predictor.features.item_features import work_terms
-from netlathe.predictor.features.op_work import TERMS
+from netlathe.predictor.features.op_work import REFINEMENTS, TERMS
 
 BLOCKS = random_blocks(40)
 STEM = ConvBlock(3, 16, 96, 96, 2)
@@ -159,7 +159,7 @@ def test_what_is_adapted_prices_what_is_asked_for(adapted):
 def test_an_unknown_op_costs_what_the_known_ones_do_in_proportion_to_the_prior():
     """Without refinements, whose prior costs stand in place of those of the MACs."""
     factor, unknown = np.array([2e-8, 5e-8, 1e-7]), CLASS_OF == "conv"
-    refined = np.isin(TERMS, ["conv.wide", "conv.half", "conv.streamed"])
+    refined = np.isin(TERMS, [f"conv.{name}" for name in REFINEMENTS])
     rates = np.where(refined, 0, prior_rates() * factor[RESOURCES])
     found = UnknownOps(Physics(np.where(unknown, 0, rates), ~unknown))
     assert found.kinds == ("conv",)

@@ -9,7 +9,7 @@ from netlathe.archspace import ops
 from netlathe.archspace.blocks import ConvBlock, MBConv, Pool, Skip
 from netlathe.archspace.graph import Graph, GraphBuilder, chain
 from netlathe.archspace.kernel_space import sample_kernels
-from netlathe.archspace.kernels import kernels_of
+from netlathe.archspace.kernels import Fusion, kernels_of
 from netlathe.archspace.ops import (
     OPS,
     Activation,
@@ -35,9 +35,9 @@ from netlathe.predictor.features.op_work import TERMS
 from netlathe.predictor.features.samples import key_of
 
 
-def terms_of(graph: Graph) -> dict[str, float]:
+def terms_of(graph: Graph, fusion: Fusion = "cpu") -> dict[str, float]:
     """The terms that are not zero."""
-    (row,) = work_terms([graph])
+    (row,) = features_of([graph], fusion).terms
     return {term: float(value) for term, value in zip(TERMS, row, strict=True) if value}
 
 
@@ -195,6 +195,47 @@ def test_a_depthwise_kernel_whose_last_vector_is_not_full_pays_for_each_pixel_th
     full, ragged = (terms_of(single(Conv2d(c, (3, 3), groups=c), (1, 4, 4, c))) for c in (32, 40))
     assert "depthwise.tails" not in full
     assert ragged["depthwise.tails"] == ragged["depthwise.windows"] == 16 * 9
+
+
+PLAIN = ("plain", "gathered", "groups")
+
+
+@pytest.mark.parametrize(
+    ("conv", "channels", "plain"),
+    [
+        # 8x8 pixels out: 64 * 9 * 8 MACs for each channel of the result, patches of 9 * 40 values in lines of 8
+        (Conv2d(40, (3, 3), groups=5), 40, {"plain": 64 * 72 * 40, "gathered": 64 * 9 * 40 / 8, "groups": 5}),
+        # 4x4 pixels out, whose patches are fetched value by value
+        (Conv2d(40, (3, 3), (2, 2), groups=5), 40, {"plain": 16 * 72 * 40, "gathered": 16 * 9 * 40, "groups": 5}),
+        (Conv2d(42, (3, 3), groups=42), 42, {"plain": 64 * 9 * 42, "gathered": 64 * 9 * 42 / 8, "groups": 42}),
+        (Conv2d(40), 42, {"plain": 64 * 40 * 42}),
+        (Conv2d(64, (3, 3), groups=2), 64, {}),
+        (Conv2d(40, (3, 3), groups=40), 40, {}),
+        (Conv2d(40), 40, {}),
+    ],
+)
+def test_what_does_not_run_in_blocks_of_channels_is_charged_for_its_patches_and_groups(conv, channels, plain):
+    graph = single(conv, (1, 8, 8, channels))
+    terms, others = terms_of(graph, "onnx16"), terms_of(graph)
+    name = next(term for term in others if term.endswith(".read")).partition(".")[0]
+    assert {q: terms[f"{name}.{q}"] for q in PLAIN if f"{name}.{q}" in terms} == plain
+    assert not any(f"{name}.{q}" in others for q in PLAIN)
+
+
+def test_a_product_on_plain_images_has_pixels_for_columns_however_few_channels_a_group_has():
+    graph = single(Conv2d(40, groups=5), (1, 8, 8, 40))
+    assert terms_of(graph)["grouped_conv.half"] == 2 * 64 * 8 * 40
+    assert terms_of(graph, "onnx16")["grouped_conv.wide"] == 64 * 8 * 40
+
+
+def test_a_shuffle_of_channels_moves_whole_images_where_channels_come_first():
+    builder = GraphBuilder((1, 5, 6, 12))
+    x = builder.add("groups", Reshape((5, 6, 3, 4)), 0)
+    x = builder.add("swapped", ops.Transpose((0, 1, 2, 4, 3)), x)
+    graph = builder.build(builder.add("joined", Reshape((5, 6, 12)), x))
+    moved = 2 * 4 * 360
+    assert terms_of(graph, "onnx16") == {"calls": 1, "launches": 1, "transpose.moved": moved, "transpose.rows": 12}
+    assert terms_of(graph)["transpose.rows"] == 360
 
 
 def test_several_results_per_channel_are_no_depthwise_kernel():

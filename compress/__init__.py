@@ -1,0 +1,25 @@
+"""A network that the user already has, as decisions: widths of its layers, residual blocks to leave out."""
+
+from netlathe.compress.coupling import ChannelGroup, CoupledChannels, FixedChannels, couple_channels
+from netlathe.compress.depth import ResidualBlock, residual_blocks
+from netlathe.compress.errors import CompressError
+from netlathe.compress.importance import Scores, magnitudes, most_important
+from netlathe.compress.shaping import Shaper, pruned
+from netlathe.compress.widths import WidthSpace, width_space
+
+__all__ = [
+    "ChannelGroup",
+    "CompressError",
+    "CoupledChannels",
+    "FixedChannels",
+    "ResidualBlock",
+    "Scores",
+    "Shaper",
+    "WidthSpace",
+    "couple_channels",
+    "magnitudes",
+    "most_important",
+    "pruned",
+    "residual_blocks",
+    "width_space",
+]
