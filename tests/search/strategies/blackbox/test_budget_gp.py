@@ -10,7 +10,7 @@ from test_strategy_contract import COUNTS, feasible_of, run, score
 
 from netlathe.archspace.decisions import Choices
 from netlathe.search.strategies.blackbox.budget_gp import BudgetGP, BudgetKernel, _Evidence
-from netlathe.search.strategies.blackbox.ego import normal_scores
+from netlathe.search.strategies.blackbox.ego import EGO, normal_scores
 from netlathe.search.strategies.blackbox.hamming_gp import HammingGP
 from netlathe.search.strategies.blackbox.names import make_strategy
 
@@ -108,6 +108,18 @@ def test_how_far_a_cheap_score_is_trusted_follows_from_the_scores() -> None:
     assert correlation(good) > 0.9
     assert correlation(good) > alone[0, 1] + 0.05
     assert correlation(bad) > alone[0, 1] - 0.1
+
+
+def test_scores_that_tell_nothing_of_the_dear_ones_are_left_out() -> None:
+    rng, feasible = np.random.default_rng(3), feasible_of(COUNTS)
+    networks = feasible.draws(80, rng)
+    for cheap, expected in ((lambda one: score(one) + rng.normal(), BudgetGP), (lambda one: rng.normal(), HammingGP)):
+        strategy = EGO(feasible)
+        strategy.inform([{one: cheap(one) for one in networks}])
+        for one in dict.fromkeys(networks[:16]):
+            strategy.tell(one, score(one))
+        told, scores = strategy.scored()
+        assert type(strategy._process(told, normal_scores(scores))[0]) is expected
 
 
 @pytest.mark.parametrize("is_useful", [True, False])
