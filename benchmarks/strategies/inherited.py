@@ -4,7 +4,8 @@
 
 Supernet of a quarter of the channels at 16x16, trained on 8,000 images of CIFAR-10 for 3 + 9 epochs, as in
 `benchmarks.search_regret real`. Columns: `arch` (8 digits), `accuracy` on validation images, 0 to 1, and the `seconds`
-of that look. Rows come as they are made, in random order; the same command goes on.
+of that look. Rows come as they are made, the networks of fewest MACs first; the same command
+goes on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch
 
 from benchmarks.search_common import CIFAR10, Clock
 from netlathe.archspace.presets import nas_bench_macro
-from netlathe.search import SearchConfig, Searcher
+from netlathe.search import CostTable, SearchConfig, Searcher
 from netlathe.search.strategies.binarized.validation import make_validation_accuracy
 from netlathe.training import Checkpointer, load_images
 from netlathe.training.compute import Compute
@@ -56,7 +57,8 @@ def main() -> None:
         options.output.write_text("arch,accuracy,seconds\n")
     known = {line.partition(",")[0] for line in options.output.read_text().splitlines()[1:]}
     every = list(itertools.product(*map(range, space.option_counts)))
-    todo = [path for path in map(every.__getitem__, rng.permutation(len(every))) if _name(path) not in known]
+    macs = CostTable.of_blocks(nas_bench_macro(), lambda block: block.graph().macs, name="MACs")
+    todo = [path for path in sorted(every, key=macs.cost) if _name(path) not in known]
     clock = Clock(len(todo))
     with options.output.open("a") as file:
         for done, path in enumerate(todo, 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ import pandas as pd
 import pytest
 
 from benchmarks.strategies.__main__ import run_strategy
+from benchmarks.strategies.budgets import run_budgets
 from benchmarks.strategies.cross import best_within, fastest_as_accurate, slowdowns
 from benchmarks.strategies.tables import OPERATIONS, RESNET, Cells, Problem, cell_problems, choices_of, macro_problems
+from benchmarks.strategies.workers import run_study
+from netlathe.archspace.decisions import Choices
 from netlathe.archspace.presets import nas_bench_macro
 from netlathe.archspace.resources import data_path
 from netlathe.search.costs import CostTable
@@ -76,3 +80,27 @@ def test_a_slowdown_is_over_the_devices_own_best_network() -> None:
     assert as_accurate.to_numpy().tolist() == [[1.0, 8 / 2], [4 / 2, 1.0]]
     equal = slowdowns(accuracies, {"one": np.ones(4), "other": np.arange(4.0) + 1}, fastest_as_accurate((2,)))
     assert equal.loc["one", "other"] == 1.0  # network 1, the most accurate of equal ones
+
+
+def test_cheap_looks_are_paid_for_out_of_the_same_total_cost(cells: list[Problem]) -> None:
+    problem, seen = cells[0], []
+
+    def cheap(choices: Choices) -> float:
+        seen.append(choices)
+        return float(problem.mean[choices])
+
+    informed = run_budgets(problem, "random", cheap, 0, 40, 0.3)["regret"]
+    assert len(seen) == 40
+    assert math.isnan(informed["10"])  # the cheap looks alone cost 12
+    best = max(float(problem.mean[one]) for one in seen)
+    assert informed["15"] == informed["40"] == problem.best - best  # the best by the cheap score is looked at first
+    alone = run_budgets(problem, "random", None, 0, 40, 0.3)["regret"]
+    assert 0 <= alone["40"] <= alone["20"] <= alone["10"]
+
+
+@pytest.mark.slow
+def test_a_study_of_several_workers_is_judged_by_its_look_ups(macro: list[Problem]) -> None:
+    for workers in (1, 3):
+        found = run_study(macro[0], "local", 0, workers, 25, 0.01)
+        assert found["looks"] == 25
+        assert 0 <= found["regret"]["25"] < 5

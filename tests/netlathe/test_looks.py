@@ -21,6 +21,7 @@ from netlathe.archspace.records import Setup
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.runs.files import load_report
 from netlathe.runs.scores import ScoreTable, parse_scores
+from netlathe.runs.settings import parse_counts
 
 CHOICES = (MBConv(8, 8, 8, 8, kernel=3, expand=6), MBConv(8, 8, 8, 8, kernel=3, expand=2), Skip(8, 8, 8, 8))
 SPACE = SearchSpace("small", ((ConvBlock(3, 8, 8, 8),), CHOICES, CHOICES, (LinearHead(8, 3, 8, 8),)))
@@ -221,3 +222,100 @@ def test_a_table_is_read_or_refused_and_lacks_no_network_silently(table: Path) -
         ScoreTable.read(table, "top1")
     with pytest.raises(nl.FormatError, match="cannot be read as CSV"):
         ScoreTable.read(table.with_name("none.csv"), "accuracy")
+
+
+SMALL_MS = 1e-6 * BY_MACS[3].macs + 1e-3
+
+
+class KilledError(BaseException):
+    """In the place of kill -9."""
+
+
+@dataclass(frozen=True)
+class Killed(Counted):
+    """Score that ends the process at its fifth look-up, once it has begun."""
+
+    def __call__(self, architecture: Architecture, budget: int) -> float:
+        value = super().__call__(architecture, budget)
+        if len(self.seen) == 5:
+            raise KilledError
+        return value
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "looks.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_targets_share_what_they_have_seen_and_no_network_is_looked_at_twice(tmp_path: Path) -> None:
+    score, output = Killed(str(tmp_path / "log")), tmp_path / "curve"
+    told = options(output, strategy="local", looks=3, score=score, targets_ms=[SMALL_MS, LIMIT_MS])
+    with pytest.raises(KilledError):
+        nl.join_search(SPACE, images(), **told)
+    assert nl.join_search(SPACE, images(), **told) == 2
+    report = nl.search(SPACE, images(), **told)
+    # Within the smaller target there are four networks, and two more within the larger one.
+    assert len(score.seen) == 7
+    cut = score.seen[4]
+    assert len(set(score.seen)) == 6
+    assert score.seen.count(cut) == 2
+    small, large = (rows_of(folder) for folder in sorted(output.glob("*ms"), key=lambda f: len(rows_of(f))))
+    assert {row["network"] for row in large} == {one.name for one in BY_MACS[:6]}
+    assert {row["network"] for row in small} == {one.name for one in BY_MACS[:4]}
+    assert [run.macs for run in report.runs] == [BY_MACS[3].macs, BY_MACS[5].macs]
+    assert nl.search(SPACE, images(), **told).to_json() == report.to_json()
+    assert len(score.seen) == 7
+
+
+WARM = nl.SearchConfig(start_epochs=1, warmup_epochs=1, epochs=1, batch_size=16)
+
+
+def test_looks_inherit_the_weights_of_a_supernet_that_is_trained_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = options(tmp_path / "run", strategy="random", looks=3, score="inherit", config=WARM)
+    assert nl.join_search(SPACE, images(), **told) == 3
+    supernet = (tmp_path / "run" / "checkpoint.npz").read_bytes()
+    assert nl.join_search(SPACE, images(), **told) == 0
+    monkeypatch.setattr(training.Checkpointer, "save", lambda *_: pytest.fail("the supernet is trained again"))
+    assert nl.join_search(SPACE, images(), **{**told, "looks": 4}) == 1
+    assert (tmp_path / "run" / "checkpoint.npz").read_bytes() == supernet
+
+
+def test_several_budgets_are_looked_at_in_turn_and_the_last_one_decides(tmp_path: Path) -> None:
+    cheap, dear = Counted(str(tmp_path / "cheap")), Counted(str(tmp_path / "dear"))
+    run, told = tmp_path / "run", {"strategy": "ego", "looks": [6, 2], "look_epochs": [1, 9], "score": [cheap, dear]}
+    report = search(run, **told)
+    assert len(cheap.seen) == 6
+    assert [line.split()[1] for line in dear.seen] == ["9", "9"]
+    assert dear.seen[0] == f"{BY_MACS[5].name} 9"  # the best by the cheap score
+    assert report.macs == BY_MACS[5].macs
+    assert [row["budget"] for row in rows_of(run)] == ["score 1"] * 6 + ["score 9"] * 2
+    assert len(json.loads((run / "search.json").read_text())["looks"]) == 2
+    search(run, **{**told, "looks": [6, 3]})
+    assert (len(cheap.seen), len(dear.seen)) == (6, 3)
+    with pytest.raises(nl.FormatError, match="score"):
+        search(run, **{**told, "score": [cheap, cheap]})
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"strategy": "ego", "looks": [9, 3], "score": ["inherit", "train", "train"]}, "looks has 2 parts where"),
+        ({"strategy": "ego", "score": "guess"}, "score 'guess': unknown; known are inherit, train"),
+        ({"strategy": "ego", "looks": [9, 0]}, "--looks 0: must be at least 1"),
+        ({"score": "inherit"}, "compares finalists by one score of your own"),
+    ],
+)
+def test_budgets_that_make_no_sense_are_refused(tmp_path: Path, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(nl.NetlatheError, match=message):
+        search(tmp_path / "run", **more)
+    assert not (tmp_path / "run").exists()
+
+
+def test_scores_are_read_from_a_command_line(table: Path) -> None:
+    assert parse_scores("inherit") == "inherit"
+    assert parse_scores(f"inherit,{table}:accuracy,train") == ["inherit", ScoreTable.read(table, "accuracy"), "train"]
+    assert parse_counts("--looks", "200,40") == [200, 40]
+    with pytest.raises(nl.NetlatheError, match="--looks many: expected a whole number, or several"):
+        parse_counts("--looks", "many")

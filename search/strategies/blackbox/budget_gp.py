@@ -83,15 +83,11 @@ class BudgetGP:
 
     @classmethod
     def fit(cls, networks: NDArray[np.int64], budgets: NDArray[np.int64], scores: NDArray[np.float64]) -> BudgetGP:
-        """The process of the highest evidence, its kernel found by L-BFGS-B from one start.
+        """The process of the highest evidence.
 
         networks (n, decisions), their budgets (n,), and scores (n,) of mean zero and variance one at each budget.
         """
-        evidence = _Evidence(networks, budgets, scores)
-        centre, _, low, high = evidence.prior
-        bounds = list(zip(low, high, strict=True))
-        found = minimize(evidence, centre, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": 60})
-        return cls.given(networks, budgets, scores, kernel_of(found.x))
+        return cls.given(networks, budgets, scores, likeliest_kernel(networks, budgets, scores)[0])
 
     @classmethod
     def given(
@@ -117,6 +113,17 @@ class BudgetGP:
         own = self.kernel.scales[-1] ** 2 + self.kernel.means
         left = np.maximum(own - np.einsum("ij,ij->i", whitened, whitened), 1e-12)
         return cross @ self._weights, np.sqrt(left)
+
+
+def likeliest_kernel(
+    networks: NDArray[np.int64], budgets: NDArray[np.int64], scores: NDArray[np.float64]
+) -> tuple[BudgetKernel, float]:
+    """The kernel of the highest evidence, by L-BFGS-B from one start, and the logarithm of that evidence."""
+    evidence = _Evidence(networks, budgets, scores)
+    centre, _, low, high = evidence.prior
+    bounds = list(zip(low, high, strict=True))
+    found = minimize(evidence, centre, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": 60})
+    return kernel_of(found.x), -float(found.fun)
 
 
 def kernel_of(parameters: NDArray[np.float64]) -> BudgetKernel:

@@ -9,7 +9,7 @@ from scipy.special import log_ndtr, ndtri
 from scipy.stats import rankdata
 
 from netlathe.archspace.decisions import Choices
-from netlathe.search.strategies.blackbox.budget_gp import BudgetGP
+from netlathe.search.strategies.blackbox.budget_gp import BudgetGP, likeliest_kernel
 from netlathe.search.strategies.blackbox.feasible import FeasibleSet, as_choices
 from netlathe.search.strategies.blackbox.hamming_gp import HammingGP
 from netlathe.search.strategies.blackbox.strategy import Strategy
@@ -18,6 +18,8 @@ DRAWN = 300
 """Random networks among which the acquisition is maximized first, in spaces that are not listed."""
 CLIMBS = 3
 """Networks from which it climbs there, the best ones first."""
+LEAST_GAIN = 1.0
+"""Logarithm of the evidence ratio from which scores at cheaper budgets are taken to tell of the dear ones."""
 
 Process = HammingGP | BudgetGP
 
@@ -59,12 +61,20 @@ class EGO(Strategy):
         return process, float(process.predict(networks)[0].max())
 
     def _fitted(self, networks: NDArray[np.int64], scores: NDArray[np.float64]) -> Process:
-        if not any(self.cheaper):
+        """The process of all budgets, or of these scores alone where the others tell nothing of them."""
+        cheaper = [budget for budget in self.cheaper if budget]
+        if not cheaper:
             return HammingGP.fit(networks, scores)
-        cheap = [normal_scores(np.array(list(budget.values()))) for budget in self.cheaper]
-        seen = [np.array(list(budget), dtype=np.int64).reshape(-1, networks.shape[1]) for budget in self.cheaper]
-        budgets = np.repeat(np.arange(len(seen) + 1), [*map(len, seen), len(networks)])
-        return BudgetGP.fit(np.concatenate([*seen, networks]), budgets, np.concatenate([*cheap, scores]))
+        seen = np.concatenate([*(np.array(list(budget), dtype=np.int64) for budget in cheaper), networks])
+        values = np.concatenate([*(normal_scores(np.array(list(budget.values()))) for budget in cheaper), scores])
+        budgets = np.repeat(np.arange(len(cheaper) + 1), [*map(len, cheaper), len(networks)])
+        is_dear = budgets == len(cheaper)
+        kernel, together = likeliest_kernel(seen, budgets, values)
+        _, cheap = likeliest_kernel(seen[~is_dear], budgets[~is_dear], values[~is_dear])
+        _, dear = likeliest_kernel(networks, np.zeros(len(networks), dtype=np.int64), scores)
+        if together < cheap + dear + LEAST_GAIN:
+            return HammingGP.fit(networks, scores)
+        return BudgetGP.given(seen, budgets, values, kernel)
 
     def _climbed(self, process: Process, incumbent: float, rng: np.random.Generator) -> NDArray[np.int64]:
         """Networks of high acquisition in a space too large to list: random ones, and the steepest ascents from the

@@ -153,6 +153,28 @@ class TestStrategyContract:
         assert all(max(one) - min(one) <= 2 for one in seen)
         assert len(set(seen)) == 24
 
+    def test_cheaper_scores_change_no_promise_and_the_best_by_them_is_looked_at_first(self, name: str) -> None:
+        feasible = feasible_of(COUNTS)
+        assert feasible.listed is not None
+        within = [tuple(row) for row in feasible.listed[::9].tolist()]
+        cheap: dict[Choices, float | None] = {one: score(one) for one in within}
+        cheap |= {tuple(n - 1 for n in COUNTS): 99.0, within[3]: None}
+
+        def informed() -> Strategy:
+            strategy = self.make(name, feasible, seed=2)
+            strategy.inform([cheap])
+            return strategy
+
+        seen = run(informed(), 16)
+        assert len(set(seen)) == 16
+        assert all(map(feasible.contains, seen))
+        if informed().start or name == "random":
+            assert seen[0] == max(within, key=lambda one: cheap[one] or 0.0)
+        resumed = informed()
+        for one in seen[:13]:
+            resumed.tell(one, score(one))
+        assert run(resumed, 3) == seen[13:]
+
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "random"])
 def test_every_strategy_finds_better_networks_than_random_draws(name: str) -> None:

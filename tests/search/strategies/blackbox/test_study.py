@@ -151,6 +151,40 @@ def test_what_was_beyond_a_budget_is_looked_at_when_that_grows(tmp_path: Path) -
     assert list(work(study, 2, "random").finished) == [(0,) * 6, (0, 1, 0, 0, 0, 0)]
 
 
+def test_what_another_study_has_seen_is_finished_here_and_counts_towards_no_budget(tmp_path: Path) -> None:
+    first = Study(tmp_path / "s", FEASIBLE.space, name="small")
+    seen = work(first, 6, "random", lambda choices: float("nan") if choices[1] == 0 else score(choices)).finished
+    second = Study(tmp_path / "s", FEASIBLE.space, name="large")
+    for _ in range(2):  # the second time as after a kill
+        second.adopt(first, lambda choices: choices[4] > 0)
+    wanted = {one: value for one, value in seen.items() if one[4] > 0}
+    assert second.ledger().finished == wanted
+    assert 0 < len(wanted) < len(seen)
+    assert len(second._study.get_trials()) == len(wanted)
+    asked: list[Choices] = []
+
+    def look(choices: Choices) -> float:
+        asked.append(choices)
+        return score(choices)
+
+    ledger = work(second, 5, "local", look)
+    assert len(asked) == ledger.made == 5
+    assert not set(asked) & set(wanted)
+    assert len(ledger.finished) == 5 + len(wanted)
+
+
+def test_what_is_adopted_while_it_waits_to_be_looked_at_is_not_looked_at(tmp_path: Path) -> None:
+    first, second = (Study(tmp_path / "s", FEASIBLE.space, name=name) for name in ("small", "large"))
+    (known,) = work(first, 1, "random").finished
+    second.add(known)
+    second.adopt(first, lambda choices: True)
+    asked: list[Choices] = []
+    ledger = work(second, 3, "random", lambda choices: asked.append(choices) or 1.0)
+    assert known not in asked
+    assert len(asked) == 2
+    assert ledger.finished[known] == score(known)
+
+
 def test_a_worker_on_another_machine_is_lost_when_its_beats_stop() -> None:
     now = 0.0
     watch = Watch(stale_s=10.0, clock=lambda: now)
