@@ -4,11 +4,14 @@
     python -m benchmarks.strategies --predictor pixel4-cpu-networks
     python -m benchmarks.strategies --cells ACCURACY.parquet LATENCY.parquet    # and NAS-Bench-201
     python -m benchmarks.strategies --strategies ego,optuna-gp --seeds 3 --looks 100 --output runs/benchmarks/gp
+    python -m benchmarks.strategies --part cross --cells ACCURACY.parquet LATENCY.parquet
 
 NAS-Bench-Macro: targets at 30, 45, 60 and 75 % of the range of latencies; a look-up is the mean of three trainings.
 NAS-Bench-201: columns `arch_str`, `cifar10_seed0`, ... and one column per device; a look-up sees the accuracy of one
 training, drawn at random, and regret is by the mean. regret: accuracy points below the best network within the limit.
-What is finished is in --output: the same command goes on. Limits are kept by every network that is asked for.
+What is finished is in --output: the same command goes on. Limits are kept by every network that is asked for. This
+machine's latencies are profiled once, and kept in that file's folder.
+cross: the best network of each device on the other devices, NAS-Bench-201's and those of predictors that ship.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.search_common import Clock, Results, host_predictor
+from benchmarks.strategies.cross import cross_cells, cross_macro
 from benchmarks.strategies.tables import Problem, cell_problems, macro_problems
 from netlathe.archspace.decisions import Choices
 from netlathe.archspace.presets import nas_bench_macro
@@ -42,6 +46,10 @@ from netlathe.search.strategies.blackbox.names import STRATEGIES
 from netlathe.search.strategies.blackbox.strategy import Strategy
 from netlathe.search.strategies.blackbox.uct import UCT
 
+HOST = "nas-bench-macro.json"
+"""This machine's predictor of NAS-Bench-Macro, in the folder of the results."""
+SHIPPED = ("pixel1-cpu", "pixel4-cpu", "pixel4-gpu", "unnamed-phone-cpu")
+"""Predictors of blocks that `cross` prices networks with."""
 STEPS = (25, 50, 100, 200)
 """Look-ups at which the network that would be chosen is judged."""
 
@@ -54,7 +62,8 @@ def optuna_gp(feasible: FeasibleSet, *, seed: int = 0) -> Strategy:
 
 
 def uct_alone(feasible: FeasibleSet, *, seed: int = 0) -> Strategy:
-    return UCT(feasible, seed=seed, sharing="none")
+    """Plain UCT, with the usual exploration of rewards that nothing shares."""
+    return UCT(feasible, seed=seed, sharing="none", order="given", exploration=0.6)
 
 
 def uct_states(feasible: FeasibleSet, *, seed: int = 0) -> Strategy:
@@ -76,7 +85,10 @@ def run_strategy(problem: Problem, method: str, seed: int, looks: int) -> dict[s
         asked = asked and bool(networks := strategy.ask())
         seconds += time.perf_counter() - begun
         if asked:
-            strategy.tell(networks[0], problem.look(networks[0], rng))
+            score = problem.look(networks[0], rng)
+            begun = time.perf_counter()
+            strategy.tell(networks[0], score)
+            seconds += time.perf_counter() - begun
         if look in STEPS:
             chosen = max(strategy.evaluated(), key=lambda one: one.score).choices
             regrets[str(look)] = problem.best - float(problem.mean[chosen])
@@ -89,10 +101,10 @@ def _options() -> argparse.Namespace:
         prog="benchmarks.strategies", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     shipped = Path(str(data_path("nas_bench_macro_cifar10.parquet")))
+    parser.add_argument("--part", choices=("looks", "cross"), default="looks")
     parser.add_argument("--table", type=Path, default=shipped, help="NAS-Bench-Macro's accuracies")
-    parser.add_argument("--predictor", help="of NAS-Bench-Macro's latencies: a file or shipped name, or `macs`")
-    parser.add_argument("--latency", type=Path, default=Path("runs/benchmarks/nas-bench-macro.json"),
-                        help="without --predictor: this machine's, fitted where there is none")  # fmt: skip
+    parser.add_argument("--predictor", help="of NAS-Bench-Macro's latencies: a file or shipped name, or `macs`; "
+                        "else this machine's, profiled where the folder of --output has none")  # fmt: skip
     parser.add_argument("--cells", type=Path, nargs=2, metavar=("ACCURACY", "LATENCY"), help="NAS-Bench-201's tables")
     parser.add_argument("--problems", default="", help="only those that begin so, as `macro,cells cifar10`")
     parser.add_argument("--strategies", default=",".join(DEFAULT))
@@ -107,6 +119,9 @@ def _options() -> argparse.Namespace:
 def main() -> None:
     options = _options()
     terminal = Terminal()
+    if options.part == "cross":
+        _cross(options, terminal)
+        return
     problems = macro_problems(options.table, _cost(options, terminal))
     if options.cells:
         problems += cell_problems(*options.cells)
@@ -123,10 +138,21 @@ def _cost(options: argparse.Namespace, terminal: Terminal) -> CostTable:
     if options.predictor == "macs":
         return CostTable.of_blocks(space, lambda block: block.graph().macs, name="MACs")
     if options.predictor:
-        model: LatencyPredictor = load_predictor(options.predictor, name=options.predictor, unknown="price")
-    else:
-        model = host_predictor(space, options.latency, terminal=terminal)
-    return CostTable.tabulate(space, model)
+        return _priced_by(options.predictor)
+    return CostTable.tabulate(space, host_predictor(space, options.output.parent / HOST, terminal=terminal))
+
+
+def _priced_by(predictor: str) -> CostTable:
+    model: LatencyPredictor = load_predictor(predictor, name=predictor, unknown="price")
+    return CostTable.tabulate(nas_bench_macro(), model)
+
+
+def _cross(options: argparse.Namespace, terminal: Terminal) -> None:
+    own = options.predictor or "this machine"
+    cross_macro(options.table, {own: _cost(options, terminal), **{one: _priced_by(one) for one in SHIPPED}}, terminal)
+    if options.cells:
+        accuracy, latency = options.cells
+        cross_cells(accuracy, latency, terminal)
 
 
 def _run(problems: list[Problem], methods: list[str], options: argparse.Namespace, results: Results) -> None:

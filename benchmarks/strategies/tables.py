@@ -102,35 +102,53 @@ def macro_problems(table: Path, cost: CostTable) -> list[Problem]:
     return found
 
 
+@dataclass(frozen=True)
+class CellTables:
+    """NAS-Bench-201's tables: accuracies in % and latencies in ms of all cells, by their choices."""
+
+    _accuracies: pd.DataFrame
+    _latencies: pd.DataFrame
+
+    @classmethod
+    def read(cls, accuracy: Path, latency: Path) -> CellTables:
+        """From two .parquet with the column `arch_str`: accuracies as `cifar10_seed0`, ..., and a column per device."""
+        frame = pd.read_parquet(accuracy).set_index("arch_str")
+        times = pd.read_parquet(latency).set_index("arch_str").loc[frame.index]
+        return cls(frame, times.drop(columns="idx", errors="ignore"))
+
+    @property
+    def devices(self) -> list[str]:
+        return [str(one) for one in self._latencies.columns]
+
+    def accuracies(self, data: str) -> NDArray[np.float64]:
+        """(*option_counts, trainings)."""
+        return self._array(self._accuracies.filter(like=f"{data}_seed"))
+
+    def latencies_ms(self, device: str) -> NDArray[np.float64]:
+        """(*option_counts,)."""
+        return self._array(self._latencies[[device]])[..., 0]
+
+    def _array(self, columns: pd.DataFrame) -> NDArray[np.float64]:
+        found = np.full((*Cells().option_counts, columns.shape[1]), np.nan)
+        for cell, row in zip(columns.index, columns.to_numpy(), strict=True):
+            found[choices_of(str(cell))] = row
+        return found
+
+
 def cell_problems(accuracy: Path, latency: Path) -> list[Problem]:
     """NAS-Bench-201: two data sets without a limit; CIFAR-10 under the ResNet cell's latency on three devices; and
     under that of the fastest cell on the first of them that is as accurate as the ResNet cell."""
-    frame = pd.read_parquet(accuracy).set_index("arch_str")
-    times = pd.read_parquet(latency).set_index("arch_str").loc[frame.index]
-    order = [choices_of(str(cell)) for cell in frame.index]
-    problems = []
-    for data in ("cifar10", "cifar100"):
-        problems.append(
-            Problem(f"cells {data}", Cells(), _array(frame.filter(like=f"{data}_seed"), order), is_noisy=True)
-        )
-    cifar10 = problems[0].accuracies
+    cells = CellTables.read(accuracy, latency)
+    problems = [Problem(f"cells {d}", Cells(), cells.accuracies(d), is_noisy=True) for d in ("cifar10", "cifar100")]
+    cifar10, reference = problems[0].accuracies, choices_of(RESNET)
     for device in DEVICES:
-        table = _array(times[[device]], order)[..., 0]
-        limit = float(table[choices_of(RESNET)])
-        problems.append(
-            Problem(f"cells {device}", Cells(), cifar10, prices=(_price(device, table, limit),), is_noisy=True)
-        )
-    table, aim = _array(times[[DEVICES[0]]], order)[..., 0], float(np.nanmean(cifar10[choices_of(RESNET)]))
+        table = cells.latencies_ms(device)
+        price = _price(device, table, float(table[reference]))
+        problems.append(Problem(f"cells {device}", Cells(), cifar10, prices=(price,), is_noisy=True))
+    table, aim = cells.latencies_ms(DEVICES[0]), float(np.nanmean(cifar10[reference]))
     fastest = float(table[np.nanmean(cifar10, axis=-1) >= aim].min())
     price = _price(DEVICES[0], table, fastest)
     return [*problems, Problem("cells fastest", Cells(), cifar10, prices=(price,), is_noisy=True, aim=aim)]
-
-
-def _array(columns: pd.DataFrame, order: Sequence[Choices]) -> NDArray[np.float64]:
-    found = np.full((*Cells().option_counts, columns.shape[1]), np.nan)
-    for choices, row in zip(order, columns.to_numpy(), strict=True):
-        found[choices] = row
-    return found
 
 
 def _price(device: str, table: NDArray[np.float64], limit: float) -> PriceLimit:

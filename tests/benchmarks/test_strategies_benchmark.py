@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.strategies.__main__ import run_strategy
 from benchmarks.strategies.budgets import run_budgets
+from benchmarks.strategies.cross import best_within, fastest_as_accurate, slowdowns
 from benchmarks.strategies.tables import OPERATIONS, RESNET, Cells, Problem, cell_problems, choices_of, macro_problems
 from benchmarks.strategies.workers import run_study
 from netlathe.archspace.decisions import Choices
@@ -68,6 +69,17 @@ def test_regret_is_by_the_mean_and_falls_to_zero_where_all_is_seen(cells: list[P
     fastest = cells[-1]
     found = run_strategy(fastest, "ego", 0, 25)
     assert found["is_found"] == (float(fastest.mean[tuple(found["chosen"])]) >= 84)
+
+
+def test_a_slowdown_is_over_the_devices_own_best_network() -> None:
+    accuracies = np.array([90.0, 92.0, 91.0, 92.0])
+    latencies = {"one": np.array([1.0, 4.0, 2.0, 3.0]), "other": np.array([5.0, 2.0, 8.0, 6.0])}
+    within = slowdowns(accuracies, latencies, best_within(lambda own: 3.0))  # networks 3 and 1
+    assert within.to_numpy().tolist() == [[1.0, 6 / 2], [4 / 3, 1.0]]
+    as_accurate = slowdowns(accuracies, latencies, fastest_as_accurate((2,)))  # of 1, 2, 3: networks 2 and 1
+    assert as_accurate.to_numpy().tolist() == [[1.0, 8 / 2], [4 / 2, 1.0]]
+    equal = slowdowns(accuracies, {"one": np.ones(4), "other": np.arange(4.0) + 1}, fastest_as_accurate((2,)))
+    assert equal.loc["one", "other"] == 1.0  # network 1, the most accurate of equal ones
 
 
 def test_cheap_looks_are_paid_for_out_of_the_same_total_cost(cells: list[Problem]) -> None:

@@ -18,6 +18,7 @@ from netlathe.profiler.phone.litert_tool import RESULT_MARK, flags, parse, read_
 from tests import model_files
 from tests.model_files import saved
 
+pytestmark = pytest.mark.usefixtures("little_effort")
 on_a_phone = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 LOG = (Path(__file__).parent / "benchmark_model_logs/other_tool_litert_2025.txt").read_text()
 CPU = BenchmarkOptions(tool="litert")

@@ -21,6 +21,7 @@ from netlathe.events import Listener
 from tests import model_files
 from tests.model_files import saved
 
+pytestmark = pytest.mark.usefixtures("little_effort")
 on_a_phone = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 GRAPH = MBConv(24, 24, 28, 28).graph()
 

@@ -172,15 +172,48 @@ class FeasibleSet:
         decisions, options = np.nonzero(self._options)
         return decisions, options
 
-    def open_options(self, prefix: Choices) -> list[int]:
-        """Options of the next decision that leave every table's limit within reach, as if the others of its decisions
-        were then the cheapest. With one table, each of them can be completed."""
-        decision, options = len(prefix), np.arange(self.counts[len(prefix)])
+    def open_options(self, chosen: Sequence[int] | NDArray[np.int64], decision: int | None = None) -> list[int]:
+        """Options of the next decision, or of this one, that leave the limits of all tables within reach: each of them
+        can be completed to a network that keeps them all. chosen: options of the first decisions, -1 where one is
+        open."""
+        partial = self._partial(chosen)
+        decision = len(chosen) if decision is None else decision
+        taken, options = np.flatnonzero(partial >= 0), np.arange(self.counts[decision])
         kept = np.ones(len(options), dtype=bool)
         for one in self.constraints:
-            spent = one.table.base + float(one.table.values[np.arange(decision), list(prefix)].sum())
+            spent = one.table.base + float(one.table.values[taken, partial[taken]].sum())
             kept &= spent + one.table.values[decision, options] <= one.limit * (1 + ROUNDING)
-        return [int(option) for option in options[kept]]
+        found = [int(option) for option in options[kept]]
+        if len(self.constraints) < 2:
+            return found
+        rows = np.tile(partial, (len(found), 1))
+        rows[:, decision] = found
+        return [option for option, row in zip(found, rows, strict=True) if self.completed(row) is not None]
+
+    def completed(self, chosen: Sequence[int] | NDArray[np.int64]) -> Choices | None:
+        """A network within the limits of all tables with these options, -1 where one is open; None where there is none.
+        The one that takes the least of what is left of them in sum, or else an integer program's."""
+        partial = self._partial(chosen)
+        taken, wasted = np.flatnonzero(partial >= 0), np.zeros(self._options.shape)
+        for one in self.constraints:
+            left = one.limit - one.table.base - float(one.table.values[taken, partial[taken]].sum())
+            wasted += np.nan_to_num(one.table.values) / max(left, ROUNDING * one.limit)
+        cheapest = np.where(self._options, wasted, np.inf).argmin(axis=1)
+        choices = as_choices(np.where(partial >= 0, partial, cheapest))
+        if self._keeps_tables(np.array([choices]))[0]:
+            return choices
+        open_ = self._options.copy()
+        open_[taken] = np.arange(open_.shape[1]) == partial[taken, None]
+        try:
+            return decode(np.where(open_, 0.0, -np.inf), self.constraints)
+        except TargetError:
+            return None
+
+    def _partial(self, chosen: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """An option for each decision, -1 where it is open."""
+        partial = np.full(len(self.counts), -1)
+        partial[: len(chosen)] = chosen
+        return partial
 
     def walk(self, rng: np.random.Generator, prefix: Choices = ()) -> Iterator[Choices]:
         """Every network within the limits that begins so, once, in random order: depth first."""

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from netlathe.archspace.decisions import Choices
-from netlathe.search.strategies.blackbox.feasible import FeasibleSet
+from netlathe.search.strategies.blackbox.feasible import FeasibleSet, as_choices
 from netlathe.search.strategies.blackbox.strategy import Strategy
 
 Sharing = Literal["none", "decisions", "states"]
+Order = Literal["effect", "given"]
 
 DESCENTS = 8
 """Descents until a network is taken that is not known yet, where subtrees cannot be told to be exhausted."""
@@ -25,17 +26,23 @@ SPENT_STEPS = 4
 class UCT(Strategy):
     """Monte Carlo tree search: a node is the choices of the first decisions, and a descent takes at each the option of
     the highest upper confidence bound on the reward: a network's rank among the scores so far, 0 to 1, to the power
-    `power`, so that a branch is judged by its best networks rather than by its many.
+    `power`, so that a branch is judged by its best networks rather than by its many, in whatever unit scores are.
 
     sharing: what a node learns from other branches.
     - "none": nothing. Below the first unvisited option, choices are random (plain UCT).
-    - "decisions": what an option of this decision did in all networks of the nearest ancestor with at least `reference`
-      visits, whatever they had chosen since (GRAVE: Cazenave, IJCAI 2015), blended with the node's own mean by the
-      schedule of RAVE (Gelly & Silver, Artificial Intelligence 2011) with its bias `bias`. Where the node itself
-      has no visits, an option is drawn by Thompson sampling from these means.
+    - "decisions": what an option of this decision did in all networks, each of which counts exp(-rate * n / decisions)
+      where n choices of the path differ in it, and the nearest one whole. That lies between RAVE (rate 0: all networks
+      alike; Gelly & Silver, Artificial Intelligence 2011) and GRAVE (those below an ancestor alone; Cazenave, IJCAI
+      2015), as the memory of similar states does (Xiao, Mei & Müller, AAAI 2018). It is blended with the node's own
+      mean by the schedule of RAVE with its bias `bias`. Where the node itself has no visits, an option is drawn by
+      Thompson sampling from these means, their standard errors weighted by `noise`.
     - "states": nodes of one depth are one where their last `memory` choices are the same and as much of each limit is
       spent, in steps of a quarter: a directed graph in a tree's place, with statistics of its edges (UCD: Saffidine,
       Cazenave & Méhat, Knowledge-Based Systems 2012).
+
+    order: decisions are taken by their effect on the reward so far, the greatest first (the ratio of its variance
+    between their options to that within), or as they are given. The tree is read off the networks anew for each
+    descent, so an order that changes loses nothing.
 
     exploration: weight of sqrt(log(visits of the node) / visits of the option), in which pending networks count as
     visits (WU-UCT: Liu et al., ICLR 2020).
@@ -47,102 +54,123 @@ class UCT(Strategy):
         *,
         seed: int = 0,
         sharing: Sharing = "decisions",
-        exploration: float = 0.6,
+        order: Order = "effect",
+        exploration: float = 0.3,
         bias: float = 0.5,
-        reference: int = 8,
+        rate: float = 6.0,
+        noise: float = 0.5,
         power: float = 8.0,
         memory: int = 2,
         start: int = 10,
     ) -> None:
         super().__init__(feasible, seed=seed, start=start)
-        self.sharing, self.exploration, self.bias, self.reference = sharing, exploration, bias, reference
-        self.memory, self.power = memory, power
+        self.sharing, self.order, self.exploration, self.bias = sharing, order, exploration, bias
+        self.rate, self.noise, self.memory, self.power = rate, noise, memory, power
 
     def propose(self, rng: np.random.Generator) -> Choices | None:
         networks, scores = self.scored()
         if not len(networks):
             return None
-        visits = _Visits(self, networks, (rankdata(scores) / len(scores)) ** self.power)
+        tree = _Tree(self, networks, (rankdata(scores) / len(scores)) ** self.power)
+        choices: Choices | None = None
         for _ in range(DESCENTS):
-            choices = self._descend(visits, rng)
-            if choices is not None and not self.is_known(choices) and self.feasible.contains(choices):
-                return choices
-        return None
-
-    def _descend(self, visits: _Visits, rng: np.random.Generator) -> Choices | None:
-        """One path from the root to a network."""
-        prefix: Choices = ()
-        unknown = visits.unknown
-        for decision in range(len(self.feasible.counts)):
-            if unknown is None:
-                options = np.array(self.feasible.open_options(prefix), dtype=int)
-            else:
-                options = np.unique(unknown[:, decision])
-            if not len(options):
+            choices = tree.descend(rng)
+            if choices is None:
                 return None
-            bounds = visits.bounds(prefix, rng)[options] + rng.uniform(0, 1e-6, len(options))
-            prefix = (*prefix, int(options[bounds.argmax()]))
-            if unknown is not None:
-                unknown = unknown[unknown[:, decision] == prefix[-1]]
-        return prefix
+            if not self.feasible.contains(choices):  # limits that no table tells of on the way down
+                choices = self.feasible.repaired(choices, rng)
+            if not self.is_known(choices):
+                return choices
+        assert choices is not None
+        near = [one for one in self.feasible.neighbours(choices) if not self.is_known(one)]
+        return near[rng.integers(len(near))] if near else None
 
 
-class _Visits:
+class _Tree:
     """Statistics of all nodes, read off the networks that were told: a node's are those of the networks below it."""
 
-    def __init__(self, tree: UCT, networks: NDArray[np.int64], rewards: NDArray[np.float64]) -> None:
-        self.tree, self.networks, self.rewards = tree, networks, rewards
-        self.pending = np.array(list(tree.pending), dtype=np.int64).reshape(-1, networks.shape[1])
-        self.unknown = tree.feasible.listed_without([*tree.told, *tree.pending])
+    def __init__(self, search: UCT, networks: NDArray[np.int64], rewards: NDArray[np.float64]) -> None:
+        self.search, self.networks, self.rewards = search, networks, rewards
+        self.pending = np.array(list(search.pending), dtype=np.int64).reshape(-1, networks.shape[1])
+        self.unknown = search.feasible.listed_without([*search.told, *search.pending])
+        self.order = list(range(networks.shape[1]))
+        if search.order == "effect":
+            effects = [effect_of(networks[:, decision], rewards) for decision in self.order]
+            self.order.sort(key=lambda decision: -effects[decision])
 
-    def bounds(self, prefix: Choices, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Upper confidence bound on the reward of each option of the next decision; FIRST for one to visit first."""
-        decision, tree = len(prefix), self.tree
-        count = tree.feasible.counts[decision]
-        below = self._below(self.networks, prefix)
-        visits, mean = self._options(below, decision, count)
-        waiting = np.bincount(self.pending[self._below(self.pending, prefix), decision], minlength=count)
-        seen = visits + waiting
-        with np.errstate(divide="ignore", invalid="ignore"):
-            explored = tree.exploration * np.sqrt(np.log(max(1, seen.sum())) / seen)
-        if tree.sharing != "decisions":
+    def descend(self, rng: np.random.Generator) -> Choices | None:
+        """One path from the root to a network; None where nothing is below."""
+        path, unknown = np.full(len(self.order), -1), self.unknown
+        for depth, decision in enumerate(self.order):
+            if unknown is None:
+                options = np.array(self.search.feasible.open_options(path, decision), dtype=int)
+            else:
+                options = np.flatnonzero(np.bincount(unknown[:, decision]))
+            if not len(options):
+                return None
+            bounds = self.bounds(path, depth, rng)[options] + rng.uniform(0, 1e-6, len(options))
+            path[decision] = options[bounds.argmax()]
+            if unknown is not None:
+                unknown = unknown[unknown[:, decision] == path[decision]]
+        return as_choices(path)
+
+    def bounds(self, path: NDArray[np.int64], depth: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Upper confidence bound on the reward of each option of the decision at this depth; FIRST for one to visit
+        first. path: choices, of which those of the decisions before count."""
+        decision, search = self.order[depth], self.search
+        below = self._below(self.networks, path, depth)
+        visits, mean = self._options(decision, below.astype(float))
+        waiting = self.pending[self._below(self.pending, path, depth), decision]
+        seen = visits + np.bincount(waiting, minlength=len(visits))
+        if search.sharing != "decisions":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                explored = search.exploration * np.sqrt(np.log(max(1, seen.sum())) / seen)
             return np.asarray(np.where(visits > 0, mean + np.nan_to_num(explored), FIRST))
-        shared, average = self._options(self._ancestor(prefix), decision, count)
-        average = np.where(shared > 0, average, self.rewards.mean())
+        shared, average = self._shared(path, depth)
         if not below.any():
-            return np.asarray(rng.normal(average, self.rewards.std() / np.sqrt(1 + shared)))
+            return np.asarray(rng.normal(average, search.noise * self.rewards.std() / np.sqrt(1 + shared)))
         # The schedule of minimum mean squared error (Gelly & Silver 2011, section 4.2).
-        trust = (1 + shared) / (1 + visits + shared + 4 * visits * (1 + shared) * tree.bias**2)
-        value = (1 - trust) * np.nan_to_num(mean) + trust * average
-        return np.asarray(value + tree.exploration * np.sqrt(np.log(1 + seen.sum()) / (1 + seen)))
+        trust = (1 + shared) / (1 + visits + shared + 4 * visits * (1 + shared) * search.bias**2)
+        value = (1 - trust) * mean + trust * average
+        return np.asarray(value + search.exploration * np.sqrt(np.log(1 + seen.sum()) / (1 + seen)))
 
-    def _options(
-        self, mask: NDArray[np.bool_], decision: int, count: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Visits and mean reward of each option among some of the networks; nan without visits."""
-        chosen, rewards = self.networks[mask, decision], self.rewards[mask]
-        visits = np.bincount(chosen, minlength=count)
-        with np.errstate(invalid="ignore"):
-            return visits, np.bincount(chosen, weights=rewards, minlength=count) / visits
+    def _shared(self, path: NDArray[np.int64], depth: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Visits and mean reward of each option over all networks by their likeness to the path, with the mean of all
+        networks as one visit more."""
+        before = self.order[:depth]
+        differing = (self.networks[:, before] != path[before]).sum(axis=1)
+        weights = np.exp(-self.search.rate * (differing - differing.min()) / len(self.order))
+        shared, average = self._options(self.order[depth], weights)
+        return shared, (shared * average + self.rewards.mean()) / (shared + 1)
 
-    def _ancestor(self, prefix: Choices) -> NDArray[np.bool_]:
-        """Networks below the nearest ancestor with enough visits, or the root."""
-        for depth in range(len(prefix), 0, -1):
-            mask: NDArray[np.bool_] = (self.networks[:, :depth] == np.array(prefix[:depth])).all(axis=1)
-            if mask.sum() >= self.tree.reference:
-                return mask
-        return np.ones(len(self.networks), dtype=bool)
+    def _options(self, decision: int, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Visits and mean reward of each option of a decision, networks weighted; zero without visits."""
+        chosen, count = self.networks[:, decision], self.search.feasible.counts[decision]
+        visits = np.asarray(np.bincount(chosen, weights=weights, minlength=count), dtype=np.float64)
+        sums = np.bincount(chosen, weights=weights * self.rewards, minlength=count)
+        return visits, np.asarray(np.divide(sums, visits, out=np.zeros(count), where=visits > 0))
 
-    def _below(self, networks: NDArray[np.int64], prefix: Choices) -> NDArray[np.bool_]:
+    def _below(self, networks: NDArray[np.int64], path: NDArray[np.int64], depth: int) -> NDArray[np.bool_]:
         """Which networks are below a node."""
-        depth, wanted = len(prefix), np.array(prefix, dtype=np.int64)
-        if self.tree.sharing != "states":
-            return np.asarray((networks[:, :depth] == wanted).all(axis=1))
-        first = max(0, depth - self.tree.memory)
-        alike: NDArray[np.bool_] = (networks[:, first:depth] == wanted[first:]).all(axis=1)
-        for one in self.tree.feasible.constraints:
-            rows, room = np.arange(depth), max(one.limit - one.table.base, 1e-12)
-            spent = one.table.values[rows, networks[:, :depth]].sum(axis=1) / room
-            own = one.table.values[rows, wanted].sum() / room
-            alike &= np.round(spent * SPENT_STEPS) == np.round(own * SPENT_STEPS)
-        return alike
+        states = self.search.sharing == "states"
+        alike = self.order[max(0, depth - self.search.memory) : depth] if states else self.order[:depth]
+        below: NDArray[np.bool_] = (networks[:, alike] == path[alike]).all(axis=1)
+        if states:
+            before = self.order[:depth]
+            for one in self.search.feasible.constraints:
+                room = max(one.limit - one.table.base, 1e-12)
+                spent = one.table.values[before, networks[:, before]].sum(axis=1) / room
+                own = one.table.values[before, path[before]].sum() / room
+                below &= np.round(spent * SPENT_STEPS) == np.round(own * SPENT_STEPS)
+        return below
+
+
+def effect_of(chosen: NDArray[np.int64], rewards: NDArray[np.float64]) -> float:
+    """Ratio of the variance of rewards between a decision's options to that within them (the F statistic of one-way
+    analysis of variance): chosen (networks,) options, rewards (networks,). Zero where nothing varies."""
+    visits = np.bincount(chosen)
+    means = np.bincount(chosen, weights=rewards) / np.maximum(visits, 1)
+    groups = int((visits > 0).sum())
+    between = float((visits * (means - rewards.mean()) ** 2).sum()) / max(1, groups - 1)
+    within = float(((rewards - means[chosen]) ** 2).sum()) / max(1, len(rewards) - groups)
+    return between / max(within, 1e-9)

@@ -108,7 +108,7 @@ def search(
         str,
         typer.Option(
             help="Way to look: binarized (a supernet whose paths learn), or, at whole networks within the limits one "
-            "by one: ego, uct, evolution, local, thompson, tpe, nsga2, random.",
+            "by one: ego, uct, evolution, local, thompson, actor-critic, tpe, nsga2, random.",
             rich_help_panel=SEARCH,
         ),
     ] = "binarized",

@@ -160,15 +160,16 @@ def search(
     it, use `restart_training`, or another name of a score, which only chooses again.
 
     `strategy` is "binarized", a supernet whose paths learn, or one that looks at whole networks within the limits, one
-    by one: "ego", "uct", "evolution", "local", "thompson", "tpe", "nsga2" or "random". Then `looks` of them are looked
-    at: each is trained for `look_epochs` epochs, as `training` says, for its accuracy on the validation images; or it
-    is given to `score`, which may have a parameter `budget` for these epochs, and whose failures and NaN are networks
-    without a score. `score` "inherit" is the accuracy by the weights of a supernet, which is trained for the first two
-    phases of `config`; "train" the default. Lists of scores, `looks` or `look_epochs` are several budgets, the cheapest
-    first: networks are looked at by one budget after another, "ego" learns how far the cheaper ones are to be trusted,
-    other strategies begin with their best networks, and the last one decides. With `targets_ms`, what is seen for one
-    target is known to all others. Look-ups are kept in the folder, or in `storage`, a file or the URL of an Optuna
-    storage, on which further processes work by `join_search`. More `looks` go on with those that there are.
+    by one: "ego", "uct", "evolution", "local", "thompson", "actor-critic" (extra `rl`), "tpe", "nsga2" or "random".
+    Then `looks` of them are looked at: each is trained for `look_epochs` epochs, as `training` says, for its accuracy
+    on the validation images; or it is given to `score`, which may have a parameter `budget` for these epochs, and whose
+    failures and NaN are networks without a score. `score` "inherit" is the accuracy by the weights of a supernet, which
+    is trained for the first two phases of `config`; "train" the default. Lists of scores, `looks` or `look_epochs` are
+    several budgets, the cheapest first: networks are looked at by one budget after another, "ego" learns how far the
+    cheaper ones are to be trusted, other strategies begin with their best networks, and the last one decides. With
+    `targets_ms`, what is seen for one target is known to all others. Look-ups are kept in the folder, or in `storage`,
+    a file or the URL of an Optuna storage, on which further processes work by `join_search`. More `looks` go on with
+    those that there are.
 
     `output` is the run's folder: the same call continues what is there, and reads what is finished; one of other
     settings is refused, unless `restart` begins anew, or `restart_training` trains what was found anew.

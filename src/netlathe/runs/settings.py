@@ -65,10 +65,11 @@ class LookSettings:
     """Journal file or URL of the storage that several processes share; None for a journal in the run's folder."""
 
     def __post_init__(self) -> None:
-        from netlathe.search.strategies.blackbox.names import STRATEGIES
+        from netlathe.search.strategies.blackbox.names import STRATEGIES, check_packages
 
         if self.strategy not in STRATEGIES:
             raise NetlatheError(f"--strategy {self.strategy}: unknown; known are binarized, {', '.join(STRATEGIES)}")
+        check_packages(self.strategy)
 
 
 def make_budgets(

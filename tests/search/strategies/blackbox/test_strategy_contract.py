@@ -15,6 +15,7 @@ from netlathe.archspace.decisions import Choices
 from netlathe.archspace.graph import Graph
 from netlathe.search.costs import Constraint, CostTable
 from netlathe.search.errors import SearchError, TargetError
+from netlathe.search.strategies.blackbox.actor_critic import ActorCritic
 from netlathe.search.strategies.blackbox.feasible import FeasibleSet, PriceLimit
 from netlathe.search.strategies.blackbox.names import STRATEGIES, make_strategy
 from netlathe.search.strategies.blackbox.strategy import Strategy
@@ -61,6 +62,7 @@ def score(choices: Choices) -> float:
 COUNTS, LARGE, TINY = (3, 4, 2, 5, 3, 4), (6,) * 12, (2, 3, 2)
 NAMES = {
     **STRATEGIES,
+    "actor-critic": lambda feasible, seed=0: ActorCritic(feasible, seed=seed, updates=1, batch=8, width=16),
     "uct, nothing shared": lambda feasible, seed=0: UCT(feasible, seed=seed, sharing="none"),
     "uct, states shared": lambda feasible, seed=0: UCT(feasible, seed=seed, sharing="states"),
 }

@@ -37,7 +37,7 @@ class KilledError(BaseException):
     """In the place of Ctrl-C."""
 
 
-@pytest.mark.parametrize("strategy", ["ego", "uct", "evolution", "nsga2"])
+@pytest.mark.parametrize("strategy", ["ego", "uct", "evolution", "actor-critic", "nsga2"])
 def test_a_study_that_is_interrupted_ends_as_one_that_was_not(tmp_path: Path, strategy: str) -> None:
     whole = work(study_at(tmp_path / "whole"), 26, strategy)
     left = 11
