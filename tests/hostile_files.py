@@ -34,10 +34,10 @@ from netlathe.archspace.blocks import MBConv
 from netlathe.archspace.configurations import graphs_of
 from netlathe.archspace.errors import MOST_CHARACTERS, NetlatheError
 from netlathe.archspace.forms.model_file import open_model_file
-from netlathe.archspace.forms.onnx import read_onnx, write_onnx
+from netlathe.archspace.forms.onnx import read_onnx, read_onnx_weights, write_onnx
 from netlathe.archspace.forms.structure import EMBEDDED_KEY
 from netlathe.archspace.forms.tflite import write_tflite
-from netlathe.archspace.forms.tflite_reader import read_tflite
+from netlathe.archspace.forms.tflite_reader import read_tflite, read_tflite_weights
 from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.jsonfile import write_json
 from netlathe.archspace.networks import network
@@ -511,6 +511,8 @@ def read_check(path: Path) -> None:
 FORMATS: dict[str, tuple[str, Callable[[], Seeds], Callable[[bytes, random.Random], bytes], Reader]] = {
     "tflite": (".tflite", tflite_seeds, tflite_mutated, lambda path: walk(read_tflite(path))),
     "onnx": (".onnx", onnx_seeds, onnx_mutated, lambda path: walk(read_onnx(path))),
+    "tflite_weights": (".tflite", tflite_seeds, tflite_mutated, read_tflite_weights),
+    "onnx_weights": (".onnx", onnx_seeds, onnx_mutated, read_onnx_weights),
     "tflite_outline": (".tflite", outline_seeds, bytes_mutated, open_model_file),
     "onnx_outline": (".onnx", onnx_seeds, onnx_mutated, open_model_file),
     "architecture": (

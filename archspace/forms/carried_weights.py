@@ -16,7 +16,7 @@ from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.ops import Constant, DType, Op
 
 Stores = Callable[[], Arrays]
-"""What gives a node's arrays, by the names of Op.stored_shapes and of these shapes but for axes of one value."""
+"""A function that gives a node's arrays by the names of Op.stored_shapes, of these shapes but for axes of one value."""
 
 
 class CarriedWeights:
@@ -27,16 +27,28 @@ class CarriedWeights:
         self._arrays: dict[int, dict[str, NDArray[Any]]] = {}
         self._orders: dict[int, Orders] = {}
         self._turned: set[int] = set()
+        self._mixed: set[int] = set()
 
     def orders(self, operand: int) -> Orders:
         """The orders of a tensor's axes that are not as in the file."""
         return self._orders.get(operand, {})
+
+    def mix(self, operand: int) -> None:
+        """Says that a reshape has mixed channels with pixels in a tensor, so that no axis has an order of its own."""
+        self._mixed.add(operand)
+
+    def check_order(self, operand: int) -> None:
+        """Raises FormatError for a tensor whose values the graph has in another order than the file."""
+        if operand in self._mixed or operand in self._turned or self.orders(operand):
+            raise FormatError("it gives a flattened image, whose values the file has in another order than netlathe")
 
     def add(self, results: range, stored: Stores | None = None, orders: Orders | None = None) -> None:
         """Takes in what the node that was added last stores. `orders` are those of its results where the node's op
         does not tell them. Raises FormatError for weights that are no float32 ones, and for an op that cannot take a
         flattened image."""
         index, node = len(self._builder.nodes) - 1, self._builder.nodes[-1]
+        if not self._mixed.isdisjoint(node.inputs):
+            raise FormatError("it takes what a reshape has mixed an image's channels and pixels in")
         if not self._turned.isdisjoint(node.inputs):
             raise FormatError("it takes values that a layer computes in the order of an image, in which others need it")
         arrays = stored() if stored is not None else {}

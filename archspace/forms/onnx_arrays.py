@@ -60,7 +60,9 @@ def _affine(reader: Reader, node: NodeProto, name: str, channels: int) -> tuple[
 
 
 def batch_norm_arrays(reader: Reader, node: NodeProto) -> Arrays:
-    """The scale and the bias that a BatchNormalization's statistics make."""
+    """The scale and the bias that a BatchNormalization's statistics make. Raises FormatError in training mode."""
+    if attributes_of(node).get("training_mode", 0):
+        raise FormatError("its BatchNormalization is in training mode; export the model in eval mode")
     gamma, beta, mean, variance = (reader.values(name).astype(np.float64) for name in node.input[1:5])
     scale = gamma / np.sqrt(variance + attributes_of(node).get("epsilon", 1e-5))
     return {"scale": scale, "bias": beta - mean * scale}

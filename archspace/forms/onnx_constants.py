@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, TypeProto, checker, defs, helper, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, TypeProto, checker, defs, helper, numpy_helper, shape_inference
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.ops import DType, Shape, told
@@ -96,6 +96,19 @@ class Stored:
         return cls.of(numpy_helper.from_array(np.asarray(values)))
 
 
+def stored_values(model: ModelProto, folder: Path | None) -> int:
+    """Values that a model and the files of weights beside it may hold, a byte each at least."""
+    files = {
+        entry.value
+        for tensor in model.graph.initializer
+        if is_external(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    beside = sum((folder / file).stat().st_size for file in files) if folder is not None else 0
+    return int(model.ByteSize()) + beside
+
+
 def is_external(tensor: TensorProto) -> bool:
     """Whether its values lie in another file."""
     return bool(tensor.data_location == TensorProto.EXTERNAL)
@@ -119,7 +132,9 @@ def fixed_shape(kind: TypeProto) -> tuple[int, Shape] | None:
 class Inference:
     """Shapes and values of single nodes, by the rules of ONNX at the versions that a model names."""
 
-    def __init__(self, opsets: Mapping[str, int], ir_version: int) -> None:
+    def __init__(self, opsets: Mapping[str, int], ir_version: int, most_computed: int = MOST_FOLDED) -> None:
+        """`most_computed` are the values of a constant that is computed as a weight."""
+        self._most_computed = most_computed
         self._opsets = dict(opsets)
         self._imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
         self._ir_version = ir_version
@@ -159,7 +174,15 @@ class Inference:
         return {name: Stored.of_array(value) for name, value in results.items()}
 
     def _computed(self, node: NodeProto, inputs: Mapping[str, Stored], wanted: str) -> NDArray[Any]:
-        """The values of one result, however many."""
+        """The values of one result. Raises FormatError for more than weights of the file can be."""
+        results = (
+            fixed_shape(kind) for kind in self.types(node, {n: s.type for n, s in inputs.items()}, inputs).values()
+        )
+        count = sum(math.prod(known[1]) for known in results if known)
+        if count > max(MOST_FOLDED, self._most_computed):
+            raise FormatError(
+                f"it computes {count} values of constants, more than the file stores; fold them beforehand"
+            )
         feeds = {name: stored.values(name) for name, stored in inputs.items()}
         return self._run(node, inputs, feeds)[wanted]
 

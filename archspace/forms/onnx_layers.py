@@ -428,6 +428,10 @@ def instance_norm(reader: Reader, node: NodeProto) -> None:
 
 
 def _wanted_shape(reader: Reader, node: NodeProto) -> tuple[int, ...]:
+    """The shape that a Reshape is given: a constant, or what a Shape that comes later will tell of a known value."""
+    before = reader.producers.get(node.input[1])
+    if before is not None and before.op_type == "Shape" and not before.attribute and reader.is_known(before.input[0]):
+        return reader.shape(before.input[0])
     wanted = reader.constant(node.input[1])
     return tuple(wanted.array("shape").tolist()) if wanted is not None and wanted.is_known else ()
 

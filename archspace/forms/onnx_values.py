@@ -30,8 +30,17 @@ from netlathe.archspace.forms.layouts import (
     order,
     plain,
 )
-from netlathe.archspace.forms.onnx_constants import DTYPES, FLOATS, REFUSALS, Inference, Stored, fixed_shape, type_of
-from netlathe.archspace.forms.orders import NotSeparableError, Order, Orders, met, orders_after, taken
+from netlathe.archspace.forms.onnx_constants import (
+    DTYPES,
+    FLOATS,
+    REFUSALS,
+    Inference,
+    Stored,
+    fixed_shape,
+    stored_values,
+    type_of,
+)
+from netlathe.archspace.forms.orders import NotSeparableError, Orders, met, orders_after, taken
 from netlathe.archspace.forms.structure import NodeNames, finish_foreign
 from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph, GraphBuilder, Node
@@ -77,7 +86,8 @@ class Reader:
         self.model = model
         opsets = {"" if o.domain in DOMAINS else o.domain: o.version for o in model.opset_import}
         self.opset = opsets.get("", 0)
-        self.inference = Inference(opsets, model.ir_version)
+        most = stored_values(model, folder) if carries else 0
+        self.inference = Inference(opsets, model.ir_version, most)
         self.outputs = [value.name for value in model.graph.output]
         self._constants = {tensor.name: Stored.of(tensor, folder) for tensor in model.graph.initializer}
         for sparse in model.graph.sparse_initializer:
@@ -118,6 +128,10 @@ class Reader:
     def constant(self, name: str) -> Stored | None:
         """The constant of that name, None for what is computed at run time."""
         return self._constants.get(name)
+
+    def is_known(self, name: str) -> bool:
+        """Whether the name stands for something that has been read."""
+        return name in self._values or name in self._constants or name in self._dequantized
 
     def is_unreadable(self, node: NodeProto) -> bool:
         """Whether it takes what could not be read."""
@@ -166,8 +180,8 @@ class Reader:
         return stored.values(name)
 
     def expect_exact(self, is_exact: bool, why: str) -> None:
-        """Says whether the graph's op computes just what the node does. Where not, it still takes as long; Raises
-        FormatError where weights are read, too."""
+        """Says whether the graph's op computes just what the node does. Where not, it still takes as long. Raises
+        FormatError then if weights are read, too."""
         if not is_exact and self._carried is not None:
             raise FormatError(why)
 
@@ -327,37 +341,38 @@ class Reader:
         image = value.axes != plain(len(before)) or (len(before) < 3 and len(after) == 4)
         sequence = [axis for part in found for axis in self._spread(part.after, after)]
         axes = axes_after(after, sequence, image=image)
-        wanted = in_graph(after, axes, max(len(after), 1))
-        orders, turns = self._orders_after(value, found, before, after, axes)
-        operand = self.reshaped(value.operand, wanted, name, orders)
-        if self._carried is not None:
-            for axis, wanted_order in turns:
-                self._carried.turn(value.operand, axis, wanted_order)
+        if self._carried is None:
+            operand = self.reshaped(value.operand, in_graph(after, axes, max(len(after), 1)), name)
+        else:
+            operand = self._reshaped_with(self._carried, value, found, (before, after), axes, name)
         return Value(
             operand, axes, value.is_transposed and axes not in (plain(len(after)), CHANNELS_FIRST.get(len(after)))
         )
 
-    def _orders_after(
-        self, value: Value, parts: Sequence[Group], before: Shape, after: Shape, axes: Axes
-    ) -> tuple[Orders | None, list[tuple[int, Order]]]:
-        """The orders of a reshaped value's axes, and those in which the layer that computes it has to give it, by the
-        axis there."""
-        if self._carried is None:
-            return None, []
-        rank, pending = len(self._builder.shape(value.operand)), self._carried.orders(value.operand)
-        given, wanted = (before, value.axes, rank), (after, axes, max(len(after), 1))
+    def _reshaped_with(
+        self, carried: CarriedWeights, value: Value, parts: Sequence[Group], shapes: tuple[Shape, Shape], axes: Axes,
+        name: str,
+    ) -> int:  # fmt: skip
+        """The operand in another shape, with the orders of its axes. Where they have none, the layer that computes it
+        has to give it in the order that they would have."""
+        (before, after), rank = shapes, max(len(shapes[1]), 1)
+        given = (before, value.axes, len(self._builder.shape(value.operand)))
         orders: Orders = {}
-        turns = []
+        turns, is_mixed = [], False
         for part in parts:
             try:
-                orders |= orders_after(part, given, pending, wanted)
+                orders |= orders_after(part, given, carried.orders(value.operand), (after, axes, rank))
             except NotSeparableError as error:
                 if error.wanted is None:
-                    raise FormatError(
-                        "it mixes an image's channels with its pixels, as no layer's weights can"
-                    ) from None
-                turns.append((value.axes[part.before[0]] - rank, error.wanted))
-        return orders, turns
+                    is_mixed = True
+                else:
+                    turns.append((value.axes[part.before[0]] - given[2], error.wanted))
+        operand = self.reshaped(value.operand, in_graph(after, axes, rank), name, orders)
+        for axis, wanted in turns:
+            carried.turn(value.operand, axis, wanted)
+        if is_mixed:  # which does no harm where nothing takes it, as in a GroupNorm of many ops
+            carried.mix(operand)
+        return operand
 
     @staticmethod
     def _regrouped(value: Value, before: Shape, after: Shape, parts: Sequence[Group]) -> Axes:
@@ -461,7 +476,7 @@ class Reader:
 
     def opaque(self, node: NodeProto, why: str) -> None:
         """Keeps a node as an opaque op, of the shapes that ONNX or the file tells. Raises FormatError where neither
-        does, and where weights are read, too."""
+        does, and if weights are read, too."""
         self.expect_exact(False, f"{why}, so that its weights cannot be read")
         types = self._result_types(node)
         named = [name for name in node.output if name]
@@ -571,8 +586,8 @@ class Reader:
         for name in self.outputs:
             value = self.value(name)
             outputs.append(self.plain(name) if value.is_transposed else value.operand)
-            if self._carried is not None and self._carried.orders(outputs[-1]):
-                raise FormatError(f"its output {name!r:.80} is a flattened image; have the model give the image itself")
+            if self._carried is not None:
+                self._carried.check_order(outputs[-1])
         return self._pruned(tuple(dict.fromkeys(outputs)))
 
     def _pruned(self, outputs: tuple[int, ...]) -> tuple[Graph, Weights]:

@@ -6,8 +6,10 @@ where, so that the layer behind takes its columns in the graph's order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,9 @@ Order = NDArray[np.intp]
 Orders = dict[int, Order]
 """By axis, counted from the end (-1), so that it is the same where an operand of fewer axes meets it; an axis that is
 as in the file is missing."""
+
+_MOST_VALUES = 1 << 24
+"""Values of a flattened image that are followed; no layer has columns for more."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -43,7 +48,12 @@ def orders_after(
     """The orders of the axes that a reshape makes of a group. `before` and `after` are the file's shape, where its axes
     are in the graph, and the rank there. Raises NotSeparableError."""
     (old, old_axes, old_rank), (new, new_axes, new_rank) = before, after
-    count = np.prod([old[axis] for axis in part.before], dtype=int)
+    is_plain = not any(old_axes[axis] - old_rank in orders for axis in part.before)
+    if is_plain and _ascends(part.before, old_axes) and _ascends(part.after, new_axes):
+        return {}
+    count = math.prod(old[axis] for axis in part.before)
+    if count > _MOST_VALUES:
+        raise NotSeparableError(None)
     values = np.arange(count).reshape([old[axis] for axis in part.before])
     for place, axis in enumerate(part.before):
         if (pending := orders.get(old_axes[axis] - old_rank)) is not None:
@@ -62,6 +72,10 @@ def orders_after(
             raise NotSeparableError(wanted.reshape(-1) if len(part.before) == 1 else None)
         found[new_axes[part.after[index]] - new_rank] = along[:, 0]
     return {axis: order for axis, order in found.items() if not _is_plain(order)}
+
+
+def _ascends(axes: Sequence[int], places: Axes) -> bool:
+    return all(places[a] < places[b] for a, b in pairwise(axes))
 
 
 def _is_plain(order: Order) -> bool:

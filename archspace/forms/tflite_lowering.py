@@ -94,7 +94,7 @@ def stored_weights(graph: Graph, lowered: Model, model: Model) -> dict[str, Stor
 
 
 _SUFFIXES = {"kernel": ".weight", "values": ""}
-"""What is behind the node's name in the name of what it stores, where that is not the array's."""
+"""Ends of the names of stored tensors, behind the node's, where they are not the array's name."""
 _SHIFT = 3.0
 """The hard sigmoid's summand, which the bias of the layer before it takes in."""
 

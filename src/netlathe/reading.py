@@ -36,7 +36,7 @@ def read(
 
 
 Trained = Union[str, Path, "torch.nn.Module", "torch.export.ExportedProgram"]
-"""What has weights: a model file, or the object itself."""
+"""A model that has weights: its file, or the object itself."""
 
 
 def read_weights(

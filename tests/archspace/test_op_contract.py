@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from op_examples import EXAMPLES, POSITIVE, OpExample
 
 from netlathe.archspace.errors import FormatError, GraphError
-from netlathe.archspace.forms.onnx import read_onnx, write_onnx
+from netlathe.archspace.forms.onnx import read_onnx, read_onnx_weights, write_onnx
 from netlathe.archspace.forms.structure import nchw
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.forms.tflite_file import pack, unpack
-from netlathe.archspace.forms.tflite_reader import read_tflite
-from netlathe.archspace.forms.torch import TorchGraph, folded_weights
-from netlathe.archspace.forms.weights import random_weights
+from netlathe.archspace.forms.tflite_reader import read_tflite, read_tflite_weights
+from netlathe.archspace.forms.torch import TorchGraph, folded_weights, load_weights
+from netlathe.archspace.forms.weights import check_weights, random_weights
 from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.kernels import kernels_of
 from netlathe.archspace.ops import (
@@ -228,6 +228,37 @@ class TestOpContract:
         found = read(content)
         assert (found.output_shapes, found.macs) == (graph.output_shapes, graph.macs)
         assert ops_of(found) == ops_of(graph) or example.op.kind in REWRITTEN[form]
+
+    @pytest.mark.parametrize("form", ["onnx", "tflite"])
+    def test_files_give_its_weights_back(self, example: OpExample, form: str) -> None:
+        """Of netlathe's own files the very arrays; of foreign ones arrays that compute the same."""
+        if form in (*example.lacks, *example.unread):
+            return
+        graph, inputs = example.graph, random_inputs(example.graph)
+        write, read, foreign, run = {
+            "onnx": (write_onnx, read_onnx_weights, foreign_onnx, run_onnx),
+            "tflite": (write_tflite, read_tflite_weights, foreign_tflite, run_tflite),
+        }[form]
+        own, weights = read(write(graph))
+        assert own == graph
+        check_weights(own, weights)
+        wanted = random_weights(graph)
+        assert {n: [*arrays] for n, arrays in weights.items()} == {n: [*arrays] for n, arrays in wanted.items()}
+        for name, arrays in wanted.items():
+            assert all((weights[name][key] == array).all() for key, array in arrays.items())
+        content = foreign(graph)
+        found, weights = read(content)
+        assert found == (read_onnx if form == "onnx" else read_tflite)(content)
+        if any(dtype != DType.FLOAT32 and not example.constants for dtype in found.dtypes):
+            return  # indices, which have no torch form behind a reshape
+        module = TorchGraph(found)
+        load_weights(module, weights)
+        expected = run(content, inputs)
+        taken = [x if x.shape == shape else to_nchw(x) for x, shape in zip(inputs, found.inputs, strict=True)]
+        y = run_torch(module.eval(), taken)  # a file that turns its input at once has it as the graph does
+        assert [a.size for a in y] == [b.size for b in expected]
+        for a, b in zip(y, expected, strict=True):
+            assert np.abs(np.ravel(a) - np.ravel(b)).max() <= TOLERANCE * max(np.abs(b).max(), 1)
 
     def test_random_weights_are_what_it_stores(self, example: OpExample) -> None:
         stored = random_weights(example.graph).get("op", {})

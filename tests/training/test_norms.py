@@ -36,7 +36,8 @@ def digits() -> ImageData:
 
 def images_of(split: ImageSplit) -> torch.Tensor:
     ((images, _),) = chunks(split, len(split))
-    return to_input(images)
+    found: torch.Tensor = to_input(images)
+    return found
 
 
 def norm_of(module: TorchGraph, name: str) -> nn.modules.batchnorm._BatchNorm:
