@@ -10,6 +10,7 @@ NetlatheError
 ├── ProfilerError       (profiler/errors.py)
 ├── PredictorError      (predictor/errors.py)
 ├── SearchError         (search/errors.py)
+├── CompressError       (compress/errors.py)
 └── DataError, TrainingError  (training/errors.py)
 
 A message says what is wrong, where (the value, the file), and what to do. The command line prints it as

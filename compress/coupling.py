@@ -9,6 +9,7 @@ coupled parameters, Fang et al., arXiv:2301.12900, found here on the graph of op
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,13 @@ from numpy.typing import NDArray
 from netlathe.archspace.graph import Graph
 from netlathe.compress.channels import Axes, Labels, UnionFind
 from netlathe.compress.errors import CompressError
-from netlathe.compress.rules import Place, couple
+from netlathe.compress.rules import MOST_ALONG, Place, couple, left_whole
 
 Units = NDArray[np.int64]
 """The unit of each index along an axis, or numbers of units within a group."""
+
+MOST_PLACES = 1 << 25
+"""Most channels over all results; the largest published convolutional networks have some hundred thousand."""
 
 FIXED = -1
 """In place of a group: that of units which cannot be cut."""
@@ -58,7 +62,7 @@ class FixedChannels:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NodeUnits:
     """Units along the axes of a node's results and stored arrays, None along an axis that has no channels, and of the
     index ranges whose lengths are settings of its op."""
@@ -68,12 +72,12 @@ class NodeUnits:
     parts: Mapping[str, Units]
 
     def arrays(self) -> Iterator[Units]:
-        """What units lie along: the axes of the results, and the parts."""
+        """All arrays of units: those along the axes of the results, and the parts."""
         yield from (units for axes in self.results for units in axes if units is not None)
         yield from self.parts.values()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CoupledChannels:
     """A graph's channels in groups that can be cut alone, as `couple_channels` finds them.
 
@@ -102,28 +106,36 @@ def couple_channels(graph: Graph, ignored: Collection[str] = ()) -> CoupledChann
     """A graph's channels in groups that can be cut alone.
 
     The graph's inputs and outputs keep their channels, and so do the results of the nodes named in `ignored`. Raises
-    CompressError where there is no node of such a name.
+    CompressError where there is no node of such a name, and for networks of more than MOST_PLACES channels in all.
     """
     names = [node.name for node in graph.nodes]
     for name in ignored:
         if name not in names:
             raise CompressError(f"there is no layer {name!r} to leave as it is{_hint(name, names)}")
     sets = UnionFind()
+    found = _gathered(graph, _followed(graph, ignored, sets), sets)
+    return dataclasses.replace(found, ignored=tuple(ignored))
+
+
+def _followed(graph: Graph, ignored: Collection[str], sets: UnionFind) -> list[NodeUnits]:
+    """The labels of all that the nodes give and store, united and fixed as the nodes ask."""
     tensors: list[Axes] = [(None,) * len(shape) for shape in graph.inputs]
-    labelled = []
+    nodes: list[NodeUnits] = []
+    places = 0
     for node, shapes, results in graph.steps():
         place = Place(node.name, node.op.name, shapes, results, tuple(tensors[t] for t in node.inputs), sets)
-        coupled = couple(node.op, place)
-        if node.name in ignored:
-            for axes in coupled.results:
-                place.fix(axes, "is to be left as it is")
+        follows = max(map(max, results)) <= MOST_ALONG
+        coupled = couple(node.op, place) if follows else left_whole(place, "gives more than any layer's channels")
+        for axes in coupled.results if node.name in ignored else ():
+            place.fix(axes, "is to be left as it is")
         tensors += coupled.results
-        labelled.append(NodeUnits(coupled.results, coupled.stored, coupled.parts))
-    for tensor in graph.outputs:
-        for labels in tensors[tensor]:
-            if labels is not None:
-                sets.fix(labels, "the network's output has them")
-    return dataclasses.replace(_gathered(graph, labelled, sets), ignored=tuple(ignored))
+        nodes.append(NodeUnits(coupled.results, coupled.stored, coupled.parts))
+        places += sum(map(len, nodes[-1].arrays()))
+        if places > MOST_PLACES:
+            raise CompressError(f"the network has more than {MOST_PLACES} channels in all, over all of its nodes")
+    for labels in (labels for tensor in graph.outputs for labels in tensors[tensor] if labels is not None):
+        sets.fix(labels, "the network's output has them")
+    return nodes
 
 
 def _gathered(graph: Graph, labelled: Sequence[NodeUnits], sets: UnionFind) -> CoupledChannels:
@@ -152,7 +164,11 @@ def _numbered(labelled: Sequence[NodeUnits], unit_of: Units) -> tuple[NodeUnits,
     cache: dict[int, Units] = {}
 
     def units(labels: Labels | None) -> Units | None:
-        return None if labels is None else cache.setdefault(id(labels), unit_of[labels])
+        if labels is None:
+            return None
+        if id(labels) not in cache:
+            cache[id(labels)] = unit_of[labels]
+        return cache[id(labels)]
 
     return tuple(
         NodeUnits(
@@ -208,17 +224,25 @@ def _tally(groups: Units) -> dict[int, int]:
 
 def _unique_names(names: Sequence[str]) -> list[str]:
     """The names with a number behind each further use: a layer's channels may be in several groups."""
+    taken = set(names)
     counts: Counter[str] = Counter()
     unique = []
     for name in names:
         counts[name] += 1
-        unique.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
+        if counts[name] > 1:
+            numbered = (f"{name}#{number}" for number in itertools.count(counts[name]))
+            name = next(candidate for candidate in numbered if candidate not in taken)
+            taken.add(name)
+        unique.append(name)
     return unique
 
 
 def _fixed(given: Mapping[str, Units], group_of: Units, reasons: Mapping[int, str]) -> Iterator[FixedChannels]:
     for name, units in given.items():
-        left = Counter(reasons.get(unit, "they are all one unit") for unit in units[group_of[units] == FIXED].tolist())
+        left = Counter(
+            reasons.get(unit, "all of them can only be cut together")
+            for unit in units[group_of[units] == FIXED].tolist()
+        )
         yield from (FixedChannels(name, channels, reason) for reason, channels in left.items())
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from netlathe.archspace.forms.weights import Weights
+from netlathe.archspace.forms.weights import Weights, check_weights
 from netlathe.compress.coupling import FIXED, CoupledChannels, Units
 from netlathe.compress.errors import CompressError
 
@@ -20,10 +20,11 @@ def magnitudes(coupled: CoupledChannels, weights: Weights, order: int = 2) -> di
 
     `order` 2 is DepGraph's criterion (Fang et al., arXiv:2301.12900), which sums over coupled layers what Li et al.
     (arXiv:1608.08710) take of one layer; 1 is their absolute sum. Returns (units,) for each group's name; scores are
-    comparable within a group. Raises CompressError for another order.
+    comparable within a group. Raises CompressError for another order, FormatError for weights that are not the graph's.
     """
     if order not in (1, 2):
         raise CompressError(f"magnitudes are norms of order 1 or 2, got {order!r:.40}")
+    check_weights(coupled.graph, weights)
     sums = np.zeros(len(coupled.group_of))
     for node, units in zip(coupled.graph.nodes, coupled.nodes, strict=True):
         for axis, along in enumerate(units.stored.get("kernel", ())):

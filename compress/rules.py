@@ -18,11 +18,13 @@ from netlathe.archspace import ops
 from netlathe.archspace.ops import Op, PadMode, Shape
 from netlathe.compress.channels import Axes, Labels, UnionFind
 
-_MOST_FLAT = 1 << 22
-"""Most values of axes that a reshape joins, beyond which it is not followed."""
+MOST_ALONG = 1 << 22
+"""Most indices along an axis, and of axes that a reshape joins; what is longer is left whole."""
+_MOST_CHANNELS = 1 << 16
+"""Most indices of an axis that can be cut where the op makes it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
     """Surroundings of an op: the node's name, the shapes of its inputs and results, the labels of its inputs."""
 
@@ -49,12 +51,12 @@ class Place:
         return rows[:, 0]
 
     def united(self, a: Labels | None, b: Labels | None) -> Labels | None:
-        """The labels of two axes whose indices meet one to one."""
+        """The labels of two axes whose indices meet one to one; None where one of them cannot be cut."""
         if a is not None and b is not None:
             self.sets.unite(a, b)
-        else:
-            self.fix((a, b), "combines them with channels that cannot be cut")
-        return b if a is None else a
+            return a
+        self.fix((a, b), "combines them with channels that cannot be cut")
+        return None
 
     def channels(self) -> Labels | None:
         """The labels of an image's channels; other axes of it cannot be cut."""
@@ -62,7 +64,7 @@ class Place:
         return self.labels[0][-1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Coupled:
     """Labels of all that an op gives (a tuple of axes per result) and stores (by array). `parts` are the labels of
     index ranges whose length is a setting of the op, by its name."""
@@ -87,8 +89,13 @@ class Sizes:
 @singledispatch
 def couple(op: Op, place: Place) -> Coupled:
     """The labels of an op's results and stored arrays. Unites and fixes labels of its inputs in `place.sets`."""
+    return left_whole(place, "is not understood")
+
+
+def left_whole(place: Place, reason: str) -> Coupled:
+    """The labels at an op that keeps all that it takes and gives."""
     for axes in place.labels:
-        place.fix(axes, "is not understood")
+        place.fix(axes, reason)
     return Coupled(tuple((None,) * len(shape) for shape in place.results))
 
 
@@ -99,8 +106,8 @@ def resized(op: Op, sizes: Sizes) -> Op:
 
 
 def _cuttable(place: Place, size: int) -> Labels | None:
-    """New labels of an axis that the op makes."""
-    return place.sets.fresh(size) if size > 1 else None
+    """New labels of an axis that the op makes; a table of more rows than any layer has channels is left whole."""
+    return place.sets.fresh(size) if 1 < size <= _MOST_CHANNELS else None
 
 
 # Element-wise ops.
@@ -206,7 +213,7 @@ def _resized_fully_connected(op: ops.FullyConnected, sizes: Sizes) -> Op:
 
 @couple.register
 def _matmul(op: ops.MatMul, place: Place) -> Coupled:
-    """What is summed over goes together; the matrices, an attention's heads, are left whole in number."""
+    """Indices that are summed over go together; the number of matrices, of an attention's heads, stays."""
     (*of_a, first, second), (*of_b, third, fourth) = place.labels
     place.fix((*of_a, *of_b), "has them as numbers of matrices, such as an attention's heads")
     rows, inner = (second, first) if op.transpose_a else (first, second)
@@ -305,7 +312,7 @@ def _space_to_depth(op: ops.SpaceToDepth, place: Place) -> Coupled:
 
 @couple.register
 def _pad_axes(op: ops.PadAxes, place: Place) -> Coupled:
-    """What is added to an axis that may be cut can be cut itself, where it is a constant."""
+    """A constant border of an axis that may be cut can be cut itself."""
     axes: list[Labels | None] = []
     parts: dict[str, Labels] = {}
     for axis, (labels, amounts) in enumerate(zip(place.labels[0], op.amounts, strict=True)):
@@ -457,7 +464,7 @@ def _rearranged(place: Place, before: Shape, axes: Axes, after: Shape) -> list[L
     cut = [(axis, labels) for axis, labels in enumerate(axes) if labels is not None and before[axis] > 1]
     if not cut:
         return [None] * len(after)
-    if len(cut) > 1 or math.prod(before) > _MOST_FLAT:
+    if len(cut) > 1 or math.prod(before) > MOST_ALONG:
         place.fix(axes, "mixes them with other axes")
         return [None] * len(after)
     ((axis, labels),) = cut
@@ -467,15 +474,18 @@ def _rearranged(place: Place, before: Shape, axes: Axes, after: Shape) -> list[L
 
 
 def _split_up(place: Place, grid: Labels) -> list[Labels | None]:
-    """The labels of a grid's axes, of which the one that can be cut most freely is: all values at one index of it are
-    united. Best is an axis at whose indices they are already, then the longest one."""
-    roots = place.sets.roots(grid)
+    """The labels of a grid's axes, of which one can be cut: all values at an index of it are united. It is the axis
+    that leaves most units, of equals the last."""
+    units = np.unique(place.sets.roots(grid), return_inverse=True)[1].reshape(grid.shape)
 
-    def freedom(axis: int) -> tuple[bool, int, int]:
-        rows = _rows(roots, axis)
-        return bool((rows == rows[:, :1]).all()), grid.shape[axis], axis
+    def units_left(axis: int) -> int:
+        trial = UnionFind()
+        labels = trial.fresh(int(units.max()) + 1)
+        united = labels[_rows(units, axis)]
+        trial.unite(united, np.broadcast_to(united[:, :1], united.shape))
+        return len(np.unique(trial.roots(labels)))
 
-    best = max(range(grid.ndim), key=freedom)
+    best = max(range(grid.ndim), key=lambda axis: (units_left(axis), axis))
     return [place.unite_rows(_rows(grid, axis)) if axis == best else None for axis in range(grid.ndim)]
 
 

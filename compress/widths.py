@@ -26,7 +26,7 @@ LEAST_SHARE = 0.25
 """Least width, as a share of the original one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WidthSpace:
     """Networks that differ from a given one in the widths of its layers, and in the residual blocks left out.
 

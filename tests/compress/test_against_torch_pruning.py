@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -21,10 +22,6 @@ from netlathe.archspace.forms.torch_program import read_module
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Conv2d, FullyConnected, LayerNorm, PReLU, TransposeConv2d
 from netlathe.compress import CoupledChannels, couple_channels, pruned
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    tp = pytest.importorskip("torch_pruning")
 
 pytestmark = pytest.mark.slow  # exporting a module takes seconds
 
@@ -169,13 +166,16 @@ def executed(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> list[nn.M
 
 
 def weights_of(module: nn.Module, graph: Graph) -> dict[str, dict[str, Any]]:
-    """The module's weights for its graph, BatchNorm folded in: both have their layers in the order in which they run."""
+    """The module's weights for its graph, BatchNorm folded in: both have layers in the order in which they run."""
     layers = iter(_folded(executed(module, (*LAYERS, nn.BatchNorm2d, nn.PReLU, nn.LayerNorm))))
     weights = {}
     for node, shapes, _ in graph.steps():
         if isinstance(node.op, Conv2d | FullyConnected | TransposeConv2d | PReLU | LayerNorm):
             arrays = _arrays(next(layers))
-            if isinstance(node.op, FullyConnected) and graph.nodes[graph.producers[node.inputs[0]]].op.kind == "reshape":
+            if (
+                isinstance(node.op, FullyConnected)
+                and graph.nodes[graph.producers[node.inputs[0]]].op.kind == "reshape"
+            ):
                 channels, pixels = 8, (4, 4)  # flattened as NCHW in torch, as NHWC in the graph
                 kernel = arrays["kernel"].reshape(-1, channels, *pixels).transpose(0, 2, 3, 1)
                 arrays["kernel"] = kernel.reshape(len(kernel), -1)
@@ -199,7 +199,10 @@ def _arrays(layer: nn.Module) -> dict[str, Any]:
     weight, bias = layer.weight.detach(), layer.bias.detach().numpy()
     if isinstance(layer, nn.LayerNorm):
         return {"scale": weight.numpy(), "bias": bias}
-    return {"kernel": (weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight).numpy(), "bias": bias}
+    return {
+        "kernel": (weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight).numpy(),
+        "bias": bias,
+    }
 
 
 def layer_nodes(graph: Graph) -> list[int]:

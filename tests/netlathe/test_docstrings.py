@@ -11,6 +11,7 @@ from tests.documents import ROOT
 
 ROOMS = (
     "archspace",
+    "compress",
     "training",
     "predictor",
     "profiler",

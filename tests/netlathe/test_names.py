@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = "archspace|predictor|profiler|search|training"
+ROOMS = "archspace|compress|predictor|profiler|search|training"
 OLD = re.compile(
     rf"\bfrom +(?:{ROOMS})(?:\.\w+)* +import\b|^import +(?:{ROOMS})\b|python -m (?:{ROOMS})\b", re.MULTILINE
 )

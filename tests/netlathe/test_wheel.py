@@ -65,7 +65,7 @@ def test_data_and_device_scripts_are_found(installed: Path, tmp_path: Path) -> N
         assert ROOT not in Path(path).parents
 
 
-@pytest.mark.parametrize("name", ["archspace", "predictor", "profiler", "search", "training"])
+@pytest.mark.parametrize("name", ["archspace", "compress", "predictor", "profiler", "search", "training"])
 def test_a_users_own_script_may_be_called_as_a_room_is(installed: Path, tmp_path: Path, name: str) -> None:
     script = tmp_path / f"{name}.py"
     script.write_text(
