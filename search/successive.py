@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.decisions import Choices, DecisionSpace
-from netlathe.archspace.graph import Graph
 from netlathe.search.costs import ROUNDING, Constraint, CostTable, LatencyModel
 from netlathe.search.decode import decode
 from netlathe.search.errors import TargetError
@@ -128,32 +127,6 @@ def within(scores: NDArray[np.float64], origin: Choices, reach: float) -> NDArra
     distances = np.abs(np.arange(scores.shape[1]) - np.array(origin)[:, None])
     near: NDArray[np.bool_] = np.isfinite(scores) & (distances <= np.maximum(1, np.floor(reach * counts))[:, None])
     return near
-
-
-@dataclass(frozen=True)
-class Centred:
-    """The same decisions around another reference: what tabulates costs around a space's reference does so here."""
-
-    space: DecisionSpace
-    reference: Choices
-
-    @property
-    def name(self) -> str:
-        """The space's name."""
-        return self.space.name
-
-    @property
-    def option_counts(self) -> tuple[int, ...]:
-        """Number of options of each decision."""
-        return self.space.option_counts
-
-    def network_name(self, choices: Sequence[int]) -> str:
-        """The network's name in the space."""
-        return self.space.network_name(choices)
-
-    def graph(self, choices: Sequence[int], batch: int = 1) -> Graph:
-        """The network as the space gives it."""
-        return self.space.graph(choices, batch)
 
 
 def variants(

@@ -103,15 +103,19 @@ def choose_network(
     constraints: Sequence[Constraint],
     device: DeviceAtHand | None,
     listener: Listener,
+    doubted: Sequence[Constraint] | None = None,
 ) -> tuple[Judged, list[str]]:
     """The most probable network that meets every limit in the judges' eyes, and warnings.
+
+    `constraints` are the goal's targets by predictions, then its other limits; `doubted` the targets by the upper ends
+    of intervals, tabulated around the space's reference where they are not given.
 
     The main target's judge is the stopwatch where its device is at hand; each other target's is the upper end of its
     predictor's 90 % interval, or, where no network that was tried satisfies that, the prediction itself. The stopwatch
     is given networks whose upper ends, at the level that it has shown so far, are within the target: what the predictor
     knows little of comes last. Raises TargetError where nothing fits by the tables.
     """
-    case = ChoiceProblem(space, goal, scores, constraints, is_timed=device is not None)
+    case = ChoiceProblem(space, goal, scores, constraints, is_timed=device is not None, doubted=doubted)
     doubt: Doubt = UpperEndJudge
     warnings = []
     with listener.working("choosing the network"):
@@ -150,6 +154,8 @@ class ChoiceProblem:
     """By predictions."""
     is_timed: bool
     """Whether the main target's device is at hand."""
+    doubted: Sequence[Constraint] | None = None
+    """The targets on tables of the upper ends of intervals, where they are made already."""
 
     @property
     def predicted(self) -> tuple[DeviceTarget, ...]:
@@ -177,6 +183,8 @@ class ChoiceProblem:
         from netlathe.search.costs import CostTable
         from netlathe.search.errors import TargetError
 
+        if self.doubted is not None:
+            return list(self.doubted)
         found = []
         for target, constraint in zip(self.goal.targets, self.constraints, strict=False):
             if target.model.has_intervals_:

@@ -26,6 +26,7 @@ from netlathe.runs.compression.settings import (
 from netlathe.runs.compression.shaped import ShapedNetwork, ShapePhase
 from netlathe.runs.compression.tuned import TunePhase
 from netlathe.runs.compression.written import WritePhase
+from netlathe.runs.files import REPORT
 from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.settings import Recipe, name_of
@@ -170,7 +171,7 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
         with settings.device.open(goal.main, listener):
             pass
     if restart:
-        place.remove(COMPRESSION_FILES)
+        place.remove((REPORT, *COMPRESSION_FILES))
     with place.folder.watched():
         scoring = ScorePhase(settings, place)
         scored = scoring.output()

@@ -81,7 +81,7 @@ class ShapePhase(Phase[Shaped]):
 
     def work(self) -> Shaped:
         """Raises DeviceError for a device that cannot be opened."""
-        from netlathe.search.successive import Centred, solve, within
+        from netlathe.search.successive import solve, within
 
         begun = time.monotonic()
         settings, space, listener = self.settings, self.settings.space, self.place.listener
@@ -92,11 +92,13 @@ class ShapePhase(Phase[Shaped]):
         found, examined = self._compared(scores, limits, solved.choices)
         judged = Judged(found, by, True, max(1, len(examined)))
         if settings.device:
-            near = np.where(within(scores, found, REACH), scores, -np.inf)
-            constraints = [limit.constraint(space, found) for limit in self._predicted]
-            judged, more = choose_network(
-                Centred(space, found), settings.goal, near, constraints, settings.device, listener
+            asked = within(scores, found, REACH)
+            near = np.where(asked, scores, -np.inf)
+            predicted, doubted = (
+                [limit.constraint(space, found, asked) for limit in some]
+                for some in (self._predicted, limits[: len(settings.goal.targets)])
             )
+            judged, more = choose_network(space, settings.goal, near, predicted, settings.device, listener, doubted)
             warnings = [*warnings, *more]
         seconds = time.monotonic() - begun
         return Shaped(judged.path, judged, examined, seconds, tuple(warnings))

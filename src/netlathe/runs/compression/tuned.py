@@ -6,10 +6,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from netlathe.runs.checkpoints import RunCheckpointer
 from netlathe.runs.compression.scored import MOST_IMAGES, Scored, images_within
 from netlathe.runs.compression.settings import CompressSettings
 from netlathe.runs.compression.shaped import NormedNetworks, Shaped, ShapedNetwork, original_network
-from netlathe.runs.files import TRAINED, TRAINING, TRAINING_CHECKPOINT, WEIGHTS, load_state, save_weights
+from netlathe.runs.files import (
+    EXPORTED,
+    NETWORK,
+    NETWORK_INT8,
+    NETWORK_ONNX,
+    PROGRAM,
+    REPORT,
+    TRAINED,
+    TRAINING,
+    TRAINING_CHECKPOINT,
+    WEIGHTS,
+    load_state,
+    save_weights,
+)
 from netlathe.runs.folder import Workplace
 from netlathe.runs.phase import Phase
 from netlathe.runs.settings import name_of
@@ -17,6 +31,10 @@ from netlathe.runs.trained import train_network
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch import TorchGraph
+
+
+RESULTS = (REPORT, TRAINED, WEIGHTS, EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX, PROGRAM)
+"""Results of a training, and of what follows from it; the report first, as nothing is finished without it."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +69,9 @@ class TunePhase(Phase[Tuned]):
         assert settings.training is not None
         place.folder.make()
         checkpointer = self.checkpointer(TRAINING_CHECKPOINT)
-        if checkpointer.load() is None:
+        if not self._is_begun(checkpointer):
             place.remove((TRAINING,))
+        place.remove(RESULTS)  # beside a training that goes on, they would be an earlier one's
         images = images_within(settings.original.graph.macs, MOST_IMAGES)
         normed = NormedNetworks(settings, settings.data, self.scored, place, images=images)
         network = normed.network(self.shaped.choices)
@@ -75,6 +94,19 @@ class TunePhase(Phase[Tuned]):
 
     def read(self, content: Mapping[str, Any]) -> Tuned:
         return Tuned(self._kept, content["before"], content["original"], float(content["seconds"]))
+
+    def _is_begun(self, checkpointer: RunCheckpointer) -> bool:
+        """Whether a training of these widths was cut off; one of others is dropped."""
+        from netlathe.training.checkpoint import ForeignCheckpointError
+
+        try:
+            return checkpointer.load() is not None
+        except ForeignCheckpointError as error:
+            if not self.is_replaced(error.differences):
+                raise
+            self.place.listener.note(f"  {self.place.path} held a training of other widths; it is dropped")
+            checkpointer.forget()
+            return False
 
     def _kept(self) -> TorchGraph:
         from netlathe.archspace.forms.torch import TorchGraph
