@@ -47,7 +47,8 @@ class Stage:
     choices: Choices
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "choices": list(self.choices)}
+        latencies = [asdict(one) for one in self.latencies]
+        return {**asdict(self), "latencies": latencies, "choices": list(self.choices)}
 
 
 @dataclass(frozen=True)
