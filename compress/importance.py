@@ -32,9 +32,14 @@ def magnitudes(coupled: CoupledChannels, weights: Weights, order: int = 2) -> di
                 values = np.abs(weights[node.name]["kernel"].astype(np.float64)) ** order
                 others = tuple(other for other in range(values.ndim) if other != axis)
                 np.add.at(sums, along, values.sum(axis=others))
+    return by_group(coupled, sums ** (1 / order))
+
+
+def by_group(coupled: CoupledChannels, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Values of all units, sorted by group: (units,) for each group's name."""
     found = {group.name: np.zeros(group.units) for group in coupled.groups}
     for unit in np.flatnonzero(coupled.group_of != FIXED):
-        found[coupled.groups[coupled.group_of[unit]].name][coupled.place_of[unit]] = sums[unit] ** (1 / order)
+        found[coupled.groups[coupled.group_of[unit]].name][coupled.place_of[unit]] = values[unit]
     return found
 
 

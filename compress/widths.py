@@ -7,6 +7,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from netlathe.archspace.decisions import Choices
 from netlathe.archspace.errors import SpaceError
 from netlathe.archspace.forms.weights import Weights
@@ -74,10 +77,40 @@ class WidthSpace:
         self._check(choices)
         kept = {}
         for group, widths, choice in zip(self.groups, self.widths, choices, strict=False):
-            if group.name not in scores or len(scores[group.name]) != group.units:
-                raise CompressError(f"group {group.name!r} needs a score for each of its {group.units} units")
-            kept[group.name] = most_important(scores[group.name], widths[choice] // group.channels_per_unit)
+            units = widths[choice] // group.channels_per_unit
+            kept[group.name] = most_important(self._scores_of(group, scores), units)
         return kept
+
+    def option_scores(self, scores: Scores, *, comparable: bool = True) -> NDArray[np.float64]:
+        """Scores (decisions, options) that add up over decisions; -inf where there is no option.
+
+        Of `scores` that are comparable over groups, such as a change of the loss: minus the sum of the units that a
+        width drops. Of others, such as magnitudes: the logarithm of the share of the squares that it keeps, as what
+        layers in series keep multiplies. A residual block left out is never an option here: such scores tell nothing of
+        it. Raises what `keep` raises.
+        """
+        found = np.full((len(self.option_counts), max(self.option_counts, default=1)), -np.inf)
+        for index, (group, widths) in enumerate(zip(self.groups, self.widths, strict=True)):
+            values = np.sort(self._scores_of(group, scores))[::-1]
+            counts = np.array(widths) // group.channels_per_unit
+            if comparable:
+                of_options = np.r_[0.0, np.cumsum(values[::-1])][group.units - counts]
+                found[index, : len(widths)] = -of_options
+            else:
+                kept = np.cumsum(values**2)
+                found[index, : len(widths)] = np.log(kept[counts - 1] / kept[-1]) if kept[-1] else 0.0
+        found[len(self.groups) :, 0] = 0.0
+        return found
+
+    def alike(self, share: float) -> Choices:
+        """The network whose groups all have the option nearest to that share of their width; no block is left out."""
+        nearest = (np.abs(np.array(widths) / widths[0] - share).argmin() for widths in self.widths)
+        return (*map(int, nearest), *(0 for _ in self.blocks))
+
+    def _scores_of(self, group: ChannelGroup, scores: Scores) -> NDArray[np.float64]:
+        if group.name not in scores or len(scores[group.name]) != group.units:
+            raise CompressError(f"group {group.name!r} needs a score for each of its {group.units} units")
+        return scores[group.name]
 
     def pruned(self, choices: Sequence[int], weights: Weights, scores: Scores) -> tuple[Graph, Weights]:
         """The network at those widths with the weights of its most important channels, for the batch that it was read

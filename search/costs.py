@@ -52,10 +52,10 @@ class CostTable:
         """Table of latencies in ms: each option is priced by the space's reference network with it in place, so
         whatever a model adds up to a network (overheads, slopes) is in the table. Raises TargetError where the model
         has no number above zero."""
-        table = cls._around(space.reference, space, model, batch, name)
+        table = cls.around(space.reference, space, model, batch=batch, name=name)
         if table.base <= 0 and table.values.size:
             # What options save beside the reference does not add up: ask beside about the fastest network.
-            table = cls._around(table.cheapest, space, model, batch, name)
+            table = cls.around(table.cheapest, space, model, batch=batch, name=name)
         if table.base <= 0:
             raise TargetError(
                 f"by its own differences, the latency model prices the fastest network at {table.base:.3g} ms: it "
@@ -64,18 +64,33 @@ class CostTable:
         return table
 
     @classmethod
-    def _around(cls, origin: Choices, space: DecisionSpace, model: LatencyModel, batch: int, name: str) -> CostTable:
-        """Table from the prices of one network and of those that differ from it in one decision."""
+    def around(
+        cls,
+        origin: Choices,
+        space: DecisionSpace,
+        model: LatencyModel,
+        *,
+        batch: int = 1,
+        name: str = "predicted latency",
+        unit: str = "ms",
+        asked: NDArray[np.bool_] | None = None,
+    ) -> CostTable:
+        """Table from the prices of one network and of those that differ from it in one decision: exact for these, and a
+        first-order model of all others, whose `base` may be below zero. Of the options `asked` (decisions, options)
+        alone, if they are given; the origin's are among them. Raises TargetError where the model has no number above
+        zero."""
         counts = space.option_counts
-        near = [(*origin[:d], k, *origin[d + 1 :]) for d, n in enumerate(counts) for k in range(n)]
-        networks = [origin, *near]
+        asked = _options(counts) if asked is None else asked
+        places = [(int(d), int(k)) for d, k in np.argwhere(asked)]
+        networks = [origin, *((*origin[:d], k, *origin[d + 1 :]) for d, k in places)]
         prices = np.asarray(model.predict([space.graph(choices, batch) for choices in networks]), dtype=np.float64)
         for choices, price in zip(networks, prices, strict=True):
             if not np.isfinite(price) or price <= 0:
                 raise TargetError(
-                    f"the latency model gives {price} ms for {space.network_name(choices)}: it cannot steer a search"
+                    f"the {name} of {space.network_name(choices)} is {price} {unit}".rstrip()
+                    + ": its model cannot steer a search"
                 )
-        return cls._above_cheapest(name, "ms", float(prices[0]), counts, prices[1:] - prices[0])
+        return cls._above_cheapest(name, unit, float(prices[0]), asked, prices[1:] - prices[0])
 
     @classmethod
     def of_blocks(cls, space: SearchSpace, price: Callable[[Block], float], *, name: str, unit: str = "") -> CostTable:
@@ -84,15 +99,15 @@ class CostTable:
         through."""
         fixed = sum(_checked(price, c[0], name) for c in space.positions if len(c) == 1)
         priced = [_checked(price, block, name) for i in space.searchable for block in space.positions[i]]
-        return cls._above_cheapest(name, unit, fixed, space.option_counts, np.array(priced))
+        return cls._above_cheapest(name, unit, fixed, _options(space.option_counts), np.array(priced))
 
     @classmethod
     def _above_cheapest(
-        cls, name: str, unit: str, fixed: float, counts: Sequence[int], prices: NDArray[np.float64]
+        cls, name: str, unit: str, fixed: float, is_option: NDArray[np.bool_], prices: NDArray[np.float64]
     ) -> CostTable:
-        table = np.full((len(counts), max(counts, default=1)), np.nan)
-        table[np.arange(table.shape[1]) < np.array(counts, dtype=int)[:, None]] = prices
-        cheapest = np.nanmin(table, axis=1, keepdims=True) if counts else np.zeros((0, 1))
+        table = np.full(is_option.shape, np.nan)
+        table[is_option] = prices
+        cheapest = np.nanmin(table, axis=1, keepdims=True) if len(table) else np.zeros((0, 1))
         return cls(name, unit, fixed + float(cheapest.sum()), table - cheapest)
 
     def cost(self, choices: Sequence[int]) -> float:
@@ -118,6 +133,11 @@ class CostTable:
         """1.234567 -> '1.23 ms'; three digits, never in powers of ten."""
         number = f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
         return f"{number} {self.unit}".rstrip()
+
+
+def _options(counts: Sequence[int]) -> NDArray[np.bool_]:
+    """Whether there is an option (decisions, most options)."""
+    return np.arange(max(counts, default=1)) < np.array(counts, dtype=int).reshape(-1, 1)
 
 
 def _checked(price: Callable[[Block], float], block: Block, name: str) -> float:

@@ -25,10 +25,11 @@ def check_limits(space: DecisionSpace, constraints: Sequence[Constraint]) -> Non
         decode(np.where(np.isfinite(constraints[0].table.values), 0.0, -np.inf), constraints)
 
 
-def decode(scores: NDArray[np.float64], constraints: Sequence[Constraint]) -> Choices:
+def decode(scores: NDArray[np.float64], constraints: Sequence[Constraint], *, gap: float = 0.0) -> Choices:
     """Choices with the largest sum of scores (as log probabilities), subject to cost <= limit for each constraint.
 
-    A multiple-choice knapsack with one or more resources, solved to optimality as an integer program (HiGHS).
+    A multiple-choice knapsack with one or more resources, solved as an integer program (HiGHS): to optimality, or to
+    within `gap` of the best sum, in parts of it.
     scores (decisions, options); -inf where there is no option, or no longer one. Raises TargetError when no choices
     keep the limits.
     """
@@ -42,7 +43,7 @@ def decode(scores: NDArray[np.float64], constraints: Sequence[Constraint]) -> Ch
         budgets = [one_each, *(_budget(c, alive, c.limit * (1 - tighter)) for c in constraints)]
         solved = milp(
             -gains, constraints=budgets, integrality=np.ones(len(rows)), bounds=Bounds(0, 1),
-            options={"mip_rel_gap": 0},
+            options={"mip_rel_gap": gap},
         )  # fmt: skip
         if solved.x is None:
             if solved.status != INFEASIBLE:

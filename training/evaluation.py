@@ -8,6 +8,7 @@ from contextlib import closing, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from netlathe.training.compute import Compute
 from netlathe.training.images import ImageSplit, to_input
@@ -59,3 +60,26 @@ def evaluate(
             x, wanted = compute.put(to_input(images), labels)
             right += (network(x).argmax(1) == wanted).sum()
     return int(right) / len(split)
+
+
+@torch.no_grad()
+def mean_loss(
+    network: nn.Module,
+    split: ImageSplit,
+    *,
+    teacher: nn.Module | None = None,
+    batch_size: int = 256,
+    compute: Compute | None = None,
+) -> float:
+    """Mean cross-entropy over images in nats, in float32: against their labels, or against the class probabilities of a
+    `teacher`. Both modules are put into eval mode and left on the device that they came on."""
+    compute = compute or Compute()
+    total = torch.zeros((), dtype=torch.float64)
+    parts = chunks(split, batch_size, workers=compute.workers)
+    visits = compute.visiting(teacher.eval()) if teacher else nullcontext()
+    with compute.visiting(network.eval()), visits, closing(parts):
+        for images, labels in parts:
+            x, classes = compute.put(to_input(images), labels)
+            wanted = teacher(x).flatten(1).softmax(1) if teacher else classes
+            total += F.cross_entropy(network(x).flatten(1), wanted, reduction="sum").double().cpu()
+    return float(total) / len(split)

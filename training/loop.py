@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from netlathe.training.checkpoint import Checkpointer
 from netlathe.training.compute import Compute
+from netlathe.training.distillation import Teacher
 from netlathe.training.errors import TrainingError
 from netlathe.training.images import ImageData, ImageSplit
 from netlathe.training.sgd import SgdConfig, WeightStep
@@ -131,9 +132,10 @@ def train(
     compute: Compute | None = None,
     checkpointer: Checkpointer | None = None,
     split: ImageSplit | None = None,
+    teacher: Teacher | None = None,
 ) -> None:
     """Trains in place, from the weights that `network` has, on the train and validation splits together, or on another
-    `split`.
+    `split`; with a `teacher`, from its outputs, too.
 
     With a checkpointer, it goes on from the saved step, if any, and saves when due and at the end; on the CPU, the
     weights are bit for bit those of an undisturbed training. The network is left in eval mode, on the device it came
@@ -142,8 +144,8 @@ def train(
     """
     compute = compute or Compute()
     split = split or data.train.joined(data.validation)
-    with compute.visiting(network):
-        training = _Training(network, split, config, compute, mirror=data.mirror)
+    with compute.visiting(network), compute.visiting(teacher.network.eval()) if teacher else nullcontext():
+        training = _Training(network, split, config, compute, mirror=data.mirror, teacher=teacher)
         state = checkpointer.load() if checkpointer else None
         if checkpointer and state is not None:
             checkpointer.resume(training.load_state_dict, state)
@@ -161,10 +163,17 @@ class _Training:
     batches: Iterator[Batch]
 
     def __init__(
-        self, network: nn.Module, split: ImageSplit, config: TrainConfig, compute: Compute, *, mirror: bool
+        self,
+        network: nn.Module,
+        split: ImageSplit,
+        config: TrainConfig,
+        compute: Compute,
+        *,
+        mirror: bool,
+        teacher: Teacher | None,
     ) -> None:
         self.network, self.split, self.config, self.compute, self.mirror = network, split, config, compute, mirror
-        self.weight_step = WeightStep(network, config, compute)
+        self.weight_step = WeightStep(network, config, compute, teacher)
         # BatchNorm's statistics are averaged like the weights that they belong to.
         average = partial(_average, config.ema_decay)
         self.ema = AveragedModel(network, multi_avg_fn=average, use_buffers=True) if config.ema_decay else None

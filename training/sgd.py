@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netlathe.training.compute import Compute
+from netlathe.training.distillation import Teacher
 from netlathe.training.errors import TrainingError, refuse
 
 
@@ -50,8 +51,9 @@ class SgdConfig:
 class WeightStep:
     """An SGD optimizer of a module's weights, and the step that it makes on a batch."""
 
-    def __init__(self, module: nn.Module, config: SgdConfig, compute: Compute) -> None:
-        self.config, self.compute = config, compute
+    def __init__(self, module: nn.Module, config: SgdConfig, compute: Compute, teacher: Teacher | None = None) -> None:
+        """`teacher` is on the device of `compute`, in eval mode."""
+        self.config, self.compute, self.teacher = config, compute, teacher
         self.optimizer = make_optimizer(module, config.learning_rate, config.momentum, config.weight_decay)
 
     def __call__(
@@ -70,7 +72,7 @@ class WeightStep:
         for part, wanted in parts_of(x, labels, self.config.accumulate):
             with self.compute.autocast():
                 logits = forward(part)
-            loss = F.cross_entropy(logits.float(), wanted, label_smoothing=self.config.label_smoothing)
+            loss = self._loss(part, logits, wanted)
             loss = loss * (len(wanted) / len(labels))
             loss.backward()  # type: ignore[no-untyped-call]
             totals += torch.stack([loss.detach(), (logits.detach().argmax(1) == wanted).sum() / len(labels)])
@@ -78,6 +80,15 @@ class WeightStep:
         check_finite(value, where)
         self.optimizer.step()
         return value, accuracy
+
+    def _loss(self, x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        smoothing = self.config.label_smoothing
+        if self.teacher is None:
+            return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+        logits = logits.flatten(1)
+        if self.teacher.weight == 1:
+            return self.teacher.loss(x, logits)
+        return self.teacher.loss(x, logits, F.cross_entropy(logits.float(), labels, label_smoothing=smoothing))
 
     def forget_momentum(self) -> None:
         """Starts over with weights that earlier steps say nothing about."""

@@ -18,6 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.onnx_structure import read_structure, read_structure_with_weights
+from netlathe.archspace.forms.structure import nchw
+from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph
 
@@ -49,6 +51,13 @@ def save_module(module: nn.Module, example_inputs: ExampleInputs, path: Path) ->
     name = type(module).__name__
     exported = _exported(_program_of(module, example_inputs), name)
     _quietly(name, lambda: exported.save(path))
+
+
+def save_program(network: TorchGraph, path: Path) -> None:
+    """Writes a network as a program of torch.export (.pt2), for inputs of the graph's own shapes. Raises FormatError
+    as read_module does."""
+    program = _program_of(network, tuple(torch.zeros(nchw(shape)) for shape in network.graph.inputs))
+    _quietly(type(network).__name__, lambda: torch.export.save(program, path))
 
 
 def _program_of(module: nn.Module, example_inputs: ExampleInputs) -> torch.export.ExportedProgram:

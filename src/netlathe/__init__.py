@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from netlathe.archspace.spaces import Architecture as Architecture
     from netlathe.archspace.spaces import SearchSpace as SearchSpace
     from netlathe.checking import check as check
+    from netlathe.compress.errors import CompressError as CompressError
     from netlathe.events import Listener as Listener
     from netlathe.exporting import export as export
     from netlathe.finding import devices as devices
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from netlathe.profiling import profile as profile
     from netlathe.reading import read as read
     from netlathe.reading import read_weights as read_weights
+    from netlathe.runs.compression.pipeline import compress as compress
     from netlathe.runs.pipeline import join_search as join_search
     from netlathe.runs.pipeline import search as search
     from netlathe.runs.scores import ScoreTable as ScoreTable
@@ -82,6 +84,7 @@ _HOMES = {
     "time": "timing",
     "search": "runs.pipeline",
     "join_search": "runs.pipeline",
+    "compress": "runs.compression.pipeline",
     "export": "exporting",
     "check": "checking",
     "compare": "hardware",
@@ -116,6 +119,7 @@ _HOMES = {
     "UnknownOpError": "predictor.errors",
     "DataError": "training.errors",
     "TrainingError": "training.errors",
+    "CompressError": "compress.errors",
     "SearchError": "search.errors",
     "TargetError": "search.errors",
 }

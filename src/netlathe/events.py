@@ -63,6 +63,9 @@ class Listener:
         """Context around a timing whose estimates become better round by round."""
         yield lambda progress, taken: None
 
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """A table of what was found before the work begins; the first column holds names."""
+
     def report(self, report: object) -> None:
         """The whole result, just before it is returned; what a workflow keeps for a call that is interrupted, it keeps
         until this has returned."""

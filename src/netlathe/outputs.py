@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,12 +25,15 @@ from netlathe.runs.files import (
     FOUND,
     HARDWARE,
     HISTORY,
+    IMPORTANCE,
+    LAYERS,
     LOOKS,
     MEASURED,
     NETWORK,
     NETWORK_INT8,
     NETWORK_ONNX,
     PICTURE,
+    PROGRAM,
     REPORT,
     SEARCH,
     SEARCH_PICTURE,
@@ -39,12 +42,14 @@ from netlathe.runs.files import (
     TRAINING,
     TRAINING_CHECKPOINT,
     WEIGHTS,
+    WIDTHS,
+    WIDTHS_PICTURE,
 )
 
 Kind = Literal[
     "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
     "check", "records", "latencies", "breakdown", "junit", "markdown", "history", "comparisons", "study",
-    "picture", "tflite", "onnx", "arrays",
+    "picture", "tflite", "onnx", "arrays", "importance", "widths", "compression", "layers", "program",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
@@ -57,10 +62,12 @@ _WORDS: dict[Kind, str] = {
     "latencies": "a table of latencies", "breakdown": "a table of kernels", "history": "the log of a run",
     "comparisons": "the log of a comparison", "study": "the look-ups of a search", "picture": "a picture of netlathe's",
     "tflite": "a .tflite model", "onnx": "an .onnx model", "arrays": "weights or a checkpoint",
+    "importance": "the importance of channels", "widths": "the widths of a compression",
+    "compression": "the report of a compression", "layers": "a table of layers", "program": "a program of torch.export",
 }  # fmt: skip
 _JSON_KINDS: tuple[Kind, ...] = (
     "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
-    "check",
+    "check", "importance", "widths", "compression",
 )  # fmt: skip
 _HEAD_BYTES = 1 << 16
 _COMPARISONS = b'{"schema": "netlathe.comparisons/'
@@ -73,6 +80,12 @@ RUN_FILES: dict[str, Kind] = {
     TRAINED: "training", EXPORTED: "export", LOOKS: "history", STUDY: "study",
 }  # fmt: skip
 """Files that `netlathe search` leaves in its folder."""
+COMPRESSION_FILES: dict[str, Kind] = {
+    IMPORTANCE: "importance", WIDTHS: "widths", LAYERS: "layers", WIDTHS_PICTURE: "picture", REPORT: "compression",
+    TRAINING: "history", TRAINING_CHECKPOINT: "arrays", TRAINED: "training", WEIGHTS: "arrays", EXPORTED: "export",
+    NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_ONNX: "onnx", PROGRAM: "program",
+}  # fmt: skip
+"""Files that `netlathe compress` leaves in its folder."""
 _READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)
 """Files that commands read of a run that they are given."""
 _SIDE_FILES = ("-wal", "-shm", "-journal")
@@ -125,16 +138,22 @@ def _read_with(given: str | Path) -> list[Path]:
     return [path, *(Path(f"{path}{end}") for end in _SIDE_FILES)] if path.name else [path]
 
 
-def check_run_folder(folder: Path, inputs: Iterable[str | Path], images: str | None, below: Iterable[str] = ()) -> None:
-    """Checks the files of a run's folder, and of several `below` it, as check_outputs does. Nor may it lie among
-    the `images`, where it would become a class of them; None for images that come from no file."""
+def check_run_folder(
+    folder: Path,
+    inputs: Iterable[str | Path],
+    images: str | None,
+    below: Iterable[str] = (),
+    written: Mapping[str, Kind] = RUN_FILES,
+) -> None:
+    """Checks the files `written` into a run's folder, and into several `below` it, as check_outputs does. Nor may it
+    lie among the `images`, where it would become a class of them; None for images that come from no file."""
     from netlathe.training.sources import folders_of_classes
 
     for one in folders_of_classes(Path(images)) if images is not None and Path(images).is_dir() else ():
         if is_within(folder, one):
             raise OutputError(f"--output {folder}: lies among the images of {one}; name a folder elsewhere")
     folders = (folder, *(folder / name for name in below))
-    files = [Output("--output", one / name, kind) for one in folders for name, kind in RUN_FILES.items()]
+    files = [Output("--output", one / name, kind) for one in folders for name, kind in written.items()]
     check_outputs(files, [*inputs, *([] if images is None else [images])])
 
 
@@ -202,8 +221,8 @@ def kind_of(path: Path) -> Kind | None:
         return "onnx"
     if head.startswith(b"\x89PNG"):
         return "picture" if b"Matplotlib" in head[:512] else None
-    if head.startswith(b"PK") and path.suffix == ".npz":
-        return "arrays"
+    if head.startswith(b"PK") and path.suffix in (".npz", ".pt2"):
+        return "arrays" if path.suffix == ".npz" else "program"
     if head.startswith(b"<?xml"):
         return "junit" if b'<testsuites name="netlathe check"' in head[:512] else None
     if head.startswith(b"### netlathe check:"):
@@ -247,5 +266,11 @@ def _kind_of_columns(columns: Sequence[str]) -> Kind | None:
         return "records"
     if tuple(columns) == COLUMNS:
         return "latencies"
-    first: dict[str, Kind] = {"network": "latencies", "level": "breakdown", "epoch": "history", "look": "history"}
+    first: dict[str, Kind] = {
+        "network": "latencies",
+        "level": "breakdown",
+        "epoch": "history",
+        "look": "history",
+        "layer": "layers",
+    }
     return first.get(columns[0]) if len(columns) > 1 else None

@@ -171,3 +171,26 @@ def draw_judged(judged: Sequence[tuple[str, float, float]], target_ms: float, pa
     axis.legend(frameon=False, fontsize=9, loc="upper left")
     axis.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
+
+
+def draw_widths(groups: Sequence[tuple[str, int, int]], title: str, path: Path) -> None:
+    """(group, channels before, channels after) each: a bar of what is left in one of what was there, from the first
+    layer down."""
+    figure = Figure(figsize=(8, 0.24 * len(groups) + 1.4), layout="constrained")
+    axis = figure.subplots()
+    places = range(len(groups))
+    axis.barh(places, [before for _, before, _ in groups], color="#dee2e6", label="before")
+    axis.barh(places, [after for _, _, after in groups], color="#219ebc", label="after")
+    for place, (_, before, after) in enumerate(groups):
+        axis.annotate(
+            f"{after} of {before}" if after < before else f"{before}", (before, place), (4, 0),
+            textcoords="offset points", va="center", fontsize=7, color="#495057",
+        )  # fmt: skip
+    axis.set_yticks(list(places), [name if len(name) <= 40 else f"…{name[-39:]}" for name, _, _ in groups], fontsize=7)
+    axis.invert_yaxis()
+    axis.set_xlabel("channels")
+    axis.set_title(title, loc="left", fontsize=10, fontweight="bold")
+    axis.margins(x=0.12, y=0.01)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    _save(figure, path)

@@ -21,7 +21,9 @@ from netlathe.targets import load_goal
 from netlathe.training import TrainConfig
 from tests.documents import DOCUMENTS, README, ROOT, inline_code, python_blocks, shell_lines
 
-PREDICT, SEARCH, PYTHON, CHECK = (ROOT / "docs" / f"{name}.md" for name in ("predict", "search", "python", "check"))
+PREDICT, SEARCH, PYTHON, CHECK, COMPRESS = (
+    ROOT / "docs" / f"{name}.md" for name in ("predict", "search", "python", "check", "compress")
+)
 TEXT = "".join(path.read_text() for path in DOCUMENTS)
 
 
@@ -37,7 +39,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_python_that_documents_show_is_run_here() -> None:
     counts = {path: len(blocks) for path in DOCUMENTS if (blocks := python_blocks(path))}
-    assert counts == {README: 1, PREDICT: 3, SEARCH: 2, PYTHON: 2, CHECK: 1}
+    assert counts == {README: 1, PREDICT: 3, SEARCH: 2, PYTHON: 2, CHECK: 1, COMPRESS: 1}
 
 
 def test_the_python_of_predict_and_search_runs(
@@ -107,6 +109,16 @@ def test_the_python_of_the_guide_to_checks_runs(capsys: pytest.CaptureFixture[st
     assert re.fullmatch(r"b\d\d/\w+: [\d.]+ of [\d.]+ ms, bound by compute\n", capsys.readouterr().out)
 
 
+@pytest.mark.slow
+def test_the_python_of_the_guide_to_compressing_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = python_blocks(COMPRESS)
+    exec(block, {})
+    assert len(re.findall(r"^b\d\d/\w+ \d+ \d+$", capsys.readouterr().out, re.MULTILINE)) == 4
+
+
 def test_query_from_python_takes_five_lines() -> None:
     assert len([line for line in python_blocks(PREDICT)[0].splitlines() if line.strip()]) <= 5
 
@@ -124,7 +136,8 @@ def test_every_file_of_the_tree_exists() -> None:
 
 def test_the_targets_that_are_shown_on_devices_that_ship_can_be_met() -> None:
     space = load_space("proxyless")
-    shown = re.findall(r"--target ([\w./-]+)=([\d.]+)", TEXT)
+    of_searches = "".join(path.read_text() for path in DOCUMENTS if path != COMPRESS)
+    shown = re.findall(r"--target ([\w./-]+)=([\d.]+)", of_searches)
     shipped = [f"{name}={ms}" for name, ms in shown if name in shipped_names()]
     assert shipped
     (constraint,) = load_goal(None, None, shipped, []).constraints(space)

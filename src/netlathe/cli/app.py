@@ -21,14 +21,16 @@ Command = Callable[..., None]
 
 COMMANDS = {
     "demo": "commands", "devices": "commands", "profile": "profile", "fit": "fit",
-    "predict": "predict", "search": "search", "export": "commands", "time": "time", "show": "show",
-    "check": "check", "pareto": "compare", "compare": "compare", "predictors": "predictors",
+    "predict": "predict", "search": "search", "compress": "compress", "export": "commands",
+    "time": "time", "show": "show", "check": "check", "pareto": "compare", "compare": "compare",
+    "predictors": "predictors",
 }  # fmt: skip
 """Modules of the commands, by name, in the order of the help."""
 KEPT = {
     "profile": "what was measured is kept, and the same command goes on from there",
     "demo": "what was measured and searched is kept; the same command goes on from there",
     "search": "what was searched and trained up to the last checkpoint is kept; the same command goes on from there",
+    "compress": "what was found and trained up to the last checkpoint is kept; the same command goes on from there",
     "time": "there were fewer than three rounds, too few for a time",
 }
 """Words on what an interrupted command leaves, by command."""

@@ -38,6 +38,9 @@ COMPARISONS = "finalists.jsonl"
 """Log of what the finalists' comparison has seen."""
 CHOICE, TRAINED, EXPORTED = "choice.json", "training.json", "export.json"
 """Records of the phases between the search and the report."""
+IMPORTANCE, WIDTHS = "importance.json", "widths.json"
+"""Records of a compression: the importance of channels, and the widths that were chosen."""
+LAYERS, WIDTHS_PICTURE, PROGRAM = "widths.csv", "widths.png", "network.pt2"
 SCHEMA_VERSION = 1
 
 
@@ -51,9 +54,15 @@ def save_weights(folder: Path, network: TorchGraph) -> None:
 def load_weights(folder: Path, architecture: Architecture) -> TorchGraph:
     """The trained network of a run, in eval mode. Raises FormatError when weights.npz is missing, damaged, or of
     another architecture."""
-    import torch
-
     from netlathe.archspace.forms.torch import TorchGraph
+
+    return load_state(folder, TorchGraph(architecture.graph()), architecture.name)
+
+
+def load_state(folder: Path, network: TorchGraph, name: str) -> TorchGraph:
+    """The network of that name with a run's trained weights, in eval mode. Raises FormatError when weights.npz is
+    missing, damaged, or of another network."""
+    import torch
 
     path = folder / WEIGHTS
     try:
@@ -61,13 +70,10 @@ def load_weights(folder: Path, architecture: Architecture) -> TorchGraph:
         check_zip(path, stored=True)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             state = {name: torch.from_numpy(file[name]) for name in file.files}
-        network = TorchGraph(architecture.graph())
         network.load_state_dict(state)
     except NPZ_DAMAGE as error:
         reason = f"{(str(error) or repr(error)).splitlines()[0]:.200}"
-        raise FormatError(
-            f"{path}: not the weights of {architecture.name} ({reason}); search or train again"
-        ) from error
+        raise FormatError(f"{path}: not the weights of {name} ({reason}); search or train again") from error
     return network.eval()
 
 

@@ -8,13 +8,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from netlathe.archspace.decisions import Choices, DecisionSpace
 from netlathe.archspace.records import Measurement
-from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.events import Listener
 from netlathe.stages import results_first
 from netlathe.targets import DeviceTarget, Goal
@@ -97,21 +97,25 @@ class Judged:
 
 
 def choose_network(
-    space: SearchSpace,
+    space: DecisionSpace,
     goal: Goal,
     scores: NDArray[np.float64] | Sequence[Evaluated],
     constraints: Sequence[Constraint],
     device: DeviceAtHand | None,
     listener: Listener,
+    doubted: Sequence[Constraint] | None = None,
 ) -> tuple[Judged, list[str]]:
     """The most probable network that meets every limit in the judges' eyes, and warnings.
+
+    `constraints` are the goal's targets by predictions, then its other limits; `doubted` the targets by the upper ends
+    of intervals, tabulated around the space's reference where they are not given.
 
     The main target's judge is the stopwatch where its device is at hand; each other target's is the upper end of its
     predictor's 90 % interval, or, where no network that was tried satisfies that, the prediction itself. The stopwatch
     is given networks whose upper ends, at the level that it has shown so far, are within the target: what the predictor
     knows little of comes last. Raises TargetError where nothing fits by the tables.
     """
-    case = ChoiceProblem(space, goal, scores, constraints, is_timed=device is not None)
+    case = ChoiceProblem(space, goal, scores, constraints, is_timed=device is not None, doubted=doubted)
     doubt: Doubt = UpperEndJudge
     warnings = []
     with listener.working("choosing the network"):
@@ -143,13 +147,15 @@ def choose_network(
 class ChoiceProblem:
     """Problem of the repair: scores and limits of a space, and who judges."""
 
-    space: SearchSpace
+    space: DecisionSpace
     goal: Goal
     scores: NDArray[np.float64] | Sequence[Evaluated]
     constraints: Sequence[Constraint]
     """By predictions."""
     is_timed: bool
     """Whether the main target's device is at hand."""
+    doubted: Sequence[Constraint] | None = None
+    """The targets on tables of the upper ends of intervals, where they are made already."""
 
     @property
     def predicted(self) -> tuple[DeviceTarget, ...]:
@@ -162,7 +168,8 @@ class ChoiceProblem:
         from netlathe.search.repair import repair
 
         judges: list[Judge | None] = [doubt(self.space, target) for target in self.predicted]
-        judges = [*([clock] if self.is_timed else []), *judges, *[None] * len(self.goal.limits)]
+        judges = [*([clock] if self.is_timed else []), *judges]
+        judges += [None] * (len(self.constraints) - len(judges))
         doubted = self.upper_ends if doubt is UpperEndJudge else self.upper_ends[: int(self.is_timed)]
         try:
             return repair(self.scores, [*doubted, *self.constraints[len(doubted) :]], judges)
@@ -176,6 +183,8 @@ class ChoiceProblem:
         from netlathe.search.costs import CostTable
         from netlathe.search.errors import TargetError
 
+        if self.doubted is not None:
+            return list(self.doubted)
         found = []
         for target, constraint in zip(self.goal.targets, self.constraints, strict=False):
             if target.model.has_intervals_:
@@ -213,7 +222,7 @@ class UpperEnds:
 class UpperEndJudge:
     """Judge by the upper end of the predictor's 90 % interval, in ms."""
 
-    space: SearchSpace
+    space: DecisionSpace
     target: DeviceTarget
 
     def __call__(self, path: tuple[int, ...]) -> float:
@@ -224,7 +233,7 @@ class UpperEndJudge:
 class PredictionJudge:
     """Judge by the prediction itself, in ms."""
 
-    space: SearchSpace
+    space: DecisionSpace
     target: DeviceTarget
 
     def __call__(self, path: tuple[int, ...]) -> float:
@@ -239,28 +248,28 @@ class StopwatchJudge:
     """Judge by a stopwatch on the device, in ms: a later measurement is below its answer in all but some 2 % of cases.
     A network is timed again where that decides whether it keeps the target."""
 
-    space: SearchSpace
+    space: DecisionSpace
     target: DeviceTarget
     watch: Stopwatch
     seen: dict[tuple[int, ...], tuple[str, float, float]] = field(default_factory=dict)
     """(network, predicted ms, measured ms)."""
 
     def __call__(self, path: tuple[int, ...]) -> float:
-        network = self.space.architecture(path)
-        graphs = {network.name: network.graph(self.target.model.setup_.batch)}
-        measured = self.watch.time(graphs)[network.name]
+        name = self.space.network_name(path)
+        graphs = {name: self.space.graph(path, self.target.model.setup_.batch)}
+        measured = self.watch.time(graphs)[name]
         rounds, limit_ms = len(measured.rounds), self.target.limit_ms
         for times in range(1, MOST_REPETITIONS + 1):
             if not measured.latency_ms <= limit_ms < next_ms(measured, rounds):
                 break
-            again = self.watch.time_again(graphs, times)[network.name]
+            again = self.watch.time_again(graphs, times)[name]
             measured = Measurement((*measured.rounds, *again.rounds))
-        predicted = float(self.target.model.predict([graphs[network.name]])[0])
+        predicted = float(self.target.model.predict([graphs[name]])[0])
         self.watch.listener.note(
-            f"  {network.name}: {milliseconds(predicted)} ms predicted, {milliseconds(measured.latency_ms)} ms "
+            f"  {name}: {milliseconds(predicted)} ms predicted, {milliseconds(measured.latency_ms)} ms "
             f"measured, target {milliseconds(limit_ms)} ms"
         )
-        self.seen[path] = (network.name, predicted, measured.latency_ms)
+        self.seen[path] = (name, predicted, measured.latency_ms)
         return next_ms(measured, rounds)
 
     def timed(self, last: tuple[int, ...]) -> tuple[tuple[str, float, float], ...]:
@@ -277,17 +286,30 @@ def next_ms(measured: Measurement, rounds: int) -> float:
     return measured.latency_ms + MARGIN * half_ms * math.sqrt(1 + len(measured.rounds) / rounds)
 
 
-def _graph(space: SearchSpace, path: tuple[int, ...], target: DeviceTarget) -> Any:
-    return space.architecture(path).graph(target.model.setup_.batch)
+def _graph(space: DecisionSpace, path: Choices, target: DeviceTarget) -> Graph:
+    return space.graph(path, target.model.setup_.batch)
+
+
+class NamedNetwork(Protocol):
+    """A network that can be timed, as an Architecture is."""
+
+    @property
+    def name(self) -> str:
+        """Name in errors and reports."""
+        ...
+
+    def graph(self, batch: int = 1) -> Graph:
+        """The graph, for batches of that many images."""
+        ...
 
 
 def time_file(
-    architecture: Architecture, content: bytes | None, target: DeviceTarget, device: DeviceAtHand, listener: Listener
+    network: NamedNetwork, content: bytes | None, target: DeviceTarget, device: DeviceAtHand, listener: Listener
 ) -> Measurement:
     """Times the network once more on its device: the exported file itself, where the device accepts models and the
     dtype is the predictor's."""
-    graph = architecture.graph(target.model.setup_.batch)
+    graph = network.graph(target.model.setup_.batch)
     with device.open(target, listener, models={graph.key: content} if content else {}) as watch:
-        timed = watch.time({architecture.name: graph})[architecture.name]
+        timed = watch.time({network.name: graph})[network.name]
         listener.warn(watch.warnings)
         return timed

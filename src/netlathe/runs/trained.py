@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from netlathe.archspace.forms.torch import TorchGraph
     from netlathe.training import Checkpointer, Compute, ImageData, TrainConfig
+    from netlathe.training.distillation import Teacher
 
 RESULTS = (REPORT, TRAINED, WEIGHTS, EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX, HARDWARE)
 """Results of a training, and of what follows from it; the report first, as the run is not finished without it."""
@@ -146,12 +147,14 @@ def train_network(
     *,
     checkpointer: RunCheckpointer | None = None,
     events_from: int | None = None,
+    teacher: Teacher | None = None,
 ) -> None:
     """Trains a network in place, from the weights that it has. netlathe's own training writes its log into the folder,
     goes on from its checkpoint, and sets BatchNorm's statistics; a recipe does as it likes.
 
-    `events_from` is the step from which events for TensorBoard count; None for no events. Raises TrainingError when the
-    loss diverges, or a recipe returns something else than the trained module.
+    `teacher` is what netlathe's own training learns from beside the labels. `events_from` is the step from which events
+    for TensorBoard count; None for no events. Raises TrainingError when the loss diverges, or a recipe returns
+    something else than the trained module.
     """
     from netlathe.profiler.devices.local import LocalDevice
     from netlathe.training import TrainConfig, recalibrate_batch_norm, train
@@ -169,7 +172,7 @@ def train_network(
         stopping(checkpointer) as between,
     ):
         log = TrainLog(place.path / TRAINING, training.epochs, update, scalar, between)
-        train(network, data, training, log, compute=place.compute, checkpointer=checkpointer)
+        train(network, data, training, log, compute=place.compute, checkpointer=checkpointer, teacher=teacher)
     recalibrate_batch_norm(network, data.train, compute=place.compute)
 
 

@@ -1,0 +1,188 @@
+"""`netlathe compress`: its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from netlathe.cli.console import Terminal
+from netlathe.cli.options import Json, LimitImages, Seed, Shapes, UnknownOps, parse_shapes
+from netlathe.words import milliseconds, percent
+
+if TYPE_CHECKING:
+    from netlathe.runs.compression.report import CompressReport
+
+MEET, WIDTHS, TRAIN, COMPUTE = "What to meet", "The widths", "The training", "Computing"
+ACCURACIES = {"torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "onnx": "of .onnx"}
+
+
+def compress(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Model to compress: a .onnx or .tflite file with its weights; or timm:..., torchvision:..."
+        ),
+    ],
+    target: Annotated[
+        list[str],
+        typer.Option(help="Predictor and ms, as PREDICTOR=MS: once for each of several devices.", rich_help_panel=MEET),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder for all files; the same command continues what is there.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Images of the model's task: a folder of one folder per class, an .npz, a .parquet, or 'digits'.",
+            show_default="none: widths alone, and nothing is trained",
+        ),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Further limit: macs=300e6, parameters=4e6, memory-kb=512 (KiB of activations alive at once).",
+            rich_help_panel=MEET,
+        ),
+    ] = None,
+    unknown: UnknownOps = "refuse",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Device of the first target, as `netlathe profile --device` takes it: its measurements decide.",
+            show_default="none: the predictor's interval decides",
+            rich_help_panel=MEET,
+        ),
+    ] = None,
+    profile_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--profile",
+            help="Profile of --device: its anchor blocks are timed, too, to tell how much slower it is now.",
+            rich_help_panel=MEET,
+        ),
+    ] = None,
+    benchmark_binary: Annotated[
+        Path | None,
+        typer.Option(
+            help="TFLite's timing tool benchmark_model, built for the phone.",
+            show_default="the official build, downloaded once",
+            rich_help_panel=MEET,
+        ),
+    ] = None,
+    ignored: Annotated[
+        list[str] | None,
+        typer.Option(help="Layer that keeps its channels; several times for several.", rich_help_panel=WIDTHS),
+    ] = None,
+    step: Annotated[int, typer.Option(min=1, help="Channels from one width to the next.", rich_help_panel=WIDTHS)] = 8,
+    least_share: Annotated[
+        float,
+        typer.Option(min=0.01, max=1, help="Least width of a layer, as a share of its own.", rich_help_panel=WIDTHS),
+    ] = 0.25,
+    finalists: Annotated[
+        int,
+        typer.Option(min=1, help="Networks compared on validation images, for the choice.", rich_help_panel=WIDTHS),
+    ] = 8,
+    train_epochs: Annotated[
+        int, typer.Option(min=0, help="Epochs that the narrower network is trained for.", rich_help_panel=TRAIN)
+    ] = 10,
+    train_batch_size: Annotated[
+        int, typer.Option(min=2, help="Images per step of the training.", rich_help_panel=TRAIN)
+    ] = 64,
+    train_learning_rate: Annotated[
+        float, typer.Option(min=1e-9, help="Highest learning rate of the training.", rich_help_panel=TRAIN)
+    ] = 0.02,
+    distillation: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Part of the loss that is against the model's outputs.", rich_help_panel=TRAIN),
+    ] = 0.5,
+    temperature: Annotated[
+        float, typer.Option(min=0.1, help="Temperature of these outputs.", rich_help_panel=TRAIN)
+    ] = 4.0,
+    shape: Shapes = None,
+    compute_device: Annotated[
+        str, typer.Option(help="Where to train: cpu, cuda, cuda:1, ..., or auto.", rich_help_panel=COMPUTE)
+    ] = "auto",
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that decode and augment images; 0: this one.", rich_help_panel=COMPUTE)
+    ] = 0,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Threads that share a network's ops on the CPU; fewer where the machine is busy.",
+            show_default="as many as torch takes",
+            rich_help_panel=COMPUTE,
+        ),
+    ] = 0,
+    limit_images: LimitImages = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever the folder holds.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Narrow a trained model until it meets a latency target, train it further, and export it.
+
+    The same command continues an interrupted one. A model that meets the target already is left alone. Exit code 1 also
+    where the result was measured above its target at the end.
+    """
+    from netlathe.cli.phones import choose_phone
+    from netlathe.runs.compression.pipeline import compress as compress_model
+    from netlathe.targets import parse_limits, parse_targets
+    from netlathe.training import Compute, TrainConfig
+
+    terminal = Terminal(as_json=as_json)
+    training = TrainConfig(
+        epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate, seed=seed
+    )
+    report = compress_model(
+        model, target=parse_targets(None, None, target), output=output, data=data, limits=parse_limits(limit or ()),
+        ignored=ignored or (), step=step, least_share=least_share, finalists=finalists, training=training,
+        distillation=distillation, temperature=temperature, device=choose_phone(device, terminal) if device else None,
+        profile=profile_file, benchmark_binary=benchmark_binary, shapes=parse_shapes(shape),
+        compute=Compute(compute_device, workers=workers, threads=threads), limit_images=limit_images, unknown=unknown,
+        restart=restart, seed=seed, progress=terminal,
+    )  # fmt: skip
+    show_compression(report, terminal)
+    terminal.result(report.to_json())
+    if report.is_missed or terminal.undone:
+        raise typer.Exit(1)
+
+
+def show_compression(report: CompressReport, terminal: Terminal) -> None:
+    """Shows each layer before and after, targets, accuracies, warnings."""
+    if report.is_changed:
+        terminal.step(f"{report.name}: channels before and after, by {report.importance}")
+        terminal.table(
+            ("layer", "before", "after", "ms before", "ms after"),
+            [
+                (one.name, one.before, one.after, milliseconds(one.before_ms), milliseconds(one.after_ms))
+                for one in report.layers
+            ],
+        )
+        terminal.say("")
+    columns = ("on", "target ms", "predicted ms", "90 % interval", "measured ms")
+    terminal.table(
+        columns,
+        [
+            (
+                one.device, milliseconds(one.target_ms), milliseconds(one.predicted_ms),
+                f"{milliseconds(one.low_ms)} to {milliseconds(one.high_ms)}", milliseconds(one.measured_ms),
+            )
+            for one in report.targets
+        ],
+    )  # fmt: skip
+    shown = [name for name in ACCURACIES if name in report.accuracy]
+    if shown:
+        terminal.say("")
+        terminal.table(
+            ("the model's accuracy", "narrower, untrained", *(ACCURACIES[name] for name in shown)),
+            [
+                (
+                    percent(report.original_accuracy), percent(report.untrained_accuracy),
+                    *(percent(report.accuracy[name]) for name in shown),
+                )
+            ],
+            text=0,
+        )  # fmt: skip
+    terminal.warn(report.warnings)
+    for form, file in report.files.items():
+        terminal.say(f"  {form}: {file}")

@@ -1,0 +1,205 @@
+"""`netlathe compress`: from a model and a target to a finished folder, through its phases."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from netlathe.archspace.errors import FormatError
+from netlathe.events import Listener, listener_of
+from netlathe.outputs import COMPRESSION_FILES, check_run_folder
+from netlathe.pricing import Unknown
+from netlathe.runs.compression.outlook import Outlook, look_ahead, told, why_fixed
+from netlathe.runs.compression.report import CompressReport
+from netlathe.runs.compression.reported import CompressReportPhase, limits_of, targets_of
+from netlathe.runs.compression.scored import ScorePhase
+from netlathe.runs.compression.settings import (
+    CompressSettings,
+    Model,
+    ModuleScore,
+    Original,
+    name_all,
+    read_original,
+)
+from netlathe.runs.compression.shaped import ShapedNetwork, ShapePhase
+from netlathe.runs.compression.tuned import TunePhase
+from netlathe.runs.compression.written import WritePhase
+from netlathe.runs.files import REPORT
+from netlathe.runs.folder import RunFolder, Workplace
+from netlathe.runs.judges import DeviceAtHand
+from netlathe.runs.settings import Recipe, name_of
+from netlathe.targets import Limit, Target, make_goal
+
+if TYPE_CHECKING:
+    from netlathe.archspace.forms.torch_program import ExampleInputs
+    from netlathe.training import Compute, ImageData, TrainConfig
+    from netlathe.training.sources import Source
+
+EPOCHS, LEARNING_RATE = 10, 0.02
+"""Settings of the training by default: short, and gentle on weights that are good already."""
+
+
+def compress(
+    model: Model,
+    example_inputs: ExampleInputs | None = None,
+    *,
+    target: Target | Sequence[Target],
+    output: str | Path,
+    data: Source | ImageData | None = None,
+    limits: Sequence[Limit] = (),
+    ignored: str | Collection[str] = (),
+    step: int = 8,
+    least_share: float = 0.25,
+    finalists: int = 8,
+    training: TrainConfig | Recipe | None = None,
+    distillation: float = 0.5,
+    temperature: float = 4.0,
+    score: ModuleScore | None = None,
+    device: str | None = None,
+    profile: str | Path | None = None,
+    benchmark_binary: str | Path | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    compute: Compute | None = None,
+    limit_images: int | None = None,
+    unknown: Unknown = "refuse",
+    restart: bool = False,
+    seed: int = 0,
+    progress: bool | Listener = False,
+) -> CompressReport:
+    """Narrows the layers of a trained model until it meets a latency target, and loses as little as it can.
+
+    `model` is what `read_weights` takes: a .onnx or .tflite file, a torch module (with `example_inputs`, what it is
+    called with) or exported program; or timm:NAME or torchvision:NAME, whose weights are random. It is only read.
+    `target` and `limits` are those of `search`, `macs`, `parameters` and `memory-kb` among the latter. Widths are
+    multiples of `step` channels, down to `least_share` of a layer's own; the layers named in `ignored` keep theirs.
+
+    Which channels go is decided by the change of the loss where they do, to first order, on some training images of
+    `data`, and by an integer program over all layers; `finalists` such networks are compared on validation images, or
+    by your own `score(module)`, the higher the better. Where a `device` is at hand, as profile takes it, networks are
+    repaired until the time measured there is within the target; otherwise the upper end of the 90 % interval is. Then
+    the network is trained: by `training`, a TrainConfig or a recipe of your own as search takes it; netlathe's own also
+    learns from the original's outputs, `distillation` parts of the loss at `temperature`. Images whose classes are not
+    the model's teach through its outputs alone. Without `data`, channels go by the size of their weights, nothing is
+    trained, and the files are judged by latency alone.
+
+    `output` is the folder: the same call continues what is there, and reads what is finished; one of another model,
+    other images or widths is refused unless `restart` begins anew. A model that meets the target already is left
+    alone: the report's `is_changed` is false, and nothing is written.
+
+    Raises TargetError, with the fastest latency that there is, where no widths meet a target; FormatError for a model
+    that cannot be read; UnknownOpError for ops that a predictor does not know; CompressError for layers to ignore that
+    there are not, and where no channels can be cut; OutputError, DataError, TrainingError and DeviceError as search
+    does.
+    """
+    targets = [target] if isinstance(target, Target) else list(target)
+    for own in (training, score):
+        if callable(own):
+            name_of(own)
+    files = [str(one) for one in (model, profile, benchmark_binary) if isinstance(one, str | Path)]
+    files += [one.file for one in targets if one.file]
+    folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
+    check_run_folder(folder, files, images, written=COMPRESSION_FILES)
+    goal = make_goal(targets, limits, unknown=unknown)
+    original = read_original(model, example_inputs, shapes)
+    at_hand = DeviceAtHand(
+        device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
+    ) if device else None  # fmt: skip
+    with _placed(folder, compute, listener_of(progress)) as place:
+        loaded = None if data is None else _images(data, original, limit_images, seed)
+        settings = CompressSettings(
+            original, goal, loaded, _training(training, seed) if loaded else None, name_all(ignored), step, least_share,
+            finalists, distillation, temperature, score, at_hand, seed,
+        )  # fmt: skip
+        report = run_phases(settings, place, restart=restart)
+        place.listener.report(report)
+        return report
+
+
+@contextmanager
+def _placed(folder: Path, compute: Compute | None, listener: Listener) -> Iterator[Workplace]:
+    """Context with the place of a compression, in which no other process works in its folder."""
+    from netlathe.training import Compute
+
+    place = Workplace(RunFolder(folder), compute or Compute(), listener)
+    with RunFolder(folder).held(), place.compute.threaded():
+        listener.warn(place.compute.doubts())
+        yield place
+
+
+def _training(given: TrainConfig | Recipe | None, seed: int) -> TrainConfig | Recipe:
+    from netlathe.training import TrainConfig
+
+    return TrainConfig(epochs=EPOCHS, learning_rate=LEARNING_RATE, seed=seed) if given is None else given
+
+
+def _images(data: Source | ImageData, original: Original, limit: int | None, seed: int) -> ImageData:
+    """The images in the model's size. Raises FormatError for a model that takes no image, DataError for other
+    images."""
+    from netlathe.training import DataError, ImageData, load_images
+
+    inputs = original.graph.inputs
+    if len(inputs) != 1 or len(inputs[0]) != 4 or inputs[0][3] not in (1, 3):
+        raise FormatError(
+            f"{original.name} takes {', '.join(map(str, inputs))}, no single image of one or three channels; leave the "
+            "images out, and train what is found yourself"
+        )
+    _, height, width, channels = inputs[0]
+    if not isinstance(data, ImageData):
+        return load_images(data, (height, width), channels=channels, seed=seed, limit=limit)
+    if data.input_shape != (height, width, channels):
+        raise DataError(f"{original.name} takes images of {(height, width, channels)}, not of {data.input_shape}")
+    return data
+
+
+def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = False) -> CompressReport:
+    """The outlook, told before any work, then the phases from wherever the folder stands to its report. Raises
+    FormatError where the folder holds another compression."""
+    original, goal, listener = settings.original, settings.goal, place.listener
+    wanted = " and ".join(f"{one.limit_ms:.3g} ms on {one.model.setup_}" for one in goal.targets)
+    listener.step(f"Compressing {original.name} to {wanted}")
+    with listener.working("pricing it at other widths"):
+        outlook = look_ahead(settings)
+    listener.table(*told(outlook))
+    for line in why_fixed(settings):
+        listener.note(f"  Not cut: {line}")
+    listener.warn(original.notes)
+    if outlook.is_kept:
+        return _unchanged(settings, place, outlook)
+    if settings.device:  # what is missing there should show before minutes of work
+        with settings.device.open(goal.main, listener):
+            pass
+    if restart:
+        place.remove((REPORT, *COMPRESSION_FILES))
+    with place.folder.watched():
+        scoring = ScorePhase(settings, place)
+        scored = scoring.output()
+        choosing = ShapePhase(settings, place, outlook, scored)
+        shaped = choosing.output()
+        tuning = TunePhase(settings, place, scored, shaped) if settings.data else None
+        tuned = tuning.output() if tuning else None
+        made = tuning.inputs if tuning else {**scoring.inputs, "choices": list(shaped.choices)}
+        exported = WritePhase(settings, place, made, scored, shaped, tuned).output()
+        whole = {**made, **choosing.inputs}
+        return CompressReportPhase(settings, place, whole, outlook, scored, shaped, tuned, exported).output()
+
+
+def _unchanged(settings: CompressSettings, place: Workplace, outlook: Outlook) -> CompressReport:
+    """The report on a model that meets every limit as it is."""
+    network = ShapedNetwork(settings, settings.space.reference)
+    listener = place.listener
+    listener.note(f"  {settings.original.name} meets every limit as it is: nothing was done")
+    warnings = [
+        f"the interval of {settings.original.name} on {one.device} ends above the target, at {one.high_ms:.3g} ms; "
+        "measure it (netlathe time), or lower the target"
+        for one, target in zip(outlook.original.latencies, settings.goal.targets, strict=True)
+        if one.high_ms > target.limit_ms
+    ]
+    return CompressReport(
+        name=settings.original.name, folder=str(place.path), is_changed=False, stages=outlook.stages,
+        fixed=tuple(why_fixed(settings)), targets=targets_of(settings, network), limits=limits_of(settings, network),
+        layers=(), importance="", judged={"by": "prediction", "is_met": True, "judgements": 1, "timed": []},
+        is_met=True, accuracy={}, original_accuracy=None, untrained_accuracy=None, files={}, seconds={},
+        warnings=tuple(warnings), run=settings.choice_inputs(),
+    )  # fmt: skip

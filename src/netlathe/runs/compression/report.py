@@ -1,0 +1,103 @@
+"""Report of a compression: before and after, by layer and in sum; target, measured; accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from netlathe.archspace.errors import FormatError
+from netlathe.runs.compression.outlook import Latency, Stage
+from netlathe.runs.report import LimitReport, TargetReport
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer before and after."""
+
+    name: str
+    group: str
+    """Name of the group of channels that it gives; empty where they are fixed."""
+    before: int
+    """Channels that it gives."""
+    after: int
+    before_ms: float | None
+    """Predicted latency of the kernels that begin with it on the main target, in ms; None where a kernel that begins
+    with another layer does its work."""
+    after_ms: float | None
+
+
+@dataclass(frozen=True)
+class CompressReport:
+    """Everything a person or a script may ask of a compression."""
+
+    name: str
+    """The model's."""
+    folder: str
+    is_changed: bool
+    """False where the original met every limit already: then nothing was done, and nothing written."""
+    stages: tuple[Stage, ...]
+    """Outlook: original, half-way and fastest; last, where there is one, the network that was chosen."""
+    fixed: tuple[str, ...]
+    """Layers whose channels stay, and why."""
+    targets: tuple[TargetReport, ...]
+    limits: tuple[LimitReport, ...]
+    layers: tuple[Layer, ...]
+    importance: str
+    """Criterion by which channels were chosen, in words."""
+    judged: Mapping[str, Any]
+    """Judgement of the choice: by whom, is_met, judgements, and what was timed for it."""
+    is_met: bool
+    """Whether the judge saw every limit kept, and the last measurement did too."""
+    accuracy: Mapping[str, float]
+    """Accuracy on the test images by form (torch, tflite, int8, onnx), 0..1; empty without images."""
+    original_accuracy: float | None
+    untrained_accuracy: float | None
+    """Accuracy of the narrower network before it was trained."""
+    files: Mapping[str, str]
+    """Files by form."""
+    seconds: Mapping[str, float]
+    """Seconds of choice and train."""
+    warnings: tuple[str, ...]
+    run: Mapping[str, Any]
+    """Inputs that its outcome depends on, for JSON."""
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether the main target was missed when the exported network was measured at the end."""
+        return bool(self.targets) and self.targets[0].is_met is False
+
+    def to_json(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {
+            **own,
+            "stages": [stage.to_json() for stage in self.stages],
+            "fixed": list(self.fixed),
+            "targets": [target.to_json() for target in self.targets],
+            "limits": [asdict(limit) for limit in self.limits],
+            "layers": [asdict(layer) for layer in self.layers],
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> CompressReport:
+        """The report that `to_json` was asked of. Raises FormatError for what is no report."""
+        try:
+            return cls(
+                **{
+                    **content,
+                    "stages": tuple(map(_stage, content["stages"])),
+                    "fixed": tuple(content["fixed"]),
+                    "targets": tuple(TargetReport(**target) for target in content["targets"]),
+                    "limits": tuple(LimitReport(**limit) for limit in content["limits"]),
+                    "layers": tuple(Layer(**layer) for layer in content["layers"]),
+                    "warnings": tuple(content["warnings"]),
+                }
+            )
+        except (LookupError, TypeError) as error:
+            raise FormatError(f"this is no report of a compression ({error!s:.200}); run it with --restart") from error
+
+
+def _stage(content: Mapping[str, Any]) -> Stage:
+    latencies = tuple(Latency(**one) for one in content["latencies"])
+    return Stage(**{**content, "latencies": latencies, "choices": tuple(content["choices"])})

@@ -1,0 +1,193 @@
+"""Last phase of a compression: the exported network is timed where its device is at hand, and the report is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from netlathe.archspace.graph import Graph
+from netlathe.kernel_costs import breakdown_of
+from netlathe.pictures import draw_widths
+from netlathe.pricing import doubts
+from netlathe.runs.compression.outlook import Outlook, stage, why_fixed
+from netlathe.runs.compression.report import CompressReport, Layer
+from netlathe.runs.compression.scored import Scored
+from netlathe.runs.compression.settings import CompressSettings
+from netlathe.runs.compression.shaped import Shaped, ShapedNetwork
+from netlathe.runs.compression.tuned import Tuned
+from netlathe.runs.exported import ExportedFiles
+from netlathe.runs.files import LAYERS, REPORT, WIDTHS, WIDTHS_PICTURE, write_csv
+from netlathe.runs.folder import Workplace
+from netlathe.runs.judges import time_file
+from netlathe.runs.phase import Phase
+from netlathe.runs.report import LimitReport, TargetReport
+from netlathe.subjects import find_subject
+
+if TYPE_CHECKING:
+    from netlathe.archspace.records import Measurement
+    from netlathe.predictor import LatencyPredictor
+
+LAYER_COLUMNS = ("layer", "group", "channels before", "channels after", "ms before", "ms after")
+
+
+class CompressReportPhase(Phase[CompressReport]):
+    """Report of a compression; where it stands, it is finished."""
+
+    record, kind, needs = REPORT, "compression", (LAYERS, WIDTHS_PICTURE)
+
+    def __init__(
+        self,
+        settings: CompressSettings,
+        place: Workplace,
+        inputs: Mapping[str, Any],
+        outlook: Outlook,
+        scored: Scored,
+        shaped: Shaped,
+        tuned: Tuned | None,
+        exported: ExportedFiles,
+    ) -> None:
+        super().__init__(place, inputs)
+        self.settings, self.outlook, self.scored = settings, outlook, scored
+        self.shaped, self.tuned, self.exported = shaped, tuned, exported
+
+    def work(self) -> CompressReport:
+        """Raises DeviceError for a device that cannot be opened."""
+        settings, shaped, main = self.settings, self.shaped, self.settings.goal.main
+        network = ShapedNetwork(settings, shaped.choices)
+        graph = network.graph(main.model.setup_.batch)
+        timed = self._timed(network)
+        is_met = shaped.judged.is_met and not (timed and timed.latency_ms > main.limit_ms)
+        return CompressReport(
+            name=settings.original.name,
+            folder=str(self.place.path),
+            is_changed=True,
+            stages=(*self.outlook.stages, stage(settings, "compressed", shaped.choices)),
+            fixed=tuple(why_fixed(settings)),
+            targets=targets_of(settings, network, timed),
+            limits=limits_of(settings, network),
+            layers=tuple(layers_of(settings, graph, main.model)),
+            importance=self.scored.by,
+            judged=shaped.judged.to_json(),
+            is_met=is_met,
+            accuracy=self.exported.accuracy,
+            original_accuracy=self.tuned.original if self.tuned else None,
+            untrained_accuracy=self.tuned.before if self.tuned else None,
+            files={
+                **{form: str(self.place.path / file) for form, file in self.exported.files.items()},
+                "structure": str(self.place.path / WIDTHS),
+            },
+            seconds={
+                "choice": round(shaped.seconds, 1), "train": round(self.tuned.seconds, 1) if self.tuned else 0.0,
+            },
+            warnings=(
+                *settings.original.notes, *self.scored.warnings, *shaped.warnings,
+                *doubts(main.model, network.name, graph), *self.exported.warnings,
+            ),
+            run=self.inputs,
+        )  # fmt: skip
+
+    def write(self, output: CompressReport) -> dict[str, Any]:
+        rows = [
+            (one.name, one.group, one.before, one.after, *(_cell(ms) for ms in (one.before_ms, one.after_ms)))
+            for one in output.layers
+        ]
+        write_csv(self.place.path / LAYERS, LAYER_COLUMNS, rows)
+        groups = [
+            (group.name, widths[0], widths[choice])
+            for group, widths, choice in zip(
+                self.settings.space.groups, self.settings.space.widths, self.shaped.choices, strict=False
+            )
+        ]
+        main = output.targets[0]
+        title = f"{output.name}: {output.stages[0].latencies[0].ms:.3g} to {main.predicted_ms:.3g} ms on {main.device}"
+        draw_widths(groups, title, self.place.path / WIDTHS_PICTURE)
+        return output.to_json()
+
+    def read(self, content: Mapping[str, Any]) -> CompressReport:
+        own = {name: value for name, value in content.items() if name not in ("schema", "needs")}
+        report = CompressReport.from_json(own)
+        self.place.listener.note(f"  Finished before, and read from {self.place.path}; --restart begins anew")
+        return report
+
+    def is_replaced(self, differences: tuple[str, ...]) -> bool:
+        """Always: it tells of the phases before it."""
+        return True
+
+    def _timed(self, network: ShapedNetwork) -> Measurement | None:
+        """The exported file's latency on the device, where there is one."""
+        device, main = self.settings.device, self.settings.goal.main
+        if device is None:
+            return None
+        form = {"float32": "tflite", "int8": "int8"}.get(main.model.setup_.dtype, "")
+        takes_one = main.model.setup_.batch == 1  # as exported files do
+        file = self.exported.files.get(form) if takes_one else None
+        content = (self.place.path / file).read_bytes() if file else None
+        return time_file(network, content, main, device, self.place.listener)
+
+
+def targets_of(
+    settings: CompressSettings, network: ShapedNetwork, timed: Measurement | None = None
+) -> tuple[TargetReport, ...]:
+    """What became of each target; what was measured is the main one's."""
+    found = []
+    for index, target in enumerate(settings.goal.targets):
+        graph, own = network.graph(target.model.setup_.batch), timed if index == 0 else None
+        low, high = target.model.predict_interval([graph])
+        found.append(
+            TargetReport(
+                device=target.name,
+                setup=str(target.model.setup_),
+                target_ms=target.limit_ms,
+                expected_ms=None,
+                predicted_ms=float(target.model.predict([graph])[0]),
+                low_ms=float(low[0]),
+                high_ms=float(high[0]),
+                measured_ms=own.latency_ms if own else None,
+                is_met=own.latency_ms <= target.limit_ms if own else None,
+                measured_on=settings.device.address if own and settings.device else None,
+                drift=own.drift if own else None,
+            )
+        )
+    return tuple(found)
+
+
+def limits_of(settings: CompressSettings, network: ShapedNetwork) -> tuple[LimitReport, ...]:
+    """What the network has of each other limited cost."""
+    limits = settings.limits([target.model for target in settings.goal.targets])[len(settings.goal.targets) :]
+    return tuple(LimitReport(one.name, one.limit, None, one.cost(settings.space, network.choices)) for one in limits)
+
+
+def layers_of(settings: CompressSettings, after: Graph, model: LatencyPredictor) -> list[Layer]:
+    """The layers that give channels, before and after, in the order in which they run."""
+    space = settings.space
+    before = space.graph(space.reference, model.setup_.batch)
+    group_of = {name: group.name for group in space.coupled.groups for name in group.producers}
+    fixed = {one.layer for one in space.coupled.fixed}
+    before_ms, after_ms = (_kernel_ms(graph, model) for graph in (before, after))
+    narrow = {node.name: graph_shape[-1] for node, (graph_shape, *_) in _results(after)}
+    return [
+        Layer(
+            node.name,
+            group_of.get(node.name, ""),
+            shape[-1],
+            narrow[node.name],
+            before_ms.get(node.name),
+            after_ms.get(node.name),
+        )
+        for node, (shape, *_) in _results(before)
+        if node.name in group_of or node.name in fixed
+    ]
+
+
+def _results(graph: Graph) -> list[tuple[Any, Any]]:
+    return [(node, shapes) for node, _, shapes in graph.steps()]
+
+
+def _kernel_ms(graph: Graph, model: LatencyPredictor) -> dict[str, float]:
+    """Latency in ms of each kernel, by the layer that it is named after."""
+    found = breakdown_of(find_subject(graph, batch=graph.batch), model, advises=False)
+    return {one.name: one.latency_ms for one in found.kernels if one.latency_ms is not None}
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

@@ -1,0 +1,129 @@
+"""First phase of a compression: how important each channel is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netlathe.compress.importance import magnitudes
+from netlathe.runs.compression.settings import CompressSettings
+from netlathe.runs.files import IMPORTANCE
+from netlathe.runs.folder import Workplace
+from netlathe.runs.phase import Phase
+from netlathe.words import percent
+
+MOST_IMAGES = 1000
+"""Training images that importance is found on, at most."""
+SWEEP_MACS = 3e11
+"""Work of a pass over images in MACs, at most, beyond LEAST_IMAGES: it is to take no longer than a minute on a CPU."""
+LEAST_IMAGES = 64
+BETTER_THAN_CHANCE = 2.0
+"""Times the accuracy of guessing from which on labels are taken for the network's own classes."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Importance of channels."""
+
+    scores: Mapping[str, NDArray[np.float64]]
+    """(units,) by the names of groups; comparable over groups where there is a teacher."""
+    by: str
+    """Criterion, in words."""
+    teacher: str | None
+    """Classes that a loss is of: 'labels', 'own', or None without images."""
+    accuracy: float | None
+    """The original's accuracy on the validation images, 0..1; None where the classes are not its own."""
+    warnings: tuple[str, ...] = ()
+
+
+class ScorePhase(Phase[Scored]):
+    """Importance of the channels of a model."""
+
+    record, kind = IMPORTANCE, "importance"
+
+    def __init__(self, settings: CompressSettings, place: Workplace) -> None:
+        super().__init__(place, settings.importance_inputs())
+        self.settings = settings
+
+    def work(self) -> Scored:
+        """Raises CompressError and DataError for images that the network does not take."""
+        settings, space = self.settings, self.settings.space
+        self.place.folder.make()
+        if settings.data is None:
+            scores = magnitudes(space.coupled, settings.original.weights)
+            return Scored(scores, "magnitudes of its weights, as there are no images", None, None)
+        from netlathe.compress.gradients import taylor
+
+        accuracy, teacher, warnings = self._compared()
+        images = images_within(settings.original.graph.macs, MOST_IMAGES)
+        with self.place.listener.working("finding the importance of channels"):
+            scores = taylor(
+                space.coupled, settings.original.weights, settings.data.train, teacher=teacher, images=images,
+                seed=settings.seed, compute=self.place.compute,
+            )  # fmt: skip
+        by = "first-order change of the cross-entropy " + (
+            "against labels" if teacher == "labels" else "against its own outputs"
+        )
+        return Scored(scores, by, teacher, accuracy, warnings)
+
+    def _compared(self) -> tuple[float | None, Any, tuple[str, ...]]:
+        """The original's accuracy on validation images, and whether their labels are its classes."""
+        from netlathe.archspace.forms.torch import TorchGraph, load_weights
+        from netlathe.training import evaluate
+
+        settings = self.settings
+        assert settings.data is not None
+        graph, name, classes = settings.original.graph, settings.original.name, len(settings.data.classes)
+        given = graph.shapes[graph.outputs[0]][-1]
+        if given != classes:
+            told = f"{name} tells {given} classes, the images have {classes}"
+            return None, "own", (f"{told}: its own outputs are what it is held against, and accuracies are not told",)
+        network = TorchGraph(graph)
+        load_weights(network, settings.original.weights)
+        few = few_of(settings.data.validation, images_within(graph.macs, MOST_IMAGES), settings.seed)
+        accuracy = evaluate(network, few, compute=self.place.compute)
+        if accuracy * classes >= BETTER_THAN_CHANCE:
+            return accuracy, "labels", ()
+        told = (
+            f"{name} classifies {percent(accuracy)} of the validation images right, hardly more than by guessing: its "
+            "classes may stand in another order, or it takes images in another range than -1..1. Its own outputs are "
+            "what it is held against"
+        )
+        return accuracy, "own", (told,)
+
+    def write(self, output: Scored) -> dict[str, Any]:
+        return {
+            "by": output.by,
+            "teacher": output.teacher,
+            "accuracy": output.accuracy,
+            "warnings": list(output.warnings),
+            "scores": {name: values.tolist() for name, values in output.scores.items()},
+        }
+
+    def read(self, content: Mapping[str, Any]) -> Scored:
+        scores = {str(name): np.array(values, float) for name, values in content["scores"].items()}
+        return Scored(
+            scores, str(content["by"]), content["teacher"], content["accuracy"], tuple(map(str, content["warnings"]))
+        )
+
+    def is_replaced(self, differences: tuple[str, ...]) -> bool:
+        """Never: the folder is another model's, or of other images; --restart begins anew."""
+        return False
+
+
+def images_within(macs: int, most: int) -> int:
+    """Number of images that a pass over a network of that many MACs may see."""
+    return int(min(most, max(LEAST_IMAGES, SWEEP_MACS // max(1, macs))))
+
+
+def few_of(split: Any, count: int, seed: int) -> Any:
+    """At most so many images of a split, every class alike."""
+    import torch
+
+    from netlathe.training.images import spread_over_classes
+
+    return split.take(torch.from_numpy(spread_over_classes(split.labels.numpy(), count, seed)))

@@ -1,0 +1,175 @@
+"""Settings of a compression: the model as it was read, and all else that the outcome depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+from netlathe.archspace.errors import NetlatheError
+from netlathe.archspace.files import digest
+from netlathe.archspace.graph import Graph
+from netlathe.compress.widths import WidthSpace, width_space
+from netlathe.model_zoos import is_zoo_name, zoo_module
+from netlathe.reading import read_weights
+from netlathe.runs.judges import DeviceAtHand
+from netlathe.runs.searched import describe_data
+from netlathe.runs.settings import Recipe, name_of
+from netlathe.subjects import find_subject
+from netlathe.targets import KIB, Goal
+
+if TYPE_CHECKING:
+    import torch
+
+    from netlathe.archspace.forms.torch_program import ExampleInputs
+    from netlathe.archspace.forms.weights import Weights
+    from netlathe.search.costs import LatencyModel
+    from netlathe.search.successive import CostLimit
+    from netlathe.training import ImageData, TrainConfig
+
+Model = Union[str, Path, "torch.nn.Module", "torch.export.ExportedProgram"]
+"""A model to compress: a .onnx or .tflite file, timm:NAME or torchvision:NAME, or the object itself."""
+ModuleScore = Callable[["torch.nn.Module"], float]
+"""How good a network is, the higher the better; a user's own, called with the network as a torch module."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """The user's model, read and never written to."""
+
+    name: str
+    graph: Graph
+    weights: Weights
+    at_batch: Callable[[int], Graph] | None = None
+    """Reads the graph for another batch, where the model leaves it open."""
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of its ops and its weights."""
+        arrays = sorted((node, key, array) for node, kept in self.weights.items() for key, array in kept.items())
+        parts = (f"{node}/{key}/{digest(array.tobytes())}" for node, key, array in arrays)
+        return digest(self.graph.key + "".join(parts))
+
+
+def read_original(
+    model: Model, example_inputs: ExampleInputs | None, shapes: Mapping[str, Sequence[int]] | None
+) -> Original:
+    """The model with its weights. Raises as `read_weights` does."""
+    if isinstance(model, str) and is_zoo_name(model):
+        import torch
+
+        module, image = zoo_module(model)
+        graph, weights = read_weights(module, torch.zeros(1, *image))
+        note = f"{model} has random weights: only its structure is worth anything until it is trained"
+        return Original(model, graph, weights, notes=(note,))
+    graph, weights = read_weights(model, example_inputs, shapes=shapes)
+    if not isinstance(model, str | Path):
+        return Original(type(model).__name__, graph, weights)
+    path = Path(model)
+    return Original(path.stem, graph, weights, lambda batch: find_subject(path, batch=batch, shapes=shapes).graph)
+
+
+@dataclass(frozen=True)
+class CompressSettings:
+    """Everything that a compression's outcome depends on."""
+
+    original: Original
+    goal: Goal
+    data: ImageData | None
+    training: TrainConfig | Recipe | None
+    """None where there are no images."""
+    ignored: tuple[str, ...] = ()
+    step: int = 8
+    least_share: float = 0.25
+    finalists: int = 8
+    distillation: float = 0.5
+    temperature: float = 4.0
+    score: ModuleScore | None = None
+    device: DeviceAtHand | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, is_right in (
+            ("distillation", self.distillation, 0 <= self.distillation <= 1),
+            ("temperature", self.temperature, 0 < self.temperature < float("inf")),
+            ("finalists", self.finalists, self.finalists >= 1),
+        ):
+            if not is_right:
+                raise NetlatheError(f"{name} {value!r:.40}: out of range")
+
+    @cached_property
+    def space(self) -> WidthSpace:
+        """The widths to choose from. Raises CompressError for layers to ignore that there are not, and for settings out
+        of range."""
+        original = self.original
+        return width_space(
+            original.graph, original.name, step=self.step, least_share=self.least_share, ignored=self.ignored,
+            leave_out=False, at_batch=original.at_batch,
+        )  # fmt: skip
+
+    def limits(self, models: Sequence[LatencyModel]) -> list[CostLimit]:
+        """The goal's limits: each target by the model of its latency, then all others. Raises NetlatheError for a cost
+        of blocks, which such a network has not."""
+        from netlathe.search.successive import CostLimit
+
+        goal = self.goal
+        found = [
+            CostLimit(f"latency on {one.name}", "ms", model, one.limit_ms, one.model.setup_.batch)
+            for one, model in zip(goal.targets, models, strict=True)
+        ]
+        for limit in goal.limits:
+            if limit.source:
+                raise NetlatheError(
+                    f"--limit {limit.source}:{limit.name}: a table of blocks says nothing of a model's layers; limit "
+                    "macs, parameters or memory-kb"
+                )
+            found.append(CostLimit(limit.name, "", Count(limit.name), limit.value))
+        if goal.memory_kib is not None:
+            found.append(CostLimit("memory-kb", "KiB", Count("memory-kb", goal.itemsize), goal.memory_kib))
+        return found
+
+    def importance_inputs(self) -> dict[str, Any]:
+        """Inputs of the channels' importance, for JSON."""
+        return {
+            "model": self.original.digest,
+            "widths": {"ignored": sorted(self.ignored), "step": self.step, "least_share": self.least_share},
+            "data": describe_data(self.data) if self.data else None,
+            "seed": self.seed,
+        }
+
+    def choice_inputs(self) -> dict[str, Any]:
+        """Inputs of the choice, for JSON."""
+        return {
+            **self.importance_inputs(),
+            "goal": self.goal.to_json(),
+            "finalists": self.finalists,
+            "score": name_of(self.score) if self.score else None,
+            "judge": self.device.to_json() if self.device else None,
+        }
+
+
+@dataclass(frozen=True)
+class Count:
+    """Cost model of what a graph counts: `macs`, `parameters`, or `memory-kb`, KiB of activations alive at once."""
+
+    name: str
+    itemsize: int = 4
+
+    def predict(self, items: Sequence[Graph]) -> Any:
+        """The count of each graph."""
+        import numpy as np
+
+        counts = {
+            "macs": lambda graph: graph.macs,
+            "parameters": lambda graph: graph.parameters,
+            "memory-kb": lambda graph: graph.peak_activation_bytes(self.itemsize) / KIB,
+        }
+        return np.array([counts[self.name](graph) for graph in items], float)
+
+
+def name_all(ignored: str | Collection[str]) -> tuple[str, ...]:
+    """Names of layers, of which one may be given alone."""
+    return (ignored,) if isinstance(ignored, str) else tuple(ignored)

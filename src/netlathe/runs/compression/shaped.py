@@ -1,0 +1,281 @@
+"""Second phase of a compression: the widths that keep the limits and lose least."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netlathe.archspace.decisions import Choices
+from netlathe.archspace.graph import Graph
+from netlathe.runs.compression.outlook import Outlook
+from netlathe.runs.compression.scored import Scored, few_of, images_within
+from netlathe.runs.compression.settings import CompressSettings
+from netlathe.runs.files import WIDTHS
+from netlathe.runs.folder import Workplace
+from netlathe.runs.judges import COVERAGE, Judged, UpperEnds, choose_network
+from netlathe.runs.phase import Phase
+from netlathe.runs.settings import name_of
+
+if TYPE_CHECKING:
+    from netlathe.archspace.forms.torch import TorchGraph
+    from netlathe.archspace.forms.weights import Weights
+    from netlathe.search.costs import LatencyModel
+    from netlathe.search.successive import CostLimit
+    from netlathe.training import ImageData
+
+SPREAD = 0.5
+"""Standard deviation of the logarithm of a group's importance in the scores that finalists are drawn by."""
+REACH = 0.25
+"""How far finalists' options may be from those of the first one, in parts of their number."""
+COMPARED_IMAGES = 256
+"""Validation images that finalists are compared on, at most, and as many training images for BatchNorm."""
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """The network that was chosen."""
+
+    choices: Choices
+    judged: Judged
+    examined: Mapping[Choices, float]
+    """Finalists with their validation losses, or minus their own scores; the least is chosen."""
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShapedNetwork:
+    """A network of widths as what can be timed."""
+
+    settings: CompressSettings
+    choices: Choices
+
+    @property
+    def name(self) -> str:
+        """The original's name and the choices."""
+        return self.settings.space.network_name(self.choices)
+
+    def graph(self, batch: int = 1) -> Graph:
+        """The graph, for batches of that many images."""
+        return self.settings.space.graph(self.choices, batch)
+
+    def pruned(self, scored: Scored) -> tuple[Graph, Weights]:
+        """The graph, and the weights of its most important channels, with BatchNorm folded in."""
+        return self.settings.space.pruned(self.choices, self.settings.original.weights, scored.scores)
+
+
+class ShapePhase(Phase[Shaped]):
+    """Choice of the widths."""
+
+    record, kind = WIDTHS, "widths"
+
+    def __init__(self, settings: CompressSettings, place: Workplace, outlook: Outlook, scored: Scored) -> None:
+        super().__init__(place, settings.choice_inputs())
+        self.settings, self.outlook, self.scored = settings, outlook, scored
+
+    def work(self) -> Shaped:
+        """Raises DeviceError for a device that cannot be opened."""
+        from netlathe.search.successive import solve, within
+
+        begun = time.monotonic()
+        settings, space, listener = self.settings, self.settings.space, self.place.listener
+        scores = space.option_scores(self.scored.scores, comparable=self.scored.teacher is not None)
+        limits, start, by, warnings = self._limits()
+        with listener.progress("choosing widths", "rounds") as update:
+            solved = solve(space, scores, limits, start, on_round=lambda done, total: update(done, total, ""))
+        found, examined = self._compared(scores, limits, solved.choices)
+        judged = Judged(found, by, True, max(1, len(examined)))
+        if settings.device:
+            asked = within(scores, found, REACH)
+            near = np.where(asked, scores, -np.inf)
+            predicted, doubted = (
+                [limit.constraint(space, found, asked) for limit in some]
+                for some in (self._predicted, limits[: len(settings.goal.targets)])
+            )
+            judged, more = choose_network(space, settings.goal, near, predicted, settings.device, listener, doubted)
+            warnings = [*warnings, *more]
+        seconds = time.monotonic() - begun
+        return Shaped(judged.path, judged, examined, seconds, tuple(warnings))
+
+    @cached_property
+    def _predicted(self) -> list[CostLimit]:
+        return self.settings.limits([target.model for target in self.settings.goal.targets])
+
+    def _limits(self) -> tuple[list[CostLimit], Choices, str, list[str]]:
+        """The limits by the upper ends of intervals, where a network keeps them so; a network that does; who judges;
+        and warnings."""
+        models: list[LatencyModel] = [
+            UpperEnds(one.model) if one.model.has_intervals_ else one.model for one in self.settings.goal.targets
+        ]
+        upper, space = self.settings.limits(models), self.settings.space
+        has_intervals = any(one.model.has_intervals_ for one in self.settings.goal.targets)
+        by = f"upper end of the {COVERAGE:.0%} interval".replace("%", " %") if has_intervals else "prediction"
+        for start in (self.outlook.start, self.outlook.stages[-1].choices):
+            if all(limit.cost(space, start) <= limit.limit for limit in upper):
+                return upper, start, by, []
+        warning = (
+            "no network meets every target with the whole of its 90 % interval, so the prediction alone was heeded; "
+            "measure on the device (--device), or profile more there"
+        )
+        return self._predicted, self.outlook.start, "prediction", [warning]
+
+    def _compared(
+        self, scores: NDArray[np.float64], limits: Sequence[CostLimit], found: Choices
+    ) -> tuple[Choices, dict[Choices, float]]:
+        """The best of the network found and others near it, by validation images or an own score."""
+        from netlathe.search.successive import variants
+
+        settings = self.settings
+        if settings.finalists < 2 or (settings.data is None and settings.score is None):
+            return found, {}
+        rng = np.random.default_rng(settings.seed)
+        factors = (np.exp(SPREAD * rng.standard_normal((len(scores), 1))) for _ in range(settings.finalists - 1))
+        finalists = [found, *variants(settings.space, [scores * by for by in factors], limits, found, reach=REACH)]
+        losses: dict[Choices, float] = {}
+        loss = FinalistLoss(settings, self.place, self.scored)
+        with self.place.listener.progress("comparing finalists", "networks") as update:
+            for number, choices in enumerate(finalists):
+                update(number, len(finalists), "")
+                losses[choices] = loss(choices)
+        return min(losses, key=losses.__getitem__), losses
+
+    def write(self, output: Shaped) -> dict[str, Any]:
+        space = self.settings.space
+        return {
+            "choices": list(output.choices),
+            "judged": output.judged.to_json(),
+            "examined": [{"choices": list(one), "loss": loss} for one, loss in output.examined.items()],
+            "seconds": output.seconds,
+            "warnings": list(output.warnings),
+            "widths": {
+                group.name: {"before": widths[0], "after": widths[choice], "producers": list(group.producers)}
+                for group, widths, choice in zip(space.groups, space.widths, output.choices, strict=False)
+            },
+            "kept": {name: units.tolist() for name, units in space.keep(output.choices, self.scored.scores).items()},
+        }
+
+    def read(self, content: Mapping[str, Any]) -> Shaped:
+        choices = tuple(map(int, content["choices"]))
+        judged = Judged.from_json(content["judged"], choices)
+        examined = {tuple(one["choices"]): float(one["loss"]) for one in content["examined"]}
+        self.settings.space.network_name(choices)
+        return Shaped(choices, judged, examined, float(content["seconds"]), tuple(map(str, content["warnings"])))
+
+    def is_replaced(self, differences: tuple[str, ...]) -> bool:
+        """Always: it takes minutes, and the importance that it follows from is the same."""
+        return True
+
+
+class FinalistLoss:
+    """Validation loss of a network that is not trained further, its BatchNorm's statistics found anew; or minus a
+    user's own score of it."""
+
+    def __init__(self, settings: CompressSettings, place: Workplace, scored: Scored) -> None:
+        self.settings, self.place, self.scored = settings, place, scored
+
+    def __call__(self, choices: Choices) -> float:
+        """Mean cross-entropy against labels, or against the original's outputs where the classes are not its own.
+        Raises TrainingError for a loss that is no number."""
+        from netlathe.training.sgd import check_finite
+
+        network = self._normed.network(choices) if self._normed else _plain(self.settings, choices, self.scored)
+        if self.settings.score:
+            value, where = -float(self.settings.score(network)), f"the score {name_of(self.settings.score)}"
+        else:
+            value, where = self._loss(network), "comparing finalists"
+        return check_finite(value, where)
+
+    def _loss(self, network: TorchGraph) -> float:
+        from netlathe.training.evaluation import mean_loss
+
+        data = self.settings.data
+        assert data is not None
+        split = few_of(data.validation, self._images, self.settings.seed)
+        teacher = None if self.scored.teacher == "labels" else original_network(self.settings)
+        return mean_loss(network, split, teacher=teacher, compute=self.place.compute)
+
+    @cached_property
+    def _images(self) -> int:
+        return images_within(self.settings.original.graph.macs, COMPARED_IMAGES)
+
+    @cached_property
+    def _normed(self) -> NormedNetworks | None:
+        if self.settings.data is None:
+            return None
+        return NormedNetworks(self.settings, self.settings.data, self.scored, self.place, images=self._images)
+
+
+def original_network(settings: CompressSettings) -> TorchGraph:
+    """The original as a torch module in eval mode."""
+    from netlathe.archspace.forms.torch import TorchGraph, load_weights
+
+    network = TorchGraph(settings.original.graph)
+    load_weights(network, settings.original.weights)
+    return network.eval()
+
+
+def _plain(settings: CompressSettings, choices: Choices, scored: Scored) -> TorchGraph:
+    """A network of these widths, with BatchNorm folded in, in eval mode."""
+    from netlathe.archspace.forms.torch import TorchGraph, load_weights
+
+    graph, weights = ShapedNetwork(settings, choices).pruned(scored)
+    network = TorchGraph(graph)
+    load_weights(network, weights)
+    return network.eval()
+
+
+class NormedNetworks:
+    """Networks of other widths with the BatchNorm of the original, which files have folded in: its statistics are
+    found on training images once, and the scales and offsets of the channels that are kept stay."""
+
+    def __init__(
+        self, settings: CompressSettings, data: ImageData, scored: Scored, place: Workplace, *, images: int
+    ) -> None:
+        from netlathe.archspace.forms.torch import TorchGraph, load_weights
+        from netlathe.training.norms import restore_batch_norm, with_batch_norm
+
+        self.settings, self.scored, self.place = settings, scored, place
+        self.split = few_of(data.train, images, settings.seed)
+        self.original = TorchGraph(with_batch_norm(settings.original.graph))
+        load_weights(self.original, settings.original.weights)
+        restore_batch_norm(self.original, self.split, batch_size=64, compute=place.compute)
+
+    def network(self, choices: Choices) -> TorchGraph:
+        """The network in eval mode, its statistics those of training images."""
+        import torch
+
+        from netlathe.archspace.forms.torch import TorchGraph, load_weights
+        from netlathe.training import recalibrate_batch_norm
+        from netlathe.training.norms import with_batch_norm
+
+        shaped = ShapedNetwork(self.settings, choices)
+        graph, weights = shaped.pruned(self.scored)
+        network = TorchGraph(with_batch_norm(graph))
+        load_weights(network, weights)
+        with torch.no_grad():
+            for field in ("weight", "bias"):
+                kept = self._kept(choices, field)
+                for name, norm in _norms(network):
+                    getattr(norm, field).copy_(torch.from_numpy(kept[name]["bias"]))
+        recalibrate_batch_norm(network, self.split, batch_size=64, compute=self.place.compute)
+        return network
+
+    def _kept(self, choices: Choices, field: str) -> Weights:
+        """The network's arrays with a field of BatchNorm in place of biases, which have a value per channel as well."""
+        weights: dict[str, Any] = dict(self.settings.original.weights)
+        for name, norm in _norms(self.original):
+            weights[name] = {**weights[name], "bias": getattr(norm, field).detach().cpu().numpy()}
+        return self.settings.space.pruned(choices, weights, self.scored.scores)[1]
+
+
+def _norms(network: TorchGraph) -> list[tuple[str, Any]]:
+    """The BatchNorm of each convolution that has one, by the name of its node."""
+    from torch import nn
+
+    return [(name, layer[1]) for name, layer in network.layers.items() if isinstance(layer, nn.Sequential)]

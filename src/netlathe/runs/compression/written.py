@@ -1,0 +1,93 @@
+"""Last but one phase of a compression: the network is written in every form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netlathe.archspace.files import write_whole, writing
+from netlathe.runs.compression.scored import Scored
+from netlathe.runs.compression.settings import CompressSettings
+from netlathe.runs.compression.shaped import Shaped, ShapedNetwork
+from netlathe.runs.compression.tuned import Tuned
+from netlathe.runs.exported import ExportedFiles, export_network
+from netlathe.runs.files import EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX, PROGRAM, WEIGHTS, save_weights
+from netlathe.runs.folder import Workplace
+from netlathe.runs.phase import Phase
+
+if TYPE_CHECKING:
+    from netlathe.archspace.forms.torch import TorchGraph
+
+
+class WritePhase(Phase[ExportedFiles]):
+    """The compressed network as .tflite, .onnx and torch program, and its weights as plain arrays."""
+
+    record, kind, needs = EXPORTED, "export", (NETWORK, NETWORK_INT8, NETWORK_ONNX, PROGRAM, WEIGHTS)
+
+    def __init__(
+        self,
+        settings: CompressSettings,
+        place: Workplace,
+        inputs: Mapping[str, Any],
+        scored: Scored,
+        shaped: Shaped,
+        tuned: Tuned | None,
+    ) -> None:
+        super().__init__(place, inputs)
+        self.settings, self.scored, self.shaped, self.tuned = settings, scored, shaped, tuned
+
+    def work(self) -> ExportedFiles:
+        """Raises FormatError where the network has no such form."""
+        self.place.folder.make()
+        if self.tuned is None:
+            return self._structure()
+        assert self.settings.data is not None
+        network = self.tuned.network()
+        found = export_network(network, self.settings.data, self.place)
+        accuracy = {} if self.scored.teacher == "own" else found.accuracy
+        files = {**found.files, "program": write_program(network, self.place.path / PROGRAM), "weights": WEIGHTS}
+        return ExportedFiles(accuracy, files, () if self.scored.teacher == "own" else found.warnings)
+
+    def _structure(self) -> ExportedFiles:
+        """Files of the widths alone, with the weights of the channels that are kept."""
+        from netlathe.archspace.forms.onnx import write_onnx
+        from netlathe.archspace.forms.tflite import write_tflite
+        from netlathe.archspace.forms.torch import TorchGraph, load_weights
+
+        folder = self.place.path
+        graph, weights = ShapedNetwork(self.settings, self.shaped.choices).pruned(self.scored)
+        with self.place.listener.working("exporting"):
+            write_whole(folder / NETWORK, write_tflite(graph, weights))
+            write_whole(folder / NETWORK_ONNX, write_onnx(graph, weights))
+            network = TorchGraph(graph)
+            load_weights(network, weights)
+            save_weights(folder, network)
+            program = write_program(network.eval(), folder / PROGRAM)
+        files = {"tflite": NETWORK, "onnx": NETWORK_ONNX, "program": program, "weights": WEIGHTS}
+        return ExportedFiles({}, files, ())
+
+    def write(self, output: ExportedFiles) -> dict[str, Any]:
+        """The files are written by the work."""
+        return {
+            "accuracy": dict(output.accuracy), "files": dict(output.files), "warnings": list(output.warnings),
+        }  # fmt: skip
+
+    def read(self, content: Mapping[str, Any]) -> ExportedFiles:
+        accuracy = {str(name): float(value) for name, value in content["accuracy"].items()}
+        files = {str(name): str(file) for name, file in content["files"].items()}
+        return ExportedFiles(accuracy, files, tuple(map(str, content["warnings"])))
+
+    def is_replaced(self, differences: tuple[str, ...]) -> bool:
+        """Always: it takes seconds."""
+        return True
+
+
+def write_program(network: TorchGraph, path: Path) -> str:
+    """Writes a network in eval mode as a program of torch.export, whole or not at all; returns the file's name. Raises
+    FormatError with torch's own reason where torch cannot export it."""
+    from netlathe.archspace.forms.torch_program import save_program
+
+    with writing(path, makes_folder=False) as part:
+        save_program(network, part)
+    return path.name

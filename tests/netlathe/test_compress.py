@@ -1,0 +1,376 @@
+"""`netlathe compress` from end to end on a small network of digits: files, modules, targets, resuming, refusals."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_cli import answer, netlathe, refusal
+from torch import nn
+
+import netlathe as nl
+from netlathe.archspace.forms.onnx import write_onnx
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.weights import Weights
+from netlathe.archspace.graph import Graph
+from netlathe.archspace.records import Setup
+from netlathe.compress import width_space
+from netlathe.exporting import file_accuracy
+from netlathe.predictor import LatencyPredictor
+from netlathe.profiler import open_device
+from netlathe.runs.compression.report import CompressReport
+from netlathe.training import ImageData, TrainConfig, evaluate, load_images, train
+
+ONE = torch.zeros(1, 1, 8, 8)
+
+
+class Digits(nn.Module):
+    """A residual network of digits in three convolutions and a shortcut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner, self.outer = self.conv(1, 16), self.conv(16, 16), self.conv(16, 16)
+        self.down, self.head = self.conv(16, 32, 2), nn.Linear(32, 10)
+
+    @staticmethod
+    def conv(before: int, after: int, stride: int = 1) -> nn.Module:
+        conv = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        return nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return self.head(self.down(x + self.outer(self.inner(x))).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageData:
+    return load_images("digits", (8, 8), channels=1, limit=300)
+
+
+@pytest.fixture(scope="module")
+def module(data: ImageData) -> Digits:
+    torch.manual_seed(0)
+    network = Digits()
+    train(network, data, TrainConfig(epochs=8, batch_size=32, learning_rate=0.1))
+    assert evaluate(network, data.test) > 0.8
+    return network
+
+
+@pytest.fixture(scope="module")
+def read(module: Digits) -> tuple[Graph, Weights]:
+    return nl.read_weights(module, ONE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, read: tuple[Graph, Weights]) -> Path:
+    """Holds the network as .onnx and .tflite, and predictors of a fictitious machine and of this one."""
+    path = tmp_path_factory.mktemp("compress")
+    (path / "digits.onnx").write_bytes(write_onnx(*read))
+    (path / "digits.tflite").write_bytes(write_tflite(*read))
+    predictor_of(read[0], Setup("bench", "cpu", "os", "litert", "2")).save(path / "bench.json")
+    return path
+
+
+def predictor_of(graph: Graph, setup: Setup) -> LatencyPredictor:
+    """A predictor of about a million MACs per ms, from networks of random widths."""
+    space, rng = width_space(graph, step=4, leave_out=False), np.random.default_rng(0)
+    graphs = [space.graph([int(rng.integers(count)) for count in space.option_counts]) for _ in range(24)]
+    return LatencyPredictor("none").fit(graphs, [1e-6 * one.macs for one in graphs], setup=setup)
+
+
+@pytest.fixture(scope="module")
+def now_ms(folder: Path, read: tuple[Graph, Weights]) -> float:
+    return nl.predict(read[0], folder / "bench.json").latency_ms
+
+
+def compress(model: Any, folder: Path, ms: float, output: Path, *inputs: Any, **settings: Any) -> CompressReport:
+    target = nl.Target(folder / "bench.json", ms)
+    return nl.compress(model, *inputs, target=target, output=output, **{"step": 4, **settings})
+
+
+@pytest.fixture(scope="module")
+def tuned(folder: Path, module: Digits, data: ImageData, now_ms: float) -> CompressReport:
+    """The module at half of its time, trained for an epoch."""
+    training = TrainConfig(epochs=1, batch_size=32, learning_rate=0.02)
+    return compress(module, folder, 0.5 * now_ms, folder / "tuned", ONE, data=data, finalists=4, training=training)
+
+
+def test_a_module_is_brought_to_the_target_and_stays_as_it_was(
+    tuned: CompressReport, module: Digits, data: ImageData, now_ms: float
+) -> None:
+    (target,) = tuned.targets
+    assert tuned.is_changed
+    assert tuned.is_met
+    assert target.predicted_ms <= target.high_ms <= target.target_ms == 0.5 * now_ms
+    assert tuned.judged["by"] == "upper end of the 90 % interval"
+    assert [one.name for one in tuned.stages] == ["original", "half-way", "fastest", "compressed"]
+    original, half, fastest, found = (one.latencies[0].ms for one in tuned.stages)
+    assert fastest < half <= (fastest + original) / 2 < original == pytest.approx(now_ms)
+    assert fastest < found == target.predicted_ms
+    assert tuned.stages[3].macs < tuned.stages[0].macs
+    assert tuned.stages[3].memory_kib < tuned.stages[0].memory_kib
+    assert tuned.fixed == ("b03/node_linear: the network's output has them",)
+    before = evaluate(module, data.test)
+    assert tuned.original_accuracy == pytest.approx(before, abs=0.01)
+    assert evaluate(module, data.test) == before
+
+
+def test_it_is_trained_and_every_file_is_as_accurate_as_is_told(tuned: CompressReport, data: ImageData) -> None:
+    assert tuned.untrained_accuracy is not None
+    assert tuned.accuracy["torch"] > max(0.7, tuned.untrained_accuracy - 0.05)
+    for form in ("tflite", "onnx"):
+        assert tuned.accuracy[form] == file_accuracy(Path(tuned.files[form]), data.test)
+        assert tuned.accuracy[form] == pytest.approx(tuned.accuracy["torch"], abs=0.02)
+    program = torch.export.load(tuned.files["program"]).module()
+    with np.load(tuned.files["weights"], allow_pickle=False) as file:
+        assert {name for name, _ in program.named_parameters()} <= {*file.files}
+
+
+def test_layers_are_told_before_and_after(tuned: CompressReport) -> None:
+    names = {layer.name: layer for layer in tuned.layers}
+    assert len(names) == 5
+    stem, outer, head = (tuned.layers[place] for place in (0, 2, 4))
+    assert (stem.group, outer.group) == (stem.name, stem.name)  # they are added
+    assert (stem.before, stem.after) == (outer.before, outer.after)
+    assert (head.group, head.before, head.after) == ("", 10, 10)
+    graph = nl.read(tuned.files["onnx"])
+    widths = [results[0][3] for node, _, results in graph.steps() if type(node.op).__name__ == "Conv2d"]
+    assert widths == [layer.after for layer in tuned.layers[:4]]
+    with Path(tuned.folder, "widths.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["channels after"]) for row in rows] == [layer.after for layer in tuned.layers]
+    assert Path(tuned.folder, "widths.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_finished_one_is_read_and_another_is_refused_by_what_differs(
+    tuned: CompressReport, folder: Path, module: Digits, data: ImageData, now_ms: float
+) -> None:
+    training = TrainConfig(epochs=1, batch_size=32, learning_rate=0.02)
+    settings: dict[str, Any] = {"data": data, "finalists": 4, "training": training}
+    before = {path: path.stat().st_mtime_ns for path in Path(tuned.folder).iterdir()}
+    again = compress(module, folder, 0.5 * now_ms, folder / "tuned", ONE, **settings)
+    assert again.to_json() == json.loads(json.dumps(tuned.to_json()))
+    assert {path: path.stat().st_mtime_ns for path in Path(tuned.folder).iterdir()} == before
+    with pytest.raises(nl.FormatError, match=r"widths.step: 8 here, 4 in the record.*--restart"):
+        compress(module, folder, 0.5 * now_ms, folder / "tuned", ONE, **settings, step=8)
+    longer = {**settings, "training": TrainConfig(epochs=2, batch_size=32, learning_rate=0.02)}
+    with pytest.raises(nl.FormatError, match=r"train.epochs: 2 here, 1 in the record.*--restart"):
+        compress(module, folder, 0.5 * now_ms, folder / "tuned", ONE, **longer)
+
+
+@pytest.mark.parametrize("form", ["onnx", "tflite"])
+def test_a_file_without_images_is_cut_by_magnitudes_and_never_written_to(
+    folder: Path, form: str, now_ms: float, read: tuple[Graph, Weights], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    model, output = folder / f"digits.{form}", folder / f"cut-{form}"
+    before = hashlib.sha256(model.read_bytes()).hexdigest()
+    found = answer(
+        "compress", model, "--target", f"{folder / 'bench.json'}={0.5 * now_ms}", "--step", 4, "--output", output
+    )
+    assert hashlib.sha256(model.read_bytes()).hexdigest() == before
+    assert found["importance"].startswith("magnitudes")
+    assert found["accuracy"] == {}
+    assert found["targets"][0]["high_ms"] <= 0.5 * now_ms
+    assert nl.predict(output / "network.tflite", folder / "bench.json").latency_ms == pytest.approx(
+        found["targets"][0]["predicted_ms"]
+    )
+    kept = json.loads((output / "widths.json").read_text())["kept"]
+    _, weights = nl.read_weights(output / "network.onnx")
+    stem = next(iter(weights))
+    (name,) = [one for one in kept if stem in one]
+    assert np.array_equal(weights[stem]["bias"], read[1][stem]["bias"][kept[name]])
+
+
+def test_a_model_that_meets_the_target_is_left_alone(folder: Path, now_ms: float, tmp_path: Path) -> None:
+    words = "compress", folder / "digits.onnx", "--target", f"{folder / 'bench.json'}={2 * now_ms}"
+    done = netlathe(*words, "--output", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert "digits meets every limit as it is: nothing was done" in done.stderr
+    assert not (tmp_path / "run").exists()
+    report = compress(folder / "digits.onnx", folder, 2 * now_ms, tmp_path / "run")
+    assert not report.is_changed
+    assert report.is_met
+    assert report.files == {}
+
+
+def test_a_target_below_the_fastest_is_refused_with_the_fastest(folder: Path, tmp_path: Path, now_ms: float) -> None:
+    words = "compress", folder / "digits.onnx", "--output", tmp_path / "run", "--target"
+    message = refusal(*words, f"{folder / 'bench.json'}=0.001")
+    assert "latency on bench: 0.001 ms cannot be reached by widths of digits" in message
+    assert f"the original {now_ms:.4g} ms" in message
+    assert not (tmp_path / "run").exists()
+    limit = refusal(*words, f"{folder / 'bench.json'}={now_ms}", "--limit", "parameters=10")
+    assert "parameters: 10 cannot be reached" in limit
+
+
+def test_further_limits_are_kept(
+    folder: Path, now_ms: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: tuple[Graph, Weights]
+) -> None:
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    limits = [nl.Limit("parameters", 0.4 * read[0].parameters), nl.Limit("memory-kb", 6.5)]
+    found = compress(folder / "digits.onnx", folder, 0.9 * now_ms, tmp_path / "run", limits=limits)
+    assert [one.name for one in found.limits] == ["parameters", "memory-kb"]
+    assert all(one.value <= one.limit for one in found.limits)
+
+
+def test_what_cannot_be_compressed_is_refused_in_a_sentence(
+    folder: Path, now_ms: float, tmp_path: Path, data: ImageData, module: Digits
+) -> None:
+    class Branching(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum() > 0 else -x
+
+    ms, output = 0.5 * now_ms, tmp_path / "run"
+    with pytest.raises(nl.FormatError, match="Branching: torch cannot export it"):
+        compress(Branching(), folder, ms, output, ONE)
+    with pytest.raises(nl.FormatError, match="a module needs example inputs"):
+        compress(module, folder, ms, output)
+    with pytest.raises(nl.CompressError, match="there is no layer 'sterm'"):
+        compress(folder / "digits.onnx", folder, ms, output, ignored="sterm")
+    smaller = load_images("digits", (4, 4), channels=1, limit=50)
+    with pytest.raises(nl.DataError, match=r"takes images of \(8, 8, 1\), not of \(4, 4, 1\)"):
+        compress(folder / "digits.onnx", folder, ms, output, data=smaller)
+    with pytest.raises(nl.NetlatheError, match="distillation 2: out of range"):
+        compress(folder / "digits.onnx", folder, ms, output, distillation=2)
+    shutil.copy(folder / "digits.onnx", tmp_path / "network.onnx")
+    with pytest.raises(nl.OutputError, match=r"network.onnx: is an input"):
+        compress(tmp_path / "network.onnx", folder, ms, tmp_path)
+    with pytest.raises(nl.UnknownOpError, match=r"(no other knows all|all) ops of it"):
+        nl.compress(folder / "digits.onnx", target=nl.Target("pixel4-cpu", 1e-3), output=output)
+    assert not output.exists()
+
+
+def test_layers_to_ignore_keep_their_channels(
+    folder: Path, now_ms: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuned: CompressReport
+) -> None:
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    names = [layer.name for layer in compress(folder / "digits.onnx", folder, 2 * now_ms, tmp_path / "no").layers]
+    assert names == []
+    stem = nl.read(folder / "digits.onnx").nodes[0].name
+    found = compress(folder / "digits.onnx", folder, 0.7 * now_ms, tmp_path / "run", ignored=stem)
+    assert [layer.after for layer in found.layers if layer.group == ""] == [16, 16, 10]
+    assert any("is to be left as it is" in line for line in found.fixed)
+
+
+def test_images_of_other_classes_teach_by_the_models_outputs(
+    folder: Path, now_ms: float, tmp_path: Path, data: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    rng = np.random.default_rng(0)
+    two = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), np.arange(60) % 2
+    report = compress(
+        folder / "digits.onnx", folder, 0.6 * now_ms, tmp_path / "run", data=two, finalists=2,
+        training=TrainConfig(epochs=1, batch_size=8, learning_rate=0.01),
+    )  # fmt: skip
+    assert "tells 10 classes, the images have 2" in report.warnings[0]
+    assert report.importance.endswith("against its own outputs")
+    assert (report.accuracy, report.original_accuracy) == ({}, None)
+    assert report.is_met
+
+
+def own_recipe(network: nn.Module, data: ImageData, compute: nl.Compute) -> nn.Module:
+    """Training of a user's own: none."""
+    return network
+
+
+def least_channels(network: nn.Module) -> float:
+    """A score of a user's own: the fewest parameters."""
+    return -float(sum(p.numel() for p in network.parameters()))
+
+
+def test_a_recipe_and_a_score_of_ones_own_take_the_place_of_ours(
+    folder: Path, now_ms: float, tmp_path: Path, data: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    settings: dict[str, Any] = {"data": data, "training": own_recipe, "score": least_channels, "finalists": 6}
+    report = compress(folder / "digits.onnx", folder, 0.6 * now_ms, tmp_path / "run", **settings)
+    assert report.accuracy["torch"] == report.untrained_accuracy
+    examined = json.loads((tmp_path / "run" / "widths.json").read_text())["examined"]
+    assert len(examined) > 1
+    assert min(one["loss"] for one in examined) == next(
+        one["loss"] for one in examined if one["choices"] == list(report.stages[3].choices)
+    )
+    with pytest.raises(nl.NetlatheError, match="cannot be told from another"):
+        compress(folder / "digits.onnx", folder, 0.6 * now_ms, tmp_path / "other", **{**settings, "score": lambda _: 0})
+
+
+def found_in(run: Path) -> tuple[list[int], dict[str, bytes], dict[str, float]]:
+    """What a compression found: choices, weights, accuracies."""
+    with np.load(run / "weights.npz") as file:
+        weights = {name: file[name].tobytes() for name in file.files}
+    choices = json.loads((run / "widths.json").read_text())["choices"]
+    return choices, weights, json.loads((run / "report.json").read_text())["accuracy"]
+
+
+def words(folder: Path, now_ms: float, output: Path) -> Sequence[object]:
+    return (
+        "compress", folder / "digits.onnx", "--target", f"{folder / 'bench.json'}={0.5 * now_ms}", "--step", 4,
+        "--data", "digits", "--limit-images", 300, "--finalists", 4, "--train-epochs", 3, "--train-batch-size", 32,
+        "--threads", 1, "--output", output,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_kill_9_anywhere_costs_nothing_but_time(folder: Path, now_ms: float, tmp_path: Path) -> None:
+    """Killed in each phase; it saves after every step."""
+    code = "import netlathe.runs.folder as j; j.EVERY_S = 0.0; from netlathe.cli import main; main()"
+    subprocess.run(
+        [sys.executable, "-c", code, *map(str, words(folder, now_ms, tmp_path / "whole"))],
+        check=True,
+        capture_output=True,
+    )
+    command = [sys.executable, "-c", code, *map(str, words(folder, now_ms, tmp_path / "run"))]
+    for heard, delay_s in (
+        ("importance", 0.0), ("choosing", 0.1), ("comparing", 0.2), ("training", 0.1), ("training", 0.3),
+        ("exporting", 0.1),
+    ):  # fmt: skip
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert process.stderr
+        for line in process.stderr:
+            if heard in line:
+                break
+        time.sleep(delay_s)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    subprocess.run(command, check=True, capture_output=True)
+    assert found_in(tmp_path / "run") == found_in(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_the_stopwatch_has_the_last_word_where_the_device_is_at_hand(
+    module: Digits, read: tuple[Graph, Weights], tmp_path: Path
+) -> None:
+    with open_device("local") as device:
+        here = predictor_of(read[0], device.setup)
+    now_ms = float(here.predict([read[0]])[0])
+    report = nl.compress(
+        module, ONE, target=nl.Target(here, 0.4 * now_ms, "here"), device="local", output=tmp_path / "run", step=4
+    )
+    assert report.judged["by"] == "stopwatch on local"
+    assert report.targets[0].measured_ms is not None
+    assert report.judged["timed"][-1]["name"].startswith("Digits-")
+
+
+@pytest.mark.slow
+def test_mobilenet_is_brought_near_each_target_by_a_shipped_predictor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    (tmp_path / "m.onnx").write_bytes(write_onnx(nl.network("mobilenet_v2").graph()))
+    for ms in (20.0, 12.0, 7.0):
+        target = nl.Target("pixel4-cpu-networks", ms)
+        report = nl.compress(tmp_path / "m.onnx", target=target, output=tmp_path / f"{ms:g}")
+        assert 0.97 * ms <= report.targets[0].high_ms <= ms
