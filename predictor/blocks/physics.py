@@ -112,9 +112,8 @@ class Physics:
 
     def knows(self, terms: FloatArray) -> FlagArray:
         """Whether each graph has only op classes that have rates. Shape (n,)."""
-        unknown = [
-            column for column, term in enumerate(TERMS) if "." in term and term.split(".")[0] not in self.classes
-        ]
+        known = self.classes
+        unknown = [column for column, term in enumerate(TERMS) if "." in term and term.split(".")[0] not in known]
         return np.asarray((terms[:, unknown] <= 0).all(axis=1))
 
     def predict(self, terms: FloatArray) -> FloatArray:

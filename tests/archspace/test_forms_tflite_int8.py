@@ -240,13 +240,21 @@ WINDOWED: dict[str, Callable[..., Block]] = {
 }
 
 
+SETTINGS = [*itertools.product(ActivationKind, ("same", "symmetric"), ((8, 8), (7, 9)))]
+"""Activations, paddings and sizes; every third of them has each of these at least once."""
+
+
+def test_a_third_of_the_settings_has_each_of_their_values() -> None:
+    for some, every in zip(zip(*SETTINGS[::3], strict=True), zip(*SETTINGS, strict=True), strict=True):
+        assert {*some} == {*every}
+
+
+@pytest.mark.parametrize("apart", [3, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kind", WINDOWED)
-def test_every_convolutional_block_has_an_int8_form(kind: str, stride: int, kernel: int) -> None:
-    for activation, padding, (height, width) in itertools.product(
-        ActivationKind, ("same", "symmetric"), ((8, 8), (7, 9))
-    ):
+def test_every_convolutional_block_has_an_int8_form(kind: str, stride: int, kernel: int, apart: int) -> None:
+    for activation, padding, (height, width) in SETTINGS[::apart]:
         make = WINDOWED[kind]
         block = make(height, width, stride=stride, kernel=kernel, activation=activation, padding=padding)
         assert quality(block.graph()) > LEAST_DB, block.name

@@ -58,7 +58,7 @@ def test_adb_exec_out_passes_binary_data_unchanged(connected: Connected, phone: 
 
 
 def test_adb_pushes_and_pulls_a_large_file(connected: Connected, phone: LoopbackPhone, tmp_path: Path) -> None:
-    content = os.urandom(1 << 20) * 200
+    content = os.urandom(1 << 20) * 50
     (tmp_path / "large").write_bytes(content)
     try:
         assert connected("push", tmp_path / "large", "/data/local/tmp/large").returncode == 0

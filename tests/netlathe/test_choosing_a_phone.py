@@ -113,7 +113,9 @@ def test_without_a_choice_nothing_is_done(addresses: list[str], answer: str, cod
     assert code == 130 or f"name one, as --device {addresses[0]}" in " ".join(shown.split())
 
 
-@pytest.mark.parametrize("command", ["profile", "time", "search"])
+@pytest.mark.parametrize(
+    "command", ["profile", *(pytest.param(name, marks=pytest.mark.slow) for name in ("time", "search"))]
+)
 def test_every_command_that_takes_a_device_asks(addresses: list[str], command: str, tmp_path: Path) -> None:
     words = {
         "profile": ("--dry-run", "--output", tmp_path / "p.sqlite"),

@@ -52,12 +52,28 @@ def test_importing_netlathe_loads_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_a_public_function_keeps_its_name_beside_the_package_of_that_name() -> None:
+@pytest.fixture(scope="module")
+def after_the_package() -> list[str]:
+    """Where functions of the door are from in a fresh process that imported the package of one's name before, and the
+    modules of extras that it holds then."""
+    code = (
+        "import sys, netlathe.search.costs, netlathe as nl\n"
+        "from netlathe.search import STRATEGIES\n"
+        "print(*sorted({'stable_baselines3', 'gymnasium'} & {*sys.modules}), sep='\\n')\n"
+        "print(nl.search.__module__, nl.profile.__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_a_public_function_keeps_its_name_beside_the_package_of_that_name(after_the_package: list[str]) -> None:
     assert Searcher.__module__.startswith("netlathe.search.")
     assert nl.search.__module__ == "netlathe.runs.pipeline"
-    code = "import netlathe.search.costs, netlathe as nl; print(nl.search.__module__, nl.profile.__module__)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["netlathe.runs.pipeline", "netlathe.profiling"]
+    assert after_the_package[-1].split() == ["netlathe.runs.pipeline", "netlathe.profiling"]
+
+
+def test_importing_the_search_loads_no_extra(after_the_package: list[str]) -> None:
+    assert after_the_package[:-1] == [""]
 
 
 @pytest.fixture(scope="module")
@@ -226,11 +242,12 @@ def test_a_target_that_is_no_number_is_refused(made: tuple[Path, Any, Any], tmp_
 def test_the_example_searches_times_and_exports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With fewer rounds and epochs, and a target that any machine meets."""
+    """With fewer rounds and epochs, the quickest fit, and a target that any machine meets."""
     text = (Path(__file__).parents[2] / "examples/search_from_python.py").read_text()
     assert len([line for line in text.splitlines()[2:] if line.strip()]) <= 10
     for shown, quick in (
         ("progress=True", "rounds=3, networks=4"),
+        ('cpu.sqlite", "runs/cpu.json")', 'cpu.sqlite", "runs/cpu.json", residual="none", splits=["configuration"])'),
         ("0.6 * usual_ms", "50 * usual_ms"),
         ("output=", "limit_images=64, config=SHORT, training=SHORT_TRAINING, output="),
     ):

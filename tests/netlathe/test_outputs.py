@@ -221,7 +221,7 @@ def test_export_replaces_a_runs_own_file_of_the_same_form(run: Path) -> None:
 
 WRITERS: dict[str, tuple[Kind, list[str]]] = {
     "fit": ("predictor", ["fit", "P", "--residual", "none", "--splits", "configuration", "--output"]),
-    "plot": ("picture", ["fit", "P", "--residual", "none", "--output", "NEW", "--plot"]),
+    "plot": ("picture", ["fit", "P", "--residual", "none", "--splits", "configuration", "--output", "NEW", "--plot"]),
     "compare": ("latencies", ["compare", BLOCK, "--predictor", PREDICTOR, "--output"]),
     "export": ("onnx", ["export", "RUN", "--format", "onnx", "--output"]),
 }

@@ -76,11 +76,12 @@ def test_the_python_of_the_strategies_runs(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With fewer rounds and epochs, and a target that any machine meets."""
+    """With fewer rounds and epochs, the quickest fit, and a target that any machine meets."""
     monkeypatch.chdir(tmp_path)
     (first,) = python_blocks(README)
     for shown, quick in (
         ("progress=True)", "rounds=3, networks=4)"),
+        ('cpu.sqlite", "my_cpu.json")', 'cpu.sqlite", "my_cpu.json", residual="none", splits=["configuration"])'),
         ("ms=0.3)", "ms=50.0)"),
         ('device="local", output', "limit_images=64, config=SHORT, training=SHORT_TRAINING, output"),
     ):

@@ -83,10 +83,20 @@ def chosen(space: SearchSpace, wanted: DeviceTarget, device: DeviceAtHand, seed:
     return choose_network(space, goal, scores, constraints, device, Listener())[0]
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
-def test_a_target_is_used_and_holds_when_it_is_measured_again(device: Callable[..., DeviceAtHand], seed: int) -> None:
+CASES = tuple(itertools.product(SPEEDS, (0.35, 0.6)))
+"""Speeds of devices, and targets in parts of the way from the fastest network to the slowest."""
+
+
+@pytest.mark.parametrize(
+    ("seed", "cases"),
+    [(0, (CASES[0], CASES[-1])), *(pytest.param(seed, CASES, marks=pytest.mark.slow) for seed in (0, 1, 2))],
+    ids=["0, two devices", "0", "1", "2"],
+)
+def test_a_target_is_used_and_holds_when_it_is_measured_again(
+    device: Callable[..., DeviceAtHand], seed: int, cases: tuple[tuple[float, float], ...]
+) -> None:
     fastest, slowest = (true_ms(SPACE.graph((k,) * 8)) for k in (0, 9))
-    for speed, share in itertools.product(SPEEDS, (0.35, 0.6)):
+    for speed, share in cases:
         at_hand, limit_ms = device(speed, seed), speed * (fastest + share * (slowest - fastest))
         judged = chosen(SPACE, target(limit_ms), at_hand, seed)
         last = time_file(SPACE.architecture(judged.path), None, target(limit_ms), at_hand, Listener())

@@ -113,10 +113,10 @@ def test_a_fit_mixes_and_is_saved_and_cross_validated_so(prior, tmp_path):
 def test_cross_validation_mixes_as_the_fit_does(prior, monkeypatch):
     items, latency_ms = NEW[:20], peculiar_ms(NEW[:20])
     monkeypatch.setattr("netlathe.predictor.validation.choose_model._share", lambda *_: 0.4)
-    found = cross_validate(items, latency_ms, residual="none", prior=prior, splits=["configuration"]).splits
+    found = cross_validate(items, latency_ms, residual="none", prior=prior, splits=["configuration"], folds=4).splits
     monkeypatch.undo()
     place = found["configuration"].measured_ms.tolist().index(latency_ms[0])
-    fold = [i for i in range(20) if latency_ms[i] in found["configuration"].measured_ms[place - place % 2 :][:2]]
+    fold = [i for i in range(20) if latency_ms[i] in found["configuration"].measured_ms[place - place % 5 :][:5]]
     rest = [i for i in range(20) if i not in fold]
     expected = mixed(prior, [items[i] for i in rest], latency_ms[rest], share=0.4).predict([items[0]])[0]
     assert found["configuration"].predicted_ms[place] == pytest.approx(expected)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -53,7 +52,7 @@ def limited(draw: st.DrawFn) -> FeasibleSet:
     return FeasibleSet(Grid(tuple(counts)), [Constraint(one, one.cost(kept) * slack) for one in tables])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(limited(), st.integers(0, 2**31))
 def test_bounded_actions_end_within_all_limits_and_can_reach_every_network_there(
     feasible: FeasibleSet, seed: int
@@ -143,13 +142,3 @@ def test_without_its_package_one_error_names_the_extra(monkeypatch: pytest.Monke
     with pytest.raises(SearchError, match=told):
         LookSettings("actor-critic")
     LookSettings("ego")
-
-
-def test_its_package_is_imported_by_nothing_else() -> None:
-    code = (
-        "import sys, netlathe.search\n"
-        "from netlathe.search import STRATEGIES\n"
-        "print({'stable_baselines3', 'gymnasium'} & {*sys.modules})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

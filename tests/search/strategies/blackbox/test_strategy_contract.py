@@ -176,7 +176,14 @@ class TestStrategyContract:
         assert run(resumed, 3) == seen[13:]
 
 
-@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "random"])
+@pytest.mark.parametrize(
+    "name",
+    [  # that the agent learns is shown at less cost in test_actor_critic.py
+        pytest.param(name, marks=[pytest.mark.slow] if name == "actor-critic" else [])
+        for name in STRATEGIES
+        if name != "random"
+    ],
+)
 def test_every_strategy_finds_better_networks_than_random_draws(name: str) -> None:
     """On a sum with interactions, 45 of 453 networks within the limit, means of four seeds."""
     looks = 45
