@@ -73,12 +73,28 @@ _MIN_RESCALE = 2.0**-30  # from a layer's sums to its result; what runtimes take
 def quantize(model: Model, samples: Samples) -> Model:
     """The float32 model in int8: the same tensors and ops, by the same numbers.
 
-    The scales come from what the model computes from the samples. Raises FormatError for an op that has no int8 form,
-    for samples that do not fit the inputs, and for values that are not finite.
+    The scales come from what the model computes from the samples. What converts does so still: its real values stay
+    float32. Raises FormatError for an op that has no int8 form or takes such values, for samples that do not fit the
+    inputs, and for values that are not finite.
     """
-    chosen = {t for t, tensor in enumerate(model.tensors) if tensor.dtype == "FLOAT32"}
+    real = _converted(model)
+    chosen = {t for t, tensor in enumerate(model.tensors) if tensor.dtype == "FLOAT32"} - real
     _check(model, chosen)
+    if not chosen:
+        return model
     return _quantize(model, chosen, _ranges(model, samples))
+
+
+def _converted(model: Model) -> set[int]:
+    """The tensors of real values that are converted to integers or from them. Raises FormatError where another op has
+    them, too."""
+    borders = [operator for operator in model.operators if operator.kind in _BORDERS]
+    real = {(o.inputs if o.kind == "QUANTIZE" else o.outputs)[0] for o in borders}
+    for operator in model.operators:
+        if operator.kind not in _BORDERS and not real.isdisjoint((*operator.inputs, *operator.outputs)):
+            name = model.tensors[operator.outputs[0]].name
+            raise FormatError(f"node {name!r}: the op {operator.kind} is beside one that converts: give precisions")
+    return real
 
 
 def quantize_marked(model: Model, plain: Model, samples: Samples) -> Model:
