@@ -58,7 +58,8 @@ class MixedPredictor:
         of_wide = np.array(self.float32.predict_with_interval([wide], coverage))[:, 0]
         of_narrow = np.array(self.int8.predict_with_interval([narrow], coverage))[:, 0]
         twice = min(self.float32.network_offset_ms_, self.int8.network_offset_ms_)
-        return np.maximum(of_wide + of_narrow - twice, 0.0)
+        latency_ms, low_ms, high_ms = of_wide + of_narrow - twice
+        return np.array([latency_ms, max(low_ms, 0.0), high_ms])
 
 
 def _parts(graph: Graph) -> tuple[tuple[Graph, ...], tuple[Graph, ...]]:
