@@ -4,7 +4,7 @@ from netlathe.compress.coupling import ChannelGroup, CoupledChannels, FixedChann
 from netlathe.compress.depth import ResidualBlock, residual_blocks
 from netlathe.compress.errors import CompressError
 from netlathe.compress.importance import Scores, magnitudes, most_important
-from netlathe.compress.precision import PrecisionSpace, check_precisions, precision_space, segments_of
+from netlathe.compress.precision import PrecisionSpace, check_precisions, node_precisions, precision_space, segments_of
 from netlathe.compress.shaping import Shaper, pruned
 from netlathe.compress.widths import WidthSpace, width_space
 
@@ -22,6 +22,7 @@ __all__ = [
     "couple_channels",
     "magnitudes",
     "most_important",
+    "node_precisions",
     "precision_space",
     "pruned",
     "residual_blocks",

@@ -21,8 +21,9 @@ class MixedPredictor:
     """Predicts networks whose parts compute in float32 or int8 (archspace/precisions.py), on one device.
 
     Float32 parts are priced by the predictor of float32, int8 parts and what converts by that of int8. A network's
-    latency is their sum, in which what a network costs beside its blocks counts once: the larger of both. Raises
-    PredictorError where the predictors are of other dtypes, or of setups that differ in more.
+    latency is their sum, in which what a network costs beside its blocks counts once: that of each dtype by its share
+    of the MACs, so that networks of one dtype are what its predictor says. Raises PredictorError where the predictors
+    are of other dtypes, or of setups that differ in more.
     """
 
     def __init__(self, float32: LatencyPredictor, int8: LatencyPredictor) -> None:
@@ -57,9 +58,16 @@ class MixedPredictor:
             return np.array(model.predict_with_interval([graph], coverage))[:, 0]
         of_wide = np.array(self.float32.predict_with_interval([wide], coverage))[:, 0]
         of_narrow = np.array(self.int8.predict_with_interval([narrow], coverage))[:, 0]
-        twice = min(self.float32.network_offset_ms_, self.int8.network_offset_ms_)
-        latency_ms, low_ms, high_ms = of_wide + of_narrow - twice
+        share = _macs(wide) / max(_macs(wide) + _macs(narrow), 1)
+        beside_ms = self.float32.network_offset_ms_ * (share - 1) - self.int8.network_offset_ms_ * share
+        latency_ms, low_ms, high_ms = of_wide + of_narrow + beside_ms
+        if latency_ms < 0:
+            raise PredictorError("these predictors give a latency below zero: fit them again")
         return np.array([latency_ms, max(low_ms, 0.0), high_ms])
+
+
+def _macs(parts: Sequence[Graph]) -> int:
+    return sum(part.macs for part in parts)
 
 
 def _parts(graph: Graph) -> tuple[tuple[Graph, ...], tuple[Graph, ...]]:

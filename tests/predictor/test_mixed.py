@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 from synthetic_latency import SETUP, record
@@ -17,6 +18,7 @@ from netlathe.archspace.precisions import mixed
 from netlathe.archspace.records import Setup
 from netlathe.predictor import LatencyPredictor, MixedPredictor, PredictorError
 from netlathe.predictor.errors import UnknownOpError
+from netlathe.predictor.networks.latency_model import Predicted
 
 INT8 = dataclasses.replace(SETUP, dtype="int8")
 NETWORK = chain(
@@ -27,6 +29,7 @@ NETWORK = chain(
         ("head", LinearHead(24, 10, 12, 12).graph()),
     ]
 )
+SCOPES = ("b00", "b01", "b02", "head")
 GROUPS = ("conv", "pointwise", "depthwise", "fully_connected", "global_avg_pool", "add", "quantize", "dequantize")
 LAWS = {"float32": (6e-8, 2e-7), "int8": (2e-8, 5e-8)}
 """ms per MAC and per byte in each dtype."""
@@ -91,17 +94,28 @@ def test_networks_of_one_precision_are_its_predictors(predictor: MixedPredictor)
     assert predictor.predict([]).shape == (0,)
 
 
-def test_what_a_network_costs_beside_its_blocks_counts_once(predictor: MixedPredictor) -> None:
+def with_offset(predictor: LatencyPredictor, offset_ms: float) -> LatencyPredictor:
+    """The same, where each network takes so much more."""
+
     class Shifted(LatencyPredictor):
-        """The same, with an offset that is told."""
+        network_offset_ms_ = offset_ms
 
-        network_offset_ms_ = 0.05
+        def predict_with_interval(self, *given: Any) -> Predicted:
+            return Predicted(*(values + offset_ms for values in super().predict_with_interval(*given)))
 
-    one, two = Shifted(), Shifted()
-    one.__dict__.update(predictor.float32.__dict__)
-    two.__dict__.update(predictor.int8.__dict__)
-    graph = in_int8("b01")
-    assert MixedPredictor(one, two).predict([graph]) == pytest.approx(predictor.predict([graph]) - 0.05, abs=1e-9)
+    shifted = Shifted()
+    shifted.__dict__.update(predictor.__dict__)
+    return shifted
+
+
+def test_what_a_network_costs_beside_its_blocks_goes_by_the_shares_of_the_macs(predictor: MixedPredictor) -> None:
+    shifted = MixedPredictor(with_offset(predictor.float32, 0.3), with_offset(predictor.int8, 0.1))
+    for scopes in ((), ("b01",), ("b00", "head"), ("b00", "b01", "b02", "head")):
+        macs = sum(part.macs for scope, part in zip(SCOPES, NETWORK.segments(), strict=True) if scope in scopes)
+        share = macs / NETWORK.macs
+        graph = in_int8(*scopes)
+        beside_ms = shifted.predict([graph]) - predictor.predict([graph])
+        assert beside_ms == pytest.approx(0.3 * (1 - share) + 0.1 * share, abs=1e-9)
 
 
 def test_predictors_that_are_not_of_one_device_are_refused(predictor: MixedPredictor) -> None:
