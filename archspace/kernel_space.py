@@ -27,6 +27,7 @@ from netlathe.archspace.ops import (
     Constant,
     Conv2d,
     DepthToSpace,
+    Dequantize,
     Div,
     DType,
     FullyConnected,
@@ -50,6 +51,7 @@ from netlathe.archspace.ops import (
     Pool2d,
     Pow,
     PReLU,
+    Quantize,
     Reduce,
     ReduceKind,
     Reshape,
@@ -91,19 +93,23 @@ class KernelGroup:
     name: str
     share: float
     draw: Callable[[_Draw], Graph]
+    is_border: bool = False
+    """Whether they convert between int8 and real values, and so are of int8 profiles alone."""
 
 
 GROUPS: dict[str, KernelGroup] = {}
 """All classes of kernels, by name."""
 
 
-def _group(name: str, share: float) -> Callable[[Callable[[_Draw], Graph]], Callable[[_Draw], Graph]]:
+def _group(
+    name: str, share: float, *, is_border: bool = False
+) -> Callable[[Callable[[_Draw], Graph]], Callable[[_Draw], Graph]]:
     """Registers a sampler. Raises ValueError where the group has one."""
 
     def register(draw: Callable[[_Draw], Graph]) -> Callable[[_Draw], Graph]:
         if name in GROUPS:
             raise ValueError(f"two samplers are of the group {name!r}")
-        GROUPS[name] = KernelGroup(name, share, draw)
+        GROUPS[name] = KernelGroup(name, share, draw, is_border)
         return draw
 
     return register
@@ -118,12 +124,16 @@ class Kernel:
     graph: Graph
 
 
-def sample_kernels(count: int, *, batch: int = 1, fusion: Fusion = "cpu", seed: int = 0) -> list[Kernel]:
+def sample_kernels(
+    count: int, *, batch: int = 1, fusion: Fusion = "cpu", seed: int = 0, dtype: str = "float32"
+) -> list[Kernel]:
     """About `count` different kernels, each group by its share, but three of each at least; equal arguments give equal
-    kernels. `fusion` is what the runtime starts as one."""
-    total = sum(group.share for group in GROUPS.values())
+    kernels. `fusion` is what the runtime starts as one; for the dtype int8 there are those that convert, too, which
+    networks of several precisions have, but for GPUs, which have no such op."""
+    groups = [group for group in GROUPS.values() if not group.is_border or (dtype == "int8" and fusion != "gpu")]
+    total = sum(group.share for group in groups)
     found = []
-    for group in GROUPS.values():
+    for group in groups:
         draw = _Draw(random.Random(f"{seed} {group.name}"), batch, fusion)
         wanted = max(3, round(count * group.share / total))
         graphs: dict[str, Graph] = {}
@@ -563,6 +573,17 @@ def _pad_axes(draw: _Draw) -> Graph:
 @_group("cast", 0.2)
 def _cast(draw: _Draw) -> Graph:
     return draw.one(Cast(DType.INT32), draw.image(1))
+
+
+@_group("quantize", 1, is_border=True)
+def _quantize(draw: _Draw) -> Graph:
+    return draw.one(Quantize(), draw.image())
+
+
+@_group("dequantize", 1, is_border=True)
+def _dequantize(draw: _Draw) -> Graph:
+    builder = GraphBuilder(draw.image(), dtypes=(DType.INT8,))
+    return builder.build(builder.add("dequantize", Dequantize(), 0))
 
 
 def kernel_shares(names: Iterable[str]) -> dict[str, float]:

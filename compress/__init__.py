@@ -1,9 +1,10 @@
-"""A network that the user already has, as decisions: widths of its layers, residual blocks to leave out."""
+"""A network that the user already has, as decisions: widths of its layers, residual blocks to leave out, precisions."""
 
 from netlathe.compress.coupling import ChannelGroup, CoupledChannels, FixedChannels, couple_channels
 from netlathe.compress.depth import ResidualBlock, residual_blocks
 from netlathe.compress.errors import CompressError
 from netlathe.compress.importance import Scores, magnitudes, most_important
+from netlathe.compress.precision import PrecisionSpace, check_precisions, node_precisions, precision_space, segments_of
 from netlathe.compress.shaping import Shaper, pruned
 from netlathe.compress.widths import WidthSpace, width_space
 
@@ -12,14 +13,19 @@ __all__ = [
     "CompressError",
     "CoupledChannels",
     "FixedChannels",
+    "PrecisionSpace",
     "ResidualBlock",
     "Scores",
     "Shaper",
     "WidthSpace",
+    "check_precisions",
     "couple_channels",
     "magnitudes",
     "most_important",
+    "node_precisions",
+    "precision_space",
     "pruned",
     "residual_blocks",
+    "segments_of",
     "width_space",
 ]

@@ -9,6 +9,6 @@ from netlathe.archspace.errors import NetlatheError
 
 
 class CompressError(NetlatheError):
-    """A network that cannot be shaped as asked: unknown groups, channels or blocks."""
+    """A network that cannot be shaped as asked: unknown groups, channels, blocks or segments."""
 
     is_paragraph = True  # names come from files

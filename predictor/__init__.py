@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from netlathe.predictor.catalogue import Card, read_card, shipped_names
     from netlathe.predictor.errors import PredictorError, TooFewRecordsError, UnknownOpError
     from netlathe.predictor.features.kernel_times import KernelTimes, kernel_records
+    from netlathe.predictor.mixed import MixedPredictor
     from netlathe.predictor.predictor import LatencyPredictor
     from netlathe.predictor.scikit_learn import NotFittedError
     from netlathe.predictor.transfer.prior import Prior
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "LatencyPredictor": "predictor",
+    "MixedPredictor": "mixed",
     "Prior": "transfer.prior",
     "Card": "catalogue",
     "read_card": "catalogue",
@@ -43,6 +45,7 @@ __all__ = [
     "KernelTimes",
     "LatencyPredictor",
     "Metrics",
+    "MixedPredictor",
     "NotFittedError",
     "PredictorError",
     "Prior",

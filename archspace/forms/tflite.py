@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from netlathe.archspace.errors import FormatError
+from netlathe.archspace.errors import FormatError, GraphError
 from netlathe.archspace.forms.structure import check_writable
 from netlathe.archspace.forms.tflite_file import pack
-from netlathe.archspace.forms.tflite_int8 import quantize, random_samples
-from netlathe.archspace.forms.tflite_lowering import lower
+from netlathe.archspace.forms.tflite_int8 import Samples, quantize, quantize_marked, quantize_weights, random_samples
+from netlathe.archspace.forms.tflite_lowering import kernel_name, lower
 from netlathe.archspace.forms.weights import FloatArray, Weights, check_weights, random_weights
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.precisions import Precision, has_borders, is_mixed, mixed, precisions_of, unmixed
 
 DESCRIPTION = "netlathe"
 DTYPES = ("float32", "int8")
@@ -23,6 +24,7 @@ def write_tflite(
     seed: int = 0,
     dtype: str = "float32",
     samples: Iterable[Sequence[FloatArray]] | None = None,
+    precisions: Mapping[str, str] | None = None,
 ) -> bytes:
     """The graph as a .tflite file of fixed batch; without weights, with random_weights(graph, seed).
 
@@ -31,15 +33,55 @@ def write_tflite(
     for each input, float32 values of its shape (NHWC, batch included). Standard normal values stand in for missing
     samples; they suit random weights and measuring. float32 needs none.
 
-    Raises FormatError where check_weights does, for another dtype, beyond 2 GB, and in int8 for an op that has no int8
-    form, for samples that do not fit, and for values that are not finite.
+    `precisions` gives nodes, by name, a precision of their own, as mixed() does, which may also be given the graph that
+    it made: int8 nodes are quantized as in an int8 file, between ops that convert, and the file takes and gives
+    float32, unless all nodes are int8: that is the file of dtype int8. Weights are always given in float32.
+
+    Raises FormatError where check_weights does, for another dtype, beyond 2 GB, for precisions that mixed() refuses or
+    that stand beside dtype int8, and in int8 for an op that has no int8 form, for samples that do not fit, and for
+    values that are not finite.
     """
     if dtype not in DTYPES:
         raise FormatError(f"a .tflite file is written in {' or '.join(DTYPES)}, got dtype {dtype!r}")
-    check_writable(graph, "a .tflite form")
-    weights = random_weights(graph, seed) if weights is None else weights
-    check_weights(graph, weights)
-    model = lower(graph, weights)
+    if precisions is not None:
+        graph = _in_precisions(graph, precisions)
+    if not is_mixed(graph):
+        return _write(graph, weights, seed, dtype, samples)
+    if dtype != "float32":
+        raise FormatError(f"dtype {dtype!r} is of a whole file, and this graph has precisions of its own: leave it out")
+    if {*precisions_of(graph).values()} == {Precision.INT8} and not has_borders(graph):
+        return _write(unmixed(graph), weights, seed, "int8", samples)
+    return _write_mixed(graph, weights, seed, samples)
+
+
+def _in_precisions(graph: Graph, precisions: Mapping[str, str]) -> Graph:
+    try:
+        return mixed(graph, precisions)
+    except GraphError as error:
+        raise FormatError(str(error)) from error
+
+
+def _write(graph: Graph, weights: Weights | None, seed: int, dtype: str, samples: Samples | None) -> bytes:
+    """The file of one precision throughout."""
+    model = lower(graph, _checked(graph, weights, seed))
     if dtype == "int8":
         model = quantize(model, random_samples(model, seed) if samples is None else samples)
     return pack(model, DESCRIPTION)
+
+
+def _write_mixed(graph: Graph, weights: Weights | None, seed: int, samples: Samples | None) -> bytes:
+    plain = unmixed(graph)
+    weights = _checked(plain, weights, seed)
+    in_float32 = lower(plain, weights)
+    given = random_samples(in_float32, seed) if samples is None else samples
+    model = quantize_marked(lower(graph, weights), in_float32, given)
+    narrow = [name for name, precision in precisions_of(graph).items() if precision is Precision.INT8_WEIGHTS]
+    return pack(quantize_weights(model, {kernel_name(name) for name in narrow}), DESCRIPTION)
+
+
+def _checked(graph: Graph, weights: Weights | None, seed: int) -> Weights:
+    """The weights, or random ones."""
+    check_writable(graph, "a .tflite form")
+    weights = random_weights(graph, seed) if weights is None else weights
+    check_weights(graph, weights)
+    return weights

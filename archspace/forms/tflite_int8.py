@@ -1,4 +1,4 @@
-"""A float32 .tflite model -> the same in int8, op for op, as TFLite's specification of 8 bits has it.
+"""A float32 .tflite model -> the same in int8, op for op, as TFLite's specification of 8 bits has it: all or parts.
 
 Static and full-integer: weights are int8 and symmetric, with a scale per output channel (of a fully connected layer:
 one scale), biases int32, all else int8 with a scale and a zero point. So are the model's inputs and outputs: who runs
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,11 @@ _VERSIONS = {
 }  # fmt: skip
 """The ops that have an int8 form, each with its first version that does."""
 
+_HYBRID_VERSIONS = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 9}
+"""The ops that compute float32 values with int8 weights, each with its first version that knows a scale per channel."""
+_BORDERS = ("QUANTIZE", "DEQUANTIZE")
+"""The ops that convert between integers and real values."""
+
 _CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
 """The ops with weights, and where their kernels have the output channels."""
 _LAYER_INPUTS = {"TRANSPOSE_CONV": (2, 1, 3)}
@@ -61,28 +66,113 @@ _FIXED = {
 _SAMPLED_VALUES = 2**17  # in all inputs together: a large network runs on few samples, a small block on many
 _MAX_BIAS = 2.0**30  # as an integer; int32 holds 2^31, and the sum of products is added
 _LOWEST = -3e38  # stands around images before a max pool, and is the lowest int8 there, whatever the scale
+_LEAST_SCALE = 1e-30  # of weights that are all zeros
 _MIN_RESCALE = 2.0**-30  # from a layer's sums to its result; what runtimes take ends about there
 
 
 def quantize(model: Model, samples: Samples) -> Model:
     """The float32 model in int8: the same tensors and ops, by the same numbers.
 
-    The scales come from what the model computes from the samples. Raises FormatError for an op that has no int8 form,
-    for samples that do not fit the inputs, and for values that are not finite.
+    The scales come from what the model computes from the samples. What converts does so still: its real values stay
+    float32. Raises FormatError for an op that has no int8 form or takes such values, for samples that do not fit the
+    inputs, and for values that are not finite.
     """
-    _check(model)
-    layers = [operator for operator in model.operators if operator.kind in _CHANNEL_AXES]
+    real = _converted(model)
+    chosen = {t for t, tensor in enumerate(model.tensors) if tensor.dtype == "FLOAT32"} - real
+    _check(model, chosen)
+    if not chosen:
+        return model
+    return _quantize(model, chosen, _ranges(model, samples))
+
+
+def _converted(model: Model) -> set[int]:
+    """The tensors of real values that are converted to integers or from them. Raises FormatError where another op has
+    them, too."""
+    borders = [operator for operator in model.operators if operator.kind in _BORDERS]
+    real = {(o.inputs if o.kind == "QUANTIZE" else o.outputs)[0] for o in borders}
+    for operator in model.operators:
+        if operator.kind not in _BORDERS and not real.isdisjoint((*operator.inputs, *operator.outputs)):
+            name = model.tensors[operator.outputs[0]].name
+            raise FormatError(f"node {name!r}: the op {operator.kind} is beside one that converts: give precisions")
+    return real
+
+
+def quantize_marked(model: Model, plain: Model, samples: Samples) -> Model:
+    """The model with the tensors that are marked as INT8 and hold real values in int8, and all else as it is.
+
+    `plain` is the same network in float32, whose tensors have the same names; the scales come from what it computes
+    from the samples. Raises FormatError as quantize does.
+    """
+    chosen = {t for t, tensor in enumerate(model.tensors) if tensor.dtype == "INT8"}
+    _check(model, chosen)
+    found = _ranges(plain, samples) if chosen else {}
+    by_name = {tensor.name: found[t] for t, tensor in enumerate(plain.tensors) if t in found}
+    sources = {o.outputs[0]: o.inputs[0] for o in model.operators if o.kind in _BORDERS}
+    ranges = {t: by_name[model.tensors[_source(t, sources)].name] for t in chosen}
+    return _quantize(model, chosen, ranges)
+
+
+def _source(tensor: int, sources: Mapping[int, int]) -> int:
+    """The tensor whose values these are, before any conversion."""
+    while tensor in sources:
+        tensor = sources[tensor]
+    return tensor
+
+
+def quantize_weights(model: Model, names: Collection[str]) -> Model:
+    """The model with the float32 kernels of those names in int8, a scale for each output channel, and all else as is.
+
+    A runtime computes such layers in what it calls hybrid kernels, or dynamic range. Raises FormatError for weights
+    that are not finite, and for a layer that has no such kernel.
+    """
+    tensors, operators = list(model.tensors), list(model.operators)
+    for index, operator in enumerate(operators):
+        kernel = _of_layer(operator)[1] if operator.kind in _CHANNEL_AXES else -1
+        if kernel < 0 or tensors[kernel].name not in names:
+            continue
+        if operator.kind not in _HYBRID_VERSIONS:
+            raise FormatError(f"{tensors[kernel].name!r}: the op {operator.kind} has no form with int8 weights alone")
+        scales = _channel_scales(tensors[kernel], operator.kind)
+        tensors[kernel] = _quantized(tensors[kernel], "INT8", scales)
+        version = max(operator.version, _HYBRID_VERSIONS[operator.kind])
+        operators[index] = dataclasses.replace(operator, version=version)
+    return dataclasses.replace(model, tensors=tuple(tensors), operators=tuple(operators))
+
+
+def _channel_scales(kernel: Tensor, kind: str) -> Quantization:
+    """Symmetric scales of a layer's weights, one for each output channel."""
+    scales = np.maximum(_largest(kernel, kind) / 127, _LEAST_SCALE)
+    if not np.isfinite(scales).all():
+        raise FormatError(f"the weights {kernel.name!r} are not finite: they have no int8 form")
+    return Quantization(tuple(scales.tolist()), 0, _CHANNEL_AXES[kind])
+
+
+def _largest(kernel: Tensor, kind: str) -> NDArray[np.float64]:
+    """The largest weight of each output channel, without its sign."""
+    if kernel.data is None:
+        raise FormatError(f"the weights {kernel.name!r} have no int8 form: they must be constants of a float32 model")
+    others = tuple(axis for axis in range(kernel.data.ndim) if axis != _CHANNEL_AXES[kind])
+    return np.asarray(np.abs(kernel.data).max(axis=others), np.float64)
+
+
+def _quantize(model: Model, chosen: Set[int], ranges: Mapping[int, Range]) -> Model:
+    """The model with the `chosen` tensors in int8, and biases of their layers in int32."""
+    own = [o for o in model.operators if o.kind not in _BORDERS and not chosen.isdisjoint((*o.inputs, *o.outputs))]
+    layers = [operator for operator in own if operator.kind in _CHANNEL_AXES]
     weights = {t for operator in layers for t in _of_layer(operator)[1:]}
-    values = [t for t, tensor in enumerate(model.tensors) if tensor.dtype == "FLOAT32" and t not in weights]
     tensors = list(model.tensors)
-    for t, quantization in _quantizations(model, values, _ranges(model, samples)).items():
+    for t, quantization in _quantizations(model, sorted(chosen - weights), ranges).items():
         tensors[t] = _quantized(tensors[t], "INT8", quantization)
     for operator in layers:
         _, kernel, bias = _of_layer(operator)
         of_kernel, of_bias = _layer_quantizations(tensors, operator)
         tensors[kernel] = _quantized(tensors[kernel], "INT8", of_kernel)
         tensors[bias] = _quantized(tensors[bias], "INT32", of_bias)
-    operators = tuple(dataclasses.replace(o, version=max(o.version, _VERSIONS[o.kind])) for o in model.operators)
+    inside = {id(operator) for operator in own}
+    operators = tuple(
+        dataclasses.replace(o, version=max(o.version, _VERSIONS[o.kind])) if id(o) in inside else o
+        for o in model.operators
+    )
     return dataclasses.replace(model, tensors=tuple(tensors), operators=operators)
 
 
@@ -100,15 +190,17 @@ def random_samples(model: Model, seed: int) -> Iterator[list[FloatArray]]:
         yield [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
 
 
-def _check(model: Model) -> None:
-    """Raises FormatError naming the first op that has no int8 form."""
+def _check(model: Model, chosen: Set[int]) -> None:
+    """Raises FormatError naming the first op of the `chosen` tensors that has no int8 form."""
     fixed: dict[int, Quantization] = {}  # tensors with the scale of probabilities and alike
     for operator in model.operators:
         results, kind = operator.outputs, operator.kind
+        if kind in _BORDERS or chosen.isdisjoint((*operator.inputs, *results)):
+            continue
         what = f"node {model.tensors[results[0]].name!r}: the op {kind} has no int8 form"
         if kind not in _VERSIONS:
             raise FormatError(what)
-        values = [t for t in operator.inputs if model.tensors[t].dtype == "FLOAT32"]
+        values = [t for t in operator.inputs if t in chosen]
         found = {fixed.get(t) for t in values}
         if kind in _JOINING and len(found) > 1:
             raise FormatError(f"{what} where it joins a softmax or sigmoid, whose scale is fixed, with other values")
@@ -170,7 +262,8 @@ def _quantizations(model: Model, values: Iterable[int], ranges: Mapping[int, Ran
     for t in leaders:
         united[leader(t)] = _widened(united.get(leader(t), (0.0, 0.0)), np.array(ranges[t]))
     shared = {t: _quantization(found, model.tensors[t].name) for t, found in united.items()}
-    shared |= {leader(o.outputs[0]): _FIXED[o.kind] for o in model.operators if o.kind in _FIXED}
+    fixed = [o for o in model.operators if o.kind in _FIXED and o.outputs[0] in leaders]
+    shared |= {leader(o.outputs[0]): _FIXED[o.kind] for o in fixed}
     return {t: shared[leader(t)] for t in leaders}
 
 
@@ -193,18 +286,18 @@ def _layer_quantizations(tensors: Sequence[Tensor], operator: Operator) -> tuple
     """
     x, kernel, bias = (tensors[t] for t in _of_layer(operator))
     result = tensors[operator.outputs[0]]
-    if x.quantization is None or result.quantization is None or kernel.data is None or bias.data is None:
+    largest = _largest(kernel, operator.kind)
+    if x.quantization is None or result.quantization is None or bias.data is None:
         raise FormatError(f"the weights {kernel.name!r} have no int8 form: they must be constants of a float32 model")
     (scale_in,), (scale_out,) = x.quantization.scales, result.quantization.scales
-    axis = _CHANNEL_AXES[operator.kind]
-    largest = np.abs(kernel.data).max(axis=tuple(a for a in range(kernel.data.ndim) if a != axis))
     least = np.maximum(np.abs(bias.data) / _MAX_BIAS, scale_out * _MIN_RESCALE) / scale_in
-    scales = np.maximum(largest.astype(np.float64) / 127, least)
+    scales = np.maximum(largest / 127, least)
     if operator.kind == "FULLY_CONNECTED":  # older runtimes know only one
         scales = scales.max(keepdims=True)
     if not np.isfinite(scales).all():
         raise FormatError(f"the weights {kernel.name!r} or their bias are not finite: they have no int8 form")
-    return Quantization(tuple(scales.tolist()), 0, axis), Quantization(tuple((scales * scale_in).tolist()), 0)
+    of_kernel = Quantization(tuple(scales.tolist()), 0, _CHANNEL_AXES[operator.kind])
+    return of_kernel, Quantization(tuple((scales * scale_in).tolist()), 0)
 
 
 def _quantized(tensor: Tensor, dtype: str, quantization: Quantization) -> Tensor:

@@ -1,7 +1,8 @@
 """Graph -> TFLite's ops in float32, one for one what the converters emit.
 
 relu and relu6 become part of the op before them, and of a hard sigmoid, relu6(x + 3) / 6, what fits there. Every
-tensor computed at run time is called after the node whose result it holds.
+tensor computed at run time is called after the node whose result it holds. Where nodes compute in int8, all their
+tensors of real values are marked so, constants with their real values still: tflite_int8.py finds the integers.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from netlathe.archspace.ops import (
     Shape,
     UnaryKind,
 )
+from netlathe.archspace.precisions import Precision, is_mixed, precisions_of
 
 FUSED = {
     None: schema.ActivationFunctionType.NONE,
@@ -60,6 +62,7 @@ def lower(graph: Graph, weights: Weights) -> Model:
     clamped, gated = clamped_nodes(graph), gated_layers(graph)
     clamps, gates = set(clamped.values()), set(gated.values())
     behind = {before: graph.nodes[after] for before, after in (clamped | gated).items()}
+    precisions = precisions_of(graph) if is_mixed(graph) else {}
     given = zip(input_names(graph), graph.inputs, graph.dtypes, strict=False)
     values = [target.tensor(name, shape, dtype=dtype.upper()) for name, shape, dtype in given]
     inputs = tuple(values)
@@ -69,6 +72,7 @@ def lower(graph: Graph, weights: Weights) -> Model:
             values.append(taken[0])
             continue
         step = _Step(node.name, taken, shapes, results, behind.get(index), index in gates)
+        target.real_dtype = "INT8" if precisions.get(node.name) is Precision.INT8 else "FLOAT32"
         found = _lower(node.op, target, step)
         values += [found] if isinstance(found, int) else found
     metadata = {EMBEDDED_KEY: embed(graph).encode()}
@@ -97,6 +101,11 @@ _SUFFIXES = {"kernel": ".weight", "values": ""}
 """Ends of the names of stored tensors, behind the node's, where they are not the array's name."""
 _SHIFT = 3.0
 """The hard sigmoid's summand, which the bias of the layer before it takes in."""
+
+
+def kernel_name(node: str) -> str:
+    """Name of the tensor with the kernel of a layer, by the node's."""
+    return f"{node}{_SUFFIXES['kernel']}"
 
 
 def _layer_kind(op: ops.Op, shapes: tuple[Shape, ...]) -> str:
@@ -152,24 +161,28 @@ class _Target:
     weights: Weights
     tensors: list[Tensor] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)
-    _shared: dict[str, int] = field(default_factory=dict)
+    real_dtype: str = "FLOAT32"
+    """Dtype that stands for real values in the node that is being lowered."""
+    _shared: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def tensor(self, name: str, shape: Shape, data: NDArray[Any] | None = None, dtype: str = "FLOAT32") -> int:
+        dtype = self.real_dtype if dtype == "FLOAT32" else dtype
         quantization = Quantization((BORDER_SCALE,), 0) if dtype in ("INT8", "UINT8") else None
         self.tensors.append(Tensor(name, shape, dtype, data, quantization))
         return len(self.tensors) - 1
 
     def constant(self, name: str, values: Any, dtype: str) -> int:
-        """A small constant; those of the same name are one tensor."""
-        if name not in self._shared:
+        """A small constant; those of the same name, in nodes of one precision, are one tensor."""
+        key = (name, self.real_dtype)
+        if key not in self._shared:
             data = np.array(values, {"INT32": np.int32, "FLOAT32": np.float32}[dtype])
-            self._shared[name] = self.tensor(name, data.shape, data, dtype)
-        return self._shared[name]
+            self._shared[key] = self.tensor(name, data.shape, data, dtype)
+        return self._shared[key]
 
     def layer(self, step: _Step, kernel: NDArray[np.float32]) -> tuple[int, int]:
         """The kernel, arranged as the op wants it, and the bias of a layer."""
         bias = self.weights[step.name]["bias"] + np.float32(_SHIFT if step.shifts else 0)
-        first = self.tensor(f"{step.name}.weight", kernel.shape, kernel)
+        first = self.tensor(kernel_name(step.name), kernel.shape, kernel)
         return first, self.tensor(f"{step.name}.bias", bias.shape, bias)
 
     def operator(self, kind: str, name: str, inputs: tuple[int, ...], shape: Shape, **options: Any) -> int:

@@ -23,6 +23,7 @@ from netlathe.archspace.forms.tflite_structure import read_structure, read_struc
 from netlathe.archspace.forms.tflite_values import has_open_batch
 from netlathe.archspace.forms.weights import Weights, placeholder_weights, stored_count
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.precisions import is_mixed
 
 _LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -115,9 +116,12 @@ def _embedded(model: Model, size: int) -> Graph | None:
         expected = lower(graph, placeholder_weights(graph))
     except (ValueError, OverflowError, MemoryError, FormatError):  # sizes or names that no file can have
         return None
-    has_integers = graph.has_dtypes and not {*graph.dtypes}.isdisjoint(BORDER_DTYPES)
-    found = model if has_integers else _as_float32(model)
-    return graph if _same_computation(expected, found) else None
+    if is_mixed(graph):
+        is_same = _same_computation(_as_float32(expected), _as_float32(model))
+    else:
+        has_integers = graph.has_dtypes and not {*graph.dtypes}.isdisjoint(BORDER_DTYPES)
+        is_same = _same_computation(expected, model if has_integers else _as_float32(model))
+    return graph if is_same else None
 
 
 def _as_float32(model: Model) -> Model:

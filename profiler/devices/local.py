@@ -12,6 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 from netlathe.archspace.blocks import ConvBlock
 from netlathe.archspace.forms.tflite import DTYPES, write_tflite
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import DType, Quantize
 from netlathe.archspace.records import Setup
 from netlathe.profiler.devices.host_files import HostFiles
 from netlathe.profiler.devices.in_process import RunTimer, random_input, random_int8_input, run_timer
@@ -58,10 +59,20 @@ class LocalDevice(HostFiles):
         content = self.models.get(graph.key) or write_tflite(graph, dtype=self.dtype)
         interpreter = Interpreter(model_content=content, num_threads=self.threads)
         interpreter.allocate_tensors()
-        for detail, shape in zip(interpreter.get_input_details(), graph.inputs, strict=True):
-            values = random_int8_input(shape) if self.dtype == "int8" else random_input(shape)
+        integers = self._integer_inputs(graph)
+        for index, (detail, shape) in enumerate(zip(interpreter.get_input_details(), graph.inputs, strict=True)):
+            values = random_int8_input(shape) if index in integers else random_input(shape)
             interpreter.set_tensor(detail["index"], values)  # a ValueError for a given file of another dtype
         return run_timer(interpreter.invoke)
+
+    def _integer_inputs(self, graph: Graph) -> set[int]:
+        """The inputs that a file of the graph takes as int8: those that the graph has so, and in int8 all others but
+        what is quantized by an op of its own."""
+        given = {t for t in range(len(graph.inputs)) if graph.dtypes[t] == DType.INT8}
+        if self.dtype != "int8":
+            return given
+        quantized = {node.inputs[0] for node in graph.nodes if isinstance(node.op, Quantize)}
+        return given | {*range(len(graph.inputs))} - quantized
 
 
 def _announce() -> None:

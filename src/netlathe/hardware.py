@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlathe.outputs import Output, check_outputs
-from netlathe.pricing import WIDE_INTERVAL, Unknown, load_predictor, naming_others, other_dtype, unknown_ops
+from netlathe.pricing import (
+    WIDE_INTERVAL,
+    Unknown,
+    load_predictor,
+    naming_others,
+    other_dtype,
+    several_precisions,
+    unknown_ops,
+)
 from netlathe.runs.files import write_csv
 from netlathe.subjects import Given, Subject, find_subject
 
@@ -138,7 +146,11 @@ def _price(subjects: Mapping[str, Mapping[str, Subject]], models: Mapping[str, L
             subjects, column, latencies, lows, highs, unknown, known, strict=True
         ):
             told = f"{name} on {device}"
-            warnings = (*other_dtype(model, told, subject.dtype), *unknown_ops(told, subject.graph, shares, parts))
+            warnings = (
+                *other_dtype(model, told, subject.dtype),
+                *several_precisions(model, told, subject.graph),
+                *unknown_ops(told, subject.graph, shares, parts),
+            )
             table[name][device] = Price(ms, low, high, len(subjects) > 1 and ms == best, warnings)
     return table
 

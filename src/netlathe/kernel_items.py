@@ -60,16 +60,16 @@ def kernel_work(space: KernelSpace, setup: Setup, *, networks: int, seed: int) -
     sampled ones."""
     from netlathe.profiler.campaign import WorkItem
 
-    kernels, left_out = _writable(_kernels(space, fusion_of(setup), setup.batch, seed), setup)
+    kernels, left_out = _writable(_kernels(space, fusion_of(setup), setup, seed), setup)
     items = [WorkItem(kernel.name, "block", kernel.graph) for kernel in kernels]
     items += [WorkItem(name, "network", graph) for name, graph in _networks(space, networks, setup.batch, seed)]
     return KernelWork(items, {kernel.graph.key: kernel.group for kernel in kernels}, left_out)
 
 
-def _kernels(space: KernelSpace, fusion: Fusion, batch: int, seed: int) -> list[Kernel]:
+def _kernels(space: KernelSpace, fusion: Fusion, setup: Setup, seed: int) -> list[Kernel]:
     if space.models:
         return kernels_in([model.graph for model in space.models], fusion=fusion)
-    return sample_kernels(_POOL, batch=batch, fusion=fusion, seed=seed)
+    return sample_kernels(_POOL, batch=setup.batch, fusion=fusion, seed=seed, dtype=setup.dtype)
 
 
 def _networks(space: KernelSpace, count: int, batch: int, seed: int) -> list[tuple[str, Graph]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Opaque
+from netlathe.archspace.precisions import is_mixed, precisions_of
 from netlathe.predicted import PredictReport, Refused, write_csv
 from netlathe.predictor.intervals import USUAL_COVERAGE, check_coverage
 from netlathe.subjects import Given, Subject, find_subject, with_contents
@@ -238,7 +239,8 @@ def _doubts(
 ) -> list[str]:
     """The same, from its unknown ops, the parts of MACs and latency that are known, and whether its interval is a wide
     one."""
-    found = [*other_dtype(model, name, dtype), *unknown_ops(name, graph, unknown, known)]
+    found = [*other_dtype(model, name, dtype), *several_precisions(model, name, graph)]
+    found += unknown_ops(name, graph, unknown, known)
     if is_guess:
         found.append(
             f"{name} is unlike what the predictor was fitted on, so its latency is little more than a guess; profile a "
@@ -276,6 +278,19 @@ def other_dtype(model: LatencyPredictor, name: str, dtype: str | None) -> Iterat
         f"{name} computes in {dtype}, but the predictor was fitted on {runs}: this is the latency of the same network "
         f"in {runs}, not of this file; for the file, take a predictor fitted on a profile in {dtype}"
     )
+
+
+def several_precisions(model: LatencyPredictor, name: str, graph: Graph) -> Iterator[str]:
+    """A warning where layers of the graph compute in several precisions, of which a predictor's setup has one."""
+    if not is_mixed(graph):
+        return
+    layers = {node.name for node in graph.nodes if node.op.has_macs}
+    found = sorted({str(precision) for node, precision in precisions_of(graph).items() if node in layers})
+    if len(found) > 1:
+        yield (
+            f"{name} has layers in {' and '.join(found)}, but the predictor was fitted on {model.setup_.dtype}: all "
+            "are priced as such; netlathe.predictor.MixedPredictor takes a predictor of each dtype"
+        )
 
 
 @dataclass(frozen=True)

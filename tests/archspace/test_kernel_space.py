@@ -10,6 +10,8 @@ import pytest
 from netlathe.archspace.blocks import ConvBlock, LinearHead, MBConv
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.onnx import write_onnx
+from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.forms.tflite_audit import audit_tflite
 from netlathe.archspace.kernel_space import (
     GROUPS,
     MOST_BYTES,
@@ -21,7 +23,7 @@ from netlathe.archspace.kernel_space import (
 )
 from netlathe.archspace.kernels import Fusion, is_kernel, kernels_of
 from netlathe.archspace.networks import network
-from netlathe.archspace.ops import OPS
+from netlathe.archspace.ops import OPS, DType
 from netlathe.archspace.sampled_networks import sample_networks
 
 SAMPLE = sample_kernels(600)
@@ -32,6 +34,22 @@ NOT_DRAWN = {"constant", "zeros", "opaque", "gather", "quantize", "dequantize"}
 def test_every_op_of_the_table_is_drawn_but_those_that_are_named_here() -> None:
     drawn = {node.op.kind for kernel in SAMPLE for node in kernel.graph.nodes}
     assert drawn == set(OPS) - NOT_DRAWN
+
+
+def test_what_converts_is_drawn_for_int8_and_changes_nothing_else() -> None:
+    sample = sample_kernels(600, dtype="int8")
+    drawn = {kernel.group for kernel in sample}
+    assert drawn - {kernel.group for kernel in SAMPLE} == {"quantize", "dequantize"}
+    borders = [kernel for kernel in sample if kernel.group.endswith("quantize")]
+    assert len(borders) >= 6
+    assert {(k.graph.dtypes, kernel_group(k.graph) == k.group, is_kernel(k.graph)) for k in borders} == {
+        ((DType.FLOAT32, DType.INT8), True, True), ((DType.INT8, DType.FLOAT32), True, True),
+    }  # fmt: skip
+    for kernel in borders:
+        content = write_tflite(kernel.graph, dtype="int8")
+        assert content == write_tflite(kernel.graph)
+        assert [op.converts for op in audit_tflite(content)] == [True]
+    assert not any(kernel.group.endswith("quantize") for kernel in sample_kernels(100, dtype="int8", fusion="gpu"))
 
 
 @pytest.mark.parametrize("fusion", get_args(Fusion))

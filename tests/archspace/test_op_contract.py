@@ -23,7 +23,7 @@ from netlathe.archspace.forms.onnx import read_onnx, read_onnx_weights, write_on
 from netlathe.archspace.forms.structure import nchw
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.forms.tflite_file import pack, unpack
-from netlathe.archspace.forms.tflite_reader import read_tflite, read_tflite_weights
+from netlathe.archspace.forms.tflite_reader import read_precision, read_tflite, read_tflite_weights
 from netlathe.archspace.forms.torch import TorchGraph, folded_weights, load_weights
 from netlathe.archspace.forms.weights import check_weights, random_weights
 from netlathe.archspace.graph import Graph, GraphBuilder
@@ -338,11 +338,20 @@ def test_a_form_that_lacks_an_op_says_so_by_its_name(form: str, write) -> None:
 
 
 def test_a_graph_that_is_not_float32_is_refused_by_all_forms() -> None:
-    builder = GraphBuilder((1, 4), dtypes=(DType.INT8,))
+    builder = GraphBuilder((1, 4), dtypes=(DType.INT16,))
     builder.add("sum", Add(), 0, 0)
     for write in (TorchGraph, write_tflite, write_onnx):
+        with pytest.raises(FormatError, match="input 0 is int16, and only float32 graphs have"):
+            write(builder.build())
+
+
+def test_a_graph_that_is_int8_has_no_form_but_tflite() -> None:
+    builder = GraphBuilder((1, 4), dtypes=(DType.INT8,))
+    builder.add("sum", Add(), 0, 0)
+    for write in (TorchGraph, write_onnx):
         with pytest.raises(FormatError, match="input 0 is int8, and only float32 graphs have"):
             write(builder.build())
+    assert read_precision(write_tflite(builder.build())) == "int8"
 
 
 def test_parts_of_a_split_are_joined_again_in_all_forms() -> None:

@@ -68,6 +68,16 @@ def test_a_file_of_another_dtype_than_the_predictors_is_never_priced_without_a_w
             assert f"computes in {'int8' if file == 'int8' else 'float32'}" in found[0]
 
 
+def test_a_file_of_several_precisions_is_never_priced_without_a_word(tmp_path: Path) -> None:
+    graph = network("mobilenet_v2_0.35_96").graph()
+    precisions = {node.name: "int8" for node in graph.nodes if node.scope == "b05"}
+    (tmp_path / "mixed.tflite").write_bytes(write_tflite(graph, precisions=precisions))
+    found = nl.predict(tmp_path / "mixed.tflite", FLOAT)
+    told = "has layers in float32 and int8, but the predictor was fitted on float32: all are priced as such"
+    assert [warning for warning in found.warnings if told in warning]
+    assert [warning for warning in nl.compare([tmp_path / "mixed.tflite"], [FLOAT]).warnings if told in warning]
+
+
 def test_a_name_has_no_dtype() -> None:
     for predictor in (FLOAT, INT8, GPU):
         assert of_dtypes(answer("predict", "mobilenet_v2", "--predictor", predictor)["warnings"]) == []

@@ -10,11 +10,12 @@ import sys
 import pytest
 import torch
 
-from netlathe.archspace.blocks import Block, LinearHead, MBConv, Pool, SeparableConv, Skip
+from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Pool, SeparableConv, Skip
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.forms.torch import TorchGraph
-from netlathe.archspace.graph import Graph, GraphBuilder
-from netlathe.archspace.ops import Activation, ActivationKind, ArgMax, Concat
+from netlathe.archspace.graph import Graph, GraphBuilder, chain
+from netlathe.archspace.ops import Activation, ActivationKind, ArgMax, Concat, Dequantize, DType, Quantize
+from netlathe.archspace.precisions import mixed
 from netlathe.profiler.device import Visit
 from netlathe.profiler.devices import DeviceOptions, available_devices, open_device
 from netlathe.profiler.devices.cuda import folded
@@ -132,6 +133,35 @@ def test_int8_blocks_run_on_this_computer(batch: int, block: Block):
     with open_device("local", DeviceOptions(dtype="int8", batch=batch)) as device:
         assert (device.setup.dtype, device.setup.batch) == ("int8", batch)
         device.load("x", block.graph(batch=batch))
+        ((_, samples),) = times(device, "x")
+        assert len(samples) == 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_what_converts_runs_alone_with_real_values_on_its_own_side(dtype: str):
+    with open_device("local", DeviceOptions(dtype=dtype)) as device:
+        for op, dtypes in ((Quantize(), ()), (Dequantize(), (DType.INT8,))):
+            builder = GraphBuilder((1, 8, 8, 16), dtypes=dtypes)
+            builder.add("op", op, 0)
+            device.load(op.kind, builder.build())
+            ((_, samples),) = times(device, op.kind)
+            assert len(samples) == 3
+
+
+@pytest.mark.parametrize("choices", ["010", "101", "111", "002", "222"])
+def test_networks_of_several_precisions_run_on_this_computer(choices: str):
+    graph = chain(
+        [
+            ("b00", ConvBlock(3, 8, 16, 16, 2).graph()),
+            ("b01", MBConv(8, 8, 8, 8, se=0.25).graph()),
+            ("head", LinearHead(8, 10, 8, 8).graph()),
+        ]
+    )
+    precisions = dict(
+        zip(("b00", "b01", "head"), (("float32", "int8", "int8-weights")[int(c)] for c in choices), strict=True)
+    )
+    with open_device("local") as device:
+        device.load("x", mixed(graph, {node.name: precisions[node.scope] for node in graph.nodes}))
         ((_, samples),) = times(device, "x")
         assert len(samples) == 3
 

@@ -9,11 +9,13 @@ from loopback.adbd import AdbDaemon
 from loopback.phone import ANDROID_9, BENCHMARK_MODEL, LoopbackPhone, loopback_unavailable
 from phones import ITEMS, KEYS, PLAN, check_profile, leftovers, opened, profile_phone
 
-from netlathe.archspace.blocks import MBConv
+from netlathe.archspace.blocks import ConvBlock, MBConv
 from netlathe.archspace.forms.tflite import write_tflite
+from netlathe.archspace.graph import chain
+from netlathe.archspace.precisions import mixed
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Status
-from netlathe.profiler.campaign import run_campaign
+from netlathe.profiler.campaign import WorkItem, run_campaign
 from netlathe.profiler.device import RoundEnd, Visit, Waiting
 from netlathe.profiler.errors import DeviceError, MeasurementError, NotRestoredError, ProfilerError
 from netlathe.profiler.phone import prepared
@@ -119,6 +121,15 @@ def test_int8_blocks_run_and_are_another_setup(phone, tmp_path):
     summary = profile_phone(phone.address, tmp_path / "p.sqlite", dtype="int8")
     assert summary.setup.dtype == "int8"
     assert len(summary.records) == len(ITEMS)
+
+
+def test_a_network_of_several_precisions_is_a_float32_setups_and_takes_and_gives_float32(phone, tmp_path):
+    graph = chain([("b00", ConvBlock(3, 8, 16, 16, 2).graph()), ("b01", MBConv(8, 8, 8, 8).graph())])
+    precisions = {node.name: "int8" for node in graph.nodes if node.scope == "b01"}
+    items = [*ITEMS[:1], WorkItem("mixed", "network", mixed(graph, precisions))]
+    summary = profile_phone(phone.address, tmp_path / "p.sqlite", items)
+    assert summary.setup.dtype == "float32"
+    assert {record.name: record.status for record in summary.records}["mixed"] is Status.OK
 
 
 def test_a_graph_that_the_delegate_does_not_take_whole_is_unsupported_with_the_reason(phone, tmp_path):
