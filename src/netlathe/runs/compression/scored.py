@@ -106,6 +106,9 @@ class ScorePhase(Phase[Scored]):
 
     def read(self, content: Mapping[str, Any]) -> Scored:
         scores = {str(name): np.array(values, float) for name, values in content["scores"].items()}
+        for group in self.settings.space.coupled.groups:
+            if scores[group.name].shape != (group.units,) or not np.isfinite(scores[group.name]).all():
+                raise ValueError(f"group {group.name!r} needs a number for each of its {group.units} units")
         return Scored(
             scores, str(content["by"]), content["teacher"], content["accuracy"], tuple(map(str, content["warnings"]))
         )
