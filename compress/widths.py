@@ -84,21 +84,20 @@ class WidthSpace:
     def option_scores(self, scores: Scores, *, comparable: bool = True) -> NDArray[np.float64]:
         """Scores (decisions, options) that add up over decisions; -inf where there is no option.
 
-        Of `scores` that are comparable over groups, such as a change of the loss: minus the sum of the units that a
-        width drops. Of others, such as magnitudes: the logarithm of the share of the squares that it keeps, as what
-        layers in series keep multiplies. A residual block left out is never an option here: such scores tell nothing of
-        it. Raises what `keep` raises.
+        The logarithm of the share that a width keeps of what its group's units have together, as what layers in series
+        keep multiplies: the last units of a layer are worth any number of others elsewhere. Of `scores` that are
+        comparable over groups, mean squares of a change of the loss, it is weighted by the root of their sum, the
+        change as if the units' were independent; of others, such as magnitudes, it is of their squares, and every group
+        weighs alike. A residual block left out is never an option here: such scores tell nothing of it. Raises what
+        `keep` raises.
         """
         found = np.full((len(self.option_counts), max(self.option_counts, default=1)), -np.inf)
         for index, (group, widths) in enumerate(zip(self.groups, self.widths, strict=True)):
             values = np.sort(self._scores_of(group, scores))[::-1]
-            counts = np.array(widths) // group.channels_per_unit
-            if comparable:
-                of_options = np.r_[0.0, np.cumsum(values[::-1])][group.units - counts]
-                found[index, : len(widths)] = -of_options
-            else:
-                kept = np.cumsum(values**2)
-                found[index, : len(widths)] = np.log(kept[counts - 1] / kept[-1]) if kept[-1] else 0.0
+            kept = np.cumsum(values if comparable else values**2)
+            total, shares = float(kept[-1]), kept[np.array(widths) // group.channels_per_unit - 1]
+            weight = np.sqrt(total) if comparable else 1.0
+            found[index, : len(widths)] = weight * np.log(shares / total) if total else 0.0
         found[len(self.groups) :, 0] = 0.0
         return found
 

@@ -22,6 +22,8 @@ from netlathe.search.errors import TargetError
 REACHES = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.0, 0.0)
 """How far the options of a round may be from those of the network that costs are tabulated around, in parts of their
 number; at least one option away."""
+EXTRA = 4
+"""Rounds more, at most, where the last one is not the best yet."""
 AIMED = 0.25
 """Reach from which on what a table leaves out is alike from round to round, and can be aimed against."""
 GAP = 1e-4
@@ -85,11 +87,12 @@ def solve(
     if not _keeps(costs, limits):
         told = ", ".join(f"{c:.4g} {limit.unit} of {limit.name}" for c, limit in zip(costs, limits, strict=True))
         raise TargetError(f"{space.network_name(start)} does not keep the limits that it is to start from: {told}")
-    best = Solved(start, costs, 0)
-    origin, aims = start, [1.0] * len(limits)
-    for index, reach in enumerate(REACHES):
+    best, origin, aims = Solved(start, costs, 0), start, [1.0] * len(limits)
+    for index, reach in enumerate([*REACHES, *[REACHES[-1]] * EXTRA]):
+        if index >= len(REACHES) and best.rounds == index:
+            break
         if on_round:
-            on_round(index, len(REACHES))
+            on_round(min(index, len(REACHES)), len(REACHES))
         origin = _nearby(space, scores, limits, aims, origin, reach)
         costs = tuple(limit.cost(space, origin) for limit in limits)
         if _keeps(costs, limits) and _score(scores, origin) > _score(scores, best.choices):

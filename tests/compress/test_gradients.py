@@ -96,15 +96,18 @@ def test_a_network_without_class_scores_is_refused(split: MemorySplit) -> None:
         taylor(couple_channels(graph), random_weights(graph), split)
 
 
-def test_option_scores_sum_what_is_dropped_or_multiply_what_is_kept() -> None:
+def test_option_scores_multiply_what_is_kept_weighted_by_the_change_of_the_loss() -> None:
     space = width_space(GRAPH, step=4, least_share=0.5, leave_out=False)
     assert space.widths == ((8, 4), (16, 12, 8))
     scores = {"stem": np.array([1.0, 9, 2, 8, 3, 7, 4, 6]), "wide": np.arange(16.0)}
     table = space.option_scores(scores)
-    assert table.tolist() == [[0.0, -(1 + 2 + 3 + 4), -np.inf], [0.0, -(0 + 1 + 2 + 3), -float(sum(range(8)))]]
+    assert table[0] == pytest.approx([0.0, 40**0.5 * np.log(30 / 40), -np.inf])
+    assert table[1] == pytest.approx([0.0, 120**0.5 * np.log((120 - 6) / 120), 120**0.5 * np.log((120 - 28) / 120)])
     kept = space.option_scores(scores, comparable=False)
     squares = scores["stem"] ** 2
     assert kept[0, 1] == pytest.approx(np.log(1 - (1 + 4 + 9 + 16) / squares.sum()))
+    dead = space.option_scores({"stem": np.zeros(8), "wide": np.ones(16)})
+    assert dead[0].tolist() == [0.0, 0.0, -np.inf]  # nothing is lost
     assert space.alike(0.5) == (1, 2)
     assert space.alike(1.0) == space.reference
     with pytest.raises(CompressError, match="needs a score for each"):

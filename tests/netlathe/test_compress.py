@@ -170,6 +170,29 @@ def test_a_finished_one_is_read_and_another_is_refused_by_what_differs(
         compress(module, folder, 0.5 * now_ms, folder / "tuned", ONE, **longer)
 
 
+def test_damaged_records_are_one_clear_error(
+    folder: Path, now_ms: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    run = tmp_path / "run"
+    compress(folder / "digits.onnx", folder, 0.5 * now_ms, run)
+    scores = json.loads((run / "importance.json").read_text())["scores"]
+    short = {name: values[1:] for name, values in scores.items()}
+    for record, field, values in (
+        ("importance.json", "scores", ({}, [], short, dict.fromkeys(scores, "high"))),
+        ("widths.json", "choices", ([0], [99, 99, 99], ["a", "b", "c"], None)),
+        ("export.json", "files", ([], None)),
+        ("report.json", "stages", (None, [{}], [{"name": "original"}])),
+    ):
+        whole = (run / record).read_text()
+        for value in values:
+            (run / record).write_text(json.dumps({**json.loads(whole), field: value}))
+            with pytest.raises(nl.FormatError, match=r"not a whole record of a run|no report of a compression"):
+                compress(folder / "digits.onnx", folder, 0.5 * now_ms, run)
+        (run / record).write_text(whole)
+    assert compress(folder / "digits.onnx", folder, 0.5 * now_ms, run).is_changed
+
+
 @pytest.mark.parametrize("form", ["onnx", "tflite"])
 def test_a_file_without_images_is_cut_by_magnitudes_and_never_written_to(
     folder: Path, form: str, now_ms: float, read: tuple[Graph, Weights], monkeypatch: pytest.MonkeyPatch

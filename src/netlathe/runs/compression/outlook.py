@@ -53,7 +53,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Outlook:
-    """Range that a compression may reach, from the original to the fastest."""
+    """Stages that a compression may reach, from the original to the fastest."""
 
     stages: tuple[Stage, ...]
     start: Choices

@@ -128,7 +128,7 @@ class CompressReportPhase(Phase[CompressReport]):
 def targets_of(
     settings: CompressSettings, network: ShapedNetwork, timed: Measurement | None = None
 ) -> tuple[TargetReport, ...]:
-    """Outcome of each target; measured is the main one alone."""
+    """Outcome of each target; what was measured is the main one's."""
     found = []
     for index, target in enumerate(settings.goal.targets):
         graph, own = network.graph(target.model.setup_.batch), timed if index == 0 else None
@@ -152,7 +152,7 @@ def targets_of(
 
 
 def limits_of(settings: CompressSettings, network: ShapedNetwork) -> tuple[LimitReport, ...]:
-    """Costs of the network that are limited, but for latency."""
+    """The network's value of each other limited cost."""
     limits = settings.limits([target.model for target in settings.goal.targets])[len(settings.goal.targets) :]
     return tuple(LimitReport(one.name, one.limit, None, one.cost(settings.space, network.choices)) for one in limits)
 

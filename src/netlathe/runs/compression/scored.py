@@ -18,8 +18,8 @@ from netlathe.words import percent
 
 MOST_IMAGES = 1000
 """Training images that importance is found on, at most."""
-SWEEP_MACS = 3e11
-"""Work of a pass over images in MACs, at most, beyond LEAST_IMAGES: it is to take no longer than a minute on a CPU."""
+SWEEP_MACS = 1.5e11
+"""Work of a pass over images on a CPU in MACs, at most, where it sees more than LEAST_IMAGES: less than a minute."""
 LEAST_IMAGES = 64
 BETTER_THAN_CHANCE = 2.0
 """Times the accuracy of guessing from which on labels are taken for the network's own classes."""
@@ -59,7 +59,7 @@ class ScorePhase(Phase[Scored]):
         from netlathe.compress.gradients import taylor
 
         accuracy, teacher, warnings = self._compared()
-        images = images_within(settings.original.graph.macs, MOST_IMAGES)
+        images = images_within(settings, self.place, MOST_IMAGES)
         with self.place.listener.working("finding the importance of channels"):
             scores = taylor(
                 space.coupled, settings.original.weights, settings.data.train, teacher=teacher, images=images,
@@ -84,8 +84,8 @@ class ScorePhase(Phase[Scored]):
             return None, "own", (f"{told}: its own outputs are what it is held against, and accuracies are not told",)
         network = TorchGraph(graph)
         load_weights(network, settings.original.weights)
-        few = few_of(settings.data.validation, images_within(graph.macs, MOST_IMAGES), settings.seed)
-        accuracy = evaluate(network, few, compute=self.place.compute)
+        few = few_of(settings.data.validation, images_within(settings, self.place, MOST_IMAGES), settings.seed)
+        accuracy = evaluate(network, few, batch_size=32, compute=self.place.compute)
         if accuracy * classes >= BETTER_THAN_CHANCE:
             return accuracy, "labels", ()
         told = (
@@ -106,6 +106,9 @@ class ScorePhase(Phase[Scored]):
 
     def read(self, content: Mapping[str, Any]) -> Scored:
         scores = {str(name): np.array(values, float) for name, values in content["scores"].items()}
+        for group in self.settings.space.coupled.groups:
+            if scores[group.name].shape != (group.units,) or not np.isfinite(scores[group.name]).all():
+                raise ValueError(f"group {group.name!r} needs a number for each of its {group.units} units")
         return Scored(
             scores, str(content["by"]), content["teacher"], content["accuracy"], tuple(map(str, content["warnings"]))
         )
@@ -115,9 +118,13 @@ class ScorePhase(Phase[Scored]):
         return False
 
 
-def images_within(macs: int, most: int) -> int:
-    """Number of images that a pass over a network of that many MACs may see."""
-    return int(min(most, max(LEAST_IMAGES, SWEEP_MACS // max(1, macs))))
+def images_within(settings: CompressSettings, place: Workplace, most: int, passes: int = 1) -> int:
+    """Number of images, `most` at most, that a pass over the original may see, or each of several `passes`, half of the
+    least number then."""
+    if place.compute.torch_device.type != "cpu":
+        return most
+    macs = max(1, settings.original.graph.macs) * passes
+    return int(min(most, max(LEAST_IMAGES // min(passes, 2), SWEEP_MACS // macs)))
 
 
 def few_of(split: Any, count: int, seed: int) -> Any:

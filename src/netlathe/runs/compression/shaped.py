@@ -33,6 +33,10 @@ SPREAD = 0.5
 """Standard deviation of the logarithm of a group's importance in the scores that finalists are drawn by."""
 REACH = 0.25
 """How far finalists' options may be from those of the first one, in parts of their number."""
+BATCH = 32
+"""Images at a time: more of a large network would not fit a CPU's caches."""
+RESTORED_IMAGES = 64
+"""Training images that the original's BatchNorm is restored on: its statistics only scale what is trained."""
 COMPARED_IMAGES = 256
 """Validation images that finalists are compared on, at most, and as many training images for BatchNorm."""
 
@@ -198,11 +202,11 @@ class FinalistLoss:
         assert data is not None
         split = few_of(data.validation, self._images, self.settings.seed)
         teacher = None if self.scored.teacher == "labels" else original_network(self.settings)
-        return mean_loss(network, split, teacher=teacher, compute=self.place.compute)
+        return mean_loss(network, split, teacher=teacher, batch_size=BATCH, compute=self.place.compute)
 
     @cached_property
     def _images(self) -> int:
-        return images_within(self.settings.original.graph.macs, COMPARED_IMAGES)
+        return images_within(self.settings, self.place, COMPARED_IMAGES, passes=4)
 
     @cached_property
     def _normed(self) -> NormedNetworks | None:
@@ -244,7 +248,8 @@ class NormedNetworks:
         self.split = few_of(data.train, images, settings.seed)
         self.original = TorchGraph(with_batch_norm(settings.original.graph))
         load_weights(self.original, settings.original.weights)
-        restore_batch_norm(self.original, self.split, batch_size=64, compute=place.compute)
+        few = few_of(data.train, min(images, RESTORED_IMAGES), settings.seed)
+        restore_batch_norm(self.original, few, batch_size=BATCH, compute=place.compute)
 
     def network(self, choices: Choices) -> TorchGraph:
         """The network in eval mode, its statistics those of training images."""
@@ -263,7 +268,7 @@ class NormedNetworks:
                 kept = self._kept(choices, field)
                 for name, norm in _norms(network):
                     getattr(norm, field).copy_(torch.from_numpy(kept[name]["bias"]))
-        recalibrate_batch_norm(network, self.split, batch_size=64, compute=self.place.compute)
+        recalibrate_batch_norm(network, self.split, batch_size=BATCH, compute=self.place.compute)
         return network
 
     def _kept(self, choices: Choices, field: str) -> Weights:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from netlathe.runs.checkpoints import RunCheckpointer
 from netlathe.runs.compression.scored import MOST_IMAGES, Scored, images_within
 from netlathe.runs.compression.settings import CompressSettings
-from netlathe.runs.compression.shaped import NormedNetworks, Shaped, ShapedNetwork, original_network
+from netlathe.runs.compression.shaped import BATCH, NormedNetworks, Shaped, ShapedNetwork, original_network
 from netlathe.runs.files import (
     EXPORTED,
     NETWORK,
@@ -72,13 +72,14 @@ class TunePhase(Phase[Tuned]):
         if not self._is_begun(checkpointer):
             place.remove((TRAINING,))
         place.remove(RESULTS)  # beside a training that goes on, they would be an earlier one's
-        images = images_within(settings.original.graph.macs, MOST_IMAGES)
+        images = images_within(settings, place, MOST_IMAGES)
         normed = NormedNetworks(settings, settings.data, self.scored, place, images=images)
         network = normed.network(self.shaped.choices)
         teacher = original_network(settings)
         is_own = self.scored.teacher == "own"
         accuracies = [
-            None if is_own else evaluate(one, settings.data.test, compute=place.compute) for one in (network, teacher)
+            None if is_own else evaluate(one, settings.data.test, batch_size=BATCH, compute=place.compute)
+            for one in (network, teacher)
         ]
         weight = 1.0 if is_own else settings.distillation
         is_ours = isinstance(settings.training, TrainConfig)
