@@ -272,10 +272,11 @@ def test_an_unknown_step_is_refused_before_any_other(sleeping: ToyboxPhone, shel
     assert setting(sleeping) is None
 
 
-def test_hung_up_at_any_moment_the_phone_can_be_restored(sleeping: ToyboxPhone, shell: str) -> None:
+@pytest.mark.parametrize("apart", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_hung_up_at_any_moment_the_phone_can_be_restored(sleeping: ToyboxPhone, shell: str, apart: int) -> None:
     for name in ("svc", "settings", "cmd", "input", "dumpsys"):  # slow enough that a hang-up finds them at work
         sleeping.tool(name, (sleeping.tools / name).read_text().partition("\n")[2] + "\nsleep 0.01")
-    for moment in range(24):
+    for moment in range(0, 24, apart):
         command = sleeping.argv(shell, "steady.sh", *(("apply", sleeping.directory, *ALL)))
         with subprocess.Popen(
             command, env=dict(sleeping.environment), stdout=subprocess.DEVNULL, start_new_session=True

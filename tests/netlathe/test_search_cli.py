@@ -168,7 +168,15 @@ def test_a_new_training_costs_no_search_and_an_old_report_is_not_taken_for_its_o
     assert len((run / "train.csv").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize("kind", ["search", "choice", "training", "export", "run"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "search",
+        pytest.param("choice", marks=pytest.mark.slow),
+        "training",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("export", "run")),
+    ],
+)
 def test_a_run_that_ends_while_a_phase_is_saved_ends_in_the_same_network(
     undisturbed: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -517,7 +525,7 @@ def disturb_at_step(monkeypatch: pytest.MonkeyPatch, phase: str, action: Any) ->
     monkeypatch.setattr("netlathe.runs.logs.show_step", show)
 
 
-@pytest.mark.parametrize("phase", ["search", "train"])
+@pytest.mark.parametrize("phase", [pytest.param("search", marks=pytest.mark.slow), "train"])
 def test_a_run_whose_folder_is_moved_says_where_it_is_and_goes_on_there(
     folder: Path, undisturbed: Path, tmp_path: Path, phase: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -531,8 +539,15 @@ def test_a_run_whose_folder_is_moved_says_where_it_is_and_goes_on_there(
     assert content(moved) == content(undisturbed)
 
 
-@pytest.mark.parametrize("phase", ["search", "train"])
-@pytest.mark.parametrize("every_s", [0.0, 60.0])
+@pytest.mark.parametrize(
+    ("every_s", "phase"),
+    [
+        (0.0, "search"),
+        pytest.param(0.0, "train", marks=pytest.mark.slow),
+        pytest.param(60.0, "search", marks=pytest.mark.slow),
+        (60.0, "train"),
+    ],
+)
 def test_a_run_whose_folder_is_deleted_does_not_end_as_if_all_were_well(
     folder: Path, tmp_path: Path, phase: str, every_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,7 +212,13 @@ def test_a_predictor_that_knows_a_block_nothing_of_names_it() -> None:
         goal.constraints(SPACE)
 
 
-@pytest.mark.parametrize("name", shipped_names())
+SHOWN = ("pixel1-cpu", "pixel4-cpu-networks")
+"""One predictor of blocks and one of networks; the fast tests ask these."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in SHOWN else [pytest.mark.slow]) for name in shipped_names()]
+)
 def test_every_shipped_predictor_serves_the_presets_that_it_says_and_all_when_asked(name: str) -> None:
     plain, asked = (load_goal(None, None, [f"{name}=1e6"], [], unknown=one) for one in ("refuse", "price"))
     served = Priced.by(name).spaces

@@ -52,15 +52,21 @@ def timed(*files: Path, **options: Any) -> dict[str, Any]:
 TFLITE_DTYPES = ("FLOAT16", "FLOAT32", "FLOAT64", "INT8", "UINT8", "INT16", "INT32", "INT64", "BOOL")
 
 
-def test_a_tflite_of_any_dtype_is_timed(tmp_path: Path) -> None:
-    files = [saved(tmp_path, f"{dtype}.tflite", model_files.reshaped(dtype)) for dtype in TFLITE_DTYPES]
+EVERY = pytest.mark.parametrize("apart", [2, pytest.param(1, marks=pytest.mark.slow)])
+
+
+@EVERY
+def test_a_tflite_of_any_dtype_is_timed(tmp_path: Path, apart: int) -> None:
+    dtypes = TFLITE_DTYPES[::apart]
+    files = [saved(tmp_path, f"{dtype}.tflite", model_files.reshaped(dtype)) for dtype in dtypes]
     report = nl.time(files, budget_s=0.1)
-    assert [one.file.inputs[0].dtype for one in report.timed if one.file] == [d.lower() for d in TFLITE_DTYPES]
+    assert [one.file.inputs[0].dtype for one in report.timed if one.file] == [d.lower() for d in dtypes]
     assert all(one.measurement for one in report.timed)
 
 
-def test_an_onnx_of_any_dtype_is_timed(tmp_path: Path) -> None:
-    dtypes = [dtype for dtype in model_files.ONNX_DTYPES if dtype != "object"]
+@EVERY
+def test_an_onnx_of_any_dtype_is_timed(tmp_path: Path, apart: int) -> None:
+    dtypes = [dtype for dtype in model_files.ONNX_DTYPES if dtype != "object"][::apart]
     files = [saved(tmp_path, f"{dtype}.onnx", model_files.onnx_identity(dtype)) for dtype in dtypes]
     report = nl.time(files, device="onnxruntime", budget_s=0.1)
     assert [one.file.inputs[0].dtype for one in report.timed if one.file] == dtypes

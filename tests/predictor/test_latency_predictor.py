@@ -102,8 +102,15 @@ def test_a_residual_learns_what_the_physics_cannot_say():
     assert errors["auto"] < 0.5 * errors["none"]
 
 
-@pytest.mark.parametrize("factor", [0.2, 3])
-@pytest.mark.parametrize("residual", ["none", "gp", "xgboost", "forest", "auto"])
+@pytest.mark.parametrize(
+    ("residual", "factor"),
+    [
+        *((residual, 0.2) for residual in ("none", "gp", "xgboost", "forest")),
+        ("auto", 3),
+        pytest.param("auto", 0.2, marks=pytest.mark.slow),
+        *(pytest.param(residual, 3, marks=pytest.mark.slow) for residual in ("none", "gp", "xgboost", "forest")),
+    ],
+)
 def test_outliers_among_the_records_do_not_spoil_the_rest(residual, factor):
     records = block_records(BLOCKS, noise=0.01)
     records = [record(r.name, r.graph, r.latency_ms * (factor if i % 20 == 0 else 1)) for i, r in enumerate(records)]
@@ -231,7 +238,7 @@ def test_blocks_graphs_and_batches_are_told_apart(fitted):
 
 
 def test_equal_records_and_seeds_give_equal_predictors():
-    records = block_records(BLOCKS[:40], noise=0.02)
+    records = block_records(BLOCKS[:24], noise=0.02)
     first, second = (LatencyPredictor(random_state=7).fit(records) for _ in range(2))
     assert first.residual_ == second.residual_
     assert np.array_equal(first.predict(OTHERS), second.predict(OTHERS))
