@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from netlathe.archspace.block_names import parse_block
+from netlathe.archspace.forms.tflite_audit import audit_tflite
 from netlathe.archspace.networks import NETWORKS, network
 from netlathe.archspace.presets import PRESETS, load_space, tiny
 from netlathe.archspace.profile_file import ProfileFile
@@ -39,7 +40,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_python_that_documents_show_is_run_here() -> None:
     counts = {path: len(blocks) for path in DOCUMENTS if (blocks := python_blocks(path))}
-    assert counts == {README: 1, PREDICT: 3, SEARCH: 2, PYTHON: 2, CHECK: 1, COMPRESS: 1}
+    assert counts == {README: 1, PREDICT: 3, SEARCH: 2, PYTHON: 3, CHECK: 1, COMPRESS: 1}
 
 
 def test_the_python_of_predict_and_search_runs(
@@ -95,12 +96,14 @@ def test_the_python_of_the_python_guide_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    predicting, weights = python_blocks(PYTHON)
+    predicting, weights, precisions = python_blocks(PYTHON)
     exec(predicting, {})
     assert len(re.findall(r"[\d.]+ ms \([\d.]+ to [\d.]+\)", capsys.readouterr().out)) == 2
     scope: dict[str, object] = {}
     exec(weights, scope)
-    assert {path.name for path in tmp_path.iterdir()} == {"mine.onnx", "mine.tflite"}
+    exec(precisions, {})
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.onnx", "mine.tflite", "mixed.tflite"}
+    assert {op.precision for op in audit_tflite(tmp_path / "mixed.tflite") if op.has_weights} == {"float32", "int8"}
 
 
 def test_the_python_of_the_guide_to_checks_runs(capsys: pytest.CaptureFixture[str]) -> None:
