@@ -1,7 +1,7 @@
 """Networks whose segments compute in float32 or int8, on this CPU: measured, and predicted from profiles of kernels.
 
-    netlathe profile --device local --space kernels --budget 120 --output float32.sqlite
-    netlathe profile --device local --space kernels --budget 120 --dtype int8 --output int8.sqlite
+    netlathe profile --device local --space kernels --budget 300 --output float32.sqlite
+    netlathe profile --device local --space kernels --budget 300 --dtype int8 --output int8.sqlite
     python -m benchmarks.mixed_precision float32.sqlite int8.sqlite
 
 Plans of each network: float32, int8, both ways of taking turns, halves, random ones, and int8 weights alone, which no
