@@ -102,14 +102,9 @@ def test_the_python_of_the_python_guide_runs(
     assert len(re.findall(r"[\d.]+ ms \([\d.]+ to [\d.]+\)", capsys.readouterr().out)) == 2
     scope: dict[str, object] = {}
     exec(weights, scope)
-<<<<<<< HEAD
-    exec(precisions, scope)
-    assert {path.name for path in tmp_path.iterdir()} == {"mine.onnx", "mine.tflite", "mixed.tflite"}
-=======
     exec(precisions, {})
     assert {path.name for path in tmp_path.iterdir()} == {"mine.onnx", "mine.tflite", "mixed.tflite"}
     assert {op.precision for op in audit_tflite(tmp_path / "mixed.tflite") if op.has_weights} == {"float32", "int8"}
->>>>>>> mixed
 
 
 def test_the_python_of_the_guide_to_checks_runs(capsys: pytest.CaptureFixture[str]) -> None:
