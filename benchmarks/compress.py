@@ -62,7 +62,7 @@ def _predictor(folder: Path, seed: int, terminal: Terminal) -> Path:
 def _compressed(path: Path, options: argparse.Namespace, predictor: Path, terminal: Terminal) -> dict[str, Any]:
     """Outcome of one model, from the file that it was kept in or anew."""
     folder: Path = options.output / f"{path.stem}_{options.share:g}"
-    kept = folder.with_suffix(".json")
+    kept = folder.with_name(f"{folder.name}.json")
     if kept.exists():
         return dict(json.loads(kept.read_text()))
     terminal.step(path.stem)
