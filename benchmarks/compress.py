@@ -32,13 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.compress", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", type=Path, required=True, help="folder of .onnx files")
+    parser.add_argument("--models", type=Path, default=Path("runs/models"), help="folder of .onnx files")
     parser.add_argument("--names", nargs="+", default=(), help="files without .onnx; all by default")
     parser.add_argument("--share", type=float, default=0.6, help="target, in parts of the original's measured ms")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("runs/compress"), help="what is finished there stays")
     options = parser.parse_args(arguments)
     terminal = Terminal()
+    if not options.models.is_dir():
+        raise NetlatheError(f"--models {options.models}: there is no such folder")
     options.output.mkdir(parents=True, exist_ok=True)
     predictor = _predictor(options.output, options.seed, terminal)
     paths = sorted(path for path in options.models.glob("*.onnx") if not options.names or path.stem in options.names)
