@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import Json, LimitImages, Seed, Shapes, UnknownOps, parse_shapes
+from netlathe.cli.options import (
+    MEET,
+    Json,
+    JudgeBinary,
+    JudgeDevice,
+    JudgeProfile,
+    LimitImages,
+    Seed,
+    Shapes,
+    UnknownOps,
+    parse_shapes,
+)
 from netlathe.words import milliseconds, percent
 
 if TYPE_CHECKING:
     from netlathe.runs.compression.report import CompressReport
 
-MEET, WIDTHS, TRAIN, COMPUTE = "What to meet", "The widths", "The training", "Computing"
+WIDTHS, TRAIN, COMPUTE = "The widths", "The training", "Computing"
 ACCURACIES = {"torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "onnx": "of .onnx"}
 
 
@@ -45,30 +56,9 @@ def compress(
         ),
     ] = None,
     unknown: UnknownOps = "refuse",
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="Device of the first target, as `netlathe profile --device` takes it: its measurements decide.",
-            show_default="none: the predictor's interval decides",
-            rich_help_panel=MEET,
-        ),
-    ] = None,
-    profile_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--profile",
-            help="Profile of --device: its anchor blocks are timed, too, to tell how much slower it is now.",
-            rich_help_panel=MEET,
-        ),
-    ] = None,
-    benchmark_binary: Annotated[
-        Path | None,
-        typer.Option(
-            help="TFLite's timing tool benchmark_model, built for the phone.",
-            show_default="the official build, downloaded once",
-            rich_help_panel=MEET,
-        ),
-    ] = None,
+    device: JudgeDevice = None,
+    profile_file: JudgeProfile = None,
+    benchmark_binary: JudgeBinary = None,
     ignored: Annotated[
         list[str] | None,
         typer.Option(help="Layer that keeps its channels; several times for several.", rich_help_panel=WIDTHS),

@@ -70,6 +70,32 @@ BenchmarkBinary = Annotated[
         show_default="the official build, downloaded once",
     ),
 ]
+MEET = "What to meet"
+"""Help's panel of targets, limits and who judges them."""
+JudgeDevice = Annotated[
+    str | None,
+    typer.Option(
+        help="Device of the first target, as `netlathe profile --device` takes it: its measurements decide.",
+        show_default="none: the predictor's interval decides",
+        rich_help_panel=MEET,
+    ),
+]
+JudgeProfile = Annotated[
+    Path | None,
+    typer.Option(
+        "--profile",
+        help="Profile of --device: its anchor blocks are timed, too, to tell how much slower it is now.",
+        rich_help_panel=MEET,
+    ),
+]
+JudgeBinary = Annotated[
+    Path | None,
+    typer.Option(
+        help="TFLite's timing tool benchmark_model, built for the phone.",
+        show_default="the official build, downloaded once",
+        rich_help_panel=MEET,
+    ),
+]
 
 
 def parse_shapes(given: list[str] | None) -> dict[str, tuple[int, ...]]:

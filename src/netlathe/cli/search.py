@@ -10,7 +10,20 @@ import typer
 
 from netlathe.cli.compare import show_points, show_prices
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import Data, Json, LimitImages, Resolution, Seed, Space, UnknownOps, Width
+from netlathe.cli.options import (
+    MEET,
+    Data,
+    Json,
+    JudgeBinary,
+    JudgeDevice,
+    JudgeProfile,
+    LimitImages,
+    Resolution,
+    Seed,
+    Space,
+    UnknownOps,
+    Width,
+)
 from netlathe.words import millions, milliseconds, percent
 
 if TYPE_CHECKING:
@@ -19,7 +32,7 @@ if TYPE_CHECKING:
 
 ACCURACIES = {"torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "onnx": "of .onnx"}
 """Columns for the same network in its forms."""
-MEET, SEARCH, TRAIN, COMPUTE = "What to meet", "The search", "The training", "Computing"
+SEARCH, TRAIN, COMPUTE = "The search", "The training", "Computing"
 LOOK = "Looking at whole networks"
 
 
@@ -60,30 +73,9 @@ def search(
             rich_help_panel=MEET,
         ),
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="Device of the first target, as `netlathe profile --device` takes it: its measurements decide.",
-            show_default="none: the predictor's interval decides",
-            rich_help_panel=MEET,
-        ),
-    ] = None,
-    profile_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--profile",
-            help="Profile of --device: its anchor blocks are timed, too, to tell how much slower it is now.",
-            rich_help_panel=MEET,
-        ),
-    ] = None,
-    benchmark_binary: Annotated[
-        Path | None,
-        typer.Option(
-            help="TFLite's timing tool benchmark_model, built for the phone.",
-            show_default="the official build, downloaded once",
-            rich_help_panel=MEET,
-        ),
-    ] = None,
+    device: JudgeDevice = None,
+    profile_file: JudgeProfile = None,
+    benchmark_binary: JudgeBinary = None,
     epochs: Annotated[
         int,
         typer.Option(min=1, help="Third phase: epochs of weights and architecture in turn.", rich_help_panel=SEARCH),

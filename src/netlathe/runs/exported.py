@@ -29,18 +29,10 @@ class ExportedFiles:
     warnings: tuple[str, ...]
 
 
-class ExportPhase(Phase[ExportedFiles]):
-    """Export of the trained network."""
+class FilesPhase(Phase[ExportedFiles]):
+    """A phase whose work writes files of a network."""
 
-    record, kind, needs = EXPORTED, "export", (NETWORK, NETWORK_INT8, NETWORK_ONNX)
-
-    def __init__(self, settings: RunSettings, place: Workplace, training: Mapping[str, Any], trained: Trained) -> None:
-        super().__init__(place, training)
-        self.settings, self.trained = settings, trained
-
-    def work(self) -> ExportedFiles:
-        """Raises FormatError where the network has no such form."""
-        return export_network(self.trained.network(), self.settings.data, self.place)
+    record, kind = EXPORTED, "export"
 
     def write(self, output: ExportedFiles) -> dict[str, Any]:
         """The files are written by the work, which checks them."""
@@ -56,6 +48,20 @@ class ExportPhase(Phase[ExportedFiles]):
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
         """Always: it takes seconds."""
         return True
+
+
+class ExportPhase(FilesPhase):
+    """Export of the trained network."""
+
+    needs = (NETWORK, NETWORK_INT8, NETWORK_ONNX)
+
+    def __init__(self, settings: RunSettings, place: Workplace, training: Mapping[str, Any], trained: Trained) -> None:
+        super().__init__(place, training)
+        self.settings, self.trained = settings, trained
+
+    def work(self) -> ExportedFiles:
+        """Raises FormatError where the network has no such form."""
+        return export_network(self.trained.network(), self.settings.data, self.place)
 
 
 def export_network(network: TorchGraph, data: ImageData, place: Workplace) -> ExportedFiles:

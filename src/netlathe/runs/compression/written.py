@@ -11,19 +11,18 @@ from netlathe.runs.compression.scored import Scored
 from netlathe.runs.compression.settings import CompressSettings
 from netlathe.runs.compression.shaped import Shaped, ShapedNetwork
 from netlathe.runs.compression.tuned import Tuned
-from netlathe.runs.exported import ExportedFiles, export_network
-from netlathe.runs.files import EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX, PROGRAM, WEIGHTS, save_weights
+from netlathe.runs.exported import ExportedFiles, FilesPhase, export_network
+from netlathe.runs.files import NETWORK, NETWORK_INT8, NETWORK_ONNX, PROGRAM, WEIGHTS, save_weights
 from netlathe.runs.folder import Workplace
-from netlathe.runs.phase import Phase
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch import TorchGraph
 
 
-class WritePhase(Phase[ExportedFiles]):
+class WritePhase(FilesPhase):
     """The compressed network as .tflite, .onnx and torch program, and its weights as plain arrays."""
 
-    record, kind, needs = EXPORTED, "export", (NETWORK, NETWORK_INT8, NETWORK_ONNX, PROGRAM, WEIGHTS)
+    needs = (NETWORK, NETWORK_INT8, NETWORK_ONNX, PROGRAM, WEIGHTS)
 
     def __init__(
         self,
@@ -66,21 +65,6 @@ class WritePhase(Phase[ExportedFiles]):
             program = write_program(network.eval(), folder / PROGRAM)
         files = {"tflite": NETWORK, "onnx": NETWORK_ONNX, "program": program, "weights": WEIGHTS}
         return ExportedFiles({}, files, ())
-
-    def write(self, output: ExportedFiles) -> dict[str, Any]:
-        """The files are written by the work."""
-        return {
-            "accuracy": dict(output.accuracy), "files": dict(output.files), "warnings": list(output.warnings),
-        }  # fmt: skip
-
-    def read(self, content: Mapping[str, Any]) -> ExportedFiles:
-        accuracy = {str(name): float(value) for name, value in content["accuracy"].items()}
-        files = {str(name): str(file) for name, file in content["files"].items()}
-        return ExportedFiles(accuracy, files, tuple(map(str, content["warnings"])))
-
-    def is_replaced(self, differences: tuple[str, ...]) -> bool:
-        """Always: it takes seconds."""
-        return True
 
 
 def write_program(network: TorchGraph, path: Path) -> str:
