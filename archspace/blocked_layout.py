@@ -124,9 +124,8 @@ class _Run:
     def _convolution(self, index: int, op: Conv2d, x: int) -> None:
         shape = self.graph.shapes[x]
         is_blocked = is_in_blocks(op, shape, self.block)
-        takes = is_blocked and (
-            op.groups > 1 or shape[3] >= self.block
-        )  # few channels are taken as a photograph has them
+        # the few channels of a photograph are taken as they are
+        takes = is_blocked and (op.groups > 1 or shape[3] >= self.block)
         (self._enter if takes else self.leave)(x)
         rules = (_follows_any_convolution, _follows_blocked) if is_blocked else (_follows_any_convolution,)
         result = self._fused(index, *rules)
