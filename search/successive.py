@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,33 @@ AIMED = 0.25
 GAP = 1e-4
 """Distance from the best sum of scores at which a round's integer program may end, in parts of it: tables are less
 exact."""
+
+
+class NetworkLimit(Protocol):
+    """Upper limit on a cost of whole networks, which can be tabulated around one."""
+
+    @property
+    def name(self) -> str:
+        """Name of the cost in errors and reports."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """Unit, as "ms"; empty for counts."""
+        ...
+
+    @property
+    def limit(self) -> float:
+        """Most that is allowed, in `unit`."""
+        ...
+
+    def cost(self, space: DecisionSpace, choices: Choices) -> float:
+        """A network's cost."""
+        ...
+
+    def constraint(self, space: DecisionSpace, origin: Choices, asked: NDArray[np.bool_] | None = None) -> Constraint:
+        """The limit on a table around a network, of the options `asked`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -70,7 +98,7 @@ class Solved:
 def solve(
     space: DecisionSpace,
     scores: NDArray[np.float64],
-    limits: Sequence[CostLimit],
+    limits: Sequence[NetworkLimit],
     start: Choices,
     *,
     on_round: Callable[[int, int], None] | None = None,
@@ -105,7 +133,7 @@ def solve(
 def _nearby(
     space: DecisionSpace,
     scores: NDArray[np.float64],
-    limits: Sequence[CostLimit],
+    limits: Sequence[NetworkLimit],
     aims: Sequence[float],
     origin: Choices,
     reach: float,
@@ -135,7 +163,7 @@ def within(scores: NDArray[np.float64], origin: Choices, reach: float) -> NDArra
 def variants(
     space: DecisionSpace,
     draws: Sequence[NDArray[np.float64]],
-    limits: Sequence[CostLimit],
+    limits: Sequence[NetworkLimit],
     found: Choices,
     *,
     reach: float = 0.25,
@@ -167,7 +195,27 @@ def variants(
     return list(others)
 
 
-def _keeps(costs: Sequence[float], limits: Sequence[CostLimit]) -> bool:
+def widened(
+    space: DecisionSpace,
+    scores: NDArray[np.float64],
+    limits: Sequence[NetworkLimit],
+    found: Choices,
+    *,
+    rounds: int = 1,
+) -> Choices:
+    """A network with what it leaves of the limits given to single decisions: in each round, options beside its own of
+    higher scores (decisions, options), the best together that the limits allow."""
+    for _ in range(rounds):
+        own = scores[np.arange(len(found)), list(found)]
+        better = np.where(scores >= own[:, None], scores, -np.inf)
+        others = variants(space, [better], limits, found, reach=0.0)
+        if not others:
+            break
+        found = others[0]
+    return found
+
+
+def _keeps(costs: Sequence[float], limits: Sequence[NetworkLimit]) -> bool:
     return all(cost <= limit.limit * (1 + ROUNDING) for cost, limit in zip(costs, limits, strict=True))
 
 

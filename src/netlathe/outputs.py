@@ -84,6 +84,7 @@ COMPRESSION_FILES: dict[str, Kind] = {
     IMPORTANCE: "importance", WIDTHS: "widths", LAYERS: "layers", WIDTHS_PICTURE: "picture", REPORT: "compression",
     TRAINING: "history", TRAINING_CHECKPOINT: "arrays", TRAINED: "training", WEIGHTS: "arrays", EXPORTED: "export",
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_ONNX: "onnx", PROGRAM: "program",
+    COMPARISONS: "comparisons", STUDY: "study",
 }  # fmt: skip
 """Files that `netlathe compress` leaves in its folder."""
 _READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)

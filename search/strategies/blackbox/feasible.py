@@ -215,6 +215,11 @@ class FeasibleSet:
         partial[: len(chosen)] = chosen
         return partial
 
+    def best(self, scores: NDArray[np.float64]) -> Choices:
+        """The network of the largest sum of scores (decisions, options; -inf where there is no option) within the
+        limits of all tables."""
+        return decode(scores, self.constraints)
+
     def walk(self, rng: np.random.Generator, prefix: Choices = ()) -> Iterator[Choices]:
         """Every network within the limits that begins so, once, in random order: depth first."""
         if len(prefix) == len(self.counts):

@@ -68,9 +68,22 @@ def compress(
         float,
         typer.Option(min=0.01, max=1, help="Least width of a layer, as a share of its own.", rich_help_panel=WIDTHS),
     ] = 0.25,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="Way to choose: integer-program, by the importance of channels; netadapt, layer by layer from the "
+            "original; uniform, all layers alike; or, looking at whole networks within the limits one by one: ego, uct, "
+            "evolution, local, thompson, actor-critic, tpe, nsga2, random.",
+            rich_help_panel=WIDTHS,
+        ),
+    ] = "integer-program",
+    looks: Annotated[
+        int,
+        typer.Option(min=1, help="Networks that netadapt and those after it look at.", rich_help_panel=WIDTHS),
+    ] = 100,
     finalists: Annotated[
         int,
-        typer.Option(min=1, help="Networks compared on validation images, for the choice.", rich_help_panel=WIDTHS),
+        typer.Option(min=1, help="Networks that integer-program compares on validation images.", rich_help_panel=WIDTHS),
     ] = 8,
     train_epochs: Annotated[
         int, typer.Option(min=0, help="Epochs that the narrower network is trained for.", rich_help_panel=TRAIN)
@@ -125,8 +138,9 @@ def compress(
     )
     report = compress_model(
         model, target=parse_targets(None, None, target), output=output, data=data, limits=parse_limits(limit or ()),
-        ignored=ignored or (), step=step, least_share=least_share, finalists=finalists, training=training,
-        distillation=distillation, temperature=temperature, device=choose_phone(device, terminal) if device else None,
+        ignored=ignored or (), step=step, least_share=least_share, strategy=strategy, looks=looks, finalists=finalists,
+        training=training, distillation=distillation, temperature=temperature,
+        device=choose_phone(device, terminal) if device else None,
         profile=profile_file, benchmark_binary=benchmark_binary, shapes=parse_shapes(shape),
         compute=Compute(compute_device, workers=workers, threads=threads), limit_images=limit_images, unknown=unknown,
         restart=restart, seed=seed, progress=terminal,

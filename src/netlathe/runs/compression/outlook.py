@@ -81,11 +81,11 @@ def look_ahead(settings: CompressSettings) -> Outlook:
     _check(settings, limits, fastest)
     main = limits[0]
     middle_ms = (main.cost(space, space.reference) + main.cost(space, fastest)) / 2
-    half = _widest(settings, lambda choices: main.cost(space, choices) <= middle_ms) or fastest
-    start = _widest(settings, lambda choices: _is_kept(settings, limits, choices)) or fastest
+    half = widest(settings, lambda choices: main.cost(space, choices) <= middle_ms) or fastest
+    start = widest(settings, lambda choices: is_kept(settings, limits, choices)) or fastest
     named = (("original", space.reference), ("half-way", half), ("fastest", fastest))
     stages = tuple(stage(settings, name, choices) for name, choices in named)
-    return Outlook(stages, start, _is_kept(settings, limits, space.reference))
+    return Outlook(stages, start, is_kept(settings, limits, space.reference))
 
 
 def stage(settings: CompressSettings, name: str, choices: Choices) -> Stage:
@@ -120,7 +120,7 @@ def _fastest(settings: CompressSettings, limits: Sequence[CostLimit]) -> Choices
     return min((least, beside), key=lambda choices: main.cost(space, choices))
 
 
-def _widest(settings: CompressSettings, keeps: Callable[[Choices], bool]) -> Choices | None:
+def widest(settings: CompressSettings, keeps: Callable[[Choices], bool]) -> Choices | None:
     """The network of the largest share of all widths that keeps a limit; None where the least does not."""
     alike = settings.space.alike
     if keeps(alike(1.0)):
@@ -134,7 +134,7 @@ def _widest(settings: CompressSettings, keeps: Callable[[Choices], bool]) -> Cho
     return alike(low)
 
 
-def _is_kept(settings: CompressSettings, limits: Sequence[CostLimit], choices: Choices) -> bool:
+def is_kept(settings: CompressSettings, limits: Sequence[CostLimit], choices: Choices) -> bool:
     return all(limit.cost(settings.space, choices) <= limit.limit for limit in limits)
 
 

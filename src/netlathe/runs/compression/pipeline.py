@@ -20,6 +20,7 @@ from netlathe.runs.compression.settings import (
     Model,
     ModuleScore,
     Original,
+    check_strategy,
     name_all,
     read_original,
 )
@@ -52,6 +53,8 @@ def compress(
     ignored: str | Collection[str] = (),
     step: int = 8,
     least_share: float = 0.25,
+    strategy: str = "integer-program",
+    looks: int = 100,
     finalists: int = 8,
     training: TrainConfig | Recipe | None = None,
     distillation: float = 0.5,
@@ -77,7 +80,10 @@ def compress(
 
     Which channels go is decided by the change of the loss where they do, to first order, on some training images of
     `data`, and by an integer program over all layers; `finalists` such networks are compared on validation images, or
-    by your own `score(module)`, the higher the better. Where a `device` is at hand, as profile takes it, networks are
+    by your own `score(module)`, the higher the better. With another `strategy`, networks within the limits are looked
+    at one by one by that loss or score, `looks` of them (ego, uct, evolution, local, thompson, actor-critic, tpe,
+    nsga2, random); or layers are narrowed one after the other from the original on (netadapt), or all alike (uniform).
+    Where a `device` is at hand, as profile takes it, networks are
     repaired until the time measured there is within the target; otherwise the upper end of the 90 % interval is. Then
     the network is trained: by `training`, a TrainConfig or a recipe of your own as search takes it; netlathe's own also
     learns from the original's outputs, `distillation` parts of the loss at `temperature`. Images whose classes are not
@@ -94,6 +100,7 @@ def compress(
     does.
     """
     targets = [target] if isinstance(target, Target) else list(target)
+    check_strategy(strategy)
     for own in (training, score):
         if callable(own):
             name_of(own)
@@ -110,7 +117,7 @@ def compress(
         loaded = None if data is None else _images(data, original, limit_images, seed)
         settings = CompressSettings(
             original, goal, loaded, _training(training, seed) if loaded else None, name_all(ignored), step, least_share,
-            finalists, distillation, temperature, score, at_hand, seed,
+            strategy, looks, finalists, distillation, temperature, score, at_hand, seed,
         )  # fmt: skip
         report = run_phases(settings, place, restart=restart)
         place.listener.report(report)

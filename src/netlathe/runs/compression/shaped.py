@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from netlathe.archspace.decisions import Choices
 from netlathe.archspace.graph import Graph
-from netlathe.runs.compression.outlook import Outlook
+from netlathe.runs.compression.looked import LossLog, Seeker, steadied
+from netlathe.runs.compression.outlook import Outlook, is_kept
 from netlathe.runs.compression.scored import Scored, few_of, images_within
-from netlathe.runs.compression.settings import CompressSettings
+from netlathe.runs.compression.settings import INTEGER_PROGRAM, CompressSettings
 from netlathe.runs.files import WIDTHS
 from netlathe.runs.folder import Workplace
 from netlathe.runs.judges import COVERAGE, Judged, UpperEnds, choose_network
@@ -48,7 +49,7 @@ class Shaped:
     choices: Choices
     judged: Judged
     examined: Mapping[Choices, float]
-    """Finalists with their validation losses, or minus their own scores; the least is chosen."""
+    """Networks that were looked at, with their validation losses, or minus their own scores; the least is chosen."""
     seconds: float
     warnings: tuple[str, ...] = ()
 
@@ -85,15 +86,19 @@ class ShapePhase(Phase[Shaped]):
 
     def work(self) -> Shaped:
         """Raises DeviceError for a device that cannot be opened."""
-        from netlathe.search.successive import solve, within
+        from netlathe.search.successive import within
 
         begun = time.monotonic()
         settings, space, listener = self.settings, self.settings.space, self.place.listener
         scores = space.option_scores(self.scored.scores, comparable=self.scored.teacher is not None)
         limits, start, by, warnings = self._limits()
-        with listener.progress("choosing widths", "rounds") as update:
-            solved = solve(space, scores, limits, start, on_round=lambda done, total: update(done, total, ""))
-        found, examined = self._compared(scores, limits, solved.choices)
+        if settings.strategy == INTEGER_PROGRAM:
+            found, examined = self._solved(scores, limits, start)
+        else:
+            fastest = self.outlook.stages[-1].choices
+            floor = fastest if is_kept(settings, limits, fastest) else start
+            found, examined = Seeker(settings, self.place, limits, start, floor, scores, self._loss).find()
+            scores = steadied(scores, found)
         judged = Judged(found, by, True, max(1, len(examined)))
         if settings.device:
             asked = within(scores, found, REACH)
@@ -129,6 +134,25 @@ class ShapePhase(Phase[Shaped]):
         )
         return self._predicted, self.outlook.start, "prediction", [warning]
 
+    @cached_property
+    def _loss(self) -> LossLog | None:
+        """Losses of networks, where there is something to judge them by."""
+        if self.settings.data is None and self.settings.score is None:
+            return None
+        return LossLog(self.settings, self.place, FinalistLoss(self.settings, self.place, self.scored))
+
+    def _solved(
+        self, scores: NDArray[np.float64], limits: Sequence[CostLimit], start: Choices
+    ) -> tuple[Choices, dict[Choices, float]]:
+        """The network by integer programs, or the best of it and others near it."""
+        from netlathe.search.successive import solve
+
+        with self.place.listener.progress("choosing widths", "rounds") as update:
+            solved = solve(
+                self.settings.space, scores, limits, start, on_round=lambda done, total: update(done, total, "")
+            )
+        return self._compared(scores, limits, solved.choices)
+
     def _compared(
         self, scores: NDArray[np.float64], limits: Sequence[CostLimit], found: Choices
     ) -> tuple[Choices, dict[Choices, float]]:
@@ -136,17 +160,16 @@ class ShapePhase(Phase[Shaped]):
         from netlathe.search.successive import variants
 
         settings = self.settings
-        if settings.finalists < 2 or (settings.data is None and settings.score is None):
+        if settings.finalists < 2 or self._loss is None:
             return found, {}
         rng = np.random.default_rng(settings.seed)
         factors = (np.exp(SPREAD * rng.standard_normal((len(scores), 1))) for _ in range(settings.finalists - 1))
         finalists = [found, *variants(settings.space, [scores * by for by in factors], limits, found, reach=REACH)]
         losses: dict[Choices, float] = {}
-        loss = FinalistLoss(settings, self.place, self.scored)
         with self.place.listener.progress("comparing finalists", "networks") as update:
             for number, choices in enumerate(finalists):
-                update(number, len(finalists), "")
-                losses[choices] = loss(choices)
+                update(number, len(finalists), f"least so far {min(losses.values()):.4g}" if losses else "")
+                losses[choices] = self._loss(choices)
         return min(losses, key=losses.__getitem__), losses
 
     def write(self, output: Shaped) -> dict[str, Any]:
