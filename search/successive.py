@@ -73,7 +73,11 @@ class CostLimit:
 
     def cost(self, space: DecisionSpace, choices: Choices) -> float:
         """The network's cost."""
-        return float(self.model.predict([space.graph(choices, self.batch)])[0])
+        return float(self.costs(space, [choices])[0])
+
+    def costs(self, space: DecisionSpace, networks: Sequence[Choices]) -> NDArray[np.float64]:
+        """Costs of several networks, in less time than one by one."""
+        return np.asarray(self.model.predict([space.graph(choices, self.batch) for choices in networks]))
 
     def constraint(self, space: DecisionSpace, origin: Choices, asked: NDArray[np.bool_] | None = None) -> Constraint:
         """The limit on a table around a network, of the options `asked`. Raises TargetError where the model has no

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from netlathe.archspace.decisions import Choices, DecisionSpace
 from netlathe.search.costs import ROUNDING
-from netlathe.search.successive import NetworkLimit
+from netlathe.search.successive import CostLimit
 
 STEPS = 20
 """Steps from the original to the limits, at the least."""
@@ -22,7 +22,7 @@ OnStep = Callable[[int, int], None]
 def netadapt(
     space: DecisionSpace,
     scores: NDArray[np.float64],
-    limits: Sequence[NetworkLimit],
+    limits: Sequence[CostLimit],
     floor: Choices,
     *,
     loss: Callable[[Choices], float] | None = None,
@@ -42,7 +42,7 @@ def netadapt(
     """
     steps = max(steps, looks // max(1, len(floor)))
     each, left, choices = max(1, looks // steps), looks, tuple(space.reference)
-    whole = excess = _excess([limit.cost(space, choices) for limit in limits], limits)
+    whole = excess = _excesses(space, limits, [choices])[0]
     while excess > ROUNDING:
         if on_step:
             on_step(round(steps * (1 - excess / whole)), steps)
@@ -55,39 +55,38 @@ def netadapt(
             choices = max(proposals, key=lambda one: _score(scores, one))
         else:
             choices = _nearer(choices, floor)
-        excess = _excess([limit.cost(space, choices) for limit in limits], limits)
+        excess = _excesses(space, limits, [choices])[0]
     return choices
 
 
 def _proposals(
-    space: DecisionSpace, limits: Sequence[NetworkLimit], origin: Choices, floor: Choices, excess: float, aim: float
+    space: DecisionSpace, limits: Sequence[CostLimit], origin: Choices, floor: Choices, excess: float, aim: float
 ) -> list[Choices]:
     """For each decision, the network of its nearest option on the way to the floor that reaches the aim; where none
-    does, of the option that comes closest."""
-    tables = [limit.constraint(space, origin, _between(space, origin, floor)).table for limit in limits]
-    reached, closest = [], []
-    for decision, (now, end) in enumerate(zip(origin, floor, strict=True)):
-        options = range(now + 1, end + 1) if end > now else range(now - 1, end - 1, -1)
-        changed = [(*origin[:decision], option, *origin[decision + 1 :]) for option in options]
-        excesses = [_excess([table.cost(one) for table in tables], limits) for one in changed]
-        enough = [one for one, left in zip(changed, excesses, strict=True) if left <= aim + ROUNDING]
-        if enough:
-            reached.append(enough[0])
-        elif excesses and min(excesses) < excess - ROUNDING:
-            closest.append(changed[int(np.argmin(excesses))])
-    return reached or closest
+    does, those of the floor's options that lower the excess. Costs are taken to fall along the way, so that it is
+    halved again and again; what is found reaches the aim whether they do or not."""
+    decisions = [decision for decision in range(len(origin)) if origin[decision] != floor[decision]]
+    near, far = ({decision: one[decision] for decision in decisions} for one in (origin, floor))
+
+    def changed(options: dict[int, int]) -> list[Choices]:
+        return [(*origin[:decision], option, *origin[decision + 1 :]) for decision, option in options.items()]
+
+    lowered = dict(zip(decisions, _excesses(space, limits, changed(far)), strict=True))
+    reaching = [decision for decision in decisions if lowered[decision] <= aim + ROUNDING]
+    if not reaching:
+        return changed({decision: far[decision] for decision in decisions if lowered[decision] < excess - ROUNDING})
+    while tried := {one: (near[one] + far[one]) // 2 for one in reaching if abs(near[one] - far[one]) > 1}:
+        for (decision, option), left in zip(tried.items(), _excesses(space, limits, changed(tried)), strict=True):
+            (far if left <= aim + ROUNDING else near)[decision] = option
+    return changed({decision: far[decision] for decision in reaching})
 
 
-def _between(space: DecisionSpace, origin: Choices, floor: Choices) -> NDArray[np.bool_]:
-    """Which options (decisions, options) lie between those of two networks, these included."""
-    options = np.arange(max(space.option_counts))
-    low, high = np.minimum(origin, floor)[:, None], np.maximum(origin, floor)[:, None]
-    return np.asarray((options >= low) & (options <= high))
-
-
-def _excess(costs: Sequence[float], limits: Sequence[NetworkLimit]) -> float:
-    """By how much costs are above the limits, as a share of each and over all."""
-    return sum(max(0.0, cost / limit.limit - 1) for cost, limit in zip(costs, limits, strict=True))
+def _excesses(space: DecisionSpace, limits: Sequence[CostLimit], networks: Sequence[Choices]) -> list[float]:
+    """By how much the costs of networks are above the limits, as a share of each and over all."""
+    if not networks:
+        return []
+    shares = np.stack([limit.costs(space, networks) / limit.limit for limit in limits])
+    return np.maximum(shares - 1, 0).sum(axis=0).tolist()  # type: ignore[no-any-return]
 
 
 def _nearer(choices: Choices, floor: Choices) -> Choices:

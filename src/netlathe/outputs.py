@@ -22,6 +22,8 @@ from netlathe.runs.files import (
     CHOICE,
     COMPARISONS,
     EXPORTED,
+    FINALISTS,
+    FINALISTS_PICTURE,
     FOUND,
     HARDWARE,
     HISTORY,
@@ -84,7 +86,7 @@ COMPRESSION_FILES: dict[str, Kind] = {
     IMPORTANCE: "importance", WIDTHS: "widths", LAYERS: "layers", WIDTHS_PICTURE: "picture", REPORT: "compression",
     TRAINING: "history", TRAINING_CHECKPOINT: "arrays", TRAINED: "training", WEIGHTS: "arrays", EXPORTED: "export",
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_ONNX: "onnx", PROGRAM: "program",
-    COMPARISONS: "comparisons", STUDY: "study",
+    COMPARISONS: "comparisons", STUDY: "study", FINALISTS: "history", FINALISTS_PICTURE: "picture",
 }  # fmt: skip
 """Files that `netlathe compress` leaves in its folder."""
 _READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)

@@ -30,11 +30,12 @@ WALKS = 8
 class ActorCritic(Strategy):
     """Advantage actor-critic (A2C: Mnih et al., ICML 2016): an agent that takes one decision after the other.
 
-    The policy is a distribution over the options that leave the limits within reach (`Episodes`, or `LayerEpisodes` of
-    whole networks' prices); an episode is a network. Its reward, at the end, is the network's rank among all scores so far, 0 to 1, to the power `power`, so
-    that the best count, in whatever unit; the critic's value of each state is the baseline. Each score that is told
-    is followed by `updates` updates on `batch` episodes each, drawn from all that were told: a look-up is dear, so
-    each is learned from again and again, whoever asked for it.
+    The policy is a distribution over the options that leave the limits within reach (`Episodes`, or `LayerEpisodes`
+    where limits are on prices of whole networks); an episode is a network. Its reward, at the end, is the network's
+    rank among all scores so far, 0 to 1, to the power `power`, so that the best count, in whatever unit; the critic's
+    value of each state is the baseline. Each score that is told is followed by `updates` updates on `batch` episodes
+    each, drawn from all that were told: a look-up is dear, so each is learned from again and again, whoever asked for
+    it.
 
     start: networks drawn at random at first. entropy: weight of the policy's entropy. Raises ImportError without
     Stable-Baselines3.

@@ -68,8 +68,8 @@ class Episodes:
 
 
 class LayerEpisodes:
-    """States and actions of an agent that narrows a network layer by layer, as AMC's does (He et al., ECCV 2018, section
-    3.1): a state tells what the layer is, what the layers before it have saved, and what was chosen last.
+    """States and actions of an agent that goes through a network layer by layer, as AMC's does (He et al., ECCV 2018,
+    section 3.1): a state tells what the layer is, what the layers before it have saved, and what was chosen last.
 
     Costs are estimates of whole networks, in shares of the reference's. An action is the place of an option among those
     of its decision, the cheapest first, as AMC's is the share that is kept.
@@ -108,7 +108,7 @@ class LayerEpisodes:
         own = self._features[depth] if depth < decisions else np.zeros(self._features.shape[1])
         last = self.actions_of(prefix)[-1] / max(1, self.counts[depth - 1] - 1) if depth else 1.0
         state = np.concatenate([[depth / decisions], own, costs.ravel(), [last]])
-        return np.clip(state, 0, 1).astype(np.float32)
+        return np.asarray(np.clip(state, 0, 1), dtype=np.float32)
 
     def actions(self, decision: int, options: Sequence[int]) -> NDArray[np.int64]:
         """The actions that take these options of a decision."""

@@ -110,6 +110,11 @@ class FeasibleSet:
             found.append(self.repaired(tuple(rng.integers(self.counts).tolist()), rng))
         return found
 
+    def pool(self, count: int, rng: np.random.Generator) -> list[Choices]:
+        """Random networks to choose from: `draws`, some of which may turn out to break a price's limit where prices are
+        estimated."""
+        return self.draws(count, rng)
+
     def repaired(self, choices: Choices, rng: np.random.Generator) -> Choices:
         """A network within the limits near this one: the single change that lowers the excess over them most, again
         and again; of those that end it, a random one. With one table no network within the limit is nearer. Raises

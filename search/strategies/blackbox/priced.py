@@ -37,7 +37,7 @@ class PricedSet(FeasibleSet):
     floor: a network within the limits, such as the cheapest. features: (decisions, features), at least zero, what an
     agent is told of each decision. Estimates (`QuadraticCosts`) are fitted once, on networks
     about the limits, and stand for prices wherever many networks are compared: in neighbours, bounded actions and
-    repairs. Near a network they are scaled to its price. What `contains`, `draws` and `repaired` answer with is priced.
+    repairs; near a network they are scaled to its price. What `contains`, `draws` and `repaired` answer with is priced.
     Raises TargetError where the floor breaks a limit.
     """
 
@@ -80,18 +80,25 @@ class PricedSet(FeasibleSet):
         return np.array([self._priced[row] for row in rows]).reshape(len(rows), len(self.prices))
 
     def draws(self, count: int, rng: np.random.Generator) -> list[Choices]:
-        """Random networks that use the limits up; uniform among those within them where they are listed. Each goes from
-        the reference to the floor, every decision at a pace of its own, as far as the limits ask."""
+        """Random networks within the limits, as `pool` makes them; uniform among all where they are listed."""
         if self.listed is not None:
             return super().draws(count, rng)
         found: list[Choices] = []
         for _ in range(ROUNDS):
-            rows = self._idle(rng, 2 * (count - len(found)))
-            rows = self._on_the_way(rows, np.exp(rng.standard_normal(rows.shape)))
-            found += [as_choices(row) for row in rows[self._keep(self.priced(rows))]]
-            if len(found) >= count:
-                return found[:count]
+            drawn = self.pool(count - len(found), rng)
+            self.priced(np.array(drawn))
+            found += [one for one in drawn if self.contains(one)]
+            if len(found) == count:
+                return found
         return found + [self._towards_floor(self._idle(rng, 1)[0]) for _ in range(count - len(found))]
+
+    def pool(self, count: int, rng: np.random.Generator) -> list[Choices]:
+        """Random networks that use the limits up by estimates, but for what these are uncertain by: each goes from the
+        reference to the floor, every decision at a pace of its own, as far as the limits ask."""
+        if self.listed is not None:
+            return self.draws(count, rng)
+        rows = self._idle(rng, count)
+        return [as_choices(row) for row in self._on_the_way(rows, np.exp(rng.standard_normal(rows.shape)))]
 
     def repaired(self, choices: Choices, rng: np.random.Generator) -> Choices:
         """A network within the limits near this one: the single change that lowers the excess most, by estimates, again
@@ -161,21 +168,19 @@ class PricedSet(FeasibleSet):
         if self.listed is not None:
             taken = np.flatnonzero(self._partial(chosen) >= 0)
             below = (self.listed[:, taken] == self._partial(chosen)[taken]).all(axis=1)
-            return np.unique(self.listed[below, decision]).tolist()
-        rows = np.tile(self.with_floor(chosen), (self.counts[decision], 1))
-        rows[:, decision] = np.arange(self.counts[decision])
-        scales = self._scales(self.floor)
-        return np.flatnonzero(self._keep(self.estimated(rows) * scales)).tolist() or [self.floor[decision]]
-
-    def with_floor(self, chosen: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        """These options, and the floor's where one is open."""
+            return [int(option) for option in np.unique(self.listed[below, decision])]
         partial = self._partial(chosen)
-        return np.where(partial >= 0, partial, np.array(self.floor))
+        rows = np.tile(np.where(partial >= 0, partial, np.array(self.floor)), (self.counts[decision], 1))
+        rows[:, decision] = np.arange(self.counts[decision])
+        kept = np.flatnonzero(self._keep(self.estimated(rows)))
+        return [int(option) for option in kept] or [self.floor[decision]]
 
     def best(self, scores: NDArray[np.float64]) -> Choices:
         """The network of the largest sum of scores (decisions, options; -inf where there is no option) within the
         limits by estimates, as integer programs in succession find it."""
-        limits = [_EstimatedLimit(self, index) for index in range(len(self.prices))]
+        if not self._keep(self.estimated(np.array([self.floor])))[0]:
+            return self.floor
+        limits = [_EstimatedLimit(*pair) for pair in zip(self.prices, self.estimates, strict=True)]
         return solve(self.space, scores, limits, self.floor).choices
 
     def _samples(self) -> NDArray[np.int64]:
@@ -190,7 +195,7 @@ class PricedSet(FeasibleSet):
         shares = np.clip(high + SPREAD * rng.uniform(-1, 1, (count, 1)), 0, 1)
         rows = reference + shares * (np.array(self.floor) - reference)
         spread = SPREAD * (np.array(self.counts) - 1) * rng.standard_normal(rows.shape)
-        return np.clip(np.rint(rows + spread), 0, np.array(self.counts) - 1).astype(np.int64)
+        return np.asarray(np.clip(np.rint(rows + spread), 0, np.array(self.counts) - 1), dtype=np.int64)
 
     def _idle(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         """The reference so many times, but for random options where the floor has its options, too."""
@@ -210,7 +215,7 @@ class PricedSet(FeasibleSet):
         return self._between(rows, high**paces)
 
     def _between(self, rows: NDArray[np.int64], shares: NDArray[np.float64] | float) -> NDArray[np.int64]:
-        return np.rint(rows + shares * (np.array(self.floor) - rows)).astype(np.int64)
+        return np.asarray(np.rint(rows + shares * (np.array(self.floor) - rows)), dtype=np.int64)
 
     def _keep(self, costs: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which networks of these costs (networks, limits) keep the limits."""
@@ -230,20 +235,15 @@ def _nearest(networks: NDArray[np.int64], choices: Choices, rng: np.random.Gener
 
 
 class _EstimatedLimit:
-    """A limit on estimates, scaled to the floor's price: a `NetworkLimit`."""
+    """A limit on estimates: a `NetworkLimit`."""
 
-    def __init__(self, within: PricedSet, index: int) -> None:
-        price = within.prices[index]
+    def __init__(self, price: PriceLimit, estimate: QuadraticCosts) -> None:
         self.name, self.unit, self.limit = price.name, price.unit, price.limit
-        self.estimate, self.scale = within.estimates[index], float(within._scales(within.floor)[index])
+        self.estimate = estimate
 
     def cost(self, space: DecisionSpace, choices: Choices) -> float:
-        return float(self._costs(np.array([choices]))[0])
-
-    def _costs(self, networks: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self.estimate(networks) * self.scale
+        return float(self.estimate(np.array([choices]))[0])
 
     def constraint(self, space: DecisionSpace, origin: Choices, asked: NDArray[np.bool_] | None = None) -> Constraint:
-        return Constraint(
-            CostTable.about(origin, space, self._costs, name=self.name, unit=self.unit, asked=asked), self.limit
-        )
+        table = CostTable.about(origin, space, self.estimate, name=self.name, unit=self.unit, asked=asked)
+        return Constraint(table, self.limit)

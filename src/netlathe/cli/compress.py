@@ -71,8 +71,8 @@ def compress(
     strategy: Annotated[
         str,
         typer.Option(
-            help="Way to choose: integer-program, by the importance of channels; netadapt, layer by layer from the "
-            "original; uniform, all layers alike; or, looking at whole networks within the limits one by one: ego, uct, "
+            help="Way to choose: integer-program, by the importance of channels; uniform, all layers alike; netadapt, "
+            "one layer's cut after the other; or, looking at whole networks within the limits one by one: ego, uct, "
             "evolution, local, thompson, actor-critic, tpe, nsga2, random.",
             rich_help_panel=WIDTHS,
         ),
@@ -83,7 +83,7 @@ def compress(
     ] = 100,
     finalists: Annotated[
         int,
-        typer.Option(min=1, help="Networks that integer-program compares on validation images.", rich_help_panel=WIDTHS),
+        typer.Option(min=1, help="Networks that integer-program compares on validation data.", rich_help_panel=WIDTHS),
     ] = 8,
     train_epochs: Annotated[
         int, typer.Option(min=0, help="Epochs that the narrower network is trained for.", rich_help_panel=TRAIN)

@@ -41,6 +41,7 @@ CHOICE, TRAINED, EXPORTED = "choice.json", "training.json", "export.json"
 IMPORTANCE, WIDTHS = "importance.json", "widths.json"
 """Records of a compression: the importance of channels, and the widths that were chosen."""
 LAYERS, WIDTHS_PICTURE, PROGRAM = "widths.csv", "widths.png", "network.pt2"
+FINALISTS, FINALISTS_PICTURE = "finalists.csv", "finalists.png"
 SCHEMA_VERSION = 1
 
 

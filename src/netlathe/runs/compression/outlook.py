@@ -135,6 +135,7 @@ def widest(settings: CompressSettings, keeps: Callable[[Choices], bool]) -> Choi
 
 
 def is_kept(settings: CompressSettings, limits: Sequence[CostLimit], choices: Choices) -> bool:
+    """Whether a network keeps the limits."""
     return all(limit.cost(settings.space, choices) <= limit.limit for limit in limits)
 
 

@@ -28,6 +28,19 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Finalist:
+    """A network that was looked at for the choice, before any training."""
+
+    name: str
+    choices: tuple[int, ...]
+    loss: float
+    """Loss on validation images, or minus a user's own score."""
+    predicted_ms: float
+    """Latency on the main target, in ms."""
+    macs: int
+
+
+@dataclass(frozen=True)
 class CompressReport:
     """Everything a person or a script may ask of a compression."""
 
@@ -61,6 +74,8 @@ class CompressReport:
     warnings: tuple[str, ...]
     run: Mapping[str, Any]
     """Inputs that its outcome depends on, for JSON."""
+    finalists: tuple[Finalist, ...] = ()
+    """Networks that were looked at, the chosen one first."""
 
     @property
     def is_missed(self) -> bool:
@@ -77,6 +92,7 @@ class CompressReport:
             "limits": [asdict(limit) for limit in self.limits],
             "layers": [asdict(layer) for layer in self.layers],
             "warnings": list(self.warnings),
+            "finalists": [asdict(one) for one in self.finalists],
         }
 
     @classmethod
@@ -92,6 +108,9 @@ class CompressReport:
                     "limits": tuple(LimitReport(**limit) for limit in content["limits"]),
                     "layers": tuple(Layer(**layer) for layer in content["layers"]),
                     "warnings": tuple(content["warnings"]),
+                    "finalists": tuple(
+                        Finalist(**{**one, "choices": tuple(one["choices"])}) for one in content.get("finalists", ())
+                    ),
                 }
             )
         except (LookupError, TypeError) as error:
