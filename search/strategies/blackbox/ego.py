@@ -44,6 +44,8 @@ class EGO(Strategy):
         pool = self.feasible.listed_without([*self.told, *self.pending])
         if pool is None:
             pool = self._climbed(process, incumbent, rng)
+        if not len(pool):
+            return None
         gain = log_expected_improvement(*process.predict(pool), incumbent)
         for index in np.argsort(-gain, kind="stable"):
             choices = as_choices(pool[index])

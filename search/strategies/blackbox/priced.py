@@ -222,7 +222,7 @@ class PricedSet(FeasibleSet):
         return np.asarray((costs <= self.limits * (1 + ROUNDING)).all(axis=1))
 
     def _scales(self, choices: Choices) -> NDArray[np.float64]:
-        """What estimates are to be multiplied with near a network (limits,)."""
+        """Factors of the estimates near a network (limits,)."""
         networks = np.array([choices])
         scales = self.priced(networks)[0] / np.maximum(self.estimated(networks)[0], 1e-300)
         return np.where(np.isfinite(scales), scales, 1.0)

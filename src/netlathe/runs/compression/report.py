@@ -94,7 +94,7 @@ class CompressReport:
             "limits": [asdict(limit) for limit in self.limits],
             "layers": [asdict(layer) for layer in self.layers],
             "warnings": list(self.warnings),
-            "finalists": [asdict(one) for one in self.finalists],
+            "finalists": [{**asdict(one), "choices": list(one.choices)} for one in self.finalists],
         }
 
     @classmethod
