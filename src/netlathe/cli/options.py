@@ -70,6 +70,14 @@ BenchmarkBinary = Annotated[
         show_default="the official build, downloaded once",
     ),
 ]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        help="Also keep settings, curves and the result with a tracking service: mlflow, or wandb.",
+        show_default="none",
+        rich_help_panel="Computing",
+    ),
+]
 MEET = "What to meet"
 """Help's panel of targets, limits and who judges them."""
 JudgeDevice = Annotated[
