@@ -13,6 +13,9 @@ UNIT, POOLED = "unit", "pooled"
 APART_S = 1e-6
 """Seconds by which rounds of several devices are told apart that began at the same time."""
 
+BEST_LAST = (Status.FAILED, Status.UNSUPPORTED, Status.OK)
+"""Outcomes of a graph on several devices: the last of these stands for all."""
+
 
 def pool_of(setup: Setup) -> Setup:
     """The setup of any device that differs in nothing but which very device it is."""
@@ -28,8 +31,8 @@ def pooled_records(pool: Setup, members: Sequence[tuple[Sequence[LatencyRecord],
     """Records of a pool, by kind and name, from those of its devices: (records, level), where a device of level 1.05
     takes 5 % longer than the pool.
 
-    A latency is of the rounds of all devices that have one, their drift times the level. Where none has one, the first
-    device's reason stands.
+    A latency is of the rounds of all devices that have one, their drift times the level. Where none has one, a device's
+    reason stands.
     """
     found: dict[str, list[tuple[LatencyRecord, tuple[Round, ...]]]] = {}
     for place, (records, level) in enumerate(members):
@@ -41,7 +44,7 @@ def pooled_records(pool: Setup, members: Sequence[tuple[Sequence[LatencyRecord],
 
 
 def _pooled(pool: Setup, candidates: Sequence[tuple[LatencyRecord, tuple[Round, ...]]]) -> LatencyRecord:
-    first = next((record for record, rounds in candidates if rounds), candidates[0][0])
+    first = max((record for record, _ in candidates), key=lambda record: BEST_LAST.index(record.status))
     rounds = sorted((one for _, rounds in candidates for one in rounds), key=lambda one: one.started_at)
     measurement = Measurement(tuple(rounds)) if first.status is Status.OK else None
     return dataclasses.replace(first, setup=pool, measurement=measurement)

@@ -20,7 +20,7 @@ from typing import Any
 from netlathe.archspace.errors import ArchspaceError, FormatError, RecordError
 from netlathe.archspace.files import check_plain
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.pools import is_pool, pooled_records
+from netlathe.archspace.pools import BEST_LAST, is_pool, pooled_records
 from netlathe.archspace.profile_place import Place
 from netlathe.archspace.records import Kind, LatencyRecord, Measurement, Round, Setup, Status
 
@@ -429,7 +429,11 @@ class ProfileFile:
             return [{"graph": key, "graph_name": name, **json.loads(text)} for key, name, text in rows]
 
     def outcomes(self, setup: Setup) -> dict[str, Status]:
-        """Status per graph key; a graph without one is not finished."""
+        """Status per graph key; a graph without one is not finished. Of a pool, the best that any of its setups has."""
+        if levels := self.pool(setup):
+            found = [self.outcomes(member) for member in levels]
+            best = sorted((pair for one in found for pair in one.items()), key=lambda pair: BEST_LAST.index(pair[1]))
+            return dict(best)
         with self._guard():
             rows = self._db.execute("SELECT graph, status FROM outcomes WHERE setup = ?", (setup.key,)).fetchall()
             return {key: Status(status) for key, status in rows}
@@ -487,7 +491,8 @@ class ProfileFile:
     def records(self, setup: Setup | None = None) -> list[LatencyRecord]:
         """Finished records, of one setup or of all, by kind and name. Those of a pool are of all its setups."""
         if setup is not None and (levels := self.pool(setup)):
-            return pooled_records(setup, [(self.records(member), level) for member, level in levels.items()])
+            with self._guard():
+                return pooled_records(setup, [(self.records(member), level) for member, level in levels.items()])
         records: list[LatencyRecord] = []
         query = (
             "SELECT outcomes.graph, name, kind, graphs.json, status, message, coalesce(details.json, '{}') "

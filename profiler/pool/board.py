@@ -1,4 +1,4 @@
-"""What the devices of a pool have in common: work by model, states, and the word to stop."""
+"""Common ground of a pool's devices: work by model, states, and the word to stop."""
 
 from __future__ import annotations
 

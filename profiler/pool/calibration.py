@@ -28,7 +28,7 @@ class UnitLevel:
     scatter: float | None
     """Scatter of the shared graphs' ratios around the level, relative (root mean square, the worst tenth left out)."""
     shared: int
-    """Number of graphs that it shares with the pool's reference."""
+    """Number of graphs that it shares with the pool's reference; of the reference, with the unit that shares most."""
 
     @property
     def is_known(self) -> bool:
@@ -52,7 +52,8 @@ def calibrate(latencies_ms: Mapping[U, Mapping[str, float]]) -> dict[U, UnitLeve
              for one, own in latencies_ms.items()}  # fmt: skip
     reference = max(pairs, key=lambda one: (_agreeing(pairs[one].values()), len(latencies_ms[one])))
     found = {one: pairs[one][reference] for one in pairs}
-    found[reference] = UnitLevel(1.0, 0.0, len(latencies_ms[reference]))
+    shared = [one[reference].shared for other, one in pairs.items() if other != reference]
+    found[reference] = UnitLevel(1.0, 0.0, max(shared, default=len(latencies_ms[reference])))
     centre = math.exp(statistics.median(math.log(one.level) for one in found.values() if one.level and one.is_pooled))
     return {unit: UnitLevel(one.level and one.level / centre, one.scatter, one.shared) for unit, one in found.items()}
 

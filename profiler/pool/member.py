@@ -37,7 +37,7 @@ class MemberState:
     """Address or name of the device."""
     state: State = "opening"
     note: str = ""
-    """What it measures or waits for, or why it is out."""
+    """Words on its present work or wait, or why it is out."""
     setup: Setup | None = None
     """Setup of this very device; None as long as it never was open."""
     graphs: int = 0
@@ -48,11 +48,11 @@ class MemberState:
     quarantines: int = 0
     inference_s: float = 0.0
     undone: str = ""
-    """What could not be put right on the device when it was closed."""
+    """Work left to be done by hand on the device, which could not be put right when it was closed."""
 
 
 Others = Literal["working", "finished", "none"]
-"""What the other devices of a pool do. finished: none works, but some have, to their end. none: there never was one."""
+"""State of the other devices of a pool together. finished: none works, but some have, to their end. none: there never was one."""
 
 
 class Member(Protocol):
@@ -67,15 +67,17 @@ class Member(Protocol):
 
 @dataclass(frozen=True)
 class PoolWork:
-    """What devices of one model are to measure."""
+    """Work for the devices of one model."""
 
     items: Sequence[WorkItem]
     failed_before: Collection[tuple[str, str]] = ()
     """(setup's key, graph's key) of failures of earlier calls, which are tried again."""
+    reused: int = 0
+    """Graphs that earlier calls had finished."""
 
 
 class Board(Protocol):
-    """What the devices of a pool have in common, whatever process they are in."""
+    """Common ground of a pool's devices, whatever process they are in."""
 
     def work(self, setup: Setup) -> PoolWork:
         """Work for a device of that setup, the same for all that differ in nothing but which very device it is."""

@@ -38,7 +38,7 @@ def controllers(addresses: Iterable[str]) -> dict[str, str]:
         if place.kind == "tcp":
             found[address] = NETWORK
         elif place.kind == "server":
-            found[address] = f"server {place.host}".strip()
+            found[address] = place.way
         else:
             buses = _buses() if buses is None else buses
             bus = buses.get(place.serial or "")
