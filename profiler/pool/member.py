@@ -52,7 +52,8 @@ class MemberState:
 
 
 Others = Literal["working", "finished", "none"]
-"""State of the other devices of a pool together. finished: none works, but some have, to their end. none: there never was one."""
+"""State of the other devices of a pool together. finished: none works, but some have, to their end. none: there never
+was one."""
 
 
 class Member(Protocol):

@@ -93,7 +93,8 @@ def _send(pipe: IO[bytes], content: object) -> None:
 
 
 def _receive(pipe: IO[bytes]) -> Any:
-    """Content that the other end has sent: this program, with no file or network between. Raises EOFError where it is gone."""
+    """Content that the other end has sent: this program, with no file or network between. Raises EOFError where it is
+    gone."""
     return pickle.load(pipe)  # noqa: S301
 
 
