@@ -16,6 +16,9 @@ Update = Callable[[int, int, str], None]
 Watch = Callable[[float, float | None, str], None]
 """(share done, seconds left where known, note) of one of several things that run side by side."""
 
+Follow = Callable[[Sequence[Sequence[object]], str], None]
+"""(rows, a line below) of a table that is drawn anew at each call."""
+
 OnRound = Callable[["Progress", Callable[[], Mapping[str, "Measurement"]]], None]
 """(progress, what has been measured so far by name) while a timing goes on."""
 
@@ -57,6 +60,11 @@ class Listener:
     def watching(self, labels: Sequence[str]) -> Iterator[list[Watch]]:
         """Context around several things that run side by side."""
         yield [lambda share, left_s, note: None for _ in labels]
+
+    @contextmanager
+    def following(self, columns: Sequence[str]) -> Iterator[Follow]:
+        """Context around many things that run side by side, told as a table that changes."""
+        yield lambda rows, below: None
 
     @contextmanager
     def estimating(self, names: Sequence[str]) -> Iterator[OnRound]:
