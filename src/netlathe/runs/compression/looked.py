@@ -173,7 +173,7 @@ def price_limits(space: DecisionSpace, limits: Sequence[CostLimit]) -> list[Pric
 
 
 def layer_features(space: WidthSpace) -> NDArray[np.float64]:
-    """What AMC's agent is told of each decision (He et al., ECCV 2018, section 3.1), (decisions, features): of the
+    """The layer of each decision, as AMC's agent is told of it (He et al., ECCV 2018, section 3.1), (decisions, features): of the
     layers that give a group's channels, kernel, stride, height, width, channels read and given, and MACs; zeros for
     what is no group."""
     found = np.zeros((len(space.option_counts), 7))
