@@ -173,9 +173,9 @@ def price_limits(space: DecisionSpace, limits: Sequence[CostLimit]) -> list[Pric
 
 
 def layer_features(space: WidthSpace) -> NDArray[np.float64]:
-    """The layer of each decision, as AMC's agent is told of it (He et al., ECCV 2018, section 3.1), (decisions, features): of the
-    layers that give a group's channels, kernel, stride, height, width, channels read and given, and MACs; zeros for
-    what is no group."""
+    """Layers as AMC's agent is told of them (He et al., ECCV 2018, section 3.1), (decisions, features): kernel, stride,
+    height, width, channels read and given, of the first layer that gives a group's channels, and the MACs of all of
+    them; zeros for what is no group."""
     found = np.zeros((len(space.option_counts), 7))
     steps = {node.name: (node.op, shapes, results) for node, shapes, results in space.coupled.graph.steps()}
     for row, group in zip(found, space.groups, strict=False):
