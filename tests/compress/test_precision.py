@@ -137,7 +137,7 @@ def test_choices_that_do_not_fit_are_refused() -> None:
     with pytest.raises(SpaceError, match="'small' has 4 decisions, got 2 choices"):
         SPACE.graph((0, 0))
     with pytest.raises(SpaceError, match="'b01' has 4 options, there is no number 4"):
-        SPACE.plan((0, 3, 0, 0))
+        SPACE.plan((0, 4, 0, 0))
     alone = PrecisionSpace("alone", NETWORK, segments_of(NETWORK))
     with pytest.raises(SpaceError, match=r"'alone' is of batch 1; to have it at 2, read it so \(at_batch\)"):
         alone.graph((0, 0, 0, 0), 2)

@@ -71,6 +71,7 @@ class CompressReportPhase(Phase[CompressReport]):
             limits=limits_of(settings, network, self._file_kib()),
             layers=tuple(layers_of(settings, network, main.model)),
             importance=self.scored.by,
+            normalization=str(self.scored.normalization) if self.scored.normalization else None,
             judged=shaped.judged.to_json(),
             is_met=is_met,
             accuracy=self.exported.accuracy,
