@@ -108,6 +108,11 @@ class MixedPredictor(LatencyPredictor):
     def _elements(self, given: Any) -> list[Any]:
         return [given.iloc[row : row + 1] for row in range(len(given))] if hasattr(given, "iloc") else list(given)
 
+    @property
+    def tells_precisions_(self) -> bool:
+        """Whether it prices parts of a network by their precisions: it does."""
+        return True
+
     def knows(self, X: Any) -> FlagArray:  # noqa: N803
         """Whether the ops of each item were measured in their precisions, (n,)."""
         found = [_parts(item) for item in self._elements(X)]

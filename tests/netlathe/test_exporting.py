@@ -80,7 +80,7 @@ def test_int8_scales_come_from_images_of_every_class(network: TorchGraph, digits
     assert accuracies[0] < accuracies[1] - 0.2
     labels = torch.arange(1000) % 2 + 8 * (torch.arange(1000) > 990)
     split = MemorySplit(torch.arange(1000)[:, None, None, None].expand(1000, 1, 1, 1) % 256, labels)
-    assert len(list(exporting._calibration(split))) == exporting.CALIBRATION_IMAGES
+    assert len(list(exporting.calibration(split))) == exporting.CALIBRATION_IMAGES
 
 
 def test_a_quantized_value_is_the_nearest_that_the_tensor_has() -> None:

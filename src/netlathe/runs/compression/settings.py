@@ -134,7 +134,7 @@ class CompressSettings:
         for target in self.goal.targets:
             if isinstance(target.model, MixedPredictor):
                 target.model.check_prices(self.space.precisions)
-            elif target.model.n_blocks_ or target.model.n_networks_:  # no model of the user's own
+            elif not target.model.tells_precisions_:
                 others = "+".join(["FILE"] * len({*self.space.precisions} & {"int8", "int8-weights"}))
                 raise NetlatheError(
                     f"--precisions {','.join(self.precisions)}: {target.name} prices one dtype alone; give a predictor "
