@@ -1,4 +1,4 @@
-"""What precisions and blocks are worth by a network's weights alone, where there are no images to ask."""
+"""Worth of precisions and blocks by a network's weights alone, where there are no images to ask."""
 
 from __future__ import annotations
 

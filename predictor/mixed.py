@@ -91,7 +91,7 @@ class MixedPredictor(LatencyPredictor):
         return total
 
     def _beside_ms(self, parts: _Parts) -> float:
-        """What a network of these parts costs beside its blocks, less what each part was charged for it."""
+        """Latency in ms of such a network beside its blocks, less what each part was charged for it."""
         if len(parts.pieces) < 2:
             return 0.0
         offsets_ms = {dtype: self.of_dtype[dtype].network_offset_ms_ for dtype in parts.pieces}

@@ -79,8 +79,8 @@ def compress(
     precisions: Annotated[
         str,
         typer.Option(
-            help="What parts of the network may compute in, with commas between: float32, float16 (weights alone), "
-            "int8, int8-weights. The mixed .tflite has what was chosen.",
+            help="Precisions that parts of the network may have, with commas between: float32, float16 (weights "
+            "alone), int8, int8-weights. The mixed .tflite has what was chosen.",
             rich_help_panel=WIDTHS,
         ),
     ] = "float32",

@@ -26,7 +26,7 @@ class Layer:
     with another layer does its work."""
     after_ms: float | None
     precision: str = "float32"
-    """What it computes in afterwards; empty where it is left out, and gives no channels."""
+    """Precision that it has afterwards; empty where it is left out, and gives no channels."""
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ class CompressSettings:
         }
 
     def space_inputs(self) -> dict[str, Any]:
-        """What is decided on beside widths, for JSON."""
+        """Inputs of the decisions beside widths, for JSON."""
         return {"precisions": list(map(str, self.space.precisions)), "leave_out": self.leave_out}
 
     def choice_inputs(self) -> dict[str, Any]:
