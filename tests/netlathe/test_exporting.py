@@ -86,10 +86,10 @@ def test_int8_scales_come_from_images_of_every_class(network: TorchGraph, digits
 def test_a_quantized_value_is_the_nearest_that_the_tensor_has() -> None:
     tensor = {"dtype": np.int8, "quantization": (0.5, -3)}
     x = np.array([0, 0.2, 0.3, -1, 99, -99], np.float32)
-    assert exporting._quantized(x, tensor).tolist() == [-3, -3, -2, -5, 127, -128]
-    assert exporting._dequantized(np.array([-3, -1, 127], np.int8), tensor).tolist() == [0, 1, 65]
+    assert exporting.quantized(x, tensor).tolist() == [-3, -3, -2, -5, 127, -128]
+    assert exporting.dequantized(np.array([-3, -1, 127], np.int8), tensor).tolist() == [0, 1, 65]
     plain = {"dtype": np.float32, "quantization": (0.0, 0)}
-    assert exporting._dequantized(exporting._quantized(x, plain), plain) is x
+    assert exporting.dequantized(exporting.quantized(x, plain), plain) is x
 
 
 @pytest.mark.parametrize("threads", [1, 3])
