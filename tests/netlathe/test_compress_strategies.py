@@ -172,11 +172,16 @@ def test_a_repair_narrows_or_widens_but_changes_no_layer_for_another() -> None:
 
 
 def test_layers_are_described_to_the_agent_as_amc_does(settings: CompressSettings) -> None:
-    """Kernel, stride, height, width, channels read and given, MACs; the stem is in one group with another."""
+    """Kernel, stride, height, width, channels read and given, MACs; then the kind: width, block, precision."""
     stem, inner, down = layer_features(settings.space)
-    assert stem.tolist() == [3, 1, 8, 8, 1, 16, 9 * 64 * 16 * (1 + 16)]
-    assert inner.tolist() == [3, 1, 8, 8, 16, 16, 9 * 64 * 16 * 16]
-    assert down.tolist() == [3, 2, 4, 4, 16, 32, 9 * 16 * 16 * 32]
+    assert stem.tolist() == [3, 1, 8, 8, 1, 16, 9 * 64 * 16 * (1 + 16), 1, 0, 0]  # coupled with the sum's other layer
+    assert inner.tolist() == [3, 1, 8, 8, 16, 16, 9 * 64 * 16 * 16, 1, 0, 0]
+    assert down.tolist() == [3, 2, 4, 4, 16, 32, 9 * 16 * 16 * 32, 1, 0, 0]
+    more = replace(settings, leave_out=True, precisions=("float32", "int8")).space
+    found = layer_features(more)
+    assert len(found) == len(more.option_counts)
+    assert found[:, 7:].sum(axis=0).tolist() == [3, 1, len(more.segments)]
+    assert found[3].tolist() == [3, 1, 8, 8, 16, 16, 2 * 9 * 64 * 16 * 16, 0, 1, 0]
 
 
 class Notes(Listener):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from netlathe.archspace.decisions import Choices, DecisionSpace
 from netlathe.archspace.graph import Graph
@@ -25,12 +26,15 @@ class CoarseSpace:
     kept: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, space: DecisionSpace, *networks: Choices, most: int = MOST_OPTIONS) -> CoarseSpace:
-        """At most so many options of each decision, evenly over all of them, and those of the space's reference and of
-        `networks`."""
+    def of(
+        cls, space: DecisionSpace, asked: NDArray[np.bool_], *networks: Choices, most: int = MOST_OPTIONS
+    ) -> CoarseSpace:
+        """At most so many of the options `asked` (decisions, options) of each decision, evenly over them, and those of
+        the space's reference and of `networks`."""
         kept = []
-        for decision, count in enumerate(space.option_counts):
-            even = np.rint(np.linspace(0, count - 1, min(count, most))).astype(int).tolist()
+        for decision, row in enumerate(asked):
+            options = np.flatnonzero(row)
+            even = options[np.rint(np.linspace(0, len(options) - 1, min(len(options), most))).astype(int)].tolist()
             kept.append(tuple(sorted({*even, *(one[decision] for one in (space.reference, *networks))})))
         return cls(space, tuple(kept))
 

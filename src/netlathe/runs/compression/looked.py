@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from netlathe.archspace.decisions import Choices, DecisionSpace
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.jsonfile import json_digest
-from netlathe.compress.widths import WidthSpace
+from netlathe.compress.joint import JointSpace
 from netlathe.runs.comparisons import ComparisonLog
 from netlathe.runs.compression.outlook import is_kept, widest
 from netlathe.runs.compression.settings import NETADAPT, UNIFORM, CompressSettings
 from netlathe.runs.files import COMPARISONS, STUDY
 from netlathe.runs.folder import Workplace
-from netlathe.runs.settings import name_of
 
 if TYPE_CHECKING:
     from netlathe.search.strategies.blackbox.coarse import CoarseSpace
@@ -44,14 +43,13 @@ class Seeker:
     """Search for the network of the least loss within the limits, by the settings' strategy.
 
     `scores` (decisions, options) say what options are worth without a look. `loss` is None where networks cannot be
-    looked at: the sum of their scores takes its place. `start` and `fastest` keep the limits.
+    looked at: the sum of their scores takes its place. `floor` is the cheapest network, and keeps the limits.
     """
 
     settings: CompressSettings
     place: Workplace
     limits: Sequence[CostLimit]
-    start: Choices
-    fastest: Choices
+    floor: Choices
     scores: NDArray[np.float64]
     loss: Loss | None
 
@@ -76,8 +74,9 @@ class Seeker:
         return -float(self.scores[np.arange(len(choices)), list(choices)].sum())
 
     def _uniform(self) -> Choices:
-        """All widths alike, by the largest share that keeps the limits."""
-        return widest(self.settings, partial(is_kept, self.settings, self.limits)) or self.start
+        """All widths alike, by the largest share that keeps the limits, in the precision that is worth most with it."""
+        found = widest(self.settings, partial(is_kept, self.settings, self.limits))
+        return min(found, key=self._unlikeness, default=self.floor)
 
     def _netadapt(self) -> Choices:
         """The end of NetAdapt's steps from the original."""
@@ -85,7 +84,7 @@ class Seeker:
 
         with self.place.listener.progress("narrowing layer by layer", "steps") as update:
             return netadapt(
-                self.settings.space, self.scores, self.limits, self.fastest, loss=self.loss,
+                self.settings.space, self.scores, self.limits, self.floor, loss=self.loss,
                 looks=self.settings.looks, on_step=lambda done, total: update(done, total, ""),
             )  # fmt: skip
 
@@ -116,7 +115,7 @@ class Seeker:
     def _coarse(self) -> CoarseSpace:
         from netlathe.search.strategies.blackbox.coarse import CoarseSpace
 
-        return CoarseSpace.of(self.settings.space, self.fastest)
+        return CoarseSpace.of(self.settings.space, np.isfinite(self.scores), self.floor)
 
     @cached_property
     def _feasible(self) -> PricedSet:
@@ -124,7 +123,7 @@ class Seeker:
 
         coarse, settings = self._coarse, self.settings
         return PricedSet(
-            coarse, price_limits(coarse, self.limits), coarse.coarse(self.fastest),
+            coarse, price_limits(coarse, self.limits), coarse.coarse(self.floor),
             features=layer_features(settings.space), seed=settings.seed,
         )  # fmt: skip
 
@@ -155,7 +154,7 @@ class LossLog:
 
 def loss_inputs(settings: CompressSettings) -> dict[str, Any]:
     """Inputs of a network's loss, for JSON."""
-    return {**settings.importance_inputs(), "score": name_of(settings.score) if settings.score else None}
+    return {**settings.importance_inputs(), **settings.space_inputs(), "score": settings.score_name}
 
 
 def price_limits(space: DecisionSpace, limits: Sequence[CostLimit]) -> list[PriceLimit]:
@@ -172,19 +171,25 @@ def price_limits(space: DecisionSpace, limits: Sequence[CostLimit]) -> list[Pric
     return [PriceLimit(one.name, partial(price, one), one.limit, one.unit) for one in limits]
 
 
-def layer_features(space: WidthSpace) -> NDArray[np.float64]:
-    """Layers as AMC's agent is told of them (He et al., ECCV 2018, section 3.1), (decisions, features): kernel, stride,
-    height, width, channels read and given, of the first layer that gives a group's channels, and the MACs of all of
-    them; zeros for what is no group."""
-    found = np.zeros((len(space.option_counts), 7))
+def layer_features(space: JointSpace) -> NDArray[np.float64]:
+    """Layers as AMC's and HAQ's agents are told of them (He et al., ECCV 2018, section 3.1; Wang et al., CVPR 2019),
+    (decisions, features): of the first layer that a decision is on, kernel, stride, height, width, channels read and
+    given; MACs of all of them; whether it is on widths, on a block, or on a precision."""
+    nodes = space.coupled.graph.nodes
+    on = [group.producers for group in space.groups]
+    on += [tuple(nodes[index].name for index in sorted(block.nodes)) for block in space.blocks]
+    on += [segment.nodes for segment in space.segments]
+    kinds = [0] * len(space.groups) + [1] * len(space.blocks) + [2] * len(space.segments)
     steps = {node.name: (node.op, shapes, results) for node, shapes, results in space.coupled.graph.steps()}
-    for row, group in zip(found, space.groups, strict=False):
-        given = [steps[name] for name in group.producers]
-        op, (read, *_), (result, *_) = given[0]
+    found = np.zeros((len(on), 10))
+    for row, names, kind in zip(found, on, kinds, strict=True):
+        layers = [steps[name] for name in names]
+        macs = [op.macs(*shapes) for op, shapes, _ in layers]
+        op, (read, *_), (result, *_) = layers[int(np.argmax(np.array(macs) > 0))]
         kernel, stride = (getattr(op, name, (1, 1))[0] for name in ("kernel", "stride"))
         height, width = (*result[1:-1], 1, 1)[:2]
-        macs = sum(op.macs(*shapes) for op, shapes, _ in given)
-        row[:] = [kernel, stride, height, width, read[-1], result[-1], macs]
+        row[:7] = [kernel, stride, height, width, read[-1], result[-1], sum(macs)]
+        row[7 + kind] = 1
     return found
 
 

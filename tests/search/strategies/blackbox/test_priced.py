@@ -191,8 +191,9 @@ def test_a_floor_beyond_a_limit_is_refused() -> None:
 
 
 def test_a_coarse_space_keeps_the_ends_the_reference_and_the_networks_named() -> None:
-    space = Grid((20, 3, 1))
-    coarse = CoarseSpace.of(space, (13, 2, 0), most=5)
+    space = Grid((20, 3, 2))
+    asked = np.arange(20) < np.array([20, 3, 1])[:, None]  # the last decision's second option is none
+    coarse = CoarseSpace.of(space, asked, (13, 2, 0), most=5)
     assert coarse.kept == ((0, 5, 10, 13, 14, 19), (0, 1, 2), (0,))
     assert coarse.option_counts == (6, 3, 1)
     assert coarse.chosen((3, 2, 0)) == (13, 2, 0)
