@@ -48,6 +48,7 @@ def stream(
     workers: processes that load images ahead of time; they end when the generator is closed.
     Raises DataError for an empty split, or an image that cannot be read.
     """
+    split.prepare()
     task = _Batches(split, _size(split, batch_size), seed, augment, mirror)
     return _inputs(fetch(task.__getitem__, itertools.count(start), workers))
 
@@ -57,6 +58,7 @@ def chunks(split: ImageSplit, size: int, *, workers: int = 0) -> Generator[Batch
 
     Raises DataError for an image that cannot be read.
     """
+    split.prepare()
     return fetch(_Chunks(split, size).__getitem__, range(0, len(split), size), workers)
 
 
@@ -114,7 +116,7 @@ class _Batches:
         """uint8 images and labels."""
         turn, place = divmod(number, len(self.split) // self.size)
         if self.order[0] != turn:
-            self.order = turn, torch.randperm(len(self.split), generator=_generator(self.seed, _ORDER, turn))
+            self.order = turn, self.split.order(_generator(self.seed, _ORDER, turn))
         index = self.order[1][place * self.size : (place + 1) * self.size]
         if self.augment:
             generator = _generator(self.seed, _AUGMENTATION, number)

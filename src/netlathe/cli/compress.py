@@ -17,6 +17,7 @@ from netlathe.cli.options import (
     LimitImages,
     Seed,
     Shapes,
+    SkipUnreadable,
     UnknownOps,
     parse_shapes,
 )
@@ -105,6 +106,7 @@ def compress(
         ),
     ] = 0,
     limit_images: LimitImages = None,
+    skip_unreadable: SkipUnreadable = 0,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever the folder holds.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -128,7 +130,8 @@ def compress(
         ignored=ignored or (), step=step, least_share=least_share, finalists=finalists, training=training,
         distillation=distillation, temperature=temperature, device=choose_phone(device, terminal) if device else None,
         profile=profile_file, benchmark_binary=benchmark_binary, shapes=parse_shapes(shape),
-        compute=Compute(compute_device, workers=workers, threads=threads), limit_images=limit_images, unknown=unknown,
+        compute=Compute(compute_device, workers=workers, threads=threads), limit_images=limit_images,
+        skip_unreadable=skip_unreadable, unknown=unknown,
         restart=restart, seed=seed, progress=terminal,
     )  # fmt: skip
     show_compression(report, terminal)

@@ -20,6 +20,7 @@ from netlathe.cli.options import (
     LimitImages,
     Resolution,
     Seed,
+    SkipUnreadable,
     Space,
     UnknownOps,
     Width,
@@ -243,6 +244,7 @@ def search(
         bool, typer.Option("--restart-training", help="Train the found network anew; what the search found is kept.")
     ] = False,
     limit_images: LimitImages = None,
+    skip_unreadable: SkipUnreadable = 0,
     resolution: Resolution = None,
     width: Width = None,
     seed: Seed = 0,
@@ -286,8 +288,8 @@ def search(
             accumulate=accumulate, seed=seed,
         ),
         compute=Compute(compute_device, precision, compile_, workers, threads), resolution=resolution, width=width,
-        limit_images=limit_images, unknown=unknown, tensorboard=tensorboard, restart=restart,
-        restart_training=restart_training, seed=seed, progress=terminal,
+        limit_images=limit_images, skip_unreadable=skip_unreadable, unknown=unknown, tensorboard=tensorboard,
+        restart=restart, restart_training=restart_training, seed=seed, progress=terminal,
     )  # fmt: skip
     if worker:
         seen = join_search(space, data, target=wanted, output=output, targets_ms=several, **options)
