@@ -131,8 +131,8 @@ def _fit(array: NDArray[np.uint8], size: Pixels, channels: int) -> Tensor:
 
 
 def _to_uint8(array: NDArray[Any], where: str) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
-    """What turns parts of an array into bytes, by the range of the whole. Raises DataError where it has none that
-    pixels have."""
+    """A function that turns parts of an array into bytes, by the range of the whole. Raises DataError where pixels have
+    no such range."""
     if array.dtype == np.uint8:
         return lambda part: part
     if array.dtype == np.bool_:

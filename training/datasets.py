@@ -143,7 +143,7 @@ def from_tables(tables: Mapping[str, Any], size: Pixels, channels: int) -> Found
 
 
 def by_split(data: Mapping[Any, Any]) -> dict[str, Any]:
-    """What is given for each split, under its name here. Raises DataError for a split that has none."""
+    """The data of each split, under the split's name here. Raises DataError for one that has none."""
     unknown = [str(name) for name in data if str(name).lower() not in SPLIT_NAMES]
     if unknown:
         raise DataError(f"unknown split {unknown[0]!r}; known: {', '.join(SPLIT_NAMES)}")

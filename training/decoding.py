@@ -19,7 +19,7 @@ UNREADABLE = (
     OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError,
     struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
-"""What PIL raises on damaged files, depending on the format. Its "cannot identify" is an OSError."""
+"""Exceptions that PIL raises on damaged files, depending on the format. Its "cannot identify" is an OSError."""
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
 """Formats that are decoded, whatever a file is called: PIL knows some that start programs."""
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
@@ -32,7 +32,7 @@ _TURNS = {
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
-"""What makes an image upright, by its EXIF orientation (JEITA CP-3451)."""
+"""Turns that make an image upright, by its EXIF orientation (JEITA CP-3451)."""
 _GAP = 2.0
 """How many times the wanted size a JPEG's coarse decoding must have at least. At 2, as in PIL's own thumbnails, pixels
 differ by less than 2 grey levels of 255 on average, and at 1 by up to 3.5, for no more speed."""

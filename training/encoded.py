@@ -82,6 +82,10 @@ class EncodedSplit(ImageSplit):
         return self.channels, *self.size
 
     @property
+    def is_encoded(self) -> bool:
+        return True
+
+    @property
     def reads_in_order(self) -> bool:
         return self.source.reads_in_order
 

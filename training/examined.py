@@ -12,9 +12,9 @@ from torch import Tensor
 
 from netlathe.training.encoded import EncodedSplit
 from netlathe.training.errors import DataError, UnreadableError
-from netlathe.training.held import CHUNK, Held, HeldSplit, workers_for
+from netlathe.training.held import CHUNK, Held, HeldSplit
 from netlathe.training.images import ImageData
-from netlathe.training.stream import fetch
+from netlathe.training.stream import fetch, workers_for
 
 Told = Callable[[int, int], None]
 """(images looked at, of how many)."""

@@ -34,7 +34,7 @@ class Stated:
     sizes: NDArray[np.int64]
     """In bytes; -1 for what a link leads to nowhere."""
     times: NDArray[np.int64]
-    """Of the last change, in ns."""
+    """Times of the last change, in ns."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Listing:
 
 @dataclass
 class _Passed:
-    """What was passed over."""
+    """Files and folders that were passed over."""
 
     hidden: int = 0
     folders: list[str] = field(default_factory=list)

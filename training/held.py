@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +13,6 @@ from netlathe.training.stream import chunks
 
 CHUNK = 256
 """Images that a process decodes at a time."""
-_WORTH_WORKERS = 5000  # Starting processes costs about as much as decoding a thousand small images.
 
 
 class Held:
@@ -32,7 +28,7 @@ class Held:
         if self._images is None:
             images = torch.empty((len(self.split), *self.split.shape), dtype=torch.uint8)
             start = 0
-            for part, _ in chunks(self.split, CHUNK, workers=workers_for(len(self.split))):
+            for part, _ in chunks(self.split, CHUNK, workers=None):
                 images[start : start + len(part)] = part
                 start += len(part)
             self._images = images
@@ -72,15 +68,3 @@ class HeldSplit(ImageSplit):
         if not isinstance(other, HeldSplit) or other.held is not self.held:
             return super()._joined(other)
         return HeldSplit(self.held, torch.cat([self.rows, other.rows]), torch.cat([self.labels, other.labels]))
-
-
-def workers_for(images: int) -> int:
-    """Number of processes that decode so many images: one a core, where starting them is safe and worth it."""
-    if sys.platform != "linux" or images < _WORTH_WORKERS or multiprocessing.current_process().daemon:
-        return 0
-    return min(64, cores())
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

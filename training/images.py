@@ -54,6 +54,11 @@ class ImageSplit(ABC):
         """Whether images that follow one another are read faster than any others."""
         return False
 
+    @property
+    def is_encoded(self) -> bool:
+        """Whether images are decoded whenever they are used."""
+        return False
+
     def prepare(self) -> None:  # noqa: B027  # most have nothing to read
         """Reads what is kept in memory: to be called before processes are started that load images."""
 
@@ -122,6 +127,10 @@ class JoinedSplit(ImageSplit):
         first = self.first.augmented(one, generator, mirror=mirror)
         return _merged(first, self.second.augmented(two, generator, mirror=mirror), of_first)
 
+    @property
+    def is_encoded(self) -> bool:
+        return self.first.is_encoded or self.second.is_encoded
+
     def prepare(self) -> None:
         self.first.prepare()
         self.second.prepare()
@@ -153,7 +162,7 @@ class ImageData:
     mirror: bool = True
     """Whether an image flipped left to right still shows its class."""
     notes: tuple[str, ...] = ()
-    """What a source held besides these images: files that were passed over, images that cannot be read."""
+    """Lines on files that were passed over, classes that a split lacks, images that cannot be read."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

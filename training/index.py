@@ -1,4 +1,4 @@
-"""What is known of image files from an earlier call, kept in the user's cache: a file of the same name, size and time
+"""Findings on image files of an earlier call, kept in the user's cache: a file of the same name, size and time
 of change is not opened again."""
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def open_parquet(files: Sequence[Path]) -> Labelled:
 
 @dataclass(frozen=True)
 class _Part:
-    """What a file says without its images: columns, rows and bytes of each row group, labels, splits, names."""
+    """Contents of a file without its images: columns, rows and bytes of each row group, labels, splits, names."""
 
     columns: tuple[str, str]
     rows: NDArray[np.int64]

@@ -94,4 +94,4 @@ class Labelled:
     splits: NDArray[np.generic] | None = None
     names: tuple[str, ...] = ()
     columns: dict[str, NDArray[Any]] = field(default_factory=dict)
-    """What need not be read again, a value an image."""
+    """Columns for the index, a value an image."""

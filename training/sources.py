@@ -30,7 +30,7 @@ from netlathe.training.shards import HELD_BYTES, Grouped, Labelled
 from netlathe.training.tars import MEMBER_COLUMNS, Members, list_tars, stretches
 
 Source = str | Path | tuple[Any, Any] | Dataset | Mapping[str, Any]
-"""What images are read from: a path, a pair of arrays, a dataset, or several of either by split."""
+"""Source of images: a path, a pair of arrays, a dataset, or several of either by split."""
 _KNOWN = "a folder of images, .tar or .parquet shards, an .npz, or 'digits'"
 _SHARDS = (".tar", ".parquet")
 
@@ -87,7 +87,7 @@ def load_images(
 
 @dataclass(frozen=True)
 class _Found:
-    """What a source holds, no encoded image opened; `remember` keeps in the cache what is known of these."""
+    """Contents of a source, no encoded image opened; `remember` keeps in the cache what is known of these."""
 
     name: str
     classes: tuple[str, ...]

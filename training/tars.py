@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from netlathe.training.errors import DataError
 from netlathe.training.folders import IMAGE_SUFFIXES, is_hidden
-from netlathe.training.held import workers_for
 from netlathe.training.parquet import LABEL_COLUMNS
 from netlathe.training.shards import Grouped, Labelled
-from netlathe.training.stream import fetch
+from netlathe.training.stream import fetch, workers_for
 
 _GROUP_BYTES = 1 << 20
 """Stretch of a tar file that is read at once: long enough for a disk, and so short that a window has a hundred."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from netlathe.training import examined, held
+from netlathe.training import examined, held, stream
 from netlathe.training.encoded import EncodedSplit
 from netlathe.training.errors import DataError
 from netlathe.training.held import HeldSplit
@@ -301,8 +301,9 @@ def test_many_images_are_decoded_by_processes_to_the_same_pixels(
 ) -> None:
     colorful(tmp_path, 10)
     alone = load_images(str(tmp_path), (6, 8))
-    for room in (examined, held):
+    for room in (examined, stream):
         monkeypatch.setattr(room, "workers_for", lambda images: 2)
+    for room in (examined, held):
         monkeypatch.setattr(room, "CHUNK", 3)
     assert torch.equal(load_images(str(tmp_path), (6, 8)).train.images, alone.train.images)
     (tmp_path / "red" / "03.png").write_bytes(b"not a picture")

@@ -217,8 +217,14 @@ def search(
         bool, typer.Option("--compile", help="Compile each candidate with torch.compile.", rich_help_panel=COMPUTE)
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode and augment images; 0: this one.", rich_help_panel=COMPUTE)
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that decode and augment images; 0: this one.",
+            show_default="one a core, for images that are too many for memory",
+            rich_help_panel=COMPUTE,
+        ),
+    ] = None,
     threads: Annotated[
         int,
         typer.Option(
