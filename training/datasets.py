@@ -32,7 +32,7 @@ class Dataset(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DatasetSplit(ImageSplit):
     """Items `rows` (N,) of a torch dataset, asked for whenever they are used, resized to `size`."""
 

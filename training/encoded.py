@@ -66,7 +66,7 @@ class Files(Encoded):
         return open(self.name(row), "rb")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EncodedSplit(ImageSplit):
     """Images `rows` (N,) of a source, decoded on demand, resized to `size` and turned into `channels` (1: grey,
     3: RGB)."""

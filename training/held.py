@@ -35,7 +35,7 @@ class Held:
         return self._images
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class HeldSplit(ImageSplit):
     """Images `rows` (N,) of those that are held."""
 

@@ -72,6 +72,8 @@ def load_images(
     Encoded images are opened once, to see whether they can be read. What was seen is kept in the user's cache, and
     holds as long as their files' sizes and times of change do. Raises DataError.
     """
+    if not _is_size(size):
+        raise DataError(f"size {size!r:.40}: give height and width in pixels, as (224, 224)")
     if channels not in (1, 3):
         raise DataError(f"images are read in grey (1 channel) or RGB (3 channels), not with {channels} channels")
     if isinstance(source, str) and source == "digits":
@@ -83,6 +85,14 @@ def load_images(
         data, found.remember, in_memory_bytes=in_memory_bytes, skip_unreadable=skip_unreadable,
         told=told or (lambda done, total: None),
     )  # fmt: skip
+
+
+def _is_size(size: object) -> bool:
+    return (
+        isinstance(size, tuple | list)
+        and len(size) == 2
+        and all(isinstance(one, int | np.integer) and one > 0 for one in size)
+    )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from netlathe.training.errors import DataError
-from netlathe.training.images import ImageSplit, to_input
+from netlathe.training.images import ImageSplit
+from netlathe.training.normalization import Normalization
 
 _WORTH_WORKERS = 5000
 """Images from which on processes are started: that costs about as much as decoding a thousand small ones."""
@@ -57,7 +58,7 @@ def stream(
     """
     split.prepare()
     task = _Batches(split, _size(split, batch_size), seed, augment, mirror)
-    return _inputs(fetch(task.__getitem__, itertools.count(start), _count(split, workers)))
+    return _inputs(fetch(task.__getitem__, itertools.count(start), _count(split, workers)), split.normalization)
 
 
 def chunks(split: ImageSplit, size: int, *, workers: int | None = 0) -> Generator[Batch, None, None]:
@@ -175,11 +176,11 @@ class _Failure:
     message: str
 
 
-def _inputs(batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+def _inputs(batches: Generator[Batch, None, None], normalization: Normalization) -> Generator[Batch, None, None]:
     """Batches as networks take them; made here, as bytes are a quarter of what workers would have to send otherwise."""
     try:
         for images, labels in batches:
-            yield to_input(images), labels
+            yield normalization(images), labels
     finally:
         batches.close()
 

@@ -18,7 +18,8 @@ from netlathe.training.decoding import LEAST_AREA, crop_box
 from netlathe.training.encoded import Encoded, EncodedSplit, Files
 from netlathe.training.errors import DataError
 from netlathe.training.held import Held, HeldSplit
-from netlathe.training.images import ImageSplit, JoinedSplit, MemorySplit
+from netlathe.training.images import ImageSplit, JoinedSplit, MemorySplit, NormalizedSplit
+from netlathe.training.normalization import SYMMETRIC
 from netlathe.training.parquet import open_parquet
 from netlathe.training.tars import list_tars, stretches
 
@@ -77,7 +78,7 @@ class Items:
         return PIXELS[index], int(LABELS[index])
 
 
-@pytest.fixture(params=["memory", "parquet", "tar", "files", "held", "dataset", "joined"])
+@pytest.fixture(params=["memory", "parquet", "tar", "files", "held", "dataset", "normalized", "joined"])
 def split(request: pytest.FixtureRequest, tmp_path: Path) -> ImageSplit:
     match request.param:
         case "memory":
@@ -92,6 +93,8 @@ def split(request: pytest.FixtureRequest, tmp_path: Path) -> ImageSplit:
             return HeldSplit(Held(from_files(tmp_path)), torch.arange(COUNT), LABELS)
         case "dataset":
             return DatasetSplit(Items(), torch.arange(COUNT), LABELS, (HEIGHT, WIDTH), 3)
+        case "normalized":
+            return NormalizedSplit(from_files(tmp_path), SYMMETRIC)
     return MemorySplit(IMAGES[:5], LABELS[:5]).joined(from_files(tmp_path).take(torch.arange(5, COUNT)))
 
 

@@ -15,7 +15,8 @@ from netlathe.training import examined, held, stream
 from netlathe.training.encoded import EncodedSplit
 from netlathe.training.errors import DataError
 from netlathe.training.held import HeldSplit
-from netlathe.training.images import augment, to_input
+from netlathe.training.images import augment
+from netlathe.training.normalization import SYMMETRIC
 from netlathe.training.sources import load_images
 
 COLORS = {"blue": (0, 0, 255), "red": (255, 0, 0)}
@@ -230,7 +231,7 @@ def test_bad_images_are_one_clear_error(tmp_path: Path, case: str, message: str)
 
 def test_input_pixels_lie_between_minus_one_and_one() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 2, 1, 1)
-    assert to_input(pixels).flatten().tolist() == [-1.0, 1.0]
+    assert SYMMETRIC(pixels).flatten().tolist() == [-1.0, 1.0]
 
 
 def test_augmenting_shifts_and_mirrors_but_invents_no_pixels() -> None:
