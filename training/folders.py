@@ -126,7 +126,7 @@ def _by_class(root: Path, folder: Path, passed: _Passed) -> dict[str, list[_File
             by_class[one.name] = files
         else:
             passed.folders.append(str(one.relative_to(root)))
-    for entry in os.scandir(folder):
+    for entry in _entries(folder):
         if not entry.is_dir() and not entry.name.startswith("."):
             loose += _suffix(entry.name) in IMAGE_SUFFIXES
             passed.suffixes[_suffix(entry.name)] += _suffix(entry.name) not in IMAGE_SUFFIXES
@@ -140,7 +140,7 @@ def _by_class(root: Path, folder: Path, passed: _Passed) -> dict[str, list[_File
 
 def _subfolders(path: Path, passed: _Passed) -> list[Path]:
     folders = []
-    for entry in os.scandir(path):
+    for entry in _entries(path):
         if is_hidden(entry.name):
             passed.hidden += 1
         elif entry.is_dir():
@@ -151,7 +151,7 @@ def _subfolders(path: Path, passed: _Passed) -> list[Path]:
 def _files(folder: Path | str, name: str, passed: _Passed) -> Iterator[_File]:
     """Images in a folder and those below it, links to folders not followed. Raises DataError for a named pipe or the
     like with the name of an image, which would be waited for."""
-    for entry in os.scandir(folder):
+    for entry in _entries(folder):
         inner = os.path.join(name, entry.name)
         if is_hidden(entry.name):
             passed.hidden += 1
@@ -169,6 +169,11 @@ def _files(folder: Path | str, name: str, passed: _Passed) -> Iterator[_File]:
             if not stat.S_ISREG(about.st_mode):
                 raise DataError(f"{entry.path}: is {odd_kind(entry.path)}, and no image; remove it")
             yield inner, about.st_size, about.st_mtime_ns
+
+
+def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
 
 
 def is_hidden(name: str) -> bool:
