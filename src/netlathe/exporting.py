@@ -27,7 +27,7 @@ Format = Literal["tflite", "onnx"]
 Dtype = Literal["float32", "int8"]
 FloatArray = NDArray[np.float32]
 Classifier = Callable[[FloatArray], FloatArray]
-"""One image (1, C, H, W), values in [-1, 1] -> scores (1, classes)."""
+"""One image (1, C, H, W), normalized -> scores (1, classes)."""
 
 CALIBRATION_IMAGES = 160
 ALLOWED_LOSS: dict[Dtype, float] = {"float32": 0.005, "int8": 0.03}
@@ -96,7 +96,7 @@ def write_network(
     network: TorchGraph, path: Path, form: Format, dtype: Dtype = "float32", samples: ImageSplit | None = None
 ) -> None:
     """Writes the network with BatchNorm folded, whole or not at all. The input is NHWC for .tflite and NCHW for .onnx,
-    float32 in [-1, 1], or int8 of that by the input's scale.
+    float32 as the images are normalized, or int8 of that by the input's scale.
 
     An int8 .tflite takes its scales from some `samples`, spread over their classes: training images. Raises FormatError
     when they are missing or of another size, and for int8 in an .onnx.
@@ -178,8 +178,6 @@ def file_accuracy(path: Path, split: ImageSplit, *, threads: int | None = None) 
     """
     import torch
 
-    from netlathe.training.images import to_input
-
     parts = torch.split(torch.arange(len(split)), 64)
     threads = min(threads or os.cpu_count() or 1, len(parts))
     open_file = _open_onnx if form_of(path, None) == "onnx" else _open_tflite
@@ -190,7 +188,7 @@ def file_accuracy(path: Path, split: ImageSplit, *, threads: int | None = None) 
     def count_right(part: torch.Tensor) -> int:
         classify = free.get()
         try:
-            images = to_input(split.load(part)).numpy()
+            images = split.normalization(split.load(part)).numpy()
             found = [int(classify(image[None]).argmax()) for image in images]
             return sum(a == b for a, b in zip(found, split.labels[part].tolist(), strict=True))
         finally:
@@ -204,10 +202,10 @@ def _calibration(split: ImageSplit) -> Iterator[list[FloatArray]]:
     """Single images (1, H, W, C), every class in turn."""
     import torch
 
-    from netlathe.training.images import spread_over_classes, to_input
+    from netlathe.training.images import spread_over_classes
 
     for index in spread_over_classes(split.labels.numpy(), CALIBRATION_IMAGES, 0):
-        x = to_input(split.load(torch.tensor([index])))
+        x = split.normalization(split.load(torch.tensor([index])))
         yield [np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())]
 
 

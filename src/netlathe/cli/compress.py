@@ -88,6 +88,14 @@ def compress(
     temperature: Annotated[
         float, typer.Option(min=0.1, help="Temperature of these outputs.", rich_help_panel=TRAIN)
     ] = 4.0,
+    normalization: Annotated[
+        str | None,
+        typer.Option(
+            help="How the model takes images: imagenet, -1..1, 0..1, 0..255, or MEAN/STD of pixels from 0 to 1, each "
+            "one number or three with commas.",
+            show_default="what it clearly does best with, else -1..1",
+        ),
+    ] = None,
     shape: Shapes = None,
     compute_device: Annotated[
         str, typer.Option(help="Where to train: cpu, cuda, cuda:1, ..., or auto.", rich_help_panel=COMPUTE)
@@ -126,7 +134,8 @@ def compress(
     report = compress_model(
         model, target=parse_targets(None, None, target), output=output, data=data, limits=parse_limits(limit or ()),
         ignored=ignored or (), step=step, least_share=least_share, finalists=finalists, training=training,
-        distillation=distillation, temperature=temperature, device=choose_phone(device, terminal) if device else None,
+        distillation=distillation, temperature=temperature, normalization=normalization,
+        device=choose_phone(device, terminal) if device else None,
         profile=profile_file, benchmark_binary=benchmark_binary, shapes=parse_shapes(shape),
         compute=Compute(compute_device, workers=workers, threads=threads), limit_images=limit_images, unknown=unknown,
         restart=restart, seed=seed, progress=terminal,

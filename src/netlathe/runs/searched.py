@@ -173,8 +173,12 @@ def describe_space(space: SearchSpace) -> dict[str, Any]:
 
 def describe_data(data: ImageData) -> dict[str, Any]:
     """Description of images: their labels, and the pixels of three of each split."""
+    from netlathe.training.normalization import SYMMETRIC
+
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    taken = {} if data.normalization == SYMMETRIC else {"normalization": str(data.normalization)}
     return {
+        **taken,
         "name": data.name,
         "classes": json_digest(list(data.classes)),
         "images": {name: len(split) for name, split in splits.items()},

@@ -34,7 +34,7 @@ from netlathe.targets import Limit, Target, make_goal
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch_program import ExampleInputs
-    from netlathe.training import Compute, ImageData, TrainConfig
+    from netlathe.training import Compute, ImageData, Normalization, TrainConfig
     from netlathe.training.sources import Source
 
 EPOCHS, LEARNING_RATE = 10, 0.02
@@ -56,6 +56,7 @@ def compress(
     training: TrainConfig | Recipe | None = None,
     distillation: float = 0.5,
     temperature: float = 4.0,
+    normalization: str | Normalization | None = None,
     score: ModuleScore | None = None,
     device: str | None = None,
     profile: str | Path | None = None,
@@ -84,6 +85,10 @@ def compress(
     the model's teach through its outputs alone. Without `data`, channels go by the size of their weights, nothing is
     trained, and the files are judged by latency alone.
 
+    `normalization` is how the model takes images: 'imagenet', '-1..1', '0..1', '0..255', 'MEAN/STD' of pixels from 0
+    to 1, or a Normalization. Where it is not given, and neither the images nor the model tell, it is the one that the
+    model clearly does best with, else '-1..1'.
+
     `output` is the folder: the same call continues what is there, and reads what is finished; one of another model,
     other images or widths is refused unless `restart` begins anew. A model that meets the target already is left
     alone: the report's `is_changed` is false, and nothing is written.
@@ -102,15 +107,17 @@ def compress(
     folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
     check_run_folder(folder, files, images, written=COMPRESSION_FILES)
     goal = make_goal(targets, limits, unknown=unknown)
+    asked = _parsed(normalization)
     original = read_original(model, example_inputs, shapes)
     at_hand = DeviceAtHand(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
     with _placed(folder, compute, listener_of(progress)) as place:
         loaded = None if data is None else _images(data, original, limit_images, seed)
+        said = _said(asked, loaded, original) if loaded else None
         settings = CompressSettings(
             original, goal, loaded, _training(training, seed) if loaded else None, name_all(ignored), step, least_share,
-            finalists, distillation, temperature, score, at_hand, seed,
+            finalists, distillation, temperature, score, at_hand, seed, said,
         )  # fmt: skip
         report = run_phases(settings, place, restart=restart)
         place.listener.report(report)
@@ -153,6 +160,25 @@ def _images(data: Source | ImageData, original: Original, limit: int | None, see
     return data
 
 
+def _parsed(given: str | Normalization | None) -> Normalization | None:
+    if not isinstance(given, str):
+        return given
+    from netlathe.training import Normalization
+
+    return Normalization.parse(given)
+
+
+def _said(asked: Normalization | None, data: ImageData, original: Original) -> Normalization | None:
+    """How the model takes images, by the first of these that tells: what was asked for, the images, the model.
+    Raises DataError for a normalization of other channels."""
+    from netlathe.training.normalization import SYMMETRIC
+
+    said = asked or (data.normalization if data.normalization != SYMMETRIC else original.normalization)
+    if said:
+        said.check(data.input_shape[2])
+    return said
+
+
 def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = False) -> CompressReport:
     """The outlook, told before any work, then the phases from wherever the folder stands to its report. Raises
     FormatError where the folder holds another compression."""
@@ -175,6 +201,7 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
     with place.folder.watched():
         scoring = ScorePhase(settings, place)
         scored = scoring.output()
+        settings = settings.taking_images(scored.normalization)
         choosing = ShapePhase(settings, place, outlook, scored)
         shaped = choosing.output()
         tuning = TunePhase(settings, place, scored, shaped) if settings.data else None
@@ -199,7 +226,8 @@ def _unchanged(settings: CompressSettings, place: Workplace, outlook: Outlook) -
     return CompressReport(
         name=settings.original.name, folder=str(place.path), is_changed=False, stages=outlook.stages,
         fixed=tuple(why_fixed(settings)), targets=targets_of(settings, network), limits=limits_of(settings, network),
-        layers=(), importance="", judged={"by": "prediction", "is_met": True, "judgements": 1, "timed": []},
+        layers=(), importance="", normalization=None,
+        judged={"by": "prediction", "is_met": True, "judgements": 1, "timed": []},
         is_met=True, accuracy={}, original_accuracy=None, untrained_accuracy=None, files={}, seconds={},
         warnings=tuple(warnings), run=settings.choice_inputs(),
     )  # fmt: skip

@@ -45,6 +45,8 @@ class CompressReport:
     layers: tuple[Layer, ...]
     importance: str
     """Criterion by which channels were chosen, in words."""
+    normalization: str | None
+    """How its files take images, as --normalization has it; None without images."""
     judged: Mapping[str, Any]
     """Judgement of the choice: by whom, is_met, judgements, and what was timed for it."""
     is_met: bool

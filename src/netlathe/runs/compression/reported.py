@@ -67,6 +67,7 @@ class CompressReportPhase(Phase[CompressReport]):
             limits=limits_of(settings, network),
             layers=tuple(layers_of(settings, graph, main.model)),
             importance=self.scored.by,
+            normalization=str(self.scored.normalization) if self.scored.normalization else None,
             judged=shaped.judged.to_json(),
             is_met=is_met,
             accuracy=self.exported.accuracy,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
@@ -12,7 +12,7 @@ from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.files import digest
 from netlathe.archspace.graph import Graph
 from netlathe.compress.widths import WidthSpace, width_space
-from netlathe.model_zoos import is_zoo_name, zoo_module
+from netlathe.model_zoos import is_zoo_name, own_normalization, zoo_module
 from netlathe.reading import read_weights
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.searched import describe_data
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from netlathe.archspace.forms.weights import Weights
     from netlathe.search.costs import LatencyModel
     from netlathe.search.successive import CostLimit
-    from netlathe.training import ImageData, TrainConfig
+    from netlathe.training import ImageData, Normalization, TrainConfig
 
 Model = Union[str, Path, "torch.nn.Module", "torch.export.ExportedProgram"]
 """A model to compress: a .onnx or .tflite file, timm:NAME or torchvision:NAME, or the object itself."""
@@ -45,6 +45,8 @@ class Original:
     at_batch: Callable[[int], Graph] | None = None
     """Reads the graph for another batch, where the model leaves it open."""
     notes: tuple[str, ...] = ()
+    normalization: Normalization | None = None
+    """How it takes images, where it tells."""
 
     @cached_property
     def digest(self) -> str:
@@ -61,13 +63,13 @@ def read_original(
     if isinstance(model, str) and is_zoo_name(model):
         import torch
 
-        module, image = zoo_module(model)
-        graph, weights = read_weights(module, torch.zeros(1, *image))
+        made = zoo_module(model)
+        graph, weights = read_weights(made.module, torch.zeros(1, *made.image))
         note = f"{model} has random weights: only its structure is worth anything until it is trained"
-        return Original(model, graph, weights, notes=(note,))
+        return Original(model, graph, weights, notes=(note,), normalization=made.normalization)
     graph, weights = read_weights(model, example_inputs, shapes=shapes)
     if not isinstance(model, str | Path):
-        return Original(type(model).__name__, graph, weights)
+        return Original(type(model).__name__, graph, weights, normalization=own_normalization(model))
     path = Path(model)
     return Original(path.stem, graph, weights, lambda batch: find_subject(path, batch=batch, shapes=shapes).graph)
 
@@ -90,6 +92,8 @@ class CompressSettings:
     score: ModuleScore | None = None
     device: DeviceAtHand | None = None
     seed: int = 0
+    normalization: Normalization | None = None
+    """How the model takes images; None to find out."""
 
     def __post_init__(self) -> None:
         for name, value, is_right in (
@@ -99,6 +103,12 @@ class CompressSettings:
         ):
             if not is_right:
                 raise NetlatheError(f"{name} {value!r:.40}: out of range")
+
+    def taking_images(self, normalization: Normalization | None) -> CompressSettings:
+        """These settings, with images given to networks in that way."""
+        if self.data is None or normalization is None:
+            return self
+        return replace(self, data=self.data.normalized(normalization))
 
     @cached_property
     def space(self) -> WidthSpace:
@@ -137,6 +147,7 @@ class CompressSettings:
             "model": self.original.digest,
             "widths": {"ignored": sorted(self.ignored), "step": self.step, "least_share": self.least_share},
             "data": describe_data(self.data) if self.data else None,
+            "normalization": str(self.normalization) if self.normalization else None,
             "seed": self.seed,
         }
 
