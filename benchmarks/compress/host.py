@@ -20,11 +20,11 @@ def host_predictor(spaces: Sequence[WidthSpace], folder: Path, seed: int, listen
     """The predictor's file and the profile's, of kernels of narrowed networks and of these as a whole."""
     path, profile = folder / "host.json", folder / "host.sqlite"
     if not path.exists():
-        models = [graph for one in zip(*(narrowed(space, seed) for space in spaces), strict=True) for graph in one]
+        models = [graph for pair in zip(*(narrowed(one, seed) for one in spaces), strict=True) for graph in pair]
         folder.mkdir(parents=True, exist_ok=True)
         nl.profile(
-            profile, space="kernels", models=models, networks=len(models), blocks=KERNELS, device="local", budget_s=BUDGET_S, seed=seed,
-            progress=listener,
+            profile, space="kernels", models=models, networks=len(models), blocks=KERNELS, device="local",
+            budget_s=BUDGET_S, seed=seed, progress=listener,
         )  # fmt: skip
         nl.fit(profile, output=path)
     return path, profile

@@ -18,9 +18,18 @@ from netlathe.events import Listener
 from netlathe.training import Checkpointer, Compute, ImageData, TrainConfig, evaluate, train
 
 RECIPES = {
-    "resnet20": (TrainConfig(epochs=4, warmup_epochs=0.5, learning_rate=0.1, weight_decay=5e-4, label_smoothing=0.0), "bfloat16"),
-    "mobilenetv2_0.5": (TrainConfig(epochs=4, warmup_epochs=0.5, learning_rate=0.1, weight_decay=2e-4, label_smoothing=0.0), "float32"),
-    "resnet14": (TrainConfig(epochs=2, warmup_epochs=0.5, learning_rate=0.1, weight_decay=5e-4, label_smoothing=0.0), "bfloat16"),
+    "resnet20": (
+        TrainConfig(epochs=4, warmup_epochs=0.5, learning_rate=0.1, weight_decay=5e-4, label_smoothing=0.0),
+        "bfloat16",
+    ),
+    "mobilenetv2_0.5": (
+        TrainConfig(epochs=4, warmup_epochs=0.5, learning_rate=0.1, weight_decay=2e-4, label_smoothing=0.0),
+        "float32",
+    ),
+    "resnet14": (
+        TrainConfig(epochs=2, warmup_epochs=0.5, learning_rate=0.1, weight_decay=5e-4, label_smoothing=0.0),
+        "bfloat16",
+    ),
 }
 """A network's training, and the precision that is faster for it on a processor with bfloat16."""
 SAVED_EVERY_S = 60.0
