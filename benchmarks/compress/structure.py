@@ -116,4 +116,3 @@ def report(found: Sequence[dict[str, Any]], terminal: Terminal) -> None:
     terminal.table(columns, rows)
     done = [one for one in found if "error" not in one]
     terminal.say(f"{sum(one['is_met'] for one in done)} of {len(found)} meet their targets when they are measured")
-
