@@ -101,8 +101,8 @@ def _left(coupled: CoupledChannels, keep: Mapping[str, Units]) -> dict[str, Tens
         units = keep.get(group.name)
         is_kept |= of_group if units is None else of_group & np.isin(coupled.place_of, units)
     found = {}
-    for node, units, results in zip(coupled.graph.nodes, coupled.nodes, coupled.graph.results, strict=True):
-        along = units.results[0][-1]
+    for node, of_node, results in zip(coupled.graph.nodes, coupled.nodes, coupled.graph.results, strict=True):
+        along = of_node.results[0][-1]
         size = coupled.graph.shapes[results[0]][-1]
         found[node.name] = torch.from_numpy(np.arange(size) if along is None else np.flatnonzero(is_kept[along]))
     return found

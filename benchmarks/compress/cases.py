@@ -58,7 +58,7 @@ class Case:
     def refitted(self, keep: Mapping[str, Any], seed: int) -> TorchGraph:
         """The network of the channels to keep, by the names of groups, refitted and ready to be trained as netlathe
         does."""
-        graph, weights = self.read
+        _, weights = self.read
         small, cut = pruned(self.space.coupled, weights, keep)
         images = few(self.data.train, REFIT_IMAGES, seed)
         found = reconstructed(
