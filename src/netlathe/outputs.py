@@ -154,9 +154,9 @@ def check_run_folder(
 ) -> None:
     """Checks the files `written` into a run's folder, and into several `below` it, as check_outputs does. Nor may it
     lie among the `images`, where it would become a class of them; None for images that come from no file."""
-    from netlathe.training.sources import folders_of_classes
+    from netlathe.training.folders import split_folders
 
-    for one in folders_of_classes(Path(images)) if images is not None and Path(images).is_dir() else ():
+    for one in split_folders(Path(images)).values() if images is not None and Path(images).is_dir() else ():
         if is_within(folder, one):
             raise OutputError(f"--output {folder}: lies among the images of {one}; name a folder elsewhere")
     folders = (folder, *(folder / name for name in below))

@@ -17,6 +17,7 @@ from netlathe.cli.options import (
     LimitImages,
     Seed,
     Shapes,
+    SkipUnreadable,
     Track,
     UnknownOps,
     parse_shapes,
@@ -134,8 +135,14 @@ def compress(
         str, typer.Option(help="Where to train: cpu, cuda, cuda:1, ..., or auto.", rich_help_panel=COMPUTE)
     ] = "auto",
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode and augment images; 0: this one.", rich_help_panel=COMPUTE)
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that decode and augment images; 0: this one.",
+            show_default="one a core, for images that are too many for memory",
+            rich_help_panel=COMPUTE,
+        ),
+    ] = None,
     threads: Annotated[
         int,
         typer.Option(
@@ -146,6 +153,7 @@ def compress(
         ),
     ] = 0,
     limit_images: LimitImages = None,
+    skip_unreadable: SkipUnreadable = 0,
     track: Track = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever the folder holds.")] = False,
     seed: Seed = 0,
@@ -175,7 +183,7 @@ def compress(
             device=choose_phone(device, terminal) if device else None,
             profile=profile_file, benchmark_binary=benchmark_binary, shapes=parse_shapes(shape),
             compute=Compute(compute_device, workers=workers, threads=threads), limit_images=limit_images,
-            unknown=unknown, restart=restart, seed=seed, progress=listener,
+            skip_unreadable=skip_unreadable, unknown=unknown, restart=restart, seed=seed, progress=listener,
         )  # fmt: skip
     show_compression(report, terminal)
     terminal.result(report.to_json())

@@ -40,11 +40,11 @@ REACH = 0.25
 BATCH = 32
 """Images at a time: more of a large network would not fit a CPU's caches."""
 RESTORED_IMAGES = 64
-"""Training images that the original's BatchNorm is restored on: its statistics only scale what is trained."""
+"""Training images that BatchNorm is restored on: its statistics only scale what is trained."""
 CALIBRATED_IMAGES = 64
 """Training images that int8 scales of networks to compare are found on."""
 COMPARED_IMAGES = 256
-"""Validation images that finalists are compared on, at most, and as many training images for BatchNorm."""
+"""Validation images that finalists are compared on, at most, and as many training images for their weights."""
 
 
 @dataclass(frozen=True)
@@ -225,8 +225,8 @@ def _sum(scores: NDArray[np.float64], choices: Choices) -> float:
 
 
 class FinalistLoss:
-    """Validation loss of a network that is not trained further, its BatchNorm's statistics found anew; or minus a
-    user's own score of it. Where precisions were chosen, it is what LiteRT computes from the file in these."""
+    """Validation loss of a network whose layers are refitted, but not trained; or minus a user's own score of it. Where
+    precisions were chosen, it is what LiteRT computes from the file in these."""
 
     def __init__(self, settings: CompressSettings, place: Workplace, scored: Scored) -> None:
         self.settings, self.place, self.scored = settings, place, scored
@@ -314,52 +314,30 @@ def _plain(settings: CompressSettings, choices: Choices, scored: Scored) -> Torc
 
 
 class NormedNetworks:
-    """Networks of other widths with the BatchNorm of the original, which files have folded in: its statistics are
-    found on training images once, and the scales and offsets of the channels that are kept stay."""
+    """Networks of other widths, their layers refitted to the original's on training images, with BatchNorm, which files
+    have folded in."""
 
     def __init__(
         self, settings: CompressSettings, data: ImageData, scored: Scored, place: Workplace, *, images: int
     ) -> None:
-        from netlathe.archspace.forms.torch import TorchGraph, load_weights
-        from netlathe.training.norms import restore_batch_norm, with_batch_norm
-
         self.settings, self.scored, self.place = settings, scored, place
         self.split = few_of(data.train, images, settings.seed)
-        self.original = TorchGraph(with_batch_norm(settings.original.graph))
-        load_weights(self.original, settings.original.weights)
-        few = few_of(data.train, min(images, RESTORED_IMAGES), settings.seed)
-        restore_batch_norm(self.original, few, batch_size=BATCH, compute=place.compute)
 
     def network(self, choices: Choices) -> TorchGraph:
-        """The network in eval mode, its statistics those of training images."""
-        import torch
-
+        """The network in eval mode."""
         from netlathe.archspace.forms.torch import TorchGraph, load_weights
-        from netlathe.training import recalibrate_batch_norm
-        from netlathe.training.norms import with_batch_norm
+        from netlathe.compress.reconstruction import reconstructed
+        from netlathe.training.norms import restore_batch_norm, with_batch_norm
 
-        shaped = ShapedNetwork(self.settings, choices)
-        graph, weights = shaped.pruned(self.scored)
-        network = TorchGraph(with_batch_norm(graph))
+        settings, compute = self.settings, self.place.compute
+        graph, weights = ShapedNetwork(settings, choices).pruned(self.scored)
+        keep = settings.space.keep(choices, self.scored.scores)
+        weights = reconstructed(
+            settings.space.coupled, settings.original.weights, (graph, weights), keep, self.split,
+            images=len(self.split), seed=settings.seed, compute=compute,
+        )  # fmt: skip
+        network = TorchGraph(with_batch_norm(graph, linear=True))
         load_weights(network, weights)
-        with torch.no_grad():
-            for field in ("weight", "bias"):
-                kept = self._kept(choices, field)
-                for name, norm in _norms(network):
-                    getattr(norm, field).copy_(torch.from_numpy(kept[name]["bias"]))
-        recalibrate_batch_norm(network, self.split, batch_size=BATCH, compute=self.place.compute)
-        return network
-
-    def _kept(self, choices: Choices, field: str) -> Weights:
-        """The network's arrays with a field of BatchNorm in place of biases, which have a value per channel as well."""
-        weights: dict[str, Any] = dict(self.settings.original.weights)
-        for name, norm in _norms(self.original):
-            weights[name] = {**weights[name], "bias": getattr(norm, field).detach().cpu().numpy()}
-        return self.settings.space.pruned(choices, weights, self.scored.scores)[1]
-
-
-def _norms(network: TorchGraph) -> list[tuple[str, Any]]:
-    """The BatchNorm of each convolution that has one, by the name of its node."""
-    from torch import nn
-
-    return [(name, layer[1]) for name, layer in network.layers.items() if isinstance(layer, nn.Sequential)]
+        few = few_of(self.split, RESTORED_IMAGES, settings.seed)
+        restore_batch_norm(network, few, batch_size=BATCH, compute=compute)
+        return network.eval()
