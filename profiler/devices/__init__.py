@@ -89,10 +89,10 @@ def _open_phone(address: str, options: DeviceOptions, report: Report) -> Device:
     from netlathe.profiler.adb import open_connection
     from netlathe.profiler.phone.device import PhoneDevice
 
-    if options.dtype not in (None, "float32", "int8"):
+    if options.dtype not in (None, "float32", "int8", "int8-weights"):
         raise DeviceError(
-            f"{address}: a phone measures float32 or int8, got dtype {options.dtype!r}: its CPU computes files of "
-            "float16 weights in float32, and its GPU float32 files at the precision that its delegate chooses"
+            f"{address}: a phone measures float32, int8 or int8-weights, got dtype {options.dtype!r}: its CPU computes "
+            "files of float16 weights in float32, and its GPU float32 files at the precision that its delegate chooses"
         )
     if options.batch not in (None, 1):
         raise DeviceError(f"{address}: a phone measures batches of 1, got batch {options.batch}; leave it out")

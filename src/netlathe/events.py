@@ -71,6 +71,10 @@ class Listener:
         """Context around a timing whose estimates become better round by round."""
         yield lambda progress, taken: None
 
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """A number at a step of a search or a training, such as 'search/loss'; the part before the slash is what the
+        steps are counted in."""
+
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """A table of what was found before the work begins; the first column holds names."""
 

@@ -53,9 +53,11 @@ def profile(
         ),
     ] = None,
     dtype: Annotated[
-        Literal["float32", "int8", "float16"] | None,
+        Literal["float32", "int8", "int8-weights", "float16"] | None,
         typer.Option(
-            help="Number type that networks compute in.", show_default="float32, on cuda float16", rich_help_panel=HOW
+            help="Number type that networks compute in; int8-weights: float32 with weights of int8.",
+            show_default="float32, on cuda float16",
+            rich_help_panel=HOW,
         ),
     ] = None,
     delegate: Annotated[
