@@ -63,6 +63,14 @@ def compress(
             rich_help_panel=MEET,
         ),
     ] = None,
+    costs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of layers' costs on other hardware (columns op, shape, bits, and ms or mJ); --limit mJ=3 then "
+            "limits the sum of that column.",
+            rich_help_panel=MEET,
+        ),
+    ] = None,
     unknown: UnknownOps = "refuse",
     device: JudgeDevice = None,
     profile_file: JudgeProfile = None,
@@ -151,8 +159,8 @@ def compress(
         epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate, seed=seed
     )
     report = compress_model(
-        model, target=parse_targets(None, None, target), output=output, data=data, limits=parse_limits(limit or ()),
-        ignored=ignored or (), precisions=precisions.split(","), leave_out=leave_out, step=step,
+        model, target=parse_targets(None, None, target), output=output, data=data,
+        limits=parse_limits(limit or (), costs), ignored=ignored or (), precisions=precisions.split(","), leave_out=leave_out, step=step,
         least_share=least_share, finalists=finalists, training=training,
         distillation=distillation, temperature=temperature, normalization=normalization,
         device=choose_phone(device, terminal) if device else None,
