@@ -17,6 +17,7 @@ from netlathe.cli.options import (
     LimitImages,
     Seed,
     Shapes,
+    Track,
     UnknownOps,
     parse_shapes,
 )
@@ -140,6 +141,7 @@ def compress(
         ),
     ] = 0,
     limit_images: LimitImages = None,
+    track: Track = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever the folder holds.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -152,22 +154,24 @@ def compress(
     from netlathe.cli.phones import choose_phone
     from netlathe.runs.compression.pipeline import compress as compress_model
     from netlathe.targets import parse_limits, parse_targets
+    from netlathe.tracking import tracked
     from netlathe.training import Compute, TrainConfig
 
     terminal = Terminal(as_json=as_json)
     training = TrainConfig(
         epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate, seed=seed
     )
-    report = compress_model(
-        model, target=parse_targets(None, None, target), output=output, data=data,
-        limits=parse_limits(limit or (), costs), ignored=ignored or (), precisions=precisions.split(","), leave_out=leave_out, step=step,
-        least_share=least_share, finalists=finalists, training=training,
-        distillation=distillation, temperature=temperature, normalization=normalization,
-        device=choose_phone(device, terminal) if device else None,
-        profile=profile_file, benchmark_binary=benchmark_binary, shapes=parse_shapes(shape),
-        compute=Compute(compute_device, workers=workers, threads=threads), limit_images=limit_images, unknown=unknown,
-        restart=restart, seed=seed, progress=terminal,
-    )  # fmt: skip
+    with tracked(track, output, terminal) as listener:
+        report = compress_model(
+            model, target=parse_targets(None, None, target), output=output, data=data,
+            limits=parse_limits(limit or (), costs), ignored=ignored or (),
+            precisions=precisions.split(","), leave_out=leave_out, step=step, least_share=least_share, finalists=finalists, training=training,
+            distillation=distillation, temperature=temperature, normalization=normalization,
+            device=choose_phone(device, terminal) if device else None,
+            profile=profile_file, benchmark_binary=benchmark_binary, shapes=parse_shapes(shape),
+            compute=Compute(compute_device, workers=workers, threads=threads), limit_images=limit_images,
+            unknown=unknown, restart=restart, seed=seed, progress=listener,
+        )  # fmt: skip
     show_compression(report, terminal)
     terminal.result(report.to_json())
     if report.is_missed or terminal.undone:
