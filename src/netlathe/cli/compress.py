@@ -165,7 +165,8 @@ def compress(
         report = compress_model(
             model, target=parse_targets(None, None, target), output=output, data=data,
             limits=parse_limits(limit or (), costs), ignored=ignored or (),
-            precisions=precisions.split(","), leave_out=leave_out, step=step, least_share=least_share, finalists=finalists, training=training,
+            precisions=precisions.split(","), leave_out=leave_out, step=step, least_share=least_share,
+            finalists=finalists, training=training,
             distillation=distillation, temperature=temperature, normalization=normalization,
             device=choose_phone(device, terminal) if device else None,
             profile=profile_file, benchmark_binary=benchmark_binary, shapes=parse_shapes(shape),

@@ -22,7 +22,7 @@ from netlathe.runs.phase import Phase
 CUTS = 6
 """Random cuts of all widths that the widths' scores are held against."""
 LEAST_KEPT, MOST_KEPT = 0.5, 0.9
-"""Parts of the widths that such a cut keeps: as far as a compression goes, since the loss rises faster than scores do."""
+"""Parts of the widths that such a cut keeps: as a compression's do, since the loss rises faster than scores."""
 
 
 class SensitivityPhase(Phase[Sensitivity]):
