@@ -31,7 +31,7 @@ SHARES = (0.35, 0.5, 0.75)
 LONGER = 4
 """Times the epochs of the others for the second training from scratch."""
 UNIFORM, REFITTED, SCRATCH, LONG = "uniform L1", "uniform L1, refitted", "from scratch", "from scratch, longer"
-OURS = "netlathe"
+OURS, DEEP = "netlathe", "netlathe, depth too"
 COMPRESSED = ("mobilenetv2_0.5", "resnet20")
 
 
@@ -63,7 +63,7 @@ def jobs(seeds: int) -> Iterator[Job]:
     """All jobs, in the order in which they are done: what the comparison needs most first."""
     pairs = [
         *((HOST, share, method) for share in SHARES for method in (UNIFORM, REFITTED, OURS)),
-        *((HOST, SHARES[0], method) for method in (SCRATCH, "FLOPs", "NetAdapt", "actor-critic", LONG)),
+        *((HOST, SHARES[0], method) for method in (SCRATCH, "FLOPs", "NetAdapt", "actor-critic", DEEP, LONG)),
         *((PHONE, share, method) for share in SHARES for method in (UNIFORM, OURS)),
     ]
     for seed in range(seeds):
@@ -132,13 +132,15 @@ class Bench:
         file.parent.mkdir(parents=True, exist_ok=True)
 
         def work() -> float:
-            keep = {name: np.array(units) for name, units in self.choice(job).keep.items()}
+            choice = self.choice(job)
+            keep = {name: np.array(units) for name, units in choice.keep.items()}
             if job.method in (SCRATCH, LONG):
                 times = LONGER if job.method == LONG else 1
                 network = case.trained(case.from_scratch(keep, job.seed), times * epochs, job.seed, FROM_SCRATCH)
             else:
-                start = case.sliced if job.method == UNIFORM else case.refitted
-                network = case.trained(start(keep, job.seed), epochs, job.seed)
+                is_plain = job.method == UNIFORM
+                start = case.sliced(keep, job.seed) if is_plain else case.refitted(keep, choice.left_out, job.seed)
+                network = case.trained(start, epochs, job.seed)
             return case.accuracy(network, file)
 
         return float(self.kept(f"files/{job.name}", work))
