@@ -110,6 +110,11 @@ class FeasibleSet:
             found.append(self.repaired(tuple(rng.integers(self.counts).tolist()), rng))
         return found
 
+    def pool(self, count: int, rng: np.random.Generator) -> list[Choices]:
+        """Random networks to choose from: `draws`, some of which may turn out to break a price's limit where prices are
+        estimated."""
+        return self.draws(count, rng)
+
     def repaired(self, choices: Choices, rng: np.random.Generator) -> Choices:
         """A network within the limits near this one: the single change that lowers the excess over them most, again
         and again; of those that end it, a random one. With one table no network within the limit is nearer. Raises
@@ -214,6 +219,11 @@ class FeasibleSet:
         partial = np.full(len(self.counts), -1)
         partial[: len(chosen)] = chosen
         return partial
+
+    def best(self, scores: NDArray[np.float64]) -> Choices:
+        """The network of the largest sum of scores (decisions, options; -inf where there is no option) within the
+        limits of all tables."""
+        return decode(scores, self.constraints)
 
     def walk(self, rng: np.random.Generator, prefix: Choices = ()) -> Iterator[Choices]:
         """Every network within the limits that begins so, once, in random order: depth first."""

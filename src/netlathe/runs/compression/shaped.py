@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from netlathe.archspace.decisions import Choices
 from netlathe.archspace.graph import Graph
 from netlathe.compress.joint import Sensitivity
-from netlathe.runs.compression.outlook import Outlook
+from netlathe.runs.compression.looked import LossLog, Seeker, steadied
+from netlathe.runs.compression.outlook import Outlook, is_kept
 from netlathe.runs.compression.scored import Scored, few_of, images_within
-from netlathe.runs.compression.settings import CompressSettings
+from netlathe.runs.compression.settings import INTEGER_PROGRAM, CompressSettings
 from netlathe.runs.files import WIDTHS
 from netlathe.runs.folder import Workplace
 from netlathe.runs.judges import COVERAGE, Judged, UpperEnds, choose_network
@@ -53,7 +54,7 @@ class Shaped:
     choices: Choices
     judged: Judged
     examined: Mapping[Choices, float]
-    """Finalists with their validation losses, or minus their own scores; the least is chosen."""
+    """Networks that were looked at, with their validation losses, or minus their own scores; the least is chosen."""
     seconds: float
     warnings: tuple[str, ...] = ()
 
@@ -101,7 +102,7 @@ class ShapePhase(Phase[Shaped]):
 
     def work(self) -> Shaped:
         """Raises DeviceError for a device that cannot be opened."""
-        from netlathe.search.successive import solve, within
+        from netlathe.search.successive import within
 
         begun = time.monotonic()
         settings, space, listener = self.settings, self.settings.space, self.place.listener
@@ -109,12 +110,13 @@ class ShapePhase(Phase[Shaped]):
             self.scored.scores, comparable=self.scored.teacher is not None, sensitivity=self.sensitivity
         )
         limits, starts, by, warnings = self._limits()
-        solved = []
-        for start in starts:
-            with listener.progress("choosing widths", "rounds") as update:
-                solved.append(solve(space, scores, limits, start, on_round=lambda done, total: update(done, total, "")))
-        best = max((one.choices for one in solved), key=lambda choices: _sum(scores, choices))
-        found, examined = self._compared(scores, limits, best)
+        if settings.strategy == INTEGER_PROGRAM:
+            found, examined = self._solved(scores, limits, starts)
+        else:
+            fastest = self.outlook.stages[-1].choices
+            floor = fastest if is_kept(settings, limits, fastest) else starts[0]
+            found, examined = Seeker(settings, self.place, limits, floor, scores, self._loss).find()
+            scores = steadied(scores, found)
         judged = Judged(found, by, True, max(1, len(examined)))
         if settings.device:
             asked = within(scores, found, REACH)
@@ -151,6 +153,27 @@ class ShapePhase(Phase[Shaped]):
         )
         return self._predicted, self.outlook.starts, "prediction", [warning]
 
+    @cached_property
+    def _loss(self) -> LossLog | None:
+        """Losses of networks, where there is something to judge them by."""
+        if self.settings.data is None and self.settings.score is None:
+            return None
+        return LossLog(self.settings, self.place, FinalistLoss(self.settings, self.place, self.scored))
+
+    def _solved(
+        self, scores: NDArray[np.float64], limits: Sequence[CostLimit], starts: Sequence[Choices]
+    ) -> tuple[Choices, dict[Choices, float]]:
+        """The network by integer programs, or the best of it and others near it."""
+        from netlathe.search.successive import solve
+
+        space, listener = self.settings.space, self.place.listener
+        solved = []
+        for start in starts:
+            with listener.progress("choosing widths", "rounds") as update:
+                solved.append(solve(space, scores, limits, start, on_round=lambda done, total: update(done, total, "")))
+        best = max((one.choices for one in solved), key=lambda choices: _sum(scores, choices))
+        return self._compared(scores, limits, best)
+
     def _compared(
         self, scores: NDArray[np.float64], limits: Sequence[CostLimit], found: Choices
     ) -> tuple[Choices, dict[Choices, float]]:
@@ -158,17 +181,16 @@ class ShapePhase(Phase[Shaped]):
         from netlathe.search.successive import variants
 
         settings = self.settings
-        if settings.finalists < 2 or (settings.data is None and settings.score is None):
+        if settings.finalists < 2 or self._loss is None:
             return found, {}
         rng = np.random.default_rng(settings.seed)
         factors = (np.exp(SPREAD * rng.standard_normal((len(scores), 1))) for _ in range(settings.finalists - 1))
         finalists = [found, *variants(settings.space, [scores * by for by in factors], limits, found, reach=REACH)]
         losses: dict[Choices, float] = {}
-        loss = FinalistLoss(settings, self.place, self.scored)
         with self.place.listener.progress("comparing finalists", "networks") as update:
             for number, choices in enumerate(finalists):
-                update(number, len(finalists), "")
-                losses[choices] = loss(choices)
+                update(number, len(finalists), f"least so far {min(losses.values()):.4g}" if losses else "")
+                losses[choices] = self._loss(choices)
         return min(losses, key=losses.__getitem__), losses
 
     def write(self, output: Shaped) -> dict[str, Any]:
