@@ -133,5 +133,7 @@ METHODS: dict[str, Callable[[Case, Target, Path], Choice]] = {
         case, target, folder, strategy="actor-critic", looks=LOOKS
     ),
     "netlathe": lambda case, target, folder: by_netlathe(case, target, folder),
-    "netlathe, depth too": lambda case, target, folder: by_netlathe(case, target, folder, leave_out=True),
+    "netlathe, depth too": lambda case, target, folder: by_netlathe(
+        case, target, folder, leave_out=True, unknown="price"
+    ),
 }
