@@ -20,6 +20,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from netlathe.archspace.blocks import ConvBlock, Skip, Zero
 from netlathe.archspace.graph import Graph
@@ -289,7 +290,7 @@ class SimulatedDevice:
         if self.now >= self.breaks_at:
             raise DeviceError("the cable was pulled")
 
-    def __enter__(self) -> SimulatedDevice:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
