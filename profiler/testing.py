@@ -265,7 +265,7 @@ class SimulatedDevice:
                 self.visits.append(visit)
                 yield Timing(visit.key, self._outcome(visit), {"init_ms": 0.5})
             self.rounds.append(self.now - start)
-            yield RoundEnd(after, self.conditions(self.now))
+            yield RoundEnd(after, self._conditions())
 
     def recovered(self) -> Iterator[DeviceEvent]:
         yield from self.left_over
@@ -280,6 +280,9 @@ class SimulatedDevice:
         ms *= 3 if self._rng.random() < self.outliers else 1
         self.now += ms / 1e3
         return ms
+
+    def _conditions(self) -> Mapping[str, float | str]:
+        return self.conditions(self.now)
 
     def close(self) -> None:
         self._closed = True
