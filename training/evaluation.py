@@ -51,15 +51,29 @@ def evaluate(
 ) -> float:
     """Share of images classified right, in 0..1; computed in float32. A module is put into eval mode and left on the
     device it came on; another callable gets images on the device of `compute`."""
+    count = int(split.labels.max()) + 1
+    return sum(count_right(network, split, count, batch_size=batch_size, compute=compute)) / len(split)
+
+
+@torch.no_grad()
+def count_right(
+    network: Callable[[Tensor], Tensor],
+    split: ImageSplit,
+    classes: int,
+    *,
+    batch_size: int = 256,
+    compute: Compute | None = None,
+) -> list[int]:
+    """Number of images classified right of each class, `classes` numbers; as evaluate does it."""
     compute = compute or Compute()
-    right = torch.zeros((), dtype=torch.int64, device=compute.torch_device)
+    right = torch.zeros(classes, dtype=torch.int64, device=compute.torch_device)
     parts = chunks(split, batch_size, workers=compute.workers)
     visit = compute.visiting(network.eval()) if isinstance(network, nn.Module) else nullcontext()
     with visit, closing(parts):
         for images, labels in parts:
             x, wanted = compute.put(to_input(images), labels)
-            right += (network(x).argmax(1) == wanted).sum()
-    return int(right) / len(split)
+            right += wanted[network(x).argmax(1) == wanted].bincount(minlength=classes)
+    return [int(count) for count in right]
 
 
 @torch.no_grad()
