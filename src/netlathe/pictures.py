@@ -14,7 +14,8 @@ from netlathe.archspace.blocks import Block, MBConv, Skip
 from netlathe.archspace.files import writing
 from netlathe.archspace.spaces import Architecture
 from netlathe.report import charts
-from netlathe.report.charts import CostLine, Epoch, Mark, draw_decisions, draw_expectations, draw_marks
+from netlathe.report.charts import Mark, draw_marks
+from netlathe.report.learning_charts import CostLine, Epoch, draw_decisions, draw_expectations
 from netlathe.report.style import MUTED, Room, save_png
 from netlathe.words import milliseconds, percent
 

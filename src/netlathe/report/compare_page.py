@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import median
 
 from netlathe.pareto_front import Point, mark_front
-from netlathe.report.charts import Mark, draw_compared
+from netlathe.report.charts import Mark
+from netlathe.report.layer_charts import draw_compared
 from netlathe.report.page import Chart, Facts, Notes, Page, Part, Section, Table, section
 from netlathe.report.predictor_content import PredictorContent
 from netlathe.report.predictor_page import headline

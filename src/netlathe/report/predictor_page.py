@@ -7,8 +7,8 @@ from functools import partial
 from netlathe.fitting import HELD_OUT
 from netlathe.predictor.validation.crossval import CrossValidation
 from netlathe.predictor.validation.metrics import LEVELS, Metrics, Predictions
-from netlathe.report.charts import HeldOut, draw_coverage, draw_errors, draw_held_out, draw_kinds
 from netlathe.report.page import Chart, Facts, Notes, Page, Part, Section, State, Table, Tile, section
+from netlathe.report.predictor_charts import HeldOut, draw_coverage, draw_errors, draw_held_out, draw_kinds
 from netlathe.report.predictor_content import PredictorContent
 from netlathe.report.profile_page import setup_facts
 from netlathe.words import first_names, milliseconds, percent

@@ -8,8 +8,8 @@ from functools import partial
 
 from netlathe.archspace.records import STABLE_SPREAD, LatencyRecord, Setup
 from netlathe.profiler.summary import machine_warnings, quality_warnings
-from netlathe.report.charts import Course, RecordDot, draw_courses, draw_stability
 from netlathe.report.page import Chart, Facts, Notes, Page, Part, Section, State, Table, Tile, section
+from netlathe.report.profile_charts import Course, RecordDot, draw_courses, draw_stability
 from netlathe.report.profile_content import ProfileContent, SetupContent
 from netlathe.words import milliseconds, percent
 

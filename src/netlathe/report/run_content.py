@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.files import read_whole
 from netlathe.archspace.jsonfile import MOST_BYTES, read_json
-from netlathe.report.charts import Candidate, CostLine, Epoch
+from netlathe.report.charts import Candidate
+from netlathe.report.learning_charts import CostLine, Epoch
 from netlathe.runs.files import (
     BASELINES,
     CHOICE,

@@ -6,20 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from netlathe.report.charts import (
-    Bar,
-    Mark,
-    draw_candidates,
-    draw_classes,
-    draw_decisions,
-    draw_expectations,
-    draw_judged,
-    draw_looks,
-    draw_marks,
-    draw_shares,
-    draw_stages,
-    draw_training,
-)
+from netlathe.report.charts import Mark, draw_candidates, draw_judged, draw_marks
+from netlathe.report.layer_charts import Bar, draw_classes, draw_shares, draw_stages
+from netlathe.report.learning_charts import draw_decisions, draw_expectations, draw_looks, draw_training
 from netlathe.report.page import Chart, Facts, Notes, Page, Part, Section, Table, Tile, section
 from netlathe.report.run_content import RunContent
 from netlathe.report.snippets import forms, snippets_of, torch_snippet

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+    from matplotlib.figure import FigureBase
 
     from netlathe.report.page import Chart, Draw
 
@@ -178,6 +179,24 @@ def limits_around(values: Sequence[float], share: float = 0.12) -> tuple[float, 
     low, high = min(values), max(values)
     room = max((high / low) ** share, 1.08)
     return low / room, high * room
+
+
+def above(axes: Axes, text: str) -> None:
+    """Writes what the vertical axis shows above it, where long words have room."""
+    axes.set_title(text, fontweight="normal", color=MUTED, fontsize=9)
+
+
+def legend_below(figure: FigureBase, axes: Axes, room: Room, *, most: int = 6) -> None:
+    """The legend of the axes, below the figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        columns = min(len(handles), 2 if room.is_narrow else most)
+        figure.legend(handles, labels, loc="outside lower left", ncols=columns, handlelength=1.6, columnspacing=1.4)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or its beginning and end."""
+    return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-(most - most // 2) :]}"
 
 
 _PLACES = [
