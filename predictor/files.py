@@ -83,8 +83,8 @@ def write_model(
 
 
 def read_held_out(path: str | Path, kind: str, version: int, build: Callable[[dict[str, Any]], T]) -> T | None:
-    """Held-out predictions of a model's file, as `build` makes them of its content, packed lists being arrays; None where
-    it holds none. Raises FormatError as read_model does."""
+    """Held-out predictions of a model's file, as `build` makes them of its content, packed lists being arrays; None
+    where it holds none. Raises FormatError as read_model does."""
     kept = read_json(path, kind, version).get("held_out")
     if kept is None:
         return None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netlathe.training.compute import Compute
-from netlathe.training.images import ImageSplit, to_input
+from netlathe.training.images import ImageSplit
 from netlathe.training.stream import batches_per_pass, chunks, stream
 
 
@@ -45,35 +45,28 @@ def recalibrate_batch_norm(
             network.eval()
 
 
-@torch.no_grad()
 def evaluate(
     network: Callable[[Tensor], Tensor], split: ImageSplit, *, batch_size: int = 256, compute: Compute | None = None
 ) -> float:
     """Share of images classified right, in 0..1; computed in float32. A module is put into eval mode and left on the
     device it came on; another callable gets images on the device of `compute`."""
-    count = int(split.labels.max()) + 1
-    return sum(count_right(network, split, count, batch_size=batch_size, compute=compute)) / len(split)
+    return int(right_answers(network, split, batch_size=batch_size, compute=compute).sum()) / len(split)
 
 
 @torch.no_grad()
-def count_right(
-    network: Callable[[Tensor], Tensor],
-    split: ImageSplit,
-    classes: int,
-    *,
-    batch_size: int = 256,
-    compute: Compute | None = None,
-) -> list[int]:
-    """Number of images classified right of each class, `classes` numbers; as evaluate does it."""
+def right_answers(
+    network: Callable[[Tensor], Tensor], split: ImageSplit, *, batch_size: int = 256, compute: Compute | None = None
+) -> Tensor:
+    """Whether each image is classified right, bool (N,) on the CPU. Takes what `evaluate` does."""
     compute = compute or Compute()
-    right = torch.zeros(classes, dtype=torch.int64, device=compute.torch_device)
+    right = []
     parts = chunks(split, batch_size, workers=compute.workers)
     visit = compute.visiting(network.eval()) if isinstance(network, nn.Module) else nullcontext()
     with visit, closing(parts):
         for images, labels in parts:
-            x, wanted = compute.put(to_input(images), labels)
-            right += wanted[network(x).argmax(1) == wanted].bincount(minlength=classes)
-    return [int(count) for count in right]
+            x, wanted = compute.put(split.normalization(images), labels)
+            right.append(network(x).flatten(1).argmax(1) == wanted)
+    return torch.cat(right).cpu()
 
 
 @torch.no_grad()
@@ -93,7 +86,7 @@ def mean_loss(
     visits = compute.visiting(teacher.eval()) if teacher else nullcontext()
     with compute.visiting(network.eval()), visits, closing(parts):
         for images, labels in parts:
-            x, classes = compute.put(to_input(images), labels)
+            x, classes = compute.put(split.normalization(images), labels)
             wanted = teacher(x).flatten(1).softmax(1) if teacher else classes
             total += F.cross_entropy(network(x).flatten(1), wanted, reduction="sum").double().cpu()
     return float(total) / len(split)

@@ -13,7 +13,7 @@ from netlathe.search.final_choice import ValidationLoss
 from netlathe.search.strategies.binarized.parameters import plain_gates
 from netlathe.search.strategies.binarized.supernet import SuperNet
 from netlathe.training.compute import Compute
-from netlathe.training.images import ImageSplit, to_input
+from netlathe.training.images import ImageSplit
 from netlathe.training.sgd import parts_of
 
 BATCH = 256
@@ -31,7 +31,7 @@ def make_validation_loss(
     def validation_loss(path: Choices, part: int) -> float:
         pixels, labels = batches[part]
         with supernet.statistics_kept(), compute.autocast():
-            x, wanted = compute.put(to_input(pixels), labels)
+            x, wanted = compute.put(split.normalization(pixels), labels)
             return float(F.cross_entropy(supernet(x, plain_gates(path)).float(), wanted))
 
     return validation_loss, len(batches)
@@ -49,7 +49,7 @@ def make_validation_accuracy(
         gates, right = plain_gates(path), 0
         with supernet.statistics_kept(), compute.autocast():
             for pixels, labels in batches:
-                x, wanted = compute.put(to_input(pixels), labels)
+                x, wanted = compute.put(split.normalization(pixels), labels)
                 right += int((supernet(x, gates).argmax(1) == wanted).sum())
         return right / sum(len(labels) for _, labels in batches)
 

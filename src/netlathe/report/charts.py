@@ -1,4 +1,4 @@
-"""Charts of networks between latency and accuracy: trained ones, those that were compared, and those that were timed."""
+"""Charts of networks between latency and accuracy: trained ones, compared ones, and those that were timed."""
 
 from __future__ import annotations
 

@@ -72,14 +72,15 @@ class ExportPhase(FilesPhase):
 def export_network(network: TorchGraph, data: ImageData, place: Workplace) -> ExportedFiles:
     """Writes a trained network in every form into the folder, and judges each file on the test images. Raises
     FormatError where the network has no such form."""
-    from netlathe.training.evaluation import count_right
+    from netlathe.training.evaluation import right_answers
 
     with place.listener.working("exporting, and checking every file on the test images"):
-        right = count_right(network, data.test, len(data.classes), compute=place.compute)
-        own = sum(right) / len(data.test)
+        right = right_answers(network, data.test, compute=place.compute)
+        own = int(right.sum()) / len(data.test)
         exported = export_all(network, place.path, data, accuracy=own, compute=place.compute)
     accuracy = {"torch": own, **{name: one.accuracy for name, one in exported.items() if one.accuracy is not None}}
     files = {name: one.path.name for name, one in exported.items()}
-    images = data.test.labels.bincount(minlength=len(data.classes)).tolist()
-    classes = tuple(ClassCount(*row) for row in zip(data.classes, images, right, strict=True))
+    labels, count = data.test.labels, len(data.classes)
+    images, well = (found.bincount(minlength=count).tolist() for found in (labels, labels[right]))
+    classes = tuple(ClassCount(*row) for row in zip(data.classes, images, well, strict=True))
     return ExportedFiles(accuracy, files, tuple(one.warning for one in exported.values() if one.warning), classes)
