@@ -81,6 +81,8 @@ class RunContent:
     inputs: Mapping[str, Any]
     macs: int | None
     parameters: int | None
+    normalization: str = "-1..1"
+    """Values that its files take images in, as --normalization has it."""
     original_accuracy: float | None = None
     untrained_accuracy: float | None = None
     stages: tuple[Mapping[str, Any], ...] = ()
@@ -330,5 +332,6 @@ def _of_compression(report: Mapping[str, Any]) -> dict[str, Any]:
         "original_accuracy": report["original_accuracy"],
         "untrained_accuracy": report["untrained_accuracy"],
         "stages": tuple(_mappings(report["stages"])),
+        "normalization": str(report.get("normalization") or "-1..1"),
         "layers": layers,
     }

@@ -268,9 +268,13 @@ def _widths(run: RunContent) -> Section | None:
         )
         for one in run.layers
     )
-    changed = frozenset(index for index, one in enumerate(run.layers) if one.after != one.before)
+    changed = frozenset(
+        index
+        for index, one in enumerate(run.layers)
+        if one.after != one.before or one.more.get("precision", "float32") != "float32"
+    )
     columns = ("layer", "channels before", "after", "ms before", "ms after", *(name.replace("_", " ") for name in more))
-    caption = f"{len(changed)} of {len(run.layers)} layers are narrower"
+    caption = f"{len(changed)} of {len(run.layers)} layers are others than before"
     return section("Before and after", [Table(columns, rows, caption, marked=changed)])
 
 

@@ -33,17 +33,17 @@ def _snippet(run: RunContent, file: FileRow, image: tuple[int, int, int], classe
     if file.form == "program":
         return Snippet(
             "PyTorch",
-            f"{note}; float32 (1, {channels}, {height}, {width}) in -1..1",
+            f"{note}; float32 (1, {channels}, {height}, {width}) normalized as {run.normalization}",
             _lines(
                 "import torch",
                 f"network = torch.export.load({name!r}).module()",
                 f"scores = network(torch.zeros(1, {channels}, {height}, {width}))",
             ),
         )
-    if file.form == "tflite":
+    if file.form in ("tflite", "mixed"):
         return Snippet(
             "TFLite on Android (Kotlin)",
-            f"{note}; float32 (1, {height}, {width}, {channels}) in -1..1",
+            f"{note}; float32 (1, {height}, {width}, {channels}) normalized as {run.normalization}",
             _lines(
                 f'val network = Interpreter(FileUtil.loadMappedFile(context, "{name}"))',
                 f"val scores = Array(1) {{ FloatArray({classes}) }}",
@@ -63,7 +63,7 @@ def _snippet(run: RunContent, file: FileRow, image: tuple[int, int, int], classe
     if file.form == "onnx":
         return Snippet(
             "ONNX Runtime",
-            f"{note}; float32 (1, {channels}, {height}, {width}) in -1..1",
+            f"{note}; float32 (1, {channels}, {height}, {width}) normalized as {run.normalization}",
             _lines(
                 "import numpy, onnxruntime",
                 f"network = onnxruntime.InferenceSession({name!r})",
@@ -82,7 +82,7 @@ def torch_snippet(run: RunContent) -> Snippet | None:
     (height, width, channels), _ = shapes
     return Snippet(
         "PyTorch",
-        f"weights.npz; float32 (1, {channels}, {height}, {width}) in -1..1, in eval mode",
+        f"weights.npz; float32 (1, {channels}, {height}, {width}) normalized as {run.normalization}, in eval mode",
         _lines(
             "import torch, pathlib, netlathe.runs.files as files",
             f"architecture, network = files.load_network(pathlib.Path({str(run.folder)!r}))",

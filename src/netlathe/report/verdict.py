@@ -88,7 +88,7 @@ def against(run: RunContent) -> str:
         off = 100 * (own - run.original_accuracy)
         return (
             f"the original takes {milliseconds(before)} ms (predicted; {faster:.2f} times as long) with "
-            f"{percent(run.original_accuracy)}, {abs(off):.1f} points {'less' if off > 0 else 'more'}"
+            f"{percent(run.original_accuracy)}, {_points(off)}"
         )
     if own is None or not run.baselines:
         return ""
@@ -102,16 +102,19 @@ def _on_the_curve(ms: float, own: float, run: RunContent) -> str:
     if len(ordered) > 1 and ordered[0].ms <= ms <= ordered[-1].ms:
         there = interpolated(ordered, ms)
         off = 100 * (own - there)
-        doubt = ", within its own interval" if ends and ends[0] <= there <= ends[1] else ""
-        return f"the baselines' curve has {percent(there)} at that latency, {abs(off):.1f} points " + (
-            f"{'less' if off > 0 else 'more'}{doubt}"
-        )
+        doubt = " (within its interval)" if ends and ends[0] <= there <= ends[1] else ""
+        return f"the baselines' curve has {percent(there)} at that latency, {_points(off)}{doubt}"
     nearest = min(ordered, key=lambda one: abs(one.accuracy - own))
     off = 100 * (own - nearest.accuracy)
     return (
         f"the baseline {nearest.name} takes {milliseconds(nearest.ms)} ms ({nearest.ms / ms:.2f} times as long) with "
-        f"{percent(nearest.accuracy)}, {abs(off):.1f} points {'less' if off >= 0 else 'more'}"
+        f"{percent(nearest.accuracy)}, {_points(off)}"
     )
+
+
+def _points(off: float) -> str:
+    """Words on how many points more a run has than something else."""
+    return "as much" if abs(off) < 0.05 else f"{abs(off):.1f} points {'less' if off > 0 else 'more'}"
 
 
 def interpolated(baselines: Sequence[Baseline], ms: float) -> float:

@@ -35,9 +35,11 @@ _PACKAGES = (
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
 
 
-def write_costs(networks: Mapping[str, NamedNetwork], targets: Sequence[DeviceTarget], folder: Path) -> None:
+def write_costs(
+    networks: Mapping[str, NamedNetwork], targets: Sequence[DeviceTarget], folder: Path, *, advises: bool = True
+) -> None:
     """Writes costs.json: each network (by what it is: 'before', 'after') on each target's device, kernel by kernel and
-    stage by stage. Raises OSError."""
+    stage by stage, with advice where it `advises`. Raises OSError."""
     devices = []
     for target in targets:
         batch = target.model.setup_.batch
@@ -45,7 +47,7 @@ def write_costs(networks: Mapping[str, NamedNetwork], targets: Sequence[DeviceTa
         for label, network in networks.items():
             subject = find_subject(_whole(network, batch), batch=batch)
             shapes = {"input_shape": subject.graph.inputs[0], "output_shape": subject.graph.output_shape}
-            found[label] = {**breakdown_of(subject, target.model).to_json(), **shapes}
+            found[label] = {**breakdown_of(subject, target.model, advises=advises).to_json(), **shapes}
         devices.append({"device": target.name, "setup": str(target.model.setup_), "networks": found})
     write_json(folder / COSTS, "costs", SCHEMA_VERSION, {"devices": devices})
 

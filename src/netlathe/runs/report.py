@@ -11,6 +11,7 @@ from netlathe.archspace.errors import FormatError
 from netlathe.archspace.spaces import Architecture
 
 if TYPE_CHECKING:
+    from netlathe.archspace.records import Measurement
     from netlathe.pareto_front import ParetoReport
 
 
@@ -74,6 +75,12 @@ class TargetReport:
 
     def to_json(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name not in _OPTIONAL or value is not None}
+
+
+def measured_interval(timed: Measurement | None) -> dict[str, float]:
+    """The interval of a measurement as a TargetReport has it, where there are rounds enough for one."""
+    ends = timed.interval_ms if timed else None
+    return {"measured_low_ms": ends[0], "measured_high_ms": ends[1]} if ends else {}
 
 
 @dataclass(frozen=True)

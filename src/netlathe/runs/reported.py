@@ -14,7 +14,7 @@ from netlathe.runs.folder import Workplace
 from netlathe.runs.judges import time_file
 from netlathe.runs.phase import Phase
 from netlathe.runs.records import write_costs, write_made
-from netlathe.runs.report import LimitReport, RunReport, TargetReport
+from netlathe.runs.report import LimitReport, RunReport, TargetReport, measured_interval
 from netlathe.runs.searched import Searched
 from netlathe.runs.settings import RunSettings
 from netlathe.runs.trained import Trained
@@ -136,12 +136,6 @@ class ReportPhase(Phase[RunReport]):
             peak = self.chosen.architecture.graph().peak_activation_bytes(goal.itemsize) / 1024
             limits.append(LimitReport("memory-kb", goal.memory_kib, None, peak))
         return tuple(limits)
-
-
-def measured_interval(timed: Measurement | None) -> dict[str, float]:
-    """The interval of a measurement as a TargetReport has it, where there are rounds enough for one."""
-    ends = timed.interval_ms if timed else None
-    return {"measured_low_ms": ends[0], "measured_high_ms": ends[1]} if ends else {}
 
 
 def missed(chosen: Chosen, goal: Goal, timed: Measurement | None) -> list[str]:

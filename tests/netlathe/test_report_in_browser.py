@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import profile_file, run_folder
+from report_pages import profile_file, run_folder
 
 import netlathe as nl
 from tests.chromium import PROGRAM, Browser, browser

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pages import profile_file, run_folder
+from report_pages import profile_file, run_folder
 from test_cli import answer, netlathe, refusal
 from test_own_pieces import search
 
