@@ -30,6 +30,15 @@ def run_folder(folder: Path, *without: str, **changes: Any) -> Path:
     return folder
 
 
+DRAWN = ("search.json", "choice.json", "costs.json", "baselines.json", "export.json", "train.csv")
+"""Records that a run's charts are drawn of, which take most of the time."""
+
+
+def small_run(folder: Path, **changes: Any) -> Path:
+    """The golden run without most of its charts."""
+    return run_folder(folder, *DRAWN, **{"judged": {"by": "prediction", "timed": []}, **changes})
+
+
 def profile_file(path: Path, *, blocks: int = 12) -> Path:
     """A profile of two sittings on a phone that warmed up, with rounds measured again and blocks that failed."""
     rng = np.random.default_rng(0)

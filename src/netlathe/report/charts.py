@@ -75,7 +75,7 @@ def draw_marks(figure: FigureBase, room: Room, marks: Sequence[Mark], target_ms:
     heights = [share for one in marks for share in (one.accuracy, *(one.interval or ()))]
     low, high = min(heights), max(heights)
     room_above = max(0.15 * (high - low), 0.006)
-    axes.set_ylim(100 * (low - room_above), 100 * (high + 1.6 * room_above))
+    axes.set_ylim(100 * max(low - room_above, -0.01), 100 * min(high + 1.6 * room_above, 1 + 0.3 * room_above))
     for role in ("front", "baseline"):
         joined = sorted(
             (one for one in marks if one.role == role or (role, one.role) == ("front", "chosen")),

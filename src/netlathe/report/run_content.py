@@ -277,7 +277,7 @@ def _of_search(found: Mapping[str, Any], choice: Mapping[str, Any], report: Mapp
         )
         for one in examined
     )
-    label = "own score" if "score" in choice.get("run", {}) else "cross-entropy on validation images, nats"
+    label = "own score" if "score" in choice.get("run", {}) else "validation cross-entropy, nats"
     return {"history": history, "lines": lines, "candidates": candidates, "candidate_label": label}
 
 
