@@ -14,7 +14,7 @@ from netlathe.archspace.blocks import Block, MBConv, Skip
 from netlathe.archspace.files import writing
 from netlathe.archspace.spaces import Architecture
 from netlathe.report import charts
-from netlathe.report.charts import Mark, draw_marks
+from netlathe.report.charts import Candidate, Mark, draw_candidates, draw_marks
 from netlathe.report.learning_charts import CostLine, Epoch, draw_decisions, draw_expectations
 from netlathe.report.style import MUTED, Room, save_png
 from netlathe.words import milliseconds, percent
@@ -132,6 +132,15 @@ def draw_judged(
     one that was taken. `band` is the 90 % interval of its prediction, as parts of it."""
     draw = partial(charts.draw_judged, judged=judged, target_ms=target_ms, band=band)
     save_png(draw, path, width_in=6.4, height=1.0)
+
+
+def draw_finalists(
+    points: Sequence[tuple[float, float, bool]], target_ms: float, device: str, loss: str, path: Path
+) -> None:
+    """(predicted ms, loss, whether it was chosen) of the networks that were looked at, on that device."""
+    found = [Candidate("chosen" if is_chosen else "", ms, height, is_chosen) for ms, height, is_chosen in points]
+    label = f"{loss}, before training, by latency on {device}"
+    save_png(partial(draw_candidates, found=found, target_ms=target_ms, label=label, lower_is_better=True), path)
 
 
 _OF_PRECISION = {"float32": "#219ebc", "float16": "#2a9d8f", "int8": "#fb8500", "int8-weights": "#9d4edd"}

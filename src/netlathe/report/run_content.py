@@ -328,7 +328,14 @@ def _of_compression(report: Mapping[str, Any]) -> dict[str, Any]:
         )
         for one in report["layers"]
     )
+    chosen = _last_stage(report).get("choices")
+    candidates = tuple(
+        Candidate(str(one["name"]), float(one["predicted_ms"]), float(one["loss"]), one["choices"] == chosen)
+        for one in report.get("finalists", ())
+    )
     return {
+        "candidates": candidates,
+        "candidate_label": "loss on validation images, before training",
         "original_accuracy": report["original_accuracy"],
         "untrained_accuracy": report["untrained_accuracy"],
         "stages": tuple(_mappings(report["stages"])),

@@ -143,7 +143,7 @@ def _curve(run: RunContent) -> Section | None:
     marks = marks_of(run)
     parts: list[Part | None] = [chart_of_marks(marks, run.main.target_ms) if len(marks) > 1 else None]
     if run.candidates:
-        lower = "cross-entropy" in run.candidate_label
+        lower = run.candidate_label != "score"
         best = sorted(run.candidates, key=lambda one: one.score if lower else -one.score)
         rows = tuple(
             (one.name, milliseconds(one.ms), f"{one.score:.4g}", "chosen" if one.is_chosen else "") for one in best

@@ -45,6 +45,7 @@ IMPORTANCE, SENSITIVITY, WIDTHS = "importance.json", "sensitivity.json", "widths
 COSTS, MADE, BASELINES, PAGE = "costs.json", "made.json", "baselines.json", "report.html"
 """Layer by layer on every device; by which versions and command; networks that it is compared with; all on a page."""
 LAYERS, WIDTHS_PICTURE, PROGRAM = "widths.csv", "widths.png", "network.pt2"
+FINALISTS, FINALISTS_PICTURE = "finalists.csv", "finalists.png"
 SCHEMA_VERSION = 1
 
 
