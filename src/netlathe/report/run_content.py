@@ -277,7 +277,7 @@ def _of_search(found: Mapping[str, Any], choice: Mapping[str, Any], report: Mapp
         )
         for one in examined
     )
-    label = "own score" if "score" in choice.get("run", {}) else "validation cross-entropy, nats"
+    label = "minus own score" if "score" in choice.get("run", {}) else "validation cross-entropy, nats"
     return {"history": history, "lines": lines, "candidates": candidates, "candidate_label": label}
 
 
@@ -335,7 +335,7 @@ def _of_compression(report: Mapping[str, Any]) -> dict[str, Any]:
     )
     return {
         "candidates": candidates,
-        "candidate_label": "loss on validation images, before training",
+        "candidate_label": "loss before training",
         "original_accuracy": report["original_accuracy"],
         "untrained_accuracy": report["untrained_accuracy"],
         "stages": tuple(_mappings(report["stages"])),
