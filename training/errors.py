@@ -3,6 +3,8 @@
 NetlatheError
 ├── DataError       images that cannot be read, split or shaped
 └── TrainingError   a loss that is no longer a number, weights that do not fit, settings out of range
+    ├── LostRankError        another process of the run is gone
+    └── ToldElsewhereError   another process of the run tells why it ended
 """
 
 from __future__ import annotations
@@ -20,6 +22,16 @@ class DataError(NetlatheError):
 
 class TrainingError(NetlatheError):
     """A loss that is no longer a number, weights that do not fit, or settings out of range."""
+
+
+class LostRankError(TrainingError):
+    """Another process of the run is gone."""
+
+
+class ToldElsewhereError(TrainingError):
+    """An error that another process of the run tells, so that this one need not."""
+
+    is_told_elsewhere = True
 
 
 def refuse(config: object, wrong: Mapping[str, bool]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class WritePhase(FilesPhase):
     """The compressed network as .tflite, .onnx and torch program, and its weights as plain arrays."""
 
-    needs = (NETWORK, NETWORK_INT8, NETWORK_ONNX, PROGRAM, WEIGHTS)
+    needs, is_shared = (NETWORK, NETWORK_INT8, NETWORK_ONNX, PROGRAM, WEIGHTS), True
 
     def __init__(
         self,
@@ -40,12 +40,13 @@ class WritePhase(FilesPhase):
         """Raises FormatError where the network has no such form."""
         self.place.folder.make()
         if self.tuned is None:
-            return self._structure()
+            return self.place.ranks.told(self._structure)
         assert self.settings.data is not None
         network = self.tuned.network()
         found = export_network(network, self.settings.data, self.place)
         accuracy = {} if self.scored.teacher == "own" else found.accuracy
-        files = {**found.files, "program": write_program(network, self.place.path / PROGRAM), "weights": WEIGHTS}
+        program = self.place.ranks.told(lambda: write_program(network, self.place.path / PROGRAM))
+        files = {**found.files, "program": program, "weights": WEIGHTS}
         return ExportedFiles(accuracy, files, () if self.scored.teacher == "own" else found.warnings)
 
     def _structure(self) -> ExportedFiles:
