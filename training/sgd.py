@@ -92,7 +92,8 @@ class WeightStep:
                 logits = forward(part)
             loss = self._loss(part, logits, wanted) * weight
             loss.backward()  # type: ignore[no-untyped-call]
-            totals += torch.stack([loss.detach(), (logits.detach().argmax(1) == wanted).sum() / share.size])
+            right = (logits.detach().argmax(1) == wanted).sum().double() / share.size
+            totals += torch.stack([loss.detach().double(), right])
         self.compute.ranks.add(*self._gradients(), totals)
         value, accuracy = totals.tolist()  # the one moment that waits for a GPU
         check_finite(value, where)
