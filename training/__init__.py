@@ -6,6 +6,7 @@ from netlathe.training.errors import DataError, TrainingError
 from netlathe.training.evaluation import evaluate, recalibrate_batch_norm
 from netlathe.training.images import ImageData, ImageSplit
 from netlathe.training.loop import StepProgress, TrainConfig, train
+from netlathe.training.normalization import Normalization
 from netlathe.training.norms import restore_batch_norm, with_batch_norm
 from netlathe.training.sources import load_images
 
@@ -15,6 +16,7 @@ __all__ = [
     "DataError",
     "ImageData",
     "ImageSplit",
+    "Normalization",
     "StepProgress",
     "TrainConfig",
     "TrainingError",

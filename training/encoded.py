@@ -78,7 +78,7 @@ def _opened(source: str | io.BytesIO) -> Image.Image:
         return Image.open(source, formats=_FORMATS)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EncodedSplit(ImageSplit):
     """Images `rows` (N,) of a source, decoded on demand, resized to `size` and turned into `channels` (1: grey,
     3: RGB)."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netlathe.training.compute import Compute
-from netlathe.training.images import ImageSplit, to_input
+from netlathe.training.images import ImageSplit
 from netlathe.training.ranks import Ranks
 from netlathe.training.stream import batches_per_pass, chunks, stream
 
@@ -62,23 +62,33 @@ def _join_statistics(norms: Sequence[nn.BatchNorm2d], batches: int, ranks: Ranks
         value /= float(count)
 
 
-@torch.no_grad()
 def evaluate(
     network: Callable[[Tensor], Tensor], split: ImageSplit, *, batch_size: int = 256, compute: Compute | None = None
 ) -> float:
     """Share of images classified right, in 0..1; computed in float32. A module is put into eval mode and left on the
     device it came on; another callable gets images on the device of `compute`. Several processes (`compute.ranks`) look
     at some of the images each."""
+    return int(right_answers(network, split, batch_size=batch_size, compute=compute).sum()) / len(split)
+
+
+@torch.no_grad()
+def right_answers(
+    network: Callable[[Tensor], Tensor], split: ImageSplit, *, batch_size: int = 256, compute: Compute | None = None
+) -> Tensor:
+    """Whether each image is classified right, bool (N,) on the CPU. Takes what `evaluate` does."""
     compute = compute or Compute()
-    right = torch.zeros((), dtype=torch.int64, device=compute.torch_device)
-    parts = chunks(_own_part(split, compute), batch_size, workers=compute.workers)
+    own = compute.ranks.portion(len(split))
+    right = torch.zeros(len(split), dtype=torch.uint8, device=compute.torch_device)
+    parts = chunks(_taken(split, own), batch_size, workers=compute.workers)
     visit = compute.visiting(network.eval()) if isinstance(network, nn.Module) else nullcontext()
+    start = own.start
     with visit, closing(parts):
         for images, labels in parts:
-            x, wanted = compute.put(to_input(images), labels)
-            right += (network(x).argmax(1) == wanted).sum()
+            x, wanted = compute.put(split.normalization(images), labels)
+            right[start : start + len(labels)] = network(x).flatten(1).argmax(1) == wanted
+            start += len(labels)
     compute.ranks.add(right)
-    return int(right) / len(split)
+    return right.bool().cpu()
 
 
 @torch.no_grad()
@@ -95,18 +105,17 @@ def mean_loss(
     (`compute.ranks`) look at some of the images each."""
     compute = compute or Compute()
     total = torch.zeros((), dtype=torch.float64)
-    parts = chunks(_own_part(split, compute), batch_size, workers=compute.workers)
+    parts = chunks(_taken(split, compute.ranks.portion(len(split))), batch_size, workers=compute.workers)
     visits = compute.visiting(teacher.eval()) if teacher else nullcontext()
     with compute.visiting(network.eval()), visits, closing(parts):
         for images, labels in parts:
-            x, classes = compute.put(to_input(images), labels)
+            x, classes = compute.put(split.normalization(images), labels)
             wanted = teacher(x).flatten(1).softmax(1) if teacher else classes
             total += F.cross_entropy(network(x).flatten(1), wanted, reduction="sum").double().cpu()
     compute.ranks.add(total)
     return float(total) / len(split)
 
 
-def _own_part(split: ImageSplit, compute: Compute) -> ImageSplit:
-    """The images of a split that this process looks at."""
-    own = compute.ranks.portion(len(split))
+def _taken(split: ImageSplit, own: range) -> ImageSplit:
+    """Those images of a split that this process looks at."""
     return split if len(own) == len(split) else split.take(torch.arange(own.start, own.stop))

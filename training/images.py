@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from netlathe.training.errors import DataError
+from netlathe.training.normalization import SYMMETRIC, Normalization
 
 Pixels = tuple[int, int]
 """(height, width)."""
@@ -21,9 +22,14 @@ class ImageSplit(ABC):
     """Images of one shape with int64 labels (N,), wherever the pixels are kept. An index is an int64 tensor (n,)."""
 
     labels: Tensor
+    normalization: Normalization = SYMMETRIC
+    """How networks take the pixels."""
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self)} images of {self.shape}>"
 
     @property
     @abstractmethod
@@ -50,16 +56,18 @@ class ImageSplit(ABC):
         return augment(self.load(wanted), generator, mirror=mirror, kept=kept)
 
     def joined(self, other: ImageSplit) -> ImageSplit:
-        """These images, then those of `other`. Raises DataError when their shapes differ."""
+        """These images, then those of `other`. Raises DataError when their shapes or normalizations differ."""
         if self.shape != other.shape:
             raise DataError(f"images of {self.shape} and of {other.shape} (channels, height, width) cannot be joined")
+        if self.normalization != other.normalization:
+            raise DataError(f"images normalized as {self.normalization} and {other.normalization} cannot be joined")
         return self._joined(other)
 
     def _joined(self, other: ImageSplit) -> ImageSplit:
         return JoinedSplit(self, other, torch.arange(len(self) + len(other)), torch.cat([self.labels, other.labels]))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MemorySplit(ImageSplit):
     """uint8 images (N, C, H, W) and int64 labels (N,), in memory."""
 
@@ -83,7 +91,7 @@ class MemorySplit(ImageSplit):
         return MemorySplit(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class JoinedSplit(ImageSplit):
     """Images of two splits that are kept in different ways; `rows` counts through the first, then the second."""
 
@@ -119,6 +127,37 @@ class JoinedSplit(ImageSplit):
         return rows[of_first], rows[~of_first] - len(self.first), of_first
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class NormalizedSplit(ImageSplit):
+    """A split whose pixels are given to networks in another way."""
+
+    split: ImageSplit
+    normalization: Normalization
+
+    @property
+    def labels(self) -> Tensor:  # type: ignore[override]
+        return self.split.labels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.split.shape
+
+    def take(self, index: Tensor) -> NormalizedSplit:
+        return replace(self, split=self.split.take(index))
+
+    def load(self, index: Tensor) -> Tensor:
+        return self.split.load(index)
+
+    def augmented(
+        self, index: Tensor, generator: torch.Generator, *, mirror: bool, kept: Tensor | None = None
+    ) -> Tensor:
+        return self.split.augmented(index, generator, mirror=mirror, kept=kept)
+
+    def _joined(self, other: ImageSplit) -> NormalizedSplit:
+        inner = other.split if isinstance(other, NormalizedSplit) else other
+        return replace(self, split=self.split._joined(inner))
+
+
 def _merged(first: Tensor, second: Tensor, of_first: Tensor) -> Tensor:
     images = torch.empty((len(of_first), *first.shape[1:]), dtype=first.dtype)
     images[of_first] = first
@@ -126,7 +165,7 @@ def _merged(first: Tensor, second: Tensor, of_first: Tensor) -> Tensor:
     return images
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageData:
     """Images of a classification task: weights learn from `train`, architecture parameters from `validation`; `test` is
     looked at once, at the end."""
@@ -139,17 +178,29 @@ class ImageData:
     mirror: bool = True
     """Whether an image flipped left to right still shows its class."""
 
+    def __repr__(self) -> str:
+        counts = f"{len(self.train)} train, {len(self.validation)} validation, {len(self.test)} test"
+        return f"<ImageData {self.name}: {len(self.classes)} classes, {counts} images of {self.input_shape}>"
+
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(height, width, channels)."""
         channels, height, width = self.train.shape
         return height, width, channels
 
+    @property
+    def normalization(self) -> Normalization:
+        """How networks take the pixels."""
+        return self.train.normalization
 
-def to_input(images: Tensor) -> Tensor:
-    """Images (N, C, H, W) of uint8 as networks take them: float32 in [-1, 1], channels last in memory (depthwise
-    convolutions train 3 to 5 times faster so)."""
-    return images.float().div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
+    def normalized(self, normalization: Normalization) -> ImageData:
+        """The same images, their pixels given to networks in another way. Raises DataError where it is of other
+        channels."""
+        normalization.check(self.input_shape[2])
+        splits = (self.train, self.validation, self.test)
+        inner = (one.split if isinstance(one, NormalizedSplit) else one for one in splits)
+        train, validation, test = (NormalizedSplit(one, normalization) for one in inner)
+        return replace(self, train=train, validation=validation, test=test)
 
 
 def augment(

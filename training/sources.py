@@ -69,6 +69,8 @@ def load_images(
     are only opened here, and decoded whenever they are used (the .parquet's encoded bytes stay in memory).
     Raises DataError.
     """
+    if not _is_size(size):
+        raise DataError(f"size {size!r:.40}: give height and width in pixels, as (224, 224)")
     if channels not in (1, 3):
         raise DataError(f"images are read in grey (1 channel) or RGB (3 channels), not with {channels} channels")
     if isinstance(source, tuple):
@@ -92,6 +94,14 @@ def load_images(
         raise DataError(f"{source}: images are read from a folder, an .npz or a .parquet, not from {path.suffix!r}")
     data = make_data(path.stem, classes, _test_from_validation(splits), seed=seed, limit=limit)
     return _decoded_or_checked(data, in_memory_bytes)
+
+
+def _is_size(size: object) -> bool:
+    return (
+        isinstance(size, tuple | list)
+        and len(size) == 2
+        and all(isinstance(one, int | np.integer) and one > 0 for one in size)
+    )
 
 
 def _decoded_or_checked(data: ImageData, in_memory_bytes: int) -> ImageData:

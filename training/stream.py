@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from netlathe.training.errors import DataError
-from netlathe.training.images import ImageSplit, to_input
+from netlathe.training.images import ImageSplit
+from netlathe.training.normalization import Normalization
 from netlathe.training.ranks import Share
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ def stream(
     Raises DataError for an empty split, or an image that cannot be read.
     """
     task = _Batches(split, images_per_batch(split, batch_size), seed, augment, mirror, share.kept if share else None)
-    return _inputs(fetch(task.__getitem__, itertools.count(start), workers))
+    return _inputs(fetch(task.__getitem__, itertools.count(start), workers), split.normalization)
 
 
 def chunks(split: ImageSplit, size: int, *, workers: int = 0) -> Generator[Batch, None, None]:
@@ -167,11 +168,11 @@ class _Failure:
     message: str
 
 
-def _inputs(batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+def _inputs(batches: Generator[Batch, None, None], normalization: Normalization) -> Generator[Batch, None, None]:
     """Batches as networks take them; made here, as bytes are a quarter of what workers would have to send otherwise."""
     try:
         for images, labels in batches:
-            yield to_input(images), labels
+            yield normalization(images), labels
     finally:
         batches.close()
 

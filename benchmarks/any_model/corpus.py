@@ -76,7 +76,7 @@ def _exported(what: str, path: Path) -> dict[str, Any]:
     """Facts of a network beside its file; `error` where there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module, image = zoo_module(what)
+        module, image, _ = zoo_module(what)
         module, x = module.eval(), torch.zeros(1, *image)
         about: dict[str, Any] = {"name": what, "macs": _macs(module, x)}
         try:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netlathe.archspace.errors import FormatError, SpaceError
 
 if TYPE_CHECKING:
     from netlathe.archspace.graph import Graph
+    from netlathe.training import Normalization
 
-_Made = tuple[Any, tuple[int, int, int]]
-"""A module, and (channels, height, width) of the images that it takes."""
+
+class ZooModule(NamedTuple):
+    """A torch module of another package."""
+
+    module: Any
+    image: tuple[int, int, int]
+    """(channels, height, width) of the images that it takes."""
+    normalization: Normalization | None
+    """How it takes them, where the package tells."""
 
 
 def is_zoo_name(what: str) -> bool:
@@ -35,17 +43,16 @@ def zoo_graph(what: str, *, batch: int = 1, shape: Sequence[int] | None = None) 
 
     from netlathe.archspace.forms.torch_program import read_module
 
-    module, image = zoo_module(what)
-    sizes = tuple(shape) if shape is not None else (batch, *image)
+    made = zoo_module(what)
+    sizes = tuple(shape) if shape is not None else (batch, *made.image)
     try:
-        return read_module(module, torch.zeros(sizes))
+        return read_module(made.module, torch.zeros(sizes))
     except FormatError as error:
         raise FormatError(f"{what}: {error}") from error
 
 
-def zoo_module(what: str) -> _Made:
-    """The torch module of timm:NAME or torchvision:NAME with random weights, and (channels, height, width) of its
-    images. Raises as zoo_graph does."""
+def zoo_module(what: str) -> ZooModule:
+    """The torch module of timm:NAME or torchvision:NAME with random weights. Raises as zoo_graph does."""
     package, _, name = what.partition(":")
     if find_spec(package) is None:
         raise FormatError(f"{what}: {package} is not installed: pip install {package}")
@@ -56,16 +63,30 @@ def zoo_module(what: str) -> _Made:
         return _ZOOS[package](name)
 
 
-def _of_timm(name: str) -> _Made:
+def own_normalization(module: object) -> Normalization | None:
+    """How a timm module takes images, by its own `pretrained_cfg`; None for any other."""
+    return _normalization(getattr(module, "pretrained_cfg", None))
+
+
+def _normalization(settings: object) -> Normalization | None:
+    """That of settings with `mean` and `std`, of pixels from 0 to 1; None where they tell none."""
+    from netlathe.training.normalization import Normalization
+
+    if not isinstance(settings, Mapping) or not {"mean", "std"} <= settings.keys():
+        return None
+    return Normalization(*(tuple(map(float, settings[key])) for key in ("mean", "std")))
+
+
+def _of_timm(name: str) -> ZooModule:
     timm = import_module("timm")
     if name not in timm.list_models():
         raise SpaceError(_unknown("timm", name, timm.list_models()))
     module = timm.create_model(name, pretrained=False)
     channels, height, width = module.pretrained_cfg["input_size"]
-    return module, (channels, height, width)
+    return ZooModule(module, (channels, height, width), own_normalization(module))
 
 
-def _of_torchvision(name: str) -> _Made:
+def _of_torchvision(name: str) -> ZooModule:
     models = import_module("torchvision.models")
     if name not in models.list_models():
         raise SpaceError(_unknown("torchvision", name, models.list_models()))
@@ -74,9 +95,11 @@ def _of_torchvision(name: str) -> _Made:
         settings["weights_backbone"] = None  # which are downloaded by default
     module = models.get_model(name, weights=None, **settings)
     known = models.get_model_weights(name)
-    crop = getattr(known.DEFAULT.transforms, "keywords", {}).get("crop_size", 224)
+    transforms = getattr(known.DEFAULT.transforms, "keywords", {})
+    crop = transforms.get("crop_size", 224)
     size = crop[0] if isinstance(crop, list | tuple) else crop
-    return module, (3, size, size)
+    normalization = _normalization({"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), **transforms})
+    return ZooModule(module, (3, size, size), normalization)
 
 
 def _unknown(package: str, name: str, known: Sequence[str]) -> str:
@@ -85,5 +108,5 @@ def _unknown(package: str, name: str, known: Sequence[str]) -> str:
     return f"{package} has no network {name!r}{hint}"
 
 
-_ZOOS: dict[str, Callable[[str], _Made]] = {"timm": _of_timm, "torchvision": _of_torchvision}
+_ZOOS: dict[str, Callable[[str], ZooModule]] = {"timm": _of_timm, "torchvision": _of_torchvision}
 """The packages, and what makes a network of each."""

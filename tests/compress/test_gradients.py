@@ -13,7 +13,8 @@ from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.ops import Activation, ActivationKind, Add, Conv2d, FullyConnected, GlobalAvgPool
 from netlathe.compress import CompressError, CoupledChannels, couple_channels, width_space
 from netlathe.compress.gradients import taylor
-from netlathe.training.images import MemorySplit, to_input
+from netlathe.training.images import MemorySplit
+from netlathe.training.normalization import SYMMETRIC
 
 
 def classifier() -> Graph:
@@ -43,7 +44,7 @@ def loss(weights: Weights, split: MemorySplit) -> float:
     network = TorchGraph(GRAPH).double().eval()
     load_weights(network, weights)
     with torch.no_grad():
-        return float(F.cross_entropy(network(to_input(split.images).double()), split.labels))
+        return float(F.cross_entropy(network(SYMMETRIC(split.images).double()), split.labels))
 
 
 def faded(coupled: CoupledChannels, group: int, unit: int, by: float) -> Weights:

@@ -32,6 +32,7 @@ from netlathe.predictor import LatencyPredictor
 from netlathe.profiler import open_device
 from netlathe.runs.compression.report import CompressReport
 from netlathe.training import ImageData, TrainConfig, evaluate, load_images, train
+from netlathe.training.normalization import NORMALIZATIONS
 
 ONE = torch.zeros(1, 1, 8, 8)
 
@@ -93,6 +94,17 @@ def predictor_of(graph: Graph, setup: Setup) -> LatencyPredictor:
 @pytest.fixture(scope="module")
 def now_ms(folder: Path, read: tuple[Graph, Weights]) -> float:
     return nl.predict(read[0], folder / "bench.json").latency_ms
+
+
+class Heard(nl.Listener):
+    """Keeps the lines that it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def compress(model: Any, folder: Path, ms: float, output: Path, *inputs: Any, **settings: Any) -> CompressReport:
@@ -397,3 +409,46 @@ def test_mobilenet_is_brought_near_each_target_by_a_shipped_predictor(
         target = nl.Target("pixel4-cpu-networks", ms)
         report = nl.compress(tmp_path / "m.onnx", target=target, output=tmp_path / f"{ms:g}")
         assert 0.97 * ms <= report.targets[0].high_ms <= ms
+
+
+@pytest.mark.parametrize("said", [None, "0..255"])
+def test_a_model_of_other_values_gets_them_and_so_do_its_files(
+    folder: Path, now_ms: float, tmp_path: Path, data: ImageData, monkeypatch: pytest.MonkeyPatch, said: str | None
+) -> None:
+    """Of bytes as they are; it finds that out, unless it is told."""
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    raw = data.normalized(NORMALIZATIONS["0..255"])
+    torch.manual_seed(0)
+    network = Digits()
+    train(network, raw, TrainConfig(epochs=4, batch_size=32, learning_rate=0.1))
+    listener = Heard()
+    report = compress(
+        network, folder, 0.6 * now_ms, tmp_path / "run", ONE, data=data, finalists=2, normalization=said,
+        training=TrainConfig(epochs=1, batch_size=32, learning_rate=0.02), progress=listener,
+    )  # fmt: skip
+    assert report.normalization == "0..255"
+    assert report.original_accuracy == pytest.approx(evaluate(network, raw.test), abs=0.01)
+    for form in ("tflite", "int8", "onnx"):
+        assert report.accuracy[form] == file_accuracy(Path(report.files[form]), raw.test)
+        assert report.accuracy[form] > file_accuracy(Path(report.files[form]), data.test) + 0.2
+    told = [line for line in listener.notes if "so it gets images as 0..255" in line]
+    assert len(told) == (1 if said is None else 0)
+    again = compress(
+        network, folder, 0.6 * now_ms, tmp_path / "run", ONE, data=data, finalists=2, normalization=said,
+        training=TrainConfig(epochs=1, batch_size=32, learning_rate=0.02),
+    )  # fmt: skip
+    assert again.to_json() == json.loads(json.dumps(report.to_json()))
+
+
+def test_a_normalization_that_fits_worse_than_another_is_warned_of(
+    module: Digits, folder: Path, now_ms: float, tmp_path: Path, data: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    report = compress(
+        module, folder, 0.6 * now_ms, tmp_path / "run", ONE, data=data, finalists=1, normalization="3/0.5",
+        training=TrainConfig(epochs=1, batch_size=32, learning_rate=0.02),
+    )  # fmt: skip
+    assert report.normalization == "3/0.5"
+    assert any("% as -1..1 (3/0.5" in line and "is the normalization the model's?" in line for line in report.warnings)
+    with pytest.raises(nl.DataError, match=r"normalization 'imagnet': give -1..1, imagenet"):
+        compress(module, folder, 0.6 * now_ms, tmp_path / "no", ONE, data=data, normalization="imagnet")

@@ -22,7 +22,7 @@ from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.runs.files import load_weights
 from netlathe.training import Checkpointer, Compute, ImageData
-from netlathe.training.images import to_input
+from netlathe.training.normalization import SYMMETRIC
 
 CHOICES = (MBConv(8, 8, 8, 8, kernel=3, expand=6), MBConv(8, 8, 8, 8, kernel=3, expand=2), Skip(8, 8, 8, 8))
 SPACE = SearchSpace("small", ((ConvBlock(3, 8, 8, 8),), CHOICES, CHOICES, (LinearHead(8, 3, 8, 8),)))
@@ -173,7 +173,7 @@ def test_a_recipe_of_ones_own_trains_the_network(tmp_path: Path) -> None:
     expected = float((data.test.labels == 1).float().mean())
     assert list(report.accuracy.values()) == pytest.approx([expected] * 4)
     network = load_weights(tmp_path / "run", report.architecture)
-    assert network(to_input(data.test.load(torch.arange(2)))).tolist() == [[0.0, 1.0, 0.0]] * 2
+    assert network(SYMMETRIC(data.test.load(torch.arange(2)))).tolist() == [[0.0, 1.0, 0.0]] * 2
     assert search(tmp_path / "run", training=constant) == report
     with pytest.raises(nl.FormatError, match=r"train\.batch_size: 16 here, absent .*--restart-training"):
         search(tmp_path / "run")

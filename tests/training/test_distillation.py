@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from netlathe.training import Compute, TrainConfig, TrainingError, train
 from netlathe.training.distillation import Teacher
 from netlathe.training.evaluation import mean_loss
-from netlathe.training.images import ImageData, MemorySplit, to_input
+from netlathe.training.images import ImageData, MemorySplit
+from netlathe.training.normalization import SYMMETRIC
 
 
 class Linear(nn.Module):
@@ -61,7 +62,7 @@ def test_a_network_comes_near_its_teacher_whatever_the_labels_are_and_the_teache
     config = TrainConfig(epochs=60, batch_size=12, learning_rate=0.2, weight_decay=0.0, label_smoothing=0.0)
     far = mean_loss(network, images(), teacher=teacher)
     train(network, data(9), config, teacher=Teacher(teacher, 1.0), compute=Compute("cpu"))  # nine classes, three scores
-    x = to_input(images().images)
+    x = SYMMETRIC(images().images)
     p = teacher(x).softmax(1)
     least = float(-(p * p.log()).sum(1).mean().detach())
     assert mean_loss(network, images(), teacher=teacher) - least < 0.1 * (far - least)
@@ -70,7 +71,7 @@ def test_a_network_comes_near_its_teacher_whatever_the_labels_are_and_the_teache
 
 def test_mean_loss_is_that_of_all_images() -> None:
     network, split = Linear(1), images()
-    whole = F.cross_entropy(network(to_input(split.images)), split.labels)
+    whole = F.cross_entropy(network(SYMMETRIC(split.images)), split.labels)
     assert mean_loss(network, split, batch_size=7) == pytest.approx(float(whole.detach()), rel=1e-5)
 
 

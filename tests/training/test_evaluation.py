@@ -11,8 +11,9 @@ from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.spaces import Architecture
 from netlathe.training.errors import TrainingError
 from netlathe.training.evaluation import evaluate, recalibrate_batch_norm
-from netlathe.training.images import ImageData, to_input
+from netlathe.training.images import ImageData
 from netlathe.training.loop import TrainConfig, train
+from netlathe.training.normalization import SYMMETRIC
 from netlathe.training.sources import load_images
 
 NETWORK = Architecture(
@@ -56,6 +57,6 @@ def test_recalibration_sets_batch_norm_to_the_mean_over_batches(digits: ImageDat
     recalibrate_batch_norm(network, digits.train, batch_size=200)
     norm = network.layers["conv"].bn
     with torch.no_grad():
-        outputs = network.layers["conv"].conv(to_input(digits.train.images))
+        outputs = network.layers["conv"].conv(SYMMETRIC(digits.train.images))
     torch.testing.assert_close(norm.running_mean, outputs.mean((0, 2, 3)), rtol=1e-4, atol=1e-4)
     assert norm.momentum == 0.1

@@ -15,7 +15,8 @@ from netlathe.archspace.forms.weights import Weights, random_weights
 from netlathe.archspace.graph import Graph, GraphBuilder, chain
 from netlathe.archspace.ops import Activation, ActivationKind, BatchNorm, Conv2d
 from netlathe.training.errors import TrainingError
-from netlathe.training.images import ImageData, ImageSplit, to_input
+from netlathe.training.images import ImageData, ImageSplit
+from netlathe.training.normalization import SYMMETRIC
 from netlathe.training.norms import restore_batch_norm, with_batch_norm
 from netlathe.training.sources import load_images
 from netlathe.training.stream import chunks
@@ -36,7 +37,7 @@ def digits() -> ImageData:
 
 def images_of(split: ImageSplit) -> torch.Tensor:
     ((images, _),) = chunks(split, len(split))
-    found: torch.Tensor = to_input(images)
+    found: torch.Tensor = SYMMETRIC(images)
     return found
 
 

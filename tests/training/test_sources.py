@@ -14,7 +14,8 @@ from PIL import Image
 from netlathe.training import sources
 from netlathe.training.encoded import EncodedSplit
 from netlathe.training.errors import DataError
-from netlathe.training.images import MemorySplit, augment, to_input
+from netlathe.training.images import MemorySplit, augment
+from netlathe.training.normalization import SYMMETRIC
 from netlathe.training.sources import load_images
 
 COLORS = {"blue": (0, 0, 255), "red": (255, 0, 0)}
@@ -229,7 +230,7 @@ def test_bad_images_are_one_clear_error(tmp_path: Path, case: str, message: str)
 
 def test_input_pixels_lie_between_minus_one_and_one() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 2, 1, 1)
-    assert to_input(pixels).flatten().tolist() == [-1.0, 1.0]
+    assert SYMMETRIC(pixels).flatten().tolist() == [-1.0, 1.0]
 
 
 def test_augmenting_shifts_and_mirrors_but_invents_no_pixels() -> None:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from netlathe.training.encoded import EncodedSplit, Files
 from netlathe.training.errors import DataError
-from netlathe.training.images import ImageSplit, MemorySplit, to_input
+from netlathe.training.images import ImageSplit, MemorySplit
+from netlathe.training.normalization import SYMMETRIC
 from netlathe.training.stream import batches_per_pass, chunks, stream
 
 # On a machine of one core, two workers are one more than torch suggests.
@@ -70,7 +71,7 @@ def test_batches_are_what_networks_take() -> None:
     assert x.dtype == torch.float32
     assert x.shape == (5, 3, 20, 20)
     assert x.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(x, to_input(MEMORY.images[labels]))
+    assert torch.equal(x, SYMMETRIC(MEMORY.images[labels]))
 
 
 def test_a_pass_shows_each_image_at_most_once_in_full_batches() -> None:

@@ -24,8 +24,9 @@ from netlathe.training.checkpoint import Checkpointer, load_checkpoint
 from netlathe.training.compute import Compute
 from netlathe.training.errors import TrainingError
 from netlathe.training.evaluation import evaluate, recalibrate_batch_norm
-from netlathe.training.images import ImageData, ImageSplit, MemorySplit, to_input
+from netlathe.training.images import ImageData, ImageSplit, MemorySplit
 from netlathe.training.loop import OnStep, StepProgress, TrainConfig, learning_rate_at, train
+from netlathe.training.normalization import SYMMETRIC
 from netlathe.training.sources import load_images
 from netlathe.training.stream import batches_per_pass, stream
 
@@ -313,7 +314,7 @@ def test_accuracy_is_the_share_of_right_answers_for_both_kinds_of_splits_and_any
     answers = torch.where(right == 1, labels, 1 - labels)
 
     def oracle(x: Tensor) -> Tensor:
-        index = [int((to_input(images) == image).flatten(1).all(1).nonzero()) for image in x]
+        index = [int((SYMMETRIC(images) == image).flatten(1).all(1).nonzero()) for image in x]
         return F.one_hot(answers[index], 2)
 
     for kind in (split, EncodedSplit(split)):
@@ -326,7 +327,7 @@ def test_recalibration_gives_the_statistics_of_clean_images(digits: ImageData) -
     for kind in (digits.train, EncodedSplit(digits.train)):
         network = make_net()
         recalibrate_batch_norm(network, kind, batch_size=len(digits.train), compute=CPU)
-        x = to_input(digits.train.load(torch.arange(len(digits.train))))
+        x = SYMMETRIC(digits.train.load(torch.arange(len(digits.train))))
         y = network[0](x)
         norm = network[1]
         torch.testing.assert_close(norm.running_mean, y.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)

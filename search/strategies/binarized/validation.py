@@ -14,7 +14,7 @@ from netlathe.search.strategies.binarized.parameters import plain_gates
 from netlathe.search.strategies.binarized.supernet import SuperNet
 from netlathe.training.batch_norm import normalising
 from netlathe.training.compute import Compute, wide
-from netlathe.training.images import ImageSplit, to_input
+from netlathe.training.images import ImageSplit
 from netlathe.training.sgd import parts_of
 
 BATCH = 256
@@ -36,7 +36,7 @@ def make_validation_loss(
         own = ranks.share(len(labels), 1).slices[0]
         synchronised = normalising(supernet, ranks, "synchronised")
         with supernet.statistics_kept(), synchronised, compute.autocast():
-            x, wanted = compute.put(to_input(pixels[own]), labels[own])
+            x, wanted = compute.put(split.normalization(pixels[own]), labels[own])
             losses = F.cross_entropy(wide(supernet(x, plain_gates(path))), wanted, reduction="sum")
         return float(ranks.total(losses / len(labels)))
 
@@ -55,7 +55,7 @@ def make_validation_accuracy(
         gates, right = plain_gates(path), 0
         with supernet.statistics_kept(), compute.autocast():
             for pixels, labels in batches:
-                x, wanted = compute.put(to_input(pixels), labels)
+                x, wanted = compute.put(split.normalization(pixels), labels)
                 right += int((supernet(x, gates).argmax(1) == wanted).sum())
         return right / sum(len(labels) for _, labels in batches)
 

@@ -262,7 +262,7 @@ def prepared(
     config = options.get("config") or SearchConfig(seed=seed)
     training = TrainConfig(seed=seed) if training is None else training
     listener = listener_of(options.get("progress", False)) if leads else Listener()
-    place = Workplace(RunFolder(folder, is_own=leads), compute, listener, tensorboard)
+    place = Workplace(RunFolder(folder, is_own=leads), compute, listener, tensorboard and leads)
     with held([folder, *(folder / name for name in below)]) if alone and leads else nullcontext(), compute.threaded():
         listener.warn(compute.doubts())
         chosen, loaded = load_inputs(

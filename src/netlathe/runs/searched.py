@@ -175,8 +175,12 @@ def describe_space(space: SearchSpace) -> dict[str, Any]:
 
 def describe_data(data: ImageData) -> dict[str, Any]:
     """Description of images: their labels, and the pixels of three of each split."""
+    from netlathe.training.normalization import SYMMETRIC
+
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    taken = {} if data.normalization == SYMMETRIC else {"normalization": str(data.normalization)}
     return {
+        **taken,
         "name": data.name,
         "classes": json_digest(list(data.classes)),
         "images": {name: len(split) for name, split in splits.items()},
@@ -206,11 +210,10 @@ def run_searcher(
 ) -> None:
     """Runs the searcher to its end, or to the end of the warm-up, with its progress on the listener and its log in the
     folder."""
-    folder = place.path / "tensorboard" / "search" if place.tensorboard and place.leads else None
     label = "warming up" if is_warm_up else "searching"
     with (
         place.listener.progress(label, "steps") as update,
-        scalars(folder, first_step=searcher.step + 1) as scalar,
+        scalars(place, "search", first_step=searcher.step + 1, events=place.tensorboard) as scalar,
         stopping(checkpointer) as between,
     ):
         log = SearchLog(searcher, place.path / HISTORY, update, scalar, between)

@@ -16,6 +16,7 @@ from netlathe.runs.compression.outlook import Outlook, look_ahead, told, why_fix
 from netlathe.runs.compression.report import CompressReport
 from netlathe.runs.compression.reported import CompressReportPhase, limits_of, targets_of
 from netlathe.runs.compression.scored import ScorePhase
+from netlathe.runs.compression.sensitivity import SensitivityPhase
 from netlathe.runs.compression.settings import (
     CompressSettings,
     Model,
@@ -35,7 +36,7 @@ from netlathe.targets import Limit, Target, make_goal
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch_program import ExampleInputs
-    from netlathe.training import Compute, ImageData, TrainConfig
+    from netlathe.training import Compute, ImageData, Normalization, TrainConfig
     from netlathe.training.sources import Source
 
 EPOCHS, LEARNING_RATE = 10, 0.02
@@ -51,12 +52,15 @@ def compress(
     data: Source | ImageData | None = None,
     limits: Sequence[Limit] = (),
     ignored: str | Collection[str] = (),
+    precisions: Sequence[str] = ("float32",),
+    leave_out: bool = False,
     step: int = 8,
     least_share: float = 0.25,
     finalists: int = 8,
     training: TrainConfig | Recipe | None = None,
     distillation: float = 0.5,
     temperature: float = 4.0,
+    normalization: str | Normalization | None = None,
     score: ModuleScore | None = None,
     device: str | None = None,
     profile: str | Path | None = None,
@@ -73,8 +77,14 @@ def compress(
 
     `model` is what `read_weights` takes: a .onnx or .tflite file, a torch module (with `example_inputs`, what it is
     called with) or exported program; or timm:NAME or torchvision:NAME, whose weights are random. It is only read.
-    `target` and `limits` are those of `search`, `macs`, `parameters` and `memory-kb` among the latter. Widths are
-    multiples of `step` channels, down to `least_share` of a layer's own; the layers named in `ignored` keep theirs.
+    `target` and `limits` are those of `search`, `macs`, `parameters` and `memory-kb` among the latter, and `size-kb`,
+    KiB of the .tflite file. Widths are multiples of `step` channels, down to `least_share` of a layer's own; the layers
+    named in `ignored` keep theirs. With `leave_out`, residual blocks may go as a whole. With several `precisions`, of
+    float32, float16, int8 and int8-weights, each stretch of the network between two places where a single tensor
+    crosses gets one of them, and targets name a predictor for each dtype (`Target.others`): what is quick on a device
+    is measured there, not assumed. All is decided by one integer program, in which a choice counts by how much the loss
+    rises: measured on validation images where a block is left out or a segment is in another precision, and on some
+    random cuts of widths, which the widths' scores are scaled by.
 
     Which channels go is decided by the change of the loss where they do, to first order, on some training images of
     `data`, and by an integer program over all layers; `finalists` such networks are compared on validation images, or
@@ -84,6 +94,10 @@ def compress(
     learns from the original's outputs, `distillation` parts of the loss at `temperature`. Images whose classes are not
     the model's teach through its outputs alone. Without `data`, channels go by the size of their weights, nothing is
     trained, and the files are judged by latency alone.
+
+    `normalization` is how the model takes images: 'imagenet', '-1..1', '0..1', '0..255', 'MEAN/STD' of pixels from 0
+    to 1, or a Normalization. Where it is not given, and neither the images nor the model tell, it is the one that the
+    model clearly does best with, else '-1..1'.
 
     `output` is the folder: the same call continues what is there, and reads what is finished; one of another model,
     other images or widths is refused unless `restart` begins anew. A model that meets the target already is left
@@ -99,21 +113,24 @@ def compress(
         if callable(own):
             name_of(own)
     files = [str(one) for one in (model, profile, benchmark_binary) if isinstance(one, str | Path)]
-    files += [one.file for one in targets if one.file]
+    files += [file for one in targets for file in one.files]
     folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
     leads = compute is None or compute.ranks.leads
     if leads:
         check_run_folder(folder, files, images, written=COMPRESSION_FILES)
     goal = make_goal(targets, limits, unknown=unknown)
+    asked = _parsed(normalization)
     original = read_original(model, example_inputs, shapes)
     at_hand = DeviceAtHand(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
     with _placed(folder, compute, listener_of(progress) if leads else Listener()) as place:
         loaded = None if data is None else _images(data, original, limit_images, seed)
+        said = _said(asked, loaded, original) if loaded else None
         settings = CompressSettings(
-            original, goal, loaded, _training(training, seed) if loaded else None, name_all(ignored), step, least_share,
-            finalists, distillation, temperature, score, at_hand, seed,
+            original, goal, loaded, _training(training, seed) if loaded else None, name_all(ignored),
+            tuple(precisions), leave_out, step, least_share, finalists, distillation, temperature, score, at_hand, seed,
+            said,
         )  # fmt: skip
         report = run_phases(settings, place, restart=restart)
         place.listener.report(report)
@@ -158,6 +175,25 @@ def _images(data: Source | ImageData, original: Original, limit: int | None, see
     return data
 
 
+def _parsed(given: str | Normalization | None) -> Normalization | None:
+    if not isinstance(given, str):
+        return given
+    from netlathe.training import Normalization
+
+    return Normalization.parse(given)
+
+
+def _said(asked: Normalization | None, data: ImageData, original: Original) -> Normalization | None:
+    """How the model takes images, by the first of these that tells: what was asked for, the images, the model.
+    Raises DataError for a normalization of other channels."""
+    from netlathe.training.normalization import SYMMETRIC
+
+    said = asked or (data.normalization if data.normalization != SYMMETRIC else original.normalization)
+    if said:
+        said.check(data.input_shape[2])
+    return said
+
+
 def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = False) -> CompressReport:
     """The outlook, told before any work, then the phases from wherever the folder stands to its report. Raises
     FormatError where the folder holds another compression."""
@@ -180,11 +216,14 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
     with place.folder.watched():
         scoring = ScorePhase(settings, place)
         scored = scoring.output()
-        choosing = ShapePhase(settings, place, outlook, scored)
+        settings = settings.taking_images(scored.normalization)
+        decides_on_more = settings.space.blocks or settings.space.segments
+        sensitivity = SensitivityPhase(settings, place, scored).output() if decides_on_more else None
+        choosing = ShapePhase(settings, place, outlook, scored, sensitivity)
         shaped = choosing.output()
         tuning = TunePhase(settings, place, scored, shaped) if settings.data else None
         tuned = tuning.output() if tuning else None
-        made = tuning.inputs if tuning else {**scoring.inputs, "choices": list(shaped.choices)}
+        made = {**(tuning or scoring).inputs, **settings.space_inputs(), "choices": list(shaped.choices)}
         exported = WritePhase(settings, place, made, scored, shaped, tuned).output()
         whole = {**made, **choosing.inputs}
         return CompressReportPhase(settings, place, whole, outlook, scored, shaped, tuned, exported).output()
@@ -204,7 +243,8 @@ def _unchanged(settings: CompressSettings, place: Workplace, outlook: Outlook) -
     return CompressReport(
         name=settings.original.name, folder=str(place.path), is_changed=False, stages=outlook.stages,
         fixed=tuple(why_fixed(settings)), targets=targets_of(settings, network), limits=limits_of(settings, network),
-        layers=(), importance="", judged={"by": "prediction", "is_met": True, "judgements": 1, "timed": []},
+        layers=(), importance="", normalization=None,
+        judged={"by": "prediction", "is_met": True, "judgements": 1, "timed": []},
         is_met=True, accuracy={}, original_accuracy=None, untrained_accuracy=None, files={}, seconds={},
         warnings=tuple(warnings), run=settings.choice_inputs(),
     )  # fmt: skip

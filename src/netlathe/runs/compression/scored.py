@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.compress.importance import magnitudes
+from netlathe.runs.compression.normalizing import Taken, find_normalization, unjudged
 from netlathe.runs.compression.settings import CompressSettings
 from netlathe.runs.files import IMPORTANCE
 from netlathe.runs.folder import Workplace
 from netlathe.runs.phase import Phase
 from netlathe.words import percent
+
+if TYPE_CHECKING:
+    from netlathe.training import Normalization
 
 MOST_IMAGES = 1000
 """Training images that importance is found on, at most."""
@@ -38,6 +42,8 @@ class Scored:
     accuracy: float | None
     """The original's accuracy on the validation images, 0..1; None where the classes are not its own."""
     warnings: tuple[str, ...] = ()
+    normalization: Normalization | None = None
+    """How the original takes images; None without any."""
 
 
 class ScorePhase(Phase[Scored]):
@@ -58,42 +64,49 @@ class ScorePhase(Phase[Scored]):
             return Scored(scores, "magnitudes of its weights, as there are no images", None, None)
         from netlathe.compress.gradients import taylor
 
-        accuracy, teacher, warnings = self._compared()
+        taken, teacher, warnings = self._compared()
         images = images_within(settings, self.place, MOST_IMAGES)
         with self.place.listener.working("finding the importance of channels"):
             scores = taylor(
-                space.coupled, settings.original.weights, settings.data.train, teacher=teacher, images=images,
-                seed=settings.seed, compute=self.place.compute,
+                space.coupled, settings.original.weights, settings.data.normalized(taken.normalization).train,
+                teacher=teacher, images=images, seed=settings.seed, compute=self.place.compute,
             )  # fmt: skip
         by = "first-order change of the cross-entropy " + (
             "against labels" if teacher == "labels" else "against its own outputs"
         )
-        return Scored(scores, by, teacher, accuracy, warnings)
+        return Scored(scores, by, teacher, taken.accuracy, warnings, taken.normalization)
 
-    def _compared(self) -> tuple[float | None, Any, tuple[str, ...]]:
-        """The original's accuracy on validation images, and whether their labels are its classes."""
+    def _compared(self) -> tuple[Taken, Any, tuple[str, ...]]:
+        """How the original takes validation images, and whether their labels are its classes."""
         from netlathe.archspace.forms.torch import TorchGraph, load_weights
-        from netlathe.training import evaluate
 
         settings = self.settings
         assert settings.data is not None
         graph, name, classes = settings.original.graph, settings.original.name, len(settings.data.classes)
         given = graph.shapes[graph.outputs[0]][-1]
         if given != classes:
-            told = f"{name} tells {given} classes, the images have {classes}"
-            return None, "own", (f"{told}: its own outputs are what it is held against, and accuracies are not told",)
+            taken = unjudged(settings)
+            told = (
+                f"{name} tells {given} classes, the images have {classes}: its own outputs are what it is held "
+                f"against, and accuracies are not told; it gets images as {taken.normalization}"
+            )
+            return taken, "own", (told,)
         network = TorchGraph(graph)
         load_weights(network, settings.original.weights)
         few = few_of(settings.data.validation, images_within(settings, self.place, MOST_IMAGES), settings.seed)
-        accuracy = evaluate(network, few, batch_size=32, compute=self.place.compute)
-        if accuracy * classes >= BETTER_THAN_CHANCE:
-            return accuracy, "labels", ()
+        found = find_normalization(network, settings, few, self.place.compute)
+        assert found.accuracy is not None
+        if found.accuracy * classes >= BETTER_THAN_CHANCE:
+            if found.note:
+                self.place.listener.note(f"  {found.note}")
+            return found, "labels", found.warnings
+        taken = unjudged(settings, found.accuracy)
         told = (
-            f"{name} classifies {percent(accuracy)} of the validation images right, hardly more than by guessing: its "
-            "classes may stand in another order, or it takes images in another range than -1..1. Its own outputs are "
-            "what it is held against"
+            f"{name} classifies {percent(taken.accuracy)} of the validation images right, hardly more than by "
+            f"guessing: its classes may stand in another order, or it takes images otherwise than as "
+            f"{taken.normalization} (--normalization). Its own outputs are what it is held against"
         )
-        return accuracy, "own", (told,)
+        return taken, "own", (told, *found.warnings)
 
     def write(self, output: Scored) -> dict[str, Any]:
         return {
@@ -101,6 +114,8 @@ class ScorePhase(Phase[Scored]):
             "teacher": output.teacher,
             "accuracy": output.accuracy,
             "warnings": list(output.warnings),
+            "normalization": output.normalization
+            and {"mean": output.normalization.mean, "std": output.normalization.std},
             "scores": {name: values.tolist() for name, values in output.scores.items()},
         }
 
@@ -110,8 +125,19 @@ class ScorePhase(Phase[Scored]):
             if scores[group.name].shape != (group.units,) or not np.isfinite(scores[group.name]).all():
                 raise ValueError(f"group {group.name!r} needs a number for each of its {group.units} units")
         return Scored(
-            scores, str(content["by"]), content["teacher"], content["accuracy"], tuple(map(str, content["warnings"]))
-        )
+            scores, str(content["by"]), content["teacher"], content["accuracy"], tuple(map(str, content["warnings"])),
+            self._normalization(content["normalization"]),
+        )  # fmt: skip
+
+    def _normalization(self, content: Mapping[str, Any] | None) -> Normalization | None:
+        from netlathe.training import DataError, Normalization
+
+        if (content is None) != (self.settings.data is None):
+            raise ValueError("a normalization belongs to images")
+        try:
+            return Normalization(tuple(content["mean"]), tuple(content["std"])) if content else None
+        except DataError as error:
+            raise ValueError(str(error)) from error
 
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
         """Never: the folder is another model's, or of other images; --restart begins anew."""

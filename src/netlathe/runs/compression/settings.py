@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Union
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.files import digest
 from netlathe.archspace.graph import Graph
-from netlathe.compress.widths import WidthSpace, width_space
-from netlathe.model_zoos import is_zoo_name, zoo_module
+from netlathe.archspace.precisions import unmixed
+from netlathe.compress.joint import JointSpace, joint_space
+from netlathe.model_zoos import is_zoo_name, own_normalization, zoo_module
 from netlathe.reading import read_weights
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.searched import describe_data
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from netlathe.archspace.forms.weights import Weights
     from netlathe.search.costs import LatencyModel
     from netlathe.search.successive import CostLimit
-    from netlathe.training import ImageData, TrainConfig
+    from netlathe.training import ImageData, Normalization, TrainConfig
 
 Model = Union[str, Path, "torch.nn.Module", "torch.export.ExportedProgram"]
 """A model to compress: a .onnx or .tflite file, timm:NAME or torchvision:NAME, or the object itself."""
@@ -45,6 +46,8 @@ class Original:
     at_batch: Callable[[int], Graph] | None = None
     """Reads the graph for another batch, where the model leaves it open."""
     notes: tuple[str, ...] = ()
+    normalization: Normalization | None = None
+    """How it takes images, where it tells."""
 
     @cached_property
     def digest(self) -> str:
@@ -61,15 +64,17 @@ def read_original(
     if isinstance(model, str) and is_zoo_name(model):
         import torch
 
-        module, image = zoo_module(model)
-        graph, weights = read_weights(module, torch.zeros(1, *image))
+        made = zoo_module(model)
+        graph, weights = read_weights(made.module, torch.zeros(1, *made.image))
         note = f"{model} has random weights: only its structure is worth anything until it is trained"
-        return Original(model, graph, weights, notes=(note,))
+        return Original(model, graph, weights, notes=(note,), normalization=made.normalization)
     graph, weights = read_weights(model, example_inputs, shapes=shapes)
     if not isinstance(model, str | Path):
-        return Original(type(model).__name__, graph, weights)
+        return Original(type(model).__name__, graph, weights, normalization=own_normalization(model))
     path = Path(model)
-    return Original(path.stem, graph, weights, lambda batch: find_subject(path, batch=batch, shapes=shapes).graph)
+    return Original(
+        path.stem, unmixed(graph), weights, lambda batch: find_subject(path, batch=batch, shapes=shapes).graph
+    )
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class CompressSettings:
     training: TrainConfig | Recipe | None
     """None where there are no images."""
     ignored: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("float32",)
+    leave_out: bool = False
     step: int = 8
     least_share: float = 0.25
     finalists: int = 8
@@ -90,6 +97,8 @@ class CompressSettings:
     score: ModuleScore | None = None
     device: DeviceAtHand | None = None
     seed: int = 0
+    normalization: Normalization | None = None
+    """How the model takes images; None to find out."""
 
     def __post_init__(self) -> None:
         for name, value, is_right in (
@@ -100,15 +109,37 @@ class CompressSettings:
             if not is_right:
                 raise NetlatheError(f"{name} {value!r:.40}: out of range")
 
+    def taking_images(self, normalization: Normalization | None) -> CompressSettings:
+        """These settings, with images given to networks in that way."""
+        if self.data is None or normalization is None:
+            return self
+        return replace(self, data=self.data.normalized(normalization))
+
     @cached_property
-    def space(self) -> WidthSpace:
-        """The widths to choose from. Raises CompressError for layers to ignore that there are not, and for settings out
-        of range."""
+    def space(self) -> JointSpace:
+        """The widths, blocks and precisions to choose from. Raises CompressError for layers to ignore that there are
+        not, for unknown precisions, and for settings out of range."""
         original = self.original
-        return width_space(
-            original.graph, original.name, step=self.step, least_share=self.least_share, ignored=self.ignored,
-            leave_out=False, at_batch=original.at_batch,
+        return joint_space(
+            original.graph, original.name, precisions=self.precisions, step=self.step, least_share=self.least_share,
+            ignored=self.ignored, leave_out=self.leave_out, at_batch=original.at_batch,
         )  # fmt: skip
+
+    def check_prices(self) -> None:
+        """Raises NetlatheError for precisions that a target's predictor does not price, before any work."""
+        from netlathe.predictor import MixedPredictor
+
+        if len(self.space.precisions) < 2:
+            return
+        for target in self.goal.targets:
+            if isinstance(target.model, MixedPredictor):
+                target.model.check_prices(self.space.precisions)
+            elif not target.model.tells_precisions_:
+                others = "+".join(["FILE"] * len({*self.space.precisions} & {"int8", "int8-weights"}))
+                raise NetlatheError(
+                    f"--precisions {','.join(self.precisions)}: {target.name} prices one dtype alone; give a predictor "
+                    f"of the same device for each other one, --target {target.name}+{others or 'FILE'}=MS"
+                )
 
     def limits(self, models: Sequence[LatencyModel]) -> list[CostLimit]:
         """The goal's limits: each target by the model of its latency, then all others. Raises NetlatheError for a cost
@@ -129,7 +160,14 @@ class CompressSettings:
             found.append(CostLimit(limit.name, "", Count(limit.name), limit.value))
         if goal.memory_kib is not None:
             found.append(CostLimit("memory-kb", "KiB", Count("memory-kb", goal.itemsize), goal.memory_kib))
+        if goal.size_kib is not None:
+            found.append(CostLimit("size-kb", "KiB", FileSize(goal.model.setup_.dtype), goal.size_kib))
         return found
+
+    @property
+    def score_name(self) -> str | None:
+        """The name of the user's own score; None without one."""
+        return name_of(self.score) if self.score else None
 
     def importance_inputs(self) -> dict[str, Any]:
         """Inputs of the channels' importance, for JSON."""
@@ -137,16 +175,22 @@ class CompressSettings:
             "model": self.original.digest,
             "widths": {"ignored": sorted(self.ignored), "step": self.step, "least_share": self.least_share},
             "data": describe_data(self.data) if self.data else None,
+            "normalization": str(self.normalization) if self.normalization else None,
             "seed": self.seed,
         }
+
+    def space_inputs(self) -> dict[str, Any]:
+        """Inputs of the decisions beside widths, for JSON."""
+        return {"precisions": list(map(str, self.space.precisions)), "leave_out": self.leave_out}
 
     def choice_inputs(self) -> dict[str, Any]:
         """Inputs of the choice, for JSON."""
         return {
             **self.importance_inputs(),
+            **self.space_inputs(),
             "goal": self.goal.to_json(),
             "finalists": self.finalists,
-            "score": name_of(self.score) if self.score else None,
+            "score": self.score_name,
             "judge": self.device.to_json() if self.device else None,
         }
 
@@ -168,6 +212,27 @@ class Count:
             "memory-kb": lambda graph: graph.peak_activation_bytes(self.itemsize) / KIB,
         }
         return np.array([counts[self.name](graph) for graph in items], float)
+
+
+SLACK = 1.01
+"""Times that the size of a file is counted: what is foretold of it is about right."""
+
+
+@dataclass(frozen=True)
+class FileSize:
+    """Cost model of the size of a network's .tflite file in KiB, which has that dtype where its graph has no precisions
+    of its own."""
+
+    dtype: str
+
+    def predict(self, items: Sequence[Graph]) -> Any:
+        """The size of each graph's file in KiB, at most."""
+        import numpy as np
+
+        from netlathe.archspace.forms.tflite_size import tflite_bytes
+
+        dtype = self.dtype if self.dtype == "int8" else "float32"
+        return np.array([SLACK * tflite_bytes(graph, dtype) / KIB for graph in items], float)
 
 
 def name_all(ignored: str | Collection[str]) -> tuple[str, ...]:
