@@ -142,7 +142,7 @@ class Checkpointer:
         self.is_answered |= self._is_agreed
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """What the leader does to save."""
+        """The leader's part of saving."""
         save_checkpoint(self.path, state, self.run)
 
     def resume(self, load: Callable[[Mapping[str, Any]], None], state: Mapping[str, Any]) -> None:

@@ -74,8 +74,8 @@ class Ranks:
         return self.index == 0
 
     def told(self, work: Callable[[], T]) -> T:
-        """What `work` returns to the leader, which alone calls it; within, the leader is alone. The others get a copy,
-        or a ToldElsewhereError where it raised anything."""
+        """The result of `work`, which the leader alone calls, and is alone in meanwhile; the others get a copy, or a
+        ToldElsewhereError where it raised anything."""
         return work()
 
     def any(self, value: bool) -> bool:
