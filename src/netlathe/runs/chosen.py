@@ -135,7 +135,7 @@ class ChoosePhase(Phase[Chosen]):
             )  # fmt: skip
 
     def _memory(self) -> Memory:
-        """What was compared before; the leader keeps it, and what is new, in the folder."""
+        """Comparisons made before, to which the leader adds new ones in the folder."""
         score = self.settings.score
         inputs = {**self.search, **({"score": name_of(score)} if score else {})}
         log: Memory = ComparisonLog(self.place.path / COMPARISONS, inputs) if self.place.leads else {}
