@@ -22,6 +22,7 @@ from netlathe.cli.options import (
     LimitImages,
     Resolution,
     Seed,
+    SkipUnreadable,
     Space,
     Track,
     UnknownOps,
@@ -180,6 +181,14 @@ def search(
             help="Weights that the training starts from: random ones, or the supernet's.", rich_help_panel=TRAIN
         ),
     ] = "scratch",
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            help="Widths such as 0.5,0.75,1 at which the space's reference network is trained and timed, too, to "
+            "compare with.",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     train_batch_size: Annotated[
         int, typer.Option(min=2, help="Images per step of the training.", rich_help_panel=TRAIN)
     ] = 64,
@@ -219,8 +228,14 @@ def search(
         bool, typer.Option("--compile", help="Compile each candidate with torch.compile.", rich_help_panel=COMPUTE)
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode and augment images; 0: this one.", rich_help_panel=COMPUTE)
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that decode and augment images; 0: this one.",
+            show_default="one a core, for images that are too many for memory",
+            rich_help_panel=COMPUTE,
+        ),
+    ] = None,
     threads: Annotated[
         int,
         typer.Option(
@@ -248,6 +263,7 @@ def search(
         bool, typer.Option("--restart-training", help="Train the found network anew; what the search found is kept.")
     ] = False,
     limit_images: LimitImages = None,
+    skip_unreadable: SkipUnreadable = 0,
     resolution: Resolution = None,
     width: Width = None,
     seed: Seed = 0,
@@ -259,6 +275,7 @@ def search(
     also where a network was measured above its target at the end.
     """
     from netlathe.cli.phones import choose_phone
+    from netlathe.runs.baselines import parse_widths
     from netlathe.runs.logs import check_tensorboard
     from netlathe.runs.pipeline import SearchOptions, join_search
     from netlathe.runs.pipeline import search as search_network
@@ -280,13 +297,15 @@ def search(
         options = SearchOptions(
             limits=parse_limits(limit or ()), profile=profile_file, benchmark_binary=benchmark_binary,
             device=ranks.told(lambda: choose_phone(device, terminal)) if device else None, update=update,
-            train_from=train_from, strategy=strategy, looks=parse_counts("--looks", looks),
+                train_from=train_from,
+            baselines=parse_widths(baselines) if baselines else (),
+            strategy=strategy, looks=parse_counts("--looks", looks),
             look_epochs=parse_counts("--look-epochs", look_epochs), storage=storage,
             score=parse_scores(score) if score else None,
             config=SearchConfig(
                 start_epochs=start_epochs, warmup_epochs=warmup_epochs, epochs=epochs, batch_size=batch_size,
                 accumulate=accumulate, batch_norm=batch_norm, learning_rate=learning_rate,
-                architecture_every=architecture_every,
+                    architecture_every=architecture_every,
                 prune_below=prune_below, finalists=finalists, seed=seed,
             ),
             training=TrainConfig(
@@ -295,8 +314,9 @@ def search(
                 accumulate=accumulate, batch_norm=batch_norm, seed=seed,
             ),
             compute=Compute(compute_device, precision, compile_, workers, threads, ranks), resolution=resolution,
-            width=width, limit_images=limit_images, unknown=unknown, tensorboard=tensorboard, restart=restart,
-            restart_training=restart_training, seed=seed, progress=terminal,
+                width=width,
+            limit_images=limit_images, skip_unreadable=skip_unreadable, unknown=unknown, tensorboard=tensorboard,
+            restart=restart, restart_training=restart_training, seed=seed, progress=terminal,
         )  # fmt: skip
         if worker:
             if track:
