@@ -38,6 +38,7 @@ from netlathe.runs.compression.scored import ScorePhase
 from netlathe.runs.compression.sensitivity import SensitivityPhase
 from netlathe.runs.compression.settings import CompressSettings, read_original
 from netlathe.runs.folder import RunFolder, Workplace
+from netlathe.search.exchanges import exchanged
 from netlathe.search.successive import CostLimit, solve
 from netlathe.targets import Target, make_goal
 from netlathe.timing import time_networks
@@ -87,7 +88,8 @@ def plans(settings: CompressSettings, place: Workplace) -> dict[str, Choices]:
     for share in SHARES:
         limit = CostLimit("latency", "ms", model, fast + share * (slow - fast))
         for name, by in (("mixed", scores), ("reverse", reverse)):
-            found[f"{name} {share:g}"] = solve(space, by, [limit], found["int8"]).choices
+            solved = solve(space, by, [limit], found["int8"]).choices
+            found[f"{name} {share:g}"] = exchanged(space, by, [limit], solved, space.neighbours)
     return found
 
 
