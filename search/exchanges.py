@@ -53,8 +53,9 @@ def _best_pair(
     kept = [one for one in tried if one is not None]
     if not kept:
         return None
-    is_kept = (_costs(space, limits, kept) <= np.array([[one.limit * (1 + ROUNDING)] for one in limits])).all(axis=0)
-    return next((one for one, keeps in zip(kept, is_kept, strict=True) if keeps), None)
+    allowed = np.array([[one.limit * (1 + ROUNDING)] for one in limits])
+    places = np.flatnonzero(np.all(_costs(space, limits, kept) <= allowed, axis=0))
+    return kept[places[0]] if len(places) else None
 
 
 def _merged(found: Choices, first: Choices, second: Choices) -> Choices | None:
