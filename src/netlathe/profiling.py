@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.kernel_space import KERNELS
@@ -22,6 +22,7 @@ from netlathe.choosing import Choice, DeviceForecast, choose_items, forecast_cam
 from netlathe.events import Listener, Watch, listener_of
 from netlathe.kernel_items import USUAL_KERNELS, KernelSpace, kernel_work
 from netlathe.outputs import Output, OutputError, check_outputs
+from netlathe.pooling import UnitReport, forecast_pool, is_pool_name, measure_pool, open_pool
 from netlathe.stages import campaign_with_watch, results_first, work_items
 
 if TYPE_CHECKING:
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
     from netlathe.profiler.device import ProfilesOps
     from netlathe.profiler.devices import Device, DeviceOptions
     from netlathe.profiler.protocol import Plan
+    from netlathe.profiler.sustained import SustainedRun
 
 NETWORKS = 12
 """Whole networks that a profile times by default: they tell what a network costs beyond its blocks."""
+LOADS = 12
+"""Networks, or blocks, that make the load of a sustained profile."""
 AGAIN_WORDS: Mapping[Which, str] = {"unstable": "is unstable", "failed": "failed or was unsupported"}
 
 
@@ -50,9 +54,15 @@ class DeviceProfile:
     summary: CampaignSummary
     op_profile: bool = False
     """Whether its single kernels were timed, too."""
+    units: tuple[UnitReport, ...] = ()
+    """The phones that shared the work, where it is a pool of them."""
+    sustained: SustainedRun | None = None
+    """The load before it, where it is of sustained speed and anything was measured."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"device": self.device, **self.choice.to_json(), **summary_json(self.summary)}
+        units = {"units": [one.to_json() for one in self.units]} if self.units else {}
+        sustained = {"sustained": self.sustained.to_json()} if self.sustained else {}
+        return {"device": self.device, **self.choice.to_json(), **summary_json(self.summary), **units, **sustained}
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,8 @@ class ProfileSettings:
     budget_s: float | None = None
     again: Which | None = None
     """Records of the profile to measure a second time, instead of the space."""
+    sustained_s: float | None = None
+    """Time under load before anything counts: speed when hot, in a setup of its own; None for that of a cool device."""
     seed: int = 0
 
 
@@ -132,6 +144,11 @@ class ProfileJob:
     def again(self) -> Which | None:
         return self.settings.again
 
+    @property
+    def pool(self) -> str:
+        """Pool of phones that share the work: "all", or a file that lists them; '' where each device measures all."""
+        return next((str(one.device) for one in self.devices if is_pool_name(one.device)), "")
+
 
 def profile(
     output: str | Path,
@@ -145,6 +162,7 @@ def profile(
     rounds: int | None = None,
     budget_s: float | None = None,
     again: Which | None = None,
+    sustained_s: float | None = None,
     op_profile: bool = False,
     export: str | Path | None = None,
     force: bool = False,
@@ -157,19 +175,23 @@ def profile(
     hold yet, all are measured, or the `blocks` that teach a predictor most, and so many whole `networks`. The space
     "kernels" is of single kernels over the ranges that real networks have, by default 300 of them; with `models`, which
     are names, files or graphs, the very kernels of these are measured, and the first `networks` of them whole. `device`
-    is a name as `netlathe devices` lists it, an open device, or several. `options` tell how the runtime is to run
-    (threads, cores, dtype, ...), on all devices or by device's name. With `again`, what the profile holds and is such
-    is measured a second time instead. `rounds` bounds the rounds of a graph, `budget_s` the time; both have defaults by
-    the kind of device. `op_profile` also times each kernel (phones). `export` is a .csv or .parquet of all records to
-    write; `force` replaces any file there. Whatever interrupts this costs the round in flight: the same call continues.
-    `progress`: True for the command's bars, or a listener of your own.
+    is a name as `netlathe devices` lists it, an open device, or several; "all" phones that are found, or those of a
+    file (.toml), share the work: each graph is measured once per model, on whichever is free. `options` tell how the
+    runtime is to run (threads, cores, dtype, ...), on all devices or by device's name. With `again`, what the profile
+    holds and is such is measured a second time instead. `rounds` bounds the rounds of a graph, `budget_s` the time;
+    both have defaults by the kind of device. With `sustained_s`, each device is first kept under load for so many
+    seconds, and its speed when hot is measured, in a setup of its own. `op_profile` also times each kernel (phones).
+    `export` is a .csv or .parquet of all records to write; `force` replaces any file there. Whatever interrupts this
+    costs the round in flight: the same call continues. `progress`: True for the command's bars, or a listener of your
+    own.
 
     Raises NetlatheError: OutputError for files that must not or cannot be written, DeviceError for a device that cannot
     be opened, SpaceError for a space that there is not.
     """
     job = ProfileJob(
         Path(output), _space(space, models), request_devices(device, options),
-        ProfileSettings(blocks, networks, rounds, budget_s, again, seed), op_profile, Path(export) if export else None,
+        ProfileSettings(blocks, networks, rounds, budget_s, again, sustained_s, seed), op_profile,
+        Path(export) if export else None,
     )  # fmt: skip
     check_files(job, space, models, force=force)
     return run(job, listener_of(progress))
@@ -187,6 +209,7 @@ def forecast(
     rounds: int | None = None,
     budget_s: float | None = None,
     again: Which | None = None,
+    sustained_s: float | None = None,
     seed: int = 0,
     progress: bool | Listener = False,
 ) -> ForecastReport:
@@ -194,7 +217,7 @@ def forecast(
 
     Raises NetlatheError as profile does.
     """
-    settings = ProfileSettings(blocks, networks, rounds, budget_s, again, seed)
+    settings = ProfileSettings(blocks, networks, rounds, budget_s, again, sustained_s, seed)
     job = ProfileJob(Path(output), _space(space, models), request_devices(device, options), settings)
     return run_forecast(job, listener_of(progress))
 
@@ -238,7 +261,8 @@ def check_files(job: ProfileJob, space: object, models: Sequence[object], *, for
             "--export"
         )
     binaries = {str(binary) for one in job.devices if (binary := one.options.benchmark_binary)}
-    inputs = [*(str(one) for one in (space, *models) if isinstance(one, str | Path)), *binaries]
+    pools = [job.pool] if job.pool.endswith(".toml") else []
+    inputs = [*(str(one) for one in (space, *models) if isinstance(one, str | Path)), *binaries, *pools]
     profile = Output("--output", job.output, "profile")
     check_outputs([profile], inputs)
     if job.export:
@@ -249,12 +273,18 @@ def check_files(job: ProfileJob, space: object, models: Sequence[object], *, for
 def run_forecast(job: ProfileJob, listener: Listener) -> ForecastReport:
     """Tells what run would do; nothing is measured."""
     _check(job, creates=False)
-    with ExitStack() as stack:
-        opened = _open(job, stack, listener)
-        found = [
-            forecast_campaign(name, _choice(job, device), job.output, device.setup, _plan(job, device), job.again)
-            for name, device in opened.items()
-        ]
+
+    def forecast_on(name: str, setup: Setup, plan: Plan) -> DeviceForecast:
+        found = forecast_campaign(name, _choice(job, setup), job.output, setup, plan, job.again)
+        return dataclasses.replace(found, estimate_s=found.estimate_s + (job.settings.sustained_s or 0.0))
+
+    if job.pool:
+        pool = open_pool(job.pool, job.devices[0].options)
+        found = forecast_pool(pool, forecast_on, lambda device: _plan(job, device), listener)
+    else:
+        with ExitStack() as stack:
+            opened = _open(job, stack, listener)
+            found = [forecast_on(name, device.setup, _plan(job, device)) for name, device in opened.items()]
     report = ForecastReport(tuple(found))
     listener.report(report)
     return report
@@ -263,9 +293,42 @@ def run_forecast(job: ProfileJob, listener: Listener) -> ForecastReport:
 def run(job: ProfileJob, listener: Listener) -> ProfileReport:
     """Does everything that profile does, with files checked."""
     _check(job, creates=True)
+    found = _run_pool(job, listener) if job.pool else _run_devices(job, listener)
+    if job.export:
+        write_table([record for one in found for record in one.summary.records], job.export)
+    report = ProfileReport(job.output, None if job.again else job.space.name, found, job.export, job.again)
+    listener.report(report)
+    if report.is_complete:  # and it was told: the next call chooses anew
+        for one in found:
+            forget(one.choice, job.output, one.summary.setup, job.again)
+    return report
+
+
+def _run_pool(job: ProfileJob, listener: Listener) -> tuple[DeviceProfile, ...]:
+    """Has phones share the work; what is found, by model."""
+    with listener.working("looking for phones"):
+        pool = open_pool(job.pool, job.devices[0].options)
+    listener.step(f"Profiling {_subject(job)} on {len(pool.members)} phones")
+    choices: dict[Setup, Choice] = {}
+
+    def choose(setup: Setup) -> Sequence[WorkItem]:
+        choices[setup] = _choice(job, setup)
+        remember(choices[setup], job.output, setup)
+        return choices[setup].items
+
+    settings = job.settings
+    parts = measure_pool(
+        pool, job.output, choose, rounds=settings.rounds, budget_s=settings.budget_s, seed=settings.seed,
+        listener=listener,
+    )  # fmt: skip
+    return tuple(DeviceProfile(one.name, choices[one.setup], one.summary, units=one.units) for one in parts)
+
+
+def _run_devices(job: ProfileJob, listener: Listener) -> tuple[DeviceProfile, ...]:
+    """Measures everything on each device."""
     with ExitStack() as stack:
         opened = _open(job, stack, listener)
-        choices = {name: _choice(job, device) for name, device in opened.items()}
+        choices = {name: _choice(job, device.setup) for name, device in opened.items()}
         if job.op_profile:
             for name, device in opened.items():
                 _op_profiler(name, device)
@@ -277,16 +340,11 @@ def run(job: ProfileJob, listener: Listener) -> ProfileReport:
             listener.warn(_left_out_words(choices[name].left_out))
             remember(choices[name], job.output, device.setup)
         campaigns = {name: (device, choices[name].items) for name, device in opened.items()}
-        summaries = _measure_all(job, campaigns, listener)
-    if job.export:
-        write_table([record for summary in summaries.values() for record in summary.records], job.export)
-    found = tuple(DeviceProfile(name, choices[name], summary, job.op_profile) for name, summary in summaries.items())
-    report = ProfileReport(job.output, None if job.again else job.space.name, found, job.export, job.again)
-    listener.report(report)
-    if report.is_complete:  # and it was told: the next call chooses anew
-        for one in found:
-            forget(one.choice, job.output, one.summary.setup, job.again)
-    return report
+        measured = _measure_all(job, campaigns, listener)
+    return tuple(
+        DeviceProfile(name, choices[name], summary, job.op_profile, sustained=load)
+        for name, (summary, load) in measured.items()
+    )
 
 
 def _open(job: ProfileJob, stack: ExitStack, listener: Listener) -> dict[str, Device]:
@@ -296,11 +354,13 @@ def _open(job: ProfileJob, stack: ExitStack, listener: Listener) -> dict[str, De
     opened: dict[str, Device] = {}
     for one in job.devices:
         if not isinstance(one.device, str):
+            _check_speed(job, one.device.setup)
             opened[str(one.device.setup)] = one.device
             continue
         stack.enter_context(results_first(one.device, listener))
         with listener.working(f"opening {one.device}"):
-            opened[one.device] = stack.enter_context(open_device(one.device, one.options, report=listener.note))
+            options = dataclasses.replace(one.options, sustained=job.settings.sustained_s is not None)
+            opened[one.device] = stack.enter_context(open_device(one.device, options, report=listener.note))
     return opened
 
 
@@ -313,10 +373,32 @@ def _check(job: ProfileJob, *, creates: bool) -> None:
     names = [one.device for one in job.devices if isinstance(one.device, str)]
     if len(set(names)) < len(names):
         raise NetlatheError(f"--device: {', '.join(names)} names a device twice")
+    if job.pool:
+        _check_pool(job)
     if job.export:
         check_table_path(job.export)
     if job.again or creates:
         ProfileFile(job.output, create=not job.again).close()
+
+
+def _check_speed(job: ProfileJob, setup: Setup) -> None:
+    """Raises NetlatheError for an open device whose setup is not of the speed that is asked for."""
+    from netlathe.profiler.device import is_sustained
+
+    if is_sustained(setup) != (job.settings.sustained_s is not None):
+        raise NetlatheError(
+            f"{setup}: sustained speed is a setup of its own; open the device with DeviceOptions(sustained=True), and "
+            "give sustained_s"
+        )
+
+
+def _check_pool(job: ProfileJob) -> None:
+    """Raises NetlatheError for what single devices can do, and pools cannot."""
+    if len(job.devices) > 1:
+        raise NetlatheError(f"--device {job.pool} is a pool, which other devices cannot join; list all in one file")
+    unfit = {"--again": job.again, "--op-profile": job.op_profile, "--sustained": job.settings.sustained_s}
+    if given := [name for name, value in unfit.items() if value]:
+        raise NetlatheError(f"{', '.join(given)}: is for single phones, not for a pool; name one of them by --device")
 
 
 def _tell_steps(name: str, device: Device, listener: Listener) -> None:
@@ -343,9 +425,57 @@ def _left_out_words(left_out: Mapping[str, str]) -> list[str]:
     return [f"{len(left_out)} classes of kernels are left out, as this runtime cannot be given them: {names} ({first})"]
 
 
+class Measured(NamedTuple):
+    """Measurements of one device: its campaign, and the load before it, if any."""
+
+    summary: CampaignSummary
+    sustained: SustainedRun | None
+
+
+def heat_up(
+    job: ProfileJob, device: Device, items: Sequence[WorkItem], plan: Plan, watch: Watch
+) -> SustainedRun | None:
+    """Runs the networks, without any the largest blocks, until the device is as hot as it gets; None where nothing is
+    to be measured. Raises DeviceError, MeasurementError."""
+    from netlathe.profiler.forecast import dry_run
+    from netlathe.profiler.guess import work
+    from netlathe.profiler.sustained import run_sustained, temperature_c
+
+    duration_s = job.settings.sustained_s or 0.0
+    with ProfileFile(job.output, create=True) as file:
+        due = dry_run(items, file, device.setup, plan, job.again)
+    if not (due.new or due.continued or due.again):
+        return None
+    largest = sorted(items, key=lambda item: (item.kind != "network", -work(item.graph)))
+    networks = [item for item in largest if item.kind == "network"]
+    loads = {item.graph.key: item for item in (networks or largest)[:LOADS]}
+    names = {key: item.name for key, item in loads.items() if _is_loaded(device, item)}
+
+    def on_sustained(at_s: float, conditions: Mapping[str, float | str]) -> None:
+        heat = temperature_c(conditions)
+        watch(0.0, max(0.0, duration_s - at_s), f"load{'' if heat is None else f', {heat:.1f} °C'}")
+
+    found = run_sustained(device, names, duration_s, seed=job.settings.seed, on_sustained=on_sustained)
+    device.unload(names)
+    if found.is_interrupted:
+        raise KeyboardInterrupt
+    return found
+
+
+def _is_loaded(device: Device, item: WorkItem) -> bool:
+    """Loads a graph; False where it does not run there."""
+    from netlathe.profiler.errors import MeasurementError, UnsupportedGraphError
+
+    try:
+        device.load(item.graph.key, item.graph)
+    except (UnsupportedGraphError, MeasurementError):
+        return False
+    return True
+
+
 def _measure_all(
     job: ProfileJob, campaigns: Mapping[str, tuple[Device, list[WorkItem]]], listener: Listener
-) -> dict[str, CampaignSummary]:
+) -> dict[str, Measured]:
     """Each device's campaign, in a thread of its own where there are several. Raises the first device's error once all
     have ended."""
     with listener.watching(list(campaigns)) as watches:
@@ -365,8 +495,8 @@ def _measure_all(
                 raise
 
 
-def _results(futures: Mapping[str, Future[CampaignSummary]]) -> dict[str, CampaignSummary]:
-    """Summaries by device's name, once all have ended. Raises the error of one that failed."""
+def _results(futures: Mapping[str, Future[Measured]]) -> dict[str, Measured]:
+    """What was measured by device's name, once all have ended. Raises the error of one that failed."""
     errors = {name: error for name, future in futures.items() if (error := future.exception())}
     for name, error in errors.items():
         if len(errors) < len(futures) and isinstance(error, NetlatheError):
@@ -389,30 +519,32 @@ def _stoppable(watch: Watch, stop: threading.Event) -> Watch:
 
 def _measure(
     job: ProfileJob, name: str, device: Device, items: Sequence[WorkItem], watch: Watch, listener: Listener
-) -> CampaignSummary:
-    """The device's campaign, then its single kernels where they are asked for."""
+) -> Measured:
+    """The device's campaign, behind a load where it is one of sustained speed, then its single kernels where they are
+    asked for."""
 
     def on_wait(words: str) -> None:
         listener.log(f"  {name}: {words}")
 
     plan = _plan(job, device)
+    load = heat_up(job, device, items, plan, watch) if job.settings.sustained_s else None
     summary = campaign_with_watch(
         device, items, job.output, plan, again=job.again, seed=job.settings.seed, watch=watch, on_wait=on_wait
     )
     if job.op_profile:
         _profile_ops(job, device, summary, listener)
-    return summary
+    return Measured(summary, load)
 
 
-def _choice(job: ProfileJob, device: Device) -> Choice:
+def _choice(job: ProfileJob, setup: Setup) -> Choice:
     if job.again:
-        return Choice(recorded_items(job.output, device.setup))
+        return Choice(recorded_items(job.output, setup))
     if isinstance(job.space, KernelSpace):
-        return _choose_kernels(job, job.space, device.setup)
-    items = work_items(job.space, networks=job.settings.networks, batch=device.setup.batch, seed=job.settings.seed)
+        return _choose_kernels(job, job.space, setup)
+    items = work_items(job.space, networks=job.settings.networks, batch=setup.batch, seed=job.settings.seed)
     if job.settings.blocks is None:
         return Choice(items)
-    return choose_items(items, job.settings.blocks, job.output, device.setup, job.settings.seed)
+    return choose_items(items, job.settings.blocks, job.output, setup, job.settings.seed)
 
 
 def _choose_kernels(job: ProfileJob, space: KernelSpace, setup: Setup) -> Choice:

@@ -12,11 +12,12 @@ import typer
 from netlathe.archspace.errors import NetlatheError
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import Classes, Device, Force, Json, ProfiledSpace, Resolution, Seed, Width
-from netlathe.words import millions, milliseconds, percent
+from netlathe.words import millions, milliseconds, percent, read_duration_s
 
 if TYPE_CHECKING:
     from netlathe.archspace.spaces import SearchSpace
     from netlathe.kernel_items import KernelSpace
+    from netlathe.pooling import UnitReport
     from netlathe.profiler.campaign import CampaignSummary
     from netlathe.profiling import ForecastReport, ProfileReport
 
@@ -52,9 +53,11 @@ def profile(
         ),
     ] = None,
     dtype: Annotated[
-        Literal["float32", "int8", "float16"] | None,
+        Literal["float32", "int8", "int8-weights", "float16"] | None,
         typer.Option(
-            help="Number type that networks compute in.", show_default="float32, on cuda float16", rich_help_panel=HOW
+            help="Number type that networks compute in; int8-weights: float32 with weights of int8.",
+            show_default="float32, on cuda float16",
+            rich_help_panel=HOW,
         ),
     ] = None,
     delegate: Annotated[
@@ -96,6 +99,14 @@ def profile(
         typer.Option(
             help="Measure again, in place, what the profile holds, instead of the space: records whose rounds disagree "
             "(unstable), or what failed or was unsupported (failed).",
+            rich_help_panel=HOW_MUCH,
+        ),
+    ] = None,
+    sustained: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep the device under load for so long first (15m), then measure it hot: a setup of its own.",
+            show_default="measured cool",
             rich_help_panel=HOW_MUCH,
         ),
     ] = None,
@@ -168,7 +179,7 @@ def profile(
     own_cores = cores_by_device(cores or [], device)
     settings = ProfileSettings(
         blocks=budget or default_blocks, networks=default_networks if networks is None else networks, rounds=rounds,
-        budget_s=budget_s, again=again, seed=seed,
+        budget_s=budget_s, again=again, sustained_s=read_duration_s(sustained) if sustained else None, seed=seed,
     )  # fmt: skip
     chosen = _space(space, models or [], batch or 1, resolution=resolution, width=width, classes=classes)
     requests = [DeviceRequest(one, replace(options, cores=own_cores[one])) for one in device]
@@ -238,18 +249,43 @@ def show_forecast(report: ForecastReport, terminal: Terminal) -> None:
 
 def show_profile(report: ProfileReport, terminal: Terminal) -> None:
     """A table per device, and where the records are."""
+    from netlathe.cli.sustained import show_sustained
     from netlathe.profiling import AGAIN_WORDS
 
     for one in report.devices:
         if len(report.devices) > 1:
             terminal.step(one.device)
+        if one.sustained:
+            show_sustained(one.sustained, terminal)
         show_summary(one.summary, terminal)
+        if one.units:
+            show_units(one.units, terminal)
         if one.op_profile:
             show_op_times(report.output, one.summary, terminal)
     if report.again and not any(one.summary.again or one.summary.unfinished for one in report.devices):
         terminal.say(f"  Nothing {AGAIN_WORDS[report.again]} in {report.output}")
     terminal.say(f"  Wrote {report.output}" + (f" and {report.table}" if report.table else ""))
     terminal.result(report.to_json())
+
+
+def show_units(units: Sequence[UnitReport], terminal: Terminal) -> None:
+    """The phones that shared the work: what each did, and how it differs from the others."""
+    rows = [
+        (
+            one.device, one.state, one.graphs, f"{one.rounds} ({one.redone} redone)" if one.redone else one.rounds,
+            "-" if one.level is None else f"{100 * (one.level - 1):+.1f} %",
+            "-" if one.scatter is None else percent(one.scatter), "yes" if one.is_pooled else "no",
+        )
+        for one in units
+    ]  # fmt: skip
+    terminal.table(("phone", "state", "graphs", "rounds", "slower by", "scatter", "pooled"), rows, text=2)
+    known = sorted(abs(one.level - 1) for one in units if one.is_pooled and one.level)
+    if len(known) > 1:
+        terminal.say(
+            f"  Phones differ from the median one by {percent(known[0])} to {percent(known[-1])} (time, by what all "
+            "measured), which is taken out of the records.",
+            style="dim",
+        )
 
 
 def show_summary(summary: CampaignSummary, terminal: Terminal) -> None:

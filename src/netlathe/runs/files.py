@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "weights.npz"
 NETWORK, NETWORK_INT8, NETWORK_ONNX = "network.tflite", "network_int8.tflite", "network.onnx"
+NETWORK_MIXED = "network_mixed.tflite"
+"""A compressed network in the precisions that were chosen."""
 SEARCH = "search.json"
 HISTORY, LOOKS = "history.csv", "looks.csv"
 TRAINING = "train.csv"
@@ -38,9 +40,10 @@ COMPARISONS = "finalists.jsonl"
 """Log of what the finalists' comparison has seen."""
 CHOICE, TRAINED, EXPORTED = "choice.json", "training.json", "export.json"
 """Records of the phases between the search and the report."""
-IMPORTANCE, WIDTHS = "importance.json", "widths.json"
-"""Records of a compression: the importance of channels, and the widths that were chosen."""
+IMPORTANCE, SENSITIVITY, WIDTHS = "importance.json", "sensitivity.json", "widths.json"
+"""Records of a compression: the importance of channels, what blocks and precisions are worth, and what was chosen."""
 LAYERS, WIDTHS_PICTURE, PROGRAM = "widths.csv", "widths.png", "network.pt2"
+FINALISTS, FINALISTS_PICTURE = "finalists.csv", "finalists.png"
 SCHEMA_VERSION = 1
 
 

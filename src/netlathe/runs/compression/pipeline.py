@@ -15,11 +15,13 @@ from netlathe.runs.compression.outlook import Outlook, look_ahead, told, why_fix
 from netlathe.runs.compression.report import CompressReport
 from netlathe.runs.compression.reported import CompressReportPhase, limits_of, targets_of
 from netlathe.runs.compression.scored import ScorePhase
+from netlathe.runs.compression.sensitivity import SensitivityPhase
 from netlathe.runs.compression.settings import (
     CompressSettings,
     Model,
     ModuleScore,
     Original,
+    check_strategy,
     name_all,
     read_original,
 )
@@ -50,8 +52,12 @@ def compress(
     data: Source | ImageData | None = None,
     limits: Sequence[Limit] = (),
     ignored: str | Collection[str] = (),
+    precisions: Sequence[str] = ("float32",),
+    leave_out: bool = False,
     step: int = 8,
     least_share: float = 0.25,
+    strategy: str = "integer-program",
+    looks: int = 100,
     finalists: int = 8,
     training: TrainConfig | Recipe | None = None,
     distillation: float = 0.5,
@@ -74,12 +80,21 @@ def compress(
 
     `model` is what `read_weights` takes: a .onnx or .tflite file, a torch module (with `example_inputs`, what it is
     called with) or exported program; or timm:NAME or torchvision:NAME, whose weights are random. It is only read.
-    `target` and `limits` are those of `search`, `macs`, `parameters` and `memory-kb` among the latter. Widths are
-    multiples of `step` channels, down to `least_share` of a layer's own; the layers named in `ignored` keep theirs.
+    `target` and `limits` are those of `search`, `macs`, `parameters` and `memory-kb` among the latter, and `size-kb`,
+    KiB of the .tflite file. Widths are multiples of `step` channels, down to `least_share` of a layer's own; the layers
+    named in `ignored` keep theirs. With `leave_out`, residual blocks may go as a whole. With several `precisions`, of
+    float32, float16, int8 and int8-weights, each stretch of the network between two places where a single tensor
+    crosses gets one of them, and targets name a predictor for each dtype (`Target.others`): what is quick on a device
+    is measured there, not assumed. All is decided by one integer program, in which a choice counts by how much the loss
+    rises: measured on validation images where a block is left out or a segment is in another precision, and on some
+    random cuts of widths, which the widths' scores are scaled by.
 
     Which channels go is decided by the change of the loss where they do, to first order, on some training images of
     `data`, and by an integer program over all layers; `finalists` such networks are compared on validation images, or
-    by your own `score(module)`, the higher the better. Where a `device` is at hand, as profile takes it, networks are
+    by your own `score(module)`, the higher the better. With another `strategy`, networks within the limits are looked
+    at one by one by that loss or score, `looks` of them (ego, uct, evolution, local, thompson, actor-critic, tpe,
+    nsga2, random); or layers are narrowed one after the other from the original on (netadapt), or all alike (uniform).
+    Where a `device` is at hand, as profile takes it, networks are
     repaired until the time measured there is within the target; otherwise the upper end of the 90 % interval is. Then
     the network is trained: by `training`, a TrainConfig or a recipe of your own as search takes it; netlathe's own also
     learns from the original's outputs, `distillation` parts of the loss at `temperature`. Images whose classes are not
@@ -100,11 +115,12 @@ def compress(
     does.
     """
     targets = [target] if isinstance(target, Target) else list(target)
+    check_strategy(strategy)
     for own in (training, score):
         if callable(own):
             name_of(own)
     files = [str(one) for one in (model, profile, benchmark_binary) if isinstance(one, str | Path)]
-    files += [one.file for one in targets if one.file]
+    files += [file for one in targets for file in one.files]
     folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
     check_run_folder(folder, files, images, written=COMPRESSION_FILES)
     goal = make_goal(targets, limits, unknown=unknown)
@@ -117,8 +133,9 @@ def compress(
         loaded = None if data is None else _images(data, original, limit_images, seed, skip_unreadable, place.listener)
         said = _said(asked, loaded, original) if loaded else None
         settings = CompressSettings(
-            original, goal, loaded, _training(training, seed) if loaded else None, name_all(ignored), step, least_share,
-            finalists, distillation, temperature, score, at_hand, seed, said,
+            original, goal, loaded, _training(training, seed) if loaded else None, name_all(ignored),
+            tuple(precisions), leave_out, step, least_share, strategy, looks, finalists, distillation, temperature,
+            score, at_hand, seed, said,
         )  # fmt: skip
         report = run_phases(settings, place, restart=restart)
         place.listener.report(report)
@@ -204,11 +221,13 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
         scoring = ScorePhase(settings, place)
         scored = scoring.output()
         settings = settings.taking_images(scored.normalization)
-        choosing = ShapePhase(settings, place, outlook, scored)
+        decides_on_more = settings.space.blocks or settings.space.segments
+        sensitivity = SensitivityPhase(settings, place, scored).output() if decides_on_more else None
+        choosing = ShapePhase(settings, place, outlook, scored, sensitivity)
         shaped = choosing.output()
         tuning = TunePhase(settings, place, scored, shaped) if settings.data else None
         tuned = tuning.output() if tuning else None
-        made = tuning.inputs if tuning else {**scoring.inputs, "choices": list(shaped.choices)}
+        made = {**(tuning or scoring).inputs, **settings.space_inputs(), "choices": list(shaped.choices)}
         exported = WritePhase(settings, place, made, scored, shaped, tuned).output()
         whole = {**made, **choosing.inputs}
         return CompressReportPhase(settings, place, whole, outlook, scored, shaped, tuned, exported).output()

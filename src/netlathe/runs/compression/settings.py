@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Union
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.files import digest
 from netlathe.archspace.graph import Graph
-from netlathe.compress.widths import WidthSpace, width_space
+from netlathe.archspace.precisions import unmixed
+from netlathe.compress.joint import JointSpace, joint_space
 from netlathe.model_zoos import is_zoo_name, own_normalization, zoo_module
 from netlathe.reading import read_weights
 from netlathe.runs.judges import DeviceAtHand
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 Model = Union[str, Path, "torch.nn.Module", "torch.export.ExportedProgram"]
 """A model to compress: a .onnx or .tflite file, timm:NAME or torchvision:NAME, or the object itself."""
+INTEGER_PROGRAM, UNIFORM, NETADAPT = "integer-program", "uniform", "netadapt"
+"""Strategies beside the black-box ones."""
 ModuleScore = Callable[["torch.nn.Module"], float]
 """How good a network is, the higher the better; a user's own, called with the network as a torch module."""
 
@@ -71,7 +74,9 @@ def read_original(
     if not isinstance(model, str | Path):
         return Original(type(model).__name__, graph, weights, normalization=own_normalization(model))
     path = Path(model)
-    return Original(path.stem, graph, weights, lambda batch: find_subject(path, batch=batch, shapes=shapes).graph)
+    return Original(
+        path.stem, unmixed(graph), weights, lambda batch: find_subject(path, batch=batch, shapes=shapes).graph
+    )
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,12 @@ class CompressSettings:
     training: TrainConfig | Recipe | None
     """None where there are no images."""
     ignored: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("float32",)
+    leave_out: bool = False
     step: int = 8
     least_share: float = 0.25
+    strategy: str = INTEGER_PROGRAM
+    looks: int = 100
     finalists: int = 8
     distillation: float = 0.5
     temperature: float = 4.0
@@ -100,9 +109,11 @@ class CompressSettings:
             ("distillation", self.distillation, 0 <= self.distillation <= 1),
             ("temperature", self.temperature, 0 < self.temperature < float("inf")),
             ("finalists", self.finalists, self.finalists >= 1),
+            ("looks", self.looks, self.looks >= 1),
         ):
             if not is_right:
                 raise NetlatheError(f"{name} {value!r:.40}: out of range")
+        check_strategy(self.strategy)
 
     def taking_images(self, normalization: Normalization | None) -> CompressSettings:
         """These settings, with images given to networks in that way."""
@@ -111,14 +122,30 @@ class CompressSettings:
         return replace(self, data=self.data.normalized(normalization))
 
     @cached_property
-    def space(self) -> WidthSpace:
-        """The widths to choose from. Raises CompressError for layers to ignore that there are not, and for settings out
-        of range."""
+    def space(self) -> JointSpace:
+        """The widths, blocks and precisions to choose from. Raises CompressError for layers to ignore that there are
+        not, for unknown precisions, and for settings out of range."""
         original = self.original
-        return width_space(
-            original.graph, original.name, step=self.step, least_share=self.least_share, ignored=self.ignored,
-            leave_out=False, at_batch=original.at_batch,
+        return joint_space(
+            original.graph, original.name, precisions=self.precisions, step=self.step, least_share=self.least_share,
+            ignored=self.ignored, leave_out=self.leave_out, at_batch=original.at_batch,
         )  # fmt: skip
+
+    def check_prices(self) -> None:
+        """Raises NetlatheError for precisions that a target's predictor does not price, before any work."""
+        from netlathe.predictor import MixedPredictor
+
+        if len(self.space.precisions) < 2:
+            return
+        for target in self.goal.targets:
+            if isinstance(target.model, MixedPredictor):
+                target.model.check_prices(self.space.precisions)
+            elif not target.model.tells_precisions_:
+                others = "+".join(["FILE"] * len({*self.space.precisions} & {"int8", "int8-weights"}))
+                raise NetlatheError(
+                    f"--precisions {','.join(self.precisions)}: {target.name} prices one dtype alone; give a predictor "
+                    f"of the same device for each other one, --target {target.name}+{others or 'FILE'}=MS"
+                )
 
     def limits(self, models: Sequence[LatencyModel]) -> list[CostLimit]:
         """The goal's limits: each target by the model of its latency, then all others. Raises NetlatheError for a cost
@@ -139,7 +166,14 @@ class CompressSettings:
             found.append(CostLimit(limit.name, "", Count(limit.name), limit.value))
         if goal.memory_kib is not None:
             found.append(CostLimit("memory-kb", "KiB", Count("memory-kb", goal.itemsize), goal.memory_kib))
+        if goal.size_kib is not None:
+            found.append(CostLimit("size-kb", "KiB", FileSize(goal.model.setup_.dtype), goal.size_kib))
         return found
+
+    @property
+    def score_name(self) -> str | None:
+        """The name of the user's own score; None without one."""
+        return name_of(self.score) if self.score else None
 
     def importance_inputs(self) -> dict[str, Any]:
         """Inputs of the channels' importance, for JSON."""
@@ -151,14 +185,21 @@ class CompressSettings:
             "seed": self.seed,
         }
 
+    def space_inputs(self) -> dict[str, Any]:
+        """Inputs of the decisions beside widths, for JSON."""
+        return {"precisions": list(map(str, self.space.precisions)), "leave_out": self.leave_out}
+
     def choice_inputs(self) -> dict[str, Any]:
         """Inputs of the choice, for JSON."""
+        looked = {} if self.strategy == INTEGER_PROGRAM else {"strategy": self.strategy, "looks": self.looks}
         return {
             **self.importance_inputs(),
+            **self.space_inputs(),
             "goal": self.goal.to_json(),
             "finalists": self.finalists,
-            "score": name_of(self.score) if self.score else None,
+            "score": self.score_name,
             "judge": self.device.to_json() if self.device else None,
+            **looked,
         }
 
 
@@ -179,6 +220,38 @@ class Count:
             "memory-kb": lambda graph: graph.peak_activation_bytes(self.itemsize) / KIB,
         }
         return np.array([counts[self.name](graph) for graph in items], float)
+
+
+def check_strategy(name: str) -> None:
+    """Raises NetlatheError for a strategy that is unknown, or whose packages are not installed."""
+    known = (INTEGER_PROGRAM, UNIFORM, NETADAPT)
+    if name not in known:
+        from netlathe.search.strategies.blackbox.names import STRATEGIES, check_packages
+
+        if name not in STRATEGIES:
+            raise NetlatheError(f"strategy {name!r:.40}: unknown; known are {', '.join((*known, *STRATEGIES))}")
+        check_packages(name)
+
+
+SLACK = 1.01
+"""Times that the size of a file is counted: what is foretold of it is about right."""
+
+
+@dataclass(frozen=True)
+class FileSize:
+    """Cost model of the size of a network's .tflite file in KiB, which has that dtype where its graph has no precisions
+    of its own."""
+
+    dtype: str
+
+    def predict(self, items: Sequence[Graph]) -> Any:
+        """The size of each graph's file in KiB, at most."""
+        import numpy as np
+
+        from netlathe.archspace.forms.tflite_size import tflite_bytes
+
+        dtype = self.dtype if self.dtype == "int8" else "float32"
+        return np.array([SLACK * tflite_bytes(graph, dtype) / KIB for graph in items], float)
 
 
 def name_all(ignored: str | Collection[str]) -> tuple[str, ...]:
