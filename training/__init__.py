@@ -6,8 +6,8 @@ from netlathe.training.errors import DataError, TrainingError
 from netlathe.training.evaluation import evaluate, recalibrate_batch_norm
 from netlathe.training.images import ImageData, ImageSplit
 from netlathe.training.loop import StepProgress, TrainConfig, train
-from netlathe.training.normalization import Normalization
 from netlathe.training.metrics import Classification, class_weights, classify, wilson_interval
+from netlathe.training.normalization import Normalization
 from netlathe.training.norms import restore_batch_norm, with_batch_norm
 from netlathe.training.sources import load_images
 
