@@ -2,13 +2,14 @@
 
     python -m benchmarks.images --files 20000 --rounds 3
     python -m benchmarks.images --files 200000 --rounds 3
-    python -m benchmarks.images --photographs 400 --rounds 5
+    python -m benchmarks.images --photographs 600 --rounds 2
 
 With --files: a folder of 1,000 classes with so many JPEGs of 64x64; the start (all listed, and looked at: `first`;
 known from an earlier call: `again`), and batches of 256 at 32x32 with --workers processes. The DataLoader's dataset is
-a list of paths and labels, as torchvision's ImageFolder makes it, and its images are cut, mirrored and scaled alike.
-With --photographs: JPEGs of 500x375 with the spectrum of photographs, of which random cuts are decoded in one process
-at 224, 128 and 32, from files, .tar and .parquet shards.
+a list of paths and labels, as torchvision's ImageFolder makes it; its images are cut, mirrored and scaled alike, and
+stay bytes, where netlathe's are float32 inputs.
+With --photographs: JPEGs of 500x375 with the spectrum of photographs, of which random cuts are decoded to bytes in one
+process at 224, 128 and 32, from files, .tar and .parquet shards, timed by the CPU's clock.
 
 Each figure is of a process of its own, all ways in turn in every round; printed are medians, and medians of the ratios
 within a round. Memory is the proportional set size (PSS) of the process and its workers at the end, beyond what it was
@@ -50,6 +51,8 @@ CLASSES = 1000
 BATCH = 256
 DISTINCT = 500
 """Different small pictures; the other files repeat them."""
+PHOTOGRAPHS = 60
+"""Different photographs."""
 ROW_GROUP = 50
 
 
@@ -112,7 +115,8 @@ def fill(folder: Path, count: int) -> None:
 def fill_photographs(folder: Path, count: int) -> None:
     """The same photographs as files, in a .tar and in a .parquet."""
     rng = np.random.default_rng(0)
-    pictures = [jpeg(photograph(rng, *((500, 375) if index % 3 else (375, 500)))) for index in range(count)]
+    distinct = [jpeg(photograph(rng, *((500, 375) if index % 3 else (375, 500)))) for index in range(PHOTOGRAPHS)]
+    pictures = [distinct[index % PHOTOGRAPHS] for index in range(count)]
     labels = [index % 10 for index in range(count)]
     for label in range(10):
         (folder / "files" / f"class{label}").mkdir(parents=True)
@@ -140,26 +144,33 @@ def memory_mb() -> float:
 def measure(way: str, source: Path, size: int, workers: int, batches: int) -> dict[str, float]:
     """Seconds to the start, images/s of `batches` batches after one, and memory in MB, of one way."""
     before, began = memory_mb(), time.perf_counter()
+    clock = time.perf_counter if workers else time.process_time
     if way == "torch":
         listed = ListedImages(source, size)
         started = time.perf_counter() - began
         loader = iter(DataLoader(listed, BATCH, shuffle=True, num_workers=workers, drop_last=True))
-        per_second, memory = rate(lambda: next(loader)[0], batches)
+        per_second, memory = rate(lambda: next(loader)[0], batches, clock)
         del loader
+    elif way == "cuts":  # bytes, as those of the DataLoader
+        train = load_images(source, (size, size), in_memory_bytes=0).train
+        started = time.perf_counter() - began
+        order = train.order(torch.Generator().manual_seed(0)).repeat(1 + BATCH * (batches + 1) // len(train))
+        parts, generator = iter(order.split(BATCH)), torch.Generator().manual_seed(0)  # type: ignore[no-untyped-call]
+        per_second, memory = rate(lambda: train.augmented(next(parts), generator, mirror=True), batches, clock)
     else:
         data = load_images(source, (size, size), in_memory_bytes=0)
         started = time.perf_counter() - began
         with closing(stream(data.train, BATCH, seed=0, augment=True, mirror=True, workers=workers)) as some:
-            per_second, memory = rate(lambda: next(some)[0], batches)
+            per_second, memory = rate(lambda: next(some)[0], batches, clock)
     return {"start_s": started, "images_per_s": per_second, "memory_mb": memory - before}
 
 
-def rate(following: Callable[[], Tensor], batches: int) -> tuple[float, float]:
-    """Images/s of batches after the first, and memory in MB at their end."""
+def rate(following: Callable[[], Tensor], batches: int, clock: Callable[[], float]) -> tuple[float, float]:
+    """Images/s, by a clock, of batches after the first, and memory in MB at their end."""
     following()
-    began = time.perf_counter()
+    began = clock()
     images = sum(len(following()) for _ in range(batches))
-    return images / (time.perf_counter() - began), memory_mb()
+    return images / (clock() - began), memory_mb()
 
 
 def in_process(way: str, source: Path, size: int, workers: int, batches: int, cache: Path) -> dict[str, float]:
@@ -198,7 +209,7 @@ def photographs(options: argparse.Namespace, folder: Path, console: Console) -> 
     fill_photographs(folder, options.photographs)
     ways = {"torch": "files", "files": "files", "tar": "shard.tar", "parquet": "shard.parquet"}
     table = Table(title=f"{options.photographs} photographs of 500x375, one process, {options.rounds} rounds")
-    for column in ("size", "PIL images/s", *(f"{way} / PIL" for way in list(ways)[1:])):
+    for column in ("size", "PIL images/CPU s", *(f"{way} / PIL" for way in list(ways)[1:])):
         table.add_column(column, justify="right")
     for size in (224, 128, 32):
         rows = [
