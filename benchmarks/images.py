@@ -2,7 +2,7 @@
 
     python -m benchmarks.images --files 20000 --rounds 3
     python -m benchmarks.images --files 200000 --rounds 3
-    python -m benchmarks.images --photographs 600 --rounds 2
+    python -m benchmarks.images --photographs 520 --rounds 3
 
 With --files: a folder of 1,000 classes with so many JPEGs of 64x64; the start (all listed, and looked at: `first`;
 known from an earlier call: `again`), and batches of 256 at 32x32 with --workers processes. The DataLoader's dataset is
@@ -11,9 +11,9 @@ stay bytes, where netlathe's are float32 inputs.
 With --photographs: JPEGs of 500x375 with the spectrum of photographs, of which random cuts are decoded to bytes in one
 process at 224, 128 and 32, from files, .tar and .parquet shards, timed by the CPU's clock.
 
-Each figure is of a process of its own, all ways in turn in every round; printed are medians, and medians of the ratios
-within a round. Memory is the proportional set size (PSS) of the process and its workers at the end, beyond what it was
-before the images. Files are made below --folder and removed afterwards.
+Each figure of --files is of a process of its own. All ways run in turn in every round; printed are medians, and
+medians of the ratios within a round. Memory is the proportional set size (PSS) of the process and its workers at the
+end, beyond what it was before the images. Files are made below --folder and removed afterwards.
 """
 
 from __future__ import annotations
@@ -213,10 +213,7 @@ def photographs(options: argparse.Namespace, folder: Path, console: Console) -> 
         table.add_column(column, justify="right")
     for size in (224, 128, 32):
         rows = [
-            {
-                way: in_process(way, folder / place, size, 0, options.batches, folder / "cache")
-                for way, place in ways.items()
-            }
+            {way: measure("torch" if way == "torch" else "cuts", folder / at, size, 0, 1) for way, at in ways.items()}
             for _ in range(options.rounds)
         ]
         ratios = (
@@ -237,12 +234,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photographs", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--batches", type=int, default=0, help="batches a measurement; 0: 20, of photographs 1")
+    parser.add_argument("--batches", type=int, default=20, help="batches of a measurement of --files")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--size", type=int, default=32, help=argparse.SUPPRESS)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    options.batches = options.batches or (20 if options.files or options.measure else 1)
     if options.measure:
         print(json.dumps(measure(options.measure, options.folder, options.size, options.workers, options.batches)))
         return

@@ -56,10 +56,9 @@ class Classification:
     @property
     def accuracy_by_class(self) -> NDArray[np.float64]:
         """Share of the images of each class classified right, (classes,); NaN for a class without images."""
-        of_class = self.confusion.sum(1)
-        return np.divide(
-            np.diag(self.confusion), of_class, out=np.full(len(of_class), math.nan), where=of_class > 0
-        )  # fmt: skip
+        right, images = np.diag(self.confusion), self.confusion.sum(1)
+        shares: NDArray[np.float64] = np.where(images > 0, right / np.maximum(images, 1), math.nan)
+        return shares
 
     @property
     def balanced_accuracy(self) -> float:
