@@ -97,9 +97,8 @@ def _left(coupled: CoupledChannels, keep: Mapping[str, Units]) -> dict[str, Tens
     """The numbers of the channels that are left of each node's first result, by the node's name."""
     is_kept = coupled.group_of == FIXED
     for group in coupled.groups:
-        of_group = coupled.group_of == coupled.group_index(group.name)
-        units = keep.get(group.name)
-        is_kept |= of_group if units is None else of_group & np.isin(coupled.place_of, units)
+        of_group, kept = coupled.group_of == coupled.group_index(group.name), keep.get(group.name)
+        is_kept |= of_group if kept is None else of_group & np.isin(coupled.place_of, kept)
     found = {}
     for node, of_node, results in zip(coupled.graph.nodes, coupled.nodes, coupled.graph.results, strict=True):
         along = of_node.results[0][-1]

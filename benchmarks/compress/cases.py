@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.forms.torch import TorchGraph, folded_weights, load_weights
 from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph
-from netlathe.compress import WidthSpace, pruned, width_space
+from netlathe.compress import WidthSpace, pruned, residual_blocks, width_space
 from netlathe.compress.reconstruction import reconstructed
 from netlathe.exporting import file_accuracy
 from netlathe.training import Compute, ImageData, TrainConfig, restore_batch_norm, train, with_batch_norm
@@ -55,11 +55,12 @@ class Case:
         """One thread: others use this machine as well."""
         return Compute(device="cpu", precision=self.precision, threads=1)  # type: ignore[arg-type]
 
-    def refitted(self, keep: Mapping[str, Any], seed: int) -> TorchGraph:
-        """The network of the channels to keep, by the names of groups, refitted and ready to be trained as netlathe
-        does."""
-        _, weights = self.read
-        small, cut = pruned(self.space.coupled, weights, keep)
+    def refitted(self, keep: Mapping[str, Any], left_out: Sequence[int], seed: int) -> TorchGraph:
+        """The network of the channels to keep, by the names of groups, without residual blocks of these numbers,
+        refitted and ready to be trained as netlathe does."""
+        graph, weights = self.read
+        blocks = residual_blocks(graph)
+        small, cut = pruned(self.space.coupled, weights, keep, [blocks[number] for number in left_out])
         images = few(self.data.train, REFIT_IMAGES, seed)
         found = reconstructed(
             self.space.coupled, weights, (small, cut), keep, images, images=len(images), seed=seed, compute=self.compute

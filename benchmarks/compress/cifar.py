@@ -31,7 +31,7 @@ SHARES = (0.35, 0.5, 0.75)
 LONGER = 4
 """Times the epochs of the others for the second training from scratch."""
 UNIFORM, REFITTED, SCRATCH, LONG = "uniform L1", "uniform L1, refitted", "from scratch", "from scratch, longer"
-OURS = "netlathe"
+OURS, DEEP = "netlathe", "netlathe, depth too"
 COMPRESSED = ("mobilenetv2_0.5", "resnet20")
 
 
@@ -46,10 +46,14 @@ class Job:
     seed: int
 
     @property
+    def chooser(self) -> str:
+        """The method that chooses: some only train what uniform widths leave in another way."""
+        return UNIFORM if self.method in (REFITTED, SCRATCH, LONG) else self.method
+
+    @property
     def choice(self) -> str:
-        """Name of the choice that it trains: those that only train otherwise share that of uniform widths."""
-        method = UNIFORM if self.method in (REFITTED, SCRATCH, LONG) else self.method
-        return self._named(method)
+        """Name of the choice."""
+        return self._named(self.chooser)
 
     @property
     def name(self) -> str:
@@ -63,7 +67,7 @@ def jobs(seeds: int) -> Iterator[Job]:
     """All jobs, in the order in which they are done: what the comparison needs most first."""
     pairs = [
         *((HOST, share, method) for share in SHARES for method in (UNIFORM, REFITTED, OURS)),
-        *((HOST, SHARES[0], method) for method in (SCRATCH, "FLOPs", "NetAdapt", "actor-critic", LONG)),
+        *((HOST, SHARES[0], method) for method in (SCRATCH, "FLOPs", "NetAdapt", "actor-critic", DEEP, LONG)),
         *((PHONE, share, method) for share in SHARES for method in (UNIFORM, OURS)),
     ]
     for seed in range(seeds):
@@ -120,8 +124,7 @@ class Bench:
         path = self.folder / "choices" / job.choice
 
         def choose() -> dict[str, Any]:
-            method = UNIFORM if job.choice == Job(job.network, job.device, job.share, UNIFORM, 0).choice else job.method
-            return asdict(METHODS[method](self.cases[job.network], self.target(job), path))
+            return asdict(METHODS[job.chooser](self.cases[job.network], self.target(job), path))
 
         path.parent.mkdir(parents=True, exist_ok=True)
         return Choice(**self.kept(f"choices/{job.choice}", choose))
@@ -132,21 +135,27 @@ class Bench:
         file.parent.mkdir(parents=True, exist_ok=True)
 
         def work() -> float:
-            keep = {name: np.array(units) for name, units in self.choice(job).keep.items()}
+            choice = self.choice(job)
+            keep = {name: np.array(units) for name, units in choice.keep.items()}
             if job.method in (SCRATCH, LONG):
                 times = LONGER if job.method == LONG else 1
                 network = case.trained(case.from_scratch(keep, job.seed), times * epochs, job.seed, FROM_SCRATCH)
             else:
-                start = case.sliced if job.method == UNIFORM else case.refitted
-                network = case.trained(start(keep, job.seed), epochs, job.seed)
+                is_plain = job.method == UNIFORM
+                start = case.sliced(keep, job.seed) if is_plain else case.refitted(keep, choice.left_out, job.seed)
+                network = case.trained(start, epochs, job.seed)
             return case.accuracy(network, file)
 
         return float(self.kept(f"files/{job.name}", work))
 
     def original_accuracy(self, name: str) -> float:
         """Accuracy of the file of a network that is not compressed."""
-        path = self.folder / f"{name}.tflite"
+        path = self.original_file(name)
         return float(self.kept(f"{name}_accuracy", lambda: self.cases[name].accuracy_of_original(path)))
+
+    def original_file(self, name: str) -> Path:
+        """That file."""
+        return self.folder / f"{name}.tflite"
 
     def is_done(self, job: Job) -> bool:
         """Whether its accuracy is known."""
@@ -154,12 +163,12 @@ class Bench:
 
     def timed_anew(self, todo: Sequence[Job]) -> dict[str, float]:
         """Milliseconds of one exported file of each choice of this machine, and of the originals, timed in turn."""
-        files = {job.choice: self.folder / "files" / f"{job.name}.tflite" for job in todo if job.device == HOST}
-        graphs = [case.read[0] for case in self.cases.values()]
+        files = {name: self.original_file(name) for name in self.cases}
+        files |= {job.choice: self.folder / "files" / f"{job.name}.tflite" for job in todo if job.device == HOST}
 
         def work() -> dict[str, float]:
-            timed = nl.time([*graphs, *files.values()], device="local", profile=self.profile).timed
-            return dict(zip([*self.cases, *files], [float(one.latency_ms or np.nan) for one in timed], strict=True))
+            timed = nl.time([*files.values()], device="local", profile=self.profile).timed
+            return dict(zip(files, [float(one.latency_ms or np.nan) for one in timed], strict=True))
 
         return dict(self.kept(f"timed_{len(files)}", work))
 
@@ -182,19 +191,20 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
 
 def report(bench: Bench, done: Sequence[Job], terminal: Terminal) -> None:
     """A row for each network, device, target and method."""
+    accuracies = {name: bench.original_accuracy(name) for name in bench.cases}
     again = bench.timed_anew(done)
-    for name in bench.cases:
-        terminal.say(f"{name}: {bench.original_accuracy(name):.2%} as it is, {again[name]:.4f} ms here")
+    for name, accuracy in accuracies.items():
+        terminal.say(f"{name}: {accuracy:.2%} as it is, {again[name]:.4f} ms here")
     rows = []
     for key in dict.fromkeys((job.network, job.device, job.share, job.method) for job in done):
         some = [job for job in done if (job.network, job.device, job.share, job.method) == key]
-        accuracies = 100 * np.array([bench.accuracy(job) for job in some])
+        found = 100 * np.array([bench.accuracy(job) for job in some])
         choice, target = bench.choice(some[0]), bench.target(some[0])
         anew = again[some[0].choice] / (some[0].share * again[key[0]]) if key[1] == HOST else choice.ms / target.ms
         rows.append(
             (
                 *map(str, key), f"{choice.ms / target.ms:.3f}", f"{anew:.3f}", "yes" if choice.ms > target.ms else "no",
-                f"{accuracies.mean():.2f}", " ".join(f"{one:.2f}" for one in accuracies), f"{choice.cpu_s:.0f}",
+                f"{found.mean():.2f}", " ".join(f"{one:.2f}" for one in found), f"{choice.cpu_s:.0f}",
             )
         )  # fmt: skip
     terminal.table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Choice:
     """In the judge's eyes."""
     cpu_s: float
     """The processor's seconds for the choice."""
+    left_out: list[int] = field(default_factory=list)
+    """Residual blocks to leave out, by their numbers."""
 
 
 def largest_within(graphs: Sequence[Graph], target: Target) -> int:
@@ -116,14 +118,11 @@ def by_netlathe(case: Case, target: Target, folder: Path, **settings: Any) -> Ch
         compute=case.compute, restart=True, **settings,
     )  # fmt: skip
     cpu_s = time.process_time() - begun
-    keep = json.loads((folder / "widths.json").read_text())
-    latency = report.targets[0]
-    return Choice(_kept(keep), latency.measured_ms or latency.predicted_ms, cpu_s)
-
-
-def _kept(content: Any) -> dict[str, list[int]]:
-    """The channels to keep in a record of widths."""
-    return dict(content["kept"] if "kept" in content else content["result"]["kept"])
+    record = json.loads((folder / "widths.json").read_text())
+    content, latency = record.get("result", record), report.targets[0]
+    blocks = content["choices"][len(case.space.groups) :]
+    left_out = [number for number, choice in enumerate(blocks) if choice] if settings.get("leave_out") else []
+    return Choice(content["kept"], latency.measured_ms or latency.predicted_ms, cpu_s, left_out)
 
 
 METHODS: dict[str, Callable[[Case, Target, Path], Choice]] = {
@@ -134,4 +133,7 @@ METHODS: dict[str, Callable[[Case, Target, Path], Choice]] = {
         case, target, folder, strategy="actor-critic", looks=LOOKS
     ),
     "netlathe": lambda case, target, folder: by_netlathe(case, target, folder),
+    "netlathe, depth too": lambda case, target, folder: by_netlathe(
+        case, target, folder, leave_out=True, unknown="price"
+    ),
 }

@@ -13,7 +13,7 @@ from netlathe.archspace.forms.torch import TorchGraph, load_weights
 from netlathe.archspace.forms.weights import Weights, random_weights
 from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.ops import Activation, ActivationKind, Add, Conv2d, FullyConnected, GlobalAvgPool
-from netlathe.compress import CoupledChannels, couple_channels, pruned
+from netlathe.compress import CoupledChannels, couple_channels, pruned, residual_blocks
 from netlathe.compress.reconstruction import reconstructed
 from netlathe.training.images import MemorySplit
 
@@ -116,6 +116,14 @@ def test_a_branch_makes_up_for_what_the_other_one_lacks(split: MemorySplit, monk
     assert not found["first"]["kernel"].any()
     assert distance(coupled, weights, graph, spoiled, split) > 0.3
     assert distance(coupled, weights, graph, found, split) < 0.01
+
+
+def test_layers_behind_a_block_that_is_left_out_do_without_it(split: MemorySplit) -> None:
+    (block,) = residual_blocks(GRAPH)
+    graph, cut = pruned(COUPLED, WEIGHTS, {}, [block])
+    found = reconstructed(COUPLED, WEIGHTS, (graph, cut), {}, split)
+    assert found.keys() == {"stem", "head"}
+    assert distance(COUPLED, WEIGHTS, graph, found, split) < distance(COUPLED, WEIGHTS, graph, cut, split)
 
 
 def test_layers_too_large_to_solve_stay(split: MemorySplit, monkeypatch: pytest.MonkeyPatch) -> None:
