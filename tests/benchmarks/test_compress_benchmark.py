@@ -34,7 +34,7 @@ def case() -> Case:
 
 def test_a_sliced_network_computes_what_the_cut_one_does_and_a_refitted_one_what_the_original_does_nearly() -> None:
     given = case()
-    graph, weights = given.read
+    weights = given.read[1]
     scores = magnitudes(given.space.coupled, weights, order=1)
     keep = given.space.keep(given.space.alike(0.5), scores)
     x = given.data.test.normalization(images(16).images)
