@@ -100,8 +100,8 @@ def _left(coupled: CoupledChannels, keep: Mapping[str, Units]) -> dict[str, Tens
         of_group, kept = coupled.group_of == coupled.group_index(group.name), keep.get(group.name)
         is_kept |= of_group if kept is None else of_group & np.isin(coupled.place_of, kept)
     found = {}
-    for node, units, results in zip(coupled.graph.nodes, coupled.nodes, coupled.graph.results, strict=True):
-        along = units.results[0][-1]
+    for node, of_node, results in zip(coupled.graph.nodes, coupled.nodes, coupled.graph.results, strict=True):
+        along = of_node.results[0][-1]
         size = coupled.graph.shapes[results[0]][-1]
         found[node.name] = torch.from_numpy(np.arange(size) if along is None else np.flatnonzero(is_kept[along]))
     return found

@@ -121,7 +121,8 @@ def fit(images: NDArray[Any], size: Pixels, channels: int, where: str) -> Tensor
 
 
 def _fit(array: NDArray[np.uint8], size: Pixels, channels: int) -> Tensor:
-    x = torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2)
+    own = np.require(array, requirements=["C", "W"])  # torch warns of arrays that it could not write to
+    x = torch.from_numpy(own).permute(0, 3, 1, 2)
     if x.shape[1] != channels:
         x = x.expand(-1, 3, -1, -1) if channels == 3 else x.float().mean(1, keepdim=True).round().to(torch.uint8)
     if tuple(x.shape[2:]) != size:

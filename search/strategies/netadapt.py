@@ -12,7 +12,7 @@ from netlathe.archspace.decisions import Choices, DecisionSpace
 from netlathe.search.costs import ROUNDING
 from netlathe.search.successive import CostLimit
 
-STEPS = 20
+STEPS = 10
 """Steps from the original to the limits, at the least."""
 
 OnStep = Callable[[int, int], None]
@@ -41,7 +41,7 @@ def netadapt(
     towards the floor.
     """
     steps = max(steps, looks // max(1, len(floor)))
-    each, left, choices = max(1, looks // steps), looks, tuple(space.reference)
+    each, left, choices = max(2, looks // steps), looks, tuple(space.reference)
     whole = excess = _excesses(space, limits, [choices])[0]
     while excess > ROUNDING:
         if on_step:

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import tarfile
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -109,6 +110,17 @@ def test_names_of_classes_come_from_the_metadata_of_hugging_face(tmp_path: Path)
     about = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
     pyarrow.parquet.write_table(table.replace_schema_metadata(about), tmp_path / "d.parquet")
     assert load_images(tmp_path / "d.parquet", (8, 8)).classes == ("ant", "bee", "cat")
+
+
+def test_shards_that_webdataset_wrote_are_read(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        library = pytest.importorskip("webdataset")
+        with library.TarWriter(str(tmp_path / "a-000.tar")) as writer:
+            for i, image in enumerate(PIXELS):
+                writer.write({"__key__": f"{i:04}", "png": png(image), "cls": LABELS[i]})
+    data = load_images(tmp_path / "a-{000..000}.tar", (10, 12))
+    assert numbers(data) == list(range(24))
 
 
 class Counted(Grouped):

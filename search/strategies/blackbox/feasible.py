@@ -64,11 +64,15 @@ class FeasibleSet:
         MOST_LISTED. Raises SearchError where prices of whole networks leave none."""
         if self.size > MOST_LISTED:
             return None
-        every = np.indices(self.counts).reshape(len(self.counts), self.size).T
+        every = self.every()
         found = every[self._fits(every)]
         if not len(found):
             raise self._nothing_found()
         return found
+
+    def every(self) -> NDArray[np.int64]:
+        """All networks of the space, within the limits or not: (networks, decisions) in lexicographic order."""
+        return np.indices(self.counts).reshape(len(self.counts), self.size).T
 
     def listed_without(self, known: Iterable[Choices]) -> NDArray[np.int64] | None:
         """The listed networks but for these."""

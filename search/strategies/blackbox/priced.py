@@ -64,7 +64,7 @@ class PricedSet(FeasibleSet):
     @cached_property
     def estimates(self) -> tuple[QuadraticCosts, ...]:
         """Estimates of the prices, one per limit."""
-        networks = np.unique(self._samples(), axis=0)
+        networks = np.unique(self._samples() if self.size > MOST_PRICED else self.every(), axis=0)
         exact = self.priced(networks)
         known = np.isfinite(exact).all(axis=1)
         return tuple(QuadraticCosts.fit(self.counts, networks[known], costs) for costs in exact[known].T)

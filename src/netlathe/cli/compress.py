@@ -65,6 +65,14 @@ def compress(
             rich_help_panel=MEET,
         ),
     ] = None,
+    costs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of layers' costs on other hardware (columns op, shape, bits, and ms or mJ); --limit mJ=3 then "
+            "limits the sum of that column.",
+            rich_help_panel=MEET,
+        ),
+    ] = None,
     unknown: UnknownOps = "refuse",
     device: JudgeDevice = None,
     profile_file: JudgeProfile = None,
@@ -176,15 +184,35 @@ def compress(
     )
     with tracked(track, output, terminal) as listener:
         report = compress_model(
-            model, target=parse_targets(None, None, target), output=output, data=data, limits=parse_limits(limit or ()),
-            ignored=ignored or (), precisions=precisions.split(","), leave_out=leave_out, step=step,
-            least_share=least_share, strategy=strategy, looks=looks, finalists=finalists, training=training,
-            distillation=distillation, temperature=temperature, normalization=normalization,
+            model,
+            target=parse_targets(None, None, target),
+            output=output,
+            data=data,
+            limits=parse_limits(limit or (), costs),
+            ignored=ignored or (),
+            precisions=precisions.split(","),
+            leave_out=leave_out,
+            step=step,
+            least_share=least_share,
+            strategy=strategy,
+            looks=looks,
+            finalists=finalists,
+            training=training,
+            distillation=distillation,
+            temperature=temperature,
+            normalization=normalization,
             device=choose_phone(device, terminal) if device else None,
-            profile=profile_file, benchmark_binary=benchmark_binary, shapes=parse_shapes(shape),
-            compute=Compute(compute_device, workers=workers, threads=threads), limit_images=limit_images,
-            skip_unreadable=skip_unreadable, unknown=unknown, restart=restart, seed=seed, progress=listener,
-        )  # fmt: skip
+            profile=profile_file,
+            benchmark_binary=benchmark_binary,
+            shapes=parse_shapes(shape),
+            compute=Compute(compute_device, workers=workers, threads=threads),
+            limit_images=limit_images,
+            skip_unreadable=skip_unreadable,
+            unknown=unknown,
+            restart=restart,
+            seed=seed,
+            progress=listener,
+        )
     show_compression(report, terminal)
     terminal.result(report.to_json())
     if report.is_missed or terminal.undone:

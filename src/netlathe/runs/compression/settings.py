@@ -158,10 +158,13 @@ class CompressSettings:
             for one, model in zip(goal.targets, models, strict=True)
         ]
         for limit in goal.limits:
+            if limit.layers:
+                found.append(CostLimit(f"{limit.name} by {limit.source}", limit.name, limit.layers, limit.value))
+                continue
             if limit.source:
                 raise NetlatheError(
-                    f"--limit {limit.source}:{limit.name}: a table of blocks says nothing of a model's layers; limit "
-                    "macs, parameters or memory-kb"
+                    f"--limit {limit.source}:{limit.name}: a table of blocks says nothing of a model's layers; give "
+                    "one with the columns op, shape and bits, or limit macs, parameters or memory-kb"
                 )
             found.append(CostLimit(limit.name, "", Count(limit.name), limit.value))
         if goal.memory_kib is not None:
