@@ -180,6 +180,14 @@ def search(
             help="Weights that the training starts from: random ones, or the supernet's.", rich_help_panel=TRAIN
         ),
     ] = "scratch",
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            help="Widths such as 0.5,0.75,1 at which the space's reference network is trained and timed, too, to "
+            "compare with.",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     train_batch_size: Annotated[
         int, typer.Option(min=2, help="Images per step of the training.", rich_help_panel=TRAIN)
     ] = 64,
@@ -265,6 +273,7 @@ def search(
     end.
     """
     from netlathe.cli.phones import choose_phone
+    from netlathe.runs.baselines import parse_widths
     from netlathe.runs.logs import check_tensorboard
     from netlathe.runs.pipeline import SearchOptions, join_search
     from netlathe.runs.pipeline import search as search_network
@@ -284,6 +293,7 @@ def search(
     options = SearchOptions(
         limits=parse_limits(limit or ()), profile=profile_file, benchmark_binary=benchmark_binary,
         device=choose_phone(device, terminal) if device else None, update=update, train_from=train_from,
+        baselines=parse_widths(baselines) if baselines else (),
         strategy=strategy, looks=parse_counts("--looks", looks),
         look_epochs=parse_counts("--look-epochs", look_epochs), storage=storage,
         score=parse_scores(score) if score else None,

@@ -112,8 +112,17 @@ class ChoosePhase(Phase[Chosen]):
             return _Grounds(self.searched.evaluated, known.__getitem__, {"looks": len(self.searched.evaluated)})
         result = self._compared(self.searched.searcher())
         summary = result.summary()
-        compared = {"decoded": summary["choices"], "scores": summary["scores"], "examined": summary["examined"]}
+        compared = {"decoded": summary["choices"], "scores": summary["scores"], "examined": self._priced(result)}
         return _Grounds(result.scores, partial(_sum_of, result.scores), compared)
+
+    def _priced(self, result: SearchResult) -> list[dict[str, Any]]:
+        """The finalists with their losses and what the main predictor says of them, in ms, for JSON."""
+        model, space, paths = self.settings.goal.main.model, self.settings.space, list(result.examined)
+        priced = model.predict([space.architecture(path) for path in paths]).tolist() if paths else []
+        return [
+            {"choices": list(path), "cross_entropy": loss, "predicted_ms": ms}
+            for (path, loss), ms in zip(result.examined.items(), priced, strict=True)
+        ]
 
     def _compared(self, searcher: Searcher) -> SearchResult:
         """The search's result, its finalists judged on validation images or by an own score."""
@@ -180,7 +189,9 @@ class ChoosePhase(Phase[Chosen]):
         parts = part_latencies_ms(main.model, output.architecture)
         draw_architectures([(title, output.architecture, parts)], folder / PICTURE)
         if output.judged.timed:
-            draw_judged(output.judged.timed, main.limit_ms, folder / MEASURED)
+            low, high = (float(end[0]) for end in main.model.predict_interval([output.architecture]))
+            band = low / predicted_ms, high / predicted_ms
+            draw_judged(output.judged.timed, main.limit_ms, folder / MEASURED, band)
 
 
 def _sum_of(scores: NDArray[np.float64], path: Choices) -> float:

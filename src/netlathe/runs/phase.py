@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from netlathe.archspace.errors import FormatError, SpaceError
 from netlathe.archspace.jsonfile import json_digest, read_json, write_json
 from netlathe.runs.checkpoints import RunCheckpointer, advised
-from netlathe.runs.files import REPORT
+from netlathe.runs.files import PAGE, REPORT
 from netlathe.runs.folder import Workplace
 from netlathe.training.checkpoint import ForeignCheckpointError, check_run
 
@@ -99,7 +99,7 @@ class Phase(ABC, Generic[Output]):
     def save(self, output: Output) -> None:
         """Writes the output's files, then the record. Until the run's report is written anew, there is none."""
         folder = self.place.path
-        self.place.remove((REPORT, self.record))
+        self.place.remove((REPORT, PAGE, self.record))
         content = {_RUN: self.inputs, **self.write(output)}
         if self.needs:
             content[_NEEDS] = [name for name in self.needs if (folder / name).is_file()]

@@ -11,6 +11,7 @@ from netlathe.archspace.errors import FormatError
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import COMPRESSION_FILES, check_run_folder
 from netlathe.pricing import Unknown
+from netlathe.report.writing import make_page
 from netlathe.runs.compression.outlook import Outlook, look_ahead, told, why_fixed
 from netlathe.runs.compression.report import CompressReport
 from netlathe.runs.compression.reported import CompressReportPhase, limits_of, targets_of
@@ -28,7 +29,7 @@ from netlathe.runs.compression.settings import (
 from netlathe.runs.compression.shaped import ShapedNetwork, ShapePhase
 from netlathe.runs.compression.tuned import TunePhase
 from netlathe.runs.compression.written import WritePhase
-from netlathe.runs.files import REPORT
+from netlathe.runs.files import PAGE, REPORT
 from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.settings import Recipe, load_told, name_of
@@ -139,6 +140,8 @@ def compress(
         )  # fmt: skip
         report = run_phases(settings, place, restart=restart)
         place.listener.report(report)
+        if report.is_changed and not (folder / PAGE).is_file():
+            make_page(folder, place.listener)
         return report
 
 
