@@ -46,7 +46,7 @@ REPORT = "demo.json"
 FIT_PICTURE, PICTURE = "predicted_measured.png", "architectures.png"
 PROFILE_PLAN = Plan(min_rounds=20, max_rounds=60, target_error=0.005, budget_s=90)
 NETWORKS = 16
-SEARCH = {"warmup_epochs": 6, "epochs": 14, "finalists": 64}
+SEARCH: dict[str, Any] = {"warmup_epochs": 6, "epochs": 14, "finalists": 64}
 TRAIN_EPOCHS = 24
 
 
