@@ -96,7 +96,8 @@ def _guarded(command: Command) -> Command:
         try:
             command(*args, **options)
         except (NetlatheError, OSError, EOFError, MemoryError) as error:  # the system's own: a full disk, a folder
-            fail(error, as_json=as_json, kind=type(error).__name__)
+            if not (isinstance(error, NetlatheError) and error.is_told_elsewhere):
+                fail(error, as_json=as_json, kind=type(error).__name__)
             raise typer.Exit(FAILED.get(command.__name__, 1)) from None
         except KeyboardInterrupt:
             fail(

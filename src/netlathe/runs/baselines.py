@@ -66,7 +66,7 @@ def baseline_networks(
 class BaselinePhase(Phase[tuple[Baseline, ...]]):
     """Training and timing of the baselines."""
 
-    record, kind = BASELINES, "baselines"
+    record, kind, is_shared = BASELINES, "baselines", True
     remedy = "--restart-training does that for {folder}, and keeps the search"
 
     def __init__(self, settings: RunSettings, place: Workplace) -> None:
@@ -78,7 +78,7 @@ class BaselinePhase(Phase[tuple[Baseline, ...]]):
         """Raises TrainingError where a loss diverges, DeviceError for a device that cannot be opened."""
         networks = self.settings.baselines
         accuracies = [self._train(one) for one in networks]
-        timed = self._timed(networks)
+        timed = self.place.ranks.told(lambda: self._timed(networks))
         images = len(self.settings.data.test)
         model = self.settings.goal.main.model
         return tuple(
@@ -96,12 +96,14 @@ class BaselinePhase(Phase[tuple[Baseline, ...]]):
         inputs = {**self.inputs, "architecture": json_digest(network.to_json())}
         del inputs["judge"]
         checkpointer = RunCheckpointer(
-            place.path / TRAINING_CHECKPOINT, inputs, place.every_s, remedy=self._remedy, folder=place.folder
-        )
+            place.path / TRAINING_CHECKPOINT, inputs, place.every_s, remedy=self._remedy, folder=place.folder,
+            ranks=place.ranks,
+        )  # fmt: skip
         module = new_network(network, settings.training)
         train_network(module, settings.data, place, settings.training, network.name, checkpointer=checkpointer)
-        network.save(place.path / ARCHITECTURE)
-        save_weights(place.path, module)
+        if place.leads:
+            network.save(place.path / ARCHITECTURE)
+            save_weights(place.path, module)
         return evaluate(module, settings.data.test, compute=place.compute)
 
     def _timed(self, networks: Sequence[Architecture]) -> dict[str, Measurement]:

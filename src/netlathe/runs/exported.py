@@ -58,7 +58,7 @@ class FilesPhase(Phase[ExportedFiles]):
 class ExportPhase(FilesPhase):
     """Export of the trained network."""
 
-    needs = (NETWORK, NETWORK_INT8, NETWORK_ONNX)
+    needs, is_shared = (NETWORK, NETWORK_INT8, NETWORK_ONNX), True
 
     def __init__(self, settings: RunSettings, place: Workplace, training: Mapping[str, Any], trained: Trained) -> None:
         super().__init__(place, training)
@@ -77,7 +77,7 @@ def export_network(network: TorchGraph, data: ImageData, place: Workplace) -> Ex
     with place.listener.working("exporting, and checking every file on the test images"):
         right = right_answers(network, data.test, compute=place.compute)
         own = int(right.sum()) / len(data.test)
-        exported = export_all(network, place.path, data, accuracy=own, compute=place.compute)
+        exported = place.ranks.told(lambda: export_all(network, place.path, data, accuracy=own, compute=place.compute))
     accuracy = {"torch": own, **{name: one.accuracy for name, one in exported.items() if one.accuracy is not None}}
     files = {name: one.path.name for name, one in exported.items()}
     labels, count = data.test.labels, len(data.classes)

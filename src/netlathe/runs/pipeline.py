@@ -263,16 +263,19 @@ def prepared(
     files += [one.file for one in targets if one.file] + [limit.name.rpartition(":")[0] for limit in limits]
     folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
     below = [folder_name(ms) for ms in targets_ms or ()]
-    check_run_folder(folder, [one for one in files if one], images, below)
+    compute = options.get("compute") or Compute()
+    leads = compute.ranks.leads
+    if leads:
+        check_run_folder(folder, [one for one in files if one], images, below)
     goal = make_goal(targets, limits, unknown=options.get("unknown", "refuse"))
     at_hand = DeviceAtHand(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
     config = options.get("config") or SearchConfig(seed=seed)
     training = TrainConfig(seed=seed) if training is None else training
-    listener, compute = listener_of(options.get("progress", False)), options.get("compute") or Compute()
-    place = Workplace(RunFolder(folder), compute, listener, tensorboard)
-    with held([folder, *(folder / name for name in below)]) if alone else nullcontext(), compute.threaded():
+    listener = listener_of(options.get("progress", False)) if leads else Listener()
+    place = Workplace(RunFolder(folder, is_own=leads), compute, listener, tensorboard and leads)
+    with held([folder, *(folder / name for name in below)]) if alone and leads else nullcontext(), compute.threaded():
         listener.warn(compute.doubts())
         chosen, loaded = load_inputs(
             space, data, resolution=options.get("resolution"), width=options.get("width"),
@@ -335,7 +338,7 @@ def run(
 ) -> RunReport | CurveReport:
     """The run of these settings, or, for several limits of the main target, one for each, and tells the listener."""
     announce(settings, place.listener, targets_ms or ())
-    if settings.device:  # what is missing there should show before hours of work
+    if settings.device and place.leads:  # what is missing there should show before hours of work
         with settings.device.open(settings.goal.main, place.listener):
             pass
     runs = runs_of(settings, place, targets_ms)
@@ -346,13 +349,13 @@ def run(
         forget_training(runs, place)
     report = run_phases(settings, place) if targets_ms is None else run_curve(settings, place, runs)
     reports = report.runs if isinstance(report, CurveReport) else (report,)
-    if len(settings.goal.targets) > 1:
+    if len(settings.goal.targets) > 1 and place.leads:
         write_hardware(reports, place.path)
     place.listener.report(report)
-    for folder in runs:
+    for folder in runs if place.leads else ():
         if not (folder / PAGE).is_file():
             make_page(folder, place.listener)
-    if isinstance(report, CurveReport):
+    if isinstance(report, CurveReport) and place.leads:
         make_page(place.path, place.listener)
     return report
 
@@ -377,7 +380,8 @@ def run_phases(
         constraints = settings.goal.constraints(settings.space)
         place.listener.warn(idle_limits(constraints))
         searching = search_phase(settings, place, constraints, warm)
-        migrate(place, searching.inputs)
+        if place.leads:
+            migrate(place, searching.inputs)
         searched = searching.output()
         smaller = [] if chosen is None else chosen
         choosing = ChoosePhase(settings, place, searching.inputs, constraints, searched, smaller)
@@ -389,7 +393,7 @@ def run_phases(
         whole = {**training.inputs, **choosing.inputs}
         if settings.baselines:
             compared = BaselinePhase(settings, shared or place).output()
-            if shared:
+            if shared and place.leads:
                 write_baselines(compared, place.path)
         return ReportPhase(settings, place, whole, searched, found, trained, exported).output()
 
@@ -418,8 +422,9 @@ def run_curve(settings: RunSettings, place: Workplace, runs: dict[Path, RunSetti
     for folder, one in runs.items():
         place.listener.step(f"{one.goal.main.limit_ms:g} ms on {one.goal.main.name}")
         reports.append(run_phases(one, place.at(folder), warm, chosen, place))
-    curve = pareto_front.read_points(list(runs))
-    pareto_front.write_points(curve, place.path)
+    curve = place.ranks.told(lambda: pareto_front.read_points(list(runs)))
+    if place.leads:
+        pareto_front.write_points(curve, place.path)
     return CurveReport(place.path, tuple(reports), curve)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,14 +124,16 @@ def compress(
     files = [str(one) for one in (model, profile, benchmark_binary) if isinstance(one, str | Path)]
     files += [file for one in targets for file in one.files]
     folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
-    check_run_folder(folder, files, images, written=COMPRESSION_FILES)
+    leads = compute is None or compute.ranks.leads
+    if leads:
+        check_run_folder(folder, files, images, written=COMPRESSION_FILES)
     goal = make_goal(targets, limits, unknown=unknown)
     asked = _parsed(normalization)
     original = read_original(model, example_inputs, shapes)
     at_hand = DeviceAtHand(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
-    with _placed(folder, compute, listener_of(progress)) as place:
+    with _placed(folder, compute, listener_of(progress) if leads else Listener()) as place:
         loaded = None if data is None else _images(data, original, limit_images, seed, skip_unreadable, place.listener)
         said = _said(asked, loaded, original) if loaded else None
         settings = CompressSettings(
@@ -150,8 +153,10 @@ def _placed(folder: Path, compute: Compute | None, listener: Listener) -> Iterat
     """Context with the place of a compression, in which no other process works in its folder."""
     from netlathe.training import Compute
 
-    place = Workplace(RunFolder(folder), compute or Compute(), listener)
-    with RunFolder(folder).held(), place.compute.threaded():
+    compute = compute or Compute()
+    own = partial(RunFolder, folder, is_own=compute.ranks.leads)
+    place = Workplace(own(), compute, listener)
+    with own().held(), place.compute.threaded():
         listener.warn(place.compute.doubts())
         yield place
 
@@ -215,7 +220,7 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
     listener.warn(original.notes)
     if outlook.is_kept:
         return _unchanged(settings, place, outlook)
-    if settings.device:  # what is missing there should show before minutes of work
+    if settings.device and place.leads:  # what is missing there should show before minutes of work
         with settings.device.open(goal.main, listener):
             pass
     if restart:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class WritePhase(FilesPhase):
     """The compressed network as .tflite, .onnx and torch program, and its weights as plain arrays."""
 
-    needs = (NETWORK, NETWORK_INT8, NETWORK_MIXED, NETWORK_ONNX, PROGRAM, WEIGHTS)
+    needs, is_shared = (NETWORK, NETWORK_INT8, NETWORK_MIXED, NETWORK_ONNX, PROGRAM, WEIGHTS), True
 
     def __init__(
         self,
@@ -43,12 +43,13 @@ class WritePhase(FilesPhase):
         """Raises FormatError where the network has no such form."""
         self.place.folder.make()
         if self.tuned is None:
-            return self._structure()
+            return self.place.ranks.told(self._structure)
         assert self.settings.data is not None
         network = self.tuned.network()
         found = export_network(network, self.settings.data, self.place)
-        found = self._with_mixed(found, network)
-        files = {**found.files, "program": write_program(network, self.place.path / PROGRAM), "weights": WEIGHTS}
+        found = self.place.ranks.told(lambda: self._with_mixed(found, network))
+        program = self.place.ranks.told(lambda: write_program(network, self.place.path / PROGRAM))
+        files = {**found.files, "program": program, "weights": WEIGHTS}
         if self.scored.teacher == "own":  # the images' classes are not the model's
             return ExportedFiles({}, files, ())
         return ExportedFiles(found.accuracy, files, found.warnings, found.classes)
