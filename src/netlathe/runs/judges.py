@@ -23,8 +23,7 @@ from netlathe.words import milliseconds
 if TYPE_CHECKING:
     from netlathe.archspace.graph import Graph
     from netlathe.predictor import LatencyPredictor
-    from netlathe.search.candidates import Evaluated
-    from netlathe.search.costs import Constraint
+    from netlathe.search.candidates import Limited, Scores
     from netlathe.search.repair import Judge, Repaired
     from netlathe.timing import Stopwatch
 
@@ -99,11 +98,11 @@ class Judged:
 def choose_network(
     space: DecisionSpace,
     goal: Goal,
-    scores: NDArray[np.float64] | Sequence[Evaluated],
-    constraints: Sequence[Constraint],
+    scores: Scores,
+    constraints: Sequence[Limited],
     device: DeviceAtHand | None,
     listener: Listener,
-    doubted: Sequence[Constraint] | None = None,
+    doubted: Sequence[Limited] | None = None,
 ) -> tuple[Judged, list[str]]:
     """The most probable network that meets every limit in the judges' eyes, and warnings.
 
@@ -149,13 +148,13 @@ class ChoiceProblem:
 
     space: DecisionSpace
     goal: Goal
-    scores: NDArray[np.float64] | Sequence[Evaluated]
-    constraints: Sequence[Constraint]
+    scores: Scores
+    constraints: Sequence[Limited]
     """By predictions."""
     is_timed: bool
     """Whether the main target's device is at hand."""
-    doubted: Sequence[Constraint] | None = None
-    """The targets on tables of the upper ends of intervals, where they are made already."""
+    doubted: Sequence[Limited] | None = None
+    """The targets by the upper ends of intervals, where they are made already."""
 
     @property
     def predicted(self) -> tuple[DeviceTarget, ...]:
@@ -177,17 +176,17 @@ class ChoiceProblem:
             return repair(self.scores, self.constraints, judges)
 
     @cached_property
-    def upper_ends(self) -> list[Constraint]:
+    def upper_ends(self) -> list[Limited]:
         """The targets on a table of the upper ends of intervals; on predictions where none of these is short enough,
         or where they do not add up to a table: intervals, unlike latencies, may be wider for the smaller network."""
-        from netlathe.search.costs import CostTable
+        from netlathe.search.costs import Constraint, CostTable
         from netlathe.search.errors import TargetError
 
         if self.doubted is not None:
             return list(self.doubted)
-        found = []
+        found: list[Limited] = []
         for target, constraint in zip(self.goal.targets, self.constraints, strict=False):
-            if target.model.has_intervals_:
+            if target.model.has_intervals_ and isinstance(constraint, Constraint):
                 batch, name = target.model.setup_.batch, constraint.table.name
                 with suppress(TargetError):
                     table = CostTable.tabulate(self.space, UpperEnds(target.model), batch=batch, name=name)
@@ -198,7 +197,7 @@ class ChoiceProblem:
 
 def _unmet(judged: Judged, case: ChoiceProblem, repaired: Repaired) -> str:
     broken = [
-        f"{c.table.name} is {c.table.show(value)} where {c.table.show(c.limit)} are allowed"
+        f"{c.name} is {c.show(value)} where {c.show(c.limit)} are allowed"
         for c, value in zip(case.constraints, repaired.judged, strict=True)
         if value > c.limit
     ]

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from netlathe.archspace.decisions import Choices
 from netlathe.archspace.graph import Graph
 from netlathe.runs.compression.outlook import Outlook
+from netlathe.runs.compression.repaired import levelled, repaired
 from netlathe.runs.compression.scored import Scored, few_of, images_within
 from netlathe.runs.compression.settings import CompressSettings
 from netlathe.runs.files import WIDTHS
 from netlathe.runs.folder import Workplace
-from netlathe.runs.judges import COVERAGE, Judged, UpperEnds, choose_network
+from netlathe.runs.judges import COVERAGE, Judged, UpperEnds
 from netlathe.runs.phase import Phase
 from netlathe.runs.settings import name_of
 
@@ -85,24 +86,20 @@ class ShapePhase(Phase[Shaped]):
 
     def work(self) -> Shaped:
         """Raises DeviceError for a device that cannot be opened."""
-        from netlathe.search.successive import solve, within
+        from netlathe.search.successive import solve
 
         begun = time.monotonic()
         settings, space, listener = self.settings, self.settings.space, self.place.listener
         scores = space.option_scores(self.scored.scores, comparable=self.scored.teacher is not None)
-        limits, start, by, warnings = self._limits()
+        doubted, start, by, warnings = self._limits()
+        limits, start = levelled(settings, self.place, doubted, start, self.outlook.stages[-1].choices)
         with listener.progress("choosing widths", "rounds") as update:
             solved = solve(space, scores, limits, start, on_round=lambda done, total: update(done, total, ""))
         found, examined = self._compared(scores, limits, solved.choices)
         judged = Judged(found, by, True, max(1, len(examined)))
         if settings.device:
-            asked = within(scores, found, REACH)
-            near = np.where(asked, scores, -np.inf)
-            predicted, doubted = (
-                [limit.constraint(space, found, asked) for limit in some]
-                for some in (self._predicted, limits[: len(settings.goal.targets)])
-            )
-            judged, more = choose_network(space, settings.goal, near, predicted, settings.device, listener, doubted)
+            targets = doubted[: len(settings.goal.targets)]
+            judged, more = repaired(settings, self.place, scores, found, self._predicted, targets)
             warnings = [*warnings, *more]
         seconds = time.monotonic() - begun
         return Shaped(judged.path, judged, examined, seconds, tuple(warnings))

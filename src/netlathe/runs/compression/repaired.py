@@ -1,0 +1,59 @@
+"""Choice of the widths with the device at hand: its level first, then networks are timed until one uses the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netlathe.archspace.decisions import Choices
+from netlathe.runs.compression.settings import CompressSettings
+from netlathe.runs.folder import Workplace
+from netlathe.runs.judges import Judged, StopwatchJudge, choose_network
+
+if TYPE_CHECKING:
+    from netlathe.search.successive import CostLimit
+
+
+def levelled(
+    settings: CompressSettings, place: Workplace, limits: Sequence[CostLimit], start: Choices, fastest: Choices
+) -> tuple[list[CostLimit], Choices]:
+    """The limits, the main target's at the level that the device shows for one network, `start`; and where to start
+    from, `fastest` if nothing else keeps them. Without a device, and where not even `fastest` would keep them, they are
+    what they were."""
+    from netlathe.search.correction import Correction
+
+    space, main = settings.space, settings.goal.main
+    if settings.device is None:
+        return [*limits], start
+    with place.listener.working("timing a first network"), settings.device.open(main, place.listener) as watch:
+        judged_ms = StopwatchJudge(space, main, watch)(start)
+    correction = Correction((len(space.option_counts), max(space.option_counts)))
+    correction.learn(start, limits[0].cost(space, start), judged_ms)
+    found = [replace(limits[0], correction=correction), *limits[1:]]
+    for choices in (start, fastest):
+        if all(one.cost(space, choices) <= one.limit for one in found):
+            return found, choices
+    return [*limits], start
+
+
+def repaired(
+    settings: CompressSettings,
+    place: Workplace,
+    scores: NDArray[np.float64],
+    found: Choices,
+    predicted: Sequence[CostLimit],
+    doubted: Sequence[CostLimit],
+) -> tuple[Judged, list[str]]:
+    """The best network, by scores (decisions, options), that the device's stopwatch accepts, looked for from `found`
+    on, and warnings. `predicted` are the limits by predictions, `doubted` the targets by upper ends of intervals."""
+    from netlathe.search.nearby import NearbyCandidates
+
+    assert settings.device is not None
+    candidates = NearbyCandidates(settings.space, scores, predicted, found)
+    return choose_network(
+        settings.space, settings.goal, candidates, predicted, settings.device, place.listener, doubted
+    )
