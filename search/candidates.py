@@ -38,6 +38,10 @@ class Evaluated:
 class Candidates(Protocol):
     """Networks to choose from under varying limits; a limit is one number per constraint, in its table's unit."""
 
+    def first(self, limits: Sequence[float]) -> Choices:
+        """The network to judge first. Raises TargetError where none keeps the limits."""
+        ...
+
     def best(self, limits: Sequence[float]) -> Choices:
         """The network of the best score whose costs keep the limits. Raises TargetError where there is none."""
         ...
@@ -73,6 +77,9 @@ class AdditiveCandidates:
 
     scores: NDArray[np.float64]
     constraints: Sequence[Constraint]
+
+    def first(self, limits: Sequence[float]) -> Choices:
+        return self.best(limits)
 
     def best(self, limits: Sequence[float]) -> Choices:
         pairs = zip(self.constraints, limits, strict=True)
@@ -112,6 +119,9 @@ class EvaluatedCandidates:
                 raise SearchError(f"choices {one.choices} have {len(one.costs)} costs for {len(constraints)} limits")
         self.constraints = constraints
         self.known = {one.choices: one for one in evaluated}
+
+    def first(self, limits: Sequence[float]) -> Choices:
+        return self.best(limits)
 
     def best(self, limits: Sequence[float]) -> Choices:
         within = [

@@ -31,6 +31,9 @@ class NearbyCandidates:
     limits: Sequence[CostLimit]
     origin: Choices
 
+    def first(self, limits: Sequence[float]) -> Choices:
+        return self.origin
+
     def best(self, limits: Sequence[float]) -> Choices:
         pairs = zip(self.limits, limits, strict=True)
         corrected = [replace(one, limit=limit) for one, limit in pairs]

@@ -60,13 +60,11 @@ def repair(
     Raises TargetError when already by the tables nothing fits, SearchError where nothing was evaluated.
     """
     candidates = candidates_of(scores, constraints)
-    candidates.best([c.limit for c in constraints])
     case = _Repair(candidates, constraints, judges)
-    while len(case.found) < attempts:
-        choices = case.next()
-        if choices is None:
-            break
+    choices: Choices | None = candidates.first([c.limit for c in constraints])
+    while choices is not None and len(case.found) < attempts:
         case.judge(choices)
+        choices = case.next()
     return replace(case.taken(), judgements=len(case.found))
 
 

@@ -115,20 +115,15 @@ def choose_network(
     knows little of comes last. Raises TargetError where nothing fits by the tables.
     """
     case = ChoiceProblem(space, goal, scores, constraints, is_timed=device is not None, doubted=doubted)
-    doubt: Doubt = UpperEndJudge
-    warnings = []
     with listener.working("choosing the network"):
-        repaired = case.repaired_by(doubt)
-        judgements = repaired.judgements
-        if not repaired.is_met and case.predicted:
-            doubt = PredictionJudge
-            repaired = case.repaired_by(doubt)
-            judgements += repaired.judgements
-            warnings.append(
-                "no network that was tried meets every target with the whole of its 90 % interval, so the prediction "
-                f"alone was heeded on {', '.join(target.name for target in case.predicted)}; measure on the device "
-                "(--device), or profile more there"
-            )
+        repaired, doubt, judgements = case.foreseen()
+    warnings = []
+    if doubt is PredictionJudge:
+        warnings.append(
+            "no network that was tried meets every target with the whole of its 90 % interval, so the prediction "
+            f"alone was heeded on {', '.join(target.name for target in case.predicted)}; measure on the device "
+            "(--device), or profile more there"
+        )
     has_intervals = doubt is UpperEndJudge and any(target.model.has_intervals_ for target in case.predicted)
     by = f"upper end of the {COVERAGE:.0%} interval".replace("%", " %") if has_intervals else "prediction"
     timed: tuple[tuple[str, float, float], ...] = ()
@@ -160,6 +155,21 @@ class ChoiceProblem:
     def predicted(self) -> tuple[DeviceTarget, ...]:
         """The targets that predictors judge."""
         return self.goal.targets[1 if self.is_timed else 0 :]
+
+    def foreseen(self) -> tuple[Repaired, Doubt, int]:
+        """Repair by predictors alone, the kind of judge that it can please, and how many networks that took."""
+        from netlathe.search.nearby import NearbyCandidates
+        from netlathe.search.repair import Repaired
+
+        if self.is_timed and isinstance(self.scores, NearbyCandidates):  # its origin was found by predictors
+            origin = self.scores.origin
+            is_met = all(UpperEndJudge(self.space, one)(origin) <= one.limit_ms for one in self.predicted)
+            return Repaired(origin, (), (), is_met, 0), UpperEndJudge if is_met else PredictionJudge, 0
+        repaired = self.repaired_by(UpperEndJudge)
+        if repaired.is_met or not self.predicted:
+            return repaired, UpperEndJudge, repaired.judgements
+        again = self.repaired_by(PredictionJudge)
+        return again, PredictionJudge, repaired.judgements + again.judgements
 
     def repaired_by(self, doubt: Doubt, clock: StopwatchJudge | None = None) -> Repaired:
         """Repair by this kind of judge of predictions, and by the clock, if it is running yet."""

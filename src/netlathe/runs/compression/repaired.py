@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 
 def levelled(
-    settings: CompressSettings, place: Workplace, limits: Sequence[CostLimit], start: Choices, fastest: Choices
+    settings: CompressSettings, place: Workplace, limits: Sequence[CostLimit], first: Choices, starts: Sequence[Choices]
 ) -> tuple[list[CostLimit], Choices]:
-    """The limits, the main target's at the level that the device shows for one network, `start`; and where to start
-    from, `fastest` if nothing else keeps them. Without a device, and where not even `fastest` would keep them, they are
-    what they were."""
+    """The limits, the main target's at the level that the device shows for a `first` network, predicted to be about as
+    fast as is asked; and the first of `starts` that keeps them. Where none does, they are as the last one needs them.
+    Without a device, they are what they were, which the first of `starts` keeps."""
     from netlathe.search.correction import Correction
 
     space, main = settings.space, settings.goal.main
     if settings.device is None:
-        return [*limits], start
+        return [*limits], starts[0]
     with place.listener.working("timing a first network"), settings.device.open(main, place.listener) as watch:
-        judged_ms = StopwatchJudge(space, main, watch)(start)
+        judged_ms = StopwatchJudge(space, main, watch)(first)
     correction = Correction((len(space.option_counts), max(space.option_counts)))
-    correction.learn(start, limits[0].cost(space, start), judged_ms)
+    correction.learn(first, limits[0].cost(space, first), judged_ms)
     found = [replace(limits[0], correction=correction), *limits[1:]]
-    for choices in (start, fastest):
+    for choices in starts:
         if all(one.cost(space, choices) <= one.limit for one in found):
             return found, choices
-    return [*limits], start
+    return [replace(one, limit=max(one.limit, one.cost(space, starts[-1]))) for one in found], starts[-1]
 
 
 def repaired(

@@ -92,7 +92,8 @@ class ShapePhase(Phase[Shaped]):
         settings, space, listener = self.settings, self.settings.space, self.place.listener
         scores = space.option_scores(self.scored.scores, comparable=self.scored.teacher is not None)
         doubted, start, by, warnings = self._limits()
-        limits, start = levelled(settings, self.place, doubted, start, self.outlook.stages[-1].choices)
+        starts = (start, self.outlook.stages[-1].choices)
+        limits, start = levelled(settings, self.place, doubted, self.outlook.start, starts)
         with listener.progress("choosing widths", "rounds") as update:
             solved = solve(space, scores, limits, start, on_round=lambda done, total: update(done, total, ""))
         found, examined = self._compared(scores, limits, solved.choices)
@@ -120,6 +121,8 @@ class ShapePhase(Phase[Shaped]):
         for start in (self.outlook.start, self.outlook.stages[-1].choices):
             if all(limit.cost(space, start) <= limit.limit for limit in upper):
                 return upper, start, by, []
+        if self.settings.device:  # which will say how far predictions are to be believed
+            return upper, self.outlook.stages[-1].choices, by, []
         warning = (
             "no network meets every target with the whole of its 90 % interval, so the prediction alone was heeded; "
             "measure on the device (--device), or profile more there"
