@@ -1,5 +1,5 @@
-"""Precisions of a graph's parts: float32, int8, or float32 with int8 weights, node by node, with what converts between
-them.
+"""Precisions of a graph's parts: float32, int8, or float32 with weights of float16 or int8, node by node, with what
+converts between them.
 
 A graph of several precisions has its integers written into it: a Quantize before what computes in int8, a Dequantize
 behind it, and int8 as the dtype of weights. Scales are no part of a graph; who writes a file finds them from samples.
@@ -31,6 +31,8 @@ class Precision(StrEnum):
     """Numbers that a part of a network computes with."""
 
     FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    """Weights of convolutions and fully connected layers stored in float16, all values in float32."""
     INT8 = "int8"
     """Weights and values in int8, as static quantization has it."""
     INT8_WEIGHTS = "int8-weights"
@@ -44,18 +46,21 @@ _REAL = {DType.FLOAT32, DType.INT8}
 _WEIGHTED = (Conv2d, FullyConnected, TransposeConv2d, PReLU)
 """Ops that know the dtype of their weights."""
 _WEIGHT_ONLY = (Conv2d, FullyConnected)
-"""Ops that runtimes compute in float32 with weights of int8."""
+"""Ops that runtimes compute in float32 with narrower weights."""
+_STORED = {DType.INT8: Precision.INT8_WEIGHTS, DType.FLOAT16: Precision.FLOAT16}
+"""Precision of a layer whose values are float32, by the dtype of its weights."""
+_WEIGHTS = {precision: dtype for dtype, precision in _STORED.items()}
 
 
 def expect_precision(value: object, where: str) -> Precision:
-    """The precision of that name. Raises GraphError where there is none; float16 is told what to do instead."""
+    """The precision of that name. Raises GraphError where there is none; int4 is told why."""
     if value in tuple(Precision):
         return Precision(str(value))
     known = ", ".join(Precision)
-    if value == "float16":
+    if isinstance(value, str) and value.startswith("int4"):
         raise GraphError(
-            f"{where}: float16 is no precision of a part: CPUs widen float16 weights and compute in float32, and a GPU "
-            f"computes a whole float32 file at the precision that its delegate chooses; take {known}"
+            f"{where}: {value:.40} is not written: LiteRT 2.3 refuses depthwise convolutions with weights of 4 bits, "
+            f"and runs dense ones slower than in int8; take {known}"
         )
     raise GraphError(f"{where}: the precision must be one of {known}, got {value!r:.40}")
 
@@ -108,13 +113,13 @@ def precisions_of(graph: Graph) -> dict[str, Precision]:
         if DType.INT8 in dtypes:
             found[node.name] = Precision.INT8
         else:
-            is_stored = isinstance(node.op, _WEIGHT_ONLY) and node.op.weights == DType.INT8
-            found[node.name] = Precision.INT8_WEIGHTS if is_stored else Precision.FLOAT32
+            stored = node.op.weights if isinstance(node.op, _WEIGHT_ONLY) else DType.FLOAT32
+            found[node.name] = _STORED.get(stored, Precision.FLOAT32)
     return found
 
 
 def is_mixed(graph: Graph) -> bool:
-    """Whether any node computes in int8 or has weights of int8."""
+    """Whether any node computes in int8 or has weights of int8 or float16."""
     if not graph.has_dtypes and not any(isinstance(node.op, _WEIGHTED) for node in graph.nodes):
         return False
     return any(precision is not Precision.FLOAT32 for precision in precisions_of(graph).values())
@@ -188,9 +193,9 @@ def _new_name(wanted: str, taken: set[str]) -> str:
 
 
 def _in_precision(op: Op, precision: Precision) -> Op:
-    if precision is Precision.FLOAT32 or (precision is Precision.INT8_WEIGHTS and not isinstance(op, _WEIGHT_ONLY)):
-        return op
-    return _with_weights(op, DType.INT8)
+    if precision is Precision.INT8:
+        return _with_weights(op, DType.INT8)
+    return _with_weights(op, _WEIGHTS[precision]) if precision in _WEIGHTS and isinstance(op, _WEIGHT_ONLY) else op
 
 
 def _with_weights(op: Op, dtype: DType) -> Op:

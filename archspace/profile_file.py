@@ -17,9 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from netlathe.archspace.errors import ArchspaceError, FormatError
+from netlathe.archspace.errors import ArchspaceError, FormatError, RecordError
 from netlathe.archspace.files import check_plain
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.pools import BEST_LAST, is_pool, pooled_records
 from netlathe.archspace.profile_place import Place
 from netlathe.archspace.records import Kind, LatencyRecord, Measurement, Round, Setup, Status
 
@@ -31,7 +32,7 @@ _DAMAGE = (
 )  # fmt: skip
 """Exceptions that making sense of any content may raise."""
 APPLICATION_ID = 0x6E6C7468  # "nlth": what marks a SQLite file as ours
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS setups (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS graphs (
@@ -63,6 +64,12 @@ CREATE TABLE IF NOT EXISTS again (
 CREATE TABLE IF NOT EXISTS discounted (
     graph TEXT NOT NULL REFERENCES graphs, round INTEGER NOT NULL REFERENCES rounds,
     PRIMARY KEY (graph, round)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pools (
+    pool TEXT NOT NULL REFERENCES setups, member TEXT NOT NULL REFERENCES setups, level REAL NOT NULL,
+    PRIMARY KEY (pool, member)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS leases (
+    pool TEXT NOT NULL REFERENCES setups, graph TEXT NOT NULL REFERENCES graphs, holder TEXT NOT NULL,
+    until REAL NOT NULL, PRIMARY KEY (pool, graph)) WITHOUT ROWID;
 """
 
 
@@ -422,19 +429,71 @@ class ProfileFile:
             return [{"graph": key, "graph_name": name, **json.loads(text)} for key, name, text in rows]
 
     def outcomes(self, setup: Setup) -> dict[str, Status]:
-        """Status per graph key; a graph without one is not finished."""
+        """Status per graph key; a graph without one is not finished. Of a pool, the best that any of its setups has."""
+        if levels := self.pool(setup):
+            found = [self.outcomes(member) for member in levels]
+            best = sorted((pair for one in found for pair in one.items()), key=lambda pair: BEST_LAST.index(pair[1]))
+            return dict(best)
         with self._guard():
             rows = self._db.execute("SELECT graph, status FROM outcomes WHERE setup = ?", (setup.key,)).fetchall()
             return {key: Status(status) for key, status in rows}
 
-    def setups(self) -> list[Setup]:
+    def setups(self, *, members: bool = False) -> list[Setup]:
+        """The setups of the file, pools among them; those that a pool is made of only where `members` are asked for."""
+        hidden = "" if members else "WHERE key NOT IN (SELECT member FROM pools)"
         with self._guard():
-            rows = self._db.execute("SELECT json FROM setups ORDER BY key").fetchall()
+            rows = self._db.execute(f"SELECT json FROM setups {hidden} ORDER BY key").fetchall()
             return [Setup.from_json(json.loads(text)) for (text,) in rows]
 
+    def set_pool(self, pool: Setup, levels: Mapping[Setup, float]) -> None:
+        """Makes a pool of these setups, of which each takes so many times as long as the pool. Its records are put
+        together from theirs on reading."""
+        with self._transaction():
+            for setup in (pool, *levels):
+                self.add_setup(setup)
+            self._db.execute("DELETE FROM pools WHERE pool = ?", (pool.key,))
+            rows = [(pool.key, member.key, level) for member, level in levels.items()]
+            self._db.executemany("INSERT INTO pools VALUES (?, ?, ?)", rows)
+
+    def pool(self, pool: Setup) -> dict[Setup, float]:
+        """Level of each setup that the pool is made of; empty where it is no pool."""
+        if not is_pool(pool):
+            return {}
+        query = "SELECT json, level FROM pools JOIN setups ON member = key WHERE pool = ? ORDER BY member"
+        with self._guard():
+            rows = self._db.execute(query, (pool.key,)).fetchall()
+            levels = {Setup.from_json(json.loads(text)): float(level) for text, level in rows}
+            if any(map(is_pool, levels)):
+                raise RecordError("a pool is made of single devices, not of pools")
+            return levels
+
+    def lease(self, pool: Setup, keys: Iterable[str], holder: str, *, now: float, until: float) -> list[str]:
+        """Leases these known graphs of the pool to a holder until then (seconds since the epoch), and returns those
+        that it got: others are another holder's, whose lease has not lapsed. Its own ones are prolonged."""
+        query = (
+            "INSERT INTO leases VALUES (?, ?, ?, ?) ON CONFLICT (pool, graph) DO UPDATE SET holder = excluded.holder, "
+            "until = excluded.until WHERE leases.holder = excluded.holder OR leases.until <= ?"
+        )
+        with self._transaction():
+            return [key for key in keys if self._db.execute(query, (pool.key, key, holder, until, now)).rowcount > 0]
+
+    def leases(self, pool: Setup, now: float) -> dict[str, str]:
+        """Holder by graph key, of leases that have not lapsed."""
+        query = "SELECT graph, holder FROM leases WHERE pool = ? AND until > ?"
+        with self._guard():
+            return dict(self._db.execute(query, (pool.key, now)).fetchall())
+
+    def end_leases(self, pool: Setup, holder: str) -> None:
+        """Gives all that the holder has leased back."""
+        with self._guard():
+            self._db.execute("DELETE FROM leases WHERE pool = ? AND holder = ?", (pool.key, holder))
+
     def records(self, setup: Setup | None = None) -> list[LatencyRecord]:
-        """Finished records, of one setup or of all, by kind and name."""
-        records = []
+        """Finished records, of one setup or of all, by kind and name. Those of a pool are of all its setups."""
+        if setup is not None and (levels := self.pool(setup)):
+            with self._guard():
+                return pooled_records(setup, [(self.records(member), level) for member, level in levels.items()])
+        records: list[LatencyRecord] = []
         query = (
             "SELECT outcomes.graph, name, kind, graphs.json, status, message, coalesce(details.json, '{}') "
             "FROM outcomes JOIN graphs ON outcomes.graph = graphs.key "
@@ -443,8 +502,12 @@ class ProfileFile:
         )
         with self._guard():
             for one in self.setups() if setup is None else [setup]:
-                rounds = self.rounds(one, counting=True)
-                for key, name, kind, text, status, message, details in self._db.execute(query, (one.key,)):
+                if setup is None and self.pool(one):
+                    records += self.records(one)
+                    continue
+                rows = self._db.execute(query, (one.key,)).fetchall()
+                rounds = self.rounds(one, counting=True)  # later, as a campaign may go on meanwhile
+                for key, name, kind, text, status, message, details in rows:
                     measurement = Measurement(rounds[key]) if status == Status.OK else None
                     graph = Graph.from_json(json.loads(text))
                     extras = tuple(sorted(json.loads(details).items()))

@@ -1,4 +1,4 @@
-"""Precisions as decisions: a network in segments, each of which computes in float32, in int8, or with int8 weights.
+"""Precisions as decisions: a network in segments, each of which computes in float32, in int8, or with narrow weights.
 
 A segment is a stretch of the network between two places where a single tensor crosses, so that a change of precision
 converts one tensor: a block of it, with its residual.
@@ -29,6 +29,7 @@ _IN_FILES = {
     Precision.FLOAT32: ("float32", "float32"),
     Precision.INT8: ("int8", "int8"),
     Precision.INT8_WEIGHTS: ("float32 with int8 weights", "float32"),
+    Precision.FLOAT16: ("float32 with float16 weights", "float32"),
 }
 """Precision that a file's layers, and its other ops, have in a segment."""
 
@@ -189,7 +190,12 @@ def precision_space(
 ) -> PrecisionSpace:
     """The decision space of a float32 network's precisions, segment by segment; the first of `precisions` is the
     reference. Raises CompressError for unknown precisions, for the same one twice, and for none."""
-    found = tuple(_precision(value, "each") for value in precisions)
+    return PrecisionSpace(name, graph, segments_of(graph), expect_precisions(precisions), at_batch)
+
+
+def expect_precisions(given: Sequence[str]) -> tuple[Precision, ...]:
+    """The precisions of those names. Raises CompressError for unknown ones, for the same one twice, and for none."""
+    found = tuple(_precision(value, "each") for value in given)
     if not found or len(set(found)) < len(found):
         raise CompressError(f"precisions must be different ones, got {', '.join(found) or 'none'}")
-    return PrecisionSpace(name, graph, segments_of(graph), found, at_batch)
+    return found

@@ -69,7 +69,8 @@ class WidthSpace:
 
     def left_out(self, choices: Sequence[int]) -> tuple[ResidualBlock, ...]:
         """The residual blocks that are left out."""
-        return tuple(b for b, choice in zip(self.blocks, choices[len(self.groups) :], strict=True) if choice)
+        taken = choices[len(self.groups) : len(self.groups) + len(self.blocks)]
+        return tuple(b for b, choice in zip(self.blocks, taken, strict=True) if choice)
 
     def keep(self, choices: Sequence[int], scores: Scores) -> dict[str, Units]:
         """The units that each group keeps, by name: those of the highest scores. Raises SpaceError for too many, too

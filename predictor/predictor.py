@@ -310,6 +310,11 @@ class LatencyPredictor:
         return self.model_.has_intervals
 
     @property
+    def tells_precisions_(self) -> bool:
+        """Whether it prices parts of a network by their precisions: MixedPredictor does, a model of your own may."""
+        return isinstance(self.model_, OwnModel)
+
+    @property
     def adds_up_(self) -> bool:
         """Whether a network is network_offset_ms_ + what tabulate says of its blocks."""
         return self.model_.adds_up

@@ -55,6 +55,7 @@ from netlathe.archspace.ops import (
     Transpose,
     TransposeConv2d,
 )
+from netlathe.archspace.pools import pool_of
 from netlathe.archspace.presets import tiny
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
@@ -307,13 +308,29 @@ def profile_seed() -> bytes:
             first, second = (record.graph.key for record in RECORDS[:2])
             file.begin_again(RECORDS[0].setup, [first, second], "unstable", 2.0)
             file.end_again(RECORDS[0].setup, first, None, discounted=[0.0])
+            pool = pool_of(RECORDS[0].setup)
+            file.set_pool(pool, {RECORDS[0].setup: 1.1})
+            file.lease(pool, [first], "a", now=0.0, until=1.0)
         with closing(sqlite3.connect(path)) as db:
             db.execute("PRAGMA journal_mode = DELETE")
 
     return saved(write)
 
 
-TABLES = ("setups", "graphs", "anchors", "rounds", "samples", "outcomes", "details", "op_times", "again", "discounted")
+TABLES = (
+    "setups",
+    "graphs",
+    "anchors",
+    "rounds",
+    "samples",
+    "outcomes",
+    "details",
+    "op_times",
+    "again",
+    "discounted",
+    "pools",
+    "leases",
+)
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x, x, x, x FROM n"
 
 
@@ -366,7 +383,7 @@ def read_profile(path: Path) -> None:
                 record.measurement.repeatability  # noqa: B018
         for setup in file.setups():
             file.anchors(setup), file.op_times(setup), file.outcomes(setup), file.again(setup)
-            file.round_log(setup)
+            file.round_log(setup), file.leases(setup, 0.0)
 
 
 FRAME = pd.DataFrame(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +22,8 @@ class AuditedOp(NamedTuple):
     kind: str
     """Schema name of the op, such as CONV_2D."""
     precision: str
-    """float32, int8, ...; "float32 with int8 weights" where only the weights are narrower; "float32 to int8" of an op
-    that converts."""
+    """float32, int8, ...; "float32 with int8 weights" where only the weights are narrower, or stored as float16 and
+    widened; "float32 to int8" of an op that converts."""
     has_weights: bool
     """Whether it is a convolution or a fully connected layer."""
 
@@ -42,18 +43,25 @@ def audit_tflite(data: bytes | Path) -> tuple[AuditedOp, ...]:
 
 def _audit(model: Model) -> tuple[AuditedOp, ...]:
     found = []
+    widened = {op.outputs[0]: op.inputs[0] for op in model.operators if op.kind == "DEQUANTIZE"}
+    stored = {result: t for result, t in widened.items() if model.tensors[t].data is not None}
     for operator in model.operators:
         name = model.tensors[operator.outputs[0]].name if operator.outputs else ""
         has_weights = operator.kind in _KERNELS and len(operator.inputs) > 1
-        found.append(AuditedOp(name, operator.kind, _precision(model, operator, has_weights), has_weights))
+        precision = _precision(model, operator, stored if has_weights else None)
+        found.append(AuditedOp(name, operator.kind, precision, has_weights))
     return tuple(found)
 
 
-def _precision(model: Model, operator: Operator, has_weights: bool) -> str:
+def _precision(model: Model, operator: Operator, stored: Mapping[int, int] | None) -> str:
+    """`stored` are the constants of tensors that one op widens, where the op has weights."""
     result = _dtype(model, operator.outputs[0]) if operator.outputs else ""
     if operator.kind in _CONVERSIONS:
         return f"{_dtype(model, operator.inputs[0])} to {result}"
-    return precision_of(result, _dtype(model, operator.inputs[_KERNELS[operator.kind]]) if has_weights else "")
+    if stored is None:
+        return precision_of(result, "")
+    kernel = operator.inputs[_KERNELS[operator.kind]]
+    return precision_of(result, _dtype(model, stored.get(kernel, kernel)))
 
 
 def _dtype(model: Model, tensor: int) -> str:

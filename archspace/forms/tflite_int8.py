@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -70,19 +70,19 @@ _LEAST_SCALE = 1e-30  # of weights that are all zeros
 _MIN_RESCALE = 2.0**-30  # from a layer's sums to its result; what runtimes take ends about there
 
 
-def quantize(model: Model, samples: Samples) -> Model:
+def quantize(model: Model, samples: Samples, ranges: Mapping[str, Range] | None = None) -> Model:
     """The float32 model in int8: the same tensors and ops, by the same numbers.
 
-    The scales come from what the model computes from the samples. What converts does so still: its real values stay
-    float32. Raises FormatError for an op that has no int8 form or takes such values, for samples that do not fit the
-    inputs, and for values that are not finite.
+    The scales come from what the model computes from the samples, or from the `ranges` of its tensors, by name. What
+    converts does so still: its real values stay float32. Raises FormatError for an op that has no int8 form or takes
+    such values, for samples that do not fit the inputs, and for values that are not finite.
     """
     real = _converted(model)
     chosen = {t for t, tensor in enumerate(model.tensors) if tensor.dtype == "FLOAT32"} - real
     _check(model, chosen)
     if not chosen:
         return model
-    return _quantize(model, chosen, _ranges(model, samples))
+    return _quantize(model, chosen, _ranges(model, samples) if ranges is None else _of_names(model, chosen, ranges))
 
 
 def _converted(model: Model) -> set[int]:
@@ -97,19 +97,36 @@ def _converted(model: Model) -> set[int]:
     return real
 
 
-def quantize_marked(model: Model, plain: Model, samples: Samples) -> Model:
+def quantize_marked(model: Model, by_name: Callable[[], Mapping[str, Range]]) -> Model:
     """The model with the tensors that are marked as INT8 and hold real values in int8, and all else as it is.
 
-    `plain` is the same network in float32, whose tensors have the same names; the scales come from what it computes
-    from the samples. Raises FormatError as quantize does.
+    The scales come from the ranges, by name, of the tensors of the same network in float32 (named_ranges). Raises
+    FormatError as quantize does.
     """
     chosen = {t for t, tensor in enumerate(model.tensors) if tensor.dtype == "INT8"}
+    if not chosen:
+        return model
     _check(model, chosen)
-    found = _ranges(plain, samples) if chosen else {}
-    by_name = {tensor.name: found[t] for t, tensor in enumerate(plain.tensors) if t in found}
+    found = by_name()
     sources = {o.outputs[0]: o.inputs[0] for o in model.operators if o.kind in _BORDERS}
-    ranges = {t: by_name[model.tensors[_source(t, sources)].name] for t in chosen}
-    return _quantize(model, chosen, ranges)
+    return _quantize(model, chosen, _of_names(model, chosen, found, sources))
+
+
+def _of_names(
+    model: Model, chosen: Set[int], ranges: Mapping[str, Range], sources: Mapping[int, int] | None = None
+) -> dict[int, Range]:
+    """The ranges of the `chosen` tensors by their names, or those of what they were converted from (`sources`). Raises
+    FormatError where one is lacking."""
+    names = {t: model.tensors[_source(t, sources or {})].name for t in chosen}
+    if lacking := [name for name in names.values() if name not in ranges]:
+        raise FormatError(f"there is no range of {lacking[0]!r:.80}: are these of the same network?")
+    return {t: ranges[name] for t, name in names.items()}
+
+
+def named_ranges(model: Model, samples: Samples) -> dict[str, Range]:
+    """The range of every tensor of a float32 model, by name. Raises FormatError as quantize does."""
+    found = _ranges(model, samples)
+    return {tensor.name: found[t] for t, tensor in enumerate(model.tensors) if t in found}
 
 
 def _source(tensor: int, sources: Mapping[int, int]) -> int:

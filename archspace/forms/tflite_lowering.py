@@ -90,7 +90,8 @@ def stored_weights(graph: Graph, lowered: Model, model: Model) -> dict[str, Stor
         names = {key: _SUFFIXES.get(key, f".{key}") for key in node.op.stored_shapes(*shapes)}
         arrays = {key: np.asarray(data[f"{node.name}{suffix}"]) for key, suffix in names.items()}
         if "kernel" in arrays:
-            arrays["kernel"] = graph_kernel(_layer_kind(node.op, shapes), arrays["kernel"])
+            kernel = arrays["kernel"].astype(np.float32, copy=False)  # float16 is widened
+            arrays["kernel"] = graph_kernel(_layer_kind(node.op, shapes), kernel)
             arrays["bias"] = arrays["bias"] - np.float32(_SHIFT if index in gated else 0)
         if arrays:
             found[node.name] = arrays
@@ -99,6 +100,8 @@ def stored_weights(graph: Graph, lowered: Model, model: Model) -> dict[str, Stor
 
 _SUFFIXES = {"kernel": ".weight", "values": ""}
 """Ends of the names of stored tensors, behind the node's, where they are not the array's name."""
+_HALVES_VERSION = 3
+"""First version of DEQUANTIZE that takes float16."""
 _SHIFT = 3.0
 """The hard sigmoid's summand, which the bias of the layer before it takes in."""
 
@@ -112,6 +115,15 @@ def _layer_kind(op: ops.Op, shapes: tuple[Shape, ...]) -> str:
     if isinstance(op, ops.Conv2d):
         return "DEPTHWISE_CONV_2D" if op.is_depthwise(shapes[0]) else "CONV_2D"
     return "TRANSPOSE_CONV" if isinstance(op, ops.TransposeConv2d) else "FULLY_CONNECTED"
+
+
+def _halves(kernel: NDArray[np.float32], name: str) -> NDArray[np.float16]:
+    """The kernel in float16. Raises FormatError for values beyond its range."""
+    with np.errstate(over="ignore"):
+        halves = kernel.astype(np.float16)
+    if not np.isfinite(halves).all():
+        raise FormatError(f"the weights {name!r} reach beyond 65504, what float16 holds: leave them in float32")
+    return halves
 
 
 @dataclass(frozen=True)
@@ -179,10 +191,18 @@ class _Target:
             self._shared[key] = self.tensor(name, data.shape, data, dtype)
         return self._shared[key]
 
-    def layer(self, step: _Step, kernel: NDArray[np.float32]) -> tuple[int, int]:
-        """The kernel, arranged as the op wants it, and the bias of a layer."""
+    def layer(
+        self, step: _Step, kernel: NDArray[np.float32], weights: ops.DType = ops.DType.FLOAT32
+    ) -> tuple[int, int]:
+        """The kernel, arranged as the op wants it, and the bias of a layer. `weights` of float16 are stored so, and
+        widened by an op of their own, which runtimes do once, as they load the file."""
         bias = self.weights[step.name]["bias"] + np.float32(_SHIFT if step.shifts else 0)
-        first = self.tensor(kernel_name(step.name), kernel.shape, kernel)
+        name = kernel_name(step.name)
+        if weights is ops.DType.FLOAT16:
+            halves = self.tensor(name, kernel.shape, _halves(kernel, name), "FLOAT16")
+            first = self.operator("DEQUANTIZE", f"{name}.widened", (halves,), kernel.shape, version=_HALVES_VERSION)
+        else:
+            first = self.tensor(name, kernel.shape, kernel)
         return first, self.tensor(f"{step.name}.bias", bias.shape, bias)
 
     def operator(self, kind: str, name: str, inputs: tuple[int, ...], shape: Shape, **options: Any) -> int:
@@ -226,13 +246,13 @@ def _conv(op: ops.Conv2d, target: _Target, step: _Step) -> int:
     else:
         kernel = kernel.transpose(0, 2, 3, 1)  # OIHW -> OHWI
         kind, window["version"] = "CONV_2D", _GROUPED_VERSION if op.groups > 1 else 1
-    inputs = (*step.inputs, *target.layer(step, kernel))
+    inputs = (*step.inputs, *target.layer(step, kernel, op.weights))
     return target.operator(kind, step.result_name, inputs, step.shape, fusedActivationFunction=step.fused, **window)
 
 
 @_lower.register
 def _fully_connected(op: ops.FullyConnected, target: _Target, step: _Step) -> int:
-    inputs = (*step.inputs, *target.layer(step, target.weights[step.name]["kernel"]))
+    inputs = (*step.inputs, *target.layer(step, target.weights[step.name]["kernel"], op.weights))
     return target.operator(
         "FULLY_CONNECTED", step.result_name, inputs, step.shape,
         fusedActivationFunction=step.fused, keepNumDims=len(step.shape) > 2, version=5 if len(step.shape) > 2 else 1,

@@ -151,7 +151,7 @@ def _same_computation(a: Model, b: Model) -> bool:
 def _same_tensor(a: Tensor, b: Tensor) -> bool:
     if (a.shape, a.dtype, a.data is None) != (b.shape, b.dtype, b.data is None):
         return False
-    if a.data is None or b.data is None or (a.dtype == "FLOAT32" and a.shape):
+    if a.data is None or b.data is None or (a.dtype in ("FLOAT32", "FLOAT16") and a.shape):
         return True  # weights may be any; amounts, axes and factors steer the op
     rounding = b.quantization.scales[0] / 2 if b.quantization else 0
     return a.data.shape == b.data.shape and np.allclose(a.data, b.data, rtol=1e-6, atol=rounding * (1 + 1e-6))

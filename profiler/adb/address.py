@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,14 +11,18 @@ from netlathe.profiler.errors import DeviceError
 DEFAULT_PORT = 5555
 """Port at which a phone listens after `adb tcpip 5555`."""
 
-FORMS = "usb, usb:SERIAL, tcp:HOST, tcp:HOST:PORT, server, server:SERIAL"
+FORMS = "usb, usb:SERIAL, tcp:HOST, tcp:HOST:PORT, server, server:SERIAL, server@HOST:SERIAL"
+
+_REMOTE = re.compile(r"server@(?P<host>\[[^]\s]+\]|[^][\s:/]+)(?:/(?P<port>\d{1,5}))?(?::(?P<serial>\S+))?")
+"""A server of another computer: server@HOST, server@HOST/PORT, each with :SERIAL or without."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Address of a phone, and the way to it: its cable, the network, or an adb server that runs on this computer.
+    """Address of a phone, and the way to it: its cable, the network, or an adb server on this or another computer.
 
-    `serial` None is the only phone there; `host` and `port` belong to tcp.
+    `serial` None is the only phone there; `host` and `port` belong to tcp, and to the server of another computer, whose
+    port 0 is the one that adb would take.
     """
 
     kind: Literal["usb", "tcp", "server"]
@@ -28,14 +33,27 @@ class Address:
     def __str__(self) -> str:
         if self.kind == "tcp":
             return f"tcp:[{self.host}]:{self.port}" if ":" in self.host else f"tcp:{self.host}:{self.port}"
-        return self.kind if self.serial is None else f"{self.kind}:{self.serial}"
+        return self.way if self.serial is None else f"{self.way}:{self.serial}"
+
+    @property
+    def way(self) -> str:
+        """Words before the serial number: usb, server, server@HOST, server@HOST/PORT."""
+        if not (self.kind == "server" and self.host):
+            return self.kind
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"server@{host}/{self.port}" if self.port else f"server@{host}"
 
 
 def parse_address(text: str) -> Address:
-    """Reads usb, usb:SERIAL, tcp:HOST, tcp:HOST:PORT, server, server:SERIAL; an IPv6 HOST stands in brackets.
+    """Reads usb, usb:SERIAL, tcp:HOST, tcp:HOST:PORT, server, server:SERIAL, server@HOST:SERIAL, and
+    server@HOST/PORT:SERIAL; an IPv6 HOST stands in brackets.
 
     Raises DeviceError.
     """
+    if found := _REMOTE.fullmatch(text.strip()):
+        port = int(found["port"] or 0)
+        if port < 2**16:
+            return Address("server", found["serial"], found["host"].strip("[]"), port)
     kind, colon, rest = text.strip().partition(":")
     if kind == "tcp" and rest:
         return _parse_tcp(text, rest)

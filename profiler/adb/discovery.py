@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from netlathe.profiler.adb.address import Address, parse_address
 from netlathe.profiler.adb.connection import AdbConnection, PhoneStateError, State, unauthorized
 from netlathe.profiler.adb.keys import default_key_path
-from netlathe.profiler.adb.server import ListedPhone, ServerConnection, refusal, running_server
+from netlathe.profiler.adb.server import AdbServer, ListedPhone, ServerConnection, refusal, running_server
 from netlathe.profiler.errors import ConnectionLostError, DeviceError
 
 if TYPE_CHECKING:
@@ -42,7 +42,10 @@ def open_connection(
     """
     place = parse_address(address) if isinstance(address, str) else address
     if place.kind == "server":
-        return ServerConnection(place.serial, on_authorize=on_authorize, auth_timeout_s=auth_timeout_s)
+        server = running_server(place.host, place.port if place.host else 0)
+        return ServerConnection(
+            place.serial, server, on_authorize=on_authorize, auth_timeout_s=auth_timeout_s, way=place.way
+        )
     return _direct(place, on_authorize=on_authorize, auth_timeout_s=auth_timeout_s)
 
 
@@ -79,8 +82,9 @@ def candidates(place: Address, *, timeout_s: float = 5.0) -> list[PhoneRow]:
         return []
     try:
         if place.kind == "server":
-            listed = running_server().phones(timeout_s)
-            return [_server_row(phone, deadline) for phone in listed] if len(listed) > 1 else []
+            server = running_server(place.host, place.port if place.host else 0)
+            listed = server.phones(timeout_s)
+            return [_server_row(server, phone, deadline, place.way) for phone in listed] if len(listed) > 1 else []
         found = _found_on_usb()
     except DeviceError:
         return []  # opening the device will say it
@@ -96,19 +100,24 @@ def _found_on_usb() -> list[tuple[str, UsbTransport | DeviceError]]:
 
 def _server_phones(deadline: float) -> Iterator[PhoneRow]:
     try:
-        phones = running_server().phones(_left_s(deadline))
+        server = running_server()
+        phones = server.phones(_left_s(deadline))
     except DeviceError:
         return  # a computer without an adb server is nothing special
     for phone in phones:
-        yield _server_row(phone, deadline)
+        yield _server_row(server, phone, deadline)
 
 
-def _server_row(phone: ListedPhone, deadline: float) -> PhoneRow:
-    row = PhoneRow(f"server:{phone.serial}", "ready", phone.model)
+def _server_row(server: AdbServer, phone: ListedPhone, deadline: float, way: str = "server") -> PhoneRow:
+    row = PhoneRow(f"{way}:{phone.serial}", "ready", phone.model)
     if phone.state != "device":
         return _failed(row, refusal(phone.state, row.address))
     left_s = _left_s(deadline)
-    return _described(row, lambda: ServerConnection(phone.serial, auth_timeout_s=0.0, connect_timeout_s=left_s), left_s)
+
+    def connect() -> AdbConnection:
+        return ServerConnection(phone.serial, server, auth_timeout_s=0.0, connect_timeout_s=left_s, way=way)
+
+    return _described(row, connect, left_s)
 
 
 def _usb_phones(known: set[str], deadline: float) -> Iterator[PhoneRow]:

@@ -36,8 +36,8 @@ class SocketPipe:
         except OSError as error:
             host, port = place
             raise DeviceError(
-                f"no adb server at {host}:{port} ({error.strerror or error}); start it (adb start-server), or name the "
-                "phone as usb:SERIAL or tcp:HOST:PORT"
+                f"no adb server at {host}:{port} ({error.strerror or error}); start it (adb start-server; for other "
+                "computers: adb -a nodaemon server), or name the phone as usb:SERIAL or tcp:HOST:PORT"
             ) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -144,8 +144,12 @@ class AdbServer:
         ]
 
 
-def running_server(host: str = "127.0.0.1") -> AdbServer:
-    """Server where adb would look for it. Raises DeviceError."""
+def running_server(host: str = "", port: int = 0) -> AdbServer:
+    """Server of that host, by default of this computer, at that port, by default where adb would look for it. Raises
+    DeviceError."""
+    host = host or "127.0.0.1"
+    if port:
+        return AdbServer(host, port)
     text = os.environ.get("ANDROID_ADB_SERVER_PORT") or "5037"
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**16):
         raise DeviceError(f"ANDROID_ADB_SERVER_PORT={text!r} is not a port from 1 to 65535; unset or correct it")
@@ -181,10 +185,12 @@ class ServerConnection(ServiceConnection):
         on_authorize: Callable[[str], None] | None = None,
         auth_timeout_s: float = 60.0,
         connect_timeout_s: float = CONNECT_S,
+        way: str = "server",
     ) -> None:
-        self._server = server or running_server()
+        """`way` is what the phone's address begins with."""
+        self._server, self._way = server or running_server(), way
         self._serial = serial or self._only_phone()
-        self.address = f"server:{self._serial}"
+        self.address = f"{way}:{self._serial}"
         self._on_authorize = on_authorize
         self._auth_timeout_s = auth_timeout_s
         self._was_ready = False
@@ -201,7 +207,8 @@ class ServerConnection(ServiceConnection):
             return serials[0]
         if not serials:
             raise DeviceError("the adb server knows no phone; plug one in and turn on USB debugging")
-        raise DeviceError(f"the adb server knows several phones; name one as server:SERIAL: {', '.join(serials)}")
+        names = ", ".join(serials)
+        raise DeviceError(f"the adb server knows several phones; name one as {self._way}:SERIAL: {names}")
 
     def _open(self, service: str, timeout_s: float) -> SocketPipe:
         requests = (f"host:transport:{self._serial}", service)

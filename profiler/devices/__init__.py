@@ -84,10 +84,10 @@ def _open_phone(address: str, options: DeviceOptions, report: Report) -> Device:
     from netlathe.profiler.adb import open_connection
     from netlathe.profiler.phone.device import PhoneDevice
 
-    if options.dtype not in (None, "float32", "int8"):
+    if options.dtype not in (None, "float32", "int8", "int8-weights"):
         raise DeviceError(
-            f"{address}: a phone measures float32 or int8, got dtype {options.dtype!r}: its CPU computes files of "
-            "float16 weights in float32, and its GPU float32 files at the precision that its delegate chooses"
+            f"{address}: a phone measures float32, int8 or int8-weights, got dtype {options.dtype!r}: its CPU computes "
+            "files of float16 weights in float32, and its GPU float32 files at the precision that its delegate chooses"
         )
     if options.batch not in (None, 1):
         raise DeviceError(f"{address}: a phone measures batches of 1, got batch {options.batch}; leave it out")
@@ -132,7 +132,8 @@ def _core_numbers(mask: str) -> list[int]:
 
 def open_device(name: str, options: DeviceOptions | None = None, *, report: Report = lambda message: None) -> Device:
     """Opens 'local' (LiteRT on this CPU), 'onnxruntime' (the same CPU), 'cuda' (PyTorch on the first GPU), or a phone:
-    'usb', 'usb:SERIAL', 'tcp:HOST:PORT', or 'server:SERIAL' through a running adb server.
+    'usb', 'usb:SERIAL', 'tcp:HOST:PORT', 'server:SERIAL' through a running adb server, or 'server@HOST:SERIAL' through
+    that of another computer.
 
     `report` is told what a person should know or do, as to look at the phone. Raises DeviceError for an unknown name,
     or where the device cannot be used and why.
@@ -141,14 +142,14 @@ def open_device(name: str, options: DeviceOptions | None = None, *, report: Repo
     if is_phone(name):
         return _open_phone(name, options, report)
     if name not in _OPENERS:
-        known = ", ".join((*_OPENERS, "usb", "usb:SERIAL", "tcp:HOST:PORT", "server:SERIAL"))
+        known = ", ".join((*_OPENERS, "usb", "usb:SERIAL", "tcp:HOST:PORT", "server:SERIAL", "server@HOST:SERIAL"))
         raise DeviceError(f"unknown device {name!r}; known: {known}. `netlathe devices` lists those found here")
     return _OPENERS[name](options)
 
 
 def is_phone(name: str) -> bool:
     """Whether that is the address of a phone."""
-    return name.partition(":")[0] in PHONES
+    return name.partition(":")[0].partition("@")[0] in PHONES
 
 
 def file_format_at(name: str) -> FileFormat | None:

@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from netlathe.targets import Limit as Limit
     from netlathe.targets import Target as Target
     from netlathe.timing import time as time
+    from netlathe.tracking import MLflow as MLflow
+    from netlathe.tracking import WeightsAndBiases as WeightsAndBiases
     from netlathe.training.compute import Compute as Compute
     from netlathe.training.errors import DataError as DataError
     from netlathe.training.errors import TrainingError as TrainingError
@@ -107,6 +109,8 @@ _HOMES = {
     "TrainConfig": "training.loop",
     "Compute": "training.compute",
     "Listener": "events",
+    "MLflow": "tracking",
+    "WeightsAndBiases": "tracking",
     # what goes wrong
     "NetlatheError": "archspace.errors",
     "FormatError": "archspace.errors",

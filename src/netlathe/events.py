@@ -16,6 +16,9 @@ Update = Callable[[int, int, str], None]
 Watch = Callable[[float, float | None, str], None]
 """(share done, seconds left where known, note) of one of several things that run side by side."""
 
+Follow = Callable[[Sequence[Sequence[object]], str], None]
+"""(rows, a line below) of a table that is drawn anew at each call."""
+
 OnRound = Callable[["Progress", Callable[[], Mapping[str, "Measurement"]]], None]
 """(progress, what has been measured so far by name) while a timing goes on."""
 
@@ -59,9 +62,18 @@ class Listener:
         yield [lambda share, left_s, note: None for _ in labels]
 
     @contextmanager
+    def following(self, columns: Sequence[str]) -> Iterator[Follow]:
+        """Context around many things that run side by side, told as a table that changes."""
+        yield lambda rows, below: None
+
+    @contextmanager
     def estimating(self, names: Sequence[str]) -> Iterator[OnRound]:
         """Context around a timing whose estimates become better round by round."""
         yield lambda progress, taken: None
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """A number at a step of a search or a training, such as 'search/loss'; the part before the slash is what the
+        steps are counted in."""
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """A table of what was found before the work begins; the first column holds names."""

@@ -109,7 +109,7 @@ def write_network(
 
         if dtype == "int8" and samples is None:
             raise FormatError(f"{path}: int8 scales come from images of the network's task; give training images")
-        given = _calibration(samples) if dtype == "int8" and samples is not None else None
+        given = calibration(samples) if dtype == "int8" and samples is not None else None
         content = write_tflite(network.graph, weights, dtype=dtype, samples=given)
     else:
         from netlathe.archspace.forms.onnx import write_onnx
@@ -147,14 +147,16 @@ def export_all(
     for name, file, form, dtype in kinds:
         path = folder / file
         write_network(network, path, form, dtype, data.train)
-        own, warning = _judged(path, form, dtype, data.test, accuracy)
+        own, warning = judged_file(path, form, dtype, data.test, accuracy)
         exported[name] = Exported(path, form, dtype, path.stat().st_size, own, warning)
     return exported
 
 
-def _judged(
+def judged_file(
     path: Path, form: Format, dtype: Dtype, test: ImageSplit, accuracy: float
 ) -> tuple[float | None, str | None]:
+    """A file's accuracy on the test images, and a warning where it cannot be told, or is lower by more than is usual in
+    that dtype than the network's own `accuracy`."""
     if form == "onnx" and importlib.util.find_spec("onnxruntime") is None:
         return None, f"{path.name} was not judged: {_NO_ONNXRUNTIME}"
     try:
@@ -198,13 +200,13 @@ def file_accuracy(path: Path, split: ImageSplit, *, threads: int | None = None) 
         return sum(pool.map(count_right, parts)) / len(split)
 
 
-def _calibration(split: ImageSplit) -> Iterator[list[FloatArray]]:
+def calibration(split: ImageSplit, images: int = CALIBRATION_IMAGES) -> Iterator[list[FloatArray]]:
     """Single images (1, H, W, C), every class in turn."""
     import torch
 
     from netlathe.training.images import spread_over_classes
 
-    for index in spread_over_classes(split.labels.numpy(), CALIBRATION_IMAGES, 0):
+    for index in spread_over_classes(split.labels.numpy(), images, 0):
         x = split.normalization(split.load(torch.tensor([index])))
         yield [np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())]
 
@@ -221,9 +223,9 @@ def _open_tflite(path: Path, shape: tuple[int, ...]) -> Classifier:
     _check_input(path, tuple(int(size) for size in source["shape"]), (shape[0], *shape[2:], shape[1]))
 
     def classify(x: FloatArray) -> FloatArray:
-        interpreter.set_tensor(source["index"], _quantized(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), source))
+        interpreter.set_tensor(source["index"], quantized(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), source))
         interpreter.invoke()
-        return _dequantized(interpreter.get_tensor(sink["index"]), sink)
+        return dequantized(interpreter.get_tensor(sink["index"]), sink)
 
     return classify
 
@@ -250,7 +252,7 @@ def _check_input(path: Path, found: tuple[int, ...], shape: tuple[int, ...]) -> 
         raise FormatError(f"{path}: takes {found}, the images are {shape}; judge it on images of its own size")
 
 
-def _quantized(x: FloatArray, tensor: dict[str, Any]) -> NDArray[Any]:
+def quantized(x: FloatArray, tensor: dict[str, Any]) -> NDArray[Any]:
     """Values in the type of a LiteRT tensor, by its scale and zero point."""
     dtype, (scale, zero_point) = tensor["dtype"], tensor["quantization"]
     if dtype is np.float32:
@@ -260,7 +262,8 @@ def _quantized(x: FloatArray, tensor: dict[str, Any]) -> NDArray[Any]:
     return quantized
 
 
-def _dequantized(values: NDArray[Any], tensor: dict[str, Any]) -> FloatArray:
+def dequantized(values: NDArray[Any], tensor: dict[str, Any]) -> FloatArray:
+    """Values of a LiteRT tensor as real ones."""
     scale, zero_point = tensor["quantization"]
     if tensor["dtype"] is np.float32:
         return values

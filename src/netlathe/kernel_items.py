@@ -114,7 +114,8 @@ def _writer(setup: Setup) -> Callable[[Graph], object]:
     if setup.runtime in ("litert", "tflite"):
         from netlathe.archspace.forms.tflite import write_tflite
 
-        return lambda graph: write_tflite(graph, dtype="int8" if setup.dtype == "int8" else "float32")
+        dtype = setup.dtype if setup.dtype in ("int8", "int8-weights") else "float32"
+        return lambda graph: write_tflite(graph, dtype=dtype)
     if setup.runtime == "torch":
         from netlathe.archspace.forms.torch import TorchGraph
 

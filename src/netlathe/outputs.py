@@ -31,12 +31,14 @@ from netlathe.runs.files import (
     MEASURED,
     NETWORK,
     NETWORK_INT8,
+    NETWORK_MIXED,
     NETWORK_ONNX,
     PICTURE,
     PROGRAM,
     REPORT,
     SEARCH,
     SEARCH_PICTURE,
+    SENSITIVITY,
     STUDY,
     TRAINED,
     TRAINING,
@@ -49,7 +51,7 @@ from netlathe.runs.files import (
 Kind = Literal[
     "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
     "check", "records", "latencies", "breakdown", "junit", "markdown", "history", "comparisons", "study",
-    "picture", "tflite", "onnx", "arrays", "importance", "widths", "compression", "layers", "program",
+    "picture", "tflite", "onnx", "arrays", "importance", "sensitivity", "widths", "compression", "layers", "program",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
@@ -62,12 +64,13 @@ _WORDS: dict[Kind, str] = {
     "latencies": "a table of latencies", "breakdown": "a table of kernels", "history": "the log of a run",
     "comparisons": "the log of a comparison", "study": "the look-ups of a search", "picture": "a picture of netlathe's",
     "tflite": "a .tflite model", "onnx": "an .onnx model", "arrays": "weights or a checkpoint",
-    "importance": "the importance of channels", "widths": "the widths of a compression",
+    "importance": "the importance of channels", "sensitivity": "what parts of a model are worth",
+    "widths": "the widths of a compression",
     "compression": "the report of a compression", "layers": "a table of layers", "program": "a program of torch.export",
 }  # fmt: skip
 _JSON_KINDS: tuple[Kind, ...] = (
     "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
-    "check", "importance", "widths", "compression",
+    "check", "importance", "sensitivity", "widths", "compression",
 )  # fmt: skip
 _HEAD_BYTES = 1 << 16
 _COMPARISONS = b'{"schema": "netlathe.comparisons/'
@@ -81,9 +84,10 @@ RUN_FILES: dict[str, Kind] = {
 }  # fmt: skip
 """Files that `netlathe search` leaves in its folder."""
 COMPRESSION_FILES: dict[str, Kind] = {
-    IMPORTANCE: "importance", WIDTHS: "widths", LAYERS: "layers", WIDTHS_PICTURE: "picture", REPORT: "compression",
+    IMPORTANCE: "importance", SENSITIVITY: "sensitivity", WIDTHS: "widths", LAYERS: "layers", WIDTHS_PICTURE: "picture",
+    REPORT: "compression",
     TRAINING: "history", TRAINING_CHECKPOINT: "arrays", TRAINED: "training", WEIGHTS: "arrays", EXPORTED: "export",
-    NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_ONNX: "onnx", PROGRAM: "program",
+    NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_MIXED: "tflite", NETWORK_ONNX: "onnx", PROGRAM: "program",
 }  # fmt: skip
 """Files that `netlathe compress` leaves in its folder."""
 _READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)

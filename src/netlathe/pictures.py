@@ -173,24 +173,33 @@ def draw_judged(judged: Sequence[tuple[str, float, float]], target_ms: float, pa
     _save(figure, path)
 
 
-def draw_widths(groups: Sequence[tuple[str, int, int]], title: str, path: Path) -> None:
-    """(group, channels before, channels after) each: a bar of what is left in one of what was there, from the first
-    layer down."""
-    figure = Figure(figsize=(8, 0.24 * len(groups) + 1.4), layout="constrained")
+_OF_PRECISION = {"float32": "#219ebc", "float16": "#2a9d8f", "int8": "#fb8500", "int8-weights": "#9d4edd"}
+
+
+def draw_widths(layers: Sequence[tuple[str, int, int, str]], title: str, path: Path) -> None:
+    """(layer, channels before, channels after, precision) each: a bar of what is left, in its precision's color, in one
+    of what was there, from the first layer down."""
+    figure = Figure(figsize=(8, 0.24 * len(layers) + 1.4), layout="constrained")
     axis = figure.subplots()
-    places = range(len(groups))
-    axis.barh(places, [before for _, before, _ in groups], color="#dee2e6", label="before")
-    axis.barh(places, [after for _, _, after in groups], color="#219ebc", label="after")
-    for place, (_, before, after) in enumerate(groups):
+    places = range(len(layers))
+    axis.barh(places, [before for _, before, _, _ in layers], color="#dee2e6", label="before")
+    found = {precision for _, _, after, precision in layers if after}
+    for precision, color in _OF_PRECISION.items():
+        if precision in found:
+            rows = [(place, one[2]) for place, one in enumerate(layers) if one[3] == precision]
+            label = f"after, {precision}" if len(found) > 1 or precision != "float32" else "after"
+            axis.barh([place for place, _ in rows], [after for _, after in rows], color=color, label=label)
+    for place, (_, before, after, _) in enumerate(layers):
+        text = f"{before}" if after == before else f"{after} of {before}" if after else "left out"
         axis.annotate(
-            f"{after} of {before}" if after < before else f"{before}", (before, place), (4, 0),
-            textcoords="offset points", va="center", fontsize=7, color="#495057",
-        )  # fmt: skip
-    axis.set_yticks(list(places), [name if len(name) <= 40 else f"…{name[-39:]}" for name, _, _ in groups], fontsize=7)
+            text, (before, place), (4, 0), textcoords="offset points", va="center", fontsize=7, color="#495057"
+        )
+    names = [name if len(name) <= 40 else f"…{name[-39:]}" for name, *_ in layers]
+    axis.set_yticks(list(places), names, fontsize=7)
     axis.invert_yaxis()
     axis.set_xlabel("channels")
     axis.set_title(title, loc="left", fontsize=10, fontweight="bold")
     axis.margins(x=0.12, y=0.01)
     axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     _save(figure, path)

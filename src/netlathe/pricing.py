@@ -282,7 +282,7 @@ def other_dtype(model: LatencyPredictor, name: str, dtype: str | None) -> Iterat
 
 def several_precisions(model: LatencyPredictor, name: str, graph: Graph) -> Iterator[str]:
     """A warning where layers of the graph compute in several precisions, of which a predictor's setup has one."""
-    if not is_mixed(graph):
+    if model.tells_precisions_ or not is_mixed(graph):
         return
     layers = {node.name for node in graph.nodes if node.op.has_macs}
     found = sorted({str(precision) for node, precision in precisions_of(graph).items() if node in layers})

@@ -22,6 +22,7 @@ from netlathe.choosing import Choice, DeviceForecast, choose_items, forecast_cam
 from netlathe.events import Listener, Watch, listener_of
 from netlathe.kernel_items import USUAL_KERNELS, KernelSpace, kernel_work
 from netlathe.outputs import Output, OutputError, check_outputs
+from netlathe.pooling import UnitReport, forecast_pool, is_pool_name, measure_pool, open_pool
 from netlathe.stages import campaign_with_watch, results_first, work_items
 
 if TYPE_CHECKING:
@@ -50,9 +51,12 @@ class DeviceProfile:
     summary: CampaignSummary
     op_profile: bool = False
     """Whether its single kernels were timed, too."""
+    units: tuple[UnitReport, ...] = ()
+    """The phones that shared the work, where it is a pool of them."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"device": self.device, **self.choice.to_json(), **summary_json(self.summary)}
+        units = {"units": [one.to_json() for one in self.units]} if self.units else {}
+        return {"device": self.device, **self.choice.to_json(), **summary_json(self.summary), **units}
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,11 @@ class ProfileJob:
     def again(self) -> Which | None:
         return self.settings.again
 
+    @property
+    def pool(self) -> str:
+        """Pool of phones that share the work: "all", or a file that lists them; '' where each device measures all."""
+        return next((str(one.device) for one in self.devices if is_pool_name(one.device)), "")
+
 
 def profile(
     output: str | Path,
@@ -157,11 +166,13 @@ def profile(
     hold yet, all are measured, or the `blocks` that teach a predictor most, and so many whole `networks`. The space
     "kernels" is of single kernels over the ranges that real networks have, by default 300 of them; with `models`, which
     are names, files or graphs, the very kernels of these are measured, and the first `networks` of them whole. `device`
-    is a name as `netlathe devices` lists it, an open device, or several. `options` tell how the runtime is to run
-    (threads, cores, dtype, ...), on all devices or by device's name. With `again`, what the profile holds and is such
-    is measured a second time instead. `rounds` bounds the rounds of a graph, `budget_s` the time; both have defaults by
-    the kind of device. `op_profile` also times each kernel (phones). `export` is a .csv or .parquet of all records to
-    write; `force` replaces any file there. Whatever interrupts this costs the round in flight: the same call continues.
+    is a name as `netlathe devices` lists it, an open device, or several; "all" phones that are found, or those of a
+    file (.toml), share the work: each graph is measured once per model, on whichever is free. `options` tell how the
+    runtime is to run (threads, cores, dtype, ...), on all devices or by device's name. With `again`, what the profile
+    holds and is such is measured a second time instead. `rounds` bounds the rounds of a graph, `budget_s` the time;
+    both have defaults by the kind of device. `op_profile` also times each kernel (phones). `export` is a .csv or
+    .parquet of all records to write; `force` replaces any file there. Whatever interrupts this costs the round in
+    flight: the same call continues.
     `progress`: True for the command's bars, or a listener of your own.
 
     Raises NetlatheError: OutputError for files that must not or cannot be written, DeviceError for a device that cannot
@@ -238,7 +249,8 @@ def check_files(job: ProfileJob, space: object, models: Sequence[object], *, for
             "--export"
         )
     binaries = {str(binary) for one in job.devices if (binary := one.options.benchmark_binary)}
-    inputs = [*(str(one) for one in (space, *models) if isinstance(one, str | Path)), *binaries]
+    pools = [job.pool] if job.pool.endswith(".toml") else []
+    inputs = [*(str(one) for one in (space, *models) if isinstance(one, str | Path)), *binaries, *pools]
     profile = Output("--output", job.output, "profile")
     check_outputs([profile], inputs)
     if job.export:
@@ -249,12 +261,17 @@ def check_files(job: ProfileJob, space: object, models: Sequence[object], *, for
 def run_forecast(job: ProfileJob, listener: Listener) -> ForecastReport:
     """Tells what run would do; nothing is measured."""
     _check(job, creates=False)
-    with ExitStack() as stack:
-        opened = _open(job, stack, listener)
-        found = [
-            forecast_campaign(name, _choice(job, device), job.output, device.setup, _plan(job, device), job.again)
-            for name, device in opened.items()
-        ]
+
+    def forecast_on(name: str, setup: Setup, plan: Plan) -> DeviceForecast:
+        return forecast_campaign(name, _choice(job, setup), job.output, setup, plan, job.again)
+
+    if job.pool:
+        pool = open_pool(job.pool, job.devices[0].options)
+        found = forecast_pool(pool, forecast_on, lambda device: _plan(job, device), listener)
+    else:
+        with ExitStack() as stack:
+            opened = _open(job, stack, listener)
+            found = [forecast_on(name, device.setup, _plan(job, device)) for name, device in opened.items()]
     report = ForecastReport(tuple(found))
     listener.report(report)
     return report
@@ -263,9 +280,42 @@ def run_forecast(job: ProfileJob, listener: Listener) -> ForecastReport:
 def run(job: ProfileJob, listener: Listener) -> ProfileReport:
     """Does everything that profile does, with files checked."""
     _check(job, creates=True)
+    found = _run_pool(job, listener) if job.pool else _run_devices(job, listener)
+    if job.export:
+        write_table([record for one in found for record in one.summary.records], job.export)
+    report = ProfileReport(job.output, None if job.again else job.space.name, found, job.export, job.again)
+    listener.report(report)
+    if report.is_complete:  # and it was told: the next call chooses anew
+        for one in found:
+            forget(one.choice, job.output, one.summary.setup, job.again)
+    return report
+
+
+def _run_pool(job: ProfileJob, listener: Listener) -> tuple[DeviceProfile, ...]:
+    """Has phones share the work; what is found, by model."""
+    with listener.working("looking for phones"):
+        pool = open_pool(job.pool, job.devices[0].options)
+    listener.step(f"Profiling {_subject(job)} on {len(pool.members)} phones")
+    choices: dict[Setup, Choice] = {}
+
+    def choose(setup: Setup) -> Sequence[WorkItem]:
+        choices[setup] = _choice(job, setup)
+        remember(choices[setup], job.output, setup)
+        return choices[setup].items
+
+    settings = job.settings
+    parts = measure_pool(
+        pool, job.output, choose, rounds=settings.rounds, budget_s=settings.budget_s, seed=settings.seed,
+        listener=listener,
+    )  # fmt: skip
+    return tuple(DeviceProfile(one.name, choices[one.setup], one.summary, units=one.units) for one in parts)
+
+
+def _run_devices(job: ProfileJob, listener: Listener) -> tuple[DeviceProfile, ...]:
+    """Measures everything on each device."""
     with ExitStack() as stack:
         opened = _open(job, stack, listener)
-        choices = {name: _choice(job, device) for name, device in opened.items()}
+        choices = {name: _choice(job, device.setup) for name, device in opened.items()}
         if job.op_profile:
             for name, device in opened.items():
                 _op_profiler(name, device)
@@ -278,15 +328,7 @@ def run(job: ProfileJob, listener: Listener) -> ProfileReport:
             remember(choices[name], job.output, device.setup)
         campaigns = {name: (device, choices[name].items) for name, device in opened.items()}
         summaries = _measure_all(job, campaigns, listener)
-    if job.export:
-        write_table([record for summary in summaries.values() for record in summary.records], job.export)
-    found = tuple(DeviceProfile(name, choices[name], summary, job.op_profile) for name, summary in summaries.items())
-    report = ProfileReport(job.output, None if job.again else job.space.name, found, job.export, job.again)
-    listener.report(report)
-    if report.is_complete:  # and it was told: the next call chooses anew
-        for one in found:
-            forget(one.choice, job.output, one.summary.setup, job.again)
-    return report
+    return tuple(DeviceProfile(name, choices[name], summary, job.op_profile) for name, summary in summaries.items())
 
 
 def _open(job: ProfileJob, stack: ExitStack, listener: Listener) -> dict[str, Device]:
@@ -313,10 +355,21 @@ def _check(job: ProfileJob, *, creates: bool) -> None:
     names = [one.device for one in job.devices if isinstance(one.device, str)]
     if len(set(names)) < len(names):
         raise NetlatheError(f"--device: {', '.join(names)} names a device twice")
+    if job.pool:
+        _check_pool(job)
     if job.export:
         check_table_path(job.export)
     if job.again or creates:
         ProfileFile(job.output, create=not job.again).close()
+
+
+def _check_pool(job: ProfileJob) -> None:
+    """Raises NetlatheError for what single devices can do, and pools cannot."""
+    if len(job.devices) > 1:
+        raise NetlatheError(f"--device {job.pool} is a pool, which other devices cannot join; list all in one file")
+    unfit = {"--again": job.again, "--op-profile": job.op_profile}
+    if given := [name for name, value in unfit.items() if value]:
+        raise NetlatheError(f"{', '.join(given)}: is for single phones, not for a pool; name one of them by --device")
 
 
 def _tell_steps(name: str, device: Device, listener: Listener) -> None:
@@ -404,15 +457,15 @@ def _measure(
     return summary
 
 
-def _choice(job: ProfileJob, device: Device) -> Choice:
+def _choice(job: ProfileJob, setup: Setup) -> Choice:
     if job.again:
-        return Choice(recorded_items(job.output, device.setup))
+        return Choice(recorded_items(job.output, setup))
     if isinstance(job.space, KernelSpace):
-        return _choose_kernels(job, job.space, device.setup)
-    items = work_items(job.space, networks=job.settings.networks, batch=device.setup.batch, seed=job.settings.seed)
+        return _choose_kernels(job, job.space, setup)
+    items = work_items(job.space, networks=job.settings.networks, batch=setup.batch, seed=job.settings.seed)
     if job.settings.blocks is None:
         return Choice(items)
-    return choose_items(items, job.settings.blocks, job.output, device.setup, job.settings.seed)
+    return choose_items(items, job.settings.blocks, job.output, setup, job.settings.seed)
 
 
 def _choose_kernels(job: ProfileJob, space: KernelSpace, setup: Setup) -> Choice:

@@ -24,22 +24,42 @@ if TYPE_CHECKING:
     from netlathe.search.costs import Constraint, CostTable
 
 KIB = 1024
-KNOWN_LIMITS = "macs=300e6, parameters=4e6, memory-kb=512, or FILE.csv:COLUMN=VALUE"
+KNOWN_LIMITS = "macs=300e6, parameters=4e6, memory-kb=512, size-kb=800, or FILE.csv:COLUMN=VALUE"
 
 
 @dataclass(frozen=True)
 class Target:
     """At most `ms` on the device of a predictor: a file, the name of one that ships, the object, or anything with
-    predict(graphs) -> ms. `name` tells an object from others, in reports and between runs."""
+    predict(graphs) -> ms. `name` tells an object from others, in reports and between runs.
+
+    `others` are predictors of the same device in other dtypes, int8 and int8-weights, which price the parts of a
+    network that compute so; `predictor` then is of float32.
+    """
 
     predictor: str | Path | LatencyPredictor | Predicts
     ms: float
     name: str = ""
+    others: tuple[str | Path | LatencyPredictor, ...] = ()
 
     @property
     def file(self) -> str | None:
         """The file or shipped name."""
         return str(self.predictor) if isinstance(self.predictor, str | Path) else None
+
+    @property
+    def files(self) -> list[str]:
+        """All files and shipped names."""
+        return [str(one) for one in (self.predictor, *self.others) if isinstance(one, str | Path)]
+
+    def load(self, name: str, unknown: Unknown) -> LatencyPredictor:
+        """The predictor, one of several precisions where there are `others`. Raises as load_predictor and
+        MixedPredictor do."""
+        found = load_predictor(self.predictor, name=name, unknown=unknown)
+        if not self.others:
+            return found
+        from netlathe.predictor import MixedPredictor
+
+        return MixedPredictor(found, *(load_predictor(one, unknown=unknown) for one in self.others))
 
 
 @dataclass(frozen=True)
@@ -96,8 +116,8 @@ class DeviceTarget:
 
 @dataclass(frozen=True)
 class Limit:
-    """At most `value` of `macs`, `parameters`, `memory-kb` (KiB of activations alive at once), or `FILE.csv:COLUMN`, a
-    cost per block."""
+    """At most `value` of `macs`, `parameters`, `memory-kb` (KiB of activations alive at once), `size-kb` (KiB of the
+    .tflite file; of compress alone), or `FILE.csv:COLUMN`, a cost per block."""
 
     name: str
     value: float
@@ -133,6 +153,8 @@ class Goal:
     targets: tuple[DeviceTarget, ...]
     limits: tuple[Limit, ...] = ()
     memory_kib: float | None = None
+    size_kib: float | None = None
+    """KiB of the .tflite file."""
 
     @property
     def main(self) -> DeviceTarget:
@@ -165,6 +187,10 @@ class Goal:
         from netlathe.search.costs import Constraint, CostTable
         from netlathe.search.decode import check_limits
 
+        if self.size_kib is not None:
+            raise NetlatheError(
+                "--limit size-kb: of compress alone; limit parameters, which a file's size follows from"
+            )
         found = [Constraint(target.table(space), target.limit_ms) for target in self.targets]
         found += [Constraint(CostTable.of_blocks(space, one.price, name=one.name), one.value) for one in self.limits]
         check_limits(space, found)
@@ -176,6 +202,7 @@ class Goal:
             "targets": [t.to_json() for t in self.targets],
             "limits": [limit.to_json() for limit in self.limits],
             "memory_kib": self.memory_kib,
+            **({} if self.size_kib is None else {"size_kib": self.size_kib}),
         }
 
 
@@ -196,9 +223,18 @@ def parse_targets(predictor: str | None, target_ms: float | None, targets: Seque
     """The targets of --predictor and --target-ms, and of --target PREDICTOR=MS, once check_names has passed them.
     Raises NetlatheError for what does not parse."""
     wanted = [] if predictor is None or target_ms is None else [Target(predictor, target_ms)]
-    return wanted + [
-        Target(*_assignment("--target", one, "PREDICTOR=MS, such as pixel4-cpu-networks=40")) for one in targets
-    ]
+    return wanted + [_parsed_target(one) for one in targets]
+
+
+def _parsed_target(text: str) -> Target:
+    """PREDICTOR=MS, or PREDICTOR+PREDICTOR=MS of one device in several dtypes, unless a file is called so."""
+    name, ms = _assignment("--target", text, "PREDICTOR=MS, such as pixel4-cpu-networks=40")
+    if "+" not in name or Path(name).is_file():
+        return Target(name, ms)
+    first, *others = name.split("+")
+    if not all((first, *others)):
+        raise NetlatheError(f"--target {text}: expected PREDICTOR+PREDICTOR=MS, of one device in float32 and in int8")
+    return Target(first, ms, others=tuple(others))
 
 
 def parse_limits(limits: Sequence[str]) -> list[Limit]:
@@ -229,8 +265,7 @@ def make_goal(targets: Sequence[Target], limits: Sequence[Limit] = (), *, unknow
             raise NetlatheError(f"targets and limits are numbers above zero, not {value!r}")
     names = _names([target.name or target.file or f"device {number}" for number, target in enumerate(targets, 1)])
     loaded = tuple(
-        DeviceTarget(name, load_predictor(target.predictor, name=name, unknown=unknown), target.ms)
-        for name, target in zip(names, targets, strict=True)
+        DeviceTarget(name, target.load(name, unknown), target.ms) for name, target in zip(names, targets, strict=True)
     )
     for one, other in itertools.combinations(loaded, 2):
         if one.content == other.content:
@@ -244,9 +279,9 @@ def make_goal(targets: Sequence[Target], limits: Sequence[Limit] = (), *, unknow
                 "them"
             )
         values[limit.name] = limit
-    memory = values.pop("memory-kb", None)
+    memory, size = values.pop("memory-kb", None), values.pop("size-kb", None)
     found = (limit if limit.prices else _limit(limit.name, limit.value) for limit in values.values())
-    return Goal(loaded, tuple(found), memory.value if memory else None)
+    return Goal(loaded, tuple(found), memory.value if memory else None, size.value if size else None)
 
 
 def _names(files: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from netlathe.archspace.errors import FormatError, NetlatheError, RecordError
 from netlathe.archspace.forms.model_file import FileFormat, ModelFile
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.pools import is_pool, pool_of
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Measurement, Round, Setup
 from netlathe.events import Listener, listener_of
@@ -525,8 +526,9 @@ def _anchors_of(profile: Path, setup: Setup) -> tuple[dict[str, Graph], dict[str
 
 
 def check_same_setup(model: LatencyPredictor, setup: Setup) -> None:
-    """Raises RecordError when the predictor was fitted on another setup than this one."""
-    differing = setup.differences(model.setup_)
+    """Raises RecordError when the predictor was fitted on another setup than this one; that of a pool is of each of its
+    model's devices."""
+    differing = (pool_of(setup) if is_pool(model.setup_) else setup).differences(model.setup_)
     if differing:
         raise RecordError(
             f"the predictor was fitted on another setup, so times do not compare ({'; '.join(differing)})"

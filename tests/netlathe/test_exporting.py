@@ -80,16 +80,16 @@ def test_int8_scales_come_from_images_of_every_class(network: TorchGraph, digits
     assert accuracies[0] < accuracies[1] - 0.2
     labels = torch.arange(1000) % 2 + 8 * (torch.arange(1000) > 990)
     split = MemorySplit(torch.arange(1000)[:, None, None, None].expand(1000, 1, 1, 1) % 256, labels)
-    assert len(list(exporting._calibration(split))) == exporting.CALIBRATION_IMAGES
+    assert len(list(exporting.calibration(split))) == exporting.CALIBRATION_IMAGES
 
 
 def test_a_quantized_value_is_the_nearest_that_the_tensor_has() -> None:
     tensor = {"dtype": np.int8, "quantization": (0.5, -3)}
     x = np.array([0, 0.2, 0.3, -1, 99, -99], np.float32)
-    assert exporting._quantized(x, tensor).tolist() == [-3, -3, -2, -5, 127, -128]
-    assert exporting._dequantized(np.array([-3, -1, 127], np.int8), tensor).tolist() == [0, 1, 65]
+    assert exporting.quantized(x, tensor).tolist() == [-3, -3, -2, -5, 127, -128]
+    assert exporting.dequantized(np.array([-3, -1, 127], np.int8), tensor).tolist() == [0, 1, 65]
     plain = {"dtype": np.float32, "quantization": (0.0, 0)}
-    assert exporting._dequantized(exporting._quantized(x, plain), plain) is x
+    assert exporting.dequantized(exporting.quantized(x, plain), plain) is x
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -19,6 +19,7 @@ from netlathe.archspace.records import Setup
 from netlathe.predictor import LatencyPredictor, MixedPredictor, PredictorError
 from netlathe.predictor.errors import UnknownOpError
 from netlathe.predictor.networks.latency_model import Predicted
+from netlathe.predictor.numbers import FloatArray
 
 INT8 = dataclasses.replace(SETUP, dtype="int8")
 NETWORK = chain(
@@ -31,7 +32,7 @@ NETWORK = chain(
 )
 SCOPES = ("b00", "b01", "b02", "head")
 GROUPS = ("conv", "pointwise", "depthwise", "fully_connected", "global_avg_pool", "add", "quantize", "dequantize")
-LAWS = {"float32": (6e-8, 2e-7), "int8": (2e-8, 5e-8)}
+LAWS = {"float32": (6e-8, 2e-7), "int8": (2e-8, 5e-8), "int8-weights": (2e-7, 2e-7)}
 """ms per MAC and per byte in each dtype."""
 
 
@@ -45,9 +46,9 @@ def kernel_ms(kernel: Graph, dtype: str) -> float:
     return 0.002 + per_mac * kernel.macs + per_byte * moved
 
 
-def fitted(setup: Setup, groups: tuple[str, ...] = GROUPS) -> LatencyPredictor:
+def fitted(setup: Setup, groups: tuple[str, ...] = GROUPS, law: str = "") -> LatencyPredictor:
     kernels = [kernel for kernel in sample_kernels(500, dtype=setup.dtype) if kernel.group in groups]
-    records = [record(k.name, k.graph, kernel_ms(k.graph, setup.dtype), setup=setup) for k in kernels]
+    records = [record(k.name, k.graph, kernel_ms(k.graph, law or setup.dtype), setup=setup) for k in kernels]
     return LatencyPredictor("none").fit(records)
 
 
@@ -89,7 +90,8 @@ def test_what_converts_is_charged(predictor: MixedPredictor) -> None:
 
 def test_networks_of_one_precision_are_its_predictors(predictor: MixedPredictor) -> None:
     whole = in_int8("b00", "b01", "b02", "head")
-    wanted = [*predictor.float32.predict([NETWORK]), *predictor.int8.predict([NETWORK])]
+    float32, int8 = predictor.of_dtype.values()
+    wanted = [*float32.predict([NETWORK]), *int8.predict([NETWORK])]
     assert predictor.predict([NETWORK, whole]).tolist() == wanted
     assert predictor.predict([]).shape == (0,)
 
@@ -100,6 +102,9 @@ def with_offset(predictor: LatencyPredictor, offset_ms: float) -> LatencyPredict
     class Shifted(LatencyPredictor):
         network_offset_ms_ = offset_ms
 
+        def predict(self, *given: Any) -> FloatArray:
+            return super().predict(*given) + offset_ms
+
         def predict_with_interval(self, *given: Any) -> Predicted:
             return Predicted(*(values + offset_ms for values in super().predict_with_interval(*given)))
 
@@ -109,7 +114,8 @@ def with_offset(predictor: LatencyPredictor, offset_ms: float) -> LatencyPredict
 
 
 def test_what_a_network_costs_beside_its_blocks_goes_by_the_shares_of_the_macs(predictor: MixedPredictor) -> None:
-    shifted = MixedPredictor(with_offset(predictor.float32, 0.3), with_offset(predictor.int8, 0.1))
+    float32, int8 = predictor.of_dtype.values()
+    shifted = MixedPredictor(with_offset(float32, 0.3), with_offset(int8, 0.1))
     for scopes in ((), ("b01",), ("b00", "head"), ("b00", "b01", "b02", "head")):
         macs = sum(part.macs for scope, part in zip(SCOPES, NETWORK.segments(), strict=True) if scope in scopes)
         share = macs / NETWORK.macs
@@ -119,22 +125,59 @@ def test_what_a_network_costs_beside_its_blocks_goes_by_the_shares_of_the_macs(p
 
 
 def test_predictors_that_are_not_of_one_device_are_refused(predictor: MixedPredictor) -> None:
-    with pytest.raises(PredictorError, match="a predictor of float32 and one of int8 are needed, got int8 and float32"):
-        MixedPredictor(predictor.int8, predictor.float32)
+    float32, int8 = predictor.of_dtype.values()
+    for given, found in (((int8, float32), "int8"), ((float32, float32), "float32 and float32")):
+        with pytest.raises(PredictorError, match=rf"float32 and others of int8 or int8-weights .*, got {found}$"):
+            MixedPredictor(*given)
     other = fitted(dataclasses.replace(INT8, threads=4), GROUPS[:2])
     with pytest.raises(PredictorError, match="the predictors are of different setups"):
-        MixedPredictor(predictor.float32, other)
+        MixedPredictor(float32, other)
 
 
-def test_weights_in_int8_alone_are_refused_by_name(predictor: MixedPredictor) -> None:
-    graph = mixed(NETWORK, {"b01/expand": "int8-weights"})
-    with pytest.raises(
-        PredictorError, match=r"node 'b01/expand' has int8 weights and float32 values, of which nothing"
-    ):
+def test_weights_in_int8_alone_are_refused_until_they_were_measured(predictor: MixedPredictor) -> None:
+    """Then a layer with such weights is priced with its activation by the predictor of these, all else by float32's."""
+    scopes = {node.name: "int8-weights" for node in NETWORK.nodes if node.scope == "b01"}
+    graph = mixed(NETWORK, scopes)
+    with pytest.raises(PredictorError, match=r"node 'b01/\S+' is in int8-weights, .* --dtype int8-weights"):
         predictor.predict([graph])
+    with pytest.raises(PredictorError, match="nothing tells what int8-weights costs on"):
+        predictor.check_prices(["float16", "int8-weights"])
+    slow = fitted(dataclasses.replace(SETUP, dtype="int8-weights"), law="int8-weights")
+    able = MixedPredictor(*predictor.of_dtype.values(), slow)
+    able.check_prices(["float16", "int8-weights", "int8"])
+    wanted = sum(
+        kernel_ms(k, "int8-weights" if part.nodes[0].scope == "b01" and k.nodes[0].op.has_macs else "float32")
+        for part in NETWORK.segments() for k in kernels_of(part)
+    )  # fmt: skip
+    assert able.predict([graph])[0] == pytest.approx(wanted, rel=0.05)
+    kernels = able.kernels(graph)
+    assert kernels.latency_ms.sum() + kernels.rest_ms == pytest.approx(able.predict([graph])[0])
+    assert len(kernels.names) == len(kernels_of(NETWORK))
+
+
+def test_weights_stored_in_float16_cost_what_float32_ones_do(predictor: MixedPredictor) -> None:
+    narrow = {node.name: "float16" if node.scope in ("b01", "head") else "float32" for node in NETWORK.nodes}
+    everything = dict.fromkeys((node.name for node in NETWORK.nodes), "float16")
+    expected = predictor.predict([NETWORK])[0]
+    found = predictor.predict([mixed(NETWORK, narrow), mixed(NETWORK, everything)])
+    assert found.tolist() == pytest.approx([expected] * 2)
+
+
+def test_it_stands_in_a_predictors_place(predictor: MixedPredictor) -> None:
+    graph = in_int8("b01")
+    low, high = predictor.predict_interval([graph])
+    (latency_ms,) = predictor.predict([graph])
+    assert low[0] <= latency_ms <= high[0]
+    assert predictor.knows([graph, NETWORK]).all()
+    assert predictor.unknown_ops([graph]) == [{}]
+    assert predictor.known_shares([graph]) == [(pytest.approx(1.0), pytest.approx(1.0))]
+    assert not predictor.assumes_
+    assert predictor.assuming().assumes_
+    with pytest.raises(PredictorError, match="made of predictors with a file each"):
+        predictor.save("mixed.json")
 
 
 def test_an_op_that_neither_measured_is_refused(predictor: MixedPredictor) -> None:
-    lacking = MixedPredictor(predictor.float32, fitted(INT8, tuple(g for g in GROUPS if g != "depthwise")))
+    lacking = MixedPredictor(predictor.of_dtype["float32"], fitted(INT8, tuple(g for g in GROUPS if g != "depthwise")))
     with pytest.raises(UnknownOpError, match="depthwise"):
         lacking.predict([in_int8("b01")])

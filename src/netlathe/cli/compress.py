@@ -17,6 +17,7 @@ from netlathe.cli.options import (
     LimitImages,
     Seed,
     Shapes,
+    Track,
     UnknownOps,
     parse_shapes,
 )
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from netlathe.runs.compression.report import CompressReport
 
 WIDTHS, TRAIN, COMPUTE = "The widths", "The training", "Computing"
-ACCURACIES = {"torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "onnx": "of .onnx"}
+ACCURACIES = {
+    "torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "mixed": "of mixed .tflite",
+    "onnx": "of .onnx",
+}  # fmt: skip
 
 
 def compress(
@@ -38,7 +42,11 @@ def compress(
     ],
     target: Annotated[
         list[str],
-        typer.Option(help="Predictor and ms, as PREDICTOR=MS: once for each of several devices.", rich_help_panel=MEET),
+        typer.Option(
+            help="Predictor and ms, as PREDICTOR=MS: once for each of several devices. A device's predictors of "
+            "float32 and int8 go together, as PREDICTOR+PREDICTOR=MS.",
+            rich_help_panel=MEET,
+        ),
     ],
     output: Annotated[Path, typer.Option(help="Folder for all files; the same command continues what is there.")],
     data: Annotated[
@@ -51,7 +59,8 @@ def compress(
     limit: Annotated[
         list[str] | None,
         typer.Option(
-            help="Further limit: macs=300e6, parameters=4e6, memory-kb=512 (KiB of activations alive at once).",
+            help="Further limit: macs=300e6, parameters=4e6, memory-kb=512 (KiB of activations alive at once), "
+            "size-kb=800 (KiB of the .tflite file).",
             rich_help_panel=MEET,
         ),
     ] = None,
@@ -68,6 +77,17 @@ def compress(
         float,
         typer.Option(min=0.01, max=1, help="Least width of a layer, as a share of its own.", rich_help_panel=WIDTHS),
     ] = 0.25,
+    precisions: Annotated[
+        str,
+        typer.Option(
+            help="Precisions that parts of the network may have, with commas between: float32, float16 (weights "
+            "alone), int8, int8-weights. The mixed .tflite has what was chosen.",
+            rich_help_panel=WIDTHS,
+        ),
+    ] = "float32",
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Lets residual blocks go as a whole.", rich_help_panel=WIDTHS)
+    ] = False,
     finalists: Annotated[
         int,
         typer.Option(min=1, help="Networks compared on validation images, for the choice.", rich_help_panel=WIDTHS),
@@ -113,6 +133,7 @@ def compress(
         ),
     ] = 0,
     limit_images: LimitImages = None,
+    track: Track = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever the folder holds.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -125,21 +146,24 @@ def compress(
     from netlathe.cli.phones import choose_phone
     from netlathe.runs.compression.pipeline import compress as compress_model
     from netlathe.targets import parse_limits, parse_targets
+    from netlathe.tracking import tracked
     from netlathe.training import Compute, TrainConfig
 
     terminal = Terminal(as_json=as_json)
     training = TrainConfig(
         epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate, seed=seed
     )
-    report = compress_model(
-        model, target=parse_targets(None, None, target), output=output, data=data, limits=parse_limits(limit or ()),
-        ignored=ignored or (), step=step, least_share=least_share, finalists=finalists, training=training,
-        distillation=distillation, temperature=temperature, normalization=normalization,
-        device=choose_phone(device, terminal) if device else None,
-        profile=profile_file, benchmark_binary=benchmark_binary, shapes=parse_shapes(shape),
-        compute=Compute(compute_device, workers=workers, threads=threads), limit_images=limit_images, unknown=unknown,
-        restart=restart, seed=seed, progress=terminal,
-    )  # fmt: skip
+    with tracked(track, output, terminal) as listener:
+        report = compress_model(
+            model, target=parse_targets(None, None, target), output=output, data=data, limits=parse_limits(limit or ()),
+            ignored=ignored or (), precisions=precisions.split(","), leave_out=leave_out, step=step,
+            least_share=least_share, finalists=finalists, training=training,
+            distillation=distillation, temperature=temperature, normalization=normalization,
+            device=choose_phone(device, terminal) if device else None,
+            profile=profile_file, benchmark_binary=benchmark_binary, shapes=parse_shapes(shape),
+            compute=Compute(compute_device, workers=workers, threads=threads), limit_images=limit_images,
+            unknown=unknown, restart=restart, seed=seed, progress=listener,
+        )  # fmt: skip
     show_compression(report, terminal)
     terminal.result(report.to_json())
     if report.is_missed or terminal.undone:
@@ -151,12 +175,15 @@ def show_compression(report: CompressReport, terminal: Terminal) -> None:
     if report.is_changed:
         terminal.step(f"{report.name}: channels before and after, by {report.importance}")
         terminal.table(
-            ("layer", "before", "after", "ms before", "ms after"),
+            ("layer", "before", "after", "ms before", "ms after", *(("precision",) if report.precisions else ())),
             [
-                (one.name, one.before, one.after, milliseconds(one.before_ms), milliseconds(one.after_ms))
+                (
+                    one.name, one.before, one.after or "left out", milliseconds(one.before_ms),
+                    milliseconds(one.after_ms), *((one.precision,) if report.precisions else ()),
+                )
                 for one in report.layers
             ],
-        )
+        )  # fmt: skip
         terminal.say("")
     columns = ("on", "target ms", "predicted ms", "90 % interval", "measured ms")
     terminal.table(

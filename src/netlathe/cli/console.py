@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -26,7 +27,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from netlathe.archspace.errors import NetlatheError, paragraph, printable
-from netlathe.events import Listener, OnRound, Update, Watch
+from netlathe.events import Follow, Listener, OnRound, Update, Watch
 from netlathe.words import percent
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ BAR_FROM_WIDTH = 70
 """Columns of a terminal from which on a bar has room beside the percentage."""
 
 LABEL_WIDTH = 15
+
+LINE_EVERY_S = 60.0
+"""Time between two lines that stand for a table where there is no terminal."""
 
 _GAP, _INDENT = 3, 2
 """Spaces between the columns of a table, and before it."""
@@ -206,6 +210,26 @@ class Terminal(Listener):
             names = [shortened(label, max(LABEL_WIDTH, width // 4)) for label in labels]
             tasks = [bar.add_task(name, total=1.0, left="", note="") for name in names]
             yield [partial(_show, bar, task) for task in tasks]
+
+    @contextmanager
+    def following(self, columns: Sequence[str]) -> Iterator[Follow]:
+        """A table in place of the one before; off a terminal, the line below it now and then."""
+        with self.live() as draw:
+            if draw:
+                yield lambda rows, below: draw(columns, rows, below)
+                return
+            yield self._every_minute()
+
+    def _every_minute(self) -> Follow:
+        told_s = time.monotonic()
+
+        def follow(rows: Sequence[Sequence[object]], below: str) -> None:
+            nonlocal told_s
+            if time.monotonic() - told_s >= LINE_EVERY_S:
+                told_s = time.monotonic()
+                self.say(f"  {below}")
+
+        return follow
 
     def _watch_lines(self, label: str) -> Watch:
         lines = self._lines(label, "%")

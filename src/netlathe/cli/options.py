@@ -22,7 +22,8 @@ Device = Annotated[
     list[str],
     typer.Option(
         help="Device to measure on: local (this CPU, LiteRT), onnxruntime, cuda, or a phone: usb, usb:SERIAL, "
-        "tcp:HOST:PORT, server:SERIAL (adb's server). Several times for several side by side. See `netlathe devices`."
+        "tcp:HOST:PORT, server:SERIAL (adb's server), server@HOST:SERIAL (another computer's). Several times for "
+        "several side by side. all, or a file of phones (.toml): they share the work. See `netlathe devices`."
     ),
 ]
 Resolution = Annotated[
@@ -68,6 +69,14 @@ BenchmarkBinary = Annotated[
     typer.Option(
         help="TFLite's timing tool benchmark_model, built for the phone.",
         show_default="the official build, downloaded once",
+    ),
+]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        help="Also keep settings, curves and the result with a tracking service: mlflow, or wandb.",
+        show_default="none",
+        rich_help_panel="Computing",
     ),
 ]
 MEET = "What to meet"

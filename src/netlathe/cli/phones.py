@@ -51,7 +51,7 @@ def choose_phone(address: str, terminal: Terminal) -> str:
 
     Raises NetlatheError where none is, DeviceError for an address that is none.
     """
-    if address.partition(":")[0] not in ("usb", "server") or not terminal.can_ask:
+    if address.partition(":")[0].partition("@")[0] not in ("usb", "server") or not terminal.can_ask:
         return address
     from netlathe.profiler.adb.address import parse_address
     from netlathe.profiler.adb.discovery import candidates

@@ -17,6 +17,7 @@ from netlathe.words import millions, milliseconds, percent
 if TYPE_CHECKING:
     from netlathe.archspace.spaces import SearchSpace
     from netlathe.kernel_items import KernelSpace
+    from netlathe.pooling import UnitReport
     from netlathe.profiler.campaign import CampaignSummary
     from netlathe.profiling import ForecastReport, ProfileReport
 
@@ -52,9 +53,11 @@ def profile(
         ),
     ] = None,
     dtype: Annotated[
-        Literal["float32", "int8", "float16"] | None,
+        Literal["float32", "int8", "int8-weights", "float16"] | None,
         typer.Option(
-            help="Number type that networks compute in.", show_default="float32, on cuda float16", rich_help_panel=HOW
+            help="Number type that networks compute in; int8-weights: float32 with weights of int8.",
+            show_default="float32, on cuda float16",
+            rich_help_panel=HOW,
         ),
     ] = None,
     delegate: Annotated[
@@ -244,12 +247,34 @@ def show_profile(report: ProfileReport, terminal: Terminal) -> None:
         if len(report.devices) > 1:
             terminal.step(one.device)
         show_summary(one.summary, terminal)
+        if one.units:
+            show_units(one.units, terminal)
         if one.op_profile:
             show_op_times(report.output, one.summary, terminal)
     if report.again and not any(one.summary.again or one.summary.unfinished for one in report.devices):
         terminal.say(f"  Nothing {AGAIN_WORDS[report.again]} in {report.output}")
     terminal.say(f"  Wrote {report.output}" + (f" and {report.table}" if report.table else ""))
     terminal.result(report.to_json())
+
+
+def show_units(units: Sequence[UnitReport], terminal: Terminal) -> None:
+    """The phones that shared the work: what each did, and how it differs from the others."""
+    rows = [
+        (
+            one.device, one.state, one.graphs, f"{one.rounds} ({one.redone} redone)" if one.redone else one.rounds,
+            "-" if one.level is None else f"{100 * (one.level - 1):+.1f} %",
+            "-" if one.scatter is None else percent(one.scatter), "yes" if one.is_pooled else "no",
+        )
+        for one in units
+    ]  # fmt: skip
+    terminal.table(("phone", "state", "graphs", "rounds", "slower by", "scatter", "pooled"), rows, text=2)
+    known = sorted(abs(one.level - 1) for one in units if one.is_pooled and one.level)
+    if len(known) > 1:
+        terminal.say(
+            f"  Phones differ from the median one by {percent(known[0])} to {percent(known[-1])} (time, by what all "
+            "measured), which is taken out of the records.",
+            style="dim",
+        )
 
 
 def show_summary(summary: CampaignSummary, terminal: Terminal) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from netlathe.archspace.errors import NetlatheError
 from netlathe.cli.compare import show_points, show_prices
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import (
@@ -21,6 +22,7 @@ from netlathe.cli.options import (
     Resolution,
     Seed,
     Space,
+    Track,
     UnknownOps,
     Width,
 )
@@ -238,6 +240,7 @@ def search(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write event files for TensorBoard.", rich_help_panel=COMPUTE)
     ] = False,
+    track: Track = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever run the folder holds.")] = False,
     restart_training: Annotated[
         bool, typer.Option("--restart-training", help="Train the found network anew; what the search found is kept.")
@@ -261,6 +264,7 @@ def search(
     from netlathe.runs.settings import parse_counts
     from netlathe.search import SearchConfig
     from netlathe.targets import check_names, parse_limits, parse_milliseconds, parse_targets
+    from netlathe.tracking import tracked
     from netlathe.training import Compute, TrainConfig
 
     terminal = Terminal(as_json=as_json)
@@ -290,15 +294,19 @@ def search(
         restart_training=restart_training, seed=seed, progress=terminal,
     )  # fmt: skip
     if worker:
+        if track:
+            raise NetlatheError("--track: a worker tells nothing; give it to the command that is joined")
         seen = join_search(space, data, target=wanted, output=output, targets_ms=several, **options)
         terminal.say(f"  Looked at {seen} networks; the search has all that it asked for")
         terminal.result({"looks": seen})
         return
     report: RunReport | CurveReport
-    if several:
-        report = search_network(space, data, target=wanted, output=output, targets_ms=several, **options)
-    else:
-        report = search_network(space, data, target=wanted, output=output, **options)
+    with tracked(track, output, terminal) as listener:
+        options["progress"] = listener
+        if several:
+            report = search_network(space, data, target=wanted, output=output, targets_ms=several, **options)
+        else:
+            report = search_network(space, data, target=wanted, output=output, **options)
     show_search(report, output, wanted, terminal, unknown=unknown)
     terminal.result(report.to_json())
     if report.is_missed or terminal.undone:

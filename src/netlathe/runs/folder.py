@@ -7,7 +7,7 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,10 +108,16 @@ class Workplace:
     listener: Listener
     tensorboard: bool = False
     every_s: float = field(default_factory=lambda: EVERY_S)
+    series: str = ""
+    """Name of one of several runs, which its numbers are told by."""
 
     def at(self, folder: Path) -> Workplace:
-        """Workplace in another folder."""
-        return Workplace(RunFolder(folder), self.compute, self.listener, self.tensorboard, self.every_s)
+        """Workplace in another folder, one of several."""
+        return replace(self, folder=RunFolder(folder), series=f"{folder.name}/")
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Tells the listener a number."""
+        self.listener.scalar(f"{self.series}{name}", float(value), step)
 
     @property
     def path(self) -> Path:

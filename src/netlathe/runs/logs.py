@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from netlathe.archspace.errors import NetlatheError
 from netlathe.events import Update
 from netlathe.runs.files import write_csv
+from netlathe.runs.folder import Workplace
 from netlathe.runs.stopping import Between
 
 if TYPE_CHECKING:
@@ -39,16 +40,21 @@ def check_tensorboard() -> None:
 
 
 @contextmanager
-def scalars(folder: Path | None, *, first_step: int) -> Iterator[Scalars]:
-    """Writes events into the folder; nothing for None. Events from `first_step` on, of a run that was cut off, no
-    longer count."""
-    if folder is None:
-        yield lambda name, value, step: None
+def scalars(place: Workplace, stage: str, *, first_step: int, events: bool) -> Iterator[Scalars]:
+    """Tells the place's listener of numbers, and with `events` writes them for TensorBoard into the stage's folder.
+    Events from `first_step` on, of a run that was cut off, no longer count."""
+    if not events:
+        yield place.scalar
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder), purge_step=first_step) as writer:
-        yield writer.add_scalar
+    with SummaryWriter(str(place.path / "tensorboard" / stage), purge_step=first_step) as writer:
+
+        def both(name: str, value: float, step: int) -> None:
+            writer.add_scalar(name, value, step)
+            place.scalar(name, value, step)
+
+        yield both
 
 
 def history_columns(constraints: Sequence[Constraint]) -> list[str]:

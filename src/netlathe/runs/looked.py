@@ -82,6 +82,8 @@ class LookPhase(Phase[Searched]):
                 nonlocal seen
                 seen += 1
                 place.folder.check()
+                if score is not None:
+                    place.scalar("looks/score", score, done)
                 told = "failed" if score is None else f"{score:.4g}"
                 update(done, total, f"{space.network_name(choices)}: {told}")
 

@@ -208,11 +208,10 @@ def run_searcher(
 ) -> None:
     """Runs the searcher to its end, or to the end of the warm-up, with its progress on the listener and its log in the
     folder."""
-    folder = place.path / "tensorboard" / "search" if place.tensorboard else None
     label = "warming up" if is_warm_up else "searching"
     with (
         place.listener.progress(label, "steps") as update,
-        scalars(folder, first_step=searcher.step + 1) as scalar,
+        scalars(place, "search", first_step=searcher.step + 1, events=place.tensorboard) as scalar,
         stopping(checkpointer) as between,
     ):
         log = SearchLog(searcher, place.path / HISTORY, update, scalar, between)

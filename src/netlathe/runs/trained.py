@@ -165,10 +165,9 @@ def train_network(
         with place.listener.working(f"training {label} by {name_of(training)}"):
             run_recipe(training, network, data, place.compute, checkpointer)
         return
-    events = None if events_from is None else place.path / "tensorboard" / "train"
     with (
         place.listener.progress(f"training {label}", "steps") as update,
-        scalars(events, first_step=events_from or 1) as scalar,
+        scalars(place, "train", first_step=events_from or 1, events=events_from is not None) as scalar,
         stopping(checkpointer) as between,
     ):
         log = TrainLog(place.path / TRAINING, training.epochs, update, scalar, between)

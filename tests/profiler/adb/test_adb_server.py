@@ -8,6 +8,7 @@ import pytest
 from loopback.adbd import AdbDaemon
 from loopback.private_adb import Adb, wait_until
 
+from netlathe.profiler.adb import open_connection
 from netlathe.profiler.adb.connection import PhoneStateError
 from netlathe.profiler.adb.server import AdbServer, ServerConnection, refusal, running_server
 from netlathe.profiler.errors import ConnectionLostError, DeviceError
@@ -131,6 +132,17 @@ def test_the_only_phone_needs_no_name_but_one_of_two_does(adb: Adb, daemon: AdbD
             assert second in str(caught.value)
         finally:
             adb("disconnect")
+
+
+def test_a_phone_of_another_computers_server_has_an_address_of_its_own(adb: Adb, daemon: AdbDaemon) -> None:
+    serial = f"127.0.0.1:{daemon.port}"
+    adb("connect", serial)
+    address = f"server@127.0.0.1/{adb.server.port}:{serial}"
+    connection = open_connection(address)
+    assert connection.address == address
+    assert connection.run("echo hello").stdout == "hello\n"
+    connection.close()
+    adb("disconnect")
 
 
 def test_a_server_that_ends_is_noticed(adb: Adb, daemon: AdbDaemon) -> None:

@@ -37,7 +37,7 @@ class Stage:
     """A network that a compression may end at, and what it costs."""
 
     name: str
-    """'original', 'half-way' (all widths alike), 'fastest'."""
+    """'original', 'half-way' (all widths alike, in one precision), 'fastest'."""
     latencies: tuple[Latency, ...]
     """One per target."""
     macs: int
@@ -56,8 +56,8 @@ class Outlook:
     """Stages that a compression may reach, from the original to the fastest."""
 
     stages: tuple[Stage, ...]
-    start: Choices
-    """A network that keeps all limits by their predictions."""
+    starts: tuple[Choices, ...]
+    """Networks that keep all limits by their predictions, from one to one in each precision throughout."""
     is_kept: bool
     """Whether the original keeps all of them."""
 
@@ -71,7 +71,8 @@ def look_ahead(settings: CompressSettings) -> Outlook:
     """The stages, and a network to start from. Raises CompressError where there is nothing to cut, TargetError for a
     target below the fastest, UnknownOpError for ops that a predictor does not know."""
     space = settings.space
-    if not space.groups:
+    settings.check_prices()
+    if not space.option_counts:
         raise CompressError(f"{settings.original.name}: no channels can be cut: {'; '.join(why_fixed(settings))}")
     for target in settings.goal.targets:
         with naming_others(target.name, [space.graph(space.reference, target.model.setup_.batch)]):
@@ -81,11 +82,11 @@ def look_ahead(settings: CompressSettings) -> Outlook:
     check_reached(settings, limits[1:] if settings.device else limits, fastest)
     main = limits[0]
     middle_ms = (main.cost(space, space.reference) + main.cost(space, fastest)) / 2
-    half = _widest(settings, lambda choices: main.cost(space, choices) <= middle_ms) or fastest
-    start = _widest(settings, lambda choices: _is_kept(settings, limits, choices)) or fastest
+    half = next(iter(_widest(settings, lambda choices: main.cost(space, choices) <= middle_ms)), fastest)
+    starts = _widest(settings, lambda choices: _is_kept(settings, limits, choices)) or (fastest,)
     named = (("original", space.reference), ("half-way", half), ("fastest", fastest))
     stages = tuple(stage(settings, name, choices) for name, choices in named)
-    return Outlook(stages, start, _is_kept(settings, limits, space.reference))
+    return Outlook(stages, starts, _is_kept(settings, limits, space.reference))
 
 
 def stage(settings: CompressSettings, name: str, choices: Choices) -> Stage:
@@ -113,25 +114,38 @@ def why_fixed(settings: CompressSettings) -> list[str]:
 
 
 def _fastest(settings: CompressSettings, limits: Sequence[CostLimit]) -> Choices:
-    """The least network, or the one beside it that is faster yet: at some widths a kernel is slow."""
+    """The least network in the fastest precision, or the one beside it that is faster yet: at some widths a kernel is
+    slow, and blocks may be left out."""
     space, main = settings.space, limits[0]
-    least = space.alike(0.0)
-    beside = main.constraint(space, least).table.cheapest
-    return min((least, beside), key=lambda choices: main.cost(space, choices))
+
+    def ms(choices: Choices) -> float:
+        return main.cost(space, choices)
+
+    least = min((space.alike(0.0, precision) for precision in range(len(space.precisions))), key=ms)
+    return min((least, main.constraint(space, least).table.cheapest), key=ms)
 
 
-def _widest(settings: CompressSettings, keeps: Callable[[Choices], bool]) -> Choices | None:
-    """The network of the largest share of all widths that keeps a limit; None where the least does not."""
-    alike = settings.space.alike
-    if keeps(alike(1.0)):
-        return alike(1.0)
+def _widest(settings: CompressSettings, keeps: Callable[[Choices], bool]) -> tuple[Choices, ...]:
+    """The network of the largest share of all widths that keeps a limit, in each precision in which the least does."""
+    space = settings.space
+    found = []
+    for precision in range(len(space.precisions)):
+        share = _largest(lambda one, precision=precision: keeps(space.alike(one, precision)))  # type: ignore[misc]
+        found += [] if share is None else [space.alike(share, precision)]
+    return tuple(found)
+
+
+def _largest(keeps: Callable[[float], bool]) -> float | None:
+    """The largest share that keeps a limit; None where the least does not."""
+    if keeps(1.0):
+        return 1.0
     low, high = 0.0, 1.0
-    if not keeps(alike(low)):
+    if not keeps(low):
         return None
     while high - low > SHARE:
         middle = (low + high) / 2
-        low, high = (middle, high) if keeps(alike(middle)) else (low, middle)
-    return alike(low)
+        low, high = (middle, high) if keeps(middle) else (low, middle)
+    return low
 
 
 def _is_kept(settings: CompressSettings, limits: Sequence[CostLimit], choices: Choices) -> bool:
@@ -141,18 +155,20 @@ def _is_kept(settings: CompressSettings, limits: Sequence[CostLimit], choices: C
 def check_reached(
     settings: CompressSettings, limits: Sequence[CostLimit], fastest: Choices, timed_ms: float | None = None
 ) -> None:
-    """Raises TargetError where not even the fastest network keeps the limits: by `timed_ms`, if it was timed for them,
-    or else by predictions."""
+    """Raises TargetError where neither the fastest network nor the least in any precision keeps a limit: by `timed_ms`,
+    if the fastest was timed for them, or else by predictions."""
     from netlathe.search.errors import TargetError
 
     space = settings.space
+    smallest = [fastest, *(space.alike(0.0, precision) for precision in range(len(space.precisions)))]
     for limit in limits:
-        least = limit.cost(space, fastest) if timed_ms is None else timed_ms
+        least = min(limit.cost(space, choices) for choices in smallest) if timed_ms is None else timed_ms
         if least > limit.limit:
             now = limit.cost(space, space.reference)
             unit = f" {limit.unit}" if limit.unit else ""
+            by = "widths and precisions" if space.segments else "widths"
             raise TargetError(
-                f"{limit.name}: {limit.limit:.4g}{unit} cannot be reached by widths of {settings.original.name}: the "
+                f"{limit.name}: {limit.limit:.4g}{unit} cannot be reached by {by} of {settings.original.name}: the "
                 f"fastest takes {least:.4g}{unit}, the original {now:.4g}{unit}; raise the limit, or allow narrower "
                 f"layers (--least-share, now {settings.least_share:g})"
             )

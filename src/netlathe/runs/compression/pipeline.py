@@ -15,6 +15,7 @@ from netlathe.runs.compression.outlook import Outlook, Stage, check_reached, loo
 from netlathe.runs.compression.report import CompressReport
 from netlathe.runs.compression.reported import CompressReportPhase, limits_of, targets_of
 from netlathe.runs.compression.scored import ScorePhase
+from netlathe.runs.compression.sensitivity import SensitivityPhase
 from netlathe.runs.compression.settings import (
     CompressSettings,
     Model,
@@ -52,6 +53,8 @@ def compress(
     data: Source | ImageData | None = None,
     limits: Sequence[Limit] = (),
     ignored: str | Collection[str] = (),
+    precisions: Sequence[str] = ("float32",),
+    leave_out: bool = False,
     step: int = 8,
     least_share: float = 0.25,
     finalists: int = 8,
@@ -75,8 +78,14 @@ def compress(
 
     `model` is what `read_weights` takes: a .onnx or .tflite file, a torch module (with `example_inputs`, what it is
     called with) or exported program; or timm:NAME or torchvision:NAME, whose weights are random. It is only read.
-    `target` and `limits` are those of `search`, `macs`, `parameters` and `memory-kb` among the latter. Widths are
-    multiples of `step` channels, down to `least_share` of a layer's own; the layers named in `ignored` keep theirs.
+    `target` and `limits` are those of `search`, `macs`, `parameters` and `memory-kb` among the latter, and `size-kb`,
+    KiB of the .tflite file. Widths are multiples of `step` channels, down to `least_share` of a layer's own; the layers
+    named in `ignored` keep theirs. With `leave_out`, residual blocks may go as a whole. With several `precisions`, of
+    float32, float16, int8 and int8-weights, each stretch of the network between two places where a single tensor
+    crosses gets one of them, and targets name a predictor for each dtype (`Target.others`): what is quick on a device
+    is measured there, not assumed. All is decided by one integer program, in which a choice counts by how much the loss
+    rises: measured on validation images where a block is left out or a segment is in another precision, and on some
+    random cuts of widths, which the widths' scores are scaled by.
 
     Which channels go is decided by the change of the loss where they do, to first order, on some training images of
     `data`, and by an integer program over all layers; `finalists` such networks are compared on validation images, or
@@ -105,7 +114,7 @@ def compress(
         if callable(own):
             name_of(own)
     files = [str(one) for one in (model, profile, benchmark_binary) if isinstance(one, str | Path)]
-    files += [one.file for one in targets if one.file]
+    files += [file for one in targets for file in one.files]
     folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
     check_run_folder(folder, files, images, written=COMPRESSION_FILES)
     goal = make_goal(targets, limits, unknown=unknown)
@@ -118,8 +127,9 @@ def compress(
         loaded = None if data is None else _images(data, original, limit_images, seed)
         said = _said(asked, loaded, original) if loaded else None
         settings = CompressSettings(
-            original, goal, loaded, _training(training, seed) if loaded else None, name_all(ignored), step, least_share,
-            finalists, distillation, temperature, score, at_hand, seed, said,
+            original, goal, loaded, _training(training, seed) if loaded else None, name_all(ignored),
+            tuple(precisions), leave_out, step, least_share, finalists, distillation, temperature, score, at_hand, seed,
+            said,
         )  # fmt: skip
         report = run_phases(settings, place, restart=restart)
         place.listener.report(report)
@@ -209,11 +219,13 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
         scoring = ScorePhase(settings, place)
         scored = scoring.output()
         settings = settings.taking_images(scored.normalization)
-        choosing = ShapePhase(settings, place, outlook, scored)
+        decides_on_more = settings.space.blocks or settings.space.segments
+        sensitivity = SensitivityPhase(settings, place, scored).output() if decides_on_more else None
+        choosing = ShapePhase(settings, place, outlook, scored, sensitivity)
         shaped = choosing.output()
         tuning = TunePhase(settings, place, scored, shaped) if settings.data else None
         tuned = tuning.output() if tuning else None
-        made = tuning.inputs if tuning else {**scoring.inputs, "choices": list(shaped.choices)}
+        made = {**(tuning or scoring).inputs, **settings.space_inputs(), "choices": list(shaped.choices)}
         exported = WritePhase(settings, place, made, scored, shaped, tuned).output()
         whole = {**made, **choosing.inputs}
         return CompressReportPhase(settings, place, whole, outlook, scored, shaped, tuned, exported).output()

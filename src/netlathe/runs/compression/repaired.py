@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 def levelled(
     settings: CompressSettings, place: Workplace, limits: Sequence[CostLimit], first: Choices, starts: Sequence[Choices]
-) -> tuple[list[CostLimit], Choices]:
+) -> tuple[list[CostLimit], list[Choices]]:
     """The limits, the main target's at the level that the device shows for a `first` network, predicted to be about as
-    fast as is asked; and the first of `starts` that keeps them. Where none does, they are as the last one needs them.
-    Without a device, they are what they were, which the first of `starts` keeps."""
+    fast as is asked; and those of `starts` that keep them. Where none does, they are as the last one needs them.
+    Without a device, they are what they were, and all of `starts` keep them."""
     from netlathe.search.correction import Correction
 
     space, main = settings.space, settings.goal.main
     if settings.device is None:
-        return [*limits], starts[0]
+        return [*limits], [*starts]
     with place.listener.working("timing a first network"), settings.device.open(main, place.listener) as watch:
         judged_ms = StopwatchJudge(space, main, watch)(first)
     correction = Correction((len(space.option_counts), max(space.option_counts)))
     correction.learn(first, limits[0].cost(space, first), judged_ms)
     found = [replace(limits[0], correction=correction), *limits[1:]]
-    for choices in starts:
-        if all(one.cost(space, choices) <= one.limit for one in found):
-            return found, choices
-    return [replace(one, limit=max(one.limit, one.cost(space, starts[-1]))) for one in found], starts[-1]
+    kept = [choices for choices in starts if all(one.cost(space, choices) <= one.limit for one in found)]
+    if kept:
+        return found, kept
+    return [replace(one, limit=max(one.limit, one.cost(space, starts[-1]))) for one in found], [starts[-1]]
 
 
 def repaired(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from netlathe.archspace.errors import FormatError
@@ -25,6 +25,8 @@ class Layer:
     """Predicted latency of the kernels that begin with it on the main target, in ms; None where a kernel that begins
     with another layer does its work."""
     after_ms: float | None
+    precision: str = "float32"
+    """Precision that it has afterwards; empty where it is left out, and gives no channels."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class CompressReport:
     is_met: bool
     """Whether the judge saw every limit kept, and the last measurement did too."""
     accuracy: Mapping[str, float]
-    """Accuracy on the test images by form (torch, tflite, int8, onnx), 0..1; empty without images."""
+    """Accuracy on the test images by form (torch, tflite, int8, mixed, onnx), 0..1; empty without images."""
     original_accuracy: float | None
     untrained_accuracy: float | None
     """Accuracy of the narrower network before it was trained."""
@@ -63,6 +65,10 @@ class CompressReport:
     warnings: tuple[str, ...]
     run: Mapping[str, Any]
     """Inputs that its outcome depends on, for JSON."""
+    precisions: Mapping[str, str] = field(default_factory=dict)
+    """Precision of each segment, where it was decided on."""
+    left_out: tuple[str, ...] = ()
+    """Names of the sums of residual blocks that were left out."""
 
     @property
     def is_missed(self) -> bool:
@@ -78,6 +84,8 @@ class CompressReport:
             "targets": [target.to_json() for target in self.targets],
             "limits": [asdict(limit) for limit in self.limits],
             "layers": [asdict(layer) for layer in self.layers],
+            "precisions": dict(self.precisions),
+            "left_out": list(self.left_out),
             "warnings": list(self.warnings),
         }
 
@@ -94,6 +102,7 @@ class CompressReport:
                     "limits": tuple(LimitReport(**limit) for limit in content["limits"]),
                     "layers": tuple(Layer(**layer) for layer in content["layers"]),
                     "warnings": tuple(content["warnings"]),
+                    "left_out": tuple(content.get("left_out", ())),
                 }
             )
         except (LookupError, TypeError) as error:

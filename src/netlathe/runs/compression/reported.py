@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.precisions import precisions_of
 from netlathe.kernel_costs import breakdown_of
 from netlathe.pictures import draw_widths
 from netlathe.pricing import doubts
 from netlathe.runs.compression.outlook import Outlook, stage, why_fixed
 from netlathe.runs.compression.report import CompressReport, Layer
 from netlathe.runs.compression.scored import Scored
-from netlathe.runs.compression.settings import CompressSettings
+from netlathe.runs.compression.settings import CompressSettings, FileSize
 from netlathe.runs.compression.shaped import Shaped, ShapedNetwork
 from netlathe.runs.compression.tuned import Tuned
 from netlathe.runs.exported import ExportedFiles
@@ -22,12 +23,14 @@ from netlathe.runs.judges import time_file
 from netlathe.runs.phase import Phase
 from netlathe.runs.report import LimitReport, TargetReport
 from netlathe.subjects import find_subject
+from netlathe.targets import KIB
 
 if TYPE_CHECKING:
     from netlathe.archspace.records import Measurement
     from netlathe.predictor import LatencyPredictor
+    from netlathe.search.successive import CostLimit
 
-LAYER_COLUMNS = ("layer", "group", "channels before", "channels after", "ms before", "ms after")
+LAYER_COLUMNS = ("layer", "group", "channels before", "channels after", "ms before", "ms after", "precision")
 
 
 class CompressReportPhase(Phase[CompressReport]):
@@ -55,6 +58,7 @@ class CompressReportPhase(Phase[CompressReport]):
         settings, shaped, main = self.settings, self.shaped, self.settings.goal.main
         network = ShapedNetwork(settings, shaped.choices)
         graph = network.graph(main.model.setup_.batch)
+        space = settings.space
         timed = self._timed(network)
         is_met = shaped.judged.is_met and not (timed and timed.latency_ms > main.limit_ms)
         return CompressReport(
@@ -64,8 +68,8 @@ class CompressReportPhase(Phase[CompressReport]):
             stages=(*self.outlook.stages, stage(settings, "compressed", shaped.choices)),
             fixed=tuple(why_fixed(settings)),
             targets=targets_of(settings, network, timed),
-            limits=limits_of(settings, network),
-            layers=tuple(layers_of(settings, graph, main.model)),
+            limits=limits_of(settings, network, self._file_kib()),
+            layers=tuple(layers_of(settings, network, main.model)),
             importance=self.scored.by,
             normalization=str(self.scored.normalization) if self.scored.normalization else None,
             judged=shaped.judged.to_json(),
@@ -82,26 +86,26 @@ class CompressReportPhase(Phase[CompressReport]):
             },
             warnings=(
                 *settings.original.notes, *self.scored.warnings, *shaped.warnings,
-                *doubts(main.model, network.name, graph), *self.exported.warnings,
+                *doubts(main.model, network.name, graph), *self.exported.warnings, *self._size_warnings(),
             ),
             run=self.inputs,
+            precisions={name: str(one) for name, one in space.plan(shaped.choices).items()},
+            left_out=tuple(block.name for block in space.left_out(shaped.choices)),
         )  # fmt: skip
 
     def write(self, output: CompressReport) -> dict[str, Any]:
         rows = [
-            (one.name, one.group, one.before, one.after, *(_cell(ms) for ms in (one.before_ms, one.after_ms)))
-            for one in output.layers
-        ]
-        write_csv(self.place.path / LAYERS, LAYER_COLUMNS, rows)
-        groups = [
-            (group.name, widths[0], widths[choice])
-            for group, widths, choice in zip(
-                self.settings.space.groups, self.settings.space.widths, self.shaped.choices, strict=False
+            (
+                one.name, one.group, one.before, one.after, *(_cell(ms) for ms in (one.before_ms, one.after_ms)),
+                one.precision,
             )
-        ]
+            for one in output.layers
+        ]  # fmt: skip
+        write_csv(self.place.path / LAYERS, LAYER_COLUMNS, rows)
         main = output.targets[0]
         title = f"{output.name}: {output.stages[0].latencies[0].ms:.3g} to {main.predicted_ms:.3g} ms on {main.device}"
-        draw_widths(groups, title, self.place.path / WIDTHS_PICTURE)
+        bars = [(one.name, one.before, one.after, one.precision) for one in output.layers]
+        draw_widths(bars, title, self.place.path / WIDTHS_PICTURE)
         return output.to_json()
 
     def read(self, content: Mapping[str, Any]) -> CompressReport:
@@ -119,11 +123,31 @@ class CompressReportPhase(Phase[CompressReport]):
         device, main = self.settings.device, self.settings.goal.main
         if device is None:
             return None
-        form = {"float32": "tflite", "int8": "int8"}.get(main.model.setup_.dtype, "")
+        form = self._form
         takes_one = main.model.setup_.batch == 1  # as exported files do
         file = self.exported.files.get(form) if takes_one else None
         content = (self.place.path / file).read_bytes() if file else None
         return time_file(network, content, main, device, self.place.listener)
+
+    @property
+    def _form(self) -> str:
+        """The exported form that the main target and a limit of the size are of."""
+        if self.settings.space.is_mixed(self.shaped.choices):
+            return "mixed"
+        return {"float32": "tflite", "int8": "int8"}.get(self.settings.goal.main.model.setup_.dtype, "")
+
+    def _file_kib(self) -> float | None:
+        """The size of that file in KiB."""
+        file = self.exported.files.get(self._form)
+        return (self.place.path / file).stat().st_size / KIB if file else None
+
+    def _size_warnings(self) -> list[str]:
+        limit, found = self.settings.goal.size_kib, self._file_kib()
+        if limit is None or found is None or found <= limit:
+            return []
+        return [
+            f"{self.exported.files[self._form]} has {found:.4g} KiB, where {limit:.4g} are allowed; lower the limit"
+        ]
 
 
 def targets_of(
@@ -152,15 +176,24 @@ def targets_of(
     return tuple(found)
 
 
-def limits_of(settings: CompressSettings, network: ShapedNetwork) -> tuple[LimitReport, ...]:
-    """The network's value of each other limited cost."""
+def limits_of(
+    settings: CompressSettings, network: ShapedNetwork, file_kib: float | None = None
+) -> tuple[LimitReport, ...]:
+    """The network's value of each other limited cost; of its file's size, what was written, if it was."""
     limits = settings.limits([target.model for target in settings.goal.targets])[len(settings.goal.targets) :]
-    return tuple(LimitReport(one.name, one.limit, None, one.cost(settings.space, network.choices)) for one in limits)
+
+    def value(one: CostLimit) -> float:
+        is_written = isinstance(one.model, FileSize) and file_kib is not None
+        return file_kib if is_written and file_kib is not None else one.cost(settings.space, network.choices)
+
+    return tuple(LimitReport(one.name, one.limit, None, value(one)) for one in limits)
 
 
-def layers_of(settings: CompressSettings, after: Graph, model: LatencyPredictor) -> list[Layer]:
+def layers_of(settings: CompressSettings, network: ShapedNetwork, model: LatencyPredictor) -> list[Layer]:
     """The layers that give channels, before and after, in the order in which they run."""
     space = settings.space
+    after = network.graph(model.setup_.batch)
+    precisions = {node: str(one) for node, one in precisions_of(after).items()}
     before = space.graph(space.reference, model.setup_.batch)
     group_of = {name: group.name for group in space.coupled.groups for name in group.producers}
     fixed = {one.layer for one in space.coupled.fixed}
@@ -171,9 +204,10 @@ def layers_of(settings: CompressSettings, after: Graph, model: LatencyPredictor)
             node.name,
             group_of.get(node.name, ""),
             shape[-1],
-            narrow[node.name],
+            narrow.get(node.name, 0),
             before_ms.get(node.name),
             after_ms.get(node.name),
+            precisions.get(node.name, ""),
         )
         for node, (shape, *_) in _results(before)
         if node.name in group_of or node.name in fixed

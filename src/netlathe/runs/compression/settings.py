@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Union
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.files import digest
 from netlathe.archspace.graph import Graph
-from netlathe.compress.widths import WidthSpace, width_space
+from netlathe.archspace.precisions import unmixed
+from netlathe.compress.joint import JointSpace, joint_space
 from netlathe.model_zoos import is_zoo_name, own_normalization, zoo_module
 from netlathe.reading import read_weights
 from netlathe.runs.judges import DeviceAtHand
@@ -71,7 +72,9 @@ def read_original(
     if not isinstance(model, str | Path):
         return Original(type(model).__name__, graph, weights, normalization=own_normalization(model))
     path = Path(model)
-    return Original(path.stem, graph, weights, lambda batch: find_subject(path, batch=batch, shapes=shapes).graph)
+    return Original(
+        path.stem, unmixed(graph), weights, lambda batch: find_subject(path, batch=batch, shapes=shapes).graph
+    )
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class CompressSettings:
     training: TrainConfig | Recipe | None
     """None where there are no images."""
     ignored: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("float32",)
+    leave_out: bool = False
     step: int = 8
     least_share: float = 0.25
     finalists: int = 8
@@ -111,14 +116,30 @@ class CompressSettings:
         return replace(self, data=self.data.normalized(normalization))
 
     @cached_property
-    def space(self) -> WidthSpace:
-        """The widths to choose from. Raises CompressError for layers to ignore that there are not, and for settings out
-        of range."""
+    def space(self) -> JointSpace:
+        """The widths, blocks and precisions to choose from. Raises CompressError for layers to ignore that there are
+        not, for unknown precisions, and for settings out of range."""
         original = self.original
-        return width_space(
-            original.graph, original.name, step=self.step, least_share=self.least_share, ignored=self.ignored,
-            leave_out=False, at_batch=original.at_batch,
+        return joint_space(
+            original.graph, original.name, precisions=self.precisions, step=self.step, least_share=self.least_share,
+            ignored=self.ignored, leave_out=self.leave_out, at_batch=original.at_batch,
         )  # fmt: skip
+
+    def check_prices(self) -> None:
+        """Raises NetlatheError for precisions that a target's predictor does not price, before any work."""
+        from netlathe.predictor import MixedPredictor
+
+        if len(self.space.precisions) < 2:
+            return
+        for target in self.goal.targets:
+            if isinstance(target.model, MixedPredictor):
+                target.model.check_prices(self.space.precisions)
+            elif not target.model.tells_precisions_:
+                others = "+".join(["FILE"] * len({*self.space.precisions} & {"int8", "int8-weights"}))
+                raise NetlatheError(
+                    f"--precisions {','.join(self.precisions)}: {target.name} prices one dtype alone; give a predictor "
+                    f"of the same device for each other one, --target {target.name}+{others or 'FILE'}=MS"
+                )
 
     def limits(self, models: Sequence[LatencyModel]) -> list[CostLimit]:
         """The goal's limits: each target by the model of its latency, then all others. Raises NetlatheError for a cost
@@ -139,7 +160,14 @@ class CompressSettings:
             found.append(CostLimit(limit.name, "", Count(limit.name), limit.value))
         if goal.memory_kib is not None:
             found.append(CostLimit("memory-kb", "KiB", Count("memory-kb", goal.itemsize), goal.memory_kib))
+        if goal.size_kib is not None:
+            found.append(CostLimit("size-kb", "KiB", FileSize(goal.model.setup_.dtype), goal.size_kib))
         return found
+
+    @property
+    def score_name(self) -> str | None:
+        """The name of the user's own score; None without one."""
+        return name_of(self.score) if self.score else None
 
     def importance_inputs(self) -> dict[str, Any]:
         """Inputs of the channels' importance, for JSON."""
@@ -151,13 +179,18 @@ class CompressSettings:
             "seed": self.seed,
         }
 
+    def space_inputs(self) -> dict[str, Any]:
+        """Inputs of the decisions beside widths, for JSON."""
+        return {"precisions": list(map(str, self.space.precisions)), "leave_out": self.leave_out}
+
     def choice_inputs(self) -> dict[str, Any]:
         """Inputs of the choice, for JSON."""
         return {
             **self.importance_inputs(),
+            **self.space_inputs(),
             "goal": self.goal.to_json(),
             "finalists": self.finalists,
-            "score": name_of(self.score) if self.score else None,
+            "score": self.score_name,
             "judge": self.device.to_json() if self.device else None,
         }
 
@@ -179,6 +212,27 @@ class Count:
             "memory-kb": lambda graph: graph.peak_activation_bytes(self.itemsize) / KIB,
         }
         return np.array([counts[self.name](graph) for graph in items], float)
+
+
+SLACK = 1.01
+"""Times that the size of a file is counted: what is foretold of it is about right."""
+
+
+@dataclass(frozen=True)
+class FileSize:
+    """Cost model of the size of a network's .tflite file in KiB, which has that dtype where its graph has no precisions
+    of its own."""
+
+    dtype: str
+
+    def predict(self, items: Sequence[Graph]) -> Any:
+        """The size of each graph's file in KiB, at most."""
+        import numpy as np
+
+        from netlathe.archspace.forms.tflite_size import tflite_bytes
+
+        dtype = self.dtype if self.dtype == "int8" else "float32"
+        return np.array([SLACK * tflite_bytes(graph, dtype) / KIB for graph in items], float)
 
 
 def name_all(ignored: str | Collection[str]) -> tuple[str, ...]:

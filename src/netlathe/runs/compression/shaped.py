@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from netlathe.archspace.decisions import Choices
 from netlathe.archspace.graph import Graph
+from netlathe.compress.joint import Sensitivity
 from netlathe.runs.compression.outlook import Outlook
 from netlathe.runs.compression.repaired import levelled, repaired
 from netlathe.runs.compression.scored import Scored, few_of, images_within
@@ -24,6 +25,8 @@ from netlathe.runs.phase import Phase
 from netlathe.runs.settings import name_of
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from netlathe.archspace.forms.torch import TorchGraph
     from netlathe.archspace.forms.weights import Weights
     from netlathe.search.costs import LatencyModel
@@ -38,6 +41,8 @@ BATCH = 32
 """Images at a time: more of a large network would not fit a CPU's caches."""
 RESTORED_IMAGES = 64
 """Training images that the original's BatchNorm is restored on: its statistics only scale what is trained."""
+CALIBRATED_IMAGES = 64
+"""Training images that int8 scales of networks to compare are found on."""
 COMPARED_IMAGES = 256
 """Validation images that finalists are compared on, at most, and as many training images for BatchNorm."""
 
@@ -67,22 +72,33 @@ class ShapedNetwork:
         return self.settings.space.network_name(self.choices)
 
     def graph(self, batch: int = 1) -> Graph:
-        """The graph, for batches of that many images."""
+        """The graph in the precisions that were chosen, for batches of that many images."""
         return self.settings.space.graph(self.choices, batch)
 
+    def shaped(self) -> Graph:
+        """The graph in float32, as it is trained."""
+        return self.settings.space.shaped_graph(self.choices)
+
     def pruned(self, scored: Scored) -> tuple[Graph, Weights]:
-        """The graph, and the weights of its most important channels, with BatchNorm folded in."""
+        """The graph in float32, and the weights of its most important channels, with BatchNorm folded in."""
         return self.settings.space.pruned(self.choices, self.settings.original.weights, scored.scores)
 
 
 class ShapePhase(Phase[Shaped]):
-    """Choice of the widths."""
+    """Choice of the widths, of blocks to leave out, and of precisions."""
 
     record, kind = WIDTHS, "widths"
 
-    def __init__(self, settings: CompressSettings, place: Workplace, outlook: Outlook, scored: Scored) -> None:
+    def __init__(
+        self,
+        settings: CompressSettings,
+        place: Workplace,
+        outlook: Outlook,
+        scored: Scored,
+        sensitivity: Sensitivity | None = None,
+    ) -> None:
         super().__init__(place, settings.choice_inputs())
-        self.settings, self.outlook, self.scored = settings, outlook, scored
+        self.settings, self.outlook, self.scored, self.sensitivity = settings, outlook, scored, sensitivity
 
     def work(self) -> Shaped:
         """Raises DeviceError for a device that cannot be opened."""
@@ -90,13 +106,17 @@ class ShapePhase(Phase[Shaped]):
 
         begun = time.monotonic()
         settings, space, listener = self.settings, self.settings.space, self.place.listener
-        scores = space.option_scores(self.scored.scores, comparable=self.scored.teacher is not None)
-        doubted, start, by, warnings = self._limits()
-        starts = (start, self.outlook.stages[-1].choices)
-        limits, start = levelled(settings, self.place, doubted, self.outlook.start, starts)
-        with listener.progress("choosing widths", "rounds") as update:
-            solved = solve(space, scores, limits, start, on_round=lambda done, total: update(done, total, ""))
-        found, examined = self._compared(scores, limits, solved.choices)
+        scores = space.option_scores(
+            self.scored.scores, comparable=self.scored.teacher is not None, sensitivity=self.sensitivity
+        )
+        doubted, kept, by, warnings = self._limits()
+        limits, starts = levelled(settings, self.place, doubted, self.outlook.starts[0], kept)
+        solved = []
+        for start in starts:
+            with listener.progress("choosing widths", "rounds") as update:
+                solved.append(solve(space, scores, limits, start, on_round=lambda done, total: update(done, total, "")))
+        best = max((one.choices for one in solved), key=lambda choices: _sum(scores, choices))
+        found, examined = self._compared(scores, limits, best)
         judged = Judged(found, by, True, max(1, len(examined)))
         if settings.device:
             targets = doubted[: len(settings.goal.targets)]
@@ -109,25 +129,26 @@ class ShapePhase(Phase[Shaped]):
     def _predicted(self) -> list[CostLimit]:
         return self.settings.limits([target.model for target in self.settings.goal.targets])
 
-    def _limits(self) -> tuple[list[CostLimit], Choices, str, list[str]]:
-        """The limits by the upper ends of intervals, where a network keeps them so; a network that does; who judges;
-        and warnings."""
+    def _limits(self) -> tuple[list[CostLimit], Sequence[Choices], str, list[str]]:
+        """The limits by the upper ends of intervals, where a network keeps them so; networks that do; who judges; and
+        warnings."""
         models: list[LatencyModel] = [
             UpperEnds(one.model) if one.model.has_intervals_ else one.model for one in self.settings.goal.targets
         ]
         upper, space = self.settings.limits(models), self.settings.space
         has_intervals = any(one.model.has_intervals_ for one in self.settings.goal.targets)
         by = f"upper end of the {COVERAGE:.0%} interval".replace("%", " %") if has_intervals else "prediction"
-        for start in (self.outlook.start, self.outlook.stages[-1].choices):
-            if all(limit.cost(space, start) <= limit.limit for limit in upper):
-                return upper, start, by, []
+        known = (*self.outlook.starts, self.outlook.stages[-1].choices)
+        kept = [one for one in known if all(limit.cost(space, one) <= limit.limit for limit in upper)]
+        if kept:
+            return upper, list(dict.fromkeys(kept)), by, []
         if self.settings.device:  # which will say how far predictions are to be believed
-            return upper, self.outlook.stages[-1].choices, by, []
+            return upper, [*known[-1:]], by, []
         warning = (
             "no network meets every target with the whole of its 90 % interval, so the prediction alone was heeded; "
             "measure on the device (--device), or profile more there"
         )
-        return self._predicted, self.outlook.start, "prediction", [warning]
+        return self._predicted, self.outlook.starts, "prediction", [warning]
 
     def _compared(
         self, scores: NDArray[np.float64], limits: Sequence[CostLimit], found: Choices
@@ -176,9 +197,13 @@ class ShapePhase(Phase[Shaped]):
         return True
 
 
+def _sum(scores: NDArray[np.float64], choices: Choices) -> float:
+    return float(scores[np.arange(len(choices)), list(choices)].sum())
+
+
 class FinalistLoss:
     """Validation loss of a network that is not trained further, its BatchNorm's statistics found anew; or minus a
-    user's own score of it."""
+    user's own score of it. Where precisions were chosen, it is what LiteRT computes from the file in these."""
 
     def __init__(self, settings: CompressSettings, place: Workplace, scored: Scored) -> None:
         self.settings, self.place, self.scored = settings, place, scored
@@ -188,14 +213,45 @@ class FinalistLoss:
         Raises TrainingError for a loss that is no number."""
         from netlathe.training.sgd import check_finite
 
-        network = self._normed.network(choices) if self._normed else _plain(self.settings, choices, self.scored)
+        network: nn.Module = self._network(choices)
+        if self.settings.space.is_mixed(choices):
+            network = self._in_precisions(network, choices)
         if self.settings.score:
             value, where = -float(self.settings.score(network)), f"the score {name_of(self.settings.score)}"
         else:
             value, where = self._loss(network), "comparing finalists"
         return check_finite(value, where)
 
-    def _loss(self, network: TorchGraph) -> float:
+    def _network(self, choices: Choices) -> TorchGraph:
+        """The network in float32; the original as it is, where nothing is cut."""
+        is_cut = any(choices[: self.settings.space.shape_decisions])
+        if self._normed and is_cut:
+            return self._normed.network(choices)
+        return _plain(self.settings, choices, self.scored)
+
+    def _in_precisions(self, network: Any, choices: Choices) -> nn.Module:
+        from netlathe.archspace.forms.tflite import write_tflite
+        from netlathe.archspace.forms.torch import folded_weights
+        from netlathe.runs.compression.file_network import FileNetwork
+
+        is_cut = any(choices[: self.settings.space.shape_decisions])
+        weights = folded_weights(network)
+        ranges = self._ranges(network.graph, weights) if is_cut else self._ranges_of_original
+        return FileNetwork(write_tflite(self.settings.space.graph(choices), weights, ranges=ranges))
+
+    @cached_property
+    def _ranges_of_original(self) -> Mapping[str, tuple[float, float]] | None:
+        return self._ranges(self.settings.original.graph, self.settings.original.weights)
+
+    def _ranges(self, graph: Graph, weights: Weights) -> Mapping[str, tuple[float, float]] | None:
+        """Ranges of the network's values on some training images; None without any."""
+        from netlathe.archspace.forms.tflite import tflite_ranges
+        from netlathe.exporting import calibration
+
+        data = self.settings.data
+        return None if data is None else tflite_ranges(graph, weights, calibration(data.train, CALIBRATED_IMAGES))
+
+    def _loss(self, network: nn.Module) -> float:
         from netlathe.training.evaluation import mean_loss
 
         data = self.settings.data

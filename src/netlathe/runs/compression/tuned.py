@@ -114,7 +114,7 @@ class TunePhase(Phase[Tuned]):
         from netlathe.training.norms import with_batch_norm
 
         network = ShapedNetwork(self.settings, self.shaped.choices)
-        return load_state(self.place.path, TorchGraph(with_batch_norm(network.graph())), network.name)
+        return load_state(self.place.path, TorchGraph(with_batch_norm(network.shaped())), network.name)
 
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
         """Decides for replacing a training of other widths, which is of no use."""
@@ -129,4 +129,5 @@ def tuning_inputs(settings: CompressSettings, shaped: Shaped) -> dict[str, Any]:
     assert training is not None
     train = asdict(training) if isinstance(training, TrainConfig) else {"recipe": name_of(training)}
     train |= {"distillation": settings.distillation, "temperature": settings.temperature}
-    return {**settings.importance_inputs(), "choices": list(shaped.choices), "train": train}
+    shape = list(shaped.choices[: settings.space.shape_decisions])  # precisions are no part of what is trained
+    return {**settings.importance_inputs(), "choices": shape, "train": train}

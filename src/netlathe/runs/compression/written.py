@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.files import write_whole, writing
+from netlathe.archspace.precisions import Precision
+from netlathe.compress.precision import check_precisions
 from netlathe.runs.compression.scored import Scored
 from netlathe.runs.compression.settings import CompressSettings
 from netlathe.runs.compression.shaped import Shaped, ShapedNetwork
 from netlathe.runs.compression.tuned import Tuned
 from netlathe.runs.exported import ExportedFiles, FilesPhase, export_network
-from netlathe.runs.files import NETWORK, NETWORK_INT8, NETWORK_ONNX, PROGRAM, WEIGHTS, save_weights
+from netlathe.runs.files import NETWORK, NETWORK_INT8, NETWORK_MIXED, NETWORK_ONNX, PROGRAM, WEIGHTS, save_weights
 from netlathe.runs.folder import Workplace
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch import TorchGraph
+    from netlathe.archspace.forms.weights import FloatArray, Weights
 
 
 class WritePhase(FilesPhase):
     """The compressed network as .tflite, .onnx and torch program, and its weights as plain arrays."""
 
-    needs = (NETWORK, NETWORK_INT8, NETWORK_ONNX, PROGRAM, WEIGHTS)
+    needs = (NETWORK, NETWORK_INT8, NETWORK_MIXED, NETWORK_ONNX, PROGRAM, WEIGHTS)
 
     def __init__(
         self,
@@ -44,9 +47,34 @@ class WritePhase(FilesPhase):
         assert self.settings.data is not None
         network = self.tuned.network()
         found = export_network(network, self.settings.data, self.place)
+        found = self._with_mixed(found, network)
         accuracy = {} if self.scored.teacher == "own" else found.accuracy
         files = {**found.files, "program": write_program(network, self.place.path / PROGRAM), "weights": WEIGHTS}
         return ExportedFiles(accuracy, files, () if self.scored.teacher == "own" else found.warnings)
+
+    def _with_mixed(self, found: ExportedFiles, network: TorchGraph) -> ExportedFiles:
+        """The files, and the one in the precisions that were chosen, judged on the test images."""
+        from netlathe.archspace.forms.torch import folded_weights
+        from netlathe.exporting import calibration, judged_file
+
+        data, path = self.settings.data, self.place.path / NETWORK_MIXED
+        if data is None or not self.settings.space.is_mixed(self.shaped.choices):
+            return found
+        with self.place.listener.working("exporting it in its precisions, and checking that on the test images"):
+            write_whole(path, self._mixed(folded_weights(network), calibration(data.train)))
+            accuracy, warning = judged_file(path, "tflite", "int8", data.test, found.accuracy["torch"])
+        accuracies = {**found.accuracy, **({} if accuracy is None else {"mixed": accuracy})}
+        warnings = (*found.warnings, *([warning] if warning else []))
+        return ExportedFiles(accuracies, {**found.files, "mixed": path.name}, warnings)
+
+    def _mixed(self, weights: Weights, samples: Iterable[Sequence[FloatArray]] | None) -> bytes:
+        """The .tflite file in the precisions that were chosen. Raises CompressError where it computes in others."""
+        from netlathe.archspace.forms.tflite import write_tflite
+
+        space, choices = self.settings.space, self.shaped.choices
+        content = write_tflite(space.graph(choices), weights, samples=samples)
+        check_precisions(content, space.segments_at(choices, space.shaped_graph(choices)), space.plan(choices))
+        return content
 
     def _structure(self) -> ExportedFiles:
         """Files of the widths alone, with the weights of the channels that are kept."""
@@ -59,12 +87,19 @@ class WritePhase(FilesPhase):
         with self.place.listener.working("exporting"):
             write_whole(folder / NETWORK, write_tflite(graph, weights))
             write_whole(folder / NETWORK_ONNX, write_onnx(graph, weights))
+            is_mixed = self.settings.space.is_mixed(self.shaped.choices)
+            if is_mixed:  # scales are found on random values: they suit measuring
+                write_whole(folder / NETWORK_MIXED, self._mixed(weights, None))
             network = TorchGraph(graph)
             load_weights(network, weights)
             save_weights(folder, network)
             program = write_program(network.eval(), folder / PROGRAM)
         files = {"tflite": NETWORK, "onnx": NETWORK_ONNX, "program": program, "weights": WEIGHTS}
-        return ExportedFiles({}, files, ())
+        if not is_mixed:
+            return ExportedFiles({}, files, ())
+        in_int8 = Precision.INT8 in self.settings.space.plan(self.shaped.choices).values()
+        warning = f"without images, the int8 scales of {NETWORK_MIXED} are of random values: time it, and do not use it"
+        return ExportedFiles({}, {**files, "mixed": NETWORK_MIXED}, (warning,) if in_int8 else ())
 
 
 def write_program(network: TorchGraph, path: Path) -> str:

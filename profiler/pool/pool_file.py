@@ -1,0 +1,70 @@
+"""A file that lists the phones of a pool, in TOML.
+
+[[phone]]
+device = "usb:1A2B"             # as --device takes it
+cores = "big"                   # its own, in place of what the command says for all
+
+[[phone]]
+device = "server@lab2:3C4D"     # of another computer's adb server
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from netlathe.archspace.files import read_whole
+from netlathe.profiler.adb.address import parse_address
+from netlathe.profiler.devices import DeviceOptions
+from netlathe.profiler.errors import DeviceError
+from netlathe.profiler.pool.phones import PhoneMember
+
+ENDING = ".toml"
+MOST_BYTES = 1 << 20
+
+PHONE_KEYS = {"device": str, "cores": str, "threads": int, "delegate": str, "max_thermal_status": int}
+"""Keys of a phone, and the type of each."""
+
+
+def read_pool(path: Path, options: DeviceOptions) -> list[PhoneMember]:
+    """The phones that the file lists, each with these options but for its own. Raises DeviceError for a file that
+    cannot be read, or says what no pool has."""
+    try:
+        content = tomllib.loads(read_whole(path, MOST_BYTES).decode())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DeviceError(f"{path}: this is not a pool in TOML ({error})") from error
+    _check_keys(content, {"phone": list}, f"{path}")
+    members = [
+        _phone(table, options, f"{path}: phone {number}") for number, table in enumerate(content.get("phone", ()), 1)
+    ]
+    if not members:
+        raise DeviceError(f'{path}: lists no phone; write [[phone]] and device = "usb:SERIAL" for each')
+    names = [member.name for member in members]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DeviceError(f"{path}: lists {', '.join(twice)} twice")
+    return members
+
+
+def _phone(table: Any, options: DeviceOptions, place: str) -> PhoneMember:
+    if not isinstance(table, dict):
+        raise DeviceError(f"{place}: write [[phone]], with two brackets, before its keys")
+    _check_keys(table, PHONE_KEYS, place)
+    if "device" not in table:
+        raise DeviceError(f'{place}: has no device; write device = "usb:SERIAL"')
+    own = {key: value for key, value in table.items() if key != "device"}
+    try:
+        address = str(parse_address(table["device"]))
+    except DeviceError as error:
+        raise DeviceError(f"{place}: {error}") from error
+    return PhoneMember(address, dataclasses.replace(options, **own))
+
+
+def _check_keys(table: Mapping[str, Any], known: Mapping[str, type], place: str) -> None:
+    for key, value in table.items():
+        if key not in known:
+            raise DeviceError(f"{place}: has no key {key!r}; there are {', '.join(known)}")
+        if type(value) is not known[key]:
+            raise DeviceError(f"{place}: {key} must be {known[key].__name__}, got {value!r:.60}")
