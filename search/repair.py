@@ -102,7 +102,7 @@ class _Repair:
 
     @property
     def margin(self) -> float:
-        """What is left of the limits, by corrected tables: more and more, until something is accepted."""
+        """Part of the limits that is left, by corrected tables: more and more, until something is accepted."""
         return STEP * self.refused * (self.refused + 1) / 2
 
     @property

@@ -44,7 +44,7 @@ class CostLimit:
     limit: float
     batch: int = 1
     correction: Correction | None = None
-    """What judges of whole networks taught of the model."""
+    """Lessons on the model from judges of whole networks."""
 
     def cost(self, space: DecisionSpace, choices: Choices) -> float:
         """The network's cost."""
