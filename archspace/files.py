@@ -25,6 +25,12 @@ def digest(content: bytes | str, digits: int = 16) -> str:
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:digits]
 
 
+def cache_directory() -> Path:
+    """$XDG_CACHE_HOME/netlathe, or ~/.cache/netlathe where that is unset or relative."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".cache") / "netlathe"
+
+
 def odd_kind(path: str | Path) -> str | None:
     """The kind of thing that stands there instead of a plain file, links followed: 'a folder', 'a named pipe', ...;
     None for a file. Raises OSError where there is nothing, or it cannot be looked at."""

@@ -172,11 +172,11 @@ def kernel_group(kernel: Graph) -> str:
 
 def kernel_name(kernel: Graph) -> str:
     """Name of a kernel, such as "conv k3x3 s2x2+activation relu 56x56x24 -> 28x28x144"."""
-    words = "+".join(" ".join([n.op.name, *_settings(n.op)]) for n in kernel.nodes if not isinstance(n.op, Constant))
+    words = "+".join(" ".join([n.op.name, *settings_of(n.op)]) for n in kernel.nodes if not isinstance(n.op, Constant))
     return f"{words} {kernel_label(kernel).partition(' ')[2]}"
 
 
-def _settings(op: Op) -> list[str]:
+def settings_of(op: Op) -> list[str]:
     """Settings that tell ops of one kind apart beside their shapes, in short."""
     words = []
     for field, short in (("kernel", "k"), ("stride", "s"), ("dilation", "d"), ("groups", "g")):

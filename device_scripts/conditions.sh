@@ -5,6 +5,7 @@
 #   cpu_c= gpu_c= battery_c= skin_c=     degrees Celsius, the hottest sensor of the kind
 #   freq_mhz=1704,-,2914         per core, - where it is offline or not readable
 #   capped=4,5                   cores whose highest allowed frequency is below what they can do
+#   voltage_mv=4213 current_ua=-350000   of the battery; some makers count a discharge as positive, or in mA
 #   load1=0.53 battery=87 powered=usb|ac|wireless|dock|none uptime_s=1234.56
 #
 # Reads:  dumpsys thermalservice (Android 10 and later) and battery, $SYSFS (default /sys), $PROC (default /proc)
@@ -126,6 +127,7 @@ from_battery() {
             *'Dock powered: true'*) powered=dock ;;
             *' powered: false'*) powered=${powered:-none} ;;
             '  level: '*) ! is_number "$value" || add battery "$value" ;;
+            '  voltage: '*) ! is_number "$value" || add voltage_mv "$value" ;;
             '  temperature: '*)
                 # Tenths of a degree; the service's own view replaces the thermal sensor's.
                 is_number "$value" && [ "${#value}" -ge 2 ] && battery_c=${value%?}.${value#"${value%?}"}
@@ -134,6 +136,8 @@ from_battery() {
     done
     unset IFS
     [ -z "$powered" ] || add powered "$powered"
+    first_line "$sysfs/class/power_supply/battery/current_now"
+    ! is_number "${line#-}" || add current_ua "$line"
 }
 
 from_cores() {

@@ -70,7 +70,9 @@ class OwnModel:
         return self
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "type": type(self.model).__qualname__}
+        content = getattr(self.model, "digest", None)
+        told = {} if content is None else {"content": str(content)}
+        return {"name": self.name, "type": type(self.model).__qualname__, **told}
 
 
 def setup_of(model: Predicts, name: str) -> Setup:

@@ -68,6 +68,15 @@ class Waiting:
 
 DeviceEvent = Timing | RoundEnd | Waiting
 
+SUSTAINED = ("speed", "sustained")
+"""Detail of a setup whose device is measured under a load that lasts, throttled by its heat."""
+
+
+def is_sustained(setup: Setup) -> bool:
+    """Whether its latencies are those under a load that lasts."""
+    return SUSTAINED in setup.details
+
+
 Report = Callable[[str], None]
 """Function that is told what a person should know or do."""
 

@@ -19,6 +19,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from netlathe.archspace.blocks import ConvBlock, Skip, Zero
 from netlathe.archspace.graph import Graph
@@ -166,13 +167,44 @@ def true_ms(graph: Graph) -> float:
     return 0.01 + graph.macs / 1e7
 
 
+@dataclass(frozen=True)
+class ThermalModel:
+    """Heat of a device that never rests: its temperature rises exponentially, and above a limit it gets slower.
+
+    temperature(now) = start_c + rise_k (1 - exp(-now / tau_s)); slowdown(now) = 1 + slower_per_k times what is above
+    limit_c.
+    """
+
+    start_c: float = 30.0
+    rise_k: float = 20.0
+    tau_s: float = 120.0
+    limit_c: float = 40.0
+    slower_per_k: float = 0.05
+    power_w: float = 4.0
+
+    def temperature_c(self, now: float) -> float:
+        return self.start_c + self.rise_k * (1 - math.exp(-now / self.tau_s))
+
+    def slowdown(self, now: float) -> float:
+        return 1 + self.slower_per_k * max(0.0, self.temperature_c(now) - self.limit_c)
+
+    def conditions(self, now: float) -> Mapping[str, float | str]:
+        """As conditions.sh tells them, of a phone on its battery."""
+        mhz = 2000 / self.slowdown(now)
+        return {
+            "skin_c": self.temperature_c(now), "freq_mhz": f"{mhz:.0f},{mhz:.0f}", "powered": "none",
+            "voltage_mv": 4000.0, "current_ua": -1e6 * self.power_w / 4.0,
+        }  # fmt: skip
+
+
 class SimulatedDevice:
     """Device whose clock, speed, noise and failures are set by the test; nothing runs.
 
     A run takes `true_ms`, times `slowdown(now)`, times log-normal noise of sigma `noise`, and in a share `outliers`
     of the runs three times as long. `now`, in seconds, may be set, and advances by what runs take; `clock` is what
     run_campaign takes. From `breaks_at` on, everything raises DeviceError, as if a cable were pulled. Graphs of the
-    keys in `unsupported` are refused when they are loaded, those in `broken` fail whenever they run.
+    keys in `unsupported` are refused when they are loaded, those in `broken` fail whenever they run. `conditions(now)`
+    are those at the end of a round.
     """
 
     def __init__(
@@ -185,9 +217,10 @@ class SimulatedDevice:
         breaks_at: float = math.inf,
         unsupported: Iterable[str] = (),
         broken: Iterable[str] = (),
+        conditions: Callable[[float], Mapping[str, float | str]] = lambda now: {"load_1min": 0.25},
         seed: int = 0,
     ) -> None:
-        self.setup = setup
+        self.setup, self.conditions = setup, conditions
         self.slowdown, self.noise, self.outliers, self.breaks_at = slowdown, noise, outliers, breaks_at
         self.unsupported, self.broken = set(unsupported), set(broken)
         self.now = 0.0
@@ -231,7 +264,7 @@ class SimulatedDevice:
                 self.visits.append(visit)
                 yield Timing(visit.key, self._outcome(visit), {"init_ms": 0.5})
             self.rounds.append(self.now - start)
-            yield RoundEnd(after, self._conditions())
+            yield RoundEnd(after, self.conditions(self.now))
 
     def recovered(self) -> Iterator[DeviceEvent]:
         yield from self.left_over
@@ -246,9 +279,6 @@ class SimulatedDevice:
         ms *= 3 if self._rng.random() < self.outliers else 1
         self.now += ms / 1e3
         return ms
-
-    def _conditions(self) -> Mapping[str, float | str]:
-        return {"load_1min": 0.25}
 
     def close(self) -> None:
         self._closed = True

@@ -79,17 +79,36 @@ class CostTable:
         first-order model of all others, whose `base` may be below zero. Of the options `asked` (decisions, options)
         alone, if they are given; the origin's are among them. Raises TargetError where the model has no number above
         zero."""
-        counts = space.option_counts
-        asked = _options(counts) if asked is None else asked
-        places = [(int(d), int(k)) for d, k in np.argwhere(asked)]
-        networks = [origin, *((*origin[:d], k, *origin[d + 1 :]) for d, k in places)]
-        prices = np.asarray(model.predict([space.graph(choices, batch) for choices in networks]), dtype=np.float64)
-        for choices, price in zip(networks, prices, strict=True):
-            if not np.isfinite(price) or price <= 0:
-                raise TargetError(
-                    f"the {name} of {space.network_name(choices)} is {price} {unit}".rstrip()
-                    + ": its model cannot steer a search"
-                )
+
+        def price(networks: NDArray[np.int64]) -> NDArray[np.float64]:
+            prices = model.predict([space.graph(row, batch) for row in networks.tolist()])
+            for row, one in zip(networks.tolist(), prices, strict=True):
+                if not np.isfinite(one) or one <= 0:
+                    raise TargetError(
+                        f"the {name} of {space.network_name(row)} is {one} {unit}".rstrip()
+                        + ": its model cannot steer a search"
+                    )
+            return np.asarray(prices, dtype=np.float64)
+
+        return cls.about(origin, space, price, name=name, unit=unit, asked=asked)
+
+    @classmethod
+    def about(
+        cls,
+        origin: Choices,
+        space: DecisionSpace,
+        price: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+        *,
+        name: str,
+        unit: str = "",
+        asked: NDArray[np.bool_] | None = None,
+    ) -> CostTable:
+        """Table as `around` makes it, by a price of networks (n, decisions) -> (n,)."""
+        asked = _options(space.option_counts) if asked is None else asked
+        decisions, options = np.nonzero(asked)
+        networks = np.tile(np.array(origin, dtype=np.int64), (1 + len(decisions), 1))
+        networks[np.arange(1, len(networks)), decisions] = options
+        prices = price(networks)
         return cls._above_cheapest(name, unit, float(prices[0]), asked, prices[1:] - prices[0])
 
     @classmethod

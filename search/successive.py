@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,33 @@ GAP = 1e-4
 exact."""
 
 
+class NetworkLimit(Protocol):
+    """Upper limit on a cost of whole networks, which can be tabulated around one."""
+
+    @property
+    def name(self) -> str:
+        """Name of the cost in errors and reports."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """Unit, as "ms"; empty for counts."""
+        ...
+
+    @property
+    def limit(self) -> float:
+        """Most that is allowed, in `unit`."""
+        ...
+
+    def cost(self, space: DecisionSpace, choices: Choices) -> float:
+        """A network's cost."""
+        ...
+
+    def constraint(self, space: DecisionSpace, origin: Choices, asked: NDArray[np.bool_] | None = None) -> Constraint:
+        """The limit on a table around a network, of the options `asked`."""
+        ...
+
+
 @dataclass(frozen=True)
 class CostLimit:
     """Upper limit on any cost of a network's graph."""
@@ -48,8 +76,14 @@ class CostLimit:
 
     def cost(self, space: DecisionSpace, choices: Choices) -> float:
         """The network's cost."""
-        cost = float(self.model.predict([space.graph(choices, self.batch)])[0])
-        return self.correction.cost(choices, cost) if self.correction else cost
+        return float(self.costs(space, [choices])[0])
+
+    def costs(self, space: DecisionSpace, networks: Sequence[Choices]) -> NDArray[np.float64]:
+        """Costs of several networks, in less time than one by one."""
+        found = np.asarray(self.model.predict([space.graph(choices, self.batch) for choices in networks]), float)
+        if self.correction is None:
+            return found
+        return np.array([self.correction.cost(one, cost) for one, cost in zip(networks, found.tolist(), strict=True)])
 
     def constraint(self, space: DecisionSpace, origin: Choices, asked: NDArray[np.bool_] | None = None) -> Constraint:
         """The limit on a table around a network, of the options `asked`. Raises TargetError where the model has no
@@ -78,7 +112,7 @@ class Solved:
 def solve(
     space: DecisionSpace,
     scores: NDArray[np.float64],
-    limits: Sequence[CostLimit],
+    limits: Sequence[NetworkLimit],
     start: Choices,
     *,
     reaches: Sequence[float] = REACHES,
@@ -107,7 +141,7 @@ def solve(
         if reach <= AIMED:
             aims = [min(1.0, aim * one.limit / cost) for aim, one, cost in zip(aims, limits, costs, strict=True)]
     if best is None:
-        told = ", ".join(f"{one.show(c)} of {one.name}" for c, one in zip(costs, limits, strict=True))
+        told = ", ".join(f"{show_cost(c, one.unit)} of {one.name}" for c, one in zip(costs, limits, strict=True))
         raise TargetError(f"no network near {space.network_name(start)} keeps the limits; the last one has {told}")
     return best
 
@@ -115,7 +149,7 @@ def solve(
 def _nearby(
     space: DecisionSpace,
     scores: NDArray[np.float64],
-    limits: Sequence[CostLimit],
+    limits: Sequence[NetworkLimit],
     aims: Sequence[float],
     origin: Choices,
     reach: float,
@@ -145,7 +179,7 @@ def within(scores: NDArray[np.float64], origin: Choices, reach: float) -> NDArra
 def variants(
     space: DecisionSpace,
     draws: Sequence[NDArray[np.float64]],
-    limits: Sequence[CostLimit],
+    limits: Sequence[NetworkLimit],
     found: Choices,
     *,
     reach: float = 0.25,
@@ -177,7 +211,27 @@ def variants(
     return list(others)
 
 
-def _keeps(costs: Sequence[float], limits: Sequence[CostLimit]) -> bool:
+def widened(
+    space: DecisionSpace,
+    scores: NDArray[np.float64],
+    limits: Sequence[NetworkLimit],
+    found: Choices,
+    *,
+    rounds: int = 1,
+) -> Choices:
+    """A network with what it leaves of the limits given to single decisions: in each round, options beside its own of
+    higher scores (decisions, options), the best together that the limits allow."""
+    for _ in range(rounds):
+        own = scores[np.arange(len(found)), list(found)]
+        better = np.where(scores >= own[:, None], scores, -np.inf)
+        others = variants(space, [better], limits, found, reach=0.0)
+        if not others:
+            break
+        found = others[0]
+    return found
+
+
+def _keeps(costs: Sequence[float], limits: Sequence[NetworkLimit]) -> bool:
     return all(cost <= limit.limit * (1 + ROUNDING) for cost, limit in zip(costs, limits, strict=True))
 
 

@@ -16,6 +16,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+import tarfile
 import tempfile
 import traceback
 import warnings
@@ -65,6 +66,7 @@ from netlathe.archspace.tables import read_records, write_table
 from netlathe.checked import KIND, VERSION, Baseline, Checked, CheckReport, KernelTime, Latency, with_baseline
 from netlathe.predictor import LatencyPredictor
 from netlathe.training import load_images
+from netlathe.training.errors import UnreadableError
 from tests import model_files
 
 MEMORY_BYTES = 1 << 30
@@ -473,9 +475,31 @@ def npz_seeds() -> Seeds:
     ]
 
 
+def png(index: int) -> bytes:
+    return saved(lambda path: Image.new("RGB", (8, 8), (index, 0, 0)).save(path, "PNG"))
+
+
+def image_parquet_seeds() -> Seeds:
+    frame = pd.DataFrame({"image": [png(i) for i in range(40)], "label": [i % 2 for i in range(40)]})
+    return [saved(lambda path: frame.to_parquet(path, row_group_size=8, compression=None))]
+
+
+def tar_seeds() -> Seeds:
+    def write(path: Path) -> None:
+        with tarfile.open(path, "w") as file:
+            for i in range(40):
+                for name, content in ((f"{i:03}.png", png(i)), (f"{i:03}.cls", b"%d" % (i % 2))):
+                    about = tarfile.TarInfo(name)
+                    about.size = len(content)
+                    file.addfile(about, io.BytesIO(content))
+
+    return [saved(write)]
+
+
 def read_images(path: Path) -> None:
-    data = load_images(str(path), (8, 8))
-    data.train.load(data.train.labels[:1] * 0)
+    for room in (0, 1 << 20):
+        data = load_images(str(path), (8, 8), in_memory_bytes=room)
+        data.train.load(data.train.labels[:1] * 0)
 
 
 def picture_seeds() -> Seeds:
@@ -497,7 +521,6 @@ def read_picture(path: Path) -> None:
                 Image.new("RGB", (8, 8)).save(target)
     shutil.copy(path, folder / "cat" / "0.png")
     read_images(folder)
-    load_images(str(folder), (8, 8), in_memory_bytes=0)
 
 
 def read_architecture(path: Path) -> None:
@@ -542,6 +565,8 @@ FORMATS: dict[str, tuple[str, Callable[[], Seeds], Callable[[bytes, random.Rando
     "configurations": (".csv", lambda: csv_seeds()[1:], csv_mutated, read_configurations),
     "parquet": (".parquet", parquet_seeds, parquet_mutated, read_table),
     "npz": (".npz", npz_seeds, bytes_mutated, read_images),
+    "image_parquet": (".parquet", image_parquet_seeds, bytes_mutated, read_images),
+    "tar": (".tar", tar_seeds, bytes_mutated, read_images),
     "picture": (".png", picture_seeds, bytes_mutated, read_picture),
     "check": (".json", check_seeds, json_file, read_check),
     "predictor": (
@@ -556,10 +581,13 @@ def outcome(read: Reader, path: Path) -> str:
     try:
         read(path)
     except NetlatheError as error:
-        message = str(error)
-        if len(message) > MOST_CHARACTERS:
-            return f"a message of {len(message)} characters: {type(error).__name__} {message[:100]!r}"
-        return f"a raw control character: {message!r}" if CONTROL.search(message) else "refused"
+        lines = str(error).splitlines() if isinstance(error, UnreadableError) else [str(error)]
+        for message in lines:
+            if len(message) > MOST_CHARACTERS:
+                return f"a message of {len(message)} characters: {type(error).__name__} {message[:100]!r}"
+            if CONTROL.search(message):
+                return f"a raw control character: {message!r}"
+        return "refused"
     except SlowError:
         return f"slow: {traceback.format_exc(limit=-4)}"
     except Exception as error:

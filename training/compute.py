@@ -26,7 +26,8 @@ class Compute:
 
     `device` "auto" takes the GPU when there is one. `precision` "auto" is bfloat16 on a GPU that has it and float32
     elsewhere; bfloat16 is torch's autocast, weights and optimizers stay float32. `compile` compiles what is trained.
-    `workers` processes decode and augment images (0: this process does). `threads` are those that a network's ops share
+    `workers` processes decode and augment images (0: this process does; None: one a core for images that are too many
+    for memory, this one for others). `threads` are those that a network's ops share
     on the CPU (0: as many as torch takes).
     Raises TrainingError for a device that is not there, an unknown precision, or fewer than 0 workers or threads.
     """
@@ -34,13 +35,13 @@ class Compute:
     device: str = "auto"
     precision: Precision = "auto"
     compile: bool = False
-    workers: int = 0
+    workers: int | None = None
     threads: int = 0
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise TrainingError(f"precision {self.precision!r} is unknown; use one of {', '.join(get_args(Precision))}")
-        if self.workers < 0:
+        if self.workers is not None and self.workers < 0:
             raise TrainingError(f"{self.workers} workers: use 0 or more")
         if self.threads < 0:
             raise TrainingError(f"{self.threads} threads: use 0 or more")

@@ -2,80 +2,68 @@
 
 from __future__ import annotations
 
-import io
 import os
-import struct
-import warnings
-import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from netlathe.archspace.files import digest
+from netlathe.training.decoding import UNREADABLE, TooDeepError, check, decode, fingerprint
 from netlathe.training.errors import DataError
 from netlathe.training.images import ImageSplit, Pixels, augment
 
-# What PIL raises on damaged files, depending on the format. Its "cannot identify" is an OSError.
-_UNREADABLE = (
-    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError,
-    struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
-)  # fmt: skip
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
-"""Formats that are decoded, whatever a file is called: PIL knows some that start programs."""
-
-# A crop for training takes at least this share of the image. The crop is that of Inception (arXiv:1409.4842: area
-# uniform from 8 % up, aspect ratio from 3/4 to 4/3); small networks do better without its smallest crops
-# (MobileNets, arXiv:1704.04861, section 4).
-LEAST_AREA = 0.35
-WIDEST_RATIO = 4 / 3
+_DECODING = 2
+"""Version of how images become pixels; a part of the digest of all images that are decoded."""
 
 
-class Encoded(Protocol):
+class Encoded(ABC):
     """Encoded images by row."""
 
+    marks: NDArray[np.uint64]
+    """(rows,): the fingerprint of each image that was found to be readable; 0 for others."""
+
+    @abstractmethod
     def name(self, row: int) -> str:
         """Name of the image in errors."""
 
-    def open(self, row: int) -> str | io.BytesIO:
-        """File or stream for PIL to open."""
+    @abstractmethod
+    def open(self, row: int) -> BinaryIO:
+        """Seekable stream of the file's content. Raises OSError."""
+
+    def order(self, rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
+        """int64 (n,), an order of images for a pass of training; any random one, unless some are read together."""
+        return torch.randperm(len(rows), generator=generator)
+
+    def prepare(self) -> None:  # noqa: B027  # most have nothing to read
+        """Reads what all processes that load images can share."""
+
+    @property
+    def reads_in_order(self) -> bool:
+        """Whether images in the order of their rows are read faster than in any other."""
+        return False
 
 
 @dataclass(frozen=True, eq=False)
-class Files:
-    """Image files. `paths`: bytes of one width, since workers share an array, but soon copy a list of strings."""
+class Files(Encoded):
+    """Image files below a folder. `paths`: relative to it, bytes of one width, since workers share an array, but soon
+    copy a list of strings."""
 
+    folder: str
     paths: NDArray[np.bytes_]
+    marks: NDArray[np.uint64]
 
     def name(self, row: int) -> str:
-        return self.open(row)
+        return os.path.join(self.folder, os.fsdecode(self.paths[row]))
 
-    def open(self, row: int) -> str:
-        return os.fsdecode(self.paths[row])
-
-
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """A Parquet file's column of encoded images, in memory (pyarrow's ChunkedArray of binary)."""
-
-    file: str
-    column: Any
-
-    def name(self, row: int) -> str:
-        return f"{self.file} row {row}"
-
-    def open(self, row: int) -> io.BytesIO:
-        return io.BytesIO(self.column[row].as_py() or b"")
-
-
-def _opened(source: str | io.BytesIO) -> Image.Image:
-    """Image by its beginning alone. From 90 million pixels on, where PIL only warns, that is raised."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(source, formats=_FORMATS)
+    def open(self, row: int) -> BinaryIO:
+        return open(self.name(row), "rb")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,6 +81,14 @@ class EncodedSplit(ImageSplit):
     def shape(self) -> tuple[int, int, int]:
         return self.channels, *self.size
 
+    @property
+    def is_encoded(self) -> bool:
+        return True
+
+    @property
+    def reads_in_order(self) -> bool:
+        return self.source.reads_in_order
+
     def take(self, index: Tensor) -> EncodedSplit:
         return EncodedSplit(self.source, self.rows[index], self.labels[index], self.size, self.channels)
 
@@ -105,15 +101,30 @@ class EncodedSplit(ImageSplit):
         images, cut = self._decoded(index, draws)
         return augment(images, generator, mirror=mirror, still=cut)
 
-    def check(self, index: Tensor) -> None:
-        """Opens the images without decoding them. Raises DataError for one that is no image."""
-        for row in self.rows[index].tolist():
-            name = self.source.name(row)
-            try:
-                with _opened(self.source.open(row)) as image:
-                    _check_depth(image, name)
-            except _UNREADABLE as error:
-                raise _unreadable(name, error) from error
+    def prepare(self) -> None:
+        self.source.prepare()
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        return self.source.order(self.rows.numpy(), generator)
+
+    def digest(self) -> str:
+        """By the fingerprints of the files: nothing is decoded, and nothing opened that was found to be readable."""
+        marks = self.source.marks[self.rows.numpy()]
+        for i in np.flatnonzero(marks == 0).tolist():
+            marks[i] = self.examine(int(self.rows[i]))
+        return digest(repr((_DECODING, self.size, self.channels)).encode() + marks.tobytes())
+
+    def examine(self, row: int, into: NDArray[np.uint8] | None = None) -> int:
+        """The fingerprint of an image of the source. Raises DataError, with its name, for one that is unreadable by
+        its two ends; or, with `into` (height, width, channels), by all of it, which is decoded there."""
+        with _reading(self.source, row) as stream:
+            mark = fingerprint(stream)
+            stream.seek(0)
+            if into is None:
+                check(stream)
+            else:
+                self._fill(into, stream, None)
+            return mark
 
     def _joined(self, other: ImageSplit) -> ImageSplit:
         if not isinstance(other, EncodedSplit) or other.source is not self.source:
@@ -128,44 +139,25 @@ class EncodedSplit(ImageSplit):
         images = np.empty((len(rows), *self.size, self.channels), np.uint8)
         cut = torch.zeros(len(rows), dtype=torch.bool)
         for i, (row, four) in enumerate(zip(rows, chosen, strict=True)):
-            picture, cut[i] = self._picture(row, four)
-            images[i] = np.asarray(picture).reshape(images.shape[1:])
+            with _reading(self.source, row) as stream:
+                cut[i] = self._fill(images[i], stream, four)
         return torch.from_numpy(images).permute(0, 3, 1, 2), cut
 
-    def _picture(self, row: int, draws: list[float] | None) -> tuple[Image.Image, bool]:
-        name, (height, width) = self.source.name(row), self.size
-        try:
-            with _opened(self.source.open(row)) as image:
-                _check_depth(image, name)
-                picture = image.convert("RGB" if self.channels == 3 else "L")
-            larger = picture.width > width and picture.height > height
-            box = crop_box(picture.size, draws) if draws and larger else None
-            if box or picture.size != (width, height):
-                picture = picture.resize((width, height), Image.Resampling.BILINEAR, box)
-        except _UNREADABLE as error:
-            raise _unreadable(name, error) from error
-        return picture, box is not None
+    def _fill(self, place: NDArray[np.uint8], stream: BinaryIO, draws: list[float] | None) -> bool:
+        """Decodes into (height, width, channels), and returns whether it is a cut."""
+        picture, is_cut = decode(stream, self.size, "RGB" if self.channels == 3 else "L", draws)
+        place[...] = np.asarray(picture).reshape(place.shape)
+        return is_cut
 
 
-def crop_box(size: tuple[int, int], draws: list[float]) -> tuple[int, int, int, int]:
-    """A random part (left, top, right, bottom) of an image of `size` (width, height).
-
-    draws: four numbers in 0..1 for its area, its shape and its place. A side that would be longer than the image's is
-    as long as the image's.
-    """
-    width, height = size
-    area = width * height * (LEAST_AREA + (1 - LEAST_AREA) * draws[0])
-    ratio = WIDEST_RATIO ** (2 * draws[1] - 1)
-    wide, high = (max(1, round(side)) for side in ((area * ratio) ** 0.5, (area / ratio) ** 0.5))
-    wide, high = min(wide, width), min(high, height)
-    left, top = int(draws[2] * (width - wide + 1)), int(draws[3] * (height - high + 1))
-    return left, top, left + wide, top + high
-
-
-def _check_depth(image: Image.Image, name: str) -> None:
-    if image.mode.startswith(("I", "F")):
-        raise DataError(f"{name}: holds more than 8 bits a channel (mode {image.mode}); convert it to 8 bits")
-
-
-def _unreadable(name: str, error: Exception) -> DataError:
-    return DataError(f"{name}: not a readable image ({error!s:.200}); remove or replace it")
+@contextmanager
+def _reading(source: Encoded, row: int) -> Iterator[BinaryIO]:
+    """Context with an image's stream; what damage raises in it is a DataError with the image's name."""
+    try:
+        with source.open(row) as stream:
+            yield stream
+    except TooDeepError as error:
+        raise DataError(f"{source.name(row)}: {error}") from error
+    except UNREADABLE as error:
+        name = source.name(row)
+        raise DataError(f"{name}: not a readable image ({error!s:.200}); remove or replace it") from error

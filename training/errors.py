@@ -2,6 +2,7 @@
 
 NetlatheError
 ├── DataError       images that cannot be read, split or shaped
+│   └── UnreadableError     the same, with all of their names
 └── TrainingError   a loss that is no longer a number, weights that do not fit, settings out of range
 """
 
@@ -16,6 +17,12 @@ class DataError(NetlatheError):
     """Images that cannot be read, split or shaped."""
 
     is_paragraph = True
+
+
+class UnreadableError(DataError):
+    """Images that cannot be read, a line for each."""
+
+    is_paragraph = False
 
 
 class TrainingError(NetlatheError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from netlathe.archspace.files import digest
 from netlathe.training.errors import DataError
 from netlathe.training.normalization import SYMMETRIC, Normalization
 
@@ -47,6 +50,29 @@ class ImageSplit(ABC):
     def augmented(self, index: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
         """Like `load`, each image changed at random as suits training: shifted and, if `mirror`, mirrored."""
         return augment(self.load(index), generator, mirror=mirror)
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """int64 (N,): an order for one pass of training."""
+        return torch.randperm(len(self), generator=generator)
+
+    @property
+    def reads_in_order(self) -> bool:
+        """Whether images that follow one another are read faster than any others."""
+        return False
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether images are decoded whenever they are used."""
+        return False
+
+    def prepare(self) -> None:  # noqa: B027  # most have nothing to read
+        """Reads what is kept in memory: to be called before processes are started that load images."""
+
+    def digest(self) -> str:
+        """Digest of the images, in this order, by three of them: enough to tell other images or another way to decode,
+        without reading all."""
+        few = torch.tensor([0, len(self) // 2, len(self) - 1])
+        return digest(self.load(few).contiguous().numpy().tobytes())
 
     def joined(self, other: ImageSplit) -> ImageSplit:
         """These images, then those of `other`. Raises DataError when their shapes or normalizations differ."""
@@ -109,6 +135,14 @@ class JoinedSplit(ImageSplit):
         first = self.first.augmented(one, generator, mirror=mirror)
         return _merged(first, self.second.augmented(two, generator, mirror=mirror), of_first)
 
+    @property
+    def is_encoded(self) -> bool:
+        return self.first.is_encoded or self.second.is_encoded
+
+    def prepare(self) -> None:
+        self.first.prepare()
+        self.second.prepare()
+
     def _indices(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The index into the first split, that into the second, and which of the rows are in the first."""
         rows = self.rows[index]
@@ -140,6 +174,23 @@ class NormalizedSplit(ImageSplit):
     def augmented(self, index: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
         return self.split.augmented(index, generator, mirror=mirror)
 
+    def order(self, generator: torch.Generator) -> Tensor:
+        return self.split.order(generator)
+
+    @property
+    def reads_in_order(self) -> bool:
+        return self.split.reads_in_order
+
+    @property
+    def is_encoded(self) -> bool:
+        return self.split.is_encoded
+
+    def prepare(self) -> None:
+        self.split.prepare()
+
+    def digest(self) -> str:
+        return self.split.digest()
+
     def _joined(self, other: ImageSplit) -> NormalizedSplit:
         inner = other.split if isinstance(other, NormalizedSplit) else other
         return replace(self, split=self.split._joined(inner))
@@ -164,6 +215,8 @@ class ImageData:
     test: ImageSplit
     mirror: bool = True
     """Whether an image flipped left to right still shows its class."""
+    notes: tuple[str, ...] = ()
+    """Lines on files that were passed over, classes that a split lacks, images that cannot be read."""
 
     def __repr__(self) -> str:
         counts = f"{len(self.train)} train, {len(self.validation)} validation, {len(self.test)} test"
@@ -219,34 +272,76 @@ def make_data(
     seed: int,
     mirror: bool = True,
     limit: int | None = None,
+    notes: tuple[str, ...] = (),
 ) -> ImageData:
     """Completes the splits 'train', 'validation', 'test': what is missing is held out of train, a fifth each, with
-    every class in proportion. `limit` keeps at most so many images per split."""
+    every class in proportion. `limit` keeps at most so many images per split. Raises DataError for splits that cannot
+    be made so, and for a class that is not in the training split."""
     splits = dict(splits)
     if len(classes) < 2:
         raise DataError(f"{name}: there is one class only ({', '.join(classes)}); a classifier needs two")
     if "train" not in splits:
         raise DataError(f"{name}: there is no training split, only {', '.join(splits) or 'nothing'}")
+    notes += _check_classes(name, classes, splits)
     for wanted in ("test", "validation"):
         if wanted not in splits:
-            splits["train"], splits[wanted] = _hold_out(name, splits["train"], 0.2, seed)
+            splits["train"], splits[wanted] = _hold_out(name, splits["train"], classes, seed)
     if limit is not None:
         splits = {key: _limited(split, limit, seed) for key, split in splits.items()}
     for key, split in splits.items():
         if len(split) == 0:
             raise DataError(f"{name}: the {key} split has no images")
-    return ImageData(name, classes, splits["train"], splits["validation"], splits["test"], mirror)
+    return ImageData(name, classes, splits["train"], splits["validation"], splits["test"], mirror, notes)
 
 
-def _hold_out(name: str, split: ImageSplit, share: float, seed: int) -> tuple[ImageSplit, ImageSplit]:
+def _check_classes(name: str, classes: tuple[str, ...], splits: Mapping[str, ImageSplit]) -> tuple[str, ...]:
+    """Notes on classes that a split lacks. Raises DataError for those that the training split lacks."""
+    notes = []
+    learned = set(splits["train"].labels.tolist())
+    for key, split in splits.items():
+        present = set(split.labels.tolist())
+        if present - learned:
+            raise DataError(
+                f"{name}: the {key} split has images of {_named(classes, present - learned)}, and the training split "
+                "none; add some there, or remove them"
+            )
+        if learned - present:
+            notes.append(f"{name}: the {key} split has no images of {_named(classes, learned - present)}")
+    return tuple(notes)
+
+
+def _named(classes: tuple[str, ...], labels: Collection[int]) -> str:
+    """Some classes by name."""
+    names = [repr(classes[label]) for label in sorted(labels)]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"class{'es'[: 2 * (len(names) > 1)]} {', '.join(names[:5])}{more}"
+
+
+def _hold_out(
+    name: str, split: ImageSplit, classes: tuple[str, ...], seed: int, share: float = 0.2
+) -> tuple[ImageSplit, ImageSplit]:
     """Split into what stays and a share that is held out, every class in proportion."""
-    indices = np.arange(len(split))
-    try:
-        kept, out = train_test_split(indices, test_size=share, random_state=seed, stratify=split.labels.numpy())
-    except ValueError as error:
+    labels = split.labels.numpy()
+    counts = np.bincount(labels, minlength=len(classes))
+    few = np.flatnonzero(counts == 1)
+    if len(few) == np.count_nonzero(counts):
         raise DataError(
-            f"{name}: {len(split)} images are too few to hold some of every class out ({error}); add images"
-        ) from error
+            f"{name}: every class has one image, too few to hold some out; labels must name what several images share "
+            "(if they are numbers that were measured, ranges of these)"
+        )
+    if len(few):
+        raise DataError(
+            f"{name}: {_named(classes, few.tolist())} ha{'ve' if len(few) > 1 else 's'} a single image left, too "
+            "few to hold some out for validation and test; add images, or remove the class"
+        )
+    if math.ceil(len(split) * share) < np.count_nonzero(counts):
+        raise DataError(
+            f"{name}: {len(split)} images are too few to hold a fifth out with each of {np.count_nonzero(counts)} "
+            "classes among them; add images, or a validation and a test split"
+        )
+    kept, out = train_test_split(np.arange(len(split)), test_size=share, random_state=seed, stratify=labels)
+    if split.reads_in_order:
+        kept, out = np.sort(kept), np.sort(out)
     return split.take(torch.from_numpy(kept)), split.take(torch.from_numpy(out))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterable
@@ -18,6 +20,10 @@ from netlathe.training.errors import DataError
 from netlathe.training.images import ImageSplit
 from netlathe.training.normalization import Normalization
 
+_WORTH_WORKERS = 5000
+"""Images from which on processes are started: that costs about as much as decoding a thousand small ones."""
+_MOST_WORKERS = 32
+"""Each holds two batches ahead."""
 T = TypeVar("T")
 Batch = tuple[Tensor, Tensor]
 
@@ -38,7 +44,7 @@ def stream(
     start: int = 0,
     augment: bool = False,
     mirror: bool = False,
-    workers: int = 0,
+    workers: int | None = 0,
 ) -> Generator[Batch, None, None]:
     """Batches without end, from number `start` on: float32 images as networks take them, and int64 labels.
 
@@ -46,19 +52,22 @@ def stream(
     any number of workers. Each pass has an order of its own and shows an image at most once, in full batches (one of
     few images would spoil BatchNorm's statistics). `augment` changes the images at random, mirroring some if `mirror`.
 
-    workers: processes that load images ahead of time; they end when the generator is closed.
+    workers: processes that load images ahead of time; they end when the generator is closed. None: as many as there
+    are cores, where images are decoded while they are used.
     Raises DataError for an empty split, or an image that cannot be read.
     """
+    split.prepare()
     task = _Batches(split, _size(split, batch_size), seed, augment, mirror)
-    return _inputs(fetch(task.__getitem__, itertools.count(start), workers), split.normalization)
+    return _inputs(fetch(task.__getitem__, itertools.count(start), _count(split, workers)), split.normalization)
 
 
-def chunks(split: ImageSplit, size: int, *, workers: int = 0) -> Generator[Batch, None, None]:
+def chunks(split: ImageSplit, size: int, *, workers: int | None = 0) -> Generator[Batch, None, None]:
     """Parts of a split, each image once and in order, unchanged: uint8 (up to `size`, C, H, W) and labels (n,).
 
-    Raises DataError for an image that cannot be read.
+    workers: as for `stream`. Raises DataError for an image that cannot be read.
     """
-    return fetch(_Chunks(split, size).__getitem__, range(0, len(split), size), workers)
+    split.prepare()
+    return fetch(_Chunks(split, size).__getitem__, range(0, len(split), size), _count(split, workers))
 
 
 def fetch(task: Callable[[int], T], numbers: Iterable[int], workers: int) -> Generator[T, None, None]:
@@ -100,6 +109,20 @@ def fetch(task: Callable[[int], T], numbers: Iterable[int], workers: int) -> Gen
         del items  # ends the workers
 
 
+def workers_for(images: int) -> int:
+    """Number of processes that decode so many images: one a core, where starting them is safe and worth it. Of several
+    processes that torchrun started, each takes its share of the cores."""
+    if sys.platform != "linux" or images < _WORTH_WORKERS or multiprocessing.current_process().daemon:
+        return 0
+    return min(_MOST_WORKERS, max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def _count(split: ImageSplit, workers: int | None) -> int:
+    if workers is not None:
+        return workers
+    return workers_for(len(split)) if split.is_encoded else 0
+
+
 @dataclass
 class _Batches:
     """Batch b of a stream. Keeps the order of the latest pass."""
@@ -115,7 +138,7 @@ class _Batches:
         """uint8 images and labels."""
         turn, place = divmod(number, len(self.split) // self.size)
         if self.order[0] != turn:
-            self.order = turn, torch.randperm(len(self.split), generator=_generator(self.seed, _ORDER, turn))
+            self.order = turn, self.split.order(_generator(self.seed, _ORDER, turn))
         index = self.order[1][place * self.size : (place + 1) * self.size]
         if self.augment:
             generator = _generator(self.seed, _AUGMENTATION, number)

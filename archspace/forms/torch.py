@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial, singledispatch
 from typing import Any
@@ -81,16 +81,29 @@ class TorchGraph(nn.Module):
             found = ", ".join(str(tuple(x.shape)) for x in inputs)
             raise GraphError(f"the module is built for {self._shapes} after the batch, got {found} with it")
         tensors: dict[int, Tensor] = dict(enumerate(inputs))
-        for step in self._steps:
-            taken = [tensors[t] for t in step.inputs]
-            for tensor in step.frees:
-                del tensors[tensor]
-            value: Any = step.function(*taken) if step.function else taken[0] if taken else None
-            if step.layer:
-                value = self.layers[step.layer](value)
-            tensors.update(zip(step.results, value if len(step.results) > 1 else (value,), strict=True))
+        for index in range(len(self._steps)):
+            self.compute(index, tensors)
         outputs = tuple([tensors[t] for t in self.graph.outputs])
         return outputs if len(outputs) > 1 else outputs[0]
+
+    def compute(self, index: int, tensors: dict[int, Any]) -> None:
+        """Adds the results of the graph's node of that index to its `tensors` by number, which hold all that it takes,
+        and drops those that no later node takes. An activation may overwrite what it takes."""
+        step = self._steps[index]
+        taken = [tensors[t] for t in step.inputs]
+        for tensor in step.frees:
+            del tensors[tensor]
+        value: Any = step.function(*taken) if step.function else taken[0] if taken else None
+        del taken
+        if step.layer:
+            value = self.layers[step.layer](value)
+        tensors.update(zip(step.results, value if len(step.results) > 1 else (value,), strict=True))
+
+    def layer_input(self, index: int, tensors: Mapping[int, Any]) -> Any:
+        """What the layer of the node of that index is given, padded where the graph pads and the layer does not."""
+        step = self._steps[index]
+        taken = [tensors[t] for t in step.inputs]
+        return step.function(*taken) if step.function else taken[0]
 
 
 class StoredTensor(nn.Module):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from netlathe.archspace.forms.model_file import FileFormat
 from netlathe.profiler.device import Device, Report, Visit
 from netlathe.profiler.devices.listing import DeviceRow, available_devices
 from netlathe.profiler.errors import DeviceError
 from netlathe.profiler.protocol import Plan, PlansItsEffort
+
+if TYPE_CHECKING:
+    from netlathe.profiler.devices.in_process import InProcessDevice
 
 __all__ = [
     "Device",
@@ -47,9 +50,11 @@ class DeviceOptions:
     """Android's thermal status up to which rounds count."""
     allow_partial: bool = False
     """Whether a phone's delegate other than the CPU's may take a part of a graph and leave the CPU the rest."""
+    sustained: bool = False
+    """Whether it is measured under a load that lasts: nothing waits for it to cool, and heat redoes no round."""
 
 
-def _open_local(options: DeviceOptions) -> Device:
+def _open_local(options: DeviceOptions) -> InProcessDevice:
     from netlathe.profiler.devices.local import LocalDevice
 
     _only_on_phones("local", options)
@@ -59,7 +64,7 @@ def _open_local(options: DeviceOptions) -> Device:
     )  # fmt: skip
 
 
-def _open_onnxruntime(options: DeviceOptions) -> Device:
+def _open_onnxruntime(options: DeviceOptions) -> InProcessDevice:
     from netlathe.profiler.devices.onnxruntime import OnnxRuntimeDevice
 
     _only_on_phones("onnxruntime", options)
@@ -71,7 +76,7 @@ def _open_onnxruntime(options: DeviceOptions) -> Device:
     return OnnxRuntimeDevice(threads=options.threads, batch=_batch(options, 1), cores=_core_numbers(options.cores))
 
 
-def _open_cuda(options: DeviceOptions) -> Device:
+def _open_cuda(options: DeviceOptions) -> InProcessDevice:
     from netlathe.profiler.devices.cuda import CudaDevice
 
     _only_on_phones("cuda", options)
@@ -95,11 +100,11 @@ def _open_phone(address: str, options: DeviceOptions, report: Report) -> Device:
         open_connection(address, on_authorize=report), benchmark_binary=options.benchmark_binary,
         threads=options.threads, cores=options.cores, dtype=options.dtype or "float32", delegate=options.delegate,
         xnnpack=options.xnnpack, max_thermal_status=options.max_thermal_status, allow_partial=options.allow_partial,
-        report=report,
+        sustained=options.sustained, report=report,
     )  # fmt: skip
 
 
-_OPENERS: dict[str, Callable[[DeviceOptions], Device]] = {
+_OPENERS: dict[str, Callable[[DeviceOptions], InProcessDevice]] = {
     "local": _open_local,
     "onnxruntime": _open_onnxruntime,
     "cuda": _open_cuda,
@@ -144,7 +149,9 @@ def open_device(name: str, options: DeviceOptions | None = None, *, report: Repo
     if name not in _OPENERS:
         known = ", ".join((*_OPENERS, "usb", "usb:SERIAL", "tcp:HOST:PORT", "server:SERIAL", "server@HOST:SERIAL"))
         raise DeviceError(f"unknown device {name!r}; known: {known}. `netlathe devices` lists those found here")
-    return _OPENERS[name](options)
+    device = _OPENERS[name](options)
+    device.is_sustained = options.sustained
+    return device
 
 
 def is_phone(name: str) -> bool:

@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.records import Setup
+from netlathe.profiler.device import SUSTAINED
 from netlathe.profiler.devices.host import machine_name, os_name
 from netlathe.profiler.devices.in_process import InProcessDevice, RunTimer, random_input
 from netlathe.profiler.errors import DeviceError
@@ -56,7 +57,7 @@ class CudaDevice(InProcessDevice):
         return Setup(
             device=machine_name(), processor=torch.cuda.get_device_name(), os=os_name(), runtime="torch",
             runtime_version=torch.__version__, delegate="cudnn", dtype=self.dtype, batch=self.batch,
-            details=tuple(details.items()),
+            details=(*details.items(), *((SUSTAINED,) if self.is_sustained else ())),
         )  # fmt: skip
 
     def _build(self, graph: Graph) -> RunTimer:

@@ -17,7 +17,7 @@ from netlathe.archspace.errors import ArchspaceError
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.ops import Shape
 from netlathe.archspace.records import Setup
-from netlathe.profiler.device import DeviceEvent, RoundEnd, Timing, Visit, check_loadable
+from netlathe.profiler.device import SUSTAINED, DeviceEvent, RoundEnd, Timing, Visit, check_loadable
 from netlathe.profiler.devices.host import HostMonitor, machine_name, os_name, processor_name
 from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
 
@@ -40,6 +40,8 @@ class InProcessDevice(ABC):
 
     refusals: tuple[type[Exception], ...] = (ValueError, RuntimeError)
     """Errors that the runtime raises when it does not execute a graph at all."""
+    is_sustained = False
+    """Whether it is measured under a load that lasts."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, RunTimer] | None = {}
@@ -150,7 +152,7 @@ class HostDevice(InProcessDevice):
         return Setup(
             device=machine_name(), processor=processor_name(), os=os_name(), runtime=runtime, runtime_version=version,
             delegate=delegate, threads=self.threads, core_mask=self.core_mask, dtype=dtype, batch=self.batch,
-            details=(("cores", str(os.cpu_count())),),
+            details=(("cores", str(os.cpu_count())), *((SUSTAINED,) if self.is_sustained else ())),
         )  # fmt: skip
 
     def close(self) -> None:

@@ -30,7 +30,8 @@ class Conditions:
 
     values: Mapping[str, float | str] = field(default_factory=dict)
     """Units stand in the names: status, cpu_c, gpu_c, battery_c, skin_c, freq_mhz and capped (texts: a value per
-    core; core:MHz of those that may not run as fast as they can), load1, battery (%), powered, uptime_s."""
+    core; core:MHz of those that may not run as fast as they can), load1, battery (%), voltage_mv and current_ua of the
+    battery (a discharge is negative, or positive, as its maker has it), powered, uptime_s."""
 
     @classmethod
     def parse(cls, words: str) -> Conditions:

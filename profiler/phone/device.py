@@ -54,8 +54,8 @@ class PhoneDevice:
 
     `cores` is big, mid, little, all or a hexadecimal mask, '' for the scheduler's choice; `benchmark_binary` a
     benchmark_model for the phone's ABI, TFLite's or LiteRT's newer one, by default TFLite's official one; with
-    `allow_partial`, a delegate other than the CPU's may leave the CPU a part of a graph; `report` is told what a person
-    should know or do.
+    `allow_partial`, a delegate other than the CPU's may leave the CPU a part of a graph; a `sustained` phone is
+    measured under a load that lasts, as hot as that makes it; `report` is told what a person should know or do.
     Closing restores the phone and leaves nothing on it. Raises DeviceError where the phone cannot be used, and why; in
     particular ClaimedError while another computer measures on it.
     """
@@ -74,6 +74,7 @@ class PhoneDevice:
         xnnpack: bool = True,
         max_thermal_status: int = 0,
         allow_partial: bool = False,
+        sustained: bool = False,
         report: Report = lambda message: None,
     ) -> None:
         self.connection, self.report = connection, report
@@ -95,7 +96,7 @@ class PhoneDevice:
         self._sessions: set[str] = set()  # begun here
         self._link = PhoneLink(connection, report)
         self._workspace = Workspace(connection)
-        self._phone = PreparedPhone(self._link, self._workspace, max_thermal_status)
+        self._phone = PreparedPhone(self._link, self._workspace, max_thermal_status, is_sustained=sustained)
         self._phone.on_resume = self._queue_lost
         self._held = ExitStack()
         self._is_open = False
@@ -126,10 +127,11 @@ class PhoneDevice:
 
     @property
     def default_plan(self) -> Plan:
-        """PHONE_PLAN, with the time that a delegate takes to start."""
+        """PHONE_PLAN, with the time that a delegate takes to start; under a load that lasts, the speed may swing."""
+        plan = dataclasses.replace(PHONE_PLAN, redo_drift=None) if self._phone.is_sustained else PHONE_PLAN
         if self._options.delegate == "cpu":
-            return PHONE_PLAN
-        return dataclasses.replace(PHONE_PLAN, overhead_ms=DELEGATE_START_MS)
+            return plan
+        return dataclasses.replace(plan, overhead_ms=DELEGATE_START_MS)
 
     def load(self, key: str, graph: Graph) -> None:
         self._check_open()

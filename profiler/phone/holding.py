@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
+from netlathe.archspace.files import cache_directory
 from netlathe.profiler.adb import open_connection
 from netlathe.profiler.device import Report
 from netlathe.profiler.errors import ClaimedError, DeviceError
@@ -13,7 +14,6 @@ from netlathe.profiler.lock import exclusive
 from netlathe.profiler.phone import steady
 from netlathe.profiler.phone.description import PhoneDescription
 from netlathe.profiler.phone.link import PhoneLink
-from netlathe.profiler.phone.provision import cache_directory
 from netlathe.profiler.phone.workspace import Workspace
 
 BOOT_S = 120.0

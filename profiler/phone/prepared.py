@@ -24,6 +24,9 @@ from netlathe.profiler.phone.workspace import Workspace
 COOL_DOWN_S = 600.0
 POLL_S = 3.0
 
+SAFE_STATUS = 3
+"""Android's thermal status (severe) up to which a load that lasts goes on; above, Android itself ends things."""
+
 T = TypeVar("T")
 
 
@@ -43,12 +46,16 @@ class PreparedPhone:
     mask: str
     """The cores to run on, in hexadecimal; '' for the scheduler's choice."""
     cores: set[int] | None
-    """Numbers of the cores to run on, None for all."""
+    """Numbers of the cores to run on, whose caps count, None for all."""
     start: Conditions
     """Conditions with which later ones are compared, since the phone booted."""
 
-    def __init__(self, link: PhoneLink, workspace: Workspace, max_thermal_status: int) -> None:
-        self.link, self.workspace, self.max_thermal_status = link, workspace, max_thermal_status
+    def __init__(
+        self, link: PhoneLink, workspace: Workspace, max_thermal_status: int, *, is_sustained: bool = False
+    ) -> None:
+        """With `is_sustained`, the phone may get as hot as a load that lasts makes it, and its clocks are its own."""
+        self.link, self.workspace, self.is_sustained = link, workspace, is_sustained
+        self.max_thermal_status = max(max_thermal_status, SAFE_STATUS) if is_sustained else max_thermal_status
         self.address = workspace.connection.address
         self.on_resume: Callable[[], None] = lambda: None
         self.steps: list[steady.StepOutcome] = []
@@ -63,6 +70,8 @@ class PreparedPhone:
         except DeviceError as error:  # of several phones, one may not have such cores
             raise DeviceError(f"{self.address}: {error}") from error
         self.cores = {core for core in range(64) if int(self.mask, 16) >> core & 1} if cores else None
+        if self.is_sustained:  # no cap says that a round must not count
+            self.cores = set()
         self.binary = find_binary(binary, self.description.abis)
         self.options = options_for(self.binary, options)
         self.libraries = libraries_of(self.binary, self.options)
@@ -80,6 +89,8 @@ class PreparedPhone:
         """Undoes what an interrupted campaign left changed, then keeps the phone awake and its clocks steady."""
         steady.restore(self.workspace.connection, self.workspace.directory)
         steps = ["wake", "stay_awake", "fixed_performance", "background", "battery"]
+        if self.is_sustained:  # that mode holds clocks which the phone can keep for long
+            steps.remove("fixed_performance")
         if self.mask:
             steps.append(f"cores={self.mask}")
         outcomes = steady.apply(self.workspace.connection, self.workspace.directory, steps)
@@ -163,7 +174,8 @@ class PreparedPhone:
             conditions = self._read_conditions()
         hot = conditions.hot_reason(self.start, self.max_thermal_status, self.cores)
         # As long as Android itself calls it hot, its skin does not come to rest.
-        warm = self._skin.reason(None if hot else conditions.number("skin_c"), time.monotonic())
+        is_warmth_fine = hot or self.is_sustained
+        warm = self._skin.reason(None if is_warmth_fine else conditions.number("skin_c"), time.monotonic())
         if not (hot or warm or self._is_settled):
             # One that was plugged in hot may have been capped then: the first fit reading is the measure.
             self.start, self._is_settled = conditions, True

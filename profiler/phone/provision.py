@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from urllib.request import OpenerDirector
 from filelock import FileLock
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.files import sweep, write_whole
+from netlathe.archspace.files import cache_directory, sweep, write_whole
 from netlathe.archspace.jsonfile import read_json, write_json
 from netlathe.profiler.benchmark_failures import DOWNLOADS
 from netlathe.profiler.errors import DeviceError
@@ -79,12 +78,6 @@ def find_binary(
     target = (cache_dir or cache_directory()) / name
     with _exclusive(target):
         return _cached(target, base_url.rstrip("/") + "/" + name, abis[:1], refresh, opener)
-
-
-def cache_directory() -> Path:
-    """$XDG_CACHE_HOME/netlathe, or ~/.cache/netlathe where that is unset or relative."""
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".cache") / "netlathe"
 
 
 def _read_given(path: Path) -> bytes:

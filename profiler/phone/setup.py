@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from netlathe.archspace.records import Setup
 from netlathe.profiler.benchmark_tool import BenchmarkOptions
+from netlathe.profiler.device import SUSTAINED
 from netlathe.profiler.phone.delegation import Delegation
 from netlathe.profiler.phone.prepared import PreparedPhone
 from netlathe.profiler.phone.topology import core_summary
@@ -27,6 +28,7 @@ def describe_setup(
         "kernel": about.kernel,
         "unit": phone.link.unit,
     }
+    details |= dict([SUSTAINED] if phone.is_sustained else ())
     if libraries:
         details["libraries"] = libraries
     if delegation.gpu_api:

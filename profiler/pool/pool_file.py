@@ -6,6 +6,11 @@ cores = "big"                   # its own, in place of what the command says for
 
 [[phone]]
 device = "server@lab2:3C4D"     # of another computer's adb server
+
+[[farm]]                        # DeviceFarmer
+url = "https://farm.example.org"
+token_variable = "STF_TOKEN"    # the environment variable that holds an access token
+models = ["Pixel 8"]            # all models, unless some are named
 """
 
 from __future__ import annotations
@@ -20,6 +25,8 @@ from netlathe.archspace.files import read_whole
 from netlathe.profiler.adb.address import parse_address
 from netlathe.profiler.devices import DeviceOptions
 from netlathe.profiler.errors import DeviceError
+from netlathe.profiler.pool.farm import Farm, FarmMember
+from netlathe.profiler.pool.member import Member
 from netlathe.profiler.pool.phones import PhoneMember
 
 ENDING = ".toml"
@@ -27,19 +34,22 @@ MOST_BYTES = 1 << 20
 
 PHONE_KEYS = {"device": str, "cores": str, "threads": int, "delegate": str, "max_thermal_status": int}
 """Keys of a phone, and the type of each."""
+FARM_KEYS = {"url": str, "token_variable": str, "models": list}
 
 
-def read_pool(path: Path, options: DeviceOptions) -> list[PhoneMember]:
-    """The phones that the file lists, each with these options but for its own. Raises DeviceError for a file that
-    cannot be read, or says what no pool has."""
+def read_pool(path: Path, options: DeviceOptions) -> list[Member]:
+    """The phones that the file lists, and those of the farms that it names, each with these options but for its own.
+    Raises DeviceError for a file that cannot be read, or says what no pool has, and for a farm that does not answer."""
     try:
         content = tomllib.loads(read_whole(path, MOST_BYTES).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DeviceError(f"{path}: this is not a pool in TOML ({error})") from error
-    _check_keys(content, {"phone": list}, f"{path}")
-    members = [
+    _check_keys(content, {"phone": list, "farm": list}, f"{path}")
+    members: list[Member] = [
         _phone(table, options, f"{path}: phone {number}") for number, table in enumerate(content.get("phone", ()), 1)
     ]
+    for number, table in enumerate(content.get("farm", ()), 1):
+        members += _farm(table, options, f"{path}: farm {number}")
     if not members:
         raise DeviceError(f'{path}: lists no phone; write [[phone]] and device = "usb:SERIAL" for each')
     names = [member.name for member in members]
@@ -60,6 +70,21 @@ def _phone(table: Any, options: DeviceOptions, place: str) -> PhoneMember:
     except DeviceError as error:
         raise DeviceError(f"{place}: {error}") from error
     return PhoneMember(address, dataclasses.replace(options, **own))
+
+
+def _farm(table: Any, options: DeviceOptions, place: str) -> list[FarmMember]:
+    if not isinstance(table, dict):
+        raise DeviceError(f"{place}: write [[farm]], with two brackets, before its keys")
+    _check_keys(table, FARM_KEYS, place)
+    if missing := [key for key in ("url", "token_variable") if key not in table]:
+        raise DeviceError(f"{place}: has no {' and no '.join(missing)}")
+    if not table["url"].startswith(("https://", "http://")):
+        raise DeviceError(f"{place}: url must begin with https:// or http://, got {table['url']!r:.60}")
+    farm = Farm(table["url"], table["token_variable"])
+    found = [FarmMember(farm, serial, options) for serial in farm.phones(table.get("models", ()))]
+    if not found:
+        raise DeviceError(f"{place}: has no such phone plugged in")
+    return found
 
 
 def _check_keys(table: Mapping[str, Any], known: Mapping[str, type], place: str) -> None:

@@ -12,7 +12,7 @@ from netlathe.archspace.records import Measurement, Setup, Status
 from netlathe.profiler.campaign import WorkItem
 from netlathe.profiler.guess import LatencyGuess, work
 from netlathe.profiler.pool.calibration import UnitLevel, calibrate
-from netlathe.profiler.protocol import Plan
+from netlathe.profiler.protocol import ANCHORS, Plan
 
 OVERLAP = 8
 """Graphs that every unit measures beside the anchors."""
@@ -94,32 +94,35 @@ class WorkQueue:
         return [key for key in self.items if key not in settled and key not in self.tried]
 
     def take(self, plan: Plan) -> list[WorkItem]:
-        """Leases the next batch: what all units measure, then a share of what is open. Empty where nothing is free."""
+        """Leases the next batch: a share of what is open, and what all units measure and this one has not. Empty where
+        nothing is free."""
         self.give_back()
         own = self.profile.outcomes(self.setup)
-        missing = [
+        overlap = [
             key for key in self.overlap if own.get(key, Status.FAILED) is Status.FAILED and key not in self.tried
         ]
-        if missing:
-            return [self.items[key] for key in missing]
         now = self.now()
         leased = {key for key, holder in self.profile.leases(self.pool, now).items() if holder != self.setup.key}
         open_keys = self.open()
-        free = [key for key in open_keys if key not in leased]
+        free = [key for key in open_keys if key not in leased and key not in self.overlap]
         batch = self._share(free, open_keys, plan)
         leased_here = self.profile.lease(self.pool, batch, self.setup.key, now=now, until=now + LEASE_S)
         still_open = set(self.open())  # another unit may have ended its lease meanwhile, with outcomes
         self.held = [key for key in leased_here if key in still_open]
-        return [self.items[key] for key in self.held]
+        return [self.items[key] for key in (*overlap, *self.held)]
 
     def _share(self, free: Sequence[str], open_keys: Sequence[str], plan: Plan) -> list[str]:
         """The largest of the free graphs, those begun here first, up to this unit's share of all open ones: a round at
-        least, where all units can have one."""
+        least, where all units can have one, and never less than the anchors take in each round."""
         known = latencies_of(self.profile, self.setup)
         guess = LatencyGuess((self._work[key], ms) for key, ms in known.items() if key in self._work)
         cost_ms = {key: plan.cost_ms(guess.latency_ms(self._work[key])) for key in open_keys}
         whole_ms = sum(cost_ms.values())
-        share_ms = max(whole_ms / (SHARES * self.units), min(1e3 * plan.round_s, whole_ms / self.units))
+        anchors_ms = sum(plan.cost_ms(guess.latency_ms(work(block.graph(self.setup.batch)))) for block in ANCHORS)
+        share_ms = max(
+            whole_ms / (SHARES * self.units), min(1e3 * plan.round_s, whole_ms / self.units),
+            plan.anchor_visits * anchors_ms,
+        )  # fmt: skip
         begun = self.profile.rounds(self.setup).keys()
         batch: list[str] = []
         for key in sorted(free, key=lambda key: (key not in begun, -self._work[key])):

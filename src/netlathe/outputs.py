@@ -22,6 +22,8 @@ from netlathe.runs.files import (
     CHOICE,
     COMPARISONS,
     EXPORTED,
+    FINALISTS,
+    FINALISTS_PICTURE,
     FOUND,
     HARDWARE,
     HISTORY,
@@ -88,6 +90,7 @@ COMPRESSION_FILES: dict[str, Kind] = {
     REPORT: "compression",
     TRAINING: "history", TRAINING_CHECKPOINT: "arrays", TRAINED: "training", WEIGHTS: "arrays", EXPORTED: "export",
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_MIXED: "tflite", NETWORK_ONNX: "onnx", PROGRAM: "program",
+    COMPARISONS: "comparisons", STUDY: "study", FINALISTS: "history", FINALISTS_PICTURE: "picture",
 }  # fmt: skip
 """Files that `netlathe compress` leaves in its folder."""
 _READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)
@@ -151,9 +154,9 @@ def check_run_folder(
 ) -> None:
     """Checks the files `written` into a run's folder, and into several `below` it, as check_outputs does. Nor may it
     lie among the `images`, where it would become a class of them; None for images that come from no file."""
-    from netlathe.training.sources import folders_of_classes
+    from netlathe.training.folders import split_folders
 
-    for one in folders_of_classes(Path(images)) if images is not None and Path(images).is_dir() else ():
+    for one in split_folders(Path(images)).values() if images is not None and Path(images).is_dir() else ():
         if is_within(folder, one):
             raise OutputError(f"--output {folder}: lies among the images of {one}; name a folder elsewhere")
     folders = (folder, *(folder / name for name in below))

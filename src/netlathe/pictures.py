@@ -173,6 +173,25 @@ def draw_judged(judged: Sequence[tuple[str, float, float]], target_ms: float, pa
     _save(figure, path)
 
 
+def draw_finalists(
+    points: Sequence[tuple[float, float, bool]], target_ms: float, device: str, loss: str, path: Path
+) -> None:
+    """(predicted ms, loss, whether it was chosen) of the networks that were looked at."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for is_chosen, color, label in ((False, "#8ecae6", "looked at"), (True, "#d00000", "chosen")):
+        of_these = [(ms, height) for ms, height, is_it in points if is_it == is_chosen]
+        if of_these:
+            axis.plot(*zip(*of_these, strict=True), "o", color=color, label=label)
+    axis.axvline(target_ms, color="black", linewidth=1, linestyle="--", label=f"target {target_ms:.3g} ms")
+    axis.set_xlabel(f"predicted latency on {device}, ms")
+    axis.set_ylabel(f"{loss}, before training")
+    axis.margins(x=0.08)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    _save(figure, path)
+
+
 _OF_PRECISION = {"float32": "#219ebc", "float16": "#2a9d8f", "int8": "#fb8500", "int8-weights": "#9d4edd"}
 
 

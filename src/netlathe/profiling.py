@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.kernel_space import KERNELS
@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from netlathe.profiler.device import ProfilesOps
     from netlathe.profiler.devices import Device, DeviceOptions
     from netlathe.profiler.protocol import Plan
+    from netlathe.profiler.sustained import SustainedRun
 
 NETWORKS = 12
 """Whole networks that a profile times by default: they tell what a network costs beyond its blocks."""
+LOADS = 12
+"""Networks, or blocks, that make the load of a sustained profile."""
 AGAIN_WORDS: Mapping[Which, str] = {"unstable": "is unstable", "failed": "failed or was unsupported"}
 
 
@@ -53,10 +56,13 @@ class DeviceProfile:
     """Whether its single kernels were timed, too."""
     units: tuple[UnitReport, ...] = ()
     """The phones that shared the work, where it is a pool of them."""
+    sustained: SustainedRun | None = None
+    """The load before it, where it is of sustained speed and anything was measured."""
 
     def to_json(self) -> dict[str, Any]:
         units = {"units": [one.to_json() for one in self.units]} if self.units else {}
-        return {"device": self.device, **self.choice.to_json(), **summary_json(self.summary), **units}
+        sustained = {"sustained": self.sustained.to_json()} if self.sustained else {}
+        return {"device": self.device, **self.choice.to_json(), **summary_json(self.summary), **units, **sustained}
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,8 @@ class ProfileSettings:
     budget_s: float | None = None
     again: Which | None = None
     """Records of the profile to measure a second time, instead of the space."""
+    sustained_s: float | None = None
+    """Time under load before anything counts: speed when hot, in a setup of its own; None for that of a cool device."""
     seed: int = 0
 
 
@@ -154,6 +162,7 @@ def profile(
     rounds: int | None = None,
     budget_s: float | None = None,
     again: Which | None = None,
+    sustained_s: float | None = None,
     op_profile: bool = False,
     export: str | Path | None = None,
     force: bool = False,
@@ -170,17 +179,19 @@ def profile(
     file (.toml), share the work: each graph is measured once per model, on whichever is free. `options` tell how the
     runtime is to run (threads, cores, dtype, ...), on all devices or by device's name. With `again`, what the profile
     holds and is such is measured a second time instead. `rounds` bounds the rounds of a graph, `budget_s` the time;
-    both have defaults by the kind of device. `op_profile` also times each kernel (phones). `export` is a .csv or
-    .parquet of all records to write; `force` replaces any file there. Whatever interrupts this costs the round in
-    flight: the same call continues.
-    `progress`: True for the command's bars, or a listener of your own.
+    both have defaults by the kind of device. With `sustained_s`, each device is first kept under load for so many
+    seconds, and its speed when hot is measured, in a setup of its own. `op_profile` also times each kernel (phones).
+    `export` is a .csv or .parquet of all records to write; `force` replaces any file there. Whatever interrupts this
+    costs the round in flight: the same call continues. `progress`: True for the command's bars, or a listener of your
+    own.
 
     Raises NetlatheError: OutputError for files that must not or cannot be written, DeviceError for a device that cannot
     be opened, SpaceError for a space that there is not.
     """
     job = ProfileJob(
         Path(output), _space(space, models), request_devices(device, options),
-        ProfileSettings(blocks, networks, rounds, budget_s, again, seed), op_profile, Path(export) if export else None,
+        ProfileSettings(blocks, networks, rounds, budget_s, again, sustained_s, seed), op_profile,
+        Path(export) if export else None,
     )  # fmt: skip
     check_files(job, space, models, force=force)
     return run(job, listener_of(progress))
@@ -198,6 +209,7 @@ def forecast(
     rounds: int | None = None,
     budget_s: float | None = None,
     again: Which | None = None,
+    sustained_s: float | None = None,
     seed: int = 0,
     progress: bool | Listener = False,
 ) -> ForecastReport:
@@ -205,7 +217,7 @@ def forecast(
 
     Raises NetlatheError as profile does.
     """
-    settings = ProfileSettings(blocks, networks, rounds, budget_s, again, seed)
+    settings = ProfileSettings(blocks, networks, rounds, budget_s, again, sustained_s, seed)
     job = ProfileJob(Path(output), _space(space, models), request_devices(device, options), settings)
     return run_forecast(job, listener_of(progress))
 
@@ -263,7 +275,8 @@ def run_forecast(job: ProfileJob, listener: Listener) -> ForecastReport:
     _check(job, creates=False)
 
     def forecast_on(name: str, setup: Setup, plan: Plan) -> DeviceForecast:
-        return forecast_campaign(name, _choice(job, setup), job.output, setup, plan, job.again)
+        found = forecast_campaign(name, _choice(job, setup), job.output, setup, plan, job.again)
+        return dataclasses.replace(found, estimate_s=found.estimate_s + (job.settings.sustained_s or 0.0))
 
     if job.pool:
         pool = open_pool(job.pool, job.devices[0].options)
@@ -327,8 +340,11 @@ def _run_devices(job: ProfileJob, listener: Listener) -> tuple[DeviceProfile, ..
             listener.warn(_left_out_words(choices[name].left_out))
             remember(choices[name], job.output, device.setup)
         campaigns = {name: (device, choices[name].items) for name, device in opened.items()}
-        summaries = _measure_all(job, campaigns, listener)
-    return tuple(DeviceProfile(name, choices[name], summary, job.op_profile) for name, summary in summaries.items())
+        measured = _measure_all(job, campaigns, listener)
+    return tuple(
+        DeviceProfile(name, choices[name], summary, job.op_profile, sustained=load)
+        for name, (summary, load) in measured.items()
+    )
 
 
 def _open(job: ProfileJob, stack: ExitStack, listener: Listener) -> dict[str, Device]:
@@ -338,11 +354,13 @@ def _open(job: ProfileJob, stack: ExitStack, listener: Listener) -> dict[str, De
     opened: dict[str, Device] = {}
     for one in job.devices:
         if not isinstance(one.device, str):
+            _check_speed(job, one.device.setup)
             opened[str(one.device.setup)] = one.device
             continue
         stack.enter_context(results_first(one.device, listener))
         with listener.working(f"opening {one.device}"):
-            opened[one.device] = stack.enter_context(open_device(one.device, one.options, report=listener.note))
+            options = dataclasses.replace(one.options, sustained=job.settings.sustained_s is not None)
+            opened[one.device] = stack.enter_context(open_device(one.device, options, report=listener.note))
     return opened
 
 
@@ -363,11 +381,22 @@ def _check(job: ProfileJob, *, creates: bool) -> None:
         ProfileFile(job.output, create=not job.again).close()
 
 
+def _check_speed(job: ProfileJob, setup: Setup) -> None:
+    """Raises NetlatheError for an open device whose setup is not of the speed that is asked for."""
+    from netlathe.profiler.device import is_sustained
+
+    if is_sustained(setup) != (job.settings.sustained_s is not None):
+        raise NetlatheError(
+            f"{setup}: sustained speed is a setup of its own; open the device with DeviceOptions(sustained=True), and "
+            "give sustained_s"
+        )
+
+
 def _check_pool(job: ProfileJob) -> None:
     """Raises NetlatheError for what single devices can do, and pools cannot."""
     if len(job.devices) > 1:
         raise NetlatheError(f"--device {job.pool} is a pool, which other devices cannot join; list all in one file")
-    unfit = {"--again": job.again, "--op-profile": job.op_profile}
+    unfit = {"--again": job.again, "--op-profile": job.op_profile, "--sustained": job.settings.sustained_s}
     if given := [name for name, value in unfit.items() if value]:
         raise NetlatheError(f"{', '.join(given)}: is for single phones, not for a pool; name one of them by --device")
 
@@ -396,9 +425,57 @@ def _left_out_words(left_out: Mapping[str, str]) -> list[str]:
     return [f"{len(left_out)} classes of kernels are left out, as this runtime cannot be given them: {names} ({first})"]
 
 
+class Measured(NamedTuple):
+    """Measurements of one device: its campaign, and the load before it, if any."""
+
+    summary: CampaignSummary
+    sustained: SustainedRun | None
+
+
+def heat_up(
+    job: ProfileJob, device: Device, items: Sequence[WorkItem], plan: Plan, watch: Watch
+) -> SustainedRun | None:
+    """Runs the networks, without any the largest blocks, until the device is as hot as it gets; None where nothing is
+    to be measured. Raises DeviceError, MeasurementError."""
+    from netlathe.profiler.forecast import dry_run
+    from netlathe.profiler.guess import work
+    from netlathe.profiler.sustained import run_sustained, temperature_c
+
+    duration_s = job.settings.sustained_s or 0.0
+    with ProfileFile(job.output, create=True) as file:
+        due = dry_run(items, file, device.setup, plan, job.again)
+    if not (due.new or due.continued or due.again):
+        return None
+    largest = sorted(items, key=lambda item: (item.kind != "network", -work(item.graph)))
+    networks = [item for item in largest if item.kind == "network"]
+    loads = {item.graph.key: item for item in (networks or largest)[:LOADS]}
+    names = {key: item.name for key, item in loads.items() if _is_loaded(device, item)}
+
+    def on_sustained(at_s: float, conditions: Mapping[str, float | str]) -> None:
+        heat = temperature_c(conditions)
+        watch(0.0, max(0.0, duration_s - at_s), f"load{'' if heat is None else f', {heat:.1f} °C'}")
+
+    found = run_sustained(device, names, duration_s, seed=job.settings.seed, on_sustained=on_sustained)
+    device.unload(names)
+    if found.is_interrupted:
+        raise KeyboardInterrupt
+    return found
+
+
+def _is_loaded(device: Device, item: WorkItem) -> bool:
+    """Loads a graph; False where it does not run there."""
+    from netlathe.profiler.errors import MeasurementError, UnsupportedGraphError
+
+    try:
+        device.load(item.graph.key, item.graph)
+    except (UnsupportedGraphError, MeasurementError):
+        return False
+    return True
+
+
 def _measure_all(
     job: ProfileJob, campaigns: Mapping[str, tuple[Device, list[WorkItem]]], listener: Listener
-) -> dict[str, CampaignSummary]:
+) -> dict[str, Measured]:
     """Each device's campaign, in a thread of its own where there are several. Raises the first device's error once all
     have ended."""
     with listener.watching(list(campaigns)) as watches:
@@ -418,8 +495,8 @@ def _measure_all(
                 raise
 
 
-def _results(futures: Mapping[str, Future[CampaignSummary]]) -> dict[str, CampaignSummary]:
-    """Summaries by device's name, once all have ended. Raises the error of one that failed."""
+def _results(futures: Mapping[str, Future[Measured]]) -> dict[str, Measured]:
+    """What was measured by device's name, once all have ended. Raises the error of one that failed."""
     errors = {name: error for name, future in futures.items() if (error := future.exception())}
     for name, error in errors.items():
         if len(errors) < len(futures) and isinstance(error, NetlatheError):
@@ -442,19 +519,21 @@ def _stoppable(watch: Watch, stop: threading.Event) -> Watch:
 
 def _measure(
     job: ProfileJob, name: str, device: Device, items: Sequence[WorkItem], watch: Watch, listener: Listener
-) -> CampaignSummary:
-    """The device's campaign, then its single kernels where they are asked for."""
+) -> Measured:
+    """The device's campaign, behind a load where it is one of sustained speed, then its single kernels where they are
+    asked for."""
 
     def on_wait(words: str) -> None:
         listener.log(f"  {name}: {words}")
 
     plan = _plan(job, device)
+    load = heat_up(job, device, items, plan, watch) if job.settings.sustained_s else None
     summary = campaign_with_watch(
         device, items, job.output, plan, again=job.again, seed=job.settings.seed, watch=watch, on_wait=on_wait
     )
     if job.op_profile:
         _profile_ops(job, device, summary, listener)
-    return summary
+    return Measured(summary, load)
 
 
 def _choice(job: ProfileJob, setup: Setup) -> Choice:

@@ -16,6 +16,7 @@ from netlathe.archspace.blocks import Block
 from netlathe.archspace.errors import FormatError, NetlatheError
 from netlathe.archspace.files import check_plain, digest
 from netlathe.archspace.spaces import SearchSpace
+from netlathe.layer_costs import LayerTable, has_layers, read_layer_table
 from netlathe.pricing import Unknown, load_predictor
 
 if TYPE_CHECKING:
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
     from netlathe.search.costs import Constraint, CostTable
 
 KIB = 1024
+_COUNTS = ("macs", "parameters", "memory-kb", "size-kb")
 KNOWN_LIMITS = "macs=300e6, parameters=4e6, memory-kb=512, size-kb=800, or FILE.csv:COLUMN=VALUE"
 
 
 @dataclass(frozen=True)
 class Target:
     """At most `ms` on the device of a predictor: a file, the name of one that ships, the object, or anything with
-    predict(graphs) -> ms. `name` tells an object from others, in reports and between runs.
+    predict(graphs) -> ms; or by a .csv of layers' ms (layer_costs). `name` tells an object from others, in reports and
+    between runs.
 
     `others` are predictors of the same device in other dtypes, int8 and int8-weights, which price the parts of a
     network that compute so; `predictor` then is of float32.
@@ -54,6 +57,8 @@ class Target:
     def load(self, name: str, unknown: Unknown) -> LatencyPredictor:
         """The predictor, one of several precisions where there are `others`. Raises as load_predictor and
         MixedPredictor do."""
+        if self.file is not None and self.file.endswith(".csv") and not self.others:
+            return load_predictor(read_layer_table(Path(self.file), "ms"), name=name)
         found = load_predictor(self.predictor, name=name, unknown=unknown)
         if not self.others:
             return found
@@ -117,7 +122,7 @@ class DeviceTarget:
 @dataclass(frozen=True)
 class Limit:
     """At most `value` of `macs`, `parameters`, `memory-kb` (KiB of activations alive at once), `size-kb` (KiB of the
-    .tflite file; of compress alone), or `FILE.csv:COLUMN`, a cost per block."""
+    .tflite file; of compress alone), or `FILE.csv:COLUMN`, a cost per layer (layer_costs), or per block."""
 
     name: str
     value: float
@@ -125,9 +130,13 @@ class Limit:
     """Cost by block name, where a table gives it."""
     source: str = ""
     """The table's file."""
+    layers: LayerTable | None = None
+    """Cost by layer, where the table is one of layers."""
 
     def price(self, block: Block) -> float:
         """Raises FormatError for a block that the table lacks; one that runs nothing costs nothing."""
+        if self.layers:
+            return float(self.layers.predict([block.graph()])[0])
         if not self.source:
             graph = block.graph()
             return float(graph.macs if self.name == "macs" else graph.parameters)
@@ -141,9 +150,8 @@ class Limit:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "cost": self.name, "content": digest(json.dumps(sorted(self.prices.items()))), "value": self.value,
-        }  # fmt: skip
+        content = self.layers.digest if self.layers else digest(json.dumps(sorted(self.prices.items())))
+        return {"cost": self.name, "content": content, "value": self.value}
 
 
 @dataclass(frozen=True)
@@ -237,9 +245,16 @@ def _parsed_target(text: str) -> Target:
     return Target(first, ms, others=tuple(others))
 
 
-def parse_limits(limits: Sequence[str]) -> list[Limit]:
-    """The limits of --limit. Raises NetlatheError for what does not parse."""
-    return [Limit(*_assignment("--limit", text, KNOWN_LIMITS)) for text in limits]
+def parse_limits(limits: Sequence[str], costs: Path | None = None) -> list[Limit]:
+    """The limits of --limit, where a column of the table `costs` may be named alone. Raises NetlatheError for what does
+    not parse, and for a table that nothing is limited by."""
+    found = [Limit(*_assignment("--limit", text, KNOWN_LIMITS)) for text in limits]
+    if costs is None:
+        return found
+    own = [one.name not in _COUNTS and ":" not in one.name for one in found]
+    if not any(own):
+        raise NetlatheError(f"--costs {costs}: say what it limits, as --limit mJ=3 of its column mJ")
+    return [replace(one, name=f"{costs}:{one.name}") if is_own else one for one, is_own in zip(found, own, strict=True)]
 
 
 def load_goal(
@@ -343,6 +358,8 @@ def _limit(name: str, value: float) -> Limit:
     file, colon, column = name.rpartition(":")
     if not colon or not file.endswith(".csv"):
         raise NetlatheError(f"--limit {name}: unknown; known are {KNOWN_LIMITS}")
+    if has_layers(Path(file)):
+        return Limit(column, value, source=file, layers=read_layer_table(Path(file), column))
     return Limit(column, value, _read_prices(Path(file), column), file)
 
 

@@ -18,6 +18,7 @@ from netlathe.words import percent
 
 if TYPE_CHECKING:
     from netlathe.profiler.device import Observation
+    from netlathe.profiler.sustained import SustainedRun
 
 Measurements = dict[str, Measurement]
 """By network's name. With a profile, at the speed that the machine had when that was begun, as a predictor fitted on it
@@ -153,6 +154,8 @@ class TimeReport:
     """Whether these are the times until Ctrl-C."""
     is_corrected: bool
     """Whether times are in the level of a profile, whose anchors tell how fast the device is now."""
+    sustained: Mapping[str, SustainedRun] = field(default_factory=dict)
+    """By device's address, the load that lasted, where the latencies are those at its end."""
 
     @property
     def setup(self) -> Setup | None:
@@ -187,7 +190,9 @@ class TimeReport:
 
     def to_json(self) -> dict[str, Any]:
         setups = {one.device: str(one.setup) for one in self.timed if one.setup}
+        loads = {address: load.to_json() for address, load in self.sustained.items()}
         return {
+            **({"sustained": loads} if loads else {}),
             "timed": [one.to_json() for one in self.timed], "setup": str(self.setup) if self.setup else "",
             "setups": setups, "warnings": list(self.warnings), "is_interrupted": self.is_interrupted,
         }  # fmt: skip

@@ -19,10 +19,11 @@ from netlathe.events import Listener, listener_of
 from netlathe.outputs import Output, check_outputs
 from netlathe.pricing import Unknown, doubts, load_predictor, naming_others
 from netlathe.profiler.campaign import CampaignSummary, WorkItem, run_campaign
-from netlathe.profiler.device import Device, KeepsAside, Observation, TimesFiles, check_loadable
+from netlathe.profiler.device import Device, KeepsAside, Observation, TimesFiles, check_loadable, is_sustained
 from netlathe.profiler.devices import DeviceOptions, default_plan, file_format_at, is_phone, open_device
 from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
 from netlathe.profiler.protocol import FEWEST_ROUNDS, Plan
+from netlathe.profiler.sustained import SustainedRun, run_sustained, temperature_c
 from netlathe.profiler.timed_rounds import RoundsTaken, take_rounds
 from netlathe.stages import results_first
 from netlathe.subjects import Given, Subject
@@ -59,6 +60,7 @@ def time(
     dtype: str | None = None,
     delegate: str | None = None,
     benchmark_binary: str | Path | None = None,
+    sustained_s: float | None = None,
     unknown: Unknown = "refuse",
     seed: int = 0,
     keep_failed: bool = False,
@@ -75,6 +77,9 @@ def time(
 
     Without `threads`, `cores`, `dtype` and `delegate`, they run as the `predictor`'s measurements did. `profile` is a
     profile of the device, whose anchors tell how fast it is now. An interrupt (Ctrl-C) ends it with the times so far.
+    With `sustained_s`, they run one after the other for so many seconds in place of that, on a device that gets as hot
+    as they make it; a latency is that of the last minute, and the report's `sustained` tells how it came to it.
+
     With `keep_failed`, what could not be timed stays in the report with its error, and raises nothing.
 
     Raises FormatError for files that cannot be run, shapes that do not fit and a dtype that is not a file's,
@@ -85,8 +90,10 @@ def time(
     model = None if predictor is None else load_predictor(predictor, unknown=unknown)
     given = {"threads": threads, "cores": cores, "dtype": dtype, "delegate": delegate}
     options = options_of(model.setup_) if model else DeviceOptions(batch=1)
+    _check_sustained(options, profile, sustained_s)
     options = replace(
         options, benchmark_binary=Path(benchmark_binary) if benchmark_binary else None, allow_partial=True,
+        sustained=sustained_s is not None,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +105,9 @@ def time(
         timeables = gather(things, [shape] if isinstance(shape, str) else shape, options.batch or 1)
         if example_inputs is not None:
             timeables = [replace(one, name=type(what).__name__) for one in timeables]
-        case = _Case(timeables, options, model, op_profile, budget_s, seed, Path(profile) if profile else None)
+        case = _Case(
+            timeables, options, model, op_profile, budget_s, seed, Path(profile) if profile else None, sustained_s
+        )
         addresses = list(dict.fromkeys([device] if isinstance(device, str) else device))
         has_phone = any(map(is_phone, addresses))
         cases = [case.without_a_phone() if has_phone and not is_phone(one) else case for one in addresses]
@@ -140,6 +149,7 @@ class _Case:
     budget_s: float
     seed: int
     profile: Path | None
+    sustained_s: float | None
 
     def without_a_phone(self) -> _Case:
         """Without the options that are for the phones beside a device."""
@@ -238,6 +248,7 @@ def _report(case: _Case, visits: Sequence[_Visit], listener: Listener) -> TimeRe
     """Device after device; one that fails leaves the others'. Raises its error where there is no other."""
     timed: list[Timed] = []
     warnings: list[str] = []
+    loads: dict[str, SustainedRun] = {}
     is_interrupted = False
     for visit in visits:
         for remark in visit.remarks:
@@ -246,13 +257,14 @@ def _report(case: _Case, visits: Sequence[_Visit], listener: Listener) -> TimeRe
         if not visit.runs:
             continue
         try:
-            found, taken = _time(case, visit, listener)
+            found, taken, load = _time(case, visit, listener)
         except DeviceError as error:
             if len(visits) == 1:
                 raise
             timed += [Timed(name, visit.address, None, None, str(error)) for name in visit.runs]
             continue
         timed += found
+        loads |= {visit.address: load} if load else {}
         warnings += _warnings(found, taken, case.budget_s)
         is_interrupted = is_interrupted or taken.is_interrupted
         if is_interrupted:
@@ -263,10 +275,10 @@ def _report(case: _Case, visits: Sequence[_Visit], listener: Listener) -> TimeRe
     predicted_ms = case.predicted_ms(list(dict.fromkeys(one.name for one in timed if one.measurement)))
     warnings += case.doubts(predicted_ms)
     timed = [replace(one, predicted_ms=predicted_ms.get(one.name)) for one in timed]
-    return TimeReport(tuple(timed), tuple(dict.fromkeys(warnings)), is_interrupted, case.profile is not None)
+    return TimeReport(tuple(timed), tuple(dict.fromkeys(warnings)), is_interrupted, case.profile is not None, loads)
 
 
-def _time(case: _Case, visit: _Visit, listener: Listener) -> tuple[list[Timed], RoundsTaken]:
+def _time(case: _Case, visit: _Visit, listener: Listener) -> tuple[list[Timed], RoundsTaken, SustainedRun | None]:
     with listener.working(f"opening {visit.address}"):
         opened = open_device(visit.address, visit.options, report=listener.note)
     with results_first(visit.address, listener), opened as device:
@@ -277,7 +289,8 @@ def _time(case: _Case, visit: _Visit, listener: Listener) -> tuple[list[Timed], 
             loaded = _load(device, visit)
             observed = _observe(device, loaded)
         plan = replace(plan_for(device), budget_s=case.budget_s)
-        taken = _take(case, device, loaded, observed, plan, listener)
+        load = _sustain(case, device, loaded, listener)
+        taken = _last(load, loaded) if load else _take(case, device, loaded, observed, plan, listener)
         if case.op_profile and not taken.is_interrupted:
             with listener.working("timing kernels"):
                 observed |= _observe(device, loaded, op_profile=True)
@@ -290,7 +303,37 @@ def _time(case: _Case, visit: _Visit, listener: Listener) -> tuple[list[Timed], 
             )
             for name in visit.runs
         ]  # fmt: skip
-    return found, taken
+    return found, taken, load
+
+
+def _sustain(case: _Case, device: Device, loaded: _Loaded, listener: Listener) -> SustainedRun | None:
+    """The load that lasts; None where none is asked for, or nothing could be loaded."""
+    names = {key: name for name, key in loaded.keys.items() if key}
+    duration_s = case.sustained_s
+    if duration_s is None or not names:
+        return None
+    with listener.watching(["under load"]) as (watch,):
+
+        def on_sustained(at_s: float, conditions: Mapping[str, float | str]) -> None:
+            heat = temperature_c(conditions)
+            watch(min(1.0, at_s / duration_s), max(0.0, duration_s - at_s), "" if heat is None else f"{heat:.1f} °C")
+
+        return run_sustained(device, names, duration_s, seed=case.seed, on_sustained=on_sustained)
+
+
+def _last(load: SustainedRun, loaded: _Loaded) -> RoundsTaken:
+    """Latencies at the end of a load."""
+    keys = {name: key for name, key in loaded.keys.items() if key}
+    measured = {keys[one.name]: Measurement(one.rounds) for one in load.networks}
+    return RoundsTaken(measured, is_interrupted=load.is_interrupted, is_done=True)
+
+
+def _check_sustained(options: DeviceOptions, profile: object, sustained_s: float | None) -> None:
+    """Raises NetlatheError for a predictor of the other speed, and for a profile, whose anchors are not timed."""
+    if options.sustained and sustained_s is None:
+        raise NetlatheError("the predictor is of sustained speed, so its judge is, too: give --sustained 15m")
+    if sustained_s is not None and profile is not None:
+        raise NetlatheError("--profile tells how fast a cool device is now; leave it out with --sustained")
 
 
 def _setup_of(setup: Setup, file: ModelFile | None) -> Setup:
@@ -455,6 +498,11 @@ def device_of(
     """The device at `address`, opened as the predictor's measurements were taken. Raises RecordError when that is not
     the device that they were taken on."""
     options = replace(options_of(model.setup_), benchmark_binary=benchmark_binary)
+    if options.sustained:
+        raise RecordError(
+            f"{address}: the predictor is of sustained speed, of which a few seconds' measurement is no judge; search "
+            "without --device, and time what is found: netlathe time --sustained 15m"
+        )
     with listener.working(f"opening {address}"):
         device = open_device(address, options, report=listener.note)
     with device:
@@ -464,7 +512,10 @@ def device_of(
 
 def options_of(setup: Setup) -> DeviceOptions:
     """Options that open a device as it was for these measurements."""
-    options = DeviceOptions(threads=setup.threads, batch=setup.batch, cores=setup.core_mask, dtype=setup.dtype)
+    options = DeviceOptions(
+        threads=setup.threads, batch=setup.batch, cores=setup.core_mask, dtype=setup.dtype,
+        sustained=is_sustained(setup),
+    )  # fmt: skip
     if setup.runtime != "tflite":
         return options
     delegates: dict[str, Literal["gpu", "nnapi", "npu"]] = {"gpu": "gpu", "nnapi": "nnapi", "npu": "npu"}  # of a phone

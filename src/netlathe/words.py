@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+from netlathe.archspace.errors import NetlatheError
+
+_UNITS_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -20,6 +25,20 @@ def milliseconds(value: float | None) -> str:
 def millions(value: float) -> str:
     """1234567 -> '1.23 M', 1234 -> '1.2 K'."""
     return f"{value / 1e6:.2f} M" if value >= 1e5 else f"{value / 1e3:.1f} K"
+
+
+def duration(seconds: float) -> str:
+    """900 -> '15 min', 90 -> '90 s'."""
+    return f"{seconds / 60:g} min" if seconds >= 60 and seconds % 60 == 0 else f"{seconds:.3g} s"
+
+
+def read_duration_s(text: str) -> float:
+    """'15m' -> 900, '90s' -> 90, '1h' -> 3600. Raises NetlatheError for other words, and for less than a second."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h)\s*", text)
+    seconds = float(found[1]) * _UNITS_S[found[2]] if found else 0.0
+    if not 1 <= seconds <= 24 * 3600:
+        raise NetlatheError(f"{text!r} is not a duration from 1s to 24h; write 90s, 15m or 1h")
+    return seconds
 
 
 def first_names(names: Sequence[str], most: int = 5) -> str:

@@ -64,6 +64,19 @@ def test_a_battery_s_state_is_read_whatever_else_a_maker_lists(
     assert (found["battery"], found["powered"], found["battery_c"]) == expected
 
 
+def test_the_battery_tells_voltage_and_current(phone: ToyboxPhone, shell: str) -> None:
+    phone.dumps("battery", "battery_phone_2025.txt")
+    assert "current_ua" not in values(phone, shell)
+    current = phone.sysfs / "class/power_supply/battery/current_now"
+    current.parent.mkdir(parents=True)
+    for text, expected in (("-412000", -412000.0), ("998", 998.0)):
+        current.write_text(f"{text}\n")
+        found = values(phone, shell)
+        assert (found["voltage_mv"], found["current_ua"], found["powered"]) == (3964.0, expected, "none")
+    current.write_text("unknown\n")
+    assert "current_ua" not in values(phone, shell)
+
+
 def test_cores_tell_their_frequencies_and_caps(phone: ToyboxPhone, shell: str) -> None:
     phone.core(0, cpuinfo_max_freq=1704000, scaling_max_freq=1704000, scaling_cur_freq=1704000)
     phone.core(1)

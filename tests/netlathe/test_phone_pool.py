@@ -19,6 +19,7 @@ from netlathe.archspace.pools import is_pool
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Status
 from netlathe.archspace.spaces import SearchSpace
+from netlathe.profiler.adb import PhoneRow
 from netlathe.profiler.devices import DeviceOptions
 from netlathe.profiler.phone import link
 from netlathe.profiler.pool import PoolBoard, PoolPlan, PoolWork, overlap_of, run_pool
@@ -99,6 +100,21 @@ def test_phones_of_a_file_share_the_work_and_the_records_are_of_one_setup(pool_f
     assert (again["reused"], again["rounds"]) == (len(ITEMS), 0)
     fitted = answer("fit", path, "--output", tmp_path / "m.json", "--residual", "none", "--splits", "configuration")
     assert fitted["setup"]["details"]["unit"] == "pooled"
+
+
+def test_all_phones_that_are_ready_share_the_work(daemons, tmp_path, monkeypatch):
+    rows = [PhoneRow(daemons[0].address, "ready"), PhoneRow("usb:X", "unauthorized")]
+    monkeypatch.setattr("netlathe.profiler.adb.list_phones", lambda: rows)
+    SPACE.save(tmp_path / "space.json")
+    words = (
+        "profile", "--device", "all", "--benchmark-binary", BENCHMARK_MODEL, "--space", tmp_path / "space.json",
+        "--networks", 0, "--rounds", 3, "--output", tmp_path / "p.sqlite",
+    )  # fmt: skip
+    found = answer(*words)
+    assert (found["records"], found["device"]) == (len(ITEMS), "1 x Google Pixel 8")
+    assert [one["device"] for one in found["units"]] == [daemons[0].address]
+    rows.clear()
+    assert "--device all: no phone is ready" in refusal(*words)
 
 
 def test_a_phone_that_dies_and_returns_costs_no_graph(daemons, tmp_path, monkeypatch):

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netlathe.archspace.files import cache_directory
 from netlathe.profiler.errors import DeviceError
 from netlathe.profiler.phone import download, provision
 from netlathe.profiler.phone.elf import Elf, read_elf
-from netlathe.profiler.phone.provision import OFFICIAL, cache_directory, find_binary
+from netlathe.profiler.phone.provision import OFFICIAL, find_binary
 
 PHONE = ("arm64-v8a", "armeabi-v7a", "armeabi")
 OLD_PHONE = ("armeabi-v7a", "armeabi")

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import io
-import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from netlathe.training.encoded import LEAST_AREA, Cells, EncodedSplit, Files, crop_box
+from netlathe.training.datasets import DatasetSplit
+from netlathe.training.decoding import LEAST_AREA, crop_box
+from netlathe.training.encoded import Encoded, EncodedSplit, Files
 from netlathe.training.errors import DataError
-from netlathe.training.images import ImageSplit, JoinedSplit, MemorySplit
+from netlathe.training.held import Held, HeldSplit
+from netlathe.training.images import ImageSplit, JoinedSplit, MemorySplit, NormalizedSplit
+from netlathe.training.normalization import SYMMETRIC
+from netlathe.training.parquet import open_parquet
+from netlathe.training.tars import list_tars, stretches
 
 COUNT, HEIGHT, WIDTH = 12, 6, 8
 PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -29,32 +35,67 @@ def png(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def cells(pixels: np.ndarray) -> Cells:
-    return Cells("d.parquet", pyarrow.chunked_array([[png(image)] for image in pixels]))
+def from_parquet(folder: Path) -> EncodedSplit:
+    """Row groups of 5 images, in two files of 7 and 5."""
+    folder.mkdir(exist_ok=True)
+    for name, part in (("a", slice(0, 7)), ("b", slice(7, COUNT))):
+        frame = pd.DataFrame({"image": [png(image) for image in PIXELS[part]], "label": LABELS[part].numpy()})
+        frame.to_parquet(folder / f"{name}.parquet", row_group_size=5)
+    return encoded(open_parquet([folder / "a.parquet", folder / "b.parquet"]).source)
 
 
-def from_cells(pixels: np.ndarray = PIXELS, size: tuple[int, int] = (HEIGHT, WIDTH)) -> EncodedSplit:
-    return EncodedSplit(cells(pixels), torch.arange(len(pixels)), LABELS[: len(pixels)], size, 3)
+def from_tar(folder: Path) -> EncodedSplit:
+    folder.mkdir(exist_ok=True)
+    with tarfile.open(folder / "a.tar", "w") as file:
+        for i, image in enumerate(PIXELS):
+            for name, content in ((f"{i:02}.png", png(image)), (f"{i:02}.cls", str(int(LABELS[i])).encode())):
+                about = tarfile.TarInfo(name)
+                about.size = len(content)
+                file.addfile(about, io.BytesIO(content))
+    paths = [folder / "a.tar"]
+    return encoded(stretches(paths, list(list_tars(paths))).source)
 
 
-def from_files(folder: Path) -> EncodedSplit:
-    paths = [folder / f"{i}.png" for i in range(COUNT)]
-    for path, image in zip(paths, PIXELS, strict=True):
-        path.write_bytes(png(image))
-    files = Files(np.array([os.fsencode(path) for path in paths]))
-    return EncodedSplit(files, torch.arange(COUNT), LABELS, (HEIGHT, WIDTH), 3)
+def from_files(folder: Path, pixels: np.ndarray = PIXELS, size: tuple[int, int] = (HEIGHT, WIDTH)) -> EncodedSplit:
+    folder.mkdir(exist_ok=True)
+    for i, image in enumerate(pixels):
+        (folder / f"{i}.png").write_bytes(png(image))
+    names = np.array([f"{i}.png".encode() for i in range(len(pixels))])
+    return encoded(Files(str(folder), names, np.zeros(len(pixels), np.uint64)), size)
 
 
-@pytest.fixture(params=["memory", "cells", "files", "joined"])
+def encoded(source: Encoded, size: tuple[int, int] = (HEIGHT, WIDTH)) -> EncodedSplit:
+    return EncodedSplit(source, torch.arange(COUNT), LABELS, size, 3)
+
+
+class Items:
+    """A map-style dataset."""
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return PIXELS[index], int(LABELS[index])
+
+
+@pytest.fixture(params=["memory", "parquet", "tar", "files", "held", "dataset", "normalized", "joined"])
 def split(request: pytest.FixtureRequest, tmp_path: Path) -> ImageSplit:
     match request.param:
         case "memory":
             return MemorySplit(IMAGES, LABELS)
-        case "cells":
-            return from_cells()
+        case "parquet":
+            return from_parquet(tmp_path)
+        case "tar":
+            return from_tar(tmp_path)
         case "files":
             return from_files(tmp_path)
-    return MemorySplit(IMAGES[:5], LABELS[:5]).joined(from_cells().take(torch.arange(5, COUNT)))
+        case "held":
+            return HeldSplit(Held(from_files(tmp_path)), torch.arange(COUNT), LABELS)
+        case "dataset":
+            return DatasetSplit(Items(), torch.arange(COUNT), LABELS, (HEIGHT, WIDTH), 3)
+        case "normalized":
+            return NormalizedSplit(from_files(tmp_path), SYMMETRIC)
+    return MemorySplit(IMAGES[:5], LABELS[:5]).joined(from_files(tmp_path).take(torch.arange(5, COUNT)))
 
 
 def loaded(split: ImageSplit) -> Tensor:
@@ -79,8 +120,9 @@ class TestEveryKindOfSplit:
         assert torch.equal(loaded(part), IMAGES[[4, 9]])
         assert torch.equal(part.labels, LABELS[[4, 9]])
 
-    @pytest.mark.parametrize("other", [MemorySplit(IMAGES, LABELS), from_cells()], ids=["memory", "encoded"])
-    def test_is_joined_with_every_other_kind(self, split: ImageSplit, other: ImageSplit) -> None:
+    @pytest.mark.parametrize("kind", ["memory", "encoded"])
+    def test_is_joined_with_every_other_kind(self, split: ImageSplit, kind: str, tmp_path: Path) -> None:
+        other = MemorySplit(IMAGES, LABELS) if kind == "memory" else from_files(tmp_path / "other")
         both = split.take(torch.tensor([3, 1])).joined(other.take(torch.tensor([8])))
         assert torch.equal(loaded(both), IMAGES[[3, 1, 8]])
         assert torch.equal(both.labels, LABELS[[3, 1, 8]])
@@ -89,6 +131,17 @@ class TestEveryKindOfSplit:
     def test_refuses_to_join_images_of_another_shape(self, split: ImageSplit) -> None:
         with pytest.raises(DataError, match=r"\(3, 6, 8\) and of \(1, 6, 8\)"):
             split.joined(MemorySplit(IMAGES[:, :1], LABELS))
+
+    def test_orders_a_pass_by_the_generator_alone_and_shows_each_image_once(self, split: ImageSplit) -> None:
+        part = split.take(torch.tensor([11, 3, 0, 7, 5, 2]))
+        one, same, other = (part.order(torch.Generator().manual_seed(seed)).tolist() for seed in (1, 1, 2))
+        assert one == same
+        assert sorted(one) == sorted(other) == list(range(6))
+
+    def test_is_told_from_others_by_its_digest(self, split: ImageSplit) -> None:
+        whole = split.digest()
+        assert whole == split.take(torch.arange(COUNT)).digest()
+        assert whole != split.take(torch.tensor([1, *range(1, COUNT)])).digest()
 
     def test_augments_alike_for_equal_generators_only(self, split: ImageSplit) -> None:
         one, same, other = (
@@ -100,10 +153,10 @@ class TestEveryKindOfSplit:
         assert not torch.equal(one, other)
 
 
-def test_parts_of_one_source_are_joined_without_a_layer_between() -> None:
-    whole = from_cells()
+def test_parts_of_one_source_are_joined_without_a_layer_between(tmp_path: Path) -> None:
+    whole = from_files(tmp_path)
     assert isinstance(whole.take(torch.arange(3)).joined(whole.take(torch.arange(3, 6))), EncodedSplit)
-    assert isinstance(whole.joined(from_cells()), JoinedSplit)
+    assert isinstance(whole.joined(from_files(tmp_path)), JoinedSplit)
 
 
 def test_a_file_that_is_gone_by_the_time_it_is_wanted_is_named(tmp_path: Path) -> None:
@@ -114,18 +167,9 @@ def test_a_file_that_is_gone_by_the_time_it_is_wanted_is_named(tmp_path: Path) -
         split.load(torch.tensor([2, 3]))
 
 
-def test_half_a_file_opens_but_does_not_load(tmp_path: Path) -> None:
-    split = from_files(tmp_path)
-    content = png(PIXELS[0])
-    (tmp_path / "3.png").write_bytes(content[: len(content) - 60])
-    split.check(torch.arange(COUNT))
-    with pytest.raises(DataError, match=r"3\.png: not a readable image"):
-        split.load(torch.tensor([3]))
-
-
-def test_large_encoded_images_are_cut_for_training_and_resized_whole_otherwise() -> None:
+def test_large_encoded_images_are_cut_for_training_and_resized_whole_otherwise(tmp_path: Path) -> None:
     ramp = np.broadcast_to(np.arange(100, dtype=np.uint8)[None, :, None], (100, 100, 3))
-    split = from_cells(np.repeat(ramp[None], COUNT, 0), (10, 10))
+    split = from_files(tmp_path, np.repeat(ramp[None], COUNT, 0), (10, 10))
     assert abs(float(loaded(split)[0, 0, 0, -1]) - 94.5) < 2
     cuts = split.augmented(torch.arange(COUNT), torch.Generator().manual_seed(0), mirror=False)[:, 0, 0].int()
     wide = (cuts[:, -1] - cuts[:, 0]) / 0.9  # columns that a cut spans
@@ -137,9 +181,9 @@ def test_large_encoded_images_are_cut_for_training_and_resized_whole_otherwise()
     assert {True, False} == set((mirrored[:, -1] < mirrored[:, 0]).tolist())
 
 
-def test_encoded_images_of_the_networks_size_are_shifted_like_those_in_memory() -> None:
+def test_encoded_images_of_the_networks_size_are_shifted_like_those_in_memory(tmp_path: Path) -> None:
     ramp = np.broadcast_to(np.arange(8, dtype=np.uint8)[None, :, None] * 10, (8, 8, 3))
-    split = from_cells(np.repeat(ramp[None], COUNT, 0), (8, 8))
+    split = from_files(tmp_path, np.repeat(ramp[None], COUNT, 0), (8, 8))
     shifted = split.augmented(torch.arange(COUNT), torch.Generator().manual_seed(0), mirror=False)
     assert set(shifted[:, 0, 4, 4].tolist()) == {30, 40, 50}
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from netlathe.training import sources
+from netlathe.training import examined, held, stream
 from netlathe.training.encoded import EncodedSplit
 from netlathe.training.errors import DataError
-from netlathe.training.images import MemorySplit, augment
+from netlathe.training.held import HeldSplit
+from netlathe.training.images import augment
 from netlathe.training.normalization import SYMMETRIC
 from netlathe.training.sources import load_images
 
@@ -203,7 +204,7 @@ def write_bad(tmp_path: Path, case: str) -> str:
         ("class folders without images", "no images found"),
         ("text file", "not from '.txt'"),
         ("broken image", r"3\.png: not a readable image"),
-        ("other classes in test", r"differ from those of the training split \(green, red\)"),
+        ("other classes in test", "test split has images of class 'green', and the training split none"),
         ("not an npz", "cannot be read as an .npz"),
         ("npz without images", "holds a; expected x_train and y_train"),
         ("npz of objects", "cannot be read as an .npz of plain arrays"),
@@ -267,11 +268,11 @@ def test_images_that_do_not_fit_in_memory_stay_encoded_and_decode_to_the_same_pi
     colorful(tmp_path, 10)
     pixels = 20 * 3 * 8 * 6
     inside, outside = (load_images(str(tmp_path), (6, 8), in_memory_bytes=pixels - less) for less in (0, 1))
-    for held, kept in zip(*((data.train, data.validation, data.test) for data in (inside, outside)), strict=True):
-        assert isinstance(held, MemorySplit)
+    for whole, kept in zip(*((data.train, data.validation, data.test) for data in (inside, outside)), strict=True):
+        assert isinstance(whole, HeldSplit)
         assert isinstance(kept, EncodedSplit)
-        assert torch.equal(held.labels, kept.labels)
-        assert torch.equal(held.images, kept.load(torch.arange(len(kept))))
+        assert torch.equal(whole.labels, kept.labels)
+        assert torch.equal(whole.images, kept.load(torch.arange(len(kept))))
     assert outside.input_shape == inside.input_shape == (6, 8, 3)
 
 
@@ -301,8 +302,10 @@ def test_many_images_are_decoded_by_processes_to_the_same_pixels(
 ) -> None:
     colorful(tmp_path, 10)
     alone = load_images(str(tmp_path), (6, 8))
-    monkeypatch.setattr(sources, "_workers", lambda split: 2)
-    monkeypatch.setattr(sources, "_CHUNK", 3)
+    for room in (examined, stream):
+        monkeypatch.setattr(room, "workers_for", lambda images: 2)
+    for room in (examined, held):
+        monkeypatch.setattr(room, "CHUNK", 3)
     assert torch.equal(load_images(str(tmp_path), (6, 8)).train.images, alone.train.images)
     (tmp_path / "red" / "03.png").write_bytes(b"not a picture")
     for room in (1 << 20, 0):

@@ -39,7 +39,7 @@ def files(tmp_path: Path) -> EncodedSplit:
     paths = [tmp_path / f"{i}.png" for i in range(COUNT)]
     for path, image in zip(paths, PIXELS, strict=True):
         Image.fromarray(image).save(path)
-    names = Files(np.array([os.fsencode(path) for path in paths]))
+    names = Files(str(tmp_path), np.array([os.fsencode(path.name) for path in paths]), np.zeros(COUNT, np.uint64))
     return EncodedSplit(names, torch.arange(COUNT), torch.arange(COUNT), (16, 16), 3)
 
 

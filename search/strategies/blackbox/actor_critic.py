@@ -16,8 +16,9 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from netlathe.archspace.decisions import Choices
-from netlathe.search.strategies.blackbox.episodes import Episodes
+from netlathe.search.strategies.blackbox.episodes import Episodes, LayerEpisodes
 from netlathe.search.strategies.blackbox.feasible import FeasibleSet
+from netlathe.search.strategies.blackbox.priced import PricedSet
 from netlathe.search.strategies.blackbox.strategy import Strategy
 
 LEAST = 1e-9
@@ -29,11 +30,12 @@ WALKS = 8
 class ActorCritic(Strategy):
     """Advantage actor-critic (A2C: Mnih et al., ICML 2016): an agent that takes one decision after the other.
 
-    The policy is a distribution over the options that leave the limits within reach (`Episodes`); an episode is a
-    network. Its reward, at the end, is the network's rank among all scores so far, 0 to 1, to the power `power`, so
-    that the best count, in whatever unit; the critic's value of each state is the baseline. Each score that is told
-    is followed by `updates` updates on `batch` episodes each, drawn from all that were told: a look-up is dear, so
-    each is learned from again and again, whoever asked for it.
+    The policy is a distribution over the options that leave the limits within reach (`Episodes`, or `LayerEpisodes`
+    where limits are on prices of whole networks); an episode is a network. Its reward, at the end, is the network's
+    rank among all scores so far, 0 to 1, to the power `power`, so that the best count, in whatever unit; the critic's
+    value of each state is the baseline. Each score that is told is followed by `updates` updates on `batch` episodes
+    each, drawn from all that were told: a look-up is dear, so each is learned from again and again, whoever asked for
+    it.
 
     start: networks drawn at random at first. entropy: weight of the policy's entropy. Raises ImportError without
     Stable-Baselines3.
@@ -53,7 +55,10 @@ class ActorCritic(Strategy):
         width: int = 64,
     ) -> None:
         super().__init__(feasible, seed=seed, start=start)
-        self.episodes, self.updates, self.batch, self.power = Episodes(feasible), updates, batch, power
+        self.episodes: Episodes | LayerEpisodes = (
+            LayerEpisodes(feasible) if isinstance(feasible, PricedSet) else Episodes(feasible)
+        )
+        self.updates, self.batch, self.power = updates, batch, power
         self._states: list[NDArray[np.float32]] = []
         self._actions: list[list[int]] = []
         self._scores: list[float] = []
@@ -131,7 +136,7 @@ class Spaces(gymnasium.Env[NDArray[np.float32], np.int64]):
     """Spaces of states and actions, which are all that an agent needs to know beforehand: its steps are taken by
     `ActorCritic`, as the score of an episode is told later, and maybe by another process."""
 
-    def __init__(self, episodes: Episodes) -> None:
+    def __init__(self, episodes: Episodes | LayerEpisodes) -> None:
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (episodes.state_size,))
         self.action_space = gymnasium.spaces.Discrete(episodes.action_count)
 

@@ -44,6 +44,8 @@ class EGO(Strategy):
         pool = self.feasible.listed_without([*self.told, *self.pending])
         if pool is None:
             pool = self._climbed(process, incumbent, rng)
+        if not len(pool):
+            return None
         gain = log_expected_improvement(*process.predict(pool), incumbent)
         for index in np.argsort(-gain, kind="stable"):
             choices = as_choices(pool[index])
@@ -79,7 +81,7 @@ class EGO(Strategy):
     def _climbed(self, process: Process, incumbent: float, rng: np.random.Generator) -> NDArray[np.int64]:
         """Networks of high acquisition in a space too large to list: random ones, and the steepest ascents from the
         best of these and of what was told."""
-        drawn = self.feasible.draws(DRAWN, rng) + self.best_first()[:CLIMBS]
+        drawn = self.feasible.pool(DRAWN, rng) + self.best_first()[:CLIMBS]
         pool = dict.fromkeys(drawn)
 
         def gains(networks: list[Choices]) -> NDArray[np.float64]:

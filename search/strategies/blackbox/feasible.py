@@ -64,11 +64,15 @@ class FeasibleSet:
         MOST_LISTED. Raises SearchError where prices of whole networks leave none."""
         if self.size > MOST_LISTED:
             return None
-        every = np.indices(self.counts).reshape(len(self.counts), self.size).T
+        every = self.every()
         found = every[self._fits(every)]
         if not len(found):
             raise self._nothing_found()
         return found
+
+    def every(self) -> NDArray[np.int64]:
+        """All networks of the space, within the limits or not: (networks, decisions) in lexicographic order."""
+        return np.indices(self.counts).reshape(len(self.counts), self.size).T
 
     def listed_without(self, known: Iterable[Choices]) -> NDArray[np.int64] | None:
         """The listed networks but for these."""
@@ -109,6 +113,11 @@ class FeasibleSet:
         while len(found) < count:
             found.append(self.repaired(tuple(rng.integers(self.counts).tolist()), rng))
         return found
+
+    def pool(self, count: int, rng: np.random.Generator) -> list[Choices]:
+        """Random networks to choose from: `draws`, some of which may turn out to break a price's limit where prices are
+        estimated."""
+        return self.draws(count, rng)
 
     def repaired(self, choices: Choices, rng: np.random.Generator) -> Choices:
         """A network within the limits near this one: the single change that lowers the excess over them most, again
@@ -214,6 +223,11 @@ class FeasibleSet:
         partial = np.full(len(self.counts), -1)
         partial[: len(chosen)] = chosen
         return partial
+
+    def best(self, scores: NDArray[np.float64]) -> Choices:
+        """The network of the largest sum of scores (decisions, options; -inf where there is no option) within the
+        limits of all tables."""
+        return decode(scores, self.constraints)
 
     def walk(self, rng: np.random.Generator, prefix: Choices = ()) -> Iterator[Choices]:
         """Every network within the limits that begins so, once, in random order: depth first."""

@@ -45,7 +45,9 @@ class Strategy(ABC):
             choices = self.propose(rng) if known >= self.start else None
             if known < self.start and known % 2 == 0:
                 choices = self.promoted()
-            if choices is None or self.is_known(choices) or not self.feasible.contains(choices):
+            if choices is not None:
+                choices = self.feasible.repaired(choices, rng)
+            if choices is None or self.is_known(choices):
                 choices = self.unknown(rng)
             if choices is None:
                 break
@@ -85,7 +87,8 @@ class Strategy(ABC):
 
     @abstractmethod
     def propose(self, rng: np.random.Generator) -> Choices | None:
-        """The network to look at next. One that is known or beyond a limit, or None, stands for any other."""
+        """The network to look at next. One beyond a limit is repaired; one that is known, or None, stands for any
+        other."""
 
     def learn(self, choices: Choices, score: float | None) -> None:  # noqa: B027  # most learn when they propose
         """Hears of each network that was told, once; does nothing by default."""

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from sklearn.linear_model import BayesianRidge
 
 from netlathe.archspace.decisions import Choices
-from netlathe.search.decode import decode
 from netlathe.search.strategies.blackbox.feasible import FeasibleSet, as_choices
 from netlathe.search.strategies.blackbox.strategy import Strategy
 
@@ -44,7 +43,7 @@ class Thompson(Strategy):
         rows = np.arange(len(weights))
         if listed is None:
             open_ = np.arange(weights.shape[1]) < np.array(self.feasible.counts)[:, None]
-            return decode(np.where(open_, weights, -np.inf), self.feasible.constraints)
+            return self.feasible.best(np.where(open_, weights, -np.inf))
         for index in np.argsort(-weights[rows, listed].sum(axis=1), kind="stable"):
             choices = as_choices(listed[index])
             if not self.is_known(choices) and self.feasible.contains(choices):

@@ -17,6 +17,7 @@ from netlathe.cli.options import (
     LimitImages,
     Seed,
     Shapes,
+    SkipUnreadable,
     Track,
     UnknownOps,
     parse_shapes,
@@ -64,6 +65,14 @@ def compress(
             rich_help_panel=MEET,
         ),
     ] = None,
+    costs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of layers' costs on other hardware (columns op, shape, bits, and ms or mJ); --limit mJ=3 then "
+            "limits the sum of that column.",
+            rich_help_panel=MEET,
+        ),
+    ] = None,
     unknown: UnknownOps = "refuse",
     device: JudgeDevice = None,
     profile_file: JudgeProfile = None,
@@ -77,6 +86,19 @@ def compress(
         float,
         typer.Option(min=0.01, max=1, help="Least width of a layer, as a share of its own.", rich_help_panel=WIDTHS),
     ] = 0.25,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="Way to choose: integer-program, by the importance of channels; uniform, all layers alike; netadapt, "
+            "one layer's cut after the other; or, looking at whole networks within the limits one by one: ego, uct, "
+            "evolution, local, thompson, actor-critic, tpe, nsga2, random.",
+            rich_help_panel=WIDTHS,
+        ),
+    ] = "integer-program",
+    looks: Annotated[
+        int,
+        typer.Option(min=1, help="Networks that netadapt and those after it look at.", rich_help_panel=WIDTHS),
+    ] = 100,
     precisions: Annotated[
         str,
         typer.Option(
@@ -90,7 +112,7 @@ def compress(
     ] = False,
     finalists: Annotated[
         int,
-        typer.Option(min=1, help="Networks compared on validation images, for the choice.", rich_help_panel=WIDTHS),
+        typer.Option(min=1, help="Networks that integer-program compares on validation data.", rich_help_panel=WIDTHS),
     ] = 8,
     train_epochs: Annotated[
         int, typer.Option(min=0, help="Epochs that the narrower network is trained for.", rich_help_panel=TRAIN)
@@ -121,8 +143,14 @@ def compress(
         str, typer.Option(help="Where to train: cpu, cuda, cuda:1, ..., or auto.", rich_help_panel=COMPUTE)
     ] = "auto",
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode and augment images; 0: this one.", rich_help_panel=COMPUTE)
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that decode and augment images; 0: this one.",
+            show_default="one a core, for images that are too many for memory",
+            rich_help_panel=COMPUTE,
+        ),
+    ] = None,
     threads: Annotated[
         int,
         typer.Option(
@@ -133,6 +161,7 @@ def compress(
         ),
     ] = 0,
     limit_images: LimitImages = None,
+    skip_unreadable: SkipUnreadable = 0,
     track: Track = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever the folder holds.")] = False,
     seed: Seed = 0,
@@ -155,15 +184,35 @@ def compress(
     )
     with tracked(track, output, terminal) as listener:
         report = compress_model(
-            model, target=parse_targets(None, None, target), output=output, data=data, limits=parse_limits(limit or ()),
-            ignored=ignored or (), precisions=precisions.split(","), leave_out=leave_out, step=step,
-            least_share=least_share, finalists=finalists, training=training,
-            distillation=distillation, temperature=temperature, normalization=normalization,
+            model,
+            target=parse_targets(None, None, target),
+            output=output,
+            data=data,
+            limits=parse_limits(limit or (), costs),
+            ignored=ignored or (),
+            precisions=precisions.split(","),
+            leave_out=leave_out,
+            step=step,
+            least_share=least_share,
+            strategy=strategy,
+            looks=looks,
+            finalists=finalists,
+            training=training,
+            distillation=distillation,
+            temperature=temperature,
+            normalization=normalization,
             device=choose_phone(device, terminal) if device else None,
-            profile=profile_file, benchmark_binary=benchmark_binary, shapes=parse_shapes(shape),
-            compute=Compute(compute_device, workers=workers, threads=threads), limit_images=limit_images,
-            unknown=unknown, restart=restart, seed=seed, progress=listener,
-        )  # fmt: skip
+            profile=profile_file,
+            benchmark_binary=benchmark_binary,
+            shapes=parse_shapes(shape),
+            compute=Compute(compute_device, workers=workers, threads=threads),
+            limit_images=limit_images,
+            skip_unreadable=skip_unreadable,
+            unknown=unknown,
+            restart=restart,
+            seed=seed,
+            progress=listener,
+        )
     show_compression(report, terminal)
     terminal.result(report.to_json())
     if report.is_missed or terminal.undone:

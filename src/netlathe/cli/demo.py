@@ -94,7 +94,13 @@ def _run(demo: Demo) -> None:
     terminal = demo.terminal
     _check_folder(demo)
     space, data = load_inputs(
-        "tiny", demo.source, resolution=demo.resolution, width=None, limit=demo.limit, seed=demo.seed
+        "tiny",
+        demo.source,
+        resolution=demo.resolution,
+        width=None,
+        limit=demo.limit,
+        seed=demo.seed,
+        listener=terminal,
     )
     images = len(data.train) + len(data.validation) + len(data.test)
     terminal.say(

@@ -45,7 +45,10 @@ UnknownOps = Annotated[
     ),
 ]
 Data = Annotated[
-    str, typer.Option(help="Images: a folder of one folder per class, an .npz, a .parquet, or 'digits' (built in).")
+    str,
+    typer.Option(
+        help="Images: a folder of one folder per class, .tar or .parquet shards, an .npz, or 'digits' (built in)."
+    ),
 ]
 Force = Annotated[
     bool,
@@ -64,6 +67,9 @@ Shapes = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random choices.")]
 LimitImages = Annotated[int | None, typer.Option(min=1, help="Most images to use of each split.", show_default="all")]
+SkipUnreadable = Annotated[
+    int, typer.Option(min=0, help="Images that may be unreadable, and are left out; with more, all are named.")
+]
 BenchmarkBinary = Annotated[
     Path | None,
     typer.Option(

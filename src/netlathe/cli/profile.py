@@ -12,7 +12,7 @@ import typer
 from netlathe.archspace.errors import NetlatheError
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import Classes, Device, Force, Json, ProfiledSpace, Resolution, Seed, Width
-from netlathe.words import millions, milliseconds, percent
+from netlathe.words import millions, milliseconds, percent, read_duration_s
 
 if TYPE_CHECKING:
     from netlathe.archspace.spaces import SearchSpace
@@ -102,6 +102,14 @@ def profile(
             rich_help_panel=HOW_MUCH,
         ),
     ] = None,
+    sustained: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep the device under load for so long first (15m), then measure it hot: a setup of its own.",
+            show_default="measured cool",
+            rich_help_panel=HOW_MUCH,
+        ),
+    ] = None,
     budget_s: Annotated[
         float | None,
         typer.Option(
@@ -171,7 +179,7 @@ def profile(
     own_cores = cores_by_device(cores or [], device)
     settings = ProfileSettings(
         blocks=budget or default_blocks, networks=default_networks if networks is None else networks, rounds=rounds,
-        budget_s=budget_s, again=again, seed=seed,
+        budget_s=budget_s, again=again, sustained_s=read_duration_s(sustained) if sustained else None, seed=seed,
     )  # fmt: skip
     chosen = _space(space, models or [], batch or 1, resolution=resolution, width=width, classes=classes)
     requests = [DeviceRequest(one, replace(options, cores=own_cores[one])) for one in device]
@@ -241,11 +249,14 @@ def show_forecast(report: ForecastReport, terminal: Terminal) -> None:
 
 def show_profile(report: ProfileReport, terminal: Terminal) -> None:
     """A table per device, and where the records are."""
+    from netlathe.cli.sustained import show_sustained
     from netlathe.profiling import AGAIN_WORDS
 
     for one in report.devices:
         if len(report.devices) > 1:
             terminal.step(one.device)
+        if one.sustained:
+            show_sustained(one.sustained, terminal)
         show_summary(one.summary, terminal)
         if one.units:
             show_units(one.units, terminal)

@@ -21,6 +21,7 @@ from netlathe.cli.options import (
     LimitImages,
     Resolution,
     Seed,
+    SkipUnreadable,
     Space,
     Track,
     UnknownOps,
@@ -218,8 +219,14 @@ def search(
         bool, typer.Option("--compile", help="Compile each candidate with torch.compile.", rich_help_panel=COMPUTE)
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode and augment images; 0: this one.", rich_help_panel=COMPUTE)
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that decode and augment images; 0: this one.",
+            show_default="one a core, for images that are too many for memory",
+            rich_help_panel=COMPUTE,
+        ),
+    ] = None,
     threads: Annotated[
         int,
         typer.Option(
@@ -246,6 +253,7 @@ def search(
         bool, typer.Option("--restart-training", help="Train the found network anew; what the search found is kept.")
     ] = False,
     limit_images: LimitImages = None,
+    skip_unreadable: SkipUnreadable = 0,
     resolution: Resolution = None,
     width: Width = None,
     seed: Seed = 0,
@@ -290,8 +298,8 @@ def search(
             accumulate=accumulate, seed=seed,
         ),
         compute=Compute(compute_device, precision, compile_, workers, threads), resolution=resolution, width=width,
-        limit_images=limit_images, unknown=unknown, tensorboard=tensorboard, restart=restart,
-        restart_training=restart_training, seed=seed, progress=terminal,
+        limit_images=limit_images, skip_unreadable=skip_unreadable, unknown=unknown, tensorboard=tensorboard,
+        restart=restart, restart_training=restart_training, seed=seed, progress=terminal,
     )  # fmt: skip
     if worker:
         if track:

@@ -9,6 +9,7 @@ import typer
 
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import BenchmarkBinary, Json, Seed, UnknownOps
+from netlathe.words import read_duration_s
 
 if TYPE_CHECKING:
     from netlathe.timed import TimeReport
@@ -49,6 +50,14 @@ def time(
     budget_s: Annotated[
         float, typer.Option(min=1, help="Most seconds to measure for; three rounds are always made.")
     ] = 10.0,
+    sustained: Annotated[
+        str | None,
+        typer.Option(
+            help="Run them one after the other for so long (15m), and tell latency, heat, clocks and power over time; "
+            "their times are those at the end.",
+            show_default="a cool device's times",
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of the runtime on a CPU.", show_default="the predictor's, else 1")
     ] = None,
@@ -98,7 +107,8 @@ def time(
     report = timing.time(
         what, device=[choose_phone(one, terminal) for one in device or ["local"]], shape=shape or (),
         op_profile=op_profile, csv=csv, predictor=predictor, profile=profile_file, budget_s=budget_s, threads=threads,
-        cores=cores, dtype=dtype, delegate=delegate, benchmark_binary=benchmark_binary, unknown=unknown,
+        cores=cores, dtype=dtype, delegate=delegate, benchmark_binary=benchmark_binary,
+        sustained_s=read_duration_s(sustained) if sustained else None, unknown=unknown,
         seed=seed, progress=terminal,
     )  # fmt: skip
     if report.is_interrupted and not report.is_stable:
@@ -110,8 +120,11 @@ def time(
 def show_time(report: TimeReport, terminal: Terminal, *, op_profile: bool = False) -> None:
     """The tables, what they stand on, and warnings."""
     from netlathe.cli.estimates import explain_drift, show_kernels, show_measured
+    from netlathe.cli.sustained import show_sustained
 
     measured = [one for one in report.timed if one.measurement]
+    for load in report.sustained.values():
+        show_sustained(load, terminal)
     if measured:
         show_measured(report, terminal)
         for setup in dict.fromkeys(str(one.setup) for one in measured):

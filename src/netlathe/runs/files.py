@@ -43,6 +43,7 @@ CHOICE, TRAINED, EXPORTED = "choice.json", "training.json", "export.json"
 IMPORTANCE, SENSITIVITY, WIDTHS = "importance.json", "sensitivity.json", "widths.json"
 """Records of a compression: the importance of channels, what blocks and precisions are worth, and what was chosen."""
 LAYERS, WIDTHS_PICTURE, PROGRAM = "widths.csv", "widths.png", "network.pt2"
+FINALISTS, FINALISTS_PICTURE = "finalists.csv", "finalists.png"
 SCHEMA_VERSION = 1
 
 

@@ -79,6 +79,7 @@ class SearchOptions(TypedDict, total=False):
     resolution: int | None
     width: float | None
     limit_images: int | None
+    skip_unreadable: int
     unknown: Unknown
     tensorboard: bool
     restart: bool
@@ -135,6 +136,7 @@ def search(
     resolution: int | None = None,
     width: float | None = None,
     limit_images: int | None = None,
+    skip_unreadable: int = 0,
     unknown: Unknown = "refuse",
     tensorboard: bool = False,
     restart: bool = False,
@@ -145,8 +147,9 @@ def search(
     """Searches the network that classifies best within a latency target; trains it, exports it, reports.
 
     `space` is a preset's name (at `resolution` and `width`), a space's file, or a SearchSpace, whose blocks may be of
-    any class with a name, shapes and a graph; `data` what netlathe.training.load_images takes, or an ImageData. With
-    several targets, all are met at once; the first one's `device` is the judge where it is at hand, as profile takes
+    any class with a name, shapes and a graph; `data` what netlathe.training.load_images takes, at most `limit_images`
+    of each split and without up to `skip_unreadable` that cannot be read, or an ImageData. With several targets, all
+    are met at once; the first one's `device` is the judge where it is at hand, as profile takes
     it: networks are repaired until the time measured there is within the target, with `profile` at the speed that it
     had when that was begun. Otherwise the upper end of the 90 % interval is. With `targets_ms`, each of these takes the
     place of the first target's ms in a search of its own; all begin from one warm-up, and end in a curve.
@@ -185,7 +188,8 @@ def search(
         limits=limits, device=device, profile=profile, benchmark_binary=benchmark_binary, config=config,
         training=training, score=score, compute=compute, update=update, strategy=strategy, looks=looks,
         look_epochs=look_epochs, storage=storage, train_from=train_from, resolution=resolution, width=width,
-        limit_images=limit_images, unknown=unknown, tensorboard=tensorboard, seed=seed, progress=progress,
+        limit_images=limit_images, skip_unreadable=skip_unreadable, unknown=unknown, tensorboard=tensorboard, seed=seed,
+        progress=progress,
     )  # fmt: skip
     with prepared(space, data, target, output, targets_ms, options) as (settings, place):
         return run(settings, place, targets_ms, restart=restart, restart_training=restart_training)
@@ -264,7 +268,8 @@ def prepared(
         listener.warn(compute.doubts())
         chosen, loaded = load_inputs(
             space, data, resolution=options.get("resolution"), width=options.get("width"),
-            limit=options.get("limit_images"), seed=seed,
+            limit=options.get("limit_images"), seed=seed, skip_unreadable=options.get("skip_unreadable", 0),
+            listener=listener,
         )  # fmt: skip
         update = options.get("update", "gradient")
         yield (

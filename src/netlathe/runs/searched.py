@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from netlathe.search.candidates import Evaluated
     from netlathe.search.costs import Constraint
     from netlathe.search.strategies.binarized.outcome import EpochRow
-    from netlathe.training import ImageData, ImageSplit
+    from netlathe.training import ImageData
 
 _LATER = {"architecture_every": 1}
 """Settings that run folders may lack, and what these were searched with."""
@@ -172,7 +172,7 @@ def describe_space(space: SearchSpace) -> dict[str, Any]:
 
 
 def describe_data(data: ImageData) -> dict[str, Any]:
-    """Description of images: their labels, and the pixels of three of each split."""
+    """Description of images: their labels, and a digest of each split's."""
     from netlathe.training.normalization import SYMMETRIC
 
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
@@ -183,16 +183,8 @@ def describe_data(data: ImageData) -> dict[str, Any]:
         "classes": json_digest(list(data.classes)),
         "images": {name: len(split) for name, split in splits.items()},
         "labels": {name: digest(split.labels.numpy().tobytes()) for name, split in splits.items()},
-        "pixels": {name: _digest_of_pixels(split) for name, split in splits.items()},
+        "pixels": {name: split.digest() for name, split in splits.items()},
     }
-
-
-def _digest_of_pixels(split: ImageSplit) -> str:
-    """Digest of three images: enough to tell another folder or another way to decode, without reading all."""
-    import torch
-
-    few = torch.tensor([0, len(split) // 2, len(split) - 1])
-    return digest(split.load(few).contiguous().numpy().tobytes())
 
 
 def new_searcher(settings: RunSettings, place: Workplace, constraints: list[Constraint]) -> Searcher:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.presets import PRESETS, load_space
 from netlathe.archspace.spaces import SearchSpace
+from netlathe.events import Listener
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.targets import Goal
 
@@ -151,18 +152,41 @@ def load_inputs(
     width: float | None,
     limit: int | None,
     seed: int,
+    skip_unreadable: int = 0,
+    listener: Listener | None = None,
 ) -> tuple[SearchSpace, ImageData]:
     """The space, and the images at its resolution; a preset's head gets as many classes as the images have."""
     from netlathe.search.strategies.binarized.outcome import check_data
-    from netlathe.training import ImageData, load_images
 
     is_preset = isinstance(given, str) and given in PRESETS
     space = given if isinstance(given, SearchSpace) else load_space(str(given), resolution=resolution, width=width)
-    height, wide, channels = space.input_shape
-    data = source
-    if not isinstance(data, ImageData):
-        data = load_images(data, (height, wide), channels=channels, seed=seed, limit=limit)
+    data = load_told(source, space.input_shape, limit, seed, skip_unreadable, listener or Listener())
     if is_preset:
         space = load_space(str(given), resolution=resolution, width=width, classes=len(data.classes))
     check_data(space, data)
     return space, data
+
+
+def load_told(
+    source: Source | ImageData,
+    input_shape: tuple[int, ...],
+    limit: int | None,
+    seed: int,
+    skip_unreadable: int,
+    listener: Listener,
+) -> ImageData:
+    """Images in an input's (height, width, channels), unless they are loaded; what was passed over is told. Raises
+    DataError."""
+    from netlathe.training import ImageData, load_images
+
+    if isinstance(source, ImageData):
+        return source
+    height, width, channels = input_shape
+    with listener.progress("checking images", "images") as update:
+        data = load_images(
+            source, (height, width), channels=channels, seed=seed, limit=limit, skip_unreadable=skip_unreadable,
+            told=lambda done, total: update(done, total, ""),
+        )  # fmt: skip
+    for note in data.notes:
+        listener.note(f"  {note}")
+    return data

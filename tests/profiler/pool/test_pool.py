@@ -9,19 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from simulated import conv_items
 
+from netlathe.archspace.blocks import ConvBlock
 from netlathe.archspace.pools import is_pool, pool_of
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Setup, Status
-from netlathe.profiler.campaign import run_campaign
+from netlathe.profiler.campaign import WorkItem, run_campaign
 from netlathe.profiler.errors import ConnectionLostError, DeviceError
 from netlathe.profiler.pool import MemberState, PoolBoard, PoolPlan, PoolWork, overlap_of, run_pool, units_of
 from netlathe.profiler.pool.work_queue import LEASE_S, WorkQueue
 from netlathe.profiler.protocol import ANCHORS, Plan
 from netlathe.profiler.testing import SETUP, SimulatedDevice, true_ms
 
-ITEMS = conv_items(24)
+BLOCKS = [ConvBlock(16, 32 + i, 64, 64) for i in range(24)]  # of 2 ms, as the largest anchor
+ITEMS = [WorkItem(block.name, "block", block.graph()) for block in BLOCKS]
 KEYS = [item.graph.key for item in ITEMS]
 OVERLAP = {item.graph.key for item in overlap_of(ITEMS, 3)} | {block.graph().key for block in ANCHORS}
 
@@ -129,7 +130,7 @@ def test_levels_are_taken_out_of_pooled_records(path):
         assert record.setup == pool == pool_of(setup_of("a"))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
 def test_deaths_and_returns_lose_nothing_and_measure_nothing_twice(path, seed):
     rng = random.Random(seed)
     phones = [
@@ -217,7 +218,7 @@ def test_an_interrupted_call_is_continued_and_measures_nothing_twice(path):
     board = PoolBoard(lambda pool: PoolWork(ITEMS))
 
     def stop_soon(states):
-        if sum(one.graphs for one in states.values()) > 10:
+        if any(one.graphs for one in states.values()):
             board.stop()
 
     board.on_states = stop_soon
@@ -285,7 +286,7 @@ def test_what_is_leased_is_nobody_elses_until_the_lease_lapses(file):
 
 
 def test_batches_get_smaller_towards_the_end(file):
-    queue = WorkQueue(file, setup_of("a"), ITEMS, units=4, overlap=0)
+    queue = WorkQueue(file, setup_of("a"), ITEMS, units=1)
     sizes = []
     while batch := queue.take(Plan(round_s=0.001, visit_ms=5)):
         sizes.append(len(batch))

@@ -82,11 +82,11 @@ def look_ahead(settings: CompressSettings) -> Outlook:
     check_reached(settings, limits[1:] if settings.device else limits, fastest)
     main = limits[0]
     middle_ms = (main.cost(space, space.reference) + main.cost(space, fastest)) / 2
-    half = next(iter(_widest(settings, lambda choices: main.cost(space, choices) <= middle_ms)), fastest)
-    starts = _widest(settings, lambda choices: _is_kept(settings, limits, choices)) or (fastest,)
+    half = next(iter(widest(settings, lambda choices: main.cost(space, choices) <= middle_ms)), fastest)
+    starts = widest(settings, lambda choices: is_kept(settings, limits, choices)) or (fastest,)
     named = (("original", space.reference), ("half-way", half), ("fastest", fastest))
     stages = tuple(stage(settings, name, choices) for name, choices in named)
-    return Outlook(stages, starts, _is_kept(settings, limits, space.reference))
+    return Outlook(stages, starts, is_kept(settings, limits, space.reference))
 
 
 def stage(settings: CompressSettings, name: str, choices: Choices) -> Stage:
@@ -125,7 +125,7 @@ def _fastest(settings: CompressSettings, limits: Sequence[CostLimit]) -> Choices
     return min((least, main.constraint(space, least).table.cheapest), key=ms)
 
 
-def _widest(settings: CompressSettings, keeps: Callable[[Choices], bool]) -> tuple[Choices, ...]:
+def widest(settings: CompressSettings, keeps: Callable[[Choices], bool]) -> tuple[Choices, ...]:
     """The network of the largest share of all widths that keeps a limit, in each precision in which the least does."""
     space = settings.space
     found = []
@@ -148,7 +148,8 @@ def _largest(keeps: Callable[[float], bool]) -> float | None:
     return low
 
 
-def _is_kept(settings: CompressSettings, limits: Sequence[CostLimit], choices: Choices) -> bool:
+def is_kept(settings: CompressSettings, limits: Sequence[CostLimit], choices: Choices) -> bool:
+    """Whether a network keeps the limits."""
     return all(limit.cost(settings.space, choices) <= limit.limit for limit in limits)
 
 

@@ -21,6 +21,7 @@ from netlathe.runs.compression.settings import (
     Model,
     ModuleScore,
     Original,
+    check_strategy,
     name_all,
     read_original,
 )
@@ -30,7 +31,7 @@ from netlathe.runs.compression.written import WritePhase
 from netlathe.runs.files import IMPORTANCE, REPORT
 from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.judges import DeviceAtHand, time_file
-from netlathe.runs.settings import Recipe, name_of
+from netlathe.runs.settings import Recipe, load_told, name_of
 from netlathe.targets import Limit, Target, make_goal
 from netlathe.words import milliseconds
 
@@ -57,6 +58,8 @@ def compress(
     leave_out: bool = False,
     step: int = 8,
     least_share: float = 0.25,
+    strategy: str = "integer-program",
+    looks: int = 100,
     finalists: int = 8,
     training: TrainConfig | Recipe | None = None,
     distillation: float = 0.5,
@@ -69,6 +72,7 @@ def compress(
     shapes: Mapping[str, Sequence[int]] | None = None,
     compute: Compute | None = None,
     limit_images: int | None = None,
+    skip_unreadable: int = 0,
     unknown: Unknown = "refuse",
     restart: bool = False,
     seed: int = 0,
@@ -89,7 +93,10 @@ def compress(
 
     Which channels go is decided by the change of the loss where they do, to first order, on some training images of
     `data`, and by an integer program over all layers; `finalists` such networks are compared on validation images, or
-    by your own `score(module)`, the higher the better. Where a `device` is at hand, as profile takes it, networks are
+    by your own `score(module)`, the higher the better. With another `strategy`, networks within the limits are looked
+    at one by one by that loss or score, `looks` of them (ego, uct, evolution, local, thompson, actor-critic, tpe,
+    nsga2, random); or layers are narrowed one after the other from the original on (netadapt), or all alike (uniform).
+    Where a `device` is at hand, as profile takes it, networks are
     repaired until the time measured there is within the target; otherwise the upper end of the 90 % interval is. Then
     the network is trained: by `training`, a TrainConfig or a recipe of your own as search takes it; netlathe's own also
     learns from the original's outputs, `distillation` parts of the loss at `temperature`. Images whose classes are not
@@ -110,6 +117,7 @@ def compress(
     does.
     """
     targets = [target] if isinstance(target, Target) else list(target)
+    check_strategy(strategy)
     for own in (training, score):
         if callable(own):
             name_of(own)
@@ -124,12 +132,12 @@ def compress(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
     with _placed(folder, compute, listener_of(progress)) as place:
-        loaded = None if data is None else _images(data, original, limit_images, seed)
+        loaded = None if data is None else _images(data, original, limit_images, seed, skip_unreadable, place.listener)
         said = _said(asked, loaded, original) if loaded else None
         settings = CompressSettings(
             original, goal, loaded, _training(training, seed) if loaded else None, name_all(ignored),
-            tuple(precisions), leave_out, step, least_share, finalists, distillation, temperature, score, at_hand, seed,
-            said,
+            tuple(precisions), leave_out, step, least_share, strategy, looks, finalists, distillation, temperature,
+            score, at_hand, seed, said,
         )  # fmt: skip
         report = run_phases(settings, place, restart=restart)
         place.listener.report(report)
@@ -153,10 +161,12 @@ def _training(given: TrainConfig | Recipe | None, seed: int) -> TrainConfig | Re
     return TrainConfig(epochs=EPOCHS, learning_rate=LEARNING_RATE, seed=seed) if given is None else given
 
 
-def _images(data: Source | ImageData, original: Original, limit: int | None, seed: int) -> ImageData:
+def _images(
+    data: Source | ImageData, original: Original, limit: int | None, seed: int, skip_unreadable: int, listener: Listener
+) -> ImageData:
     """The images in the model's size. Raises FormatError for a model that takes no image, DataError for other
     images."""
-    from netlathe.training import DataError, ImageData, load_images
+    from netlathe.training import DataError
 
     inputs = original.graph.inputs
     if len(inputs) != 1 or len(inputs[0]) != 4 or inputs[0][3] not in (1, 3):
@@ -165,11 +175,10 @@ def _images(data: Source | ImageData, original: Original, limit: int | None, see
             "images out, and train what is found yourself"
         )
     _, height, width, channels = inputs[0]
-    if not isinstance(data, ImageData):
-        return load_images(data, (height, width), channels=channels, seed=seed, limit=limit)
-    if data.input_shape != (height, width, channels):
-        raise DataError(f"{original.name} takes images of {(height, width, channels)}, not of {data.input_shape}")
-    return data
+    loaded = load_told(data, (height, width, channels), limit, seed, skip_unreadable, listener)
+    if loaded.input_shape != (height, width, channels):
+        raise DataError(f"{original.name} takes images of {(height, width, channels)}, not of {loaded.input_shape}")
+    return loaded
 
 
 def _parsed(given: str | Normalization | None) -> Normalization | None:

@@ -24,16 +24,13 @@ def levelled(
     """The limits, the main target's at the level that the device shows for a `first` network, predicted to be about as
     fast as is asked; and those of `starts` that keep them. Where none does, they are as the last one needs them.
     Without a device, they are what they were, and all of `starts` keep them."""
-    from netlathe.search.correction import Correction
-
     space, main = settings.space, settings.goal.main
     if settings.device is None:
         return [*limits], [*starts]
     with place.listener.working("timing a first network"), settings.device.open(main, place.listener) as watch:
         judged_ms = StopwatchJudge(space, main, watch)(first)
-    correction = Correction((len(space.option_counts), max(space.option_counts)))
-    correction.learn(first, limits[0].cost(space, first), judged_ms)
-    found = [replace(limits[0], correction=correction), *limits[1:]]
+    level = judged_ms / limits[0].cost(space, first)
+    found = [replace(limits[0], limit=limits[0].limit / level), *limits[1:]]
     kept = [choices for choices in starts if all(one.cost(space, choices) <= one.limit for one in found)]
     if kept:
         return found, kept

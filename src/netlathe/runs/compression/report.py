@@ -30,6 +30,19 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Finalist:
+    """A network that was looked at for the choice, before any training."""
+
+    name: str
+    choices: tuple[int, ...]
+    loss: float
+    """Loss on validation images, or minus a user's own score."""
+    predicted_ms: float
+    """Latency on the main target, in ms."""
+    macs: int
+
+
+@dataclass(frozen=True)
 class CompressReport:
     """Everything a person or a script may ask of a compression."""
 
@@ -65,6 +78,8 @@ class CompressReport:
     warnings: tuple[str, ...]
     run: Mapping[str, Any]
     """Inputs that its outcome depends on, for JSON."""
+    finalists: tuple[Finalist, ...] = ()
+    """Networks that were looked at, the chosen one first."""
     precisions: Mapping[str, str] = field(default_factory=dict)
     """Precision of each segment, where it was decided on."""
     left_out: tuple[str, ...] = ()
@@ -87,6 +102,7 @@ class CompressReport:
             "precisions": dict(self.precisions),
             "left_out": list(self.left_out),
             "warnings": list(self.warnings),
+            "finalists": [{**asdict(one), "choices": list(one.choices)} for one in self.finalists],
         }
 
     @classmethod
@@ -102,6 +118,9 @@ class CompressReport:
                     "limits": tuple(LimitReport(**limit) for limit in content["limits"]),
                     "layers": tuple(Layer(**layer) for layer in content["layers"]),
                     "warnings": tuple(content["warnings"]),
+                    "finalists": tuple(
+                        Finalist(**{**one, "choices": tuple(one["choices"])}) for one in content.get("finalists", ())
+                    ),
                     "left_out": tuple(content.get("left_out", ())),
                 }
             )

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.precisions import precisions_of
 from netlathe.kernel_costs import breakdown_of
-from netlathe.pictures import draw_widths
+from netlathe.pictures import draw_finalists, draw_widths
 from netlathe.pricing import doubts
 from netlathe.runs.compression.outlook import Outlook, stage, why_fixed
-from netlathe.runs.compression.report import CompressReport, Layer
+from netlathe.runs.compression.report import CompressReport, Finalist, Layer
 from netlathe.runs.compression.scored import Scored
 from netlathe.runs.compression.settings import CompressSettings, FileSize
 from netlathe.runs.compression.shaped import Shaped, ShapedNetwork
 from netlathe.runs.compression.tuned import Tuned
 from netlathe.runs.exported import ExportedFiles
-from netlathe.runs.files import LAYERS, REPORT, WIDTHS, WIDTHS_PICTURE, write_csv
+from netlathe.runs.files import FINALISTS, FINALISTS_PICTURE, LAYERS, REPORT, WIDTHS, WIDTHS_PICTURE, write_csv
 from netlathe.runs.folder import Workplace
 from netlathe.runs.judges import time_file
 from netlathe.runs.phase import Phase
@@ -36,7 +36,7 @@ LAYER_COLUMNS = ("layer", "group", "channels before", "channels after", "ms befo
 class CompressReportPhase(Phase[CompressReport]):
     """Report of a compression; where it stands, it is finished."""
 
-    record, kind, needs = REPORT, "compression", (LAYERS, WIDTHS_PICTURE)
+    record, kind, needs = REPORT, "compression", (LAYERS, WIDTHS_PICTURE, FINALISTS, FINALISTS_PICTURE)
 
     def __init__(
         self,
@@ -89,6 +89,7 @@ class CompressReportPhase(Phase[CompressReport]):
                 *doubts(main.model, network.name, graph), *self.exported.warnings, *self._size_warnings(),
             ),
             run=self.inputs,
+            finalists=finalists_of(settings, shaped),
             precisions={name: str(one) for name, one in space.plan(shaped.choices).items()},
             left_out=tuple(block.name for block in space.left_out(shaped.choices)),
         )  # fmt: skip
@@ -106,7 +107,25 @@ class CompressReportPhase(Phase[CompressReport]):
         title = f"{output.name}: {output.stages[0].latencies[0].ms:.3g} to {main.predicted_ms:.3g} ms on {main.device}"
         bars = [(one.name, one.before, one.after, one.precision) for one in output.layers]
         draw_widths(bars, title, self.place.path / WIDTHS_PICTURE)
+        self._write_finalists(output)
         return output.to_json()
+
+    def _write_finalists(self, output: CompressReport) -> None:
+        """A table of the networks that were looked at, and a picture of several."""
+        self.place.remove((FINALISTS, FINALISTS_PICTURE))
+        if not output.finalists:
+            return
+        rows = [
+            (number, one.name, f"{one.loss:.6g}", f"{one.predicted_ms:.6g}", one.macs)
+            for number, one in enumerate(output.finalists, 1)
+        ]
+        loss = "minus own score" if self.settings.score else "validation loss"
+        write_csv(self.place.path / FINALISTS, ("look", "network", loss, "predicted ms", "MACs"), rows)
+        if len(rows) > 1:
+            chosen = output.stages[-1].choices
+            points = [(one.predicted_ms, one.loss, one.choices == chosen) for one in output.finalists]
+            main = self.settings.goal.main
+            draw_finalists(points, main.limit_ms, main.name, loss, self.place.path / FINALISTS_PICTURE)
 
     def read(self, content: Mapping[str, Any]) -> CompressReport:
         own = {name: value for name, value in content.items() if name not in ("schema", "needs")}
@@ -187,6 +206,17 @@ def limits_of(
         return file_kib if is_written and file_kib is not None else one.cost(settings.space, network.choices)
 
     return tuple(LimitReport(one.name, one.limit, None, value(one)) for one in limits)
+
+
+def finalists_of(settings: CompressSettings, shaped: Shaped) -> tuple[Finalist, ...]:
+    """The networks that were looked at, the chosen one first where it is one of them, then by their losses."""
+    ranked = sorted(shaped.examined, key=lambda one: (one != shaped.choices, shaped.examined[one]))
+    model = settings.goal.main.model
+    graphs = [settings.space.graph(choices, model.setup_.batch) for choices in ranked]
+    return tuple(
+        Finalist(settings.space.network_name(choices), choices, shaped.examined[choices], float(ms), graph.macs)
+        for choices, ms, graph in zip(ranked, model.predict(graphs) if graphs else (), graphs, strict=True)
+    )
 
 
 def layers_of(settings: CompressSettings, network: ShapedNetwork, model: LatencyPredictor) -> list[Layer]:

@@ -21,8 +21,8 @@ from netlathe.runs.phase import Phase
 
 CUTS = 6
 """Random cuts of all widths that the widths' scores are held against."""
-LEAST_KEPT, MOST_KEPT = 0.7, 0.95
-"""Parts of the widths that such a cut keeps: where the loss has begun to rise, and is not yet that of guessing."""
+LEAST_KEPT, MOST_KEPT = 0.5, 0.9
+"""Parts of the widths that such a cut keeps: as a compression's do, since the loss rises faster than scores."""
 
 
 class SensitivityPhase(Phase[Sensitivity]):

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 Model = Union[str, Path, "torch.nn.Module", "torch.export.ExportedProgram"]
 """A model to compress: a .onnx or .tflite file, timm:NAME or torchvision:NAME, or the object itself."""
+INTEGER_PROGRAM, UNIFORM, NETADAPT = "integer-program", "uniform", "netadapt"
+"""Strategies beside the black-box ones."""
 ModuleScore = Callable[["torch.nn.Module"], float]
 """How good a network is, the higher the better; a user's own, called with the network as a torch module."""
 
@@ -91,6 +93,8 @@ class CompressSettings:
     leave_out: bool = False
     step: int = 8
     least_share: float = 0.25
+    strategy: str = INTEGER_PROGRAM
+    looks: int = 100
     finalists: int = 8
     distillation: float = 0.5
     temperature: float = 4.0
@@ -105,9 +109,11 @@ class CompressSettings:
             ("distillation", self.distillation, 0 <= self.distillation <= 1),
             ("temperature", self.temperature, 0 < self.temperature < float("inf")),
             ("finalists", self.finalists, self.finalists >= 1),
+            ("looks", self.looks, self.looks >= 1),
         ):
             if not is_right:
                 raise NetlatheError(f"{name} {value!r:.40}: out of range")
+        check_strategy(self.strategy)
 
     def taking_images(self, normalization: Normalization | None) -> CompressSettings:
         """These settings, with images given to networks in that way."""
@@ -152,10 +158,13 @@ class CompressSettings:
             for one, model in zip(goal.targets, models, strict=True)
         ]
         for limit in goal.limits:
+            if limit.layers:
+                found.append(CostLimit(f"{limit.name} by {limit.source}", limit.name, limit.layers, limit.value))
+                continue
             if limit.source:
                 raise NetlatheError(
-                    f"--limit {limit.source}:{limit.name}: a table of blocks says nothing of a model's layers; limit "
-                    "macs, parameters or memory-kb"
+                    f"--limit {limit.source}:{limit.name}: a table of blocks says nothing of a model's layers; give "
+                    "one with the columns op, shape and bits, or limit macs, parameters or memory-kb"
                 )
             found.append(CostLimit(limit.name, "", Count(limit.name), limit.value))
         if goal.memory_kib is not None:
@@ -185,6 +194,7 @@ class CompressSettings:
 
     def choice_inputs(self) -> dict[str, Any]:
         """Inputs of the choice, for JSON."""
+        looked = {} if self.strategy == INTEGER_PROGRAM else {"strategy": self.strategy, "looks": self.looks}
         return {
             **self.importance_inputs(),
             **self.space_inputs(),
@@ -192,6 +202,7 @@ class CompressSettings:
             "finalists": self.finalists,
             "score": self.score_name,
             "judge": self.device.to_json() if self.device else None,
+            **looked,
         }
 
 
@@ -212,6 +223,17 @@ class Count:
             "memory-kb": lambda graph: graph.peak_activation_bytes(self.itemsize) / KIB,
         }
         return np.array([counts[self.name](graph) for graph in items], float)
+
+
+def check_strategy(name: str) -> None:
+    """Raises NetlatheError for a strategy that is unknown, or whose packages are not installed."""
+    known = (INTEGER_PROGRAM, UNIFORM, NETADAPT)
+    if name not in known:
+        from netlathe.search.strategies.blackbox.names import STRATEGIES, check_packages
+
+        if name not in STRATEGIES:
+            raise NetlatheError(f"strategy {name!r:.40}: unknown; known are {', '.join((*known, *STRATEGIES))}")
+        check_packages(name)
 
 
 SLACK = 1.01

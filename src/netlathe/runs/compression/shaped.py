@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from netlathe.archspace.decisions import Choices
 from netlathe.archspace.graph import Graph
 from netlathe.compress.joint import Sensitivity
-from netlathe.runs.compression.outlook import Outlook
+from netlathe.runs.compression.looked import LossLog, Seeker, steadied
+from netlathe.runs.compression.outlook import Outlook, is_kept
 from netlathe.runs.compression.repaired import levelled, repaired
 from netlathe.runs.compression.scored import Scored, few_of, images_within
-from netlathe.runs.compression.settings import CompressSettings
+from netlathe.runs.compression.settings import INTEGER_PROGRAM, CompressSettings
 from netlathe.runs.files import WIDTHS
 from netlathe.runs.folder import Workplace
 from netlathe.runs.judges import COVERAGE, Judged, UpperEnds
@@ -40,11 +41,11 @@ REACH = 0.25
 BATCH = 32
 """Images at a time: more of a large network would not fit a CPU's caches."""
 RESTORED_IMAGES = 64
-"""Training images that the original's BatchNorm is restored on: its statistics only scale what is trained."""
+"""Training images that BatchNorm is restored on: its statistics only scale what is trained."""
 CALIBRATED_IMAGES = 64
 """Training images that int8 scales of networks to compare are found on."""
 COMPARED_IMAGES = 256
-"""Validation images that finalists are compared on, at most, and as many training images for BatchNorm."""
+"""Validation images that finalists are compared on, at most, and as many training images for their weights."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Shaped:
     choices: Choices
     judged: Judged
     examined: Mapping[Choices, float]
-    """Finalists with their validation losses, or minus their own scores; the least is chosen."""
+    """Networks that were looked at, with their validation losses, or minus their own scores; the least is chosen."""
     seconds: float
     warnings: tuple[str, ...] = ()
 
@@ -102,21 +103,20 @@ class ShapePhase(Phase[Shaped]):
 
     def work(self) -> Shaped:
         """Raises DeviceError for a device that cannot be opened."""
-        from netlathe.search.successive import solve
-
         begun = time.monotonic()
-        settings, space, listener = self.settings, self.settings.space, self.place.listener
+        settings, space = self.settings, self.settings.space
         scores = space.option_scores(
             self.scored.scores, comparable=self.scored.teacher is not None, sensitivity=self.sensitivity
         )
         doubted, kept, by, warnings = self._limits()
         limits, starts = levelled(settings, self.place, doubted, self.outlook.starts[0], kept)
-        solved = []
-        for start in starts:
-            with listener.progress("choosing widths", "rounds") as update:
-                solved.append(solve(space, scores, limits, start, on_round=lambda done, total: update(done, total, "")))
-        best = max((one.choices for one in solved), key=lambda choices: _sum(scores, choices))
-        found, examined = self._compared(scores, limits, best)
+        if settings.strategy == INTEGER_PROGRAM:
+            found, examined = self._solved(scores, limits, starts)
+        else:
+            fastest = self.outlook.stages[-1].choices
+            floor = fastest if is_kept(settings, limits, fastest) else starts[0]
+            found, examined = Seeker(settings, self.place, limits, floor, scores, self._loss).find()
+            scores = steadied(scores, found)
         judged = Judged(found, by, True, max(1, len(examined)))
         if settings.device:
             targets = doubted[: len(settings.goal.targets)]
@@ -150,6 +150,27 @@ class ShapePhase(Phase[Shaped]):
         )
         return self._predicted, self.outlook.starts, "prediction", [warning]
 
+    @cached_property
+    def _loss(self) -> LossLog | None:
+        """Losses of networks, where there is something to judge them by."""
+        if self.settings.data is None and self.settings.score is None:
+            return None
+        return LossLog(self.settings, self.place, FinalistLoss(self.settings, self.place, self.scored))
+
+    def _solved(
+        self, scores: NDArray[np.float64], limits: Sequence[CostLimit], starts: Sequence[Choices]
+    ) -> tuple[Choices, dict[Choices, float]]:
+        """The network by integer programs, or the best of it and others near it."""
+        from netlathe.search.successive import solve
+
+        space, listener = self.settings.space, self.place.listener
+        solved = []
+        for start in starts:
+            with listener.progress("choosing widths", "rounds") as update:
+                solved.append(solve(space, scores, limits, start, on_round=lambda done, total: update(done, total, "")))
+        best = max((one.choices for one in solved), key=lambda choices: _sum(scores, choices))
+        return self._compared(scores, limits, best)
+
     def _compared(
         self, scores: NDArray[np.float64], limits: Sequence[CostLimit], found: Choices
     ) -> tuple[Choices, dict[Choices, float]]:
@@ -157,17 +178,16 @@ class ShapePhase(Phase[Shaped]):
         from netlathe.search.successive import variants
 
         settings = self.settings
-        if settings.finalists < 2 or (settings.data is None and settings.score is None):
+        if settings.finalists < 2 or self._loss is None:
             return found, {}
         rng = np.random.default_rng(settings.seed)
         factors = (np.exp(SPREAD * rng.standard_normal((len(scores), 1))) for _ in range(settings.finalists - 1))
         finalists = [found, *variants(settings.space, [scores * by for by in factors], limits, found, reach=REACH)]
         losses: dict[Choices, float] = {}
-        loss = FinalistLoss(settings, self.place, self.scored)
         with self.place.listener.progress("comparing finalists", "networks") as update:
             for number, choices in enumerate(finalists):
-                update(number, len(finalists), "")
-                losses[choices] = loss(choices)
+                update(number, len(finalists), f"least so far {min(losses.values()):.4g}" if losses else "")
+                losses[choices] = self._loss(choices)
         return min(losses, key=losses.__getitem__), losses
 
     def write(self, output: Shaped) -> dict[str, Any]:
@@ -202,8 +222,8 @@ def _sum(scores: NDArray[np.float64], choices: Choices) -> float:
 
 
 class FinalistLoss:
-    """Validation loss of a network that is not trained further, its BatchNorm's statistics found anew; or minus a
-    user's own score of it. Where precisions were chosen, it is what LiteRT computes from the file in these."""
+    """Validation loss of a network whose layers are refitted, but not trained; or minus a user's own score of it. Where
+    precisions were chosen, it is what LiteRT computes from the file in these."""
 
     def __init__(self, settings: CompressSettings, place: Workplace, scored: Scored) -> None:
         self.settings, self.place, self.scored = settings, place, scored
@@ -291,52 +311,30 @@ def _plain(settings: CompressSettings, choices: Choices, scored: Scored) -> Torc
 
 
 class NormedNetworks:
-    """Networks of other widths with the BatchNorm of the original, which files have folded in: its statistics are
-    found on training images once, and the scales and offsets of the channels that are kept stay."""
+    """Networks of other widths, their layers refitted to the original's on training images, with BatchNorm, which files
+    have folded in."""
 
     def __init__(
         self, settings: CompressSettings, data: ImageData, scored: Scored, place: Workplace, *, images: int
     ) -> None:
-        from netlathe.archspace.forms.torch import TorchGraph, load_weights
-        from netlathe.training.norms import restore_batch_norm, with_batch_norm
-
         self.settings, self.scored, self.place = settings, scored, place
         self.split = few_of(data.train, images, settings.seed)
-        self.original = TorchGraph(with_batch_norm(settings.original.graph))
-        load_weights(self.original, settings.original.weights)
-        few = few_of(data.train, min(images, RESTORED_IMAGES), settings.seed)
-        restore_batch_norm(self.original, few, batch_size=BATCH, compute=place.compute)
 
     def network(self, choices: Choices) -> TorchGraph:
-        """The network in eval mode, its statistics those of training images."""
-        import torch
-
+        """The network in eval mode."""
         from netlathe.archspace.forms.torch import TorchGraph, load_weights
-        from netlathe.training import recalibrate_batch_norm
-        from netlathe.training.norms import with_batch_norm
+        from netlathe.compress.reconstruction import reconstructed
+        from netlathe.training.norms import restore_batch_norm, with_batch_norm
 
-        shaped = ShapedNetwork(self.settings, choices)
-        graph, weights = shaped.pruned(self.scored)
-        network = TorchGraph(with_batch_norm(graph))
+        settings, compute = self.settings, self.place.compute
+        graph, weights = ShapedNetwork(settings, choices).pruned(self.scored)
+        keep = settings.space.keep(choices, self.scored.scores)
+        weights = reconstructed(
+            settings.space.coupled, settings.original.weights, (graph, weights), keep, self.split,
+            images=len(self.split), seed=settings.seed, compute=compute,
+        )  # fmt: skip
+        network = TorchGraph(with_batch_norm(graph, linear=True))
         load_weights(network, weights)
-        with torch.no_grad():
-            for field in ("weight", "bias"):
-                kept = self._kept(choices, field)
-                for name, norm in _norms(network):
-                    getattr(norm, field).copy_(torch.from_numpy(kept[name]["bias"]))
-        recalibrate_batch_norm(network, self.split, batch_size=BATCH, compute=self.place.compute)
-        return network
-
-    def _kept(self, choices: Choices, field: str) -> Weights:
-        """The network's arrays with a field of BatchNorm in place of biases, which have a value per channel as well."""
-        weights: dict[str, Any] = dict(self.settings.original.weights)
-        for name, norm in _norms(self.original):
-            weights[name] = {**weights[name], "bias": getattr(norm, field).detach().cpu().numpy()}
-        return self.settings.space.pruned(choices, weights, self.scored.scores)[1]
-
-
-def _norms(network: TorchGraph) -> list[tuple[str, Any]]:
-    """The BatchNorm of each convolution that has one, by the name of its node."""
-    from torch import nn
-
-    return [(name, layer[1]) for name, layer in network.layers.items() if isinstance(layer, nn.Sequential)]
+        few = few_of(self.split, RESTORED_IMAGES, settings.seed)
+        restore_batch_norm(network, few, batch_size=BATCH, compute=compute)
+        return network.eval()

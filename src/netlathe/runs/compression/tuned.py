@@ -114,7 +114,7 @@ class TunePhase(Phase[Tuned]):
         from netlathe.training.norms import with_batch_norm
 
         network = ShapedNetwork(self.settings, self.shaped.choices)
-        return load_state(self.place.path, TorchGraph(with_batch_norm(network.shaped())), network.name)
+        return load_state(self.place.path, TorchGraph(with_batch_norm(network.shaped(), linear=True)), network.name)
 
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
         """Decides for replacing a training of other widths, which is of no use."""

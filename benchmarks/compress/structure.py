@@ -1,12 +1,9 @@
 """Models of others, compressed to a share of their own latency on this machine, judged by its stopwatch.
 
-    python -m benchmarks.compress --models FOLDER [--share 0.6] [--names tv_resnet18 ...] [--output runs/compress]
-
-Each .onnx file in the folder (`python -m benchmarks.any_model --part export --models FOLDER` writes some, with random
-weights) is written as .tflite, timed by LiteRT, and compressed to --share of that without data, so by structure alone,
-with the stopwatch as the judge. The predictor is fitted on 300 kernels of this machine, profiled once and kept in
---output. At the end original and result are timed once more, in turn: `again` is their ratio over --share, free of the
-machine's drift since. CPU seconds are those of the whole compression, its stopwatch and files included.
+Each .onnx file is written as .tflite, timed by LiteRT, and compressed to a share of that without data, so by structure
+alone, with the stopwatch as the judge. At the end original and result are timed once more, in turn: `again` is their
+ratio over the share, free of the machine's drift since. CPU seconds are those of the whole compression, its stopwatch
+and files included.
 """
 
 from __future__ import annotations
@@ -28,18 +25,9 @@ KERNELS, BUDGET_S = 300, 180
 PROFILE = "local.sqlite"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.compress", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--models", type=Path, default=Path("runs/models"), help="folder of .onnx files")
-    parser.add_argument("--names", nargs="+", default=(), help="files without .onnx; all by default")
-    parser.add_argument("--share", type=float, default=0.6, help="target, in parts of the original's measured ms")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("runs/compress"), help="what is finished there stays")
-    options = parser.parse_args(arguments)
-    terminal = Terminal()
-    if not options.models.is_dir():
+def run(options: argparse.Namespace, terminal: Terminal) -> None:
+    """Compresses what is not done yet, and shows all. Raises NetlatheError where there is no folder of models."""
+    if options.models is None or not options.models.is_dir():
         raise NetlatheError(f"--models {options.models}: there is no such folder")
     options.output.mkdir(parents=True, exist_ok=True)
     predictor = _predictor(options.output, options.seed, terminal)
@@ -128,7 +116,3 @@ def report(found: Sequence[dict[str, Any]], terminal: Terminal) -> None:
     terminal.table(columns, rows)
     done = [one for one in found if "error" not in one]
     terminal.say(f"{sum(one['is_met'] for one in done)} of {len(found)} meet their targets when they are measured")
-
-
-if __name__ == "__main__":
-    main()
