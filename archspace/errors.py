@@ -46,6 +46,9 @@ class NetlatheError(Exception):
     is_paragraph: ClassVar[bool] = False
     """Whether the message is about the content of files, which might be anything, and so is cut to one paragraph."""
 
+    is_told_elsewhere: ClassVar[bool] = False
+    """Whether another process of the same run tells of it, so that this one need not."""
+
     def __str__(self) -> str:
         text = super().__str__()
         return paragraph(text) if self.is_paragraph else printable(text)

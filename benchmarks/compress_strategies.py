@@ -1,6 +1,6 @@
 """Strategies of `netlathe compress` beside one another: one trained network, the same looks, the same training after.
 
-    python -m benchmarks.compress_strategies [--share 0.3] [--looks 60] [--seeds 3] [--output runs/compress_strategies]
+    python -m benchmarks.compress_strategies [--share 0.45] [--looks 60] [--seeds 3] [--output runs/compress_strategies]
     python -m benchmarks.compress_strategies --model FILE.onnx --data FILE.parquet --strategies uniform netadapt ego
 
 By default the network is a residual one of fifteen layers on scikit-learn's digits, trained once. The target is a share
@@ -46,7 +46,7 @@ COLUMNS = ("loss", "untrained", "trained", "high / target", "CPU s")
 class Residual(nn.Module):
     """Basic blocks (He et al., arXiv:1512.03385) for images of one channel, two of each width."""
 
-    def __init__(self, widths: Sequence[int] = (16, 32, 64), classes: int = 10) -> None:
+    def __init__(self, widths: Sequence[int] = (8, 16, 32), classes: int = 10) -> None:
         super().__init__()
         self.stem, before = _conv(1, widths[0], 3, 1), widths[0]
         self.first, self.second, self.short = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -98,8 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, help="a trained .onnx or .tflite file; a network of digits by default")
     parser.add_argument("--data", default="digits", help="images of its task")
     parser.add_argument("--predictor", default="sd855-cpu-kernels")
-    parser.add_argument("--share", type=float, default=0.3, help="target, in parts of the original's predicted ms")
-    parser.add_argument("--step", type=int, default=4, help="channels from one width to the next")
+    parser.add_argument("--share", type=float, default=0.45, help="target, in parts of the original's predicted ms")
+    parser.add_argument("--step", type=int, default=2, help="channels from one width to the next")
     parser.add_argument("--looks", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=5, help="epochs of training after the choice")
     parser.add_argument("--seeds", type=int, default=3)

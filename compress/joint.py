@@ -120,6 +120,22 @@ class JointSpace(WidthSpace):
             found[place, : counts[place]] = -rises
         return found
 
+    def neighbours(self, choices: Choices) -> list[Choices]:
+        """The networks one move away: a width one step narrower or wider, a block left out or not, or another precision
+        for a stretch of segments one behind the other."""
+        first, count = self.shape_decisions, len(choices)
+        shapes = [
+            (*choices[:place], option, *choices[place + 1 :])
+            for place in range(first) for option in (choices[place] - 1, choices[place] + 1)
+            if 0 <= option < self.option_counts[place]
+        ]  # fmt: skip
+        stretches = [
+            (*choices[:start], *[precision] * (stop - start), *choices[stop:])
+            for start in range(first, count) for stop in range(start + 1, count + 1)
+            for precision in range(len(self.precisions))
+        ]  # fmt: skip
+        return [*shapes, *stretches]
+
     def alike(self, share: float, precision: int = 0) -> Choices:
         """The network whose groups all have the option nearest to that share of their width, in one precision
         throughout; no block is left out."""

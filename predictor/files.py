@@ -66,13 +66,34 @@ def find_file(path: str | Path, folder: str) -> Path:
 
 
 def write_model(
-    path: str | Path, kind: str, version: int, content: Mapping[str, Any], card: Mapping[str, Any] | None = None
-) -> None:
+    path: str | Path, kind: str, version: int, content: Mapping[str, Any], card: Mapping[str, Any] | None = None,
+    *, held_out: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
     """Writes the file whole or not at all. The content's numbers must be finite, and no more than read_model takes:
-    ValueError."""
+    ValueError. What was `held_out` stands beside the model, with a checksum of its own: readers of earlier versions
+    pass over it."""
     body = {"content": pack(content), "card": card}
     _unpack(body["content"], _Budget())
-    write_json(path, kind, version, {"sha256": _checksum(body), **body})
+    beside: dict[str, Any] = {}
+    if held_out is not None:
+        packed = pack(held_out)
+        _unpack(packed, _Budget())
+        beside["held_out"] = {"sha256": _checksum({"content": packed}), "content": packed}
+    write_json(path, kind, version, {"sha256": _checksum(body), **body, **beside})
+
+
+def read_held_out(path: str | Path, kind: str, version: int, build: Callable[[dict[str, Any]], T]) -> T | None:
+    """Held-out predictions of a model's file, as `build` makes them of its content, packed lists being arrays; None
+    where it holds none. Raises FormatError as read_model does."""
+    kept = read_json(path, kind, version).get("held_out")
+    if kept is None:
+        return None
+    try:
+        if kept["sha256"] != _checksum({"content": kept["content"]}):
+            raise ValueError("the checksum of what was held out does not match its content")
+        return build(_unpack(kept["content"], _Budget()))
+    except _DAMAGE as error:
+        raise FormatError(f"{path}: this {kind} is damaged ({error!r:.200}); fit and save it again") from error
 
 
 def read_model(path: str | Path, kind: str, version: int, build: Callable[[ModelFile], T]) -> T:

@@ -20,6 +20,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from netlathe.archspace.blocks import ConvBlock, Skip, Zero
 from netlathe.archspace.graph import Graph
@@ -264,7 +265,7 @@ class SimulatedDevice:
                 self.visits.append(visit)
                 yield Timing(visit.key, self._outcome(visit), {"init_ms": 0.5})
             self.rounds.append(self.now - start)
-            yield RoundEnd(after, self.conditions(self.now))
+            yield RoundEnd(after, self._conditions())
 
     def recovered(self) -> Iterator[DeviceEvent]:
         yield from self.left_over
@@ -280,6 +281,9 @@ class SimulatedDevice:
         self.now += ms / 1e3
         return ms
 
+    def _conditions(self) -> Mapping[str, float | str]:
+        return self.conditions(self.now)
+
     def close(self) -> None:
         self._closed = True
 
@@ -289,7 +293,7 @@ class SimulatedDevice:
         if self.now >= self.breaks_at:
             raise DeviceError("the cable was pulled")
 
-    def __enter__(self) -> SimulatedDevice:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

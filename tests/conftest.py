@@ -20,6 +20,14 @@ def _private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_pages_unasked() -> Iterator[None]:
+    """Most tests look at no page, which takes a second to draw; tests of pages switch them on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NETLATHE_PAGES", "0")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _default_signals() -> None:
     """Programs that tests start inherit what is ignored: nohup ignores SIGHUP, a shell's background job SIGINT."""
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

@@ -24,6 +24,7 @@ from torch import Tensor
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.files import check_plain, sweep, writing
 from netlathe.training.errors import TrainingError
+from netlathe.training.ranks import ALONE, Ranks
 
 SCHEMA_VERSION = 1
 _HEADER = "header"
@@ -103,15 +104,20 @@ class ForeignCheckpointError(FormatError):
 class Checkpointer:
     """Checkpoint file of one run, and when to write it.
 
-    `run` describes the run (JSON-able); a file of another run is refused. `clock` gives seconds.
+    `run` describes the run (JSON-able); a file of another run is refused. `clock` gives seconds. Of several processes
+    (`ranks`), all make the same calls; the leader alone reads and writes, and all go on from what it read.
     """
 
     path: Path
     run: Mapping[str, Any]
     every_s: float = 60.0
     clock: Callable[[], float] = time.monotonic
+    ranks: Ranks = field(default=ALONE, repr=False)
     is_asked: bool = field(default=False, init=False)
-    """Whether a save was asked for that has not been made yet."""
+    """Whether a save was asked for in this process."""
+    is_answered: bool = field(default=False, init=False)
+    """Whether one that was asked for, in whichever process, has been made."""
+    _is_agreed: bool = field(default=False, init=False, repr=False)
     _last_s: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -123,14 +129,21 @@ class Checkpointer:
         self.is_asked = True
 
     def due(self) -> bool:
-        """Whether a save was asked for, or `every_s` seconds have gone by since the last one (or since the start)."""
-        return self.is_asked or self.clock() - self._last_s >= self.every_s
+        """Whether a save was asked for in any process, or, in this one, `every_s` seconds have gone by since the last
+        one (or since the start)."""
+        self._is_agreed = self.ranks.any(self.is_asked)
+        return self._is_agreed or self.clock() - self._last_s >= self.every_s
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Writes the file. Raises TrainingError as `save_checkpoint` does."""
-        save_checkpoint(self.path, state, self.run)
+        if self.ranks.leads:
+            self.write(state)
         self._last_s = self.clock()
-        self.is_asked = False
+        self.is_answered |= self._is_agreed
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """The leader's part of saving."""
+        save_checkpoint(self.path, state, self.run)
 
     def resume(self, load: Callable[[Mapping[str, Any]], None], state: Mapping[str, Any]) -> None:
         """Hands the state to `load`. Raises FormatError where it does not fit, as that of another version's network."""
@@ -143,13 +156,17 @@ class Checkpointer:
     def load(self) -> dict[str, Any] | None:
         """The saved state, None when there is no file. Raises FormatError as `load_checkpoint` does. Removes what an
         interrupted save left."""
+        return self.ranks.told(self._read)
+
+    def _read(self) -> dict[str, Any] | None:
         sweep(self.path)
         return load_checkpoint(self.path, self.run) if self.path.exists() else None
 
     def forget(self) -> None:
         """Removes the file, and what an interrupted save left."""
-        self.path.unlink(missing_ok=True)
-        sweep(self.path)
+        if self.ranks.leads:
+            self.path.unlink(missing_ok=True)
+            sweep(self.path)
 
 
 def _packed(value: Any, where: str, arrays: list[_Array]) -> Any:

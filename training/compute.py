@@ -6,13 +6,14 @@ import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 from netlathe.training.errors import TrainingError
+from netlathe.training.ranks import ALONE, Ranks
 
 Precision = Literal["auto", "float32", "bfloat16"]
 BUSY = 0.5
@@ -27,8 +28,9 @@ class Compute:
     `device` "auto" takes the GPU when there is one. `precision` "auto" is bfloat16 on a GPU that has it and float32
     elsewhere; bfloat16 is torch's autocast, weights and optimizers stay float32. `compile` compiles what is trained.
     `workers` processes decode and augment images (0: this process does; None: one a core for images that are too many
-    for memory, this one for others). `threads` are those that a network's ops share
-    on the CPU (0: as many as torch takes).
+    for memory, this one for others). `threads` are those that a network's ops share on the CPU (0: as many as torch
+    takes; of several processes on a machine, each its part of the processors, whatever OMP_NUM_THREADS torchrun has
+    set). `ranks` are the processes that compute together, alone by default.
     Raises TrainingError for a device that is not there, an unknown precision, or fewer than 0 workers or threads.
     """
 
@@ -37,6 +39,7 @@ class Compute:
     compile: bool = False
     workers: int | None = None
     threads: int = 0
+    ranks: Ranks = field(default=ALONE, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
@@ -63,12 +66,17 @@ class Compute:
             return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
         return getattr(torch, self.precision)  # type: ignore[no-any-return]
 
+    def alone(self) -> Compute:
+        """The same for work that this process does by itself."""
+        return replace(self, ranks=ALONE)
+
     @contextmanager
     def threaded(self) -> Iterator[None]:
         """Context in which torch takes `threads` threads for an op, if they are given."""
         before = torch.get_num_threads()
-        if self.threads:
-            torch.set_num_threads(self.threads)
+        threads = self.threads or self.ranks.threads
+        if threads:
+            torch.set_num_threads(threads)
         try:
             yield
         finally:
@@ -120,6 +128,11 @@ class Compute:
             own = "isolate_recompiles" in inspect.signature(torch.compile).parameters
             module.compile(**({"isolate_recompiles": True} if own else {}))
         return module
+
+
+def wide(x: Tensor) -> Tensor:
+    """The values in float32, or in what is wider: for sums and logarithms."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def load_average() -> float | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from netlathe.training.compute import wide
 from netlathe.training.errors import refuse
 
 
@@ -34,7 +35,7 @@ class Teacher:
         """The loss of a batch: images (n, C, H, W), the network's class scores (n, classes) for them, and their mean
         cross-entropy, which labels of other classes have none of where `weight` is 1."""
         with torch.no_grad():
-            wanted = (self.network(x).flatten(1).float() / self.temperature).log_softmax(1)
-        found = (logits.float() / self.temperature).log_softmax(1)
+            wanted = (wide(self.network(x).flatten(1)) / self.temperature).log_softmax(1)
+        found = (wide(logits) / self.temperature).log_softmax(1)
         distance = F.kl_div(found, wanted, reduction="batchmean", log_target=True)
         return (1 - self.weight) * cross_entropy + self.weight * self.temperature**2 * distance

@@ -95,11 +95,14 @@ class EncodedSplit(ImageSplit):
     def load(self, index: Tensor) -> Tensor:
         return self._decoded(index, None)[0]
 
-    def augmented(self, index: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
+    def augmented(
+        self, index: Tensor, generator: torch.Generator, *, mirror: bool, kept: Tensor | None = None
+    ) -> Tensor:
         """Cuts a random part out of each image that is larger than the network's input; shifts the others."""
         draws = torch.rand((len(index), 4), generator=generator, dtype=torch.float64)
-        images, cut = self._decoded(index, draws)
-        return augment(images, generator, mirror=mirror, still=cut)
+        wanted = slice(None) if kept is None else kept
+        images, cut = self._decoded(index[wanted], draws[wanted])
+        return augment(images, generator, mirror=mirror, still=cut, kept=kept)
 
     def prepare(self) -> None:
         self.source.prepare()

@@ -4,6 +4,8 @@ NetlatheError
 ├── DataError       images that cannot be read, split or shaped
 │   └── UnreadableError     the same, with all of their names
 └── TrainingError   a loss that is no longer a number, weights that do not fit, settings out of range
+    ├── LostRankError        another process of the run is gone
+    └── ToldElsewhereError   another process of the run tells why it ended
 """
 
 from __future__ import annotations
@@ -27,6 +29,16 @@ class UnreadableError(DataError):
 
 class TrainingError(NetlatheError):
     """A loss that is no longer a number, weights that do not fit, or settings out of range."""
+
+
+class LostRankError(TrainingError):
+    """Another process of the run is gone."""
+
+
+class ToldElsewhereError(TrainingError):
+    """An error that another process of the run tells, so that this one need not."""
+
+    is_told_elsewhere = True
 
 
 def refuse(config: object, wrong: Mapping[str, bool]) -> None:

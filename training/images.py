@@ -47,9 +47,16 @@ class ImageSplit(ABC):
     def load(self, index: Tensor) -> Tensor:
         """uint8 (n, C, H, W). Raises DataError, with the image's name, for one that cannot be read."""
 
-    def augmented(self, index: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
-        """Like `load`, each image changed at random as suits training: shifted and, if `mirror`, mirrored."""
-        return augment(self.load(index), generator, mirror=mirror)
+    def augmented(
+        self, index: Tensor, generator: torch.Generator, *, mirror: bool, kept: Tensor | None = None
+    ) -> Tensor:
+        """Like `load`, each image changed at random as suits training: shifted and, if `mirror`, mirrored.
+
+        kept: bool (n,), the images that are wanted; they are what they are among all, since random numbers are drawn
+        for all. None: all.
+        """
+        wanted = index if kept is None else index[kept]
+        return augment(self.load(wanted), generator, mirror=mirror, kept=kept)
 
     def order(self, generator: torch.Generator) -> Tensor:
         """int64 (N,): an order for one pass of training."""
@@ -130,10 +137,14 @@ class JoinedSplit(ImageSplit):
         one, two, of_first = self._indices(index)
         return _merged(self.first.load(one), self.second.load(two), of_first)
 
-    def augmented(self, index: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
+    def augmented(
+        self, index: Tensor, generator: torch.Generator, *, mirror: bool, kept: Tensor | None = None
+    ) -> Tensor:
         one, two, of_first = self._indices(index)
-        first = self.first.augmented(one, generator, mirror=mirror)
-        return _merged(first, self.second.augmented(two, generator, mirror=mirror), of_first)
+        kept = torch.ones_like(of_first) if kept is None else kept
+        first = self.first.augmented(one, generator, mirror=mirror, kept=kept[of_first])
+        second = self.second.augmented(two, generator, mirror=mirror, kept=kept[~of_first])
+        return _merged(first, second, of_first[kept])
 
     @property
     def is_encoded(self) -> bool:
@@ -171,8 +182,10 @@ class NormalizedSplit(ImageSplit):
     def load(self, index: Tensor) -> Tensor:
         return self.split.load(index)
 
-    def augmented(self, index: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
-        return self.split.augmented(index, generator, mirror=mirror)
+    def augmented(
+        self, index: Tensor, generator: torch.Generator, *, mirror: bool, kept: Tensor | None = None
+    ) -> Tensor:
+        return self.split.augmented(index, generator, mirror=mirror, kept=kept)
 
     def order(self, generator: torch.Generator) -> Tensor:
         return self.split.order(generator)
@@ -243,23 +256,41 @@ class ImageData:
         return replace(self, train=train, validation=validation, test=test)
 
 
-def augment(x: Tensor, generator: torch.Generator, *, mirror: bool, still: Tensor | None = None) -> Tensor:
+def augment(
+    x: Tensor,
+    generator: torch.Generator,
+    *,
+    mirror: bool,
+    still: Tensor | None = None,
+    kept: Tensor | None = None,
+) -> Tensor:
     """Shifts each image by up to an eighth of its size, border repeated; mirrors half of them when allowed.
 
-    x: (N, C, H, W) of any type. still: bool (N,), the images that are not to be shifted.
+    x: (N, C, H, W) of any type. still: bool (N,), the images that are not to be shifted. kept: bool (M,), which of the
+    M images that random numbers are drawn for are these N; None: M is N.
     """
-    n, _, height, width = x.shape
+    _, _, height, width = x.shape
+    kept = torch.ones(len(x), dtype=torch.bool) if kept is None else kept
+    n = len(kept)
     reach_y, reach_x = max(1, height // 8), max(1, width // 8)
     dy = torch.randint(-reach_y, reach_y + 1, (n, 1), generator=generator)
     dx = torch.randint(-reach_x, reach_x + 1, (n, 1), generator=generator)
-    if still is not None:
-        dy, dx = (shift.masked_fill(still[:, None], 0) for shift in (dy, dx))
+    dy, dx = dy[kept], dx[kept]
     rows = (torch.arange(height) + dy).clamp_(0, height - 1)
     columns = (torch.arange(width) + dx).clamp_(0, width - 1)
-    if mirror:
-        flipped = torch.rand((n, 1), generator=generator) < 0.5
-        columns = torch.where(flipped, columns.flip(1), columns)
-    index = torch.arange(n)
+    flipped = torch.rand((n, 1), generator=generator)[kept] < 0.5 if mirror else torch.zeros_like(dy, dtype=torch.bool)
+    columns = torch.where(flipped, columns.flip(1), columns)
+    if still is None:
+        return _picked(x, rows, columns)
+    changed, moved, turned = x.clone(), ~still, still & flipped[:, 0]
+    changed[moved] = _picked(x[moved], rows[moved], columns[moved])
+    changed[turned] = x[turned].flip(3)  # by far the cheaper way
+    return changed
+
+
+def _picked(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The pixels at (n, height) rows and (n, width) columns of each image."""
+    index = torch.arange(len(x))
     # Advanced indices are split by a slice, so the indexed axes come first: (N, H, W, C), channels last as before.
     return x[index[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from netlathe.training.batch_norm import Settle, normalising
 from netlathe.training.checkpoint import Checkpointer
 from netlathe.training.compute import Compute
 from netlathe.training.distillation import Teacher
 from netlathe.training.errors import TrainingError
 from netlathe.training.images import ImageData, ImageSplit
 from netlathe.training.sgd import SgdConfig, WeightStep
-from netlathe.training.stream import Batch, batches_per_pass, stream
+from netlathe.training.stream import Batch, batches_per_pass, images_per_batch, stream
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,9 @@ def train(
 
     With a checkpointer, it goes on from the saved step, if any, and saves when due and at the end; on the CPU, the
     weights are bit for bit those of an undisturbed training. The network is left in eval mode, on the device it came
-    on. Raises TrainingError when the loss diverges (what was saved last stays), FormatError when the saved file cannot
-    be used, DataError for an image that cannot be read.
+    on. Several processes (`compute.ranks`), given the same, train it together, from the leader's weights, to the same
+    weights in all. Raises TrainingError when the loss diverges (what was saved last stays), FormatError when the saved
+    file cannot be used, DataError for an image that cannot be read.
     """
     compute = compute or Compute()
     split = split or data.train.joined(data.validation)
@@ -149,6 +151,7 @@ def train(
         state = checkpointer.load() if checkpointer else None
         if checkpointer and state is not None:
             checkpointer.resume(training.load_state_dict, state)
+        compute.ranks.align(network)
         try:
             run_steps(training, training.steps, on_step, checkpointer)
             with naming_last_state(checkpointer):
@@ -161,6 +164,7 @@ class _Training:
     """Training of one network, step by step."""
 
     batches: Iterator[Batch]
+    settle: Settle
 
     def __init__(
         self,
@@ -173,6 +177,7 @@ class _Training:
         teacher: Teacher | None,
     ) -> None:
         self.network, self.split, self.config, self.compute, self.mirror = network, split, config, compute, mirror
+        self.share = config.share(images_per_batch(split, config.batch_size), compute.ranks)
         self.weight_step = WeightStep(network, config, compute, teacher)
         # BatchNorm's statistics are averaged like the weights that they belong to.
         average = partial(_average, config.ema_decay)
@@ -188,16 +193,18 @@ class _Training:
     def opened(self) -> Iterator[None]:
         batches = stream(
             self.split, self.config.batch_size, seed=self.config.seed, start=self.step, augment=True,
-            mirror=self.mirror, workers=self.compute.workers,
+            mirror=self.mirror, workers=self.compute.workers, share=self.share,
         )  # fmt: skip
-        with closing(batches):
+        norms = normalising(self.network, self.compute.ranks, self.config.batch_norm)
+        with closing(batches), norms as self.settle:
             self.batches = batches
             yield
 
     def advance(self) -> StepProgress:
         rate = learning_rate_at(self.step, self.steps, self.warmup_steps, self.config.learning_rate)
         where = f"training step {self.step + 1} of {self.steps}"
-        loss, accuracy = self.weight_step(next(self.batches), self.forward, rate, where)
+        loss, accuracy = self.weight_step(next(self.batches), self.forward, rate, where, self.share)
+        self.settle()
         if self.ema:
             self.ema.update_parameters(self.network)
         self.step += 1

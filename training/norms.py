@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from netlathe.archspace.forms.torch import ChannelNorm
+from netlathe.archspace.forms.torch import channel_axis
 from netlathe.archspace.graph import Graph, Node
 from netlathe.archspace.ops import ELU, Activation, Clip, Conv2d, Gelu, LeakyReLU, PReLU
 from netlathe.training.compute import Compute
@@ -108,8 +108,7 @@ class _Moments:
 
 def _watch(moments: _Moments, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     (x,) = inputs
-    axis = -1 if isinstance(norm, ChannelNorm) and x.dim() not in (2, 4) else 1
-    moments.add(x.movedim(axis, -1).flatten(0, -2))
+    moments.add(x.movedim(channel_axis(norm, x), -1).flatten(0, -2))
 
 
 def _restore(name: str, norm: Any, moments: _Moments) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from netlathe.training.compute import Compute
+from netlathe.training.batch_norm import Statistics
+from netlathe.training.compute import Compute, wide
 from netlathe.training.distillation import Teacher
 from netlathe.training.errors import TrainingError, refuse
+from netlathe.training.ranks import ALONE, Ranks, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,8 @@ class SgdConfig:
     batch_size: int = 64
     accumulate: int = 1
     """Parts that a batch is computed in: as much less memory, the same gradients except for BatchNorm's statistics."""
+    batch_norm: Statistics = "synchronised"
+    """Images that BatchNorm's statistics are of, where several processes share a batch."""
     learning_rate: float = 0.1
     """Highest learning rate: a schedule takes it down towards 0."""
     momentum: float = 0.9
@@ -40,12 +45,18 @@ class SgdConfig:
         return {
             "batch_size": self.batch_size < 1,
             "accumulate": not (self.accumulate == 1 or 1 < self.accumulate <= self.batch_size // 2),
+            "batch_norm": self.batch_norm not in get_args(Statistics),
             "learning_rate": not 0 < self.learning_rate < math.inf,
             "momentum": not 0 <= self.momentum < 1,
             "weight_decay": not 0 <= self.weight_decay < math.inf,
             "label_smoothing": not 0 <= self.label_smoothing < 1,
             "seed": self.seed < 0,
         }
+
+    def share(self, size: int, ranks: Ranks) -> Share:
+        """The share of one of several processes in batches of `size` images. Raises TrainingError where it is too
+        small."""
+        return ranks.share(size, self.accumulate, least=1 if self.batch_norm == "synchronised" else 2)
 
 
 class WeightStep:
@@ -57,9 +68,15 @@ class WeightStep:
         self.optimizer = make_optimizer(module, config.learning_rate, config.momentum, config.weight_decay)
 
     def __call__(
-        self, batch: tuple[Tensor, Tensor], forward: Callable[[Tensor], Tensor], learning_rate: float, where: str
+        self,
+        batch: tuple[Tensor, Tensor],
+        forward: Callable[[Tensor], Tensor],
+        learning_rate: float,
+        where: str,
+        share: Share | None = None,
     ) -> tuple[float, float]:
-        """Loss and accuracy (0..1) of the batch, images (N, C, H, W) and labels (N,), before the step.
+        """Loss and accuracy (0..1) of the batch before the step, of which this process has the images (n, C, H, W) and
+        labels (n,) of its share; by default, all.
 
         Weights that `forward` does not use get no gradient at all, so neither momentum nor decay moves them. Raises
         TrainingError, with `where` in its words, for a loss that is no number; no weight has moved then.
@@ -68,27 +85,39 @@ class WeightStep:
             group["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         x, labels = self.compute.put(*batch)
-        totals = torch.zeros(2, device=labels.device)
-        for part, wanted in parts_of(x, labels, self.config.accumulate):
+        share = share or ALONE.share(len(labels), self.config.accumulate)
+        totals = torch.zeros(2, device=labels.device, dtype=torch.float64)
+        for part, wanted, weight in share.parts(x, labels):
             with self.compute.autocast():
                 logits = forward(part)
-            loss = self._loss(part, logits, wanted)
-            loss = loss * (len(wanted) / len(labels))
+            loss = self._loss(part, logits, wanted) * weight
             loss.backward()  # type: ignore[no-untyped-call]
-            totals += torch.stack([loss.detach(), (logits.detach().argmax(1) == wanted).sum() / len(labels)])
+            right = (logits.detach().argmax(1) == wanted).sum().double() / share.size
+            totals += torch.stack([loss.detach().double(), right])
+        self.compute.ranks.add(*self._gradients(), totals)
         value, accuracy = totals.tolist()  # the one moment that waits for a GPU
         check_finite(value, where)
         self.optimizer.step()
         return value, accuracy
 
+    def _gradients(self) -> list[Tensor]:
+        """The gradients that there are: the same weights' in all processes, as these go the same way through a network.
+
+        torch's DistributedDataParallel expects one of every weight. Of a supernet, a step uses a few in a hundred; told
+        so (find_unused_parameters), it looks for them in each graph, and gives all others a gradient of zero, by which
+        momentum and decay would move them.
+        """
+        parameters = (p for group in self.optimizer.param_groups for p in group["params"])
+        return [p.grad for p in parameters if p.grad is not None]
+
     def _loss(self, x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         smoothing = self.config.label_smoothing
         if self.teacher is None:
-            return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+            return F.cross_entropy(wide(logits), labels, label_smoothing=smoothing)
         logits = logits.flatten(1)
         if self.teacher.weight == 1:
             return self.teacher.loss(x, logits)
-        return self.teacher.loss(x, logits, F.cross_entropy(logits.float(), labels, label_smoothing=smoothing))
+        return self.teacher.loss(x, logits, F.cross_entropy(wide(logits), labels, label_smoothing=smoothing))
 
     def forget_momentum(self) -> None:
         """Starts over with weights that earlier steps say nothing about."""

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from netlathe.training.errors import DataError
 from netlathe.training.images import ImageSplit
 from netlathe.training.normalization import Normalization
+from netlathe.training.ranks import Share
 
 _WORTH_WORKERS = 5000
 """Images from which on processes are started: that costs about as much as decoding a thousand small ones."""
@@ -33,7 +34,16 @@ _ORDER, _AUGMENTATION = 0, 1
 
 def batches_per_pass(split: ImageSplit, batch_size: int) -> int:
     """Full batches in the split; a split smaller than a batch is one batch."""
-    return len(split) // _size(split, batch_size)
+    return len(split) // images_per_batch(split, batch_size)
+
+
+def images_per_batch(split: ImageSplit, batch_size: int) -> int:
+    """Images in each batch: those of the split where it is smaller. Raises DataError for an empty split."""
+    if len(split) == 0:
+        raise DataError("there are no images to make batches of")
+    if batch_size < 1:
+        raise DataError(f"a batch needs at least one image, got a batch size of {batch_size}")
+    return min(batch_size, len(split))
 
 
 def stream(
@@ -45,6 +55,7 @@ def stream(
     augment: bool = False,
     mirror: bool = False,
     workers: int | None = 0,
+    share: Share | None = None,
 ) -> Generator[Batch, None, None]:
     """Batches without end, from number `start` on: float32 images as networks take them, and int64 labels.
 
@@ -52,12 +63,13 @@ def stream(
     any number of workers. Each pass has an order of its own and shows an image at most once, in full batches (one of
     few images would spoil BatchNorm's statistics). `augment` changes the images at random, mirroring some if `mirror`.
 
+    share: of each batch, the images that this process computes, as it is without others.
     workers: processes that load images ahead of time; they end when the generator is closed. None: as many as there
     are cores, where images are decoded while they are used.
     Raises DataError for an empty split, or an image that cannot be read.
     """
     split.prepare()
-    task = _Batches(split, _size(split, batch_size), seed, augment, mirror)
+    task = _Batches(split, images_per_batch(split, batch_size), seed, augment, mirror, share.kept if share else None)
     return _inputs(fetch(task.__getitem__, itertools.count(start), _count(split, workers)), split.normalization)
 
 
@@ -132,6 +144,8 @@ class _Batches:
     seed: int
     augment: bool
     mirror: bool
+    kept: Tensor | None
+    """Which images of a batch are wanted, bool (size,); None: all."""
     order: tuple[int, Tensor] = field(default=(-1, torch.empty(0)))
 
     def __getitem__(self, number: int) -> Batch:
@@ -140,12 +154,13 @@ class _Batches:
         if self.order[0] != turn:
             self.order = turn, self.split.order(_generator(self.seed, _ORDER, turn))
         index = self.order[1][place * self.size : (place + 1) * self.size]
+        wanted = index if self.kept is None else index[self.kept]
         if self.augment:
             generator = _generator(self.seed, _AUGMENTATION, number)
-            images = self.split.augmented(index, generator, mirror=self.mirror)
+            images = self.split.augmented(index, generator, mirror=self.mirror, kept=self.kept)
         else:
-            images = self.split.load(index)
-        return images, self.split.labels[index]
+            images = self.split.load(wanted)
+        return images, self.split.labels[wanted]
 
 
 @dataclass(frozen=True)
@@ -183,14 +198,6 @@ def _inputs(batches: Generator[Batch, None, None], normalization: Normalization)
             yield normalization(images), labels
     finally:
         batches.close()
-
-
-def _size(split: ImageSplit, batch_size: int) -> int:
-    if len(split) == 0:
-        raise DataError("there are no images to make batches of")
-    if batch_size < 1:
-        raise DataError(f"a batch needs at least one image, got a batch size of {batch_size}")
-    return min(batch_size, len(split))
 
 
 def _generator(seed: int, use: int, number: int) -> torch.Generator:

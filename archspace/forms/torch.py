@@ -135,9 +135,13 @@ class ChannelNorm(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """The normalised tensor."""
-        if x.dim() in (2, 4):
-            return super().forward(x)
-        return super().forward(x.movedim(-1, 1)).movedim(1, -1)
+        axis = channel_axis(self, x)
+        return super().forward(x.movedim(axis, 1)).movedim(1, axis)
+
+
+def channel_axis(norm: nn.Module, x: Tensor) -> int:
+    """The axis of the channels of what a BatchNorm normalises."""
+    return -1 if isinstance(norm, ChannelNorm) and x.dim() not in (2, 4) else 1
 
 
 class PlainLayerNorm(nn.LayerNorm):

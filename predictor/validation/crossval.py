@@ -55,6 +55,30 @@ class CrossValidation:
     noise_floor: float | None
     """Relative difference between two halves of the measurements themselves."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Content for a predictor's file: all predictions, in single precision."""
+        return {
+            "setup": self.setup.to_json(),
+            "splits": {split: predictions.to_json() for split, predictions in self.splits.items()},
+            "impossible": dict(self.impossible),
+            "not_predicted": list(self.not_predicted),
+            "unsteady": list(self.unsteady),
+            "noise_floor": self.noise_floor,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> CrossValidation:
+        """The validation that to_json was asked of, in single precision. Raises what Python does for anything else."""
+        noise = data["noise_floor"]
+        return cls(
+            Setup.from_json(data["setup"]),
+            {str(split): Predictions.from_json(one) for split, one in data["splits"].items() if split in SPLITS},
+            {str(split): str(reason) for split, reason in data["impossible"].items()},
+            tuple(map(str, data["not_predicted"])),
+            tuple(map(str, data["unsteady"])),
+            None if noise is None else float(noise),
+        )
+
 
 class _TrainTest(NamedTuple):
     """Indices of the rows of one fold that are fitted on, and of those that are predicted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,10 @@ def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
 
+_ARRAYS = ("measured_ms", "predicted_ms", "half_widths")
+"""Fields of Predictions that are arrays."""
+
+
 @dataclass(frozen=True)
 class Predictions:
     """Held-out predictions of n measurements. Arrays of shape (n,), half_widths (n, levels)."""
@@ -111,6 +115,23 @@ class Predictions:
             for name in ("measured_ms", "predicted_ms", "half_widths")
         )
         return cls(names, kinds, *arrays)
+
+    def to_json(self) -> dict[str, Any]:
+        """Content for a file: each kind once, numbers in single precision."""
+        kinds = sorted(set(self.kinds))
+        arrays = {name: getattr(self, name).astype(np.float32).astype(float) for name in _ARRAYS}
+        return {"names": list(self.names), "kinds": kinds, "kind": [kinds.index(one) for one in self.kinds], **arrays}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Predictions:
+        """The predictions that to_json was asked of. Raises what Python does for anything else."""
+        names, kinds = tuple(map(str, data["names"])), [str(kind) for kind in data["kinds"]]
+        arrays = [np.asarray(data[name], dtype=float) for name in _ARRAYS]
+        if [one.shape for one in arrays] != [(len(names),), (len(names),), (len(names), len(LEVELS))]:
+            raise ValueError("predictions are not as many as their names")
+        if not all(np.isfinite(one).all() for one in arrays) or not all((one > 0).all() for one in arrays[:2]):
+            raise ValueError("a latency is not above zero")
+        return cls(names, tuple(kinds[int(place)] for place in data["kind"]), *arrays)
 
     def by_kind(self) -> dict[str, Predictions]:
         """Predictions of each kind, in alphabetical order."""

@@ -12,7 +12,7 @@ from netlathe.archspace.decisions import Choices, DecisionSpace
 from netlathe.search.costs import ROUNDING
 from netlathe.search.successive import CostLimit
 
-STEPS = 10
+STEPS = 30
 """Steps from the original to the limits, at the least."""
 
 OnStep = Callable[[int, int], None]

@@ -30,6 +30,9 @@ class Listener:
     be called from several threads where several devices are measured side by side.
     """
 
+    command: str = ""
+    """Command line that the work was asked for by, if any, as records keep it."""
+
     def __init__(self) -> None:
         self.undone: dict[str, str] = {}
         """Work left to be done by hand, by device: what could not be put right on it."""

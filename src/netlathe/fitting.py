@@ -14,6 +14,7 @@ from netlathe.archspace.records import LatencyRecord
 from netlathe.archspace.tables import read_records
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import Output, check_outputs
+from netlathe.report.writing import make_page
 from netlathe.words import first_names, percent
 
 if TYPE_CHECKING:
@@ -113,8 +114,10 @@ def fit(
             prior = known_devices(like, latency_column, few_shot=few_shot, fitted=(source, setup))
         report = _fit(source, residual, prior, seed, setup, latency_column, splits, kernels)
     if place:
-        report.predictor.save(place)
+        report.predictor.save(place, report.validation)
     not_drawn = _draw(report.validation, picture) if picture else ()
+    if place:
+        make_page(place, listener)
     return replace(report, output=place, plot=None if not_drawn else picture, not_drawn=not_drawn)
 
 

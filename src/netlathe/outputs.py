@@ -18,9 +18,11 @@ from netlathe.archspace.jsonfile import MOST_BYTES
 from netlathe.archspace.profile_file import APPLICATION_ID
 from netlathe.runs.files import (
     ARCHITECTURE,
+    BASELINES,
     CHECKPOINT,
     CHOICE,
     COMPARISONS,
+    COSTS,
     EXPORTED,
     FINALISTS,
     FINALISTS_PICTURE,
@@ -30,11 +32,13 @@ from netlathe.runs.files import (
     IMPORTANCE,
     LAYERS,
     LOOKS,
+    MADE,
     MEASURED,
     NETWORK,
     NETWORK_INT8,
     NETWORK_MIXED,
     NETWORK_ONNX,
+    PAGE,
     PICTURE,
     PROGRAM,
     REPORT,
@@ -54,6 +58,7 @@ Kind = Literal[
     "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
     "check", "records", "latencies", "breakdown", "junit", "markdown", "history", "comparisons", "study",
     "picture", "tflite", "onnx", "arrays", "importance", "sensitivity", "widths", "compression", "layers", "program",
+    "costs", "made", "baselines", "page",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
@@ -69,20 +74,25 @@ _WORDS: dict[Kind, str] = {
     "importance": "the importance of channels", "sensitivity": "what parts of a model are worth",
     "widths": "the widths of a compression",
     "compression": "the report of a compression", "layers": "a table of layers", "program": "a program of torch.export",
+    "costs": "the costs of a network's layers", "made": "the record of how a run was made",
+    "baselines": "the record of baselines", "page": "a page of `netlathe report`",
 }  # fmt: skip
 _JSON_KINDS: tuple[Kind, ...] = (
     "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
-    "check", "importance", "sensitivity", "widths", "compression",
+    "check", "importance", "sensitivity", "widths", "compression", "costs", "made", "baselines",
 )  # fmt: skip
 _HEAD_BYTES = 1 << 16
 _COMPARISONS = b'{"schema": "netlathe.comparisons/'
 """Beginning of a file of lines, of which the first tells what they are."""
+PAGE_HEAD = b"<!doctype html><!-- netlathe report -->"
+"""Beginning of a page."""
 RUN_FILES: dict[str, Kind] = {
     ARCHITECTURE: "architecture", SEARCH: "search", REPORT: "run", HISTORY: "history", TRAINING: "history",
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_ONNX: "onnx", HARDWARE: "latencies", WEIGHTS: "arrays",
     CHECKPOINT: "arrays", FOUND: "arrays", TRAINING_CHECKPOINT: "arrays", SEARCH_PICTURE: "picture",
     PICTURE: "picture", MEASURED: "picture", COMPARISONS: "comparisons", CHOICE: "choice",
-    TRAINED: "training", EXPORTED: "export", LOOKS: "history", STUDY: "study",
+    TRAINED: "training", EXPORTED: "export", LOOKS: "history", STUDY: "study", COSTS: "costs", MADE: "made",
+    BASELINES: "baselines", PAGE: "page",
 }  # fmt: skip
 """Files that `netlathe search` leaves in its folder."""
 COMPRESSION_FILES: dict[str, Kind] = {
@@ -90,6 +100,7 @@ COMPRESSION_FILES: dict[str, Kind] = {
     REPORT: "compression",
     TRAINING: "history", TRAINING_CHECKPOINT: "arrays", TRAINED: "training", WEIGHTS: "arrays", EXPORTED: "export",
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_MIXED: "tflite", NETWORK_ONNX: "onnx", PROGRAM: "program",
+    COSTS: "costs", MADE: "made", PAGE: "page",
     COMPARISONS: "comparisons", STUDY: "study", FINALISTS: "history", FINALISTS_PICTURE: "picture",
 }  # fmt: skip
 """Files that `netlathe compress` leaves in its folder."""
@@ -234,6 +245,8 @@ def kind_of(path: Path) -> Kind | None:
         return "junit" if b'<testsuites name="netlathe check"' in head[:512] else None
     if head.startswith(b"### netlathe check:"):
         return "markdown"
+    if head.startswith(PAGE_HEAD):
+        return "page"
     if head.startswith(b'{"op_code":'):
         return "study"
     if head.startswith(b"PAR1"):

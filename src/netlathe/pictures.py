@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from netlathe.archspace.blocks import Block, MBConv, Skip
 from netlathe.archspace.files import writing
 from netlathe.archspace.spaces import Architecture
+from netlathe.report import charts
+from netlathe.report.charts import Candidate, Mark, draw_candidates, draw_marks
+from netlathe.report.learning_charts import CostLine, Epoch, draw_decisions, draw_expectations
+from netlathe.report.style import MUTED, Room, save_png
+from netlathe.words import milliseconds, percent
 
 if TYPE_CHECKING:
     from netlathe.pareto_front import Point
@@ -70,126 +74,73 @@ def _color(block: Block) -> str:
 def draw_search(
     history: Sequence[EpochRow], constraints: Sequence[Constraint], chosen: Sequence[float], path: Path
 ) -> None:
-    """Each constraint's cost against its limit, a row of its own; below them the multipliers, then accuracy and
-    entropy; all by epoch. `chosen` are the costs of the network that was taken."""
-    count = len(constraints)
-    figure = Figure(figsize=(10, 2.3 * (count + 2)), layout="constrained")
-    axes = figure.subplots(count + 2, 1, sharex=True)
-    epochs = [row.epoch + 1 for row in history]
-    for index, (constraint, cost, axis) in enumerate(zip(constraints, chosen, axes, strict=False)):
-        table, limit = constraint.table, constraint.limit
-        scale, unit = _scale(limit, table.unit)
-        axis.plot(epochs, [r.expected[index] / scale for r in history], color="#219ebc", label="expected")
-        likeliest = [r.likeliest[index] / scale for r in history]
-        axis.plot(epochs, likeliest, color="#fb8500", label="most probable network")
-        label = f"limit {limit / scale:.3g} {unit}"
-        axis.axhline(limit / scale, color="black", linewidth=1, linestyle="--", label=label)
-        axis.plot(epochs[-1], cost / scale, "o", color="#d00000", label=f"chosen {cost / scale:.3g} {unit}")
-        axis.set_title(table.name, loc="left", fontsize=10)
-        axis.set_ylabel(unit)
-        axis.set_ylim(bottom=0)
-    for index, constraint in enumerate(constraints):
-        label = constraint.table.name if count > 1 else "multiplier λ"
-        axes[-2].plot(epochs, [r.multipliers[index] for r in history], label=label)
-    axes[-2].set_title("price of the excess (multiplier λ)", loc="left", fontsize=10)
-    axes[-1].plot(epochs, [r.entropy for r in history], color="#2a9d8f", label="entropy per position, nats")
-    axes[-1].plot(epochs, [r.accuracy for r in history], color="#adb5bd", label="accuracy of sampled paths")
-    axes[-1].set_ylim(bottom=0)
-    axes[-1].set_xlabel("epoch")
-    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axis in axes:
-        _mark_phases(axis, history)
-        axis.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
-        axis.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    """Each constraint's cost against its limit, and its multiplier; below them accuracy, loss and entropy, each on an
+    axis of its own; all by epoch. `chosen` are the costs of the network that was taken."""
+    lines = [
+        CostLine(
+            one.table.name,
+            one.table.unit,
+            one.limit,
+            tuple(row.expected[index] for row in history),
+            tuple(row.likeliest[index] for row in history),
+            tuple(row.multipliers[index] for row in history),
+            cost,
+        )
+        for index, (one, cost) in enumerate(zip(constraints, chosen, strict=True))
+    ]
+    epochs = [Epoch(row.epoch, row.phase, row.loss, row.accuracy, row.entropy) for row in history]
+    warm = next((row.epoch for row in history if row.phase == "search"), 0)
+    count = len(lines)
 
+    def draw(figure: FigureBase, room: Room) -> None:
+        upper, lower = figure.subfigures(2, 1, height_ratios=[2.2 * count, 2.4], squeeze=False)[:, 0]
+        draw_expectations(upper, room, lines, warm)
+        draw_decisions(lower, room, epochs, warm)
 
-def _mark_phases(axis: Axes, history: Sequence[EpochRow]) -> None:
-    """Grey where only weights were trained."""
-    start = next((row.epoch for row in history if row.phase == "search"), 0)
-    if start:
-        axis.axvspan(0.5, start + 0.5, color="#f1f3f5", zorder=0)
-    axis.set_xlim(0.5, len(history) + 0.5)
-
-
-def _scale(limit: float, unit: str) -> tuple[float, str]:
-    """Counts in millions or thousands."""
-    if unit:
-        return 1.0, unit
-    return (1e6, "M") if limit >= 1e6 else (1e3, "K") if limit >= 1e4 else (1.0, "")
+    save_png(draw, path, height=0.45 + 0.36 * count)
 
 
 def draw_pareto(points: Sequence[Point], setup: str, path: Path) -> None:
-    """Latency, measured where it was, against accuracy; the front as a line, dominated networks grey; what was
-    predicted of those that were measured as open circles."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axis = figure.subplots()
-    front = [p for p in points if p.on_front]
-    others = [p for p in points if not p.on_front]
-    for group, style, color, label in (
-        (others, "o", "#adb5bd", "dominated"),
-        (front, "o-", "#219ebc", "on the front"),
-    ):
-        if group:
-            places = [p.ms for p in group], [100 * p.accuracy for p in group]
-            axis.plot(*places, style, color=color, label=label)
-    measured = [(p.predicted_ms, p.measured_ms, 100 * p.accuracy) for p in points if p.measured_ms is not None]
-    for predicted_ms, measured_ms, height in measured:
-        axis.plot([predicted_ms, measured_ms], [height, height], color="#fb8500", linewidth=0.8, zorder=0)
-    if measured:
-        places = [p for p, _, _ in measured], [height for _, _, height in measured]
-        axis.plot(*places, "o", mfc="none", color="#fb8500", markersize=9, label="predicted")
-    for point in points:
-        axis.annotate(
-            f"{point.ms:.3g} ms, {100 * point.accuracy:.1f} %", (point.ms, 100 * point.accuracy),
-            (0, -14), textcoords="offset points", ha="center", fontsize=8, color="#495057",
-        )  # fmt: skip
-    axis.set_xlabel("latency, ms (measured, where it was)")
-    axis.set_ylabel("accuracy on the test images, %")
-    axis.set_title(setup, loc="left", fontsize=9, color="#6c757d", wrap=True)
-    axis.margins(x=0.15, y=0.15)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    axis.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    """Latency, measured where it was, against accuracy; the front as a line, beaten networks grey; what was predicted
+    of those that were measured as open circles."""
+    marks = [
+        Mark(
+            f"{one.name} ({milliseconds(one.ms)} ms, {percent(one.accuracy)})",
+            one.ms,
+            one.accuracy,
+            "front" if one.on_front else "other",
+            one.measured_ms is not None,
+            predicted_ms=None if one.measured_ms is None else one.predicted_ms,
+        )
+        for one in points
+    ]
+
+    def draw(figure: FigureBase, room: Room) -> None:
+        figure.suptitle(setup, x=0.01, ha="left", fontsize=9, color=MUTED)
+        draw_marks(figure, room, marks)
+
+    save_png(draw, path)
 
 
-def draw_judged(judged: Sequence[tuple[str, float, float]], target_ms: float, path: Path) -> None:
+def draw_judged(
+    judged: Sequence[tuple[str, float, float]],
+    target_ms: float,
+    path: Path,
+    band: tuple[float, float] | None = None,
+) -> None:
     """Predicted against measured: (name, predicted ms, measured ms) of the networks that were timed; the last is the
-    one that was taken."""
-    figure = Figure(figsize=(5.6, 5.2), layout="constrained")
-    axis = figure.subplots()
-    values = [value for _, predicted, measured in judged for value in (predicted, measured)] + [target_ms]
-    low, high = 0.9 * min(values), 1.1 * max(values)
-    axis.plot([low, high], [low, high], color="#adb5bd", linewidth=1, label="equal")
-    axis.axhline(target_ms, color="black", linewidth=1, linestyle="--", label=f"target {target_ms:.3g} ms")
-    if len(judged) > 1:
-        tried = judged[:-1]
-        axis.plot([j[1] for j in tried], [j[2] for j in tried], "o", color="#8ecae6", label="also timed")
-    name, predicted, measured = judged[-1]
-    axis.plot(predicted, measured, "o", color="#d00000", label=f"{name} ({measured:.3g} ms)")
-    axis.set(xlim=(low, high), ylim=(low, high), xlabel="predicted, ms", ylabel="measured, ms", aspect="equal")
-    axis.legend(frameon=False, fontsize=9, loc="upper left")
-    axis.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    one that was taken. `band` is the 90 % interval of its prediction, as parts of it."""
+    draw = partial(charts.draw_judged, judged=judged, target_ms=target_ms, band=band)
+    save_png(draw, path, width_in=6.4, height=1.0)
 
 
 def draw_finalists(
     points: Sequence[tuple[float, float, bool]], target_ms: float, device: str, loss: str, path: Path
 ) -> None:
-    """(predicted ms, loss, whether it was chosen) of the networks that were looked at."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axis = figure.subplots()
-    for is_chosen, color, label in ((False, "#8ecae6", "looked at"), (True, "#d00000", "chosen")):
-        of_these = [(ms, height) for ms, height, is_it in points if is_it == is_chosen]
-        if of_these:
-            axis.plot(*zip(*of_these, strict=True), "o", color=color, label=label)
-    axis.axvline(target_ms, color="black", linewidth=1, linestyle="--", label=f"target {target_ms:.3g} ms")
-    axis.set_xlabel(f"predicted latency on {device}, ms")
-    axis.set_ylabel(f"{loss}, before training")
-    axis.margins(x=0.08)
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    _save(figure, path)
+    """(predicted ms, loss, whether it was chosen) of the networks that were looked at, on that device."""
+    found = [Candidate("chosen" if is_chosen else "", ms, height, is_chosen) for ms, height, is_chosen in points]
+    label = f"{loss}, before training, by latency on {device}"
+    save_png(partial(draw_candidates, found=found, target_ms=target_ms, label=label, lower_is_better=True), path)
 
 
 _OF_PRECISION = {"float32": "#219ebc", "float16": "#2a9d8f", "int8": "#fb8500", "int8-weights": "#9d4edd"}

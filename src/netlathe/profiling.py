@@ -23,6 +23,7 @@ from netlathe.events import Listener, Watch, listener_of
 from netlathe.kernel_items import USUAL_KERNELS, KernelSpace, kernel_work
 from netlathe.outputs import Output, OutputError, check_outputs
 from netlathe.pooling import UnitReport, forecast_pool, is_pool_name, measure_pool, open_pool
+from netlathe.report.writing import make_page
 from netlathe.stages import campaign_with_watch, results_first, work_items
 
 if TYPE_CHECKING:
@@ -301,6 +302,7 @@ def run(job: ProfileJob, listener: Listener) -> ProfileReport:
     if report.is_complete:  # and it was told: the next call chooses anew
         for one in found:
             forget(one.choice, job.output, one.summary.setup, job.again)
+    make_page(job.output, listener)
     return report
 
 
@@ -496,7 +498,7 @@ def _measure_all(
 
 
 def _results(futures: Mapping[str, Future[Measured]]) -> dict[str, Measured]:
-    """What was measured by device's name, once all have ended. Raises the error of one that failed."""
+    """Measurements by device's name, once all have ended. Raises the error of one that failed."""
     errors = {name: error for name, future in futures.items() if (error := future.exception())}
     for name, error in errors.items():
         if len(errors) < len(futures) and isinstance(error, NetlatheError):

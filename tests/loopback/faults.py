@@ -18,7 +18,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "fails": ("message",),  # prints ERROR: message and "Benchmarking failed.", 1
     "no_xnnpack": (),  # XNNPACK takes nothing of the model: TFLite's own kernels run all of it
     "no_opencl": (),  # there is no OpenCL library: the GPU delegate falls back to OpenGL
-    "slow": ("factor",),  # each run takes `factor` times as long
+    "slow": ("factor", "idle"),  # each run takes `factor` times as long, at full load unless `idle`
     "clock_jump": ("seconds",),  # the clock steps by so much in the middle of the runs; back: they last so much longer
     "heat": ("status", "temperatures"),  # the phone is that hot from the middle of the runs on
     "cap": ("core", "khz"),  # the governor caps that core's group from the middle of the runs on

@@ -30,6 +30,7 @@ from netlathe.compress import width_space
 from netlathe.exporting import file_accuracy
 from netlathe.predictor import LatencyPredictor
 from netlathe.profiler import open_device
+from netlathe.report.run_content import read_run
 from netlathe.runs.compression.report import CompressReport
 from netlathe.training import ImageData, TrainConfig, evaluate, load_images, train
 from netlathe.training.normalization import NORMALIZATIONS
@@ -164,6 +165,17 @@ def test_layers_are_told_before_and_after(tuned: CompressReport) -> None:
         rows = list(csv.DictReader(stream))
     assert [int(row["channels after"]) for row in rows] == [layer.after for layer in tuned.layers]
     assert Path(tuned.folder, "widths.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_its_page_holds_the_original_against_it(tuned: CompressReport, tmp_path: Path) -> None:
+    made = nl.report(tuned.folder, tmp_path / "page.html")
+    assert "; the original takes " in made.verdict
+    text = made.output.read_text()
+    for told in ("Before and after", "layers are others than before", "torch.export.load", "Accuracy by class"):
+        assert told in text
+    content = read_run(Path(tuned.folder))
+    assert {"before", "after"} == content.costs[0]["networks"].keys()
+    assert sum(one.right for one in content.classes) == round(tuned.accuracy["torch"] * content.test_images)
 
 
 def test_a_finished_one_is_read_and_another_is_refused_by_what_differs(

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from loopback.adbd import AdbDaemon
+from loopback.phone import BENCHMARK_MODEL, LoopbackPhone, loopback_unavailable
 from test_cli import answer, refusal
 from test_compress import ONE, Digits, data, module
 
@@ -23,6 +25,9 @@ from netlathe.archspace.records import Setup
 from netlathe.compress import check_precisions, segments_of, width_space
 from netlathe.exporting import file_accuracy
 from netlathe.predictor import LatencyPredictor
+from netlathe.profiler import open_device
+from netlathe.profiler.devices import DeviceOptions
+from netlathe.profiler.protocol import Plan
 from netlathe.runs.compression.report import CompressReport
 from netlathe.training import ImageData, TrainConfig
 
@@ -32,7 +37,11 @@ TRAINING = TrainConfig(epochs=1, batch_size=32, learning_rate=0.02)
 
 
 class Law:
-    """A model of the user's own: a million MACs per ms, more in int8, and a microsecond for each op that converts."""
+    """A model of the user's own: a million MACs per ms, more in int8, and a microsecond for each op that converts; all
+    of it times a factor."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor = factor
 
     def predict(self, graphs: Sequence[Graph], /) -> Any:
         return np.array([self.ms(graph) for graph in graphs])
@@ -44,7 +53,7 @@ class Law:
             converts = node.op.kind in ("quantize", "dequantize")
             speed = SPEEDS[precisions.get(node.name, Precision.FLOAT32)]
             total += 1e-3 if converts else 1e-6 * speed * node.op.macs(*inputs)
-        return total
+        return self.factor * total
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -154,6 +163,28 @@ def test_a_block_is_left_out_where_that_is_allowed_and_little_worth(
     assert [layer.precision for layer in gone] == ["", ""]
     assert found.layers[0].after == 16
     assert len([node for node in nl.read(found.files["tflite"]).nodes if node.op.has_macs]) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
+def test_a_phone_times_the_mixed_file_itself(
+    whole: Graph, module: Digits, data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a target that no network meets there, so that the choice ends near the fastest, whatever this machine is."""
+    monkeypatch.setattr("netlathe.timing.plan_for", lambda device: Plan(min_rounds=3, max_rounds=3))
+    law, binary = Law(1e-3), {"benchmark_binary": BENCHMARK_MODEL}
+    with LoopbackPhone(tmp_path / "phone") as phone, AdbDaemon(phone) as daemon:
+        with open_device(daemon.address, DeviceOptions(cores="big", **binary)) as device:
+            law.setup_ = device.setup
+        found = nl.compress(
+            module, ONE, target=nl.Target(law, 0.35 * law.ms(whole), "phone"), data=data, training=TRAINING, step=4,
+            precisions=("float32", "int8"), finalists=1, output=tmp_path / "run", device=daemon.address, **binary,
+        )  # fmt: skip
+        assert found.judged["by"] == f"stopwatch on {daemon.address}"
+        assert found.targets[0].measured_ms is not None
+    mixed_file = Path(found.files["mixed"])
+    check_precisions(mixed_file, segments_of(unmixed(nl.read(mixed_file))), found.precisions)
+    assert "int8" in found.precisions.values()
 
 
 @pytest.fixture(scope="module")

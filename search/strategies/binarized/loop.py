@@ -32,17 +32,23 @@ from netlathe.search.final_choice import (
 from netlathe.search.strategies.binarized.architecture_step import ArchitectureStep
 from netlathe.search.strategies.binarized.objectives import Objective, PIObjective
 from netlathe.search.strategies.binarized.outcome import EpochRow, SearchProgress, SearchResult, check_data
-from netlathe.search.strategies.binarized.parameters import ArchitectureParameters, Gate, plain_gates
+from netlathe.search.strategies.binarized.parameters import (
+    ArchitectureParameters,
+    Gate,
+    of_all_ranks,
+    plain_gates,
+)
 from netlathe.search.strategies.binarized.settings import Phase, Schedule, SearchConfig
 from netlathe.search.strategies.binarized.supernet import SuperNet
 from netlathe.search.strategies.binarized.updates import GradientUpdate, UpdateRule
 from netlathe.search.strategies.binarized.validation import make_validation_loss
+from netlathe.training.batch_norm import Settle, normalising
 from netlathe.training.checkpoint import Checkpointer
-from netlathe.training.compute import Compute
+from netlathe.training.compute import Compute, wide
 from netlathe.training.images import ImageData
 from netlathe.training.loop import run_steps
-from netlathe.training.sgd import WeightStep, parts_of
-from netlathe.training.stream import Batch, batches_per_pass, stream
+from netlathe.training.sgd import WeightStep
+from netlathe.training.stream import Batch, batches_per_pass, images_per_batch, stream
 
 OnStep = Callable[[SearchProgress], None]
 
@@ -50,14 +56,18 @@ OnStep = Callable[[SearchProgress], None]
 class Searcher:
     """A path-binarized search, step by step; nothing of it lives outside this object and what it was given.
 
-    Equal arguments give equal results on equal machines, however often the search was interrupted in between.
-    Raises TargetError when no network keeps the limits, DataError when images and space do not fit.
+    Equal arguments give equal results on equal machines, however often the search was interrupted in between. Several
+    processes (`compute.ranks`), given the same, search together: each computes a share of every batch, on the path that
+    all draw alike, and all have the same weights and architecture parameters after each step. Raises TargetError when
+    no network keeps the limits, DataError when images and space do not fit, TrainingError where a batch is too small
+    for the processes, or these do not compute alike.
     """
 
     _batches: Generator[Batch, None, None]
     """Training batches, for the weights."""
     _validation: Generator[Batch, None, None]
     """Validation batches, for the architecture."""
+    _settle: Settle
 
     def __init__(
         self,
@@ -86,7 +96,12 @@ class Searcher:
         for candidates in self.supernet.positions:
             for candidate in candidates.children():
                 compute.maybe_compile(candidate)
+        compute.ranks.align(self.supernet)
         self.weight_step = WeightStep(self.supernet, config, compute)
+        self._share, self._validation_share = (
+            config.share(images_per_batch(split, config.batch_size), compute.ranks)
+            for split in (data.train, data.validation)
+        )
         self.step = 0
         self.schedule = Schedule(config, batches_per_pass(data.train, config.batch_size))
         self.history: list[EpochRow] = []
@@ -115,10 +130,14 @@ class Searcher:
         seed, size, workers = self.config.seed, self.config.batch_size, self.compute.workers
         mirror, asked = self.data.mirror, self.schedule.architecture_steps(self.step)
         self._batches = stream(
-            self.data.train, size, seed=2 * seed, start=self.step, augment=True, mirror=mirror, workers=workers
+            self.data.train, size, seed=2 * seed, start=self.step, augment=True, mirror=mirror, workers=workers,
+            share=self._share,
+        )  # fmt: skip
+        self._validation = stream(
+            self.data.validation, size, seed=2 * seed + 1, start=asked, workers=workers, share=self._validation_share
         )
-        self._validation = stream(self.data.validation, size, seed=2 * seed + 1, start=asked, workers=workers)
-        with closing(self._batches), closing(self._validation):
+        norms = normalising(self.supernet, self.compute.ranks, self.config.batch_norm)
+        with closing(self._batches), closing(self._validation), norms as self._settle:
             yield
 
     def advance(self) -> SearchProgress:
@@ -129,10 +148,12 @@ class Searcher:
             self.weight_step.forget_momentum()
         where, rate = f"step {self.step + 1} ({phase})", self.schedule.learning_rate(self.step)
         forward = partial(self.supernet, gates=plain_gates(self._draw(phase)))
-        seen = self.weight_step(next(self._batches), forward, rate, where)
+        seen = self.weight_step(next(self._batches), forward, rate, where, self._share)
         if self.schedule.moves_architecture(self.step):
             run = partial(self._cross_entropy, next(self._validation))
             self.architecture_step(run, self.generator, f"architecture {where}")
+            self.compute.ranks.check_same(self.parameters.alpha, f"architecture parameters after {where}")
+        self._settle()
         self._epoch.append(seen)
         self.step += 1
         if self.step % self.schedule.per_epoch == 0:
@@ -151,12 +172,15 @@ class Searcher:
                 return self.parameters.sample_path(self.generator)
 
     def _cross_entropy(self, batch: Batch, gates: Sequence[Gate]) -> Iterator[Tensor]:
-        """Cross-entropy of a batch through these gates, in parts that add up to the batch's mean."""
+        """Cross-entropy of a batch through these gates, in parts that add up to the batch's mean. Losses and gates'
+        gradients are those of all processes' images, so that update rules need not know of them."""
+        ranks = self.compute.ranks
+        gates = of_all_ranks(gates, ranks)
         x, labels = self.compute.put(*batch)
-        for images, wanted in parts_of(x, labels, self.config.accumulate):
+        for images, wanted, weight in self._validation_share.parts(x, labels):
             with self.compute.autocast():
                 logits = self.supernet(images, gates)
-            yield len(wanted) / len(labels) * F.cross_entropy(logits.float(), wanted)
+            yield ranks.total(weight * F.cross_entropy(wide(logits), wanted))
 
     def _end_epoch(self, phase: Phase) -> None:
         if phase == "search" and self.config.prune_below > 0:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from netlathe.archspace.decisions import Choices
+from netlathe.training.ranks import Ranks
 
 TINY = 1e-20
 
@@ -28,6 +29,13 @@ class Gate:
 def plain_gates(path: Sequence[int]) -> list[Gate]:
     """The path and nothing else: for weight steps, and for running one network of the supernet."""
     return [Gate(choice) for choice in path]
+
+
+def of_all_ranks(gates: Sequence[Gate], ranks: Ranks) -> list[Gate]:
+    """The same gates, whose values' gradients are sums over all processes, which thus move alike."""
+    valued = [gate for gate in gates if gate.values is not None]
+    values = iter(ranks.of_all([gate.values for gate in valued if gate.values is not None]))
+    return [gate if gate.values is None else replace(gate, values=next(values)) for gate in gates]
 
 
 class ArchitectureParameters(nn.Module):

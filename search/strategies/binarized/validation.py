@@ -12,7 +12,8 @@ from netlathe.archspace.decisions import Choices
 from netlathe.search.final_choice import ValidationLoss
 from netlathe.search.strategies.binarized.parameters import plain_gates
 from netlathe.search.strategies.binarized.supernet import SuperNet
-from netlathe.training.compute import Compute
+from netlathe.training.batch_norm import normalising
+from netlathe.training.compute import Compute, wide
 from netlathe.training.images import ImageSplit
 from netlathe.training.sgd import parts_of
 
@@ -24,15 +25,20 @@ def make_validation_loss(
     supernet: SuperNet, split: ImageSplit, images: int, compute: Compute, rng: np.random.Generator
 ) -> tuple[ValidationLoss, int]:
     """Cross-entropy by the supernet's weights on parts of at most so many images of the split, drawn once, and how many
-    parts these are; leaves the supernet as it is."""
-    batches = _batches(split, images, rng)
+    parts these are; leaves the supernet as it is. Several processes (`compute.ranks`) compute a share of each part, all
+    for the same network."""
+    batches, ranks = _batches(split, images, rng), compute.ranks
 
     @torch.no_grad()
     def validation_loss(path: Choices, part: int) -> float:
+        ranks.check_same(torch.tensor([*path, part]), "networks that are compared")
         pixels, labels = batches[part]
-        with supernet.statistics_kept(), compute.autocast():
-            x, wanted = compute.put(split.normalization(pixels), labels)
-            return float(F.cross_entropy(supernet(x, plain_gates(path)).float(), wanted))
+        own = ranks.share(len(labels), 1).slices[0]
+        synchronised = normalising(supernet, ranks, "synchronised")
+        with supernet.statistics_kept(), synchronised, compute.autocast():
+            x, wanted = compute.put(split.normalization(pixels[own]), labels[own])
+            losses = F.cross_entropy(wide(supernet(x, plain_gates(path))), wanted, reduction="sum")
+        return float(ranks.total(losses / len(labels)))
 
     return validation_loss, len(batches)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Annotated
 import typer
 
 from netlathe.archspace.errors import NetlatheError
-from netlathe.cli.console import fail
+from netlathe.cli.console import Terminal, fail
 from netlathe.runs.stopping import ENDINGS
 
 Command = Callable[..., None]
@@ -23,7 +24,7 @@ COMMANDS = {
     "demo": "commands", "devices": "commands", "profile": "profile", "fit": "fit",
     "predict": "predict", "search": "search", "compress": "compress", "export": "commands",
     "time": "time", "show": "show", "check": "check", "pareto": "compare", "compare": "compare",
-    "predictors": "predictors",
+    "report": "report", "predictors": "predictors",
 }  # fmt: skip
 """Modules of the commands, by name, in the order of the help."""
 KEPT = {
@@ -95,7 +96,8 @@ def _guarded(command: Command) -> Command:
         try:
             command(*args, **options)
         except (NetlatheError, OSError, EOFError, MemoryError) as error:  # the system's own: a full disk, a folder
-            fail(error, as_json=as_json, kind=type(error).__name__)
+            if not (isinstance(error, NetlatheError) and error.is_told_elsewhere):
+                fail(error, as_json=as_json, kind=type(error).__name__)
             raise typer.Exit(FAILED.get(command.__name__, 1)) from None
         except KeyboardInterrupt:
             fail(
@@ -131,4 +133,5 @@ def main() -> None:
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
             signal.signal(ending, signal.default_int_handler)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    Terminal.command = shlex.join(["netlathe", *arguments])
     make_app(debug="--debug" in sys.argv[1:], only=next(iter(arguments), ""))(arguments)

@@ -10,6 +10,7 @@ import typer
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import (
     MEET,
+    BatchNorm,
     Json,
     JudgeBinary,
     JudgeDevice,
@@ -160,6 +161,7 @@ def compress(
             rich_help_panel=COMPUTE,
         ),
     ] = 0,
+    batch_norm: BatchNorm = "synchronised",
     limit_images: LimitImages = None,
     skip_unreadable: SkipUnreadable = 0,
     track: Track = None,
@@ -169,52 +171,56 @@ def compress(
 ) -> None:
     """Narrow a trained model until it meets a latency target, train it further, and export it.
 
-    The same command continues an interrupted one. A model that meets the target already is left alone. Exit code 1 also
-    where the result was measured above its target at the end.
+    The same command continues an interrupted one. Several processes that torchrun starts share the training. A model
+    that meets the target already is left alone. Exit code 1 also where the result was measured above its target at the
+    end.
     """
     from netlathe.cli.phones import choose_phone
     from netlathe.runs.compression.pipeline import compress as compress_model
     from netlathe.targets import parse_limits, parse_targets
     from netlathe.tracking import tracked
     from netlathe.training import Compute, TrainConfig
+    from netlathe.training.ranks import joined
 
-    terminal = Terminal(as_json=as_json)
-    training = TrainConfig(
-        epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate, seed=seed
-    )
-    with tracked(track, output, terminal) as listener:
-        report = compress_model(
-            model,
-            target=parse_targets(None, None, target),
-            output=output,
-            data=data,
-            limits=parse_limits(limit or (), costs),
-            ignored=ignored or (),
-            precisions=precisions.split(","),
-            leave_out=leave_out,
-            step=step,
-            least_share=least_share,
-            strategy=strategy,
-            looks=looks,
-            finalists=finalists,
-            training=training,
-            distillation=distillation,
-            temperature=temperature,
-            normalization=normalization,
-            device=choose_phone(device, terminal) if device else None,
-            profile=profile_file,
-            benchmark_binary=benchmark_binary,
-            shapes=parse_shapes(shape),
-            compute=Compute(compute_device, workers=workers, threads=threads),
-            limit_images=limit_images,
-            skip_unreadable=skip_unreadable,
-            unknown=unknown,
-            restart=restart,
-            seed=seed,
-            progress=listener,
-        )
-    show_compression(report, terminal)
-    terminal.result(report.to_json())
+    with joined() as ranks:
+        terminal = Terminal(as_json=as_json, quiet=not ranks.leads)
+        training = TrainConfig(
+            epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate,
+            batch_norm=batch_norm, seed=seed,
+        )  # fmt: skip
+        with tracked(track if ranks.leads else None, output, terminal) as listener:
+            report = compress_model(
+                model,
+                target=parse_targets(None, None, target),
+                output=output,
+                data=data,
+                limits=parse_limits(limit or (), costs),
+                ignored=ignored or (),
+                precisions=precisions.split(","),
+                leave_out=leave_out,
+                step=step,
+                least_share=least_share,
+                strategy=strategy,
+                looks=looks,
+                finalists=finalists,
+                training=training,
+                distillation=distillation,
+                temperature=temperature,
+                normalization=normalization,
+                device=ranks.told(lambda: choose_phone(device, terminal)) if device else None,
+                profile=profile_file,
+                benchmark_binary=benchmark_binary,
+                shapes=parse_shapes(shape),
+                compute=Compute(compute_device, workers=workers, threads=threads, ranks=ranks),
+                limit_images=limit_images,
+                skip_unreadable=skip_unreadable,
+                unknown=unknown,
+                restart=restart,
+                seed=seed,
+                progress=listener,
+            )
+        show_compression(report, terminal)
+        terminal.result(report.to_json())
     if report.is_missed or terminal.undone:
         raise typer.Exit(1)
 

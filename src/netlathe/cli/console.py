@@ -53,14 +53,14 @@ class Terminal(Listener):
     """A listener that shows everything.
 
     Words and progress go to standard error, results to standard output: as tables, or, when `as_json`, as one JSON
-    object on its last line.
+    object on its last line. A `quiet` one says nothing at all: of several processes, one speaks.
     """
 
-    def __init__(self, *, as_json: bool = False) -> None:
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         super().__init__()
-        self.as_json = as_json
-        self.err = _console(stderr=True)
-        self.out = self.err if as_json else _console(stderr=False)
+        self.as_json, self.is_quiet = as_json, quiet
+        self.err = _console(stderr=True, quiet=quiet)
+        self.out = self.err if as_json else _console(stderr=False, quiet=quiet)
         self.on_report: Callable[[Any], None] = lambda report: None
         """Shows the workflow's report."""
 
@@ -119,7 +119,11 @@ class Terminal(Listener):
     @property
     def can_ask(self) -> bool:
         """Whether a person sees the question and can answer."""
-        return not self.as_json and all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+        return (
+            not self.as_json
+            and not self.is_quiet
+            and all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+        )
 
     def choose(self, question: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int | None:
         """Index of the row that the user chooses by its number, None for none: an empty answer or the end of input."""
@@ -157,7 +161,7 @@ class Terminal(Listener):
 
     def result(self, content: Mapping[str, Any]) -> None:
         """The machine's answer; nothing without --json."""
-        if self.as_json:
+        if self.as_json and not self.is_quiet:
             undone = {"not_restored": list(self.undone.values())} if self.undone else {}
             print(json.dumps({**content, **undone}), flush=True)
 
@@ -292,10 +296,10 @@ def time_left(seconds: float | None) -> str:
     return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d} left"
 
 
-def _console(*, stderr: bool) -> Console:
+def _console(*, stderr: bool, quiet: bool) -> Console:
     """Width of the terminal; wide enough for any table where there is none, as in a pipe."""
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
+    console = Console(stderr=stderr, highlight=False, quiet=quiet)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, quiet=quiet, width=PIPE_WIDTH)
 
 
 def fail(error: BaseException | str, *, as_json: bool, kind: str) -> None:

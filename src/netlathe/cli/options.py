@@ -66,6 +66,14 @@ Shapes = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random choices.")]
+BatchNorm = Annotated[
+    Literal["synchronised", "per-rank"],
+    typer.Option(
+        help="Where torchrun starts several processes: BatchNorm's statistics of the whole batch, or of each process's "
+        "share, which is faster and noisier.",
+        rich_help_panel="Computing",
+    ),
+]
 LimitImages = Annotated[int | None, typer.Option(min=1, help="Most images to use of each split.", show_default="all")]
 SkipUnreadable = Annotated[
     int, typer.Option(min=0, help="Images that may be unreadable, and are left out; with more, all are named.")

@@ -13,6 +13,7 @@ from netlathe.cli.compare import show_points, show_prices
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import (
     MEET,
+    BatchNorm,
     Data,
     Json,
     JudgeBinary,
@@ -180,6 +181,14 @@ def search(
             help="Weights that the training starts from: random ones, or the supernet's.", rich_help_panel=TRAIN
         ),
     ] = "scratch",
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            help="Widths such as 0.5,0.75,1 at which the space's reference network is trained and timed, too, to "
+            "compare with.",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     train_batch_size: Annotated[
         int, typer.Option(min=2, help="Images per step of the training.", rich_help_panel=TRAIN)
     ] = 64,
@@ -244,6 +253,7 @@ def search(
             rich_help_panel=COMPUTE,
         ),
     ] = 1,
+    batch_norm: BatchNorm = "synchronised",
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write event files for TensorBoard.", rich_help_panel=COMPUTE)
     ] = False,
@@ -261,10 +271,11 @@ def search(
 ) -> None:
     """Search for the most accurate network that meets a latency target, train it, and export it.
 
-    The same command continues an interrupted run. Exit code 1 also where a network was measured above its target at the
-    end.
+    The same command continues an interrupted run. Several processes that torchrun starts share the work. Exit code 1
+    also where a network was measured above its target at the end.
     """
     from netlathe.cli.phones import choose_phone
+    from netlathe.runs.baselines import parse_widths
     from netlathe.runs.logs import check_tensorboard
     from netlathe.runs.pipeline import SearchOptions, join_search
     from netlathe.runs.pipeline import search as search_network
@@ -274,49 +285,56 @@ def search(
     from netlathe.targets import check_names, parse_limits, parse_milliseconds, parse_targets
     from netlathe.tracking import tracked
     from netlathe.training import Compute, TrainConfig
+    from netlathe.training.ranks import joined
 
-    terminal = Terminal(as_json=as_json)
-    check_names(predictor, target_ms, targets, target or ())
-    if tensorboard:
-        check_tensorboard()
-    several = parse_milliseconds(targets) if targets else None
-    wanted = parse_targets(predictor, several[-1] if several else target_ms, target or ())
-    options = SearchOptions(
-        limits=parse_limits(limit or ()), profile=profile_file, benchmark_binary=benchmark_binary,
-        device=choose_phone(device, terminal) if device else None, update=update, train_from=train_from,
-        strategy=strategy, looks=parse_counts("--looks", looks),
-        look_epochs=parse_counts("--look-epochs", look_epochs), storage=storage,
-        score=parse_scores(score) if score else None,
-        config=SearchConfig(
-            start_epochs=start_epochs, warmup_epochs=warmup_epochs, epochs=epochs, batch_size=batch_size,
-            accumulate=accumulate, learning_rate=learning_rate, architecture_every=architecture_every,
-            prune_below=prune_below, finalists=finalists, seed=seed,
-        ),
-        training=TrainConfig(
-            epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate,
-            warmup_epochs=train_warmup_epochs, ema_decay=ema_decay, label_smoothing=label_smoothing,
-            accumulate=accumulate, seed=seed,
-        ),
-        compute=Compute(compute_device, precision, compile_, workers, threads), resolution=resolution, width=width,
-        limit_images=limit_images, skip_unreadable=skip_unreadable, unknown=unknown, tensorboard=tensorboard,
-        restart=restart, restart_training=restart_training, seed=seed, progress=terminal,
-    )  # fmt: skip
-    if worker:
-        if track:
-            raise NetlatheError("--track: a worker tells nothing; give it to the command that is joined")
-        seen = join_search(space, data, target=wanted, output=output, targets_ms=several, **options)
-        terminal.say(f"  Looked at {seen} networks; the search has all that it asked for")
-        terminal.result({"looks": seen})
-        return
-    report: RunReport | CurveReport
-    with tracked(track, output, terminal) as listener:
-        options["progress"] = listener
-        if several:
-            report = search_network(space, data, target=wanted, output=output, targets_ms=several, **options)
-        else:
-            report = search_network(space, data, target=wanted, output=output, **options)
-    show_search(report, output, wanted, terminal, unknown=unknown)
-    terminal.result(report.to_json())
+    with joined() as ranks:
+        terminal = Terminal(as_json=as_json, quiet=not ranks.leads)
+        check_names(predictor, target_ms, targets, target or ())
+        if tensorboard:
+            check_tensorboard()
+        several = parse_milliseconds(targets) if targets else None
+        wanted = parse_targets(predictor, several[-1] if several else target_ms, target or ())
+        options = SearchOptions(
+            limits=parse_limits(limit or ()), profile=profile_file, benchmark_binary=benchmark_binary,
+            device=ranks.told(lambda: choose_phone(device, terminal)) if device else None, update=update,
+                train_from=train_from,
+            baselines=parse_widths(baselines) if baselines else (),
+            strategy=strategy, looks=parse_counts("--looks", looks),
+            look_epochs=parse_counts("--look-epochs", look_epochs), storage=storage,
+            score=parse_scores(score) if score else None,
+            config=SearchConfig(
+                start_epochs=start_epochs, warmup_epochs=warmup_epochs, epochs=epochs, batch_size=batch_size,
+                accumulate=accumulate, batch_norm=batch_norm, learning_rate=learning_rate,
+                    architecture_every=architecture_every,
+                prune_below=prune_below, finalists=finalists, seed=seed,
+            ),
+            training=TrainConfig(
+                epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate,
+                warmup_epochs=train_warmup_epochs, ema_decay=ema_decay, label_smoothing=label_smoothing,
+                accumulate=accumulate, batch_norm=batch_norm, seed=seed,
+            ),
+            compute=Compute(compute_device, precision, compile_, workers, threads, ranks), resolution=resolution,
+                width=width,
+            limit_images=limit_images, skip_unreadable=skip_unreadable, unknown=unknown, tensorboard=tensorboard,
+            restart=restart, restart_training=restart_training, seed=seed, progress=terminal,
+        )  # fmt: skip
+        if worker:
+            if track:
+                raise NetlatheError("--track: a worker tells nothing; give it to the command that is joined")
+            seen = join_search(space, data, target=wanted, output=output, targets_ms=several, **options)
+            terminal.say(f"  Looked at {seen} networks; the search has all that it asked for")
+            terminal.result({"looks": seen})
+            return
+        report: RunReport | CurveReport
+        with tracked(track if ranks.leads else None, output, terminal) as listener:
+            options["progress"] = listener
+            if several:
+                report = search_network(space, data, target=wanted, output=output, targets_ms=several, **options)
+            else:
+                report = search_network(space, data, target=wanted, output=output, **options)
+        if ranks.leads:
+            show_search(report, output, wanted, terminal, unknown=unknown)
+        terminal.result(report.to_json())
     if report.is_missed or terminal.undone:
         raise typer.Exit(1)
 

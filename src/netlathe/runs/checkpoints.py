@@ -37,12 +37,12 @@ class RunCheckpointer(Checkpointer):
         """Seconds that the run has taken, over all processes: those before up to their last save."""
         return self._before_s + self.clock() - self._begun_s
 
-    def save(self, state: Mapping[str, Any]) -> None:
+    def write(self, state: Mapping[str, Any]) -> None:
         """Writes the file, with the seconds taken so far. Where the run's folder was moved, the file follows it; there,
         and where the folder was deleted, NetlatheError is raised."""
         place = self.folder.place() if self.folder else None
         self.path = (place or self.path.parent) / self.path.name
-        super().save({**state, _SECONDS: self.seconds()})
+        super().write({**state, _SECONDS: self.seconds()})
         if self.folder:
             self.folder.check(f" A checkpoint of this moment was saved as {self.path}.")
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from netlathe.search import Searcher, SearchResult
     from netlathe.search.candidates import Evaluated
     from netlathe.search.costs import Constraint
+    from netlathe.search.final_choice import Memory
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class ChoosePhase(Phase[Chosen]):
     """Choice of the network among those that a search has made likely, and those chosen for `smaller` targets, which
     meet this one, too: what is chosen has at least their scores, so that more time never costs quality."""
 
-    record, kind, needs = CHOICE, "choice", (ARCHITECTURE,)
+    record, kind, needs, is_shared = CHOICE, "choice", (ARCHITECTURE,), True
 
     def __init__(
         self,
@@ -89,7 +90,9 @@ class ChoosePhase(Phase[Chosen]):
         begun = time.monotonic()
         space, listener, goal = self.settings.space, self.place.listener, self.settings.goal
         grounds = self._grounds()
-        found, doubts = choose_network(space, goal, grounds.scores, self.constraints, self.settings.device, listener)
+        found, doubts = self.place.ranks.told(
+            lambda: choose_network(space, goal, grounds.scores, self.constraints, self.settings.device, listener)
+        )
         judged = self._better(found, grounds.score)
         warnings = [*idle_limits(self.constraints), *(doubts if judged is found else ())]
         architecture = space.architecture(judged.path)
@@ -112,25 +115,41 @@ class ChoosePhase(Phase[Chosen]):
             return _Grounds(self.searched.evaluated, known.__getitem__, {"looks": len(self.searched.evaluated)})
         result = self._compared(self.searched.searcher())
         summary = result.summary()
-        compared = {"decoded": summary["choices"], "scores": summary["scores"], "examined": summary["examined"]}
+        compared = {"decoded": summary["choices"], "scores": summary["scores"], "examined": self._priced(result)}
         return _Grounds(result.scores, partial(_sum_of, result.scores), compared)
+
+    def _priced(self, result: SearchResult) -> list[dict[str, Any]]:
+        """The finalists with their losses and what the main predictor says of them, in ms, for JSON."""
+        model, space, paths = self.settings.goal.main.model, self.settings.space, list(result.examined)
+        priced = model.predict([space.architecture(path) for path in paths]).tolist() if paths else []
+        return [
+            {"choices": list(path), "cross_entropy": loss, "predicted_ms": ms}
+            for (path, loss), ms in zip(result.examined.items(), priced, strict=True)
+        ]
 
     def _compared(self, searcher: Searcher) -> SearchResult:
         """The search's result, its finalists judged on validation images or by an own score."""
-        score, space = self.settings.score, self.settings.space
+        score, space, ranks = self.settings.score, self.settings.space, self.place.ranks
 
         def own_loss(path: Choices) -> float:
             assert score is not None
-            return -float(score(space.architecture(path)))
+            return ranks.told(lambda: -float(score(space.architecture(path))))
 
         self.place.folder.make()
-        own = {"score": name_of(score)} if score else {}
-        memory = ComparisonLog(self.place.path / COMPARISONS, {**self.search, **own})
+        memory = self._memory()
         with self.place.listener.progress("comparing networks", "networks") as update:
             return searcher.result(
                 lambda done, total: update(done, total, ""), loss=own_loss if score else None, memory=memory,
                 offered=[one.path for one in self.offered], earlier=self.earlier,
             )  # fmt: skip
+
+    def _memory(self) -> Memory:
+        """Comparisons made before, to which the leader adds new ones in the folder."""
+        score = self.settings.score
+        inputs = {**self.search, **({"score": name_of(score)} if score else {})}
+        log: Memory = ComparisonLog(self.place.path / COMPARISONS, inputs) if self.place.leads else {}
+        known = self.place.ranks.told(lambda: dict(log))
+        return log if self.place.leads else known
 
     def _better(self, judged: Judged, score: Callable[[Choices], float]) -> Judged:
         """The network found, or one for a smaller target, if that has a better score, or is all that meets the limits:
@@ -180,7 +199,9 @@ class ChoosePhase(Phase[Chosen]):
         parts = part_latencies_ms(main.model, output.architecture)
         draw_architectures([(title, output.architecture, parts)], folder / PICTURE)
         if output.judged.timed:
-            draw_judged(output.judged.timed, main.limit_ms, folder / MEASURED)
+            low, high = (float(end[0]) for end in main.model.predict_interval([output.architecture]))
+            band = low / predicted_ms, high / predicted_ms
+            draw_judged(output.judged.timed, main.limit_ms, folder / MEASURED, band)
 
 
 def _sum_of(scores: NDArray[np.float64], path: Choices) -> float:

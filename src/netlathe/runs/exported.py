@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from netlathe.exporting import export_all
 from netlathe.runs.files import EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX
 from netlathe.runs.folder import Workplace
 from netlathe.runs.phase import Phase
+from netlathe.runs.report import ClassCount
 from netlathe.runs.settings import RunSettings
 from netlathe.runs.trained import Trained
 
@@ -27,6 +28,8 @@ class ExportedFiles:
     files: Mapping[str, str]
     """Files in the run's folder, by the same names."""
     warnings: tuple[str, ...]
+    classes: tuple[ClassCount, ...] = ()
+    """Test images by class, as the torch module classifies them; none without images."""
 
 
 class FilesPhase(Phase[ExportedFiles]):
@@ -38,12 +41,14 @@ class FilesPhase(Phase[ExportedFiles]):
         """The files are written by the work, which checks them."""
         return {
             "accuracy": dict(output.accuracy), "files": dict(output.files), "warnings": list(output.warnings),
+            "classes": [asdict(one) for one in output.classes],
         }  # fmt: skip
 
     def read(self, content: Mapping[str, Any]) -> ExportedFiles:
         accuracy = {str(name): float(value) for name, value in content["accuracy"].items()}
         files = {str(name): str(file) for name, file in content["files"].items()}
-        return ExportedFiles(accuracy, files, tuple(map(str, content["warnings"])))
+        classes = tuple(ClassCount(**one) for one in content.get("classes", ()))
+        return ExportedFiles(accuracy, files, tuple(map(str, content["warnings"])), classes)
 
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
         """Always: it takes seconds."""
@@ -53,7 +58,7 @@ class FilesPhase(Phase[ExportedFiles]):
 class ExportPhase(FilesPhase):
     """Export of the trained network."""
 
-    needs = (NETWORK, NETWORK_INT8, NETWORK_ONNX)
+    needs, is_shared = (NETWORK, NETWORK_INT8, NETWORK_ONNX), True
 
     def __init__(self, settings: RunSettings, place: Workplace, training: Mapping[str, Any], trained: Trained) -> None:
         super().__init__(place, training)
@@ -67,11 +72,15 @@ class ExportPhase(FilesPhase):
 def export_network(network: TorchGraph, data: ImageData, place: Workplace) -> ExportedFiles:
     """Writes a trained network in every form into the folder, and judges each file on the test images. Raises
     FormatError where the network has no such form."""
-    from netlathe.training import evaluate
+    from netlathe.training.evaluation import right_answers
 
     with place.listener.working("exporting, and checking every file on the test images"):
-        own = evaluate(network, data.test, compute=place.compute)
-        exported = export_all(network, place.path, data, accuracy=own, compute=place.compute)
+        right = right_answers(network, data.test, compute=place.compute)
+        own = int(right.sum()) / len(data.test)
+        exported = place.ranks.told(lambda: export_all(network, place.path, data, accuracy=own, compute=place.compute))
     accuracy = {"torch": own, **{name: one.accuracy for name, one in exported.items() if one.accuracy is not None}}
     files = {name: one.path.name for name, one in exported.items()}
-    return ExportedFiles(accuracy, files, tuple(one.warning for one in exported.values() if one.warning))
+    labels, count = data.test.labels, len(data.classes)
+    images, well = (found.bincount(minlength=count).tolist() for found in (labels, labels[right]))
+    classes = tuple(ClassCount(*row) for row in zip(data.classes, images, well, strict=True))
+    return ExportedFiles(accuracy, files, tuple(one.warning for one in exported.values() if one.warning), classes)

@@ -42,6 +42,8 @@ CHOICE, TRAINED, EXPORTED = "choice.json", "training.json", "export.json"
 """Records of the phases between the search and the report."""
 IMPORTANCE, SENSITIVITY, WIDTHS = "importance.json", "sensitivity.json", "widths.json"
 """Records of a compression: the importance of channels, what blocks and precisions are worth, and what was chosen."""
+COSTS, MADE, BASELINES, PAGE = "costs.json", "made.json", "baselines.json", "report.html"
+"""Layer by layer on every device; by which versions and command; networks that it is compared with; all on a page."""
 LAYERS, WIDTHS_PICTURE, PROGRAM = "widths.csv", "widths.png", "network.pt2"
 FINALISTS, FINALISTS_PICTURE = "finalists.csv", "finalists.png"
 SCHEMA_VERSION = 1

@@ -17,22 +17,24 @@ from netlathe.profiler.lock import exclusive
 
 if TYPE_CHECKING:
     from netlathe.training import Compute
+    from netlathe.training.ranks import Ranks
 
 EVERY_S = 60.0
 """Seconds between checkpoints: what a power cut may cost."""
 
 
 class RunFolder:
-    """The folder at `path`, watched from when it is made."""
+    """The folder at `path`, watched from when it is made. Of several processes, the one that is the leader makes and
+    watches it (`is_own`); nothing here does anything for the others, which may be where there is no such folder."""
 
     _handle: int | None = None
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, is_own: bool = True) -> None:
+        self.path, self.is_own = path, is_own
 
     def make(self) -> None:
         """Makes the folder where it is missing, once. Raises OSError."""
-        if self._handle is None:
+        if self._handle is None and self.is_own:
             self.path.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(self.path, os.O_RDONLY)
             weakref.finalize(self, os.close, self._handle)
@@ -41,6 +43,9 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Context in which no other process works in the folder. It is made, and gone afterwards if nothing is in it.
         Raises NetlatheError at once where another process holds it; one that was killed holds nothing."""
+        if not self.is_own:
+            yield
+            return
         is_new = not self.path.exists()
         self.make()
         refusal = (
@@ -113,11 +118,21 @@ class Workplace:
 
     def at(self, folder: Path) -> Workplace:
         """Workplace in another folder, one of several."""
-        return replace(self, folder=RunFolder(folder), series=f"{folder.name}/")
+        return replace(self, folder=RunFolder(folder, is_own=self.leads), series=f"{folder.name}/")
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """Tells the listener a number."""
         self.listener.scalar(f"{self.series}{name}", float(value), step)
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that the run is computed by."""
+        return self.compute.ranks
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that reads, writes and speaks."""
+        return self.compute.ranks.leads
 
     @property
     def path(self) -> Path:
@@ -126,5 +141,5 @@ class Workplace:
 
     def remove(self, names: Iterable[str]) -> None:
         """Removes files of the folder, where they are there, in this order."""
-        for name in names:
+        for name in names if self.leads else ():
             (self.path / name).unlink(missing_ok=True)

@@ -76,6 +76,11 @@ def write_history(path: Path, history: Sequence[EpochRow], constraints: Sequence
     write_csv(path, history_columns(constraints), rows)
 
 
+def on_each(between: Between) -> Callable[[StepProgress], None]:
+    """Hears of every step, and logs none: for processes that do not lead."""
+    return lambda step: between()
+
+
 class SearchLog:
     """Hears of every step of a search: moves the progress bar, writes each epoch that ends, and lets a stop in."""
 

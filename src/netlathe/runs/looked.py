@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.decisions import Choices
+from netlathe.archspace.errors import NetlatheError
 from netlathe.runs.files import LOOKS, SEARCH, STUDY, write_csv
 from netlathe.runs.folder import Workplace
 from netlathe.runs.phase import Phase
@@ -27,7 +29,7 @@ class LookPhase(Phase[Searched]):
     """Search of a run's space by a black-box strategy under its constraints. `warm` gives the supernet whose weights
     looks may inherit, by default one in this run's folder."""
 
-    record, kind = SEARCH, "search"
+    record, kind, is_shared = SEARCH, "search", True
 
     def __init__(
         self, settings: RunSettings, place: Workplace, constraints: list[Constraint], warm: WarmSearcher | None = None
@@ -43,14 +45,18 @@ class LookPhase(Phase[Searched]):
         return {name: value for name, value in self.inputs.items() if name != _LOOKS}
 
     def work(self) -> Searched:
-        """Looks at networks until every budget is used, together with whoever else works on the study. Raises
-        SearchError where every look-up fails, or the storage holds another study."""
+        """Looks at networks until every budget is used, together with whoever else works on the study; several
+        processes look at one network each. Raises SearchError where every look-up fails, or the storage holds another
+        study."""
+        self.place.folder.make()
+        for number in range(len(_looking(self.settings).budgets)):
+            self.look(number)
+        return self.place.ranks.told(self._searched)
+
+    def _searched(self) -> Searched:
         from netlathe.search.candidates import Evaluated
         from netlathe.search.errors import SearchError
 
-        self.place.folder.make()
-        for number in range(len(self.ledgers())):
-            self.look(number)
         ledgers = self.ledgers()
         evaluated = tuple(
             Evaluated(choices, score, tuple(c.table.cost(choices) for c in self.constraints))
@@ -63,17 +69,20 @@ class LookPhase(Phase[Searched]):
         return Searched((), sum(ledger.seconds for ledger in ledgers), evaluated=evaluated)
 
     def look(self, number: int) -> int:
-        """Looks at networks by one budget until it is used, and returns how many this process has looked at."""
+        """Looks at networks by one budget until it is used, and returns how many this process has looked at. Raises
+        NetlatheError where a process does not see the study that the leader has begun."""
         from netlathe.search.strategies.blackbox.feasible import FeasibleSet
         from netlathe.search.strategies.blackbox.names import make_strategy
 
         looking, space, place = _looking(self.settings), self.settings.space, self.place
-        budget, study = looking.budgets[number], self.study(number)
-        if study.ledger().is_used(budget.looks):
+        budget = looking.budgets[number]
+        if place.ranks.told(lambda: self.study(number).ledger().is_used(budget.looks)):
             return 0
+        self._check_seen()
+        study = self.study(number)
         strategy = make_strategy(looking.strategy, FeasibleSet(space, self.constraints), seed=looking.seed)
         strategy.inform([self.study(cheaper).ledger().finished for cheaper in range(number)])
-        look = make_look(self.settings, budget, place.compute, self.warm)
+        look = make_look(self.settings, budget, place.compute.alone(), self.warm)
         label = "looking at networks" + (f" by {name_of_budget(budget)}" if len(looking.budgets) > 1 else "")
         seen = 0
         with place.listener.progress(label, "networks") as update:
@@ -89,6 +98,14 @@ class LookPhase(Phase[Searched]):
 
             study.work(strategy, look, budget.looks, on_look)
         return seen
+
+    def _check_seen(self) -> None:
+        path = self.place.path / STUDY
+        if _looking(self.settings).storage is None and not path.is_file():
+            raise NetlatheError(
+                f"process {self.place.ranks.index} of this run does not see {path}, where all keep what they looked "
+                "at; name an --output that all machines share, or a --storage"
+            )
 
     def study(self, number: int) -> Study:
         """The study of one budget, in the run's storage or its folder. Raises SearchError for one that holds another
@@ -157,28 +174,31 @@ class LookPhase(Phase[Searched]):
 
 
 def look_for_all(runs: Mapping[Path, RunSettings], place: Workplace) -> int:
-    """Looks at networks for several limits, by rising ones, and returns how many this process has looked at.
+    """Looks at networks for several limits, by rising ones, and returns how many were looked at here.
 
     A score depends on no limit, so each study is told what the others have seen of networks within its own, before its
     looks and after those of all: no network is looked at twice. `place` is where a supernet is trained that all share.
     """
+    import torch
+
     phases: list[LookPhase] = []
     for folder, settings in runs.items():
         constraints = settings.goal.constraints(settings.space)
         warm = phases[0].warm if phases else warm_searcher(settings, place, constraints)
         phases.append(LookPhase(settings, place.at(folder), constraints, warm))
     waiting = [phase for phase in phases if phase.load() is None]
-    seen = 0
+    seen, ranks = 0, place.ranks
     for phase in waiting:
         phase.place.folder.make()
-        _share(phases, phase)
+        ranks.told(partial(_share, phases, phase))
         if len(phases) > 1:
             main = phase.settings.goal.main
             place.listener.note(f"  Looks at networks within {main.limit_ms:g} ms on {main.name}")
         seen += sum(phase.look(number) for number in range(len(_looking(phase.settings).budgets)))
+        ranks.told(lambda: None)  # the others' looks are made, too
     for phase in waiting:
-        _share(phases, phase)
-    return seen
+        ranks.told(partial(_share, phases, phase))
+    return int(ranks.rows(torch.tensor([seen])).sum())
 
 
 def _share(phases: Sequence[LookPhase], phase: LookPhase) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from netlathe.archspace.errors import FormatError, SpaceError
+from netlathe.archspace.errors import FormatError, NetlatheError, SpaceError
 from netlathe.archspace.jsonfile import json_digest, read_json, write_json
 from netlathe.runs.checkpoints import RunCheckpointer, advised
-from netlathe.runs.files import REPORT
+from netlathe.runs.files import PAGE, REPORT
 from netlathe.runs.folder import Workplace
 from netlathe.training.checkpoint import ForeignCheckpointError, check_run
 
@@ -42,6 +43,9 @@ class Phase(ABC, Generic[Output]):
     """Files without which the record counts for nothing, as far as there were such when it was saved."""
     remedy: ClassVar[str] = "--restart does that for {folder}"
     """Remedy for a record of another run, or a damaged one."""
+    is_shared: ClassVar[bool] = False
+    """Whether several processes do its work together; otherwise the leader does it, and tells the others its output.
+    Records and files are the leader's alone."""
 
     def __init__(self, place: Workplace, inputs: Mapping[str, Any]) -> None:
         self.place = place
@@ -71,35 +75,62 @@ class Phase(ABC, Generic[Output]):
     def output(self) -> Output:
         """The output: read where it is fresh, worked out and saved where it is stale. Raises FormatError for a damaged
         record, and for another run's whose work is not to be lost."""
+        self._check_alike()
         kept = self.load()
         if kept is not None:
             return kept
-        output = self.work()
+        output = self.work() if self.is_shared else self.place.ranks.told(self.work)
+        self.place.ranks.told(lambda: self._keep(output))
+        return output
+
+    def _keep(self, output: Output) -> None:
         self.place.folder.check()
         self.save(output)
-        return output
+
+    def _check_alike(self) -> None:
+        """Raises NetlatheError where this process was given other inputs than the one that leads."""
+        theirs = self.place.ranks.told(lambda: self.inputs)
+        try:
+            check_run(self.place.path, self.inputs, theirs)
+        except ForeignCheckpointError as error:
+            raise NetlatheError(
+                f"process {self.place.ranks.index} of this run was given other inputs than the one that leads it "
+                f"({', '.join(error.differences[:6])}); start all with the same command, files and versions"
+            ) from error
 
     def load(self) -> Output | None:
         """The saved output, None where the phase is stale. Raises FormatError as `output` does."""
+        with self._reading():
+            content = self.place.ranks.told(self._fresh)
+            return None if content is None else self.read(content)
+
+    def _fresh(self) -> dict[str, Any] | None:
+        """The record's content, None where the phase is stale."""
         path = self.place.path / self.record
         if not path.is_file():
             return None
+        content = read_json(path, self.kind, SCHEMA_VERSION)
+        if not all((self.place.path / str(name)).is_file() for name in content.get(_NEEDS, ())):
+            return None
+        if json_digest(content.get(_RUN)) != self.digest:
+            self._check_replaced(path, content.get(_RUN))
+            return None
+        return content
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Context in which what is wrong with the record is told with the remedy."""
         with advised(self._remedy):
-            content = read_json(path, self.kind, SCHEMA_VERSION)
             try:
-                if not all((self.place.path / str(name)).is_file() for name in content.get(_NEEDS, ())):
-                    return None
-                if json_digest(content.get(_RUN)) != self.digest:
-                    self._check_replaced(path, content.get(_RUN))
-                    return None
-                return self.read(content)
+                yield
             except _DAMAGE as error:
+                path = self.place.path / self.record
                 raise FormatError(f"{path}: not a whole record of a run ({error!s:.200}); remove it") from error
 
     def save(self, output: Output) -> None:
         """Writes the output's files, then the record. Until the run's report is written anew, there is none."""
         folder = self.place.path
-        self.place.remove((REPORT, self.record))
+        self.place.remove((REPORT, PAGE, self.record))
         content = {_RUN: self.inputs, **self.write(output)}
         if self.needs:
             content[_NEEDS] = [name for name in self.needs if (folder / name).is_file()]
@@ -108,8 +139,9 @@ class Phase(ABC, Generic[Output]):
     def checkpointer(self, name: str) -> RunCheckpointer:
         """Checkpoints of the work, in a file of the folder that knows the inputs."""
         return RunCheckpointer(
-            self.place.path / name, self.inputs, self.place.every_s, remedy=self._remedy, folder=self.place.folder
-        )
+            self.place.path / name, self.inputs, self.place.every_s, remedy=self._remedy, folder=self.place.folder,
+            ranks=self.place.ranks,
+        )  # fmt: skip
 
     def _check_replaced(self, path: Path, run: Any) -> None:
         try:

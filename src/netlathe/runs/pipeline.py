@@ -13,15 +13,19 @@ from netlathe.archspace.spaces import SearchSpace
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import check_run_folder
 from netlathe.pricing import Unknown
+from netlathe.report.writing import make_page
+from netlathe.runs.baselines import BaselinePhase, baseline_networks, write_baselines
 from netlathe.runs.chosen import ChoosePhase, Chosen
 from netlathe.runs.exported import ExportPhase
 from netlathe.runs.files import (
+    BASELINES,
     CHECKPOINT,
     CHOICE,
     COMPARISONS,
     EXPORTED,
     FOUND,
     LOOKS,
+    PAGE,
     SEARCH,
     STUDY,
     TRAINED,
@@ -55,7 +59,7 @@ if TYPE_CHECKING:
     from netlathe.training import Compute, ImageData, TrainConfig
     from netlathe.training.sources import Source
 
-_OF_TRAINING = (TRAINED, TRAINING_CHECKPOINT, EXPORTED)
+_OF_TRAINING = (TRAINED, TRAINING_CHECKPOINT, EXPORTED, BASELINES)
 _OF_SEARCH = (CHECKPOINT, STUDY, LOOKS, SEARCH, CHOICE, COMPARISONS, FOUND, *_OF_TRAINING)
 
 
@@ -76,6 +80,7 @@ class SearchOptions(TypedDict, total=False):
     look_epochs: int | Sequence[int]
     storage: str | Path | None
     train_from: Literal["scratch", "supernet"]
+    baselines: Sequence[float]
     resolution: int | None
     width: float | None
     limit_images: int | None
@@ -133,6 +138,7 @@ def search(
     look_epochs: int | Sequence[int] = 10,
     storage: str | Path | None = None,
     train_from: Literal["scratch", "supernet"] = "scratch",
+    baselines: Sequence[float] = (),
     resolution: int | None = None,
     width: float | None = None,
     limit_images: int | None = None,
@@ -152,7 +158,9 @@ def search(
     are met at once; the first one's `device` is the judge where it is at hand, as profile takes
     it: networks are repaired until the time measured there is within the target, with `profile` at the speed that it
     had when that was begun. Otherwise the upper end of the 90 % interval is. With `targets_ms`, each of these takes the
-    place of the first target's ms in a search of its own; all begin from one warm-up, and end in a curve.
+    place of the first target's ms in a search of its own; all begin from one warm-up, and end in a curve. `baselines`
+    are widths, such as (0.5, 0.75, 1), at which the space's reference network is trained and timed as the found one is:
+    the page report.html, which every run leaves in its folder, holds them against each other.
 
     `config` and `training` are the settings of the search and of the training, by default with `seed`. `training` may
     be a recipe of your own, called as recipe(module, data, compute) and returning the trained module; with a parameter
@@ -187,9 +195,9 @@ def search(
     options = SearchOptions(
         limits=limits, device=device, profile=profile, benchmark_binary=benchmark_binary, config=config,
         training=training, score=score, compute=compute, update=update, strategy=strategy, looks=looks,
-        look_epochs=look_epochs, storage=storage, train_from=train_from, resolution=resolution, width=width,
-        limit_images=limit_images, skip_unreadable=skip_unreadable, unknown=unknown, tensorboard=tensorboard, seed=seed,
-        progress=progress,
+        look_epochs=look_epochs, storage=storage, train_from=train_from, baselines=baselines, resolution=resolution,
+        width=width, limit_images=limit_images, skip_unreadable=skip_unreadable, unknown=unknown,
+        tensorboard=tensorboard, seed=seed, progress=progress,
     )  # fmt: skip
     with prepared(space, data, target, output, targets_ms, options) as (settings, place):
         return run(settings, place, targets_ms, restart=restart, restart_training=restart_training)
@@ -255,16 +263,19 @@ def prepared(
     files += [one.file for one in targets if one.file] + [limit.name.rpartition(":")[0] for limit in limits]
     folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
     below = [folder_name(ms) for ms in targets_ms or ()]
-    check_run_folder(folder, [one for one in files if one], images, below)
+    compute = options.get("compute") or Compute()
+    leads = compute.ranks.leads
+    if leads:
+        check_run_folder(folder, [one for one in files if one], images, below)
     goal = make_goal(targets, limits, unknown=options.get("unknown", "refuse"))
     at_hand = DeviceAtHand(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
     config = options.get("config") or SearchConfig(seed=seed)
     training = TrainConfig(seed=seed) if training is None else training
-    listener, compute = listener_of(options.get("progress", False)), options.get("compute") or Compute()
-    place = Workplace(RunFolder(folder), compute, listener, tensorboard)
-    with held([folder, *(folder / name for name in below)]) if alone else nullcontext(), compute.threaded():
+    listener = listener_of(options.get("progress", False)) if leads else Listener()
+    place = Workplace(RunFolder(folder, is_own=leads), compute, listener, tensorboard and leads)
+    with held([folder, *(folder / name for name in below)]) if alone and leads else nullcontext(), compute.threaded():
         listener.warn(compute.doubts())
         chosen, loaded = load_inputs(
             space, data, resolution=options.get("resolution"), width=options.get("width"),
@@ -272,12 +283,22 @@ def prepared(
             listener=listener,
         )  # fmt: skip
         update = options.get("update", "gradient")
+        baselines = baseline_networks(
+            space,
+            chosen,
+            options.get("baselines", ()),
+            resolution=options.get("resolution"),
+            width=options.get("width"),
+        )
+        if baselines:  # what cannot be priced should show before hours of work
+            goal.main.model.predict(baselines)
         yield (
             RunSettings(
-                goal.narrowed(chosen), loaded, goal, config, training, update, train_from, at_hand, score, looking
+                goal.narrowed(chosen), loaded, goal, config, training, update, train_from, at_hand, score, looking,
+                baselines,
             ),
             place,
-        )
+        )  # fmt: skip
 
 
 @contextmanager
@@ -317,7 +338,7 @@ def run(
 ) -> RunReport | CurveReport:
     """The run of these settings, or, for several limits of the main target, one for each, and tells the listener."""
     announce(settings, place.listener, targets_ms or ())
-    if settings.device:  # what is missing there should show before hours of work
+    if settings.device and place.leads:  # what is missing there should show before hours of work
         with settings.device.open(settings.goal.main, place.listener):
             pass
     runs = runs_of(settings, place, targets_ms)
@@ -328,9 +349,14 @@ def run(
         forget_training(runs, place)
     report = run_phases(settings, place) if targets_ms is None else run_curve(settings, place, runs)
     reports = report.runs if isinstance(report, CurveReport) else (report,)
-    if len(settings.goal.targets) > 1:
+    if len(settings.goal.targets) > 1 and place.leads:
         write_hardware(reports, place.path)
     place.listener.report(report)
+    for folder in runs if place.leads else ():
+        if not (folder / PAGE).is_file():
+            make_page(folder, place.listener)
+    if isinstance(report, CurveReport) and place.leads:
+        make_page(place.path, place.listener)
     return report
 
 
@@ -342,18 +368,20 @@ def runs_of(settings: RunSettings, place: Workplace, targets_ms: Sequence[float]
 
 
 def run_phases(
-    settings: RunSettings, place: Workplace, warm: WarmSearcher | None = None, chosen: list[Chosen] | None = None
-) -> RunReport:
+    settings: RunSettings, place: Workplace, warm: WarmSearcher | None = None, chosen: list[Chosen] | None = None,
+    shared: Workplace | None = None,
+) -> RunReport:  # fmt: skip
     """One run, from wherever its folder stands to its report. `chosen` are the choices for smaller targets, to which
-    this one's is added. Raises FormatError where the folder holds another run,
-    NetlatheError where the folder was moved or deleted meanwhile."""
+    this one's is added; `shared` is where baselines are trained that several runs have. Raises FormatError where the
+    folder holds another run, NetlatheError where the folder was moved or deleted meanwhile."""
     from netlathe.search.costs import idle_limits
 
     with place.folder.watched():
         constraints = settings.goal.constraints(settings.space)
         place.listener.warn(idle_limits(constraints))
         searching = search_phase(settings, place, constraints, warm)
-        migrate(place, searching.inputs)
+        if place.leads:
+            migrate(place, searching.inputs)
         searched = searching.output()
         smaller = [] if chosen is None else chosen
         choosing = ChoosePhase(settings, place, searching.inputs, constraints, searched, smaller)
@@ -363,6 +391,10 @@ def run_phases(
         trained = training.output()
         exported = ExportPhase(settings, place, training.inputs, trained).output()
         whole = {**training.inputs, **choosing.inputs}
+        if settings.baselines:
+            compared = BaselinePhase(settings, shared or place).output()
+            if shared and place.leads:
+                write_baselines(compared, place.path)
         return ReportPhase(settings, place, whole, searched, found, trained, exported).output()
 
 
@@ -389,9 +421,10 @@ def run_curve(settings: RunSettings, place: Workplace, runs: dict[Path, RunSetti
     reports = []
     for folder, one in runs.items():
         place.listener.step(f"{one.goal.main.limit_ms:g} ms on {one.goal.main.name}")
-        reports.append(run_phases(one, place.at(folder), warm, chosen))
-    curve = pareto_front.read_points(list(runs))
-    pareto_front.write_points(curve, place.path)
+        reports.append(run_phases(one, place.at(folder), warm, chosen, place))
+    curve = place.ranks.told(lambda: pareto_front.read_points(list(runs)))
+    if place.leads:
+        pareto_front.write_points(curve, place.path)
     return CurveReport(place.path, tuple(reports), curve)
 
 

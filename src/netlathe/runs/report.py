@@ -11,7 +11,40 @@ from netlathe.archspace.errors import FormatError
 from netlathe.archspace.spaces import Architecture
 
 if TYPE_CHECKING:
+    from netlathe.archspace.records import Measurement
     from netlathe.pareto_front import ParetoReport
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A network that a run is compared with, trained and timed as its own was."""
+
+    name: str
+    predicted_ms: float
+    accuracy: float
+    """On the test images, 0..1."""
+    measured_ms: float | None = None
+    measured_low_ms: float | None = None
+    measured_high_ms: float | None = None
+    test_images: int = 0
+
+    @property
+    def ms(self) -> float:
+        """Measured where it was, else predicted."""
+        return self.predicted_ms if self.measured_ms is None else self.measured_ms
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """Test images of one class, and how many of them are classified right."""
+
+    name: str
+    images: int
+    right: int
+
+
+_OPTIONAL = ("measured_on", "drift", "measured_low_ms", "measured_high_ms")
+"""Fields of a target's report that are left out of JSON where they are not known."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +69,18 @@ class TargetReport:
     """The device's address."""
     drift: float | None = None
     """How much slower than its profile the device was at that moment."""
+    measured_low_ms: float | None = None
+    measured_high_ms: float | None = None
+    """Ends of the measurement's own 90 % interval; None below three rounds."""
 
     def to_json(self) -> dict[str, Any]:
-        whole = asdict(self)
-        return {
-            name: value for name, value in whole.items() if name not in ("measured_on", "drift") or value is not None
-        }
+        return {name: value for name, value in asdict(self).items() if name not in _OPTIONAL or value is not None}
+
+
+def measured_interval(timed: Measurement | None) -> dict[str, float]:
+    """The interval of a measurement as a TargetReport has it, where there are rounds enough for one."""
+    ends = timed.interval_ms if timed else None
+    return {"measured_low_ms": ends[0], "measured_high_ms": ends[1]} if ends else {}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from netlathe.runs.files import HARDWARE, REPORT, write_csv
 from netlathe.runs.folder import Workplace
 from netlathe.runs.judges import time_file
 from netlathe.runs.phase import Phase
-from netlathe.runs.report import LimitReport, RunReport, TargetReport
+from netlathe.runs.records import write_costs, write_made
+from netlathe.runs.report import LimitReport, RunReport, TargetReport, measured_interval
 from netlathe.runs.searched import Searched
 from netlathe.runs.settings import RunSettings
 from netlathe.runs.trained import Trained
@@ -81,6 +82,8 @@ class ReportPhase(Phase[RunReport]):
         )  # fmt: skip
 
     def write(self, output: RunReport) -> dict[str, Any]:
+        write_costs({"after": self.chosen.architecture}, self.settings.goal.targets, self.place.path)
+        write_made(self.place.path, self.place.listener.command)
         return output.to_json()
 
     def read(self, content: Mapping[str, Any]) -> RunReport:
@@ -120,6 +123,7 @@ class ReportPhase(Phase[RunReport]):
             is_met=timed.latency_ms <= target.limit_ms if timed else None,
             measured_on=self.settings.device.address if timed and self.settings.device else None,
             drift=timed.drift if timed else None,
+            **measured_interval(timed),
         )
 
     def _limits(self) -> tuple[LimitReport, ...]:

@@ -57,6 +57,8 @@ def warm_searcher(settings: RunSettings, place: Workplace, constraints: list[Con
     warm_up = WarmUp(replace(settings, search=warm_config(settings), looking=None), place, constraints)
 
     def searcher() -> Searcher:
+        if not place.leads:  # the leader waits for them all
+            return warm_up.searcher()
         place.folder.make()
         lock = FileLock(place.path / ".netlathe.warm-up.lock")
         try:

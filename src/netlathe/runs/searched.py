@@ -14,7 +14,7 @@ from netlathe.archspace.spaces import SearchSpace
 from netlathe.runs.checkpoints import RunCheckpointer
 from netlathe.runs.files import CHECKPOINT, HISTORY, SEARCH
 from netlathe.runs.folder import Workplace
-from netlathe.runs.logs import SearchLog, scalars, write_history
+from netlathe.runs.logs import SearchLog, on_each, scalars, write_history
 from netlathe.runs.phase import Phase
 from netlathe.runs.settings import RunSettings
 from netlathe.runs.stopping import stopping
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from netlathe.search.costs import Constraint
     from netlathe.search.strategies.binarized.outcome import EpochRow
     from netlathe.training import ImageData
+    from netlathe.training.sgd import SgdConfig
 
-_LATER = {"architecture_every": 1}
-"""Settings that run folders may lack, and what these were searched with."""
+_LATER = {"architecture_every": 1, "batch_norm": "synchronised"}
+"""Settings that run folders may lack, and what these were searched and trained with."""
 _STORED = {"finalists": "looks", "finalist_images": "look_images"}
 """Names of settings in run folders, where these have kept an earlier name."""
 
@@ -56,7 +57,7 @@ class Searched:
 class SearchPhase(Phase[Searched]):
     """Search of a run's space under its constraints."""
 
-    record, kind = SEARCH, "search"
+    record, kind, is_shared = SEARCH, "search", True
 
     def __init__(
         self, settings: RunSettings, place: Workplace, constraints: list[Constraint], warm: WarmSearcher | None = None
@@ -152,16 +153,17 @@ def search_inputs(settings: RunSettings, *, is_shared: bool = False) -> dict[str
     if is_shared:
         goal["targets"][0]["ms"] = "several"
     return {
-        "config": {
-            _STORED.get(name, name): value
-            for name, value in asdict(settings.search).items()
-            if name not in _LATER or value != _LATER[name]
-        },
+        "config": {_STORED.get(name, name): value for name, value in described(settings.search).items()},
         "update": settings.update,
         "goal": goal,
         "space": describe_space(settings.space),
         "data": describe_data(settings.data),
     }
+
+
+def described(config: SgdConfig) -> dict[str, Any]:
+    """Settings for JSON, without those that earlier run folders lack where they are as these had them."""
+    return {k: value for k, value in asdict(config).items() if k not in _LATER or value != _LATER[k]}
 
 
 def describe_space(space: SearchSpace) -> dict[str, Any]:
@@ -207,4 +209,6 @@ def run_searcher(
         stopping(checkpointer) as between,
     ):
         log = SearchLog(searcher, place.path / HISTORY, update, scalar, between)
-        searcher.run(log, until="warm" if is_warm_up else "end", checkpointer=checkpointer)
+        searcher.run(
+            log if place.leads else on_each(between), until="warm" if is_warm_up else "end", checkpointer=checkpointer
+        )

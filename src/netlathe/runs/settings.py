@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.presets import PRESETS, load_space
-from netlathe.archspace.spaces import SearchSpace
+from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.events import Listener
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.targets import Goal
@@ -124,6 +124,8 @@ class RunSettings:
     """A score of the user's own, where there is but one."""
     looking: LookSettings | None = None
     """How networks are looked at one by one; None for the path-binarized search."""
+    baselines: tuple[Architecture, ...] = ()
+    """Networks to train and time beside the found one."""
 
     def at(self, limit_ms: float) -> RunSettings:
         """Settings with another limit of the main target, in ms."""

@@ -34,8 +34,8 @@ class _Stop:
         self.checkpointer.ask()
 
     def between(self) -> None:
-        """Ends once the save that was asked for has been made."""
-        if self.is_asked and not self.checkpointer.is_asked:
+        """Ends once a save that was asked for has been made, in all processes after the same step."""
+        if self.checkpointer.is_answered:
             raise KeyboardInterrupt
 
 
@@ -59,7 +59,7 @@ def stopping(checkpointer: Checkpointer | None) -> Iterator[Between]:
     finally:
         for number in handled:
             signal.signal(number, signal.default_int_handler)
-    if stop.is_asked:
+    if checkpointer.ranks.any(stop.is_asked):
         raise KeyboardInterrupt
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.jsonfile import json_digest
@@ -22,13 +22,13 @@ from netlathe.runs.files import (
     TRAINING,
     TRAINING_CHECKPOINT,
     WEIGHTS,
-    load_weights,
+    load_state,
     save_weights,
 )
 from netlathe.runs.folder import Workplace
-from netlathe.runs.logs import TrainLog, scalars
+from netlathe.runs.logs import TrainLog, on_each, scalars
 from netlathe.runs.phase import Phase
-from netlathe.runs.searched import Searched
+from netlathe.runs.searched import Searched, described
 from netlathe.runs.settings import Recipe, RunSettings, name_of
 from netlathe.runs.stopping import stopping
 
@@ -56,7 +56,7 @@ class Trained:
 class TrainPhase(Phase[Trained]):
     """Training of the chosen network."""
 
-    record, kind, needs = TRAINED, "training", (WEIGHTS, TRAINING_CHECKPOINT)
+    record, kind, needs, is_shared = TRAINED, "training", (WEIGHTS, TRAINING_CHECKPOINT), True
     remedy = "--restart-training does that for {folder}, and keeps the search"
 
     def __init__(
@@ -68,10 +68,8 @@ class TrainPhase(Phase[Trained]):
     def work(self) -> Trained:
         """Trains the network. Raises TrainingError when the loss diverges, FormatError where the folder holds another
         training of this network."""
-        from netlathe.training import TrainConfig
-
         checkpointer = self.checkpointer(TRAINING_CHECKPOINT)
-        begun = self._begun(checkpointer)
+        begun = self.place.ranks.told(lambda: self._begun_at(checkpointer))
         if begun is None:
             self.place.remove((TRAINING,))
         self.place.remove(RESULTS)  # beside a training that goes on, they would be an earlier one's
@@ -80,9 +78,7 @@ class TrainPhase(Phase[Trained]):
             assert self.searched.searcher is not None
             weights = self.searched.searcher().supernet.extract(self.chosen.judged.path).state_dict()
             network.load_state_dict(weights)
-        is_ours = isinstance(self.settings.training, TrainConfig)
-        first_step = int(begun["step"]) + 1 if begun and is_ours else 1
-        events_from = first_step if self.place.tensorboard else None
+        events_from = (begun or 0) + 1 if self.place.tensorboard else None
         train_network(
             network, self.settings.data, self.place, self.settings.training, self.chosen.architecture.name,
             checkpointer=checkpointer, events_from=events_from,
@@ -94,19 +90,28 @@ class TrainPhase(Phase[Trained]):
         return {"seconds": output.seconds}
 
     def read(self, content: Mapping[str, Any]) -> Trained:
-        folder, architecture = self.place.path, self.chosen.architecture
-        return Trained(lambda: load_weights(folder, architecture), float(content["seconds"]))
+        return Trained(self._kept, float(content["seconds"]))
+
+    def _kept(self) -> TorchGraph:
+        from netlathe.archspace.forms.torch import TorchGraph
+
+        architecture = self.chosen.architecture
+        return kept_network(self.place, TorchGraph(architecture.graph()), architecture.name)
 
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
         """Decides for replacing a training of another network, which is of no use."""
         return "architecture" in differences
 
-    def _begun(self, checkpointer: RunCheckpointer) -> dict[str, Any] | None:
-        """The state of a training that was cut off."""
+    def _begun_at(self, checkpointer: RunCheckpointer) -> int | None:
+        """Step of a training that was cut off, 0 for a recipe's; None where there is none."""
+        from netlathe.training import TrainConfig
         from netlathe.training.checkpoint import ForeignCheckpointError
 
         try:
-            return checkpointer.load()
+            state = checkpointer.load()
+            if state is None:
+                return None
+            return int(state["step"]) if isinstance(self.settings.training, TrainConfig) else 0
         except ForeignCheckpointError as error:
             if "architecture" not in error.differences:
                 raise
@@ -122,7 +127,7 @@ def training_inputs(settings: RunSettings, search: Mapping[str, Any], architectu
     from netlathe.training import TrainConfig
 
     training = settings.training
-    train = asdict(training) if isinstance(training, TrainConfig) else {"recipe": name_of(training)}
+    train = described(training) if isinstance(training, TrainConfig) else {"recipe": name_of(training)}
     train["from"] = settings.train_from
     return {**search, "architecture": json_digest(architecture.to_json()), "train": train}
 
@@ -136,6 +141,14 @@ def new_network(architecture: Architecture, training: TrainConfig | Recipe) -> T
 
     seed = training.seed if isinstance(training, TrainConfig) else 0
     return TorchGraph(architecture.graph(), generator=torch.Generator().manual_seed(seed))
+
+
+def kept_network(place: Workplace, network: TorchGraph, name: str) -> TorchGraph:
+    """The network with the weights that its run's folder holds, in all processes, in eval mode. Raises FormatError as
+    load_state does."""
+    state = place.ranks.told(lambda: load_state(place.path, network, name).state_dict())
+    network.load_state_dict(state)
+    return network.eval()
 
 
 def train_network(
@@ -164,6 +177,7 @@ def train_network(
     if not isinstance(training, TrainConfig):
         with place.listener.working(f"training {label} by {name_of(training)}"):
             run_recipe(training, network, data, place.compute, checkpointer)
+        place.ranks.align(network)
         return
     with (
         place.listener.progress(f"training {label}", "steps") as update,
@@ -171,7 +185,8 @@ def train_network(
         stopping(checkpointer) as between,
     ):
         log = TrainLog(place.path / TRAINING, training.epochs, update, scalar, between)
-        train(network, data, training, log, compute=place.compute, checkpointer=checkpointer, teacher=teacher)
+        on_step = log if place.leads else on_each(between)
+        train(network, data, training, on_step, compute=place.compute, checkpointer=checkpointer, teacher=teacher)
     recalibrate_batch_norm(network, data.train, compute=place.compute)
 
 

@@ -86,9 +86,11 @@ class Misfortune:
             time.sleep(3600)
 
     def slow_down(self, began_us: int, ended_us: int) -> None:
-        """Lets a run last longer, at full load as a hot core would."""
+        """Lets a run last longer, at full load as a hot core would; or idle, as a processor that is not this one's."""
         if self.has("slow"):
             end_ns = time.perf_counter_ns() + (ended_us - began_us) * (self._argument("slow", "factor", 3.0) - 1) * 1000
+            if self._argument("slow", "idle", False):
+                time.sleep(max(0.0, (end_ns - time.perf_counter_ns()) / 1e9))
             while time.perf_counter_ns() < end_ns:
                 pass
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from netlathe.archspace.errors import FormatError
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import COMPRESSION_FILES, check_run_folder
 from netlathe.pricing import Unknown
+from netlathe.report.writing import make_page
 from netlathe.runs.compression.outlook import Outlook, Stage, check_reached, look_ahead, told, why_fixed
 from netlathe.runs.compression.report import CompressReport
 from netlathe.runs.compression.reported import CompressReportPhase, limits_of, targets_of
@@ -28,7 +30,7 @@ from netlathe.runs.compression.settings import (
 from netlathe.runs.compression.shaped import ShapedNetwork, ShapePhase
 from netlathe.runs.compression.tuned import TunePhase
 from netlathe.runs.compression.written import WritePhase
-from netlathe.runs.files import IMPORTANCE, REPORT
+from netlathe.runs.files import IMPORTANCE, PAGE, REPORT
 from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.judges import DeviceAtHand, time_file
 from netlathe.runs.settings import Recipe, load_told, name_of
@@ -124,14 +126,16 @@ def compress(
     files = [str(one) for one in (model, profile, benchmark_binary) if isinstance(one, str | Path)]
     files += [file for one in targets for file in one.files]
     folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
-    check_run_folder(folder, files, images, written=COMPRESSION_FILES)
+    leads = compute is None or compute.ranks.leads
+    if leads:
+        check_run_folder(folder, files, images, written=COMPRESSION_FILES)
     goal = make_goal(targets, limits, unknown=unknown)
     asked = _parsed(normalization)
     original = read_original(model, example_inputs, shapes)
     at_hand = DeviceAtHand(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
-    with _placed(folder, compute, listener_of(progress)) as place:
+    with _placed(folder, compute, listener_of(progress) if leads else Listener()) as place:
         loaded = None if data is None else _images(data, original, limit_images, seed, skip_unreadable, place.listener)
         said = _said(asked, loaded, original) if loaded else None
         settings = CompressSettings(
@@ -141,6 +145,8 @@ def compress(
         )  # fmt: skip
         report = run_phases(settings, place, restart=restart)
         place.listener.report(report)
+        if report.is_changed and not (folder / PAGE).is_file():
+            make_page(folder, place.listener)
         return report
 
 
@@ -149,8 +155,10 @@ def _placed(folder: Path, compute: Compute | None, listener: Listener) -> Iterat
     """Context with the place of a compression, in which no other process works in its folder."""
     from netlathe.training import Compute
 
-    place = Workplace(RunFolder(folder), compute or Compute(), listener)
-    with RunFolder(folder).held(), place.compute.threaded():
+    compute = compute or Compute()
+    own = partial(RunFolder, folder, is_own=compute.ranks.leads)
+    place = Workplace(own(), compute, listener)
+    with own().held(), place.compute.threaded():
         listener.warn(place.compute.doubts())
         yield place
 
@@ -212,16 +220,16 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
     for line in why_fixed(settings):
         listener.note(f"  Not cut: {line}")
     listener.warn(original.notes)
-    is_begun = (place.path / IMPORTANCE).is_file() and not restart
+    is_begun = place.ranks.told(lambda: (place.path / IMPORTANCE).is_file() and not restart)
     if settings.device and is_begun:  # what is missing there should show before minutes of work
-        with settings.device.open(goal.main, listener):
-            pass
+        place.ranks.told(lambda: _opened(settings, place))
     else:
-        timed = _timed(settings, place, outlook.original)
+        timed = place.ranks.told(lambda: _timed(settings, place, outlook.original))
         if _is_met(settings, outlook, timed):
             return _unchanged(settings, place, outlook, timed)
         if timed:
-            _check_fastest(settings, place, outlook, timed.latency_ms / outlook.original.latencies[0].ms)
+            level = timed.latency_ms / outlook.original.latencies[0].ms
+            place.ranks.told(lambda: _check_fastest(settings, place, outlook, level))
     if restart:
         place.remove((REPORT, *COMPRESSION_FILES))
     with place.folder.watched():
@@ -238,6 +246,13 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
         exported = WritePhase(settings, place, made, scored, shaped, tuned).output()
         whole = {**made, **choosing.inputs}
         return CompressReportPhase(settings, place, whole, outlook, scored, shaped, tuned, exported).output()
+
+
+def _opened(settings: CompressSettings, place: Workplace) -> None:
+    """Opens the device, and closes it. Raises DeviceError where that fails."""
+    assert settings.device is not None
+    with settings.device.open(settings.goal.main, place.listener):
+        pass
 
 
 def _timed(settings: CompressSettings, place: Workplace, stage: Stage) -> Measurement | None:

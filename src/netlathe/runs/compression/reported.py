@@ -21,7 +21,8 @@ from netlathe.runs.files import FINALISTS, FINALISTS_PICTURE, LAYERS, REPORT, WI
 from netlathe.runs.folder import Workplace
 from netlathe.runs.judges import time_file
 from netlathe.runs.phase import Phase
-from netlathe.runs.report import LimitReport, TargetReport
+from netlathe.runs.records import write_costs, write_made
+from netlathe.runs.report import LimitReport, TargetReport, measured_interval
 from netlathe.subjects import find_subject
 from netlathe.targets import KIB
 
@@ -107,6 +108,10 @@ class CompressReportPhase(Phase[CompressReport]):
         title = f"{output.name}: {output.stages[0].latencies[0].ms:.3g} to {main.predicted_ms:.3g} ms on {main.device}"
         bars = [(one.name, one.before, one.after, one.precision) for one in output.layers]
         draw_widths(bars, title, self.place.path / WIDTHS_PICTURE)
+        before = ShapedNetwork(self.settings, self.settings.space.reference)
+        networks = {"before": before, "after": ShapedNetwork(self.settings, self.shaped.choices)}
+        write_costs(networks, self.settings.goal.targets, self.place.path, advises=False)
+        write_made(self.place.path, self.place.listener.command)
         self._write_finalists(output)
         return output.to_json()
 
@@ -190,6 +195,7 @@ def targets_of(
                 is_met=own.latency_ms <= target.limit_ms if own else None,
                 measured_on=settings.device.address if own and settings.device else None,
                 drift=own.drift if own else None,
+                **measured_interval(own),
             )
         )
     return tuple(found)

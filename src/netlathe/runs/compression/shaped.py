@@ -161,6 +161,7 @@ class ShapePhase(Phase[Shaped]):
         self, scores: NDArray[np.float64], limits: Sequence[CostLimit], starts: Sequence[Choices]
     ) -> tuple[Choices, dict[Choices, float]]:
         """The network by integer programs, or the best of it and others near it."""
+        from netlathe.search.exchanges import exchanged
         from netlathe.search.successive import solve
 
         space, listener = self.settings.space, self.place.listener
@@ -169,6 +170,9 @@ class ShapePhase(Phase[Shaped]):
             with listener.progress("choosing widths", "rounds") as update:
                 solved.append(solve(space, scores, limits, start, on_round=lambda done, total: update(done, total, "")))
         best = max((one.choices for one in solved), key=lambda choices: _sum(scores, choices))
+        if space.segments:
+            with listener.working("exchanging stretches of precisions"):
+                best = exchanged(space, scores, limits, best, space.neighbours)
         return self._compared(scores, limits, best)
 
     def _compared(

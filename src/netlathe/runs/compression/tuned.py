@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from netlathe.runs.checkpoints import RunCheckpointer
@@ -21,13 +21,13 @@ from netlathe.runs.files import (
     TRAINING,
     TRAINING_CHECKPOINT,
     WEIGHTS,
-    load_state,
     save_weights,
 )
 from netlathe.runs.folder import Workplace
 from netlathe.runs.phase import Phase
+from netlathe.runs.searched import described
 from netlathe.runs.settings import name_of
-from netlathe.runs.trained import train_network
+from netlathe.runs.trained import kept_network, train_network
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch import TorchGraph
@@ -53,7 +53,7 @@ class Tuned:
 class TunePhase(Phase[Tuned]):
     """Training of the shaped network, from the weights of the channels that it keeps."""
 
-    record, kind, needs = TRAINED, "training", (WEIGHTS, TRAINING_CHECKPOINT)
+    record, kind, needs, is_shared = TRAINED, "training", (WEIGHTS, TRAINING_CHECKPOINT), True
 
     def __init__(self, settings: CompressSettings, place: Workplace, scored: Scored, shaped: Shaped) -> None:
         super().__init__(place, tuning_inputs(settings, shaped))
@@ -69,7 +69,7 @@ class TunePhase(Phase[Tuned]):
         assert settings.training is not None
         place.folder.make()
         checkpointer = self.checkpointer(TRAINING_CHECKPOINT)
-        if not self._is_begun(checkpointer):
+        if not place.ranks.told(lambda: self._is_begun(checkpointer)):
             place.remove((TRAINING,))
         place.remove(RESULTS)  # beside a training that goes on, they would be an earlier one's
         images = images_within(settings, place, MOST_IMAGES)
@@ -114,7 +114,7 @@ class TunePhase(Phase[Tuned]):
         from netlathe.training.norms import with_batch_norm
 
         network = ShapedNetwork(self.settings, self.shaped.choices)
-        return load_state(self.place.path, TorchGraph(with_batch_norm(network.shaped(), linear=True)), network.name)
+        return kept_network(self.place, TorchGraph(with_batch_norm(network.shaped(), linear=True)), network.name)
 
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
         """Decides for replacing a training of other widths, which is of no use."""
@@ -127,7 +127,7 @@ def tuning_inputs(settings: CompressSettings, shaped: Shaped) -> dict[str, Any]:
 
     training = settings.training
     assert training is not None
-    train = asdict(training) if isinstance(training, TrainConfig) else {"recipe": name_of(training)}
+    train = described(training) if isinstance(training, TrainConfig) else {"recipe": name_of(training)}
     train |= {"distillation": settings.distillation, "temperature": settings.temperature}
     shape = list(shaped.choices[: settings.space.shape_decisions])  # precisions are no part of what is trained
     return {**settings.importance_inputs(), "choices": shape, "train": train}

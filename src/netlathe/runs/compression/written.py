@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class WritePhase(FilesPhase):
     """The compressed network as .tflite, .onnx and torch program, and its weights as plain arrays."""
 
-    needs = (NETWORK, NETWORK_INT8, NETWORK_MIXED, NETWORK_ONNX, PROGRAM, WEIGHTS)
+    needs, is_shared = (NETWORK, NETWORK_INT8, NETWORK_MIXED, NETWORK_ONNX, PROGRAM, WEIGHTS), True
 
     def __init__(
         self,
@@ -43,14 +43,16 @@ class WritePhase(FilesPhase):
         """Raises FormatError where the network has no such form."""
         self.place.folder.make()
         if self.tuned is None:
-            return self._structure()
+            return self.place.ranks.told(self._structure)
         assert self.settings.data is not None
         network = self.tuned.network()
         found = export_network(network, self.settings.data, self.place)
-        found = self._with_mixed(found, network)
-        accuracy = {} if self.scored.teacher == "own" else found.accuracy
-        files = {**found.files, "program": write_program(network, self.place.path / PROGRAM), "weights": WEIGHTS}
-        return ExportedFiles(accuracy, files, () if self.scored.teacher == "own" else found.warnings)
+        found = self.place.ranks.told(lambda: self._with_mixed(found, network))
+        program = self.place.ranks.told(lambda: write_program(network, self.place.path / PROGRAM))
+        files = {**found.files, "program": program, "weights": WEIGHTS}
+        if self.scored.teacher == "own":  # the images' classes are not the model's
+            return ExportedFiles({}, files, ())
+        return ExportedFiles(found.accuracy, files, found.warnings, found.classes)
 
     def _with_mixed(self, found: ExportedFiles, network: TorchGraph) -> ExportedFiles:
         """The files, and the one in the precisions that were chosen, judged on the test images."""
@@ -65,7 +67,7 @@ class WritePhase(FilesPhase):
             accuracy, warning = judged_file(path, "tflite", "int8", data.test, found.accuracy["torch"])
         accuracies = {**found.accuracy, **({} if accuracy is None else {"mixed": accuracy})}
         warnings = (*found.warnings, *([warning] if warning else []))
-        return ExportedFiles(accuracies, {**found.files, "mixed": path.name}, warnings)
+        return ExportedFiles(accuracies, {**found.files, "mixed": path.name}, warnings, found.classes)
 
     def _mixed(self, weights: Weights, samples: Iterable[Sequence[FloatArray]] | None) -> bytes:
         """The .tflite file in the precisions that were chosen. Raises CompressError where it computes in others."""

@@ -1,0 +1,1 @@
+"""Pages of runs, profiles and predictors: content gathered from their files, charts of it, and one HTML file."""
