@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -378,15 +378,20 @@ class ProfileFile:
         rows = [(key, round_id, text) for key, text in samples.items()]
         self._db.executemany("INSERT OR IGNORE INTO samples VALUES (?, ?, ?)", rows)
 
-    def rounds(self, setup: Setup, *, counting: bool = False) -> dict[str, tuple[Round, ...]]:
-        """Every stored round per graph key in order of time, finished or not; or only those that count in records."""
+    def rounds(
+        self, setup: Setup, *, counting: bool = False, keys: Collection[str] | None = None
+    ) -> dict[str, tuple[Round, ...]]:
+        """Every stored round per graph key in order of time, finished or not; or only those that count in records, and
+        those of the graphs with these `keys`."""
+        wanted = "" if keys is None else "AND samples.graph IN (SELECT value FROM json_each(?))"
         query = (
             "SELECT samples.graph, samples_ms, drift, started_at FROM samples JOIN rounds ON round = id "
-            f"WHERE rounds.setup = ? {_COUNTING if counting else ''} ORDER BY started_at"
+            f"WHERE rounds.setup = ? {wanted} {_COUNTING if counting else ''} ORDER BY started_at"
         )
+        arguments = (setup.key,) if keys is None else (setup.key, json.dumps(list(keys)))
         rounds: dict[str, list[Round]] = defaultdict(list)
         with self._guard():
-            for key, samples, drift, started_at in self._db.execute(query, (setup.key,)):
+            for key, samples, drift, started_at in self._db.execute(query, arguments):
                 one = Round(tuple(json.loads(samples)), drift, started_at)
                 Measurement((one,))  # says what is wrong with it
                 rounds[key].append(one)

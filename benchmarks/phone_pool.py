@@ -101,7 +101,7 @@ class Outcome:
     wall_s: float
     batches: int
     errors: Sequence[float]
-    """Of the pooled records, relative to what a phone of the median speed takes."""
+    """Relative errors of the pooled records, against what a phone of the median speed takes."""
     twice: int
     """Blocks that more than one unit has, beyond those that all measure."""
     pooled: int

@@ -15,6 +15,8 @@ from netlathe.search.correction import Correction
 from netlathe.search.costs import ROUNDING, Constraint, show_limits
 from netlathe.search.decode import decode
 from netlathe.search.errors import SearchError, TargetError
+from netlathe.search.nearby import NearbyCandidates
+from netlathe.search.successive import CostLimit
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,24 @@ class Evaluated:
 class Candidates(Protocol):
     """Networks to choose from under varying limits; a limit is one number per constraint, in its table's unit."""
 
+    def first(self, limits: Sequence[float]) -> Choices:
+        """The network to judge first. Raises TargetError where none keeps the limits."""
+        ...
+
     def best(self, limits: Sequence[float]) -> Choices:
         """The network of the best score whose costs keep the limits. Raises TargetError where there is none."""
         ...
 
     def corrected(self, corrections: Sequence[Correction | None]) -> Candidates:
         """The same networks by corrected costs, one correction per constraint."""
+        ...
+
+    def correction(self) -> Correction:
+        """A correction of one of their costs that has learnt nothing yet."""
+        ...
+
+    def around(self, choices: Choices) -> Candidates:
+        """The same networks, to be looked for from that one on."""
         ...
 
     def nearest(self) -> Choices:
@@ -64,6 +78,9 @@ class AdditiveCandidates:
     scores: NDArray[np.float64]
     constraints: Sequence[Constraint]
 
+    def first(self, limits: Sequence[float]) -> Choices:
+        return self.best(limits)
+
     def best(self, limits: Sequence[float]) -> Choices:
         pairs = zip(self.constraints, limits, strict=True)
         return decode(self.scores, [replace(c, limit=limit) for c, limit in pairs])
@@ -71,6 +88,12 @@ class AdditiveCandidates:
     def corrected(self, corrections: Sequence[Correction | None]) -> AdditiveCandidates:
         pairs = zip(self.constraints, corrections, strict=True)
         return replace(self, constraints=[replace(c, table=by.table(c.table)) if by else c for c, by in pairs])
+
+    def correction(self) -> Correction:
+        return Correction(self.scores.shape)
+
+    def around(self, choices: Choices) -> AdditiveCandidates:
+        return self
 
     def nearest(self) -> Choices:
         alive = np.isfinite(self.scores)
@@ -97,6 +120,9 @@ class EvaluatedCandidates:
         self.constraints = constraints
         self.known = {one.choices: one for one in evaluated}
 
+    def first(self, limits: Sequence[float]) -> Choices:
+        return self.best(limits)
+
     def best(self, limits: Sequence[float]) -> Choices:
         within = [
             one
@@ -118,6 +144,13 @@ class EvaluatedCandidates:
 
         return EvaluatedCandidates([replace(one, costs=costs(one)) for one in self.known.values()], self.constraints)
 
+    def correction(self) -> Correction:
+        counts = np.array([*self.known]).max(axis=0) + 1
+        return Correction((len(counts), int(counts.max())))
+
+    def around(self, choices: Choices) -> EvaluatedCandidates:
+        return self
+
     def nearest(self) -> Choices:
         def share(one: Evaluated) -> float:
             return sum(cost / c.limit for cost, c in zip(one.costs, self.constraints, strict=True))
@@ -131,10 +164,18 @@ class EvaluatedCandidates:
         return self.known[choices].score
 
 
-def candidates_of(
-    scores: NDArray[np.float64] | Sequence[Evaluated], constraints: Sequence[Constraint]
-) -> AdditiveCandidates | EvaluatedCandidates:
-    """The candidates that these scores are of."""
+Scores = NDArray[np.float64] | Sequence[Evaluated] | NearbyCandidates
+"""Scores of all networks, as additive ones (decisions, options), -inf where there is no option; or of those that a
+strategy has evaluated, with their own costs; or of networks whose costs do not add up."""
+Limited = Constraint | CostLimit
+"""A limit on a table of costs, or on the costs of whole networks."""
+
+
+def candidates_of(scores: Scores, limits: Sequence[Limited]) -> Candidates:
+    """The candidates that these scores are of, within these limits."""
+    if isinstance(scores, NearbyCandidates):
+        return replace(scores, limits=[one for one in limits if isinstance(one, CostLimit)])
+    constraints = [one for one in limits if isinstance(one, Constraint)]
     if isinstance(scores, np.ndarray):
         return AdditiveCandidates(scores, constraints)
     return EvaluatedCandidates(scores, constraints)

@@ -26,11 +26,13 @@ class Correction:
 
     A Bayesian linear model (Bishop, Pattern Recognition and Machine Learning, section 3.3, in its dual form): the level
     lies around the median of judged / cost, so that a single reading moves nothing else; options' own parts lie around
-    nothing, and share what is left over by how often they are in the networks that were judged. `options` is the shape
-    (decisions, most options) of the table.
+    nothing, and share what is left over by how often they, or options alike, are in the networks that were judged.
+    `options` is the shape (decisions, most options) of the table.
     """
 
     options: tuple[int, int]
+    likeness: NDArray[np.float64] | None = None
+    """Correlation of the own parts of a decision's options (decisions, options, options); None for unlike ones."""
     readings: list[tuple[Choices, float, float]] = field(default_factory=list)
     """(network, cost by the table, judged cost)."""
     level: float = field(default=1.0, init=False)
@@ -48,14 +50,15 @@ class Correction:
         middle = statistics.median((answers / costs).tolist())
         usual = float(np.mean(answers))
         level_variance, part_variance = (LEVEL_SHARE * middle) ** 2, (OWN_SHARE * usual) ** 2 / max(1, self.options[0])
-        shared = (networks[:, None, :] == networks[None, :, :]).sum(axis=2)
+        shared = sum(self._likeness(d)[column[:, None], column] for d, column in enumerate(networks.T))
         covariance = level_variance * np.outer(costs, costs) + part_variance * shared
         weights = np.linalg.solve(covariance + np.diag((NOISE_SHARE * answers) ** 2), answers - middle * costs)
         self.level = middle + level_variance * float(costs @ weights)
-        self.parts = np.zeros(self.options)
-        rows = np.arange(self.options[0])
-        for network, weight in zip(networks, weights, strict=True):
-            self.parts[rows, network] += part_variance * weight
+        columns = [self._likeness(d)[:, column] @ weights for d, column in enumerate(networks.T)]
+        self.parts = part_variance * np.array(columns).reshape(self.options)
+
+    def _likeness(self, decision: int) -> NDArray[np.float64]:
+        return np.eye(self.options[1]) if self.likeness is None else self.likeness[decision]
 
     def cost(self, choices: Sequence[int], cost: float) -> float:
         """Corrected cost of a network that has `cost` by the table."""

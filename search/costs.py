@@ -149,9 +149,14 @@ class CostTable:
         return self.base + (probabilities * values).sum()
 
     def show(self, value: float) -> str:
-        """1.234567 -> '1.23 ms'; three digits, never in powers of ten."""
-        number = f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
-        return f"{number} {self.unit}".rstrip()
+        """A cost in an error's words."""
+        return show_cost(value, self.unit)
+
+
+def show_cost(value: float, unit: str) -> str:
+    """1.234567, 'ms' -> '1.23 ms'; three digits, never in powers of ten."""
+    number = f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+    return f"{number} {unit}".rstrip()
 
 
 def _options(counts: Sequence[int]) -> NDArray[np.bool_]:
@@ -172,6 +177,15 @@ class Constraint:
 
     table: CostTable
     limit: float
+
+    @property
+    def name(self) -> str:
+        """Name of the cost."""
+        return self.table.name
+
+    def show(self, value: float) -> str:
+        """A cost in an error's words."""
+        return self.table.show(value)
 
     def excess(self, choices: Sequence[int]) -> float:
         """log(cost / limit): above zero where the limit is broken, and free of the unit."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,10 +44,11 @@ def decode(scores: NDArray[np.float64], constraints: Sequence[Constraint], *, ga
     # The solver may break a row by 1e-6 of its scale; then a limit that much lower is kept for certain.
     for tighter in (0.0, 4e-6, 1e-4):
         budgets = [one_each, *(_budget(c, alive, c.limit * (1 - tighter)) for c in constraints)]
-        solved = milp(
-            -gains, constraints=budgets, integrality=np.ones(len(rows)), bounds=Bounds(0, 1),
-            options={"mip_rel_gap": gap},
-        )  # fmt: skip
+        with _printing_to_stderr():
+            solved = milp(
+                -gains, constraints=budgets, integrality=np.ones(len(rows)), bounds=Bounds(0, 1),
+                options={"mip_rel_gap": gap},
+            )  # fmt: skip
         if solved.x is None:
             if solved.status != INFEASIBLE:
                 raise SearchError(f"the integer program of the decode was not solved: {solved.message}")
@@ -56,6 +60,25 @@ def decode(scores: NDArray[np.float64], constraints: Sequence[Constraint], *, ga
             return choices
     told = show_limits(constraints)
     raise TargetError(f"no network meets all of these limits: {told}; raise one of them, or search a smaller space")
+
+
+@contextmanager
+def _printing_to_stderr() -> Iterator[None]:
+    """Context in which what C code prints goes to standard error. HiGHS prints a line of its own where it repairs a
+    solution, whatever its options, and a program's standard output may be read by another program."""
+    try:
+        libc, saved = ctypes.CDLL(None), os.dup(1)
+    except (OSError, TypeError):  # there is no standard output, or the C library has no handle (Windows)
+        yield
+        return
+    try:
+        libc.fflush(None)
+        os.dup2(2, 1)
+        yield
+    finally:
+        libc.fflush(None)  # what is printed into a pipe is kept back until here
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def _budget(constraint: Constraint, alive: NDArray[np.bool_], limit: float) -> LinearConstraint:

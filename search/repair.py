@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from netlathe.archspace.decisions import Choices
-from netlathe.search.candidates import Candidates, Evaluated, candidates_of
-from netlathe.search.correction import Correction
-from netlathe.search.costs import ROUNDING, Constraint
+from netlathe.search.candidates import Candidates, Limited, Scores, candidates_of
+from netlathe.search.costs import ROUNDING
 from netlathe.search.errors import TargetError
 
 Judge = Callable[[Choices], float]
@@ -22,6 +20,8 @@ ENOUGH = 0.99
 """Share of a limit from which on it counts as used."""
 FURTHEST = 1.06
 """Most that a network is tried at, in parts of the limit by the corrected tables: they are about that uncertain."""
+STEP = 0.004
+"""Margin below the limits, in parts, after a first network that the corrected tables had within them is refused."""
 BELOW = 1e-4
 """Step below the cost of a network that was refused, in parts of it."""
 CLOSEST = 0.01
@@ -44,8 +44,8 @@ class Repaired:
 
 
 def repair(
-    scores: NDArray[np.float64] | Sequence[Evaluated],
-    constraints: Sequence[Constraint],
+    scores: Scores,
+    constraints: Sequence[Limited],
     judges: Sequence[Judge | None],
     *,
     attempts: int = 8,
@@ -56,52 +56,58 @@ def repair(
     judged, each once. Of those that keep all limits, the one of the best score is taken; if none does, the one that
     breaks them least, with `is_met` false.
 
-    scores: of all networks, as additive scores (decisions, options), -inf where there is no option; or of those that a
-    strategy has evaluated, whose own costs then stand in the tables' place. judges: one per constraint, or None.
+    Where networks were evaluated, their own costs stand in the tables' place. judges: one per constraint, or None.
     Raises TargetError when already by the tables nothing fits, SearchError where nothing was evaluated.
     """
     candidates = candidates_of(scores, constraints)
-    candidates.best([c.limit for c in constraints])
     case = _Repair(candidates, constraints, judges)
-    while len(case.found) < attempts:
-        choices = case.next()
-        if choices is None:
-            break
+    choices: Choices | None = candidates.first([c.limit for c in constraints])
+    while choices is not None and len(case.found) < attempts:
         case.judge(choices)
+        choices = case.next()
     return replace(case.taken(), judgements=len(case.found))
 
 
 class _Repair:
     """A repair under way: what was judged, what it taught, and how far beyond the limits is tried."""
 
-    def __init__(
-        self, candidates: Candidates, constraints: Sequence[Constraint], judges: Sequence[Judge | None]
-    ) -> None:
+    def __init__(self, candidates: Candidates, constraints: Sequence[Limited], judges: Sequence[Judge | None]) -> None:
         self.candidates, self.constraints, self.judges = candidates, constraints, judges
         self.found: dict[Choices, Repaired] = {}
-        self.corrections = [
-            Correction(c.table.values.shape) if judge else None for c, judge in zip(constraints, judges, strict=True)
-        ]
+        self.corrections = [candidates.correction() if judge else None for judge in judges]
+        self.refused = 0
+        """Networks since the last one accepted that the tables had within the limits, and the judges had not."""
         self.kept, self.broken = 1.0, FURTHEST
         """Parts of the limits, by corrected tables: tried in vain for anything new, and tried and refused."""
 
     def next(self) -> Choices | None:
         """The network to judge next; None where there is none that could be better than what was accepted."""
+        if self._is_used_up:
+            return None
         corrected = self.candidates.corrected(self.corrections)
         try:
-            choices = self._best(corrected, 1.0)
+            choices = self._best(corrected, 1 - self.margin)
         except TargetError:
             choices = corrected.nearest()
             return None if choices in self.found else choices
         if self._is_better(choices):
             return choices
-        while not self._is_used_up and self.broken - self.kept > CLOSEST:
+        while self.broken - self.kept > CLOSEST:
             tried = (self.kept + self.broken) / 2
             choices = self._best(corrected, tried)
             if self._is_better(choices):
                 return choices
             self.kept = tried
         return None
+
+    @property
+    def margin(self) -> float:
+        """Part of the limits that is left, by corrected tables: more and more, until something is accepted."""
+        return STEP * self.refused * (self.refused + 1) / 2
+
+    @property
+    def _is_met(self) -> bool:
+        return any(one.is_met for one in self.found.values())
 
     def _is_better(self, choices: Choices) -> bool:
         """Whether a network is new, and none that was accepted has its score."""
@@ -118,11 +124,14 @@ class _Repair:
         tried = 1 + _worst_excess(expected, self.constraints)
         if is_met:
             self.kept = max(self.kept, min(tried, self.broken))
-        elif tried > 1:
-            self.broken = min(self.broken, tried)
+            self.refused = 0
+        else:
+            self.broken = min(self.broken, max(tried, 1 + _worst_excess(judged, self.constraints)))
+            self.refused += tried <= 1
         for correction, cost, value in zip(self.corrections, costs, judged, strict=True):
             if correction:
                 correction.learn(choices, cost, value)
+        self.candidates = self.candidates.around(choices)
 
     def taken(self) -> Repaired:
         """The best network so far."""
@@ -133,7 +142,9 @@ class _Repair:
 
     @property
     def _is_used_up(self) -> bool:
-        """Whether the network taken so far leaves no more of a judged limit than is worth looking for."""
+        """Whether a network was accepted that leaves no more of a judged limit than is worth looking for."""
+        if not self._is_met:
+            return False
         taken = self.taken()
         judged = zip(taken.judged, self.constraints, self.judges, strict=True)
         shares = [value / c.limit for value, c, judge in judged if judge]
@@ -153,5 +164,5 @@ class _Repair:
             limits[worst] = min(limits[worst], corrected.costs(choices)[worst]) * (1 - BELOW)
 
 
-def _worst_excess(judged: Sequence[float], constraints: Sequence[Constraint]) -> float:
+def _worst_excess(judged: Sequence[float], constraints: Sequence[Limited]) -> float:
     return max((value / c.limit - 1 for value, c in zip(judged, constraints, strict=True)), default=0.0)

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netlathe.archspace.decisions import Choices, DecisionSpace
-from netlathe.search.costs import ROUNDING, Constraint, CostTable, LatencyModel
+from netlathe.search.correction import Correction
+from netlathe.search.costs import ROUNDING, Constraint, CostTable, LatencyModel, show_cost
 from netlathe.search.decode import decode
 from netlathe.search.errors import TargetError
 
@@ -70,6 +71,8 @@ class CostLimit:
     """predict(graphs) gives the costs, in `unit`."""
     limit: float
     batch: int = 1
+    correction: Correction | None = None
+    """Lessons on the model from judges of whole networks."""
 
     def cost(self, space: DecisionSpace, choices: Choices) -> float:
         """The network's cost."""
@@ -77,7 +80,10 @@ class CostLimit:
 
     def costs(self, space: DecisionSpace, networks: Sequence[Choices]) -> NDArray[np.float64]:
         """Costs of several networks, in less time than one by one."""
-        return np.asarray(self.model.predict([space.graph(choices, self.batch) for choices in networks]))
+        found = np.asarray(self.model.predict([space.graph(choices, self.batch) for choices in networks]), float)
+        if self.correction is None:
+            return found
+        return np.array([self.correction.cost(one, cost) for one, cost in zip(networks, found.tolist(), strict=True)])
 
     def constraint(self, space: DecisionSpace, origin: Choices, asked: NDArray[np.bool_] | None = None) -> Constraint:
         """The limit on a table around a network, of the options `asked`. Raises TargetError where the model has no
@@ -85,7 +91,11 @@ class CostLimit:
         table = CostTable.around(
             origin, space, self.model, batch=self.batch, name=self.name, unit=self.unit, asked=asked
         )
-        return Constraint(table, self.limit)
+        return Constraint(self.correction.table(table) if self.correction else table, self.limit)
+
+    def show(self, value: float) -> str:
+        """A cost in an error's words."""
+        return show_cost(value, self.unit)
 
 
 @dataclass(frozen=True)
@@ -105,32 +115,34 @@ def solve(
     limits: Sequence[NetworkLimit],
     start: Choices,
     *,
+    reaches: Sequence[float] = REACHES,
     on_round: Callable[[int, int], None] | None = None,
 ) -> Solved:
     """The network of the largest sum of scores that keeps all limits by its own costs, not those of a table.
 
     scores (decisions, options), -inf where there is no option; options stand in an order in which near ones cost alike.
-    `start` is a network that keeps the limits. Each round tabulates the costs around a network and decodes near it,
-    nearer from round to round (REACHES), so that what the table leaves out shrinks; where a network was above a limit,
-    the following rounds aim as much lower. Of all networks seen that keep the limits, the best is returned. Raises
-    TargetError where `start` does not keep them.
+    `start` is where the first round looks. Each round tabulates the costs around a network and decodes near it,
+    nearer from round to round (`reaches`), so that what the table leaves out shrinks; where a network was above a
+    limit, the following rounds aim as much lower. Of all networks seen that keep the limits, `start` among them, the
+    best is returned. Raises TargetError where none of them keeps them.
     """
     costs = tuple(limit.cost(space, start) for limit in limits)
-    if not _keeps(costs, limits):
-        told = ", ".join(f"{c:.4g} {limit.unit} of {limit.name}" for c, limit in zip(costs, limits, strict=True))
-        raise TargetError(f"{space.network_name(start)} does not keep the limits that it is to start from: {told}")
-    best, origin, aims = Solved(start, costs, 0), start, [1.0] * len(limits)
-    for index, reach in enumerate([*REACHES, *[REACHES[-1]] * EXTRA]):
-        if index >= len(REACHES) and best.rounds == index:
+    best = Solved(start, costs, 0) if _keeps(costs, limits) else None
+    origin, aims = start, [1.0] * len(limits)
+    for index, reach in enumerate([*reaches, *[reaches[-1]] * EXTRA]):
+        if index >= len(reaches) and best is not None and best.rounds != index:
             break
         if on_round:
-            on_round(min(index, len(REACHES)), len(REACHES))
+            on_round(min(index, len(reaches)), len(reaches))
         origin = _nearby(space, scores, limits, aims, origin, reach)
         costs = tuple(limit.cost(space, origin) for limit in limits)
-        if _keeps(costs, limits) and _score(scores, origin) > _score(scores, best.choices):
+        if _keeps(costs, limits) and (best is None or _score(scores, origin) > _score(scores, best.choices)):
             best = Solved(origin, costs, index + 1)
         if reach <= AIMED:
             aims = [min(1.0, aim * one.limit / cost) for aim, one, cost in zip(aims, limits, costs, strict=True)]
+    if best is None:
+        told = ", ".join(f"{show_cost(c, one.unit)} of {one.name}" for c, one in zip(costs, limits, strict=True))
+        raise TargetError(f"no network near {space.network_name(start)} keeps the limits; the last one has {told}")
     return best
 
 

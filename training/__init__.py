@@ -6,12 +6,14 @@ from netlathe.training.errors import DataError, TrainingError
 from netlathe.training.evaluation import evaluate, recalibrate_batch_norm
 from netlathe.training.images import ImageData, ImageSplit
 from netlathe.training.loop import StepProgress, TrainConfig, train
+from netlathe.training.metrics import Classification, class_weights, classify, wilson_interval
 from netlathe.training.normalization import Normalization
 from netlathe.training.norms import restore_batch_norm, with_batch_norm
 from netlathe.training.sources import load_images
 
 __all__ = [
     "Checkpointer",
+    "Classification",
     "Compute",
     "DataError",
     "ImageData",
@@ -20,10 +22,13 @@ __all__ = [
     "StepProgress",
     "TrainConfig",
     "TrainingError",
+    "class_weights",
+    "classify",
     "evaluate",
     "load_images",
     "recalibrate_batch_norm",
     "restore_batch_norm",
     "train",
+    "wilson_interval",
     "with_batch_norm",
 ]

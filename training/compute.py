@@ -132,7 +132,12 @@ class Compute:
 
 def wide(x: Tensor) -> Tensor:
     """The values in float32, or in what is wider: for sums and logarithms."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(wider(x.dtype))
+
+
+def wider(dtype: torch.dtype) -> torch.dtype:
+    """Type float32, or what is wider."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def load_average() -> float | None:

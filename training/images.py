@@ -276,13 +276,20 @@ def augment(
     dy = torch.randint(-reach_y, reach_y + 1, (n, 1), generator=generator)
     dx = torch.randint(-reach_x, reach_x + 1, (n, 1), generator=generator)
     dy, dx = dy[kept], dx[kept]
-    if still is not None:
-        dy, dx = (shift.masked_fill(still[:, None], 0) for shift in (dy, dx))
     rows = (torch.arange(height) + dy).clamp_(0, height - 1)
     columns = (torch.arange(width) + dx).clamp_(0, width - 1)
-    if mirror:
-        flipped = torch.rand((n, 1), generator=generator)[kept] < 0.5
-        columns = torch.where(flipped, columns.flip(1), columns)
+    flipped = torch.rand((n, 1), generator=generator)[kept] < 0.5 if mirror else torch.zeros_like(dy, dtype=torch.bool)
+    columns = torch.where(flipped, columns.flip(1), columns)
+    if still is None:
+        return _picked(x, rows, columns)
+    changed, moved, turned = x.clone(), ~still, still & flipped[:, 0]
+    changed[moved] = _picked(x[moved], rows[moved], columns[moved])
+    changed[turned] = x[turned].flip(3)  # by far the cheaper way
+    return changed
+
+
+def _picked(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The pixels at (n, height) rows and (n, width) columns of each image."""
     index = torch.arange(len(x))
     # Advanced indices are split by a slice, so the indexed axes come first: (N, H, W, C), channels last as before.
     return x[index[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 
@@ -114,7 +115,7 @@ class WorkQueue:
     def _share(self, free: Sequence[str], open_keys: Sequence[str], plan: Plan) -> list[str]:
         """The largest of the free graphs, those begun here first, up to this unit's share of all open ones: a round at
         least, where all units can have one, and never less than the anchors take in each round."""
-        known = latencies_of(self.profile, self.setup)
+        known = latencies_of(self.profile, self.setup, finished(self.profile, self.setup))
         guess = LatencyGuess((self._work[key], ms) for key, ms in known.items() if key in self._work)
         cost_ms = {key: plan.cost_ms(guess.latency_ms(self._work[key])) for key in open_keys}
         whole_ms = sum(cost_ms.values())
@@ -155,17 +156,23 @@ def units_of(profile: ProfileFile, pool: Setup) -> list[Setup]:
     return [one for one in profile.setups(members=True) if not is_pool(one) and pool_of(one) == pool]
 
 
-def latencies_of(profile: ProfileFile, setup: Setup) -> dict[str, float]:
-    """Latency in ms of each graph that has a record there, by key."""
-    finished = [key for key, status in profile.outcomes(setup).items() if status is Status.OK]
-    rounds = profile.rounds(setup, counting=True)  # later, as others write meanwhile
-    return {key: Measurement(rounds[key]).latency_ms for key in finished}
+def finished(profile: ProfileFile, setup: Setup) -> set[str]:
+    """Keys of graphs that have a latency there."""
+    return {key for key, status in profile.outcomes(setup).items() if status is Status.OK}
+
+
+def latencies_of(profile: ProfileFile, setup: Setup, keys: Collection[str]) -> dict[str, float]:
+    """Latency in ms of each of these graphs, which have one, by key."""
+    rounds = profile.rounds(setup, counting=True, keys=keys)
+    return {key: Measurement(rounds[key]).latency_ms for key in keys}
 
 
 def unit_levels(profile: ProfileFile, pool: Setup) -> dict[Setup, UnitLevel]:
     """Level of each unit that has measured something."""
-    latencies_ms = {unit: latencies_of(profile, unit) for unit in units_of(profile, pool)}
-    return calibrate({unit: found for unit, found in latencies_ms.items() if found})
+    own = {unit: keys for unit in units_of(profile, pool) if (keys := finished(profile, unit))}
+    counts = Counter(key for keys in own.values() for key in keys)
+    shared = {key for key, count in counts.items() if count > 1}
+    return calibrate({unit: latencies_of(profile, unit, keys & shared) for unit, keys in own.items()})
 
 
 def make_pool(profile: ProfileFile, pool: Setup) -> dict[Setup, UnitLevel]:

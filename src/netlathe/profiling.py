@@ -498,7 +498,7 @@ def _measure_all(
 
 
 def _results(futures: Mapping[str, Future[Measured]]) -> dict[str, Measured]:
-    """What was measured by device's name, once all have ended. Raises the error of one that failed."""
+    """Measurements by device's name, once all have ended. Raises the error of one that failed."""
     errors = {name: error for name, future in futures.items() if (error := future.exception())}
     for name, error in errors.items():
         if len(errors) < len(futures) and isinstance(error, NetlatheError):

@@ -82,6 +82,16 @@ def test_a_target_that_was_missed_is_bad_news(tmp_path: Path) -> None:
     assert 'class="verdict bad"' in made.output.read_text()
 
 
+def test_a_prediction_whose_interval_reaches_beyond_the_target_is_no_good_news_yet(tmp_path: Path) -> None:
+    folder = small_run(tmp_path / "run")
+    report = json.loads((folder / "report.json").read_text())
+    report["targets"][0] |= {"measured_ms": None, "is_met": None}
+    (folder / "report.json").write_text(json.dumps(report))
+    made = nl.report(folder)
+    assert "not measured" in made.verdict
+    assert 'class="verdict open"' in made.output.read_text()
+
+
 def test_names_from_files_are_text_and_no_markup(tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>"
     made = nl.report(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from random_tables import random_scores, random_table
+from scipy.optimize import milp
 
 from netlathe.search.costs import Constraint, CostTable
 from netlathe.search.decode import decode, dispensable
@@ -101,3 +104,25 @@ def test_improbable_candidates_are_dispensable_unless_a_limit_needs_them() -> No
 
 def test_the_last_candidate_of_a_position_is_never_dropped() -> None:
     assert dispensable(np.log(np.array([[0.5, 0.5], [0.5, 0.5]])), 0.9, []) == [(0, 0), (1, 0)]
+
+
+def test_what_the_solver_prints_is_no_part_of_standard_output(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    libc = ctypes.CDLL(None)
+
+    def talking(*given: Any, **named: Any) -> Any:
+        libc.printf(b"a line of the solver\n")
+        return milp(*given, **named)
+
+    monkeypatch.setattr("netlathe.search.decode.milp", talking)
+    libc.printf(b"before ")
+    print("own", flush=True)
+    assert decode(np.zeros((2, 3)), []) is not None
+    libc.printf(b"after\n")
+    libc.fflush(None)
+    shown = capfd.readouterr()
+    assert "a line of the solver" not in shown.out
+    assert "a line of the solver" in shown.err
+    assert "before" in shown.out
+    assert "after" in shown.out

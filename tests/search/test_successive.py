@@ -115,9 +115,16 @@ def test_a_cost_that_adds_up_is_solved_exactly() -> None:
     assert solve(space, scores, [limit], (3,)).choices == decode(scores, [limit.constraint(space, (0,))]) == (2,)
 
 
-def test_a_start_above_a_limit_is_refused() -> None:
-    with pytest.raises(TargetError, match=r"chain-0-0-0 does not keep the limits .* 1\d\.\d+ kMACs of work"):
-        solve(SPACE, scores_of(SPACE, 0), [CostLimit("work", "kMACs", Macs(), 10.0)], SPACE.reference)
+def test_a_start_above_a_limit_leads_to_a_network_that_keeps_it() -> None:
+    limit = CostLimit("work", "kMACs", Macs(), 0.5 * SPACE.graph(SPACE.reference).macs / 1e3)
+    from_above, from_below = (solve(SPACE, scores_of(SPACE, 0), [limit], one) for one in (SPACE.reference, LEAST))
+    assert from_above.costs[0] <= limit.limit
+    assert total(scores_of(SPACE, 0), from_above.choices) == total(scores_of(SPACE, 0), from_below.choices)
+
+
+def test_a_limit_that_nothing_keeps_is_refused() -> None:
+    with pytest.raises(TargetError, match=r"no network near chain-0-0-0 keeps the limits; .* \d+\.\d+ kMACs of work"):
+        solve(SPACE, scores_of(SPACE, 0), [CostLimit("work", "kMACs", Macs(), 0.1)], SPACE.reference)
 
 
 def test_rounds_are_told_and_options_far_away_are_not_priced() -> None:

@@ -35,10 +35,10 @@ class PricedSet(FeasibleSet):
     what they cost, the reference's the dearest.
 
     floor: a network within the limits, such as the cheapest. features: (decisions, features), at least zero, what an
-    agent is told of each decision. Estimates (`QuadraticCosts`) are fitted once, on networks
-    about the limits, and stand for prices wherever many networks are compared: in neighbours, bounded actions and
-    repairs; near a network they are scaled to its price. What `contains`, `draws` and `repaired` answer with is priced.
-    Raises TargetError where the floor breaks a limit.
+    agent is told of each decision. Estimates (`QuadraticCosts`) are fitted once, on networks about the limits, and
+    stand for prices wherever many networks are compared: in neighbours, bounded actions and repairs; near a network
+    they are scaled to its price. What `contains`, `draws` and `repaired` answer with is priced. Raises TargetError
+    where the floor breaks a limit.
     """
 
     def __init__(

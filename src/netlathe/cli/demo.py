@@ -25,6 +25,8 @@ from netlathe.predictor import LatencyPredictor
 from netlathe.profiler.devices.local import LocalDevice
 from netlathe.profiler.protocol import Plan
 from netlathe.profiling import summary_json
+from netlathe.report.writing import make_page
+from netlathe.runs.baselines import baseline_of, write_baselines
 from netlathe.runs.exported import export_network
 from netlathe.runs.files import ARCHITECTURE, NETWORK, save_weights
 from netlathe.runs.folder import RunFolder, Workplace
@@ -117,6 +119,7 @@ def _run(demo: Demo) -> None:
         FOUND: _search(demo, space, model, data, target_ms),
     }
     timed = _time(demo, trained)
+    _make_pages(demo, trained[BASELINE], timed[BASELINE], model, len(data.test))
     _report(demo, trained, timed, target_ms, model)
     seconds = time.monotonic() - started
     terminal.say(f"\nDone in {seconds:.0f} s. Each stage again, alone, from the files that it left:")
@@ -224,6 +227,14 @@ def _time(demo: Demo, trained: Mapping[str, DemoNetwork]) -> dict[str, Measureme
     graphs = {name: t.architecture.graph() for name, t in trained.items()}
     models = {graphs[name].key: (t.folder / NETWORK).read_bytes() for name, t in trained.items()}
     return time_networks(graphs, models, demo.folder / PROFILE, seed=demo.seed, listener=demo.terminal)
+
+
+def _make_pages(demo: Demo, baseline: DemoNetwork, timed: Measurement, model: LatencyPredictor, images: int) -> None:
+    """The pages of the profile, and of the found network beside the baseline."""
+    row = baseline_of(baseline.architecture, model, baseline.accuracy["torch"], images, timed)
+    write_baselines([row], demo.folder / FOUND)
+    for made in (demo.folder / PROFILE, demo.folder / FOUND):
+        make_page(made, demo.terminal)
 
 
 def _network_json(trained: DemoNetwork, timed: Measurement) -> dict[str, object]:

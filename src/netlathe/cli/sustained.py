@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def show_sustained(run: SustainedRun, terminal: Terminal) -> None:
-    """What became of the speed, stretch after stretch, then each network at the start and at the end."""
+    """The speed, stretch after stretch, then each network at the start and at the end."""
     columns = ("from", "slower by", "°C", "MHz", "W")
     terminal.table(columns, [_cells(one) for one in run.minutes])
     begin, end = ("minute 1", f"minute {run.duration_s / 60:.0f}") if run.window_s == 60 else ("at first", "at last")

@@ -90,9 +90,9 @@ def draw_marks(figure: FigureBase, room: Room, marks: Sequence[Mark], target_ms:
         _draw_mark(axes, one)
     order: list[Role] = ["chosen", "original", "baseline", "front", "other"]
     named = sorted(marks, key=lambda one: order.index(one.role))
-    label_points(axes, [(one.name, one.ms, 100 * one.accuracy) for one in named])
     axes.set(xlabel="latency, ms (log scale)", ylabel="accuracy on the test images, %")
-    _explain_marks(figure, axes, marks, room, has_target=target_ms is not None)
+    _explain_marks(figure, axes, marks, room)
+    label_points(axes, [(one.name, one.ms, 100 * one.accuracy) for one in named])
 
 
 def _known(value: float | None) -> list[float]:
@@ -117,7 +117,7 @@ def _draw_mark(axes: Axes, one: Mark) -> None:
     tip(dot, one.words)
 
 
-def _explain_marks(figure: FigureBase, axes: Axes, marks: Sequence[Mark], room: Room, *, has_target: bool) -> None:
+def _explain_marks(figure: FigureBase, axes: Axes, marks: Sequence[Mark], room: Room) -> None:
     """The legend below: roles, and what filled and open markers are."""
     for role, (marker, colour, size, word) in _ROLES.items():
         if any(one.role == role for one in marks):
@@ -175,8 +175,8 @@ def draw_candidates(
         axes.invert_yaxis()
     axes.set_xlabel("predicted latency, ms (log scale)")
     above(axes, f"{label}{' (better upwards)' if lower_is_better else ''}")
-    label_points(axes, [(one.name, one.ms, one.score) for one in taken], [(one.ms, one.score) for one in found])
     legend_below(figure, axes, room)
+    label_points(axes, [(one.name, one.ms, one.score) for one in taken], [(one.ms, one.score) for one in found])
 
 
 def draw_judged(
@@ -206,5 +206,5 @@ def draw_judged(
         axes.plot([], [], "o", color=BLUE, ms=6, label="also timed")
     axes.plot([], [], "o", color=RED, ms=9, label="taken")
     axes.set(xlabel="predicted, ms", ylabel="measured, ms", box_aspect=1)
-    label_points(axes, list(reversed(judged)))
     legend_below(figure, axes, room, most=4)
+    label_points(axes, list(reversed(judged)))

@@ -59,10 +59,10 @@ def draw_stability(figure: FigureBase, room: Room, records: Sequence[RecordDot],
             axes.plot([], [], marker, color=BLUE, ms=5, label=f"{count} {kind}{'s' if count > 1 else ''}")
     if unstable := [one for one in records if not one.is_stable]:
         axes.plot([], [], "o", color=RED, ms=5, label=f"{len(unstable)} unstable")
-        worst = sorted(unstable, key=lambda one: -one.error)[:3]
-        label_points(axes, [(shortened(one.name, 28), one.ms, max(100 * one.error, 1e-3)) for one in worst])
     axes.set(xlabel="latency, ms (log scale)", ylabel="standard error, % (log scale)")
     legend_below(figure, axes, room)
+    worst = sorted(unstable, key=lambda one: -one.error)[:3]
+    label_points(axes, [(shortened(one.name, 28), one.ms, max(100 * one.error, 1e-3)) for one in worst])
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,9 @@ def label_points(
     axes: Axes, labels: Sequence[tuple[str, float, float]], points: Sequence[tuple[float, float]] = ()
 ) -> list[str]:
     """Labels (text, x, y) beside their points, of which none covers another, or one of the `points`; returns those
-    that found no place. The most important come first."""
+    that found no place. The most important come first. All else must be drawn already: nothing moves afterwards."""
+    if not labels:
+        return []
     figure: Any = axes.figure  # whose canvas is _figure's
     renderer = figure.canvas.get_renderer()
     figure.draw_without_rendering()
@@ -245,6 +247,7 @@ def label_points(
             label.remove()
         else:
             left_out.append(text)
+    figure.set_layout_engine("none")
     return left_out
 
 

@@ -42,8 +42,15 @@ def verdict_of(run: RunContent) -> Verdict:
         sentence += f"; {_accuracy(run)}"
     if compared := against(run):
         sentence += f"; {compared}"
-    missed = main.is_met is False or not run.is_met
-    return Verdict(f"{sentence}.", "bad" if missed else "good")
+    return Verdict(f"{sentence}.", _state(run))
+
+
+def _state(run: RunContent) -> State:
+    """Bad where a limit was missed; open where nothing was measured and the interval reaches beyond the target."""
+    main = run.main
+    if main.is_met is False or not run.is_met:
+        return "bad"
+    return "open" if main.measured_ms is None and main.high_ms > main.target_ms else "good"
 
 
 def _latency(main: TargetReport) -> str:

@@ -23,8 +23,7 @@ from netlathe.words import milliseconds
 if TYPE_CHECKING:
     from netlathe.archspace.graph import Graph
     from netlathe.predictor import LatencyPredictor
-    from netlathe.search.candidates import Evaluated
-    from netlathe.search.costs import Constraint
+    from netlathe.search.candidates import Limited, Scores
     from netlathe.search.repair import Judge, Repaired
     from netlathe.timing import Stopwatch
 
@@ -99,11 +98,11 @@ class Judged:
 def choose_network(
     space: DecisionSpace,
     goal: Goal,
-    scores: NDArray[np.float64] | Sequence[Evaluated],
-    constraints: Sequence[Constraint],
+    scores: Scores,
+    constraints: Sequence[Limited],
     device: DeviceAtHand | None,
     listener: Listener,
-    doubted: Sequence[Constraint] | None = None,
+    doubted: Sequence[Limited] | None = None,
 ) -> tuple[Judged, list[str]]:
     """The most probable network that meets every limit in the judges' eyes, and warnings.
 
@@ -116,20 +115,15 @@ def choose_network(
     knows little of comes last. Raises TargetError where nothing fits by the tables.
     """
     case = ChoiceProblem(space, goal, scores, constraints, is_timed=device is not None, doubted=doubted)
-    doubt: Doubt = UpperEndJudge
-    warnings = []
     with listener.working("choosing the network"):
-        repaired = case.repaired_by(doubt)
-        judgements = repaired.judgements
-        if not repaired.is_met and case.predicted:
-            doubt = PredictionJudge
-            repaired = case.repaired_by(doubt)
-            judgements += repaired.judgements
-            warnings.append(
-                "no network that was tried meets every target with the whole of its 90 % interval, so the prediction "
-                f"alone was heeded on {', '.join(target.name for target in case.predicted)}; measure on the device "
-                "(--device), or profile more there"
-            )
+        repaired, doubt, judgements = case.foreseen()
+    warnings = []
+    if doubt is PredictionJudge:
+        warnings.append(
+            "no network that was tried meets every target with the whole of its 90 % interval, so the prediction "
+            f"alone was heeded on {', '.join(target.name for target in case.predicted)}; measure on the device "
+            "(--device), or profile more there"
+        )
     has_intervals = doubt is UpperEndJudge and any(target.model.has_intervals_ for target in case.predicted)
     by = f"upper end of the {COVERAGE:.0%} interval".replace("%", " %") if has_intervals else "prediction"
     timed: tuple[tuple[str, float, float], ...] = ()
@@ -149,18 +143,33 @@ class ChoiceProblem:
 
     space: DecisionSpace
     goal: Goal
-    scores: NDArray[np.float64] | Sequence[Evaluated]
-    constraints: Sequence[Constraint]
+    scores: Scores
+    constraints: Sequence[Limited]
     """By predictions."""
     is_timed: bool
     """Whether the main target's device is at hand."""
-    doubted: Sequence[Constraint] | None = None
-    """The targets on tables of the upper ends of intervals, where they are made already."""
+    doubted: Sequence[Limited] | None = None
+    """The targets by the upper ends of intervals, where they are made already."""
 
     @property
     def predicted(self) -> tuple[DeviceTarget, ...]:
         """The targets that predictors judge."""
         return self.goal.targets[1 if self.is_timed else 0 :]
+
+    def foreseen(self) -> tuple[Repaired, Doubt, int]:
+        """Repair by predictors alone, the kind of judge that it can please, and how many networks that took."""
+        from netlathe.search.nearby import NearbyCandidates
+        from netlathe.search.repair import Repaired
+
+        if self.is_timed and isinstance(self.scores, NearbyCandidates):  # its origin was found by predictors
+            origin = self.scores.origin
+            is_met = all(UpperEndJudge(self.space, one)(origin) <= one.limit_ms for one in self.predicted)
+            return Repaired(origin, (), (), is_met, 0), UpperEndJudge if is_met else PredictionJudge, 0
+        repaired = self.repaired_by(UpperEndJudge)
+        if repaired.is_met or not self.predicted:
+            return repaired, UpperEndJudge, repaired.judgements
+        again = self.repaired_by(PredictionJudge)
+        return again, PredictionJudge, repaired.judgements + again.judgements
 
     def repaired_by(self, doubt: Doubt, clock: StopwatchJudge | None = None) -> Repaired:
         """Repair by this kind of judge of predictions, and by the clock, if it is running yet."""
@@ -177,17 +186,17 @@ class ChoiceProblem:
             return repair(self.scores, self.constraints, judges)
 
     @cached_property
-    def upper_ends(self) -> list[Constraint]:
+    def upper_ends(self) -> list[Limited]:
         """The targets on a table of the upper ends of intervals; on predictions where none of these is short enough,
         or where they do not add up to a table: intervals, unlike latencies, may be wider for the smaller network."""
-        from netlathe.search.costs import CostTable
+        from netlathe.search.costs import Constraint, CostTable
         from netlathe.search.errors import TargetError
 
         if self.doubted is not None:
             return list(self.doubted)
-        found = []
+        found: list[Limited] = []
         for target, constraint in zip(self.goal.targets, self.constraints, strict=False):
-            if target.model.has_intervals_:
+            if target.model.has_intervals_ and isinstance(constraint, Constraint):
                 batch, name = target.model.setup_.batch, constraint.table.name
                 with suppress(TargetError):
                     table = CostTable.tabulate(self.space, UpperEnds(target.model), batch=batch, name=name)
@@ -198,7 +207,7 @@ class ChoiceProblem:
 
 def _unmet(judged: Judged, case: ChoiceProblem, repaired: Repaired) -> str:
     broken = [
-        f"{c.table.name} is {c.table.show(value)} where {c.table.show(c.limit)} are allowed"
+        f"{c.name} is {c.show(value)} where {c.show(c.limit)} are allowed"
         for c, value in zip(case.constraints, repaired.judged, strict=True)
         if value > c.limit
     ]

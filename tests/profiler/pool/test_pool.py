@@ -222,7 +222,7 @@ def test_an_interrupted_call_is_continued_and_measures_nothing_twice(path):
             board.stop()
 
     board.on_states = stop_soon
-    plan = plan_of(path, 3)
+    plan = plan_of(path, 12)  # so a batch is a small part of the work
     run_pool([[Phone(f"p{i}") for i in range(3)]], plan, board, lambda message: None)
     first = measured_by(path)
     assert 0 < len(first) < len(set(KEYS) | OVERLAP)

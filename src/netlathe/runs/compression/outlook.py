@@ -79,7 +79,7 @@ def look_ahead(settings: CompressSettings) -> Outlook:
             target.model.predict([space.graph(space.reference, target.model.setup_.batch)])
     limits = settings.limits([target.model for target in settings.goal.targets])
     fastest = _fastest(settings, limits)
-    _check(settings, limits, fastest)
+    check_reached(settings, limits[1:] if settings.device else limits, fastest)
     main = limits[0]
     middle_ms = (main.cost(space, space.reference) + main.cost(space, fastest)) / 2
     half = next(iter(widest(settings, lambda choices: main.cost(space, choices) <= middle_ms)), fastest)
@@ -153,14 +153,17 @@ def is_kept(settings: CompressSettings, limits: Sequence[CostLimit], choices: Ch
     return all(limit.cost(settings.space, choices) <= limit.limit for limit in limits)
 
 
-def _check(settings: CompressSettings, limits: Sequence[CostLimit], fastest: Choices) -> None:
-    """Raises TargetError where neither the fastest network nor the least in any precision keeps a limit."""
+def check_reached(
+    settings: CompressSettings, limits: Sequence[CostLimit], fastest: Choices, timed_ms: float | None = None
+) -> None:
+    """Raises TargetError where neither the fastest network nor the least in any precision keeps a limit: by `timed_ms`,
+    if the fastest was timed for them, or else by predictions."""
     from netlathe.search.errors import TargetError
 
     space = settings.space
     smallest = [fastest, *(space.alike(0.0, precision) for precision in range(len(space.precisions)))]
     for limit in limits:
-        least = min(limit.cost(space, choices) for choices in smallest)
+        least = min(limit.cost(space, choices) for choices in smallest) if timed_ms is None else timed_ms
         if least > limit.limit:
             now = limit.cost(space, space.reference)
             unit = f" {limit.unit}" if limit.unit else ""

@@ -13,7 +13,7 @@ from netlathe.events import Listener, listener_of
 from netlathe.outputs import COMPRESSION_FILES, check_run_folder
 from netlathe.pricing import Unknown
 from netlathe.report.writing import make_page
-from netlathe.runs.compression.outlook import Outlook, look_ahead, told, why_fixed
+from netlathe.runs.compression.outlook import Outlook, Stage, check_reached, look_ahead, told, why_fixed
 from netlathe.runs.compression.report import CompressReport
 from netlathe.runs.compression.reported import CompressReportPhase, limits_of, targets_of
 from netlathe.runs.compression.scored import ScorePhase
@@ -30,14 +30,16 @@ from netlathe.runs.compression.settings import (
 from netlathe.runs.compression.shaped import ShapedNetwork, ShapePhase
 from netlathe.runs.compression.tuned import TunePhase
 from netlathe.runs.compression.written import WritePhase
-from netlathe.runs.files import PAGE, REPORT
+from netlathe.runs.files import IMPORTANCE, PAGE, REPORT
 from netlathe.runs.folder import RunFolder, Workplace
-from netlathe.runs.judges import DeviceAtHand
+from netlathe.runs.judges import DeviceAtHand, time_file
 from netlathe.runs.settings import Recipe, load_told, name_of
 from netlathe.targets import Limit, Target, make_goal
+from netlathe.words import milliseconds
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch_program import ExampleInputs
+    from netlathe.archspace.records import Measurement
     from netlathe.training import Compute, ImageData, Normalization, TrainConfig
     from netlathe.training.sources import Source
 
@@ -109,7 +111,7 @@ def compress(
 
     `output` is the folder: the same call continues what is there, and reads what is finished; one of another model,
     other images or widths is refused unless `restart` begins anew. A model that meets the target already is left
-    alone: the report's `is_changed` is false, and nothing is written.
+    alone: the report's `is_changed` is false, and nothing is written. With a `device`, it does so as it is measured.
 
     Raises TargetError, with the fastest latency that there is, where no widths meet a target; FormatError for a model
     that cannot be read; UnknownOpError for ops that a predictor does not know; CompressError for layers to ignore that
@@ -218,11 +220,16 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
     for line in why_fixed(settings):
         listener.note(f"  Not cut: {line}")
     listener.warn(original.notes)
-    if outlook.is_kept:
-        return _unchanged(settings, place, outlook)
-    if settings.device and place.leads:  # what is missing there should show before minutes of work
-        with settings.device.open(goal.main, listener):
-            pass
+    is_begun = place.ranks.told(lambda: (place.path / IMPORTANCE).is_file() and not restart)
+    if settings.device and is_begun:  # what is missing there should show before minutes of work
+        place.ranks.told(lambda: _opened(settings, place))
+    else:
+        timed = place.ranks.told(lambda: _timed(settings, place, outlook.original))
+        if _is_met(settings, outlook, timed):
+            return _unchanged(settings, place, outlook, timed)
+        if timed:
+            level = timed.latency_ms / outlook.original.latencies[0].ms
+            place.ranks.told(lambda: _check_fastest(settings, place, outlook, level))
     if restart:
         place.remove((REPORT, *COMPRESSION_FILES))
     with place.folder.watched():
@@ -241,22 +248,65 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
         return CompressReportPhase(settings, place, whole, outlook, scored, shaped, tuned, exported).output()
 
 
-def _unchanged(settings: CompressSettings, place: Workplace, outlook: Outlook) -> CompressReport:
-    """The report on a model that meets every limit as it is."""
+def _opened(settings: CompressSettings, place: Workplace) -> None:
+    """Opens the device, and closes it. Raises DeviceError where that fails."""
+    assert settings.device is not None
+    with settings.device.open(settings.goal.main, place.listener):
+        pass
+
+
+def _timed(settings: CompressSettings, place: Workplace, stage: Stage) -> Measurement | None:
+    """A stage's latency on the device, where there is one."""
+    if settings.device is None:
+        return None
+    network = ShapedNetwork(settings, stage.choices)
+    with place.listener.working(f"timing the {stage.name} network"):
+        timed = time_file(network, None, settings.goal.main, settings.device, place.listener)
+    place.listener.note(
+        f"  The {stage.name} network takes {milliseconds(timed.latency_ms)} ms on {settings.device.address}"
+    )
+    return timed
+
+
+def _check_fastest(settings: CompressSettings, place: Workplace, outlook: Outlook, level: float) -> None:
+    """Times the fastest network where its prediction, times the level that the original showed, says that the target is
+    out of reach. Raises TargetError where it is."""
+    fastest, main = outlook.stages[-1], settings.goal.main
+    if level * fastest.latencies[0].ms > main.limit_ms:
+        timed = _timed(settings, place, fastest)
+        limits = settings.limits([one.model for one in settings.goal.targets])[:1]
+        check_reached(settings, limits, fastest.choices, timed.latency_ms if timed else None)
+
+
+def _is_met(settings: CompressSettings, outlook: Outlook, timed: Measurement | None) -> bool:
+    """Whether the original meets every limit: the main target's as it was timed, or else as all by predictions."""
+    if timed is None:
+        return outlook.is_kept
+    space, (main, *others) = settings.space, settings.limits([one.model for one in settings.goal.targets])
+    is_quick = timed.latency_ms <= main.limit
+    return is_quick and all(one.cost(space, space.reference) <= one.limit for one in others)
+
+
+def _unchanged(
+    settings: CompressSettings, place: Workplace, outlook: Outlook, timed: Measurement | None
+) -> CompressReport:
+    """The report on a model that meets every limit as it is, by predictions or as it was timed."""
     network = ShapedNetwork(settings, settings.space.reference)
     listener = place.listener
     listener.note(f"  {settings.original.name} meets every limit as it is: nothing was done")
     warnings = [
         f"the interval of {settings.original.name} on {one.device} ends above the target, at {one.high_ms:.3g} ms; "
         "measure it (netlathe time), or lower the target"
-        for one, target in zip(outlook.original.latencies, settings.goal.targets, strict=True)
-        if one.high_ms > target.limit_ms
+        for index, (one, target) in enumerate(zip(outlook.original.latencies, settings.goal.targets, strict=True))
+        if one.high_ms > target.limit_ms and not (timed and index == 0)
     ]
+    by = f"stopwatch on {settings.device.address}" if timed and settings.device else "prediction"
     return CompressReport(
         name=settings.original.name, folder=str(place.path), is_changed=False, stages=outlook.stages,
-        fixed=tuple(why_fixed(settings)), targets=targets_of(settings, network), limits=limits_of(settings, network),
+        fixed=tuple(why_fixed(settings)), targets=targets_of(settings, network, timed),
+        limits=limits_of(settings, network),
         layers=(), importance="", normalization=None,
-        judged={"by": "prediction", "is_met": True, "judgements": 1, "timed": []},
+        judged={"by": by, "is_met": True, "judgements": 1, "timed": []},
         is_met=True, accuracy={}, original_accuracy=None, untrained_accuracy=None, files={}, seconds={},
         warnings=tuple(warnings), run=settings.choice_inputs(),
     )  # fmt: skip

@@ -16,11 +16,12 @@ from netlathe.archspace.graph import Graph
 from netlathe.compress.joint import Sensitivity
 from netlathe.runs.compression.looked import LossLog, Seeker, steadied
 from netlathe.runs.compression.outlook import Outlook, is_kept
+from netlathe.runs.compression.repaired import levelled, repaired
 from netlathe.runs.compression.scored import Scored, few_of, images_within
 from netlathe.runs.compression.settings import INTEGER_PROGRAM, CompressSettings
 from netlathe.runs.files import WIDTHS
 from netlathe.runs.folder import Workplace
-from netlathe.runs.judges import COVERAGE, Judged, UpperEnds, choose_network
+from netlathe.runs.judges import COVERAGE, Judged, UpperEnds
 from netlathe.runs.phase import Phase
 from netlathe.runs.settings import name_of
 
@@ -102,14 +103,13 @@ class ShapePhase(Phase[Shaped]):
 
     def work(self) -> Shaped:
         """Raises DeviceError for a device that cannot be opened."""
-        from netlathe.search.successive import within
-
         begun = time.monotonic()
-        settings, space, listener = self.settings, self.settings.space, self.place.listener
+        settings, space = self.settings, self.settings.space
         scores = space.option_scores(
             self.scored.scores, comparable=self.scored.teacher is not None, sensitivity=self.sensitivity
         )
-        limits, starts, by, warnings = self._limits()
+        doubted, kept, by, warnings = self._limits()
+        limits, starts = levelled(settings, self.place, doubted, self.outlook.starts[0], kept)
         if settings.strategy == INTEGER_PROGRAM:
             found, examined = self._solved(scores, limits, starts)
         else:
@@ -119,13 +119,8 @@ class ShapePhase(Phase[Shaped]):
             scores = steadied(scores, found)
         judged = Judged(found, by, True, max(1, len(examined)))
         if settings.device:
-            asked = within(scores, found, REACH)
-            near = np.where(asked, scores, -np.inf)
-            predicted, doubted = (
-                [limit.constraint(space, found, asked) for limit in some]
-                for some in (self._predicted, limits[: len(settings.goal.targets)])
-            )
-            judged, more = choose_network(space, settings.goal, near, predicted, settings.device, listener, doubted)
+            targets = doubted[: len(settings.goal.targets)]
+            judged, more = repaired(settings, self.place, scores, found, self._predicted, targets)
             warnings = [*warnings, *more]
         seconds = time.monotonic() - begun
         return Shaped(judged.path, judged, examined, seconds, tuple(warnings))
@@ -147,6 +142,8 @@ class ShapePhase(Phase[Shaped]):
         kept = [one for one in known if all(limit.cost(space, one) <= limit.limit for limit in upper)]
         if kept:
             return upper, list(dict.fromkeys(kept)), by, []
+        if self.settings.device:  # which will say how far predictions are to be believed
+            return upper, [*known[-1:]], by, []
         warning = (
             "no network meets every target with the whole of its 90 % interval, so the prediction alone was heeded; "
             "measure on the device (--device), or profile more there"

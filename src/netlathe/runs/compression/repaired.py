@@ -1,0 +1,56 @@
+"""Choice of the widths with the device at hand: its level first, then networks are timed until one uses the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netlathe.archspace.decisions import Choices
+from netlathe.runs.compression.settings import CompressSettings
+from netlathe.runs.folder import Workplace
+from netlathe.runs.judges import Judged, StopwatchJudge, choose_network
+
+if TYPE_CHECKING:
+    from netlathe.search.successive import CostLimit
+
+
+def levelled(
+    settings: CompressSettings, place: Workplace, limits: Sequence[CostLimit], first: Choices, starts: Sequence[Choices]
+) -> tuple[list[CostLimit], list[Choices]]:
+    """The limits, the main target's at the level that the device shows for a `first` network, predicted to be about as
+    fast as is asked; and those of `starts` that keep them. Where none does, they are as the last one needs them.
+    Without a device, they are what they were, and all of `starts` keep them."""
+    space, main = settings.space, settings.goal.main
+    if settings.device is None:
+        return [*limits], [*starts]
+    with place.listener.working("timing a first network"), settings.device.open(main, place.listener) as watch:
+        judged_ms = StopwatchJudge(space, main, watch)(first)
+    level = judged_ms / limits[0].cost(space, first)
+    found = [replace(limits[0], limit=limits[0].limit / level), *limits[1:]]
+    kept = [choices for choices in starts if all(one.cost(space, choices) <= one.limit for one in found)]
+    if kept:
+        return found, kept
+    return [replace(one, limit=max(one.limit, one.cost(space, starts[-1]))) for one in found], [starts[-1]]
+
+
+def repaired(
+    settings: CompressSettings,
+    place: Workplace,
+    scores: NDArray[np.float64],
+    found: Choices,
+    predicted: Sequence[CostLimit],
+    doubted: Sequence[CostLimit],
+) -> tuple[Judged, list[str]]:
+    """The best network, by scores (decisions, options), that the device's stopwatch accepts, looked for from `found`
+    on, and warnings. `predicted` are the limits by predictions, `doubted` the targets by upper ends of intervals."""
+    from netlathe.search.nearby import NearbyCandidates
+
+    assert settings.device is not None
+    candidates = NearbyCandidates(settings.space, scores, predicted, found)
+    return choose_network(
+        settings.space, settings.goal, candidates, predicted, settings.device, place.listener, doubted
+    )
