@@ -46,7 +46,7 @@ class Layer(NamedTuple):
 
     @property
     def work(self) -> float:
-        """What its cost goes by beside others of its kind: the product of its channels, or those of its result."""
+        """Size that costs go by within a kind: the product of its channels, or those of its result."""
         match = _SHAPE.fullmatch(self.shape)
         if match is None:
             return 0.0
