@@ -139,8 +139,8 @@ def _refit(layer: Any, x: Tensor, wanted: Tensor, generator: torch.Generator) ->
 
 
 def _equations(layer: Any, x: Tensor, wanted: Tensor, rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """What a layer reads (rows, groups, values) and what is wanted of it (rows, groups, outputs), at random places of
-    all images, `rows` at most."""
+    """Values that a layer reads (rows, groups, values) and those wanted of it (rows, groups, outputs), at random places
+    of all images, `rows` at most."""
     if isinstance(layer, nn.Linear):
         x, wanted = x.reshape(-1, 1, x.shape[-1]), wanted.reshape(-1, 1, wanted.shape[-1])
         chosen = torch.randperm(len(x), generator=generator)[:rows].to(x.device)

@@ -100,7 +100,7 @@ class TorchGraph(nn.Module):
         tensors.update(zip(step.results, value if len(step.results) > 1 else (value,), strict=True))
 
     def layer_input(self, index: int, tensors: Mapping[int, Any]) -> Any:
-        """What the layer of the node of that index is given, padded where the graph pads and the layer does not."""
+        """Input of the layer of the node of that index, padded where the graph pads and the layer does not."""
         step = self._steps[index]
         taken = [tensors[t] for t in step.inputs]
         return step.function(*taken) if step.function else taken[0]

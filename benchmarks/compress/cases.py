@@ -1,4 +1,4 @@
-"""What is compressed: a trained network, its space of widths, and how the result is trained and judged."""
+"""Cases to compress: a trained network, its space of widths, and how the result is trained and judged."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Case:
     data: ImageData
     """Few training images: what fine-tuning may see in an epoch; validation images for choices; all test images."""
     precision: str
-    """Of its training: what is faster on this processor."""
+    """Precision of its training: what is faster on this processor."""
 
     @cached_property
     def read(self) -> tuple[Graph, Weights]:

@@ -112,7 +112,7 @@ class Bench:
         return [timed[name].latency_ms for name in named]
 
     def kept(self, name: str, work: Callable[[], Any]) -> Any:
-        """What a file of the folder holds, or the outcome of the work, which is put there."""
+        """Content of a file of the folder, or the outcome of the work, which is put there."""
         path = self.folder / f"{name}.json"
         if not path.exists():
             self.terminal.step(name)

@@ -44,7 +44,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a method chose."""
+    """Choice of a method."""
 
     keep: dict[str, list[int]]
     """Units to keep, by the names of groups."""
@@ -83,7 +83,7 @@ def _chosen(case: Case, target: Target, choices: Sequence[int], scores: Scores, 
 
 
 def by_macs(case: Case, target: Target) -> Choice:
-    """What loses least by our scores for a number of MACs, the largest such number that keeps the target."""
+    """Network that loses least by our scores for a number of MACs, the largest such number that keeps the target."""
     begun = time.process_time()
     space, graph = case.space, case.read[0]
     scores = taylor(

@@ -94,5 +94,5 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 def example() -> Tensor:
-    """What each of them is called with."""
+    """Input that each of them is called with."""
     return torch.zeros(1, 3, 32, 32)

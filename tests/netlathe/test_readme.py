@@ -22,8 +22,8 @@ from netlathe.targets import load_goal
 from netlathe.training import TrainConfig
 from tests.documents import DOCUMENTS, README, ROOT, inline_code, python_blocks, shell_lines
 
-PREDICT, SEARCH, PYTHON, CHECK, COMPRESS = (
-    ROOT / "docs" / f"{name}.md" for name in ("predict", "search", "python", "check", "compress")
+PREDICT, SEARCH, PYTHON, CHECK, COMPRESS, PROCESSES = (
+    ROOT / "docs" / f"{name}.md" for name in ("predict", "search", "python", "check", "compress", "several-processes")
 )
 TEXT = "".join(path.read_text() for path in DOCUMENTS)
 
@@ -40,7 +40,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_python_that_documents_show_is_run_here() -> None:
     counts = {path: len(blocks) for path in DOCUMENTS if (blocks := python_blocks(path))}
-    assert counts == {README: 1, PREDICT: 3, SEARCH: 2, PYTHON: 4, CHECK: 1, COMPRESS: 1}
+    assert counts == {README: 1, PREDICT: 3, SEARCH: 2, PYTHON: 4, CHECK: 1, COMPRESS: 1, PROCESSES: 1}
 
 
 def test_the_python_of_predict_and_search_runs(
@@ -123,6 +123,12 @@ def test_the_python_of_the_guide_to_compressing_runs(
     (block,) = python_blocks(COMPRESS)
     exec(block, {})
     assert len(re.findall(r"^b\d\d/\w+ \d+ \d+$", capsys.readouterr().out, re.MULTILINE)) == 4
+
+
+def test_the_python_of_several_processes_runs_in_one(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = python_blocks(PROCESSES)
+    exec(block, {})
+    assert capsys.readouterr().out == "process 0 of 1\n"
 
 
 def test_query_from_python_takes_five_lines() -> None:
