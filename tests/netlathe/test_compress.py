@@ -283,6 +283,14 @@ def test_what_cannot_be_compressed_is_refused_in_a_sentence(
     ms, output = 0.5 * now_ms, tmp_path / "run"
     with pytest.raises(nl.FormatError, match="Branching: torch cannot export it"):
         compress(Branching(), folder, ms, output, ONE)
+    class Viewing(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x + 1
+            x[:, :, :4].mul_(2)
+            return x
+
+    with pytest.raises(nl.FormatError, match="ScatterND.*netlathe has no such op"):
+        compress(Viewing(), folder, ms, output, ONE)
     with pytest.raises(nl.FormatError, match="a module needs example inputs"):
         compress(module, folder, ms, output)
     with pytest.raises(nl.CompressError, match="there is no layer 'sterm'"):
@@ -310,6 +318,38 @@ def test_layers_to_ignore_keep_their_channels(
     found = compress(folder / "digits.onnx", folder, 0.7 * now_ms, tmp_path / "run", ignored=stem)
     assert [layer.after for layer in found.layers if layer.group == ""] == [16, 16, 10]
     assert any("is to be left as it is" in line for line in found.fixed)
+
+
+class Twice(nn.Module):
+    """Calls one convolution twice, and has another whose groups of channels are too narrow to be cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.again = nn.Conv2d(1, 16, 3, 1, 1), nn.Conv2d(16, 16, 3, 1, 1)
+        self.grouped, self.head = nn.Conv2d(16, 16, 3, 1, 1, groups=8), nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.again(self.again(self.stem(x).relu()).relu())
+        return self.head(self.grouped(x.relu()).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_layers_that_share_their_weights_get_their_own_and_that_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    module = Twice()
+    kept = {name: value.clone() for name, value in module.state_dict().items()}
+    graph = nl.read_weights(module, ONE)[0]
+    predictor = predictor_of(graph, Setup("bench", "cpu", "os", "litert", "2"))
+    target = nl.Target(predictor, 0.6 * float(predictor.predict([graph])[0]), "bench")
+    report = nl.compress(module, ONE, target=target, output=tmp_path / "run", step=4)
+    (told,) = [one for one in report.warnings if "share their weights" in one]
+    assert told.startswith("/".join(graph.nodes[2].name.split("/")[:1]))
+    assert report.targets[0].predicted_ms <= target.ms
+    after = {layer.name: layer.after for layer in report.layers}
+    assert after[graph.nodes[-1].name] == 10
+    assert all(width % 2 == 0 for width in after.values())  # whole groups of two channels go
+    assert all(torch.equal(value, kept[name]) for name, value in module.state_dict().items())
 
 
 def test_images_of_other_classes_teach_by_the_models_outputs(

@@ -69,13 +69,28 @@ def read_original(
         made = zoo_module(model)
         graph, weights = read_weights(made.module, torch.zeros(1, *made.image))
         note = f"{model} has random weights: only its structure is worth anything until it is trained"
-        return Original(model, graph, weights, notes=(note,), normalization=made.normalization)
+        return Original(model, graph, weights, notes=(note, *_shared(weights)), normalization=made.normalization)
     graph, weights = read_weights(model, example_inputs, shapes=shapes)
+    notes = _shared(weights)
     if not isinstance(model, str | Path):
-        return Original(type(model).__name__, graph, weights, normalization=own_normalization(model))
+        return Original(type(model).__name__, graph, weights, notes=notes, normalization=own_normalization(model))
     path = Path(model)
     return Original(
-        path.stem, unmixed(graph), weights, lambda batch: find_subject(path, batch=batch, shapes=shapes).graph
+        path.stem, unmixed(graph), weights, lambda batch: find_subject(path, batch=batch, shapes=shapes).graph, notes
+    )
+
+
+def _shared(weights: Weights) -> tuple[str, ...]:
+    """Words on layers that share their weights: one array, or one module that is called several times."""
+    users: dict[str, list[str]] = {}
+    for node, kept in weights.items():
+        kernel = kept.get("kernel")
+        if kernel is not None and kernel.size and kernel.min() < kernel.max():  # else it was never trained
+            users.setdefault(digest(f"{kernel.shape}".encode() + kernel.tobytes()), []).append(node)
+    return tuple(
+        f"{', '.join(nodes)} share their weights; they are cut and trained as layers with weights of their own"
+        for nodes in users.values()
+        if len(nodes) > 1
     )
 
 
