@@ -53,7 +53,7 @@ def write_tflite(
     values that are not finite.
     """
     if dtype not in DTYPES:
-        raise FormatError(f"a .tflite file is written in {' or '.join(DTYPES)}, got dtype {dtype!r}")
+        raise FormatError(f"a .tflite file is written in one of {', '.join(DTYPES)}, got dtype {dtype!r}")
     if dtype in (Precision.FLOAT16, Precision.INT8_WEIGHTS) and precisions is None and not is_mixed(graph):
         dtype, precisions = "float32", dict.fromkeys((node.name for node in graph.nodes), dtype)
     if precisions is not None:

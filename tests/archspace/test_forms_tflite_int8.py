@@ -397,8 +397,8 @@ def test_a_sigmoid_joined_with_values_of_another_scale_is_refused(second: Op) ->
 
 
 def test_another_dtype_is_refused() -> None:
-    with pytest.raises(FormatError, match="float32 or int8, got dtype 'float16'"):
-        write_tflite(NETWORK, dtype="float16")
+    with pytest.raises(FormatError, match="float32, float16, int8, int8-weights, got dtype 'int7'"):
+        write_tflite(NETWORK, dtype="int7")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,7 +116,7 @@ def test_what_the_solver_prints_is_no_part_of_standard_output(
         libc.printf(b"a line of the solver\n")
         return milp(*given, **named)
 
-    monkeypatch.setattr("netlathe.search.decode.milp", talking)
+    monkeypatch.setattr(sys.modules[decode.__module__], "milp", talking)
     libc.printf(b"before ")
     print("own", flush=True)
     assert decode(np.zeros((2, 3)), []) is not None
