@@ -283,13 +283,14 @@ def test_what_cannot_be_compressed_is_refused_in_a_sentence(
     ms, output = 0.5 * now_ms, tmp_path / "run"
     with pytest.raises(nl.FormatError, match="Branching: torch cannot export it"):
         compress(Branching(), folder, ms, output, ONE)
+
     class Viewing(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = x + 1
             x[:, :, :4].mul_(2)
             return x
 
-    with pytest.raises(nl.FormatError, match="ScatterND.*netlathe has no such op"):
+    with pytest.raises(nl.FormatError, match=r"ScatterND.*netlathe has no such op"):
         compress(Viewing(), folder, ms, output, ONE)
     with pytest.raises(nl.FormatError, match="a module needs example inputs"):
         compress(module, folder, ms, output)
