@@ -21,8 +21,8 @@ from netlathe.cli.profile import show_summary
 from netlathe.predictor import LatencyPredictor
 from netlathe.profiler import Plan, open_device
 
-CIFAR10 = "../shared/data/cifar10.parquet"
-"""Columns split, label and the encoded image."""
+CIFAR10 = "cifar10.parquet"
+"""Images by default, in the working folder: columns split, label and the encoded image."""
 
 PLAN = Plan(min_rounds=10, max_rounds=40, target_error=0.005, budget_s=150)
 
