@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from netlathe.archspace.decisions import Choices, DecisionSpace
 from netlathe.search.correction import Correction
+from netlathe.search.errors import TargetError
 from netlathe.search.successive import CostLimit, solve, within
 
 ALIKE = 0.25
@@ -23,13 +24,15 @@ class NearbyCandidates:
     """Networks near one, by scores that add up over decisions and costs that do not, each by its own model.
 
     scores (decisions, options), -inf where there is no option; options stand in an order in which near ones cost alike.
-    The best network is found as `solve` does, around `origin`, the further the more of a limit it leaves or breaks.
+    The best network is found as `solve` does, around `origin`, the further the more of a limit it leaves or breaks; and
+    where none there keeps the limits, around `fastest`, a network that costs little.
     """
 
     space: DecisionSpace
     scores: NDArray[np.float64]
     limits: Sequence[CostLimit]
     origin: Choices
+    fastest: Choices | None = None
 
     def first(self, limits: Sequence[float]) -> Choices:
         return self.origin
@@ -39,7 +42,12 @@ class NearbyCandidates:
         corrected = [replace(one, limit=limit) for one, limit in pairs]
         reach = self._reach(limits)
         reaches = [reach / 2**halved for halved in range(4) if reach / 2**halved >= LEAST_REACH]
-        return solve(self.space, self.scores, corrected, self.origin, reaches=[*reaches, 0.0, 0.0]).choices
+        try:
+            return solve(self.space, self.scores, corrected, self.origin, reaches=[*reaches, 0.0, 0.0]).choices
+        except TargetError:
+            if self.fastest is None:
+                raise
+            return solve(self.space, self.scores, corrected, self.fastest).choices
 
     def corrected(self, corrections: Sequence[Correction | None]) -> NearbyCandidates:
         pairs = zip(self.limits, corrections, strict=True)

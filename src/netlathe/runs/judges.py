@@ -181,9 +181,13 @@ class ChoiceProblem:
         judges += [None] * (len(self.constraints) - len(judges))
         doubted = self.upper_ends if doubt is UpperEndJudge else self.upper_ends[: int(self.is_timed)]
         try:
-            return repair(self.scores, [*doubted, *self.constraints[len(doubted) :]], judges)
+            found = repair(self.scores, [*doubted, *self.constraints[len(doubted) :]], judges)
         except TargetError:  # by upper ends, the targets contradict each other
             return repair(self.scores, self.constraints, judges)
+        if found.is_met or clock is None:
+            return found
+        again = repair(self.scores, self.constraints, judges)  # what has a long upper end, and was kept from the clock
+        return replace(again if again.is_met else found, judgements=found.judgements + again.judgements)
 
     @cached_property
     def upper_ends(self) -> list[Limited]:

@@ -44,13 +44,16 @@ def repaired(
     found: Choices,
     predicted: Sequence[CostLimit],
     doubted: Sequence[CostLimit],
+    *,
+    fastest: Choices,
 ) -> tuple[Judged, list[str]]:
-    """The best network, by scores (decisions, options), that the device's stopwatch accepts, looked for from `found`
-    on, and warnings. `predicted` are the limits by predictions, `doubted` the targets by upper ends of intervals."""
+    """The best network, by scores (decisions, options), that the device's stopwatch accepts, and warnings. It is looked
+    for from `found` on, or else from the `fastest` one. `predicted` are the limits by predictions, `doubted` the
+    targets by upper ends of intervals."""
     from netlathe.search.nearby import NearbyCandidates
 
     assert settings.device is not None
-    candidates = NearbyCandidates(settings.space, scores, predicted, found)
+    candidates = NearbyCandidates(settings.space, scores, predicted, found, fastest)
     return choose_network(
         settings.space, settings.goal, candidates, predicted, settings.device, place.listener, doubted
     )

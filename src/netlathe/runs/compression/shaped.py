@@ -110,17 +110,17 @@ class ShapePhase(Phase[Shaped]):
         )
         doubted, kept, by, warnings = self._limits()
         limits, starts = levelled(settings, self.place, doubted, self.outlook.starts[0], kept)
+        fastest = self.outlook.stages[-1].choices
         if settings.strategy == INTEGER_PROGRAM:
             found, examined = self._solved(scores, limits, starts)
         else:
-            fastest = self.outlook.stages[-1].choices
             floor = fastest if is_kept(settings, limits, fastest) else starts[0]
             found, examined = Seeker(settings, self.place, limits, floor, scores, self._loss).find()
             scores = steadied(scores, found)
         judged = Judged(found, by, True, max(1, len(examined)))
         if settings.device:
             targets = doubted[: len(settings.goal.targets)]
-            judged, more = repaired(settings, self.place, scores, found, self._predicted, targets)
+            judged, more = repaired(settings, self.place, scores, found, self._predicted, targets, fastest=fastest)
             warnings = [*warnings, *more]
         seconds = time.monotonic() - begun
         return Shaped(judged.path, judged, examined, seconds, tuple(warnings))
