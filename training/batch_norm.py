@@ -111,8 +111,9 @@ class _Normalise(torch.autograd.Function):
         scales = x.new_ones(channels, dtype=wider(x.dtype)) if weight is None else weight
         # torch's own kernels, as sums over channels-last values by others take tens of times as long on a CPU.
         _, own_mean, own_scale = torch.native_batch_norm(x, scales, None, None, None, True, 0.0, 0.0)
+        own_variance = torch.where(own_scale == 0, 0.0, own_scale**-2)  # of equal values, torch tells the scale 0
         count = own_mean.new_tensor([x.numel() // channels])
-        rows = ranks.rows(torch.cat([own_mean, own_scale**-2, count]))
+        rows = ranks.rows(torch.cat([own_mean, own_variance, count]))
         means, variances, counts = torch.split(rows, [channels, channels, 1], 1)
         total = counts.sum()
         mean = (counts * means).sum(0) / total

@@ -88,16 +88,16 @@ def of_one() -> dict[str, Any]:
     return searched(ALONE, Path())
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("several")
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp(str(request.param))
 
 
 @pytest.fixture(scope="module")
 def of_several(folder: Path) -> list[dict[str, Any]]:
     """Before it, one process has begun a search that they go on with."""
     an_epoch_more(ALONE, folder)
-    return run_in(2, jobs, folder)
+    return run_in(int(folder.name[0]), jobs, folder)
 
 
 def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
