@@ -139,7 +139,7 @@ def read_layer_table(path: Path, column: str) -> LayerTable:
         layer = _layer(row, f"{path}: line {line}")
         if layer in costs:
             raise FormatError(f"{path}: line {line} tells of {', '.join(layer)} again")
-        costs[layer] = _cost(row[column], f"{path}: line {line}", column)
+        costs[layer] = read_cost(row[column], f"{path}: line {line}", column)
     return LayerTable(path, column, costs)
 
 
@@ -155,7 +155,8 @@ def _layer(row: Mapping[str, str | None], where: str) -> Layer:
     return Layer(op, shape, bits)
 
 
-def _cost(text: str | None, where: str, column: str) -> float:
+def read_cost(text: str | None, where: str, column: str) -> float:
+    """The cost that a cell of a table says. Raises FormatError for what is no number of at least zero."""
     try:
         value = float(text or "")
     except ValueError:

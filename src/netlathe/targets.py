@@ -16,7 +16,7 @@ from netlathe.archspace.blocks import Block
 from netlathe.archspace.errors import FormatError, NetlatheError
 from netlathe.archspace.files import check_plain, digest
 from netlathe.archspace.spaces import SearchSpace
-from netlathe.layer_costs import LayerTable, has_layers, read_layer_table
+from netlathe.layer_costs import LayerTable, has_layers, read_cost, read_layer_table
 from netlathe.pricing import Unknown, load_predictor
 
 if TYPE_CHECKING:
@@ -382,15 +382,5 @@ def _read_prices(path: Path, column: str) -> dict[str, float]:
             raise FormatError(f"{path}: line {line} names no block")
         if block in prices:
             raise FormatError(f"{path}: line {line} tells of block {block} again")
-        prices[block] = _cost(path, line, column, text)
+        prices[block] = read_cost(text, f"{path}: line {line}", column)
     return prices
-
-
-def _cost(path: Path, line: int, column: str, text: str | None) -> float:
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise FormatError(f"{path}: line {line} has {text!r} as its {column}; it must be a number of at least zero")
-    return value

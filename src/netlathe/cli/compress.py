@@ -9,6 +9,7 @@ import typer
 
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import (
+    COMPUTE,
     MEET,
     BatchNorm,
     Json,
@@ -19,8 +20,10 @@ from netlathe.cli.options import (
     Seed,
     Shapes,
     SkipUnreadable,
+    Threads,
     Track,
     UnknownOps,
+    Workers,
     parse_shapes,
 )
 from netlathe.words import milliseconds, percent
@@ -28,7 +31,7 @@ from netlathe.words import milliseconds, percent
 if TYPE_CHECKING:
     from netlathe.runs.compression.report import CompressReport
 
-WIDTHS, TRAIN, COMPUTE = "The widths", "The training", "Computing"
+WIDTHS, TRAIN = "The widths", "The training"
 ACCURACIES = {
     "torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "mixed": "of mixed .tflite",
     "onnx": "of .onnx",
@@ -143,24 +146,8 @@ def compress(
     compute_device: Annotated[
         str, typer.Option(help="Where to train: cpu, cuda, cuda:1, ..., or auto.", rich_help_panel=COMPUTE)
     ] = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Processes that decode and augment images; 0: this one.",
-            show_default="one a core, for images that are too many for memory",
-            rich_help_panel=COMPUTE,
-        ),
-    ] = None,
-    threads: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Threads that share a network's ops on the CPU; fewer where the machine is busy.",
-            show_default="as many as torch takes",
-            rich_help_panel=COMPUTE,
-        ),
-    ] = 0,
+    workers: Workers = None,
+    threads: Threads = 0,
     batch_norm: BatchNorm = "synchronised",
     limit_images: LimitImages = None,
     skip_unreadable: SkipUnreadable = 0,

@@ -66,12 +66,32 @@ Shapes = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random choices.")]
+COMPUTE = "Computing"
+"""Help's panel of where and how networks are trained."""
 BatchNorm = Annotated[
     Literal["synchronised", "per-rank"],
     typer.Option(
         help="Where torchrun starts several processes: BatchNorm's statistics of the whole batch, or of each process's "
         "share, which is faster and noisier.",
-        rich_help_panel="Computing",
+        rich_help_panel=COMPUTE,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Processes that decode and augment images; 0: this one.",
+        show_default="one a core, for images that are too many for memory",
+        rich_help_panel=COMPUTE,
+    ),
+]
+Threads = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Threads that share a network's ops on the CPU; fewer where the machine is busy.",
+        show_default="as many as torch takes",
+        rich_help_panel=COMPUTE,
     ),
 ]
 LimitImages = Annotated[int | None, typer.Option(min=1, help="Most images to use of each split.", show_default="all")]
@@ -90,7 +110,7 @@ Track = Annotated[
     typer.Option(
         help="Also keep settings, curves and the result with a tracking service: mlflow, or wandb.",
         show_default="none",
-        rich_help_panel="Computing",
+        rich_help_panel=COMPUTE,
     ),
 ]
 MEET = "What to meet"

@@ -12,6 +12,7 @@ from netlathe.archspace.errors import NetlatheError
 from netlathe.cli.compare import show_points, show_prices
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import (
+    COMPUTE,
     MEET,
     BatchNorm,
     Data,
@@ -24,9 +25,11 @@ from netlathe.cli.options import (
     Seed,
     SkipUnreadable,
     Space,
+    Threads,
     Track,
     UnknownOps,
     Width,
+    Workers,
 )
 from netlathe.words import millions, milliseconds, percent
 
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
 ACCURACIES = {"torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "onnx": "of .onnx"}
 """Columns for the same network in its forms."""
-SEARCH, TRAIN, COMPUTE = "The search", "The training", "Computing"
+SEARCH, TRAIN = "The search", "The training"
 LOOK = "Looking at whole networks"
 
 
@@ -227,24 +230,8 @@ def search(
     compile_: Annotated[
         bool, typer.Option("--compile", help="Compile each candidate with torch.compile.", rich_help_panel=COMPUTE)
     ] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Processes that decode and augment images; 0: this one.",
-            show_default="one a core, for images that are too many for memory",
-            rich_help_panel=COMPUTE,
-        ),
-    ] = None,
-    threads: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Threads that share a network's ops on the CPU; fewer where the machine is busy.",
-            show_default="as many as torch takes",
-            rich_help_panel=COMPUTE,
-        ),
-    ] = 0,
+    workers: Workers = None,
+    threads: Threads = 0,
     accumulate: Annotated[
         int,
         typer.Option(

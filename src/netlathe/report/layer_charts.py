@@ -22,6 +22,7 @@ from netlathe.report.style import (
 from netlathe.words import milliseconds, percent
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import FigureBase
 
 BOUND_COLOURS = {"compute": BLUE, "memory": ORANGE, "launch": PURPLE, "": PALE}
@@ -60,15 +61,7 @@ def draw_stages(figure: FigureBase, room: Room, bars: Sequence[Bar]) -> None:
     reach = max(max(bar.ms, bar.before_ms or 0.0) for bar in bars) or 1.0
     for place, bar in zip(places, bars, strict=True):
         end = max(bar.ms, bar.before_ms or 0.0)
-        axes.annotate(
-            f"{milliseconds(bar.ms)} ms  {percent(bar.ms / total)}",
-            (end, place),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=MUTED,
-        )
+        _label(axes, f"{milliseconds(bar.ms)} ms  {percent(bar.ms / total)}", end, place, size=8)
     axes.set_xlim(0, reach * (1.6 if room.is_narrow else 1.2))
     names = [shortened(bar.scope if room.is_narrow else _whole_name(bar), 18 if room.is_narrow else 48) for bar in bars]
     axes.set_yticks(list(places), names, fontsize=8)
@@ -76,6 +69,11 @@ def draw_stages(figure: FigureBase, room: Room, bars: Sequence[Bar]) -> None:
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("ms")
     legend_below(figure, axes, room, most=5)
+
+
+def _label(axes: Axes, text: str, end: float, place: float, *, size: float) -> None:
+    """Words behind a bar that ends there."""
+    axes.annotate(text, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=size, color=MUTED)
 
 
 def _whole_name(bar: Bar) -> str:
@@ -89,15 +87,7 @@ def draw_shares(figure: FigureBase, room: Room, parts: Sequence[tuple[str, float
     for place, (name, value) in enumerate(parts):
         (patch,) = axes.barh(place, value, color=BLUE, height=0.6)
         tip(patch, f"{name}: {value:.4g} {unit}, {percent(value / total)}")
-        axes.annotate(
-            f"{value:.3g} {unit}  {percent(value / total)}",
-            (value, place),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8.5,
-            color=MUTED,
-        )
+        _label(axes, f"{value:.3g} {unit}  {percent(value / total)}", value, place, size=8.5)
     axes.set_yticks(range(len(parts)), [name for name, _ in parts])
     axes.set_ylim(len(parts) - 0.4, -0.6)
     axes.set_xlim(0, max(value for _, value in parts) * (1.6 if room.is_narrow else 1.25) or 1.0)

@@ -266,8 +266,14 @@ class StopwatchJudge:
     watch: Stopwatch
     seen: dict[tuple[int, ...], tuple[str, float, float]] = field(default_factory=dict)
     """(network, predicted ms, measured ms)."""
+    answers: dict[tuple[int, ...], float] = field(default_factory=dict)
 
     def __call__(self, path: tuple[int, ...]) -> float:
+        if path not in self.answers:
+            self.answers[path] = self._timed(path)
+        return self.answers[path]
+
+    def _timed(self, path: tuple[int, ...]) -> float:
         name = self.space.network_name(path)
         graphs = {name: self.space.graph(path, self.target.model.setup_.batch)}
         measured = self.watch.time(graphs)[name]
