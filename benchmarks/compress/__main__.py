@@ -22,6 +22,7 @@ from pathlib import Path
 from netlathe.cli.console import Terminal
 
 STEPS = ("choose", "train", "report")
+DEVICES = ("host", "pixel4-cpu-networks")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=1, help="cifar: epochs over these")
     parser.add_argument("--seeds", type=int, default=3, help="cifar: trainings of each choice")
     parser.add_argument("--methods", nargs="+", default=(), help="cifar: methods by name; all by default")
+    parser.add_argument("--devices", nargs="+", choices=DEVICES, default=DEVICES, help="cifar: whose targets")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
     parser.add_argument("--output", type=Path, default=Path("runs/compress"), help="what is finished there stays")
     options = parser.parse_args(arguments)

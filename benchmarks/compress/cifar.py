@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,17 @@ class Bench:
             for name, (_, precision) in RECIPES.items()
             if name in COMPRESSED
         }
-        self.host, self.profile = host_predictor(
-            [case.space for case in self.cases.values()], self.folder / "host", 0, terminal
-        )
-        self.models = {HOST: load_predictor(str(self.host)), PHONE: load_predictor(PHONE)}
+
+    @cached_property
+    def host(self) -> tuple[Path, Path]:
+        """This machine's predictor and profile, made when they are first asked for."""
+        return host_predictor([case.space for case in self.cases.values()], self.folder / "host", 0, self.terminal)
+
+    @cached_property
+    def models(self) -> dict[str, Any]:
+        """Predictors of the devices that are asked for."""
+        names = {HOST: lambda: str(self.host[0]), PHONE: lambda: PHONE}
+        return {device: load_predictor(names[device]()) for device in self.options.devices}
 
     def target(self, job: Job) -> Target:
         """The share of the original's latency in the judge's eyes, which is measured once."""
@@ -102,13 +110,13 @@ class Bench:
 
         measure = self._timed if job.device == HOST else predict
         now = self.kept(f"{job.network}_{job.device}_ms", lambda: measure([case.read[0]])[0])
-        given = (str(self.host), self.profile) if job.device == HOST else (PHONE, None)
+        given = (str(self.host[0]), self.host[1]) if job.device == HOST else (PHONE, None)
         return Target(job.device, given[0], job.share * now, given[1], measure, predict)
 
     def _timed(self, graphs: Sequence[Graph]) -> list[float]:
         named = dict(zip(map(str, range(len(graphs))), graphs, strict=True))
         models = {graph.key: write_tflite(graph) for graph in graphs}
-        timed = time_networks(named, models, self.profile, seed=0, listener=Listener())
+        timed = time_networks(named, models, self.host[1], seed=0, listener=Listener())
         return [timed[name].latency_ms for name in named]
 
     def kept(self, name: str, work: Callable[[], Any]) -> Any:
@@ -167,7 +175,7 @@ class Bench:
         files |= {job.choice: self.folder / "files" / f"{job.name}.tflite" for job in todo if job.device == HOST}
 
         def work() -> dict[str, float]:
-            timed = nl.time([*files.values()], device="local", profile=self.profile).timed
+            timed = nl.time([*files.values()], device="local", profile=self.host[1]).timed
             return dict(zip(files, [float(one.latency_ms or np.nan) for one in timed], strict=True))
 
         return dict(self.kept(f"timed_{len(files)}", work))
@@ -180,6 +188,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
     bench = Bench(options, terminal)
     todo = [job for job in jobs(options.seeds) if not options.methods or job.method in options.methods]
     todo = [job for job in todo if not options.names or job.network in options.names]
+    todo = [job for job in todo if job.device in options.devices]
     for job in todo:
         if "choose" in options.steps:
             bench.choice(job)
@@ -192,9 +201,9 @@ def run(options: argparse.Namespace, terminal: Terminal) -> None:
 def report(bench: Bench, done: Sequence[Job], terminal: Terminal) -> None:
     """A row for each network, device, target and method."""
     accuracies = {name: bench.original_accuracy(name) for name in bench.cases}
-    again = bench.timed_anew(done)
+    again = bench.timed_anew(done) if HOST in bench.options.devices else {}
     for name, accuracy in accuracies.items():
-        terminal.say(f"{name}: {accuracy:.2%} as it is, {again[name]:.4f} ms here")
+        terminal.say(f"{name}: {accuracy:.2%} as it is" + (f", {again[name]:.4f} ms here" if again else ""))
     rows = []
     for key in dict.fromkeys((job.network, job.device, job.share, job.method) for job in done):
         some = [job for job in done if (job.network, job.device, job.share, job.method) == key]

@@ -19,11 +19,11 @@ from netlathe.training import Checkpointer, Compute, ImageData, TrainConfig, eva
 
 RECIPES = {
     "resnet20": (
-        TrainConfig(epochs=4, warmup_epochs=0.5, learning_rate=0.1, weight_decay=5e-4, label_smoothing=0.0),
+        TrainConfig(epochs=12, warmup_epochs=0.5, learning_rate=0.1, weight_decay=5e-4, label_smoothing=0.0),
         "bfloat16",
     ),
     "mobilenetv2_0.5": (
-        TrainConfig(epochs=4, warmup_epochs=0.5, learning_rate=0.1, weight_decay=2e-4, label_smoothing=0.0),
+        TrainConfig(epochs=12, warmup_epochs=0.5, learning_rate=0.1, weight_decay=2e-4, label_smoothing=0.0),
         "float32",
     ),
     "resnet14": (
