@@ -26,6 +26,7 @@ import numpy as np
 
 import netlathe as nl
 from benchmarks.compress_strategies import Residual
+from netlathe.archspace.forms.weights import random_weights
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import kernels_of
 from netlathe.archspace.records import Setup
@@ -194,20 +195,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _original(name: str) -> Original:
     import torch
 
-    if name == "residual":
-        torch.manual_seed(0)
-        return read_original(Residual((16, 32, 64)).eval(), torch.zeros(1, 1, 16, 16), None)
     torch.manual_seed(0)
-    module = nl.network(name)
-    from netlathe.archspace.forms.torch import TorchGraph
-
-    graph = module.graph()
-    return read_original(TorchGraph(graph).eval(), torch.zeros(1, *_image(graph)), None)
-
-
-def _image(graph: Graph) -> tuple[int, int, int]:
-    _, height, width, channels = graph.inputs[0]
-    return channels, height, width
+    if name == "residual":
+        return read_original(Residual((16, 32, 64)).eval(), torch.zeros(1, 1, 16, 16), None)
+    graph = nl.network(name).graph()
+    return Original(name, graph, random_weights(graph))
 
 
 def _predictor(original: Original, base: Base, count: int) -> LatencyPredictor:
