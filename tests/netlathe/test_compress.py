@@ -293,9 +293,18 @@ def test_damaged_records_are_one_clear_error(
         whole = (run / record).read_text()
         for value in values:
             (run / record).write_text(json.dumps({**json.loads(whole), field: value}))
+            before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
             with pytest.raises(nl.FormatError, match=r"not a whole record of a run|no report of a compression"):
                 compress(folder / "digits.onnx", folder, 0.5 * now_ms, run)
+            assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before  # nothing is lost
         (run / record).write_text(whole)
+    whole = (run / "widths.json").read_text()
+    (run / "widths.json").write_text(json.dumps({**json.loads(whole), "choices": None}))
+    target = f"{folder / 'bench.json'}={0.5 * now_ms}"
+    told = refusal("compress", folder / "digits.onnx", "--target", target, "--step", 4, "--output", run)
+    assert "widths.json: " in told
+    assert "--restart" in told
+    (run / "widths.json").write_text(whole)
     assert compress(folder / "digits.onnx", folder, 0.5 * now_ms, run).is_changed
 
 

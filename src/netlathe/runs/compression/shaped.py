@@ -111,7 +111,7 @@ class ShapePhase(Phase[Shaped]):
             self.scored.scores, comparable=self.scored.teacher is not None, sensitivity=self.sensitivity
         )
         doubted, kept, by, warnings = self._limits()
-        limits, starts = levelled(settings, self.place, doubted, self.outlook.starts[0], kept)
+        limits, starts = levelled(settings, self.place, doubted, self._predicted, self.outlook.starts[0], kept)
         fastest = self.outlook.stages[-1].choices
         if settings.strategy == INTEGER_PROGRAM:
             found, examined = self._solved(scores, limits, starts)
@@ -147,7 +147,7 @@ class ShapePhase(Phase[Shaped]):
         if kept:
             return upper, list(dict.fromkeys(kept)), by, []
         if self.settings.device:  # which will say how far predictions are to be believed
-            return upper, [*known[-1:]], by, []
+            return upper, list(dict.fromkeys(known)), by, []
         warning = (
             "no network meets every target with the whole of its 90 % interval, so the prediction alone was heeded; "
             "measure on the device (--device), or profile more there"
