@@ -71,7 +71,8 @@ class Mark:
     def words(self) -> str:
         """Name and numbers."""
         how = "measured" if self.is_measured else "predicted"
-        return f"{self.name}: {milliseconds(self.ms)} ms {how}, {percent(self.accuracy)} accurate"
+        trained = "" if self.is_trained else " before training"
+        return f"{self.name}: {milliseconds(self.ms)} ms {how}, {percent(self.accuracy)} accurate{trained}"
 
 
 def draw_marks(figure: FigureBase, room: Room, marks: Sequence[Mark], target_ms: float | None = None) -> None:
@@ -124,8 +125,9 @@ def _draw_mark(axes: Axes, one: Mark) -> None:
         (ring,) = axes.plot(one.predicted_ms, height, marker, mfc="none", mec=colour, ms=size - 2, mew=1, zorder=2)
         tip(ring, f"{one.name}: {milliseconds(one.predicted_ms)} ms predicted")
     (dot,) = axes.plot(
-        one.ms, height, marker, color=colour, mfc=colour if one.is_measured else "none", ms=size, mew=1.6, zorder=4
-    )
+        one.ms, height, marker, color=colour, mfc=colour if one.is_measured else "none", ms=size,
+        mew=1.6 if one.is_trained else 0.9, zorder=4 if one.is_trained else 3,
+    )  # fmt: skip
     tip(dot, one.words)
 
 

@@ -359,7 +359,7 @@ def _untrained(report: Mapping[str, Any], role: Role) -> list[Mark]:
     rows = report.get("uniform" if role == "uniform" else "finalists", ())
     return [
         Mark(
-            f"{report['name'] if one['choices'] == chosen else one['name']}, untrained",
+            str(report["name"] if one["choices"] == chosen else one["name"]),
             float(one["predicted_ms"]),
             float(one["accuracy"]),
             role,

@@ -121,7 +121,7 @@ def chart_of_marks(marks: Sequence[Mark], target_ms: float | None) -> Chart:
     """Chart of latency against accuracy, with its numbers."""
     rows = tuple(
         (
-            one.name,
+            one.name if one.is_trained else f"{one.name}, untrained",
             milliseconds(one.ms),
             "measured" if one.is_measured else "predicted",
             ""
