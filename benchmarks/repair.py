@@ -60,6 +60,8 @@ class Kind:
     drift: float = 0.02
     fitted: int = 60
     """Networks that the predictor is fitted on."""
+    blurred: float = 0.0
+    """Standard deviation of the logarithm of what they are off by, each: the wider the predictor's intervals."""
     level: float = 0.25
     """Standard deviation of the logarithm of the level."""
 
@@ -69,7 +71,7 @@ KINDS = (
     Kind("kernels 10 % off"),
     Kind("kernels 25 % off", of_kinds=0.25),
     Kind("noise and drift of 5 %", noise=0.05, drift=0.05),
-    Kind("a predictor of 8 networks", fitted=8),
+    Kind("a predictor of wide intervals", fitted=16, blurred=0.2),
 )
 
 
@@ -173,15 +175,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--networks", nargs="+", default=("residual", "mobilenet_v2_0.35_96"))
     parser.add_argument("--predictor", default="sd855-cpu-kernels", help="what the base is by")
     parser.add_argument("--targets", nargs="+", type=float, default=(0.4, 0.55, 0.75), help="parts of the original")
+    parser.add_argument("--kind", default="", help="part of the name of the kinds to run; all by default")
     parser.add_argument("--devices", type=int, default=6)
     parser.add_argument("--first", type=int, default=0, help="number of the first device")
     options = parser.parse_args(arguments)
     base = Base(make_goal([nl.Target(options.predictor, 1.0)], unknown="price").main.model)
-    found: dict[str, list[Outcome]] = {kind.name: [] for kind in KINDS}
+    kinds = [kind for kind in KINDS if options.kind in kind.name]
+    found: dict[str, list[Outcome]] = {kind.name: [] for kind in kinds}
     terminal = Terminal()
-    for name, kind in itertools.product(options.networks, KINDS):
+    for name, kind in itertools.product(options.networks, kinds):
         original = _original(name)
-        predictor = _predictor(original, base, kind.fitted)
+        predictor = _predictor(original, base, kind)
         for seed in range(options.first, options.first + options.devices):
             truth = Truth(base, kind, seed)
             for part in options.targets:
@@ -202,11 +206,12 @@ def _original(name: str) -> Original:
     return Original(name, graph, random_weights(graph))
 
 
-def _predictor(original: Original, base: Base, count: int) -> LatencyPredictor:
+def _predictor(original: Original, base: Base, kind: Kind) -> LatencyPredictor:
     """Fitted on the base of networks of other widths."""
     space, rng = width_space(original.graph, step=8, leave_out=False), np.random.default_rng(0)
-    graphs = [space.graph(rng.integers(space.option_counts).tolist()) for _ in range(count)]
-    return LatencyPredictor("none").fit(graphs, list(map(base.ms, graphs)), setup=SETUP)
+    graphs = [space.graph(rng.integers(space.option_counts).tolist()) for _ in range(kind.fitted)]
+    off = np.exp(kind.blurred * rng.standard_normal(len(graphs)))
+    return LatencyPredictor("none").fit(graphs, (off * [*map(base.ms, graphs)]).tolist(), setup=SETUP)
 
 
 def outcome(original: Original, predictor: LatencyPredictor, truth: Truth, part: float) -> Outcome:
