@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from netlathe.archspace.graph import Graph
 
@@ -36,3 +36,18 @@ class DecisionSpace(Protocol):
     def graph(self, choices: Sequence[int], batch: int = 1) -> Graph:
         """A network as a graph. Raises SpaceError for too many, too few, or unknown choices."""
         ...
+
+
+@runtime_checkable
+class OrderedOptions(Protocol):
+    """A decision space whose options have an order in some of its decisions, as widths do."""
+
+    @property
+    def option_places(self) -> tuple[tuple[float, ...], ...]:
+        """Places of each decision's options on a line, from 0 to 1; none where they have no order."""
+        ...
+
+
+def option_places(space: DecisionSpace) -> tuple[tuple[float, ...], ...]:
+    """Places of the options of each decision of any space, none where they have no order."""
+    return space.option_places if isinstance(space, OrderedOptions) else ((),) * len(space.option_counts)

@@ -69,13 +69,13 @@ def measure(settings: CompressSettings, place: Workplace, count: int, seed: int)
     scores = space.option_scores(scored.scores, sensitivity=sensitivity)
     tested = dataclasses.replace(settings, data=dataclasses.replace(data, validation=data.test))
     loss = FinalistLoss(tested, place, scored)
-    least = loss(space.reference)
+    least = loss(space.reference).loss
     rows = []
     for number in range(count):
         kind = KINDS[number % len(KINDS)]
         choices = draw(space, kind, rng)
         expected = -float(scores[np.arange(len(choices)), list(choices)].sum())
-        rows.append((kind, expected, loss(choices) - least))
+        rows.append((kind, expected, loss(choices).loss - least))
     for name in ("all networks", *KINDS):
         some = np.array([row[1:] for row in rows if name in ("all networks", row[0])])
         ratio = float(np.median(some[:, 1] / some[:, 0]))

@@ -51,6 +51,11 @@ class JointSpace(WidthSpace):
         return (*self._shape_counts, *(len(self.precisions) for _ in self.segments))
 
     @cached_property
+    def option_places(self) -> tuple[tuple[float, ...], ...]:
+        """Those of a WidthSpace; precisions have no order."""
+        return (*super().option_places, *(() for _ in self.segments))
+
+    @cached_property
     def shape_decisions(self) -> int:
         """Number of the decisions on widths and blocks, which come first."""
         return len(self.groups) + len(self.blocks)

@@ -52,6 +52,13 @@ class WidthSpace:
         return (*map(len, self.widths), *(2 for _ in self.blocks))
 
     @cached_property
+    def option_places(self) -> tuple[tuple[float, ...], ...]:
+        """Widths stand by their logarithms, as what a layer loses goes by the share that it keeps; a block left out
+        stands nowhere."""
+        logs = [np.log(widths[0] / np.array(widths)) for widths in self.widths]
+        return (*(tuple((one / one[-1]).tolist()) for one in logs), *(() for _ in self.blocks))
+
+    @cached_property
     def reference(self) -> Choices:
         """The network as it is."""
         return (0,) * len(self.option_counts)

@@ -7,8 +7,11 @@ processor time per file.
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
+import math
+import os
 import random
 import re
 import resource
@@ -21,10 +24,12 @@ import tempfile
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -43,7 +48,11 @@ from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.jsonfile import write_json
 from netlathe.archspace.networks import network
 from netlathe.archspace.ops import (
+    Activation,
+    ActivationKind,
     Concat,
+    Conv2d,
+    FullyConnected,
     PadAxes,
     PReLU,
     Reduce,
@@ -64,7 +73,26 @@ from netlathe.archspace.resources import data_files
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.archspace.tables import read_records, write_table
 from netlathe.checked import KIND, VERSION, Baseline, Checked, CheckReport, KernelTime, Latency, with_baseline
+from netlathe.layer_costs import read_layer_table
 from netlathe.predictor import LatencyPredictor
+from netlathe.runs.comparisons import ComparisonLog
+from netlathe.runs.compression.looked import loss_inputs
+from netlathe.runs.compression.shaped import ShapePhase
+from netlathe.runs.files import (
+    COMPARISONS,
+    EXPORTED,
+    IMPORTANCE,
+    REPORT,
+    SENSITIVITY,
+    TRAINED,
+    TRAINING_CHECKPOINT,
+    UNIFORM,
+    WIDTHS,
+)
+from netlathe.runs.phase import Phase
+from netlathe.search.strategies.blackbox.feasible import FeasibleSet
+from netlathe.search.strategies.blackbox.strategy import RandomDraws
+from netlathe.search.strategies.blackbox.study import Study
 from netlathe.training import load_images
 from netlathe.training.errors import UnreadableError
 from tests import model_files
@@ -548,6 +576,149 @@ def read_check(path: Path) -> None:
         with_baseline(Checked("a.onnx", before), before, 0.05, is_exact=False)
 
 
+def json_lines(content: bytes, rng: random.Random) -> bytes:
+    """A log of JSON lines, some of them changed, cut off, or repeated."""
+    if rng.random() < 0.3:
+        return bytes_mutated(content, rng)
+    lines = content.splitlines()
+    for _ in range(rng.choice((1, 1, 3))):
+        place = rng.randrange(len(lines))
+        try:
+            value = json.loads(lines[place])
+        except ValueError:
+            continue
+        lines[place] = json_text(json_mutated(value, rng), rng)
+    return b"\n".join(lines)
+
+
+@cache
+def study_space() -> SearchSpace:
+    return tiny(8)
+
+
+def study_seeds() -> Seeds:
+    def write(path: Path) -> None:
+        study = Study(path, study_space(), {"seed": 0})
+        study.work(RandomDraws(FeasibleSet(study_space())), lambda choices: float(sum(choices)), 4)
+
+    return [saved(write)]
+
+
+def read_study(path: Path) -> None:
+    Study(path, study_space(), {"seed": 0}).ledger()
+
+
+COST_TABLE = b"""op,shape,bits,ms,mJ
+conv k3x3,8x8x1->8x8x8,32,0.4,1.5
+conv k3x3 s2x2,8x8x8->4x4x16,32,0.5,1.5
+conv k3x3 s2x2,8x8x4->4x4x8,32,0.2,0.7
+fully_connected,16->2,32,0.1,0.2
+fully_connected,8->2,32,0.1,0.2
+"""
+
+
+def read_costs(path: Path) -> None:
+    """A table of layers' costs, and what it says of a network."""
+    for column in ("ms", "mJ"):
+        table = read_layer_table(path, column)
+        try:
+            assert table.predict([small_network()])[0] >= 0
+        finally:
+            assert len(table.digest) > 8
+
+
+def small_network() -> Graph:
+    builder = GraphBuilder((1, 8, 8, 1))
+    x = builder.add("stem/conv", Conv2d(8, (3, 3)), 0)
+    x = builder.add("stem/relu", Activation(ActivationKind.RELU), x)
+    x = builder.add("down/conv", Conv2d(16, (3, 3), (2, 2)), x)
+    x = builder.add("down/relu", Activation(ActivationKind.RELU), x)
+    x = builder.add("head/mean", Reduce(ReduceKind.MEAN, (1, 2)), x)
+    return builder.build(builder.add("head/linear", FullyConnected(2), x))
+
+
+class Law:
+    """A model of the user's own: a million MACs per ms."""
+
+    def predict(self, graphs: Sequence[Graph], /) -> Any:
+        return np.array([1e-6 * graph.macs for graph in graphs])
+
+
+@cache
+def phases() -> dict[str, Phase[Any]]:
+    """Phases of a finished compression by their records."""
+    import torch
+
+    import netlathe as nl
+    from netlathe.archspace.forms.torch import TorchGraph
+    from netlathe.training import TrainConfig
+
+    found: dict[str, Phase[Any]] = {}
+    real = Phase.output
+
+    def noted(phase: Phase[Any]) -> Any:
+        found[phase.record] = phase
+        return real(phase)
+
+    rng, labels, graph = np.random.default_rng(0), np.arange(60) % 2, small_network()
+    images = (rng.integers(0, 100, (60, 8, 8)) + 150 * labels[:, None, None]).astype(np.uint8)
+    folder = Path(tempfile.mkdtemp(prefix="hostile-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with (
+        patch.object(Phase, "output", noted),
+        patch("netlathe.runs.compression.written.write_program", lambda network, path: path.name),
+        patch.dict(os.environ, {"NETLATHE_PAGES": "0"}),
+    ):
+        nl.compress(
+            TorchGraph(graph, generator=torch.Generator().manual_seed(0)).eval(), torch.zeros(1, 1, 8, 8),
+            target=nl.Target(Law(), 0.4e-6 * graph.macs, "law"), data=(images, labels), output=folder / "run", step=4,
+            precisions=("float32", "int8"), strategy="random", looks=3, compute=nl.Compute(threads=1),
+            training=TrainConfig(epochs=1, batch_size=16, learning_rate=0.01),
+        )  # fmt: skip
+    return found
+
+
+def record_seeds(name: str) -> Seeds:
+    phase = phases()[name]
+    return [(phase.place.path / name).read_bytes()]
+
+
+def read_record(name: str) -> Reader:
+    """Reads a file in the place of a compression's record."""
+
+    def read(path: Path) -> None:
+        phase = phases()[name]
+        shutil.copy(path, phase.place.path / name)
+        phase.load()
+
+    return read
+
+
+def checkpoint_seeds() -> Seeds:
+    return [(phases()[TRAINED].place.path / TRAINING_CHECKPOINT).read_bytes()]
+
+
+def read_checkpoint(path: Path) -> None:
+    phase = phases()[TRAINED]
+    shutil.copy(path, phase.place.path / TRAINING_CHECKPOINT)
+    phase.checkpointer(TRAINING_CHECKPOINT).load()
+
+
+def comparison_seeds() -> Seeds:
+    return [(phases()[WIDTHS].place.path / COMPARISONS).read_bytes()]
+
+
+def read_comparisons(path: Path) -> None:
+    """The losses of a compression; a line that is none counts for nothing."""
+    phase = phases()[WIDTHS]
+    assert isinstance(phase, ShapePhase)
+    for _, value in ComparisonLog(path, loss_inputs(phase.settings)).items():
+        assert math.isfinite(value)
+
+
+NEVER_REFUSED = ("comparisons",)
+"""Formats of which any line may be cut off by a kill, and then counts for nothing."""
+RECORD_NAMES = (IMPORTANCE, SENSITIVITY, WIDTHS, TRAINED, EXPORTED, UNIFORM, REPORT)
 FORMATS: dict[str, tuple[str, Callable[[], Seeds], Callable[[bytes, random.Random], bytes], Reader]] = {
     "tflite": (".tflite", tflite_seeds, tflite_mutated, lambda path: walk(read_tflite(path))),
     "onnx": (".onnx", onnx_seeds, onnx_mutated, lambda path: walk(read_onnx(path))),
@@ -573,6 +744,14 @@ FORMATS: dict[str, tuple[str, Callable[[], Seeds], Callable[[bytes, random.Rando
         ".json", lambda: [file.read_bytes() for file in data_files("predictors", ".json") if file.stem == "pixel4-cpu"],
         json_file, read_predictor,
     ),
+    "study": (".journal", study_seeds, json_lines, read_study),
+    "costs": (".csv", lambda: [COST_TABLE], csv_mutated, read_costs),
+    "checkpoint": (".npz", checkpoint_seeds, bytes_mutated, read_checkpoint),
+    "comparisons": (".jsonl", comparison_seeds, json_lines, read_comparisons),
+    **{
+        f"compression {name}": (".json", partial(record_seeds, name), json_file, read_record(name))
+        for name in RECORD_NAMES
+    },
 }  # fmt: skip
 
 

@@ -92,28 +92,30 @@ def right_answers(
 
 
 @torch.no_grad()
-def mean_loss(
+def loss_and_accuracy(
     network: nn.Module,
     split: ImageSplit,
     *,
     teacher: nn.Module | None = None,
     batch_size: int = 256,
     compute: Compute | None = None,
-) -> float:
-    """Mean cross-entropy over images in nats, in float32: against their labels, or against the class probabilities of a
-    `teacher`. Both modules are put into eval mode and left on the device that they came on. Several processes
-    (`compute.ranks`) look at some of the images each."""
+) -> tuple[float, float]:
+    """Mean cross-entropy over images in nats, in float32, against their labels or the class probabilities of a
+    `teacher`; and the share of images, 0..1, whose label is classified right. Both modules are put into eval mode and
+    left on the device that they came on. Several processes (`compute.ranks`) look at some of the images each."""
     compute = compute or Compute()
-    total = torch.zeros((), dtype=torch.float64)
+    total, right = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     parts = chunks(_taken(split, compute.ranks.portion(len(split))), batch_size, workers=compute.workers)
     visits = compute.visiting(teacher.eval()) if teacher else nullcontext()
     with compute.visiting(network.eval()), visits, closing(parts):
         for images, labels in parts:
             x, classes = compute.put(split.normalization(images), labels)
             wanted = teacher(x).flatten(1).softmax(1) if teacher else classes
-            total += F.cross_entropy(network(x).flatten(1), wanted, reduction="sum").double().cpu()
-    compute.ranks.add(total)
-    return float(total) / len(split)
+            told = network(x).flatten(1)
+            total += F.cross_entropy(told, wanted, reduction="sum").double().cpu()
+            right += (told.argmax(1) == classes).sum().cpu()
+    compute.ranks.add(total, right)
+    return float(total) / len(split), float(right) / len(split)
 
 
 def _taken(split: ImageSplit, own: range) -> ImageSplit:

@@ -21,6 +21,7 @@ from netlathe.runs.files import (
     BASELINES,
     CHECKPOINT,
     CHOICE,
+    COMPARED_PICTURE,
     COMPARISONS,
     COSTS,
     EXPORTED,
@@ -49,6 +50,7 @@ from netlathe.runs.files import (
     TRAINED,
     TRAINING,
     TRAINING_CHECKPOINT,
+    UNIFORM,
     WEIGHTS,
     WIDTHS,
     WIDTHS_PICTURE,
@@ -58,7 +60,7 @@ Kind = Literal[
     "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
     "check", "records", "latencies", "breakdown", "junit", "markdown", "history", "comparisons", "study",
     "picture", "tflite", "onnx", "arrays", "importance", "sensitivity", "widths", "compression", "layers", "program",
-    "costs", "made", "baselines", "page",
+    "costs", "made", "baselines", "page", "uniform",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
@@ -75,11 +77,12 @@ _WORDS: dict[Kind, str] = {
     "widths": "the widths of a compression",
     "compression": "the report of a compression", "layers": "a table of layers", "program": "a program of torch.export",
     "costs": "the costs of a network's layers", "made": "the record of how a run was made",
-    "baselines": "the record of baselines", "page": "a page of `netlathe report`",
+    "baselines": "the record of baselines", "uniform": "the record of uniform widths",
+    "page": "a page of `netlathe report`",
 }  # fmt: skip
 _JSON_KINDS: tuple[Kind, ...] = (
     "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
-    "check", "importance", "sensitivity", "widths", "compression", "costs", "made", "baselines",
+    "check", "importance", "sensitivity", "widths", "compression", "costs", "made", "baselines", "uniform",
 )  # fmt: skip
 _HEAD_BYTES = 1 << 16
 _COMPARISONS = b'{"schema": "netlathe.comparisons/'
@@ -102,6 +105,7 @@ COMPRESSION_FILES: dict[str, Kind] = {
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_MIXED: "tflite", NETWORK_ONNX: "onnx", PROGRAM: "program",
     COSTS: "costs", MADE: "made", PAGE: "page",
     COMPARISONS: "comparisons", STUDY: "study", FINALISTS: "history", FINALISTS_PICTURE: "picture",
+    UNIFORM: "uniform", BASELINES: "baselines", COMPARED_PICTURE: "picture",
 }  # fmt: skip
 """Files that `netlathe compress` leaves in its folder."""
 _READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)

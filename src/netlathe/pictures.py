@@ -143,6 +143,17 @@ def draw_finalists(
     save_png(partial(draw_candidates, found=found, target_ms=target_ms, label=label, lower_is_better=True), path)
 
 
+def draw_compared(marks: Sequence[Mark], target_ms: float, device: str, path: Path) -> None:
+    """Latency on a device against accuracy: a compression's result, the original, its baselines, and what was looked
+    at before training."""
+
+    def draw(figure: FigureBase, room: Room) -> None:
+        figure.suptitle(f"on {device}", x=0.01, ha="left", fontsize=9, color=MUTED)
+        draw_marks(figure, room, marks, target_ms)
+
+    save_png(draw, path)
+
+
 _OF_PRECISION = {"float32": "#219ebc", "float16": "#2a9d8f", "int8": "#fb8500", "int8-weights": "#9d4edd"}
 
 

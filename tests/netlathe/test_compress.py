@@ -25,12 +25,14 @@ from netlathe.archspace.forms.onnx import write_onnx
 from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.networks import mobilenet_v2
 from netlathe.archspace.records import Setup
 from netlathe.compress import width_space
 from netlathe.exporting import file_accuracy
 from netlathe.predictor import LatencyPredictor
 from netlathe.profiler import open_device
 from netlathe.report.run_content import read_run
+from netlathe.report.run_page import marks_of
 from netlathe.runs.compression.report import CompressReport
 from netlathe.training import ImageData, TrainConfig, evaluate, load_images, train
 from netlathe.training.normalization import NORMALIZATIONS
@@ -178,6 +180,86 @@ def test_its_page_holds_the_original_against_it(tuned: CompressReport, tmp_path:
     assert sum(one.right for one in content.classes) == round(tuned.accuracy["torch"] * content.test_images)
 
 
+def test_the_original_at_uniform_widths_is_judged_as_finalists_are(
+    tuned: CompressReport, module: Digits, data: ImageData
+) -> None:
+    names = [one.name for one in tuned.uniform]
+    assert names == ["uniform, at the target", "uniform 100 %", "uniform 75 %", "uniform 50 %", "uniform 25 %"]
+    target, whole, *narrower = tuned.uniform
+    assert whole.accuracy == pytest.approx(evaluate(module, data.validation), abs=0.01)
+    assert whole.macs == tuned.stages[0].macs > narrower[0].macs > narrower[1].macs > narrower[2].macs
+    assert target.predicted_ms <= tuned.targets[0].target_ms
+    assert all(one.accuracy is not None and 0 <= one.accuracy <= 1 for one in tuned.finalists)
+    with Path(tuned.folder, "finalists.csv").open(newline="") as stream:
+        shares = [float(row["accuracy"]) for row in csv.DictReader(stream)]
+    assert shares == pytest.approx([one.accuracy for one in tuned.finalists], rel=1e-5)
+
+
+def test_all_networks_of_known_accuracy_stand_on_one_picture(tuned: CompressReport) -> None:
+    roles = [one.role for one in marks_of(read_run(Path(tuned.folder)))]
+    assert roles == ["chosen", "original", *["uniform"] * 5, *["finalist"] * len(tuned.finalists)]
+    assert Path(tuned.folder, "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+class Colours(nn.Module):
+    """Three convolutions of colour images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(Digits.conv(3, 8, 2), Digits.conv(8, 16, 2), Digits.conv(16, 16, 2))
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layers(x).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class PerMac:
+    """A model of the user's own: a million MACs per ms."""
+
+    def predict(self, graphs: Sequence[Graph], /) -> Any:
+        return np.array([1e-6 * one.macs for one in graphs])
+
+
+def test_baselines_are_trained_priced_and_stand_on_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bright images against dark ones."""
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    rng, labels = np.random.default_rng(0), np.arange(120) % 2
+    images = (rng.integers(0, 100, (120, 32, 32, 3)) + 150 * labels[:, None, None, None]).astype(np.uint8)
+    torch.manual_seed(0)
+    module, data = Colours(), load_images((images, labels), (32, 32))
+    train(module, data, TrainConfig(epochs=4, batch_size=16, learning_rate=0.1))
+    example = torch.zeros(1, 3, 32, 32)
+    target = nl.Target(PerMac(), 0.5e-6 * nl.read_weights(module, example)[0].macs, "law")
+    settings: dict[str, Any] = {
+        "target": target, "data": data, "step": 4, "finalists": 1, "output": tmp_path / "run", "baselines": [0.1],
+        "training": TrainConfig(epochs=2, batch_size=16, learning_rate=0.02), "compute": nl.Compute(threads=1),
+    }  # fmt: skip
+    report = nl.compress(module, example, **settings)
+    (baseline,) = json.loads((tmp_path / "run" / "baselines.json").read_text())["baselines"]
+    assert baseline["name"] == "mobilenet_v2_0.1_32"
+    assert baseline["predicted_ms"] == pytest.approx(1e-6 * mobilenet_v2(0.1, 32, 2).graph().macs)
+    (mark,) = [one for one in marks_of(read_run(tmp_path / "run")) if one.role == "baseline"]
+    assert mark.accuracy == baseline["accuracy"]
+    before = (tmp_path / "run" / "baselines.json").stat().st_mtime_ns
+    again = nl.compress(module, example, **settings)
+    assert again.to_json() == json.loads(json.dumps(report.to_json()))
+    assert (tmp_path / "run" / "baselines.json").stat().st_mtime_ns == before
+
+
+def test_baselines_that_cannot_be_trained_are_refused_before_any_work(
+    folder: Path, now_ms: float, tmp_path: Path
+) -> None:
+    words = (
+        "compress", folder / "digits.onnx", "--target", f"{folder / 'bench.json'}={0.5 * now_ms}", "--output",
+        tmp_path / "run", "--baselines",
+    )  # fmt: skip
+    assert "--baselines: these are trained, so give images" in refusal(*words, "0.5")
+    assert "expected widths, such as 0.5,0.75,1" in refusal(*words, "half")
+    told = refusal(*words, "0.5", "--data", "digits", "--limit-images", 100)
+    assert "takes square images of three channels, not of 8x8x1" in told
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_finished_one_is_read_and_another_is_refused_by_what_differs(
     tuned: CompressReport, folder: Path, module: Digits, data: ImageData, now_ms: float
 ) -> None:
@@ -211,9 +293,18 @@ def test_damaged_records_are_one_clear_error(
         whole = (run / record).read_text()
         for value in values:
             (run / record).write_text(json.dumps({**json.loads(whole), field: value}))
+            before = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
             with pytest.raises(nl.FormatError, match=r"not a whole record of a run|no report of a compression"):
                 compress(folder / "digits.onnx", folder, 0.5 * now_ms, run)
+            assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before  # nothing is lost
         (run / record).write_text(whole)
+    whole = (run / "widths.json").read_text()
+    (run / "widths.json").write_text(json.dumps({**json.loads(whole), "choices": None}))
+    target = f"{folder / 'bench.json'}={0.5 * now_ms}"
+    told = refusal("compress", folder / "digits.onnx", "--target", target, "--step", 4, "--output", run)
+    assert "widths.json: " in told
+    assert "--restart" in told
+    (run / "widths.json").write_text(whole)
     assert compress(folder / "digits.onnx", folder, 0.5 * now_ms, run).is_changed
 
 

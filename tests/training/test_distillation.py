@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from netlathe.training import Compute, TrainConfig, TrainingError, train
 from netlathe.training.distillation import Teacher
-from netlathe.training.evaluation import mean_loss
+from netlathe.training.evaluation import loss_and_accuracy
 from netlathe.training.images import ImageData, MemorySplit
 from netlathe.training.normalization import SYMMETRIC
 
@@ -60,19 +60,22 @@ def test_a_network_comes_near_its_teacher_whatever_the_labels_are_and_the_teache
     network, teacher = Linear(1), Linear(2)
     before = [p.clone() for p in teacher.parameters()]
     config = TrainConfig(epochs=60, batch_size=12, learning_rate=0.2, weight_decay=0.0, label_smoothing=0.0)
-    far = mean_loss(network, images(), teacher=teacher)
+    far, _ = loss_and_accuracy(network, images(), teacher=teacher)
     train(network, data(9), config, teacher=Teacher(teacher, 1.0), compute=Compute("cpu"))  # nine classes, three scores
     x = SYMMETRIC(images().images)
     p = teacher(x).softmax(1)
     least = float(-(p * p.log()).sum(1).mean().detach())
-    assert mean_loss(network, images(), teacher=teacher) - least < 0.1 * (far - least)
+    assert loss_and_accuracy(network, images(), teacher=teacher)[0] - least < 0.1 * (far - least)
     assert all(torch.equal(a, b) for a, b in zip(before, teacher.parameters(), strict=True))
 
 
-def test_mean_loss_is_that_of_all_images() -> None:
+def test_loss_and_accuracy_are_those_of_all_images() -> None:
     network, split = Linear(1), images()
     whole = F.cross_entropy(network(SYMMETRIC(split.images)), split.labels)
-    assert mean_loss(network, split, batch_size=7) == pytest.approx(float(whole.detach()), rel=1e-5)
+    right = (network(SYMMETRIC(split.images)).argmax(1) == split.labels).double().mean()
+    loss, accuracy = loss_and_accuracy(network, split, batch_size=7)
+    assert loss == pytest.approx(float(whole.detach()), rel=1e-5)
+    assert accuracy == pytest.approx(float(right))
 
 
 @pytest.mark.parametrize("settings", [{"weight": 1.5}, {"temperature": 0.0}, {"weight": float("nan")}])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from netlathe.training.compute import Compute
 from netlathe.training.errors import ToldElsewhereError, TrainingError
-from netlathe.training.evaluation import evaluate, mean_loss, recalibrate_batch_norm
+from netlathe.training.evaluation import evaluate, loss_and_accuracy, recalibrate_batch_norm
 from netlathe.training.images import ImageData, ImageSplit, JoinedSplit
 from netlathe.training.loop import StepProgress, TrainConfig, train
 from netlathe.training.ranks import ALONE, BUCKET_BYTES, Ranks, joined
@@ -133,7 +133,7 @@ def trained(ranks: Ranks, folder: Path) -> dict[str, Any]:
         "accuracies": [one.accuracy for one in seen],
         "separate": state_of(separate),
         "accuracy": evaluate(network, data.test, compute=compute),
-        "loss": mean_loss(network, data.test, compute=compute),
+        "loss": loss_and_accuracy(network, data.test, compute=compute)[0],
     }
     recalibrate_batch_norm(network, data.train, batch_size=50, compute=compute)
     return {**found, "recalibrated": state_of(network)}

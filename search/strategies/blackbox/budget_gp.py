@@ -10,7 +10,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from netlathe.search.strategies.blackbox.hamming_gp import hamming, inverse_factor
+from netlathe.search.strategies.blackbox.decision_gp import hamming, inverse_factor
 
 MEANS = 4.0
 """Variance of a budget's mean, in squared units of its scores, which are about standard normal: of networks that were

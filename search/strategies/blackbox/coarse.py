@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from netlathe.archspace.decisions import Choices, DecisionSpace
+from netlathe.archspace.decisions import Choices, DecisionSpace, option_places
 from netlathe.archspace.graph import Graph
 
 MOST_OPTIONS = 8
@@ -47,6 +47,12 @@ class CoarseSpace:
     def option_counts(self) -> tuple[int, ...]:
         """Number of options that are left."""
         return tuple(map(len, self.kept))
+
+    @property
+    def option_places(self) -> tuple[tuple[float, ...], ...]:
+        """Places of the options that are left."""
+        pairs = zip(option_places(self.space), self.kept, strict=True)
+        return tuple(tuple(places[option] for option in kept) if places else () for places, kept in pairs)
 
     @property
     def reference(self) -> Choices:

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtri
 from scipy.stats import rankdata
 
-from netlathe.archspace.decisions import Choices
+from netlathe.archspace.decisions import Choices, option_places
 from netlathe.search.strategies.blackbox.budget_gp import BudgetGP, likeliest_kernel
+from netlathe.search.strategies.blackbox.decision_gp import DecisionGP
 from netlathe.search.strategies.blackbox.feasible import FeasibleSet, as_choices
-from netlathe.search.strategies.blackbox.hamming_gp import HammingGP
 from netlathe.search.strategies.blackbox.strategy import Strategy
 
 DRAWN = 300
@@ -21,16 +21,17 @@ CLIMBS = 3
 LEAST_GAIN = 1.0
 """Logarithm of the evidence ratio from which scores at cheaper budgets are taken to tell of the dear ones."""
 
-Process = HammingGP | BudgetGP
+Process = DecisionGP | BudgetGP
 
 
 class EGO(Strategy):
-    """Efficient global optimization: the network of the highest expected improvement by a HammingGP.
+    """Efficient global optimization: the network of the highest expected improvement by a DecisionGP, which knows the
+    order of options that have one.
 
     The process is of the scores' ranks, as normal quantiles: what is hopeless must not set the scale. Pending networks
     count as if they had their predicted score (kriging believer: Ginsbourger, Le Riche & Carraro 2010), so that several
-    are asked for at once, or by several workers. Of scores at several budgets, the process is a BudgetGP, and the
-    improvement that at the highest. start: networks drawn at random at first.
+    are asked for at once, or by several workers. Of scores at several budgets, the process is a BudgetGP, which
+    takes all options for unordered, and the improvement that at the highest. start: networks drawn at random at first.
     """
 
     def __init__(self, feasible: FeasibleSet, *, seed: int = 0, start: int = 10) -> None:
@@ -66,7 +67,7 @@ class EGO(Strategy):
         """The process of all budgets, or of these scores alone where the others tell nothing of them."""
         cheaper = [budget for budget in self.cheaper if budget]
         if not cheaper:
-            return HammingGP.fit(networks, scores)
+            return DecisionGP.fit(networks, scores, option_places(self.feasible.space))
         seen = np.concatenate([*(np.array(list(budget), dtype=np.int64) for budget in cheaper), networks])
         values = np.concatenate([*(normal_scores(np.array(list(budget.values()))) for budget in cheaper), scores])
         budgets = np.repeat(np.arange(len(cheaper) + 1), [*map(len, cheaper), len(networks)])
@@ -75,7 +76,7 @@ class EGO(Strategy):
         _, cheap = likeliest_kernel(seen[~is_dear], budgets[~is_dear], values[~is_dear])
         _, dear = likeliest_kernel(networks, np.zeros(len(networks), dtype=np.int64), scores)
         if together < cheap + dear + LEAST_GAIN:
-            return HammingGP.fit(networks, scores)
+            return DecisionGP.fit(networks, scores, option_places(self.feasible.space))
         return BudgetGP.given(seen, budgets, values, kernel)
 
     def _climbed(self, process: Process, incumbent: float, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -69,7 +69,7 @@ class Study:
         if kept is None and not self._study.get_trials(deepcopy=False):
             self._study.set_user_attr(SETTINGS, settings)
         elif kept != settings:
-            kept = kept or {}
+            kept = kept if isinstance(kept, dict) else {}
             differing = [
                 f"{key}: {settings.get(key)!r:.60} here, {kept.get(key)!r:.60} there"
                 for key in sorted({*settings, *kept})

@@ -127,6 +127,14 @@ def compress(
     train_learning_rate: Annotated[
         float, typer.Option(min=1e-9, help="Highest learning rate of the training.", rich_help_panel=TRAIN)
     ] = 0.02,
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            help="Widths such as 0.35,0.5,1 at which MobileNetV2 is trained from scratch and timed, too, to compare "
+            "with.",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     distillation: Annotated[
         float,
         typer.Option(min=0, max=1, help="Part of the loss that is against the model's outputs.", rich_help_panel=TRAIN),
@@ -163,6 +171,7 @@ def compress(
     end.
     """
     from netlathe.cli.phones import choose_phone
+    from netlathe.runs.baselines import parse_widths
     from netlathe.runs.compression.pipeline import compress as compress_model
     from netlathe.targets import parse_limits, parse_targets
     from netlathe.tracking import tracked
@@ -191,6 +200,7 @@ def compress(
                 looks=looks,
                 finalists=finalists,
                 training=training,
+                baselines=parse_widths(baselines) if baselines else (),
                 distillation=distillation,
                 temperature=temperature,
                 normalization=normalization,

@@ -31,20 +31,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import FigureBase
 
-Role = Literal["chosen", "front", "other", "baseline", "original"]
+Role = Literal["chosen", "front", "other", "baseline", "original", "finalist", "uniform"]
 _ROLES: dict[Role, tuple[str, str, float, str]] = {
     "chosen": ("o", RED, 9, "this network"),
     "front": ("o", BLUE, 8, "on the front"),
     "other": ("o", GREY, 6, "beaten by another"),
     "baseline": ("s", ORANGE, 7, "baseline"),
     "original": ("D", PURPLE, 7.5, "the original"),
+    "uniform": ("v", GREY, 6, "uniform widths, untrained"),
+    "finalist": ("o", BLUE, 4.5, "finalists, untrained"),
 }
 """Marker, colour, size and word of each role."""
+_UNTRAINED: tuple[Role, ...] = ("finalist", "uniform")
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A trained network between latency and accuracy."""
+    """A network between latency and accuracy."""
 
     name: str
     ms: float
@@ -60,15 +63,21 @@ class Mark:
     """The prediction, where the latency was measured."""
 
     @property
+    def is_trained(self) -> bool:
+        """Whether its accuracy is that after its training, on the test images; else before any, on validation ones."""
+        return self.role not in _UNTRAINED
+
+    @property
     def words(self) -> str:
         """Name and numbers."""
         how = "measured" if self.is_measured else "predicted"
-        return f"{self.name}: {milliseconds(self.ms)} ms {how}, {percent(self.accuracy)} accurate"
+        trained = "" if self.is_trained else " before training"
+        return f"{self.name}: {milliseconds(self.ms)} ms {how}, {percent(self.accuracy)} accurate{trained}"
 
 
 def draw_marks(figure: FigureBase, room: Room, marks: Sequence[Mark], target_ms: float | None = None) -> None:
-    """Latency against accuracy of trained networks, with intervals either way; filled where the latency was measured.
-    Baselines are joined by a line, and so is the front."""
+    """Latency against accuracy of networks, with intervals either way; filled where the latency was measured. Baselines
+    are joined by a line, and so are the front and the original at uniform widths."""
     axes = figure.subplots()
     reach = [ms for one in marks for ms in (one.ms, *(one.interval_ms or ()), *_known(one.predicted_ms))]
     plain_logarithms(axes.xaxis, *limits_around([*reach, *_known(target_ms)], 0.2))
@@ -76,7 +85,7 @@ def draw_marks(figure: FigureBase, room: Room, marks: Sequence[Mark], target_ms:
     low, high = min(heights), max(heights)
     room_above = max(0.15 * (high - low), 0.006)
     axes.set_ylim(100 * max(low - room_above, -0.01), 100 * min(high + 1.6 * room_above, 1 + 0.3 * room_above))
-    for role in ("front", "baseline"):
+    for role in ("front", "baseline", "uniform"):
         joined = sorted(
             (one for one in marks if one.role == role or (role, one.role) == ("front", "chosen")),
             key=lambda one: one.ms,
@@ -88,11 +97,15 @@ def draw_marks(figure: FigureBase, room: Room, marks: Sequence[Mark], target_ms:
         _draw_target(axes, target_ms, across=False)
     for one in marks:
         _draw_mark(axes, one)
-    order: list[Role] = ["chosen", "original", "baseline", "front", "other"]
-    named = sorted(marks, key=lambda one: order.index(one.role))
-    axes.set(xlabel="latency, ms (log scale)", ylabel="accuracy on the test images, %")
+    order: list[Role] = ["chosen", "original", "baseline", "front", "other", "uniform"]
+    named = sorted((one for one in marks if one.role in order), key=lambda one: order.index(one.role))
+    ylabel = "accuracy on the test images, %"
+    if not all(one.is_trained for one in marks):
+        ylabel = "accuracy, % (test images; untrained: validation images)"
+    axes.set(xlabel="latency, ms (log scale)", ylabel=ylabel)
     _explain_marks(figure, axes, marks, room)
-    label_points(axes, [(one.name, one.ms, 100 * one.accuracy) for one in named])
+    points = [(one.ms, 100 * one.accuracy) for one in marks]
+    label_points(axes, [(one.name, one.ms, 100 * one.accuracy) for one in named], points)
 
 
 def _known(value: float | None) -> list[float]:
@@ -112,8 +125,9 @@ def _draw_mark(axes: Axes, one: Mark) -> None:
         (ring,) = axes.plot(one.predicted_ms, height, marker, mfc="none", mec=colour, ms=size - 2, mew=1, zorder=2)
         tip(ring, f"{one.name}: {milliseconds(one.predicted_ms)} ms predicted")
     (dot,) = axes.plot(
-        one.ms, height, marker, color=colour, mfc=colour if one.is_measured else "none", ms=size, mew=1.6, zorder=4
-    )
+        one.ms, height, marker, color=colour, mfc=colour if one.is_measured else "none", ms=size,
+        mew=1.6 if one.is_trained else 0.9, zorder=4 if one.is_trained else 3,
+    )  # fmt: skip
     tip(dot, one.words)
 
 

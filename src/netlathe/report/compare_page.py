@@ -61,7 +61,7 @@ def _marks(runs: Sequence[tuple[RunContent, str]]) -> list[Mark]:
     found = [
         replace(mark, name=name, role="front" if index in front else "other") for index, (mark, name) in enumerate(own)
     ]
-    others = {(mark.name, mark.ms): mark for run, _ in runs for mark in marks_of(run)[1:]}
+    others = {(mark.name, mark.ms): mark for run, _ in runs for mark in marks_of(run)[1:] if mark.is_trained}
     return [*found, *others.values()]
 
 

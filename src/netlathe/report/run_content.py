@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.files import read_whole
 from netlathe.archspace.jsonfile import MOST_BYTES, read_json
-from netlathe.report.charts import Candidate
+from netlathe.report.charts import Candidate, Mark, Role
 from netlathe.report.learning_charts import CostLine, Epoch
 from netlathe.runs.files import (
     BASELINES,
@@ -92,6 +92,8 @@ class RunContent:
     lines: tuple[CostLine, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     candidate_label: str = ""
+    untrained: tuple[Mark, ...] = ()
+    """Networks of a compression that were looked at before any training, by validation accuracy."""
     looks: tuple[float, ...] = ()
     training: tuple[tuple[float, float, float], ...] = ()
     """(epoch, loss, accuracy) of the training."""
@@ -116,7 +118,13 @@ def read_run(folder: Path) -> RunContent:
     """The content of a finished run's folder. Raises FormatError for a folder without one, and for damaged records."""
     path = folder / REPORT
     kind = _kind(path)
-    report = read_json(path, kind, SCHEMA_VERSION)
+    return content_of(folder, kind, read_json(path, kind, SCHEMA_VERSION))
+
+
+def content_of(folder: Path, kind: str, report: Mapping[str, Any]) -> RunContent:
+    """The content of a run with this report ('run' or 'compression'), whose other records are in its folder. Raises
+    FormatError for damaged ones."""
+    path = folder / REPORT
     made = _optional(folder / MADE, "made")
     parts: dict[str, Any] = {
         "classes": _read(folder / EXPORTED, "export", _classes) or (),
@@ -335,6 +343,7 @@ def _of_compression(report: Mapping[str, Any]) -> dict[str, Any]:
     )
     return {
         "candidates": candidates,
+        "untrained": (*_untrained(report, "uniform"), *_untrained(report, "finalist")),
         "candidate_label": "loss before training",
         "original_accuracy": report["original_accuracy"],
         "untrained_accuracy": report["untrained_accuracy"],
@@ -342,3 +351,19 @@ def _of_compression(report: Mapping[str, Any]) -> dict[str, Any]:
         "normalization": str(report.get("normalization") or "-1..1"),
         "layers": layers,
     }
+
+
+def _untrained(report: Mapping[str, Any], role: Role) -> list[Mark]:
+    """Networks of a compression that were looked at, as far as their accuracy is known."""
+    chosen = _last_stage(report).get("choices")
+    rows = report.get("uniform" if role == "uniform" else "finalists", ())
+    return [
+        Mark(
+            str(report["name"] if one["choices"] == chosen else one["name"]),
+            float(one["predicted_ms"]),
+            float(one["accuracy"]),
+            role,
+        )
+        for one in rows
+        if one.get("accuracy") is not None
+    ]

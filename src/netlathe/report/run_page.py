@@ -86,7 +86,8 @@ def mark_of(run: RunContent) -> Mark | None:
 
 
 def marks_of(run: RunContent) -> list[Mark]:
-    """The trained networks that a run knows of: its own, its original, its baselines."""
+    """The networks that a run knows the accuracy of: its own, its original, its baselines; and those that a compression
+    looked at before any training."""
     own = mark_of(run)
     if own is None:
         return []
@@ -113,14 +114,14 @@ def marks_of(run: RunContent) -> list[Mark]:
                 None if one.measured_ms is None else one.predicted_ms,
             )
         )
-    return marks
+    return [*marks, *run.untrained]
 
 
 def chart_of_marks(marks: Sequence[Mark], target_ms: float | None) -> Chart:
     """Chart of latency against accuracy, with its numbers."""
     rows = tuple(
         (
-            one.name,
+            one.name if one.is_trained else f"{one.name}, untrained",
             milliseconds(one.ms),
             "measured" if one.is_measured else "predicted",
             ""
@@ -132,13 +133,20 @@ def chart_of_marks(marks: Sequence[Mark], target_ms: float | None) -> Chart:
         for one in sorted(marks, key=lambda one: one.ms)
     )
     columns = ("network", "ms", "by", "90 % interval", "accuracy", "95 % interval")
+    trained = [one for one in marks if one.is_trained]
+    more = (
+        f" Beside them {len(marks) - len(trained)} that were looked at before any training, by validation images: "
+        "finalists, and the original with all layers narrowed alike."
+        if len(trained) < len(marks)
+        else ""
+    )
     return Chart(
         "Latency against accuracy",
-        f"{len(marks)} trained networks from {milliseconds(min(one.ms for one in marks))} to "
-        f"{milliseconds(max(one.ms for one in marks))} ms, {percent(min(one.accuracy for one in marks))} to "
-        f"{percent(max(one.accuracy for one in marks))} accurate.",
+        f"{len(trained)} trained networks from {milliseconds(min(one.ms for one in trained))} to "
+        f"{milliseconds(max(one.ms for one in trained))} ms, {percent(min(one.accuracy for one in trained))} to "
+        f"{percent(max(one.accuracy for one in trained))} accurate.{more}",
         partial(draw_marks, marks=marks, target_ms=target_ms),
-        table=Table(columns, rows, "Trained networks by latency", is_folded=True),
+        table=Table(columns, rows, "Networks by latency", is_folded=True),
     )
 
 

@@ -4,7 +4,7 @@ that it stands on a curve."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,17 @@ from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.runs.checkpoints import RunCheckpointer
 from netlathe.runs.files import ARCHITECTURE, BASELINES, SCHEMA_VERSION, TRAINING_CHECKPOINT, save_weights
 from netlathe.runs.folder import Workplace
+from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.phase import Phase
 from netlathe.runs.report import Baseline
-from netlathe.runs.settings import RunSettings
-from netlathe.runs.trained import new_network, train_network, training_inputs
+from netlathe.runs.settings import Recipe
+from netlathe.runs.trained import described_training, new_network, train_network
+from netlathe.targets import Goal
 
 if TYPE_CHECKING:
     from netlathe.archspace.records import Measurement
     from netlathe.predictor import LatencyPredictor
+    from netlathe.training import ImageData, TrainConfig
 
 FOLDER = "baselines"
 """Folder in a run's, of the baselines' architectures and weights."""
@@ -63,20 +66,31 @@ def baseline_networks(
     return tuple(found[part] for part in sorted(found))
 
 
+@dataclass(frozen=True)
+class BaselineSettings:
+    """Networks to train and time, on what, and how."""
+
+    networks: tuple[Architecture, ...]
+    data: ImageData
+    goal: Goal
+    training: TrainConfig | Recipe
+    device: DeviceAtHand | None = None
+
+
 class BaselinePhase(Phase[tuple[Baseline, ...]]):
     """Training and timing of the baselines."""
 
     record, kind, is_shared = BASELINES, "baselines", True
     remedy = "--restart-training does that for {folder}, and keeps the search"
 
-    def __init__(self, settings: RunSettings, place: Workplace) -> None:
+    def __init__(self, settings: BaselineSettings, place: Workplace) -> None:
         device = settings.device.to_json() if settings.device else None
         super().__init__(place, {**baseline_inputs(settings), "judge": device})
         self.settings = settings
 
     def work(self) -> tuple[Baseline, ...]:
         """Raises TrainingError where a loss diverges, DeviceError for a device that cannot be opened."""
-        networks = self.settings.baselines
+        networks = self.settings.networks
         accuracies = [self._train(one) for one in networks]
         timed = self.place.ranks.told(lambda: self._timed(networks))
         images = len(self.settings.data.test)
@@ -128,16 +142,15 @@ class BaselinePhase(Phase[tuple[Baseline, ...]]):
         return True
 
 
-def baseline_inputs(settings: RunSettings) -> dict[str, Any]:
+def baseline_inputs(settings: BaselineSettings) -> dict[str, Any]:
     """Inputs of the baselines, for JSON: how they are trained, on what, and by which predictor they are priced."""
     from netlathe.runs.searched import describe_data
 
-    trained = training_inputs(settings, {}, settings.baselines[0])
     return {
-        "train": {**trained["train"], "from": "scratch"},
+        "train": {**described_training(settings.training), "from": "scratch"},
         "data": describe_data(settings.data),
         "predictor": settings.goal.main.content,
-        "networks": [json_digest(one.to_json()) for one in settings.baselines],
+        "networks": [json_digest(one.to_json()) for one in settings.networks],
     }
 
 

@@ -65,7 +65,7 @@ class ComparisonLog(MutableMapping[Seen, float]):
             try:
                 choices, part, loss = json.loads(line)
                 seen, value = (tuple(map(int, choices)), int(part)), float(loss)
-            except (ValueError, TypeError, RecursionError):
+            except (ValueError, TypeError, OverflowError, RecursionError):
                 continue
             if math.isfinite(value):
                 yield seen, value

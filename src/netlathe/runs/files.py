@@ -46,6 +46,8 @@ COSTS, MADE, BASELINES, PAGE = "costs.json", "made.json", "baselines.json", "rep
 """Layer by layer on every device; by which versions and command; networks that it is compared with; all on a page."""
 LAYERS, WIDTHS_PICTURE, PROGRAM = "widths.csv", "widths.png", "network.pt2"
 FINALISTS, FINALISTS_PICTURE = "finalists.csv", "finalists.png"
+UNIFORM, COMPARED_PICTURE = "uniform.json", "accuracy.png"
+"""The original at uniform widths, and all networks of a compression between latency and accuracy."""
 SCHEMA_VERSION = 1
 
 

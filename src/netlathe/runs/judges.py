@@ -223,12 +223,14 @@ def _unmet(judged: Judged, case: ChoiceProblem, repaired: Repaired) -> str:
 
 @dataclass(frozen=True)
 class UpperEnds:
-    """Latency model of the upper ends of a predictor's 90 % intervals, in ms."""
+    """Latency model of the upper ends of a predictor's 90 % intervals, in ms: `most` times the prediction at most."""
 
     model: LatencyPredictor
+    most: float = math.inf
 
     def predict(self, items: Sequence[Graph]) -> NDArray[np.float64]:
-        return self.model.predict_interval(items, COVERAGE)[1]
+        upper = self.model.predict_interval(items, COVERAGE)[1]
+        return np.minimum(upper, self.most * self.model.predict(items)) if math.isfinite(self.most) else upper
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,10 @@ class Phase(ABC, Generic[Output]):
         if not path.is_file():
             return None
         content = read_json(path, self.kind, SCHEMA_VERSION)
-        if not all((self.place.path / str(name)).is_file() for name in content.get(_NEEDS, ())):
+        needed = content.get(_NEEDS, ())
+        if not {*needed} <= {*self.needs}:
+            raise ValueError("it names files that this phase has not")
+        if not all((self.place.path / name).is_file() for name in needed):
             return None
         if json_digest(content.get(_RUN)) != self.digest:
             self._check_replaced(path, content.get(_RUN))

@@ -14,7 +14,7 @@ from netlathe.events import Listener, listener_of
 from netlathe.outputs import check_run_folder
 from netlathe.pricing import Unknown
 from netlathe.report.writing import make_page
-from netlathe.runs.baselines import BaselinePhase, baseline_networks, write_baselines
+from netlathe.runs.baselines import BaselinePhase, BaselineSettings, baseline_networks, write_baselines
 from netlathe.runs.chosen import ChoosePhase, Chosen
 from netlathe.runs.exported import ExportPhase
 from netlathe.runs.files import (
@@ -392,10 +392,14 @@ def run_phases(
         exported = ExportPhase(settings, place, training.inputs, trained).output()
         whole = {**training.inputs, **choosing.inputs}
         if settings.baselines:
-            compared = BaselinePhase(settings, shared or place).output()
+            compared = BaselinePhase(_baselines_of(settings), shared or place).output()
             if shared and place.leads:
                 write_baselines(compared, place.path)
         return ReportPhase(settings, place, whole, searched, found, trained, exported).output()
+
+
+def _baselines_of(settings: RunSettings) -> BaselineSettings:
+    return BaselineSettings(settings.baselines, settings.data, settings.goal, settings.training, settings.device)
 
 
 def search_phase(

@@ -124,12 +124,15 @@ class TrainPhase(Phase[Trained]):
 
 def training_inputs(settings: RunSettings, search: Mapping[str, Any], architecture: Architecture) -> dict[str, Any]:
     """Inputs of the training, for JSON: those of the search, and not who chose the network."""
+    train = {**described_training(settings.training), "from": settings.train_from}
+    return {**search, "architecture": json_digest(architecture.to_json()), "train": train}
+
+
+def described_training(training: TrainConfig | Recipe) -> dict[str, Any]:
+    """A training's settings, or its recipe's name, for JSON."""
     from netlathe.training import TrainConfig
 
-    training = settings.training
-    train = described(training) if isinstance(training, TrainConfig) else {"recipe": name_of(training)}
-    train["from"] = settings.train_from
-    return {**search, "architecture": json_digest(architecture.to_json()), "train": train}
+    return described(training) if isinstance(training, TrainConfig) else {"recipe": name_of(training)}
 
 
 def new_network(architecture: Architecture, training: TrainConfig | Recipe) -> TorchGraph:

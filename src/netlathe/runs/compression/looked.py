@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,17 +139,36 @@ class Seeker:
         return Study(self.place.path / STUDY, self._coarse, told, name=json_digest(told))
 
 
+class Look(NamedTuple):
+    """What a look at a network tells."""
+
+    loss: float
+    accuracy: float | None = None
+    """Share of the validation images that are classified right, 0..1; None where there is no telling."""
+
+
+_LOSS, _ACCURACY = 0, 1
+"""Numbers of a network in the log, in the place of parts of the images."""
+
+
 class LossLog:
     """Losses, each on the disk before the next is asked for: a kill costs the one that was being computed."""
 
-    def __init__(self, settings: CompressSettings, place: Workplace, loss: Loss) -> None:
-        self.loss, self.known = loss, ComparisonLog(place.path / COMPARISONS, loss_inputs(settings))
+    def __init__(self, settings: CompressSettings, place: Workplace, look: Callable[[Choices], Look]) -> None:
+        self.look, self.known = look, ComparisonLog(place.path / COMPARISONS, loss_inputs(settings))
 
     def __call__(self, choices: Choices) -> float:
-        """The loss, computed once. Raises what the loss raises."""
-        if (choices, 0) not in self.known:
-            self.known[choices, 0] = self.loss(choices)
-        return self.known[choices, 0]
+        """The loss, computed once. Raises what the look raises."""
+        if (choices, _LOSS) not in self.known:
+            found = self.look(choices)
+            if found.accuracy is not None:
+                self.known[choices, _ACCURACY] = found.accuracy
+            self.known[choices, _LOSS] = found.loss
+        return self.known[choices, _LOSS]
+
+    def accuracy(self, choices: Choices) -> float | None:
+        """The accuracy of a network that was looked at; None where there is no telling."""
+        return self.known.get((choices, _ACCURACY))
 
 
 def loss_inputs(settings: CompressSettings) -> dict[str, Any]:

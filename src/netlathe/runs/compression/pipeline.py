@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from netlathe.events import Listener, listener_of
 from netlathe.outputs import COMPRESSION_FILES, check_run_folder
 from netlathe.pricing import Unknown
 from netlathe.report.writing import make_page
+from netlathe.runs.compression.compared import ScratchPhase, UniformPhase, baseline_settings, mobile_networks
 from netlathe.runs.compression.outlook import Outlook, Stage, check_reached, look_ahead, told, why_fixed
 from netlathe.runs.compression.report import CompressReport
 from netlathe.runs.compression.reported import CompressReportPhase, limits_of, targets_of
@@ -64,6 +66,7 @@ def compress(
     looks: int = 100,
     finalists: int = 8,
     training: TrainConfig | Recipe | None = None,
+    baselines: Sequence[float] = (),
     distillation: float = 0.5,
     temperature: float = 4.0,
     normalization: str | Normalization | None = None,
@@ -105,6 +108,9 @@ def compress(
     the model's teach through its outputs alone. Without `data`, channels go by the size of their weights, nothing is
     trained, and the files are judged by latency alone.
 
+    With images, the original at uniform widths is looked at as the finalists are, to compare with; with `baselines`,
+    MobileNetV2 at these multiples of its width is trained from scratch, for as long as the result, and timed with it.
+
     `normalization` is how the model takes images: 'imagenet', '-1..1', '0..1', '0..255', 'MEAN/STD' of pixels from 0
     to 1, or a Normalization. Where it is not given, and neither the images nor the model tell, it is the one that the
     model clearly does best with, else '-1..1'.
@@ -143,6 +149,7 @@ def compress(
             tuple(precisions), leave_out, step, least_share, strategy, looks, finalists, distillation, temperature,
             score, at_hand, seed, said,
         )  # fmt: skip
+        settings = replace(settings, baselines=mobile_networks(settings, baselines))
         report = run_phases(settings, place, restart=restart)
         place.listener.report(report)
         if report.is_changed and not (folder / PAGE).is_file():
@@ -244,8 +251,14 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
         tuned = tuning.output() if tuning else None
         made = {**(tuning or scoring).inputs, **settings.space_inputs(), "choices": list(shaped.choices)}
         exported = WritePhase(settings, place, made, scored, shaped, tuned).output()
+        is_judged = settings.data is not None or settings.score is not None
+        uniform = UniformPhase(settings, place, outlook, scored).output() if is_judged else ()
         whole = {**made, **choosing.inputs}
-        return CompressReportPhase(settings, place, whole, outlook, scored, shaped, tuned, exported).output()
+        if settings.baselines and settings.data and scored.teacher == "labels":
+            training = ScratchPhase(baseline_settings(settings, settings.data), place)
+            training.output()
+            whole = {**whole, "baselines": training.inputs["networks"]}
+        return CompressReportPhase(settings, place, whole, outlook, scored, shaped, tuned, exported, uniform).output()
 
 
 def _opened(settings: CompressSettings, place: Workplace) -> None:

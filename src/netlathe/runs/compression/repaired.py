@@ -19,21 +19,31 @@ if TYPE_CHECKING:
 
 
 def levelled(
-    settings: CompressSettings, place: Workplace, limits: Sequence[CostLimit], first: Choices, starts: Sequence[Choices]
+    settings: CompressSettings,
+    place: Workplace,
+    doubted: Sequence[CostLimit],
+    predicted: Sequence[CostLimit],
+    first: Choices,
+    starts: Sequence[Choices],
 ) -> tuple[list[CostLimit], list[Choices]]:
     """The limits, the main target's at the level that the device shows for a `first` network, predicted to be about as
-    fast as is asked; and those of `starts` that keep them. Where none does, they are as the last one needs them.
-    Without a device, they are what they were, and all of `starts` keep them."""
+    fast as is asked; and those of `starts` that keep them.
+
+    They are those `doubted`, by upper ends of intervals; where no start keeps these, those `predicted`, as a network
+    far above the target is little of a beginning; and where none keeps these either, as the last start needs them.
+    Without a device, the limits are what they were, and all of `starts` keep them.
+    """
     space, main = settings.space, settings.goal.main
     if settings.device is None:
-        return [*limits], [*starts]
+        return [*doubted], [*starts]
     with place.listener.working("timing a first network"), settings.device.open(main, place.listener) as watch:
         judged_ms = StopwatchJudge(space, main, watch)(first)
-    level = judged_ms / limits[0].cost(space, first)
-    found = [replace(limits[0], limit=limits[0].limit / level), *limits[1:]]
-    kept = [choices for choices in starts if all(one.cost(space, choices) <= one.limit for one in found)]
-    if kept:
-        return found, kept
+    for limits in (doubted, predicted):
+        level = judged_ms / limits[0].cost(space, first)
+        found = [replace(limits[0], limit=limits[0].limit / level), *limits[1:]]
+        kept = [choices for choices in starts if all(one.cost(space, choices) <= one.limit for one in found)]
+        if kept:
+            return found, kept
     return [replace(one, limit=max(one.limit, one.cost(space, starts[-1]))) for one in found], [starts[-1]]
 
 

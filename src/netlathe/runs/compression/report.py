@@ -40,6 +40,20 @@ class Finalist:
     predicted_ms: float
     """Latency on the main target, in ms."""
     macs: int
+    accuracy: float | None = None
+    """On validation images, 0..1; None where there is no telling."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "choices": list(self.choices)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Finalist:
+        """The network that `to_json` was asked of. Raises LookupError, TypeError or ValueError for what is none."""
+        accuracy = content.get("accuracy")
+        return cls(
+            str(content["name"]), tuple(map(int, content["choices"])), float(content["loss"]),
+            float(content["predicted_ms"]), int(content["macs"]), None if accuracy is None else float(accuracy),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,8 @@ class CompressReport:
     """Inputs that its outcome depends on, for JSON."""
     finalists: tuple[Finalist, ...] = ()
     """Networks that were looked at, the chosen one first."""
+    uniform: tuple[Finalist, ...] = ()
+    """The original with all layers narrowed alike, looked at as these were."""
     precisions: Mapping[str, str] = field(default_factory=dict)
     """Precision of each segment, where it was decided on."""
     left_out: tuple[str, ...] = ()
@@ -102,7 +118,8 @@ class CompressReport:
             "precisions": dict(self.precisions),
             "left_out": list(self.left_out),
             "warnings": list(self.warnings),
-            "finalists": [{**asdict(one), "choices": list(one.choices)} for one in self.finalists],
+            "finalists": [one.to_json() for one in self.finalists],
+            "uniform": [one.to_json() for one in self.uniform],
         }
 
     @classmethod
@@ -118,13 +135,12 @@ class CompressReport:
                     "limits": tuple(LimitReport(**limit) for limit in content["limits"]),
                     "layers": tuple(Layer(**layer) for layer in content["layers"]),
                     "warnings": tuple(content["warnings"]),
-                    "finalists": tuple(
-                        Finalist(**{**one, "choices": tuple(one["choices"])}) for one in content.get("finalists", ())
-                    ),
+                    "finalists": tuple(map(Finalist.from_json, content.get("finalists", ()))),
+                    "uniform": tuple(map(Finalist.from_json, content.get("uniform", ()))),
                     "left_out": tuple(content.get("left_out", ())),
                 }
             )
-        except (LookupError, TypeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(f"this is no report of a compression ({error!s:.200}); run it with --restart") from error
 
 

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.precisions import precisions_of
 from netlathe.kernel_costs import breakdown_of
-from netlathe.pictures import draw_finalists, draw_widths
+from netlathe.pictures import draw_compared, draw_finalists, draw_widths
 from netlathe.pricing import doubts
+from netlathe.report.run_content import content_of
+from netlathe.report.run_page import marks_of
+from netlathe.runs.compression.compared import looked_at
 from netlathe.runs.compression.outlook import Outlook, stage, why_fixed
 from netlathe.runs.compression.report import CompressReport, Finalist, Layer
 from netlathe.runs.compression.scored import Scored
@@ -17,7 +20,16 @@ from netlathe.runs.compression.settings import CompressSettings, FileSize
 from netlathe.runs.compression.shaped import Shaped, ShapedNetwork
 from netlathe.runs.compression.tuned import Tuned
 from netlathe.runs.exported import ExportedFiles
-from netlathe.runs.files import FINALISTS, FINALISTS_PICTURE, LAYERS, REPORT, WIDTHS, WIDTHS_PICTURE, write_csv
+from netlathe.runs.files import (
+    COMPARED_PICTURE,
+    FINALISTS,
+    FINALISTS_PICTURE,
+    LAYERS,
+    REPORT,
+    WIDTHS,
+    WIDTHS_PICTURE,
+    write_csv,
+)
 from netlathe.runs.folder import Workplace
 from netlathe.runs.judges import time_file
 from netlathe.runs.phase import Phase
@@ -37,7 +49,8 @@ LAYER_COLUMNS = ("layer", "group", "channels before", "channels after", "ms befo
 class CompressReportPhase(Phase[CompressReport]):
     """Report of a compression; where it stands, it is finished."""
 
-    record, kind, needs = REPORT, "compression", (LAYERS, WIDTHS_PICTURE, FINALISTS, FINALISTS_PICTURE)
+    record, kind = REPORT, "compression"
+    needs = (LAYERS, WIDTHS_PICTURE, FINALISTS, FINALISTS_PICTURE, COMPARED_PICTURE)
 
     def __init__(
         self,
@@ -49,10 +62,11 @@ class CompressReportPhase(Phase[CompressReport]):
         shaped: Shaped,
         tuned: Tuned | None,
         exported: ExportedFiles,
+        uniform: tuple[Finalist, ...] = (),
     ) -> None:
         super().__init__(place, inputs)
         self.settings, self.outlook, self.scored = settings, outlook, scored
-        self.shaped, self.tuned, self.exported = shaped, tuned, exported
+        self.shaped, self.tuned, self.exported, self.uniform = shaped, tuned, exported, uniform
 
     def work(self) -> CompressReport:
         """Raises DeviceError for a device that cannot be opened."""
@@ -91,6 +105,7 @@ class CompressReportPhase(Phase[CompressReport]):
             ),
             run=self.inputs,
             finalists=finalists_of(settings, shaped),
+            uniform=self.uniform,
             precisions={name: str(one) for name, one in space.plan(shaped.choices).items()},
             left_out=tuple(block.name for block in space.left_out(shaped.choices)),
         )  # fmt: skip
@@ -113,7 +128,16 @@ class CompressReportPhase(Phase[CompressReport]):
         write_costs(networks, self.settings.goal.targets, self.place.path, advises=False)
         write_made(self.place.path, self.place.listener.command)
         self._write_finalists(output)
+        self._draw_compared(output)
         return output.to_json()
+
+    def _draw_compared(self, output: CompressReport) -> None:
+        """A picture of all networks whose accuracy is known, as the page has it."""
+        self.place.remove((COMPARED_PICTURE,))
+        marks = marks_of(content_of(self.place.path, self.kind, output.to_json()))
+        if len(marks) > 1:
+            main = self.settings.goal.main
+            draw_compared(marks, main.limit_ms, main.name, self.place.path / COMPARED_PICTURE)
 
     def _write_finalists(self, output: CompressReport) -> None:
         """A table of the networks that were looked at, and a picture of several."""
@@ -121,12 +145,12 @@ class CompressReportPhase(Phase[CompressReport]):
         if not output.finalists:
             return
         rows = [
-            (number, one.name, f"{one.loss:.6g}", f"{one.predicted_ms:.6g}", one.macs)
+            (number, one.name, f"{one.loss:.6g}", _cell(one.accuracy), f"{one.predicted_ms:.6g}", one.macs)
             for number, one in enumerate(output.finalists, 1)
         ]
         loss = "minus own score" if self.settings.score else "validation loss"
-        write_csv(self.place.path / FINALISTS, ("look", "network", loss, "predicted ms", "MACs"), rows)
-        if len(rows) > 1:
+        write_csv(self.place.path / FINALISTS, ("look", "network", loss, "accuracy", "predicted ms", "MACs"), rows)
+        if len(output.finalists) > 1:
             chosen = output.stages[-1].choices
             points = [(one.predicted_ms, one.loss, one.choices == chosen) for one in output.finalists]
             main = self.settings.goal.main
@@ -217,12 +241,7 @@ def limits_of(
 def finalists_of(settings: CompressSettings, shaped: Shaped) -> tuple[Finalist, ...]:
     """The networks that were looked at, the chosen one first where it is one of them, then by their losses."""
     ranked = sorted(shaped.examined, key=lambda one: (one != shaped.choices, shaped.examined[one]))
-    model = settings.goal.main.model
-    graphs = [settings.space.graph(choices, model.setup_.batch) for choices in ranked]
-    return tuple(
-        Finalist(settings.space.network_name(choices), choices, shaped.examined[choices], float(ms), graph.macs)
-        for choices, ms, graph in zip(ranked, model.predict(graphs) if graphs else (), graphs, strict=True)
-    )
+    return looked_at(settings, {one: shaped.examined[one] for one in ranked}, shaped.accuracies)
 
 
 def layers_of(settings: CompressSettings, network: ShapedNetwork, model: LatencyPredictor) -> list[Layer]:

@@ -90,10 +90,10 @@ class Rise:
 
     def __init__(self, settings: CompressSettings, place: Workplace, scored: Scored) -> None:
         self._loss = FinalistLoss(settings, place, dataclasses.replace(scored, teacher="own"))
-        self._least = self._loss(settings.space.reference)
+        self._least = self._loss(settings.space.reference).loss
 
     def __call__(self, choices: Choices) -> float:
-        return self._loss(choices) - self._least
+        return self._loss(choices).loss - self._least
 
 
 def random_cuts(settings: CompressSettings) -> list[Choices]:

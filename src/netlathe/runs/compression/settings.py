@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from netlathe.archspace.forms.torch_program import ExampleInputs
     from netlathe.archspace.forms.weights import Weights
+    from netlathe.archspace.spaces import Architecture
     from netlathe.search.costs import LatencyModel
     from netlathe.search.successive import CostLimit
     from netlathe.training import ImageData, Normalization, TrainConfig
@@ -118,6 +119,8 @@ class CompressSettings:
     seed: int = 0
     normalization: Normalization | None = None
     """How the model takes images; None to find out."""
+    baselines: tuple[Architecture, ...] = ()
+    """Networks to train and time beside the result."""
 
     def __post_init__(self) -> None:
         for name, value, is_right in (

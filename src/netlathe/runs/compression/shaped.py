@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from netlathe.archspace.decisions import Choices
 from netlathe.archspace.graph import Graph
 from netlathe.compress.joint import Sensitivity
-from netlathe.runs.compression.looked import LossLog, Seeker, steadied
+from netlathe.runs.compression.looked import Look, LossLog, Seeker, steadied
 from netlathe.runs.compression.outlook import Outlook, is_kept
 from netlathe.runs.compression.repaired import levelled, repaired
 from netlathe.runs.compression.scored import Scored, few_of, images_within
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from netlathe.search.successive import CostLimit
     from netlathe.training import ImageData
 
+MOST_DOUBT = 1.5
+"""Most that the upper end of an interval counts for where a stopwatch judges, in parts of the prediction: of networks
+that a predictor hardly knows, some ends are a hundred times as long as others, and say nothing of the device."""
 SPREAD = 0.5
 """Standard deviation of the logarithm of a group's importance in the scores that finalists are drawn by."""
 REACH = 0.25
@@ -58,6 +62,8 @@ class Shaped:
     """Networks that were looked at, with their validation losses, or minus their own scores; the least is chosen."""
     seconds: float
     warnings: tuple[str, ...] = ()
+    accuracies: Mapping[Choices, float] = field(default_factory=dict)
+    """Validation accuracies of these, 0..1, as far as there is telling."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class ShapePhase(Phase[Shaped]):
             self.scored.scores, comparable=self.scored.teacher is not None, sensitivity=self.sensitivity
         )
         doubted, kept, by, warnings = self._limits()
-        limits, starts = levelled(settings, self.place, doubted, self.outlook.starts[0], kept)
+        limits, starts = levelled(settings, self.place, doubted, self._predicted, self.outlook.starts[0], kept)
         fastest = self.outlook.stages[-1].choices
         if settings.strategy == INTEGER_PROGRAM:
             found, examined = self._solved(scores, limits, starts)
@@ -123,7 +129,9 @@ class ShapePhase(Phase[Shaped]):
             judged, more = repaired(settings, self.place, scores, found, self._predicted, targets, fastest=fastest)
             warnings = [*warnings, *more]
         seconds = time.monotonic() - begun
-        return Shaped(judged.path, judged, examined, seconds, tuple(warnings))
+        told = {one: self._loss.accuracy(one) for one in examined} if self._loss else {}
+        accuracies = {one: share for one, share in told.items() if share is not None}
+        return Shaped(judged.path, judged, examined, seconds, tuple(warnings), accuracies)
 
     @cached_property
     def _predicted(self) -> list[CostLimit]:
@@ -133,7 +141,10 @@ class ShapePhase(Phase[Shaped]):
         """The limits by the upper ends of intervals, where a network keeps them so; networks that do; who judges; and
         warnings."""
         models: list[LatencyModel] = [
-            UpperEnds(one.model) if one.model.has_intervals_ else one.model for one in self.settings.goal.targets
+            UpperEnds(one.model, MOST_DOUBT if self.settings.device and one is self.settings.goal.main else math.inf)
+            if one.model.has_intervals_
+            else one.model
+            for one in self.settings.goal.targets
         ]
         upper, space = self.settings.limits(models), self.settings.space
         has_intervals = any(one.model.has_intervals_ for one in self.settings.goal.targets)
@@ -143,7 +154,7 @@ class ShapePhase(Phase[Shaped]):
         if kept:
             return upper, list(dict.fromkeys(kept)), by, []
         if self.settings.device:  # which will say how far predictions are to be believed
-            return upper, [*known[-1:]], by, []
+            return upper, list(dict.fromkeys(known)), by, []
         warning = (
             "no network meets every target with the whole of its 90 % interval, so the prediction alone was heeded; "
             "measure on the device (--device), or profile more there"
@@ -199,7 +210,10 @@ class ShapePhase(Phase[Shaped]):
         return {
             "choices": list(output.choices),
             "judged": output.judged.to_json(),
-            "examined": [{"choices": list(one), "loss": loss} for one, loss in output.examined.items()],
+            "examined": [
+                {"choices": list(one), "loss": loss, "accuracy": output.accuracies.get(one)}
+                for one, loss in output.examined.items()
+            ],
             "seconds": output.seconds,
             "warnings": list(output.warnings),
             "widths": {
@@ -213,8 +227,13 @@ class ShapePhase(Phase[Shaped]):
         choices = tuple(map(int, content["choices"]))
         judged = Judged.from_json(content["judged"], choices)
         examined = {tuple(one["choices"]): float(one["loss"]) for one in content["examined"]}
-        self.settings.space.network_name(choices)
-        return Shaped(choices, judged, examined, float(content["seconds"]), tuple(map(str, content["warnings"])))
+        told = {tuple(one["choices"]): one.get("accuracy") for one in content["examined"]}
+        for one in (choices, *examined):
+            self.settings.space.network_name(one)
+        return Shaped(
+            choices, judged, examined, float(content["seconds"]), tuple(map(str, content["warnings"])),
+            {one: float(share) for one, share in told.items() if share is not None},
+        )  # fmt: skip
 
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
         """Always: it takes minutes, and the importance that it follows from is the same."""
@@ -232,19 +251,20 @@ class FinalistLoss:
     def __init__(self, settings: CompressSettings, place: Workplace, scored: Scored) -> None:
         self.settings, self.place, self.scored = settings, place, scored
 
-    def __call__(self, choices: Choices) -> float:
-        """Mean cross-entropy against labels, or against the original's outputs where the classes are not its own.
-        Raises TrainingError for a loss that is no number."""
+    def __call__(self, choices: Choices) -> Look:
+        """Mean cross-entropy against labels, with the accuracy; or against the original's outputs where the classes are
+        not its own. Raises TrainingError for a loss that is no number."""
         from netlathe.training.sgd import check_finite
 
         network: nn.Module = self._network(choices)
         if self.settings.space.is_mixed(choices):
             network = self._in_precisions(network, choices)
         if self.settings.score:
-            value, where = -float(self.settings.score(network)), f"the score {name_of(self.settings.score)}"
-        else:
-            value, where = self._loss(network), "comparing finalists"
-        return check_finite(value, where)
+            value = -float(self.settings.score(network))
+            return Look(check_finite(value, f"the score {name_of(self.settings.score)}"))
+        loss, accuracy = self._judged(network)
+        is_told = self.scored.teacher == "labels"
+        return Look(check_finite(loss, "comparing finalists"), accuracy if is_told else None)
 
     def _network(self, choices: Choices) -> TorchGraph:
         """The network in float32; the original as it is, where nothing is cut."""
@@ -275,14 +295,15 @@ class FinalistLoss:
         data = self.settings.data
         return None if data is None else tflite_ranges(graph, weights, calibration(data.train, CALIBRATED_IMAGES))
 
-    def _loss(self, network: nn.Module) -> float:
-        from netlathe.training.evaluation import mean_loss
+    def _judged(self, network: nn.Module) -> tuple[float, float]:
+        """Loss, and accuracy by the labels, on validation images."""
+        from netlathe.training.evaluation import loss_and_accuracy
 
         data = self.settings.data
         assert data is not None
         split = few_of(data.validation, self._images, self.settings.seed)
         teacher = None if self.scored.teacher == "labels" else original_network(self.settings)
-        return mean_loss(network, split, teacher=teacher, batch_size=BATCH, compute=self.place.compute)
+        return loss_and_accuracy(network, split, teacher=teacher, batch_size=BATCH, compute=self.place.compute)
 
     @cached_property
     def _images(self) -> int:

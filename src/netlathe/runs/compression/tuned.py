@@ -25,9 +25,7 @@ from netlathe.runs.files import (
 )
 from netlathe.runs.folder import Workplace
 from netlathe.runs.phase import Phase
-from netlathe.runs.searched import described
-from netlathe.runs.settings import name_of
-from netlathe.runs.trained import kept_network, train_network
+from netlathe.runs.trained import described_training, kept_network, train_network
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch import TorchGraph
@@ -123,11 +121,8 @@ class TunePhase(Phase[Tuned]):
 
 def tuning_inputs(settings: CompressSettings, shaped: Shaped) -> dict[str, Any]:
     """Inputs of the training, for JSON: those of the importance, and not who chose the widths."""
-    from netlathe.training import TrainConfig
-
-    training = settings.training
-    assert training is not None
-    train = described(training) if isinstance(training, TrainConfig) else {"recipe": name_of(training)}
+    assert settings.training is not None
+    train = described_training(settings.training)
     train |= {"distillation": settings.distillation, "temperature": settings.temperature}
     shape = list(shaped.choices[: settings.space.shape_decisions])  # precisions are no part of what is trained
     return {**settings.importance_inputs(), "choices": shape, "train": train}

@@ -10,8 +10,8 @@ from test_strategy_contract import COUNTS, feasible_of, run, score
 
 from netlathe.archspace.decisions import Choices
 from netlathe.search.strategies.blackbox.budget_gp import BudgetGP, BudgetKernel, _Evidence
+from netlathe.search.strategies.blackbox.decision_gp import DecisionGP, DecisionKernel
 from netlathe.search.strategies.blackbox.ego import EGO, normal_scores
-from netlathe.search.strategies.blackbox.hamming_gp import HammingGP
 from netlathe.search.strategies.blackbox.names import make_strategy
 
 RATE, NOISE = 0.4, 0.05
@@ -33,7 +33,7 @@ NEW = np.random.default_rng(9).integers(0, 3, (20, 6))
 
 def test_with_correlation_one_looks_at_both_budgets_are_looks_of_one_process() -> None:
     networks, budgets, scores = looks()
-    one = HammingGP.given(networks, scores, RATE, NOISE)
+    one = DecisionGP.given(networks, scores, DecisionKernel(RATE), NOISE)
     mean, deviation = BudgetGP.given(networks, budgets, scores, kernel(1.0)).predict(NEW)
     np.testing.assert_allclose(mean, one.predict(NEW)[0], rtol=1e-9)
     np.testing.assert_allclose(deviation, one.predict(NEW)[1] / np.sqrt(one.variance), rtol=1e-9)
@@ -42,7 +42,7 @@ def test_with_correlation_one_looks_at_both_budgets_are_looks_of_one_process() -
 def test_with_correlation_zero_the_cheap_budget_tells_nothing() -> None:
     networks, budgets, scores = looks()
     is_dear = budgets == 1
-    alone = HammingGP.given(networks[is_dear], scores[is_dear], RATE, NOISE)
+    alone = DecisionGP.given(networks[is_dear], scores[is_dear], DecisionKernel(RATE), NOISE)
     mean, deviation = BudgetGP.given(networks, budgets, scores, kernel(0.0)).predict(NEW)
     np.testing.assert_allclose(mean, alone.predict(NEW)[0], rtol=1e-9)
     np.testing.assert_allclose(deviation, alone.predict(NEW)[1] / np.sqrt(alone.variance), rtol=1e-9)
@@ -67,7 +67,7 @@ def test_believing_in_predicted_scores_changes_no_mean_and_makes_surer() -> None
     networks, budgets, scores = looks()
     for process in (
         BudgetGP.given(networks, budgets, scores, kernel(0.7)),
-        HammingGP.given(networks, scores, 0.4, 0.1),
+        DecisionGP.given(networks, scores, DecisionKernel(0.4), 0.1),
     ):
         before, after = process.predict(NEW), process.believing(NEW[:2]).predict(NEW)
         np.testing.assert_allclose(after[0], before[0], atol=1e-9)
@@ -104,7 +104,7 @@ def test_how_far_a_cheap_score_is_trusted_follows_from_the_scores() -> None:
     def correlation(process: BudgetGP) -> float:
         return float(np.corrcoef(process.predict(networks[20:])[0], truth[20:])[0, 1])
 
-    alone = np.corrcoef(HammingGP.fit(networks[:20], normal_scores(truth[:20])).predict(networks[20:])[0], truth[20:])
+    alone = np.corrcoef(DecisionGP.fit(networks[:20], normal_scores(truth[:20])).predict(networks[20:])[0], truth[20:])
     assert correlation(good) > 0.9
     assert correlation(good) > alone[0, 1] + 0.05
     assert correlation(bad) > alone[0, 1] - 0.1
@@ -113,7 +113,7 @@ def test_how_far_a_cheap_score_is_trusted_follows_from_the_scores() -> None:
 def test_scores_that_tell_nothing_of_the_dear_ones_are_left_out() -> None:
     rng, feasible = np.random.default_rng(3), feasible_of(COUNTS)
     networks = feasible.draws(80, rng)
-    for cheap, expected in ((lambda one: score(one) + rng.normal(), BudgetGP), (lambda one: rng.normal(), HammingGP)):
+    for cheap, expected in ((lambda one: score(one) + rng.normal(), BudgetGP), (lambda one: rng.normal(), DecisionGP)):
         strategy = EGO(feasible)
         strategy.inform([{one: cheap(one) for one in networks}])
         for one in dict.fromkeys(networks[:16]):
