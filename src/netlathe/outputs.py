@@ -26,6 +26,7 @@ from netlathe.runs.files import (
     EXPORTED,
     FINALISTS,
     FINALISTS_PICTURE,
+    FINE_TUNING,
     FOUND,
     HARDWARE,
     HISTORY,
@@ -102,6 +103,7 @@ COMPRESSION_FILES: dict[str, Kind] = {
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_MIXED: "tflite", NETWORK_ONNX: "onnx", PROGRAM: "program",
     COSTS: "costs", MADE: "made", PAGE: "page",
     COMPARISONS: "comparisons", STUDY: "study", FINALISTS: "history", FINALISTS_PICTURE: "picture",
+    **dict.fromkeys(FINE_TUNING.values(), "arrays"),
 }  # fmt: skip
 """Files that `netlathe compress` leaves in its folder."""
 _READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)
