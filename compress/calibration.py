@@ -1,5 +1,5 @@
-"""Calibration of a network's int8 file on images: ranges of values, biases that undo what rounding shifts, and the sizes
-of channels that a training with rounding goes by."""
+"""Calibration of a network's int8 file on images: ranges of values, biases that undo what rounding shifts, and the
+sizes of channels that a training with rounding goes by."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def corrected_biases(
 def gradient_scales(
     graph: Graph, weights: Weights, split: ImageSplit, *, seed: int = 0, compute: Compute | None = None
 ) -> dict[str, GradientScales]:
-    """Factors for the gradients of each convolution's and fully connected layer's weights, so that gradient descent does
-    not depend on how large channels happen to be.
+    """Factors for the gradients of each convolution's and fully connected layer's weights, by which gradient descent
+    does not depend on how large channels happen to be.
 
     A weight that a channel i with the root mean square x_i is multiplied by, for a result of the standard deviation
     y_o, is taken in the unit y_o / (x_i sqrt(k)), k the weights of a result; and a bias in the unit y_o. In other units

@@ -39,6 +39,8 @@ MOST_JUDGED = 10_000
 AS_WRITTEN, EQUALIZED, RANGES, BIASES, TRAINED = (
     "as written", "channels equalized", "ranges of least error", "biases corrected", "trained with rounding",
 )  # fmt: skip
+CALIBRATIONS = (EQUALIZED, RANGES, BIASES)
+"""Steps without training, in their order."""
 Ranges = Mapping[str, "Range"]
 WriteFile = Callable[["Weights", Ranges], bytes]
 """Writes the file of these weights, its scales by these ranges."""
@@ -173,10 +175,11 @@ class _Ladder:
             seed = self.by.settings.seed
             return corrected_biases(graph, now.weights, now.ranges, few, seed=seed, compute=compute), now.ranges
 
-        for name, better in ((EQUALIZED, rescaled), (RANGES, narrowed), (BIASES, corrected)):
+        better = {EQUALIZED: rescaled, RANGES: narrowed, BIASES: corrected}
+        for name in CALIBRATIONS:
             if self.is_within(best):
                 break
-            best = self._step(best, steps, name, *better(best))
+            best = self._step(best, steps, name, *better[name](best))
         return best, self._recovery(best, steps)
 
     def finished(
