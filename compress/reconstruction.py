@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,11 @@ from torch.nn import functional as F
 from netlathe.archspace.forms.torch import TorchGraph, folded_weights, load_weights
 from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.ops import Add, Conv2d
+from netlathe.archspace.ops import Add
 from netlathe.compress.coupling import FIXED, CoupledChannels, Units
 from netlathe.training.compute import Compute
 from netlathe.training.images import ImageSplit, spread_over_classes
+from netlathe.training.norms import without_batch_norm
 
 ROWS_PER_VALUE, LEAST_ROWS = 8, 4096
 """Places of images that a layer's equations are of: so many for each value of a channel's kernel, and at least so many
@@ -84,11 +84,7 @@ def reconstructed(
 
 def _loaded(graph: Graph, weights: Weights) -> TorchGraph:
     """The network in eval mode, its BatchNorms as they are in its weights: folded."""
-    nodes = (
-        replace(node, op=replace(node.op, batch_norm=False)) if isinstance(node.op, Conv2d) else node
-        for node in graph.nodes
-    )
-    network = TorchGraph(replace(graph, nodes=tuple(nodes))).eval()
+    network = TorchGraph(without_batch_norm(graph)).eval()
     load_weights(network, weights)
     return network
 

@@ -44,6 +44,17 @@ def with_batch_norm(graph: Graph, *, linear: bool = False) -> Graph:
     return dataclasses.replace(graph, nodes=tuple(nodes))
 
 
+def without_batch_norm(graph: Graph) -> Graph:
+    """The graph whose convolutions have none of their own: that of weights which it is folded into."""
+    nodes = (
+        dataclasses.replace(node, op=dataclasses.replace(node.op, batch_norm=False))
+        if isinstance(node.op, Conv2d)
+        else node
+        for node in graph.nodes
+    )
+    return dataclasses.replace(graph, nodes=tuple(nodes))
+
+
 @torch.no_grad()
 def restore_batch_norm(
     network: nn.Module,

@@ -10,13 +10,15 @@ from netlathe.archspace.forms.tflite_file import pack
 from netlathe.archspace.forms.tflite_int8 import (
     Range,
     Samples,
+    SharedScale,
     named_ranges,
     quantize,
     quantize_marked,
     quantize_weights,
     random_samples,
+    shared_scales,
 )
-from netlathe.archspace.forms.tflite_lowering import kernel_name, lower
+from netlathe.archspace.forms.tflite_lowering import kernel_name, lower, lowered
 from netlathe.archspace.forms.weights import FloatArray, Weights, check_weights, random_weights
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.precisions import Precision, has_borders, is_mixed, mixed, precisions_of, unmixed
@@ -71,6 +73,23 @@ def tflite_ranges(graph: Graph, weights: Weights, samples: Iterable[Sequence[Flo
     """The least and largest value of each tensor of the graph's float32 file, by name, among what it computes from the
     samples: what write_tflite finds scales from, once for many files. Raises FormatError as write_tflite does."""
     return named_ranges(lower(graph, _checked(graph, weights, 0)), samples)
+
+
+def tflite_scales(graph: Graph, weights: Weights, ranges: Mapping[str, Range]) -> dict[int, SharedScale]:
+    """The scale of each of the graph's tensors, by number, in the file that write_tflite makes of these weights and
+    ranges; one object for those that must have one scale.
+
+    A float32 graph stands for its file of dtype int8; one of several precisions for its own, in which tensors of
+    float32 have no scale. An op has that of the activation which it applies. Raises FormatError as write_tflite does.
+    """
+    if is_mixed(graph):
+        model, places = lowered(graph, _checked(unmixed(graph), weights, 0))
+        model = quantize_marked(model, lambda: ranges)
+    else:
+        model, places = lowered(graph, _checked(graph, weights, 0))
+        model = quantize(model, (), ranges)
+    found = shared_scales(model)
+    return {tensor: found[place] for tensor, place in enumerate(places) if place in found}
 
 
 def _in_precisions(graph: Graph, precisions: Mapping[str, str]) -> Graph:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -108,8 +109,7 @@ def quantize_marked(model: Model, by_name: Callable[[], Mapping[str, Range]]) ->
         return model
     _check(model, chosen)
     found = by_name()
-    sources = {o.outputs[0]: o.inputs[0] for o in model.operators if o.kind in _BORDERS}
-    return _quantize(model, chosen, _of_names(model, chosen, found, sources))
+    return _quantize(model, chosen, _of_names(model, chosen, found, _sources(model)))
 
 
 def _of_names(
@@ -127,6 +127,39 @@ def named_ranges(model: Model, samples: Samples) -> dict[str, Range]:
     """The range of every tensor of a float32 model, by name. Raises FormatError as quantize does."""
     found = _ranges(model, samples)
     return {tensor.name: found[t] for t, tensor in enumerate(model.tensors) if t in found}
+
+
+@dataclass(frozen=True)
+class SharedScale:
+    """Scale and zero point that some tensors of an int8 file share: a value is scale * (integer - zero point)."""
+
+    scale: float
+    zero_point: int
+    is_fixed: bool
+    """Whether an op asks for them, whatever the values are."""
+    names: tuple[str, ...]
+    """The tensors whose ranges they follow from, as quantize takes them."""
+
+
+def shared_scales(model: Model) -> dict[int, SharedScale]:
+    """The scale of each tensor of an int8 model's values, by number; one object for those that must have one scale."""
+    weights = {t for o in model.operators if o.kind in _CHANNEL_AXES for t in _of_layer(o)[1:]}
+    values = [t for t, tensor in enumerate(model.tensors) if tensor.dtype == "INT8" and t not in weights]
+    leaders = _leaders(model, values)
+    fixed = {leaders[o.outputs[0]] for o in _fixing(model) if o.outputs[0] in leaders}
+    sources = _sources(model)
+    found = {}
+    for leader in set(leaders.values()):
+        of_leader = model.tensors[leader].quantization
+        assert of_leader is not None
+        names = tuple(model.tensors[_source(t, sources)].name for t in values if leaders[t] == leader)
+        found[leader] = SharedScale(of_leader.scales[0], of_leader.zero_point, leader in fixed, names)
+    return {t: found[leader] for t, leader in leaders.items()}
+
+
+def _sources(model: Model) -> dict[int, int]:
+    """The tensor that each other one was converted from."""
+    return {o.outputs[0]: o.inputs[0] for o in model.operators if o.kind in _BORDERS}
 
 
 def _source(tensor: int, sources: Mapping[int, int]) -> int:
@@ -264,6 +297,22 @@ def _widened(found: Range, values: NDArray[Any]) -> Range:
 
 def _quantizations(model: Model, values: Iterable[int], ranges: Mapping[int, Range]) -> dict[int, Quantization]:
     """Scale and zero point of each of the tensors `values`, from its range, united with those that must share them."""
+    leaders = _leaders(model, values)
+    united: dict[int, Range] = {}
+    for t, leader in leaders.items():
+        united[leader] = _widened(united.get(leader, (0.0, 0.0)), np.array(ranges[t]))
+    shared = {t: _quantization(found, model.tensors[t].name) for t, found in united.items()}
+    shared |= {leaders[o.outputs[0]]: _FIXED[o.kind] for o in _fixing(model) if o.outputs[0] in leaders}
+    return {t: shared[leader] for t, leader in leaders.items()}
+
+
+def _fixing(model: Model) -> list[Operator]:
+    """The ops whose results have scales of their own."""
+    return [operator for operator in model.operators if operator.kind in _FIXED]
+
+
+def _leaders(model: Model, values: Iterable[int]) -> dict[int, int]:
+    """One of the tensors that must share scale and zero point, the same for all of them, for each of `values`."""
     leaders = {t: t for t in values}  # followed from tensors that must share, they end at the same one
 
     def leader(tensor: int) -> int:
@@ -275,13 +324,7 @@ def _quantizations(model: Model, values: Iterable[int], ranges: Mapping[int, Ran
         if operator.kind in _SAME_SCALE:
             for t in leaders.keys() & {*operator.inputs, *operator.outputs[1:]}:
                 leaders[leader(t)] = leader(operator.outputs[0])
-    united: dict[int, Range] = {}
-    for t in leaders:
-        united[leader(t)] = _widened(united.get(leader(t), (0.0, 0.0)), np.array(ranges[t]))
-    shared = {t: _quantization(found, model.tensors[t].name) for t, found in united.items()}
-    fixed = [o for o in model.operators if o.kind in _FIXED and o.outputs[0] in leaders]
-    shared |= {leader(o.outputs[0]): _FIXED[o.kind] for o in fixed}
-    return {t: shared[leader(t)] for t in leaders}
+    return {t: leader(t) for t in leaders}
 
 
 def _quantization(found: Range, name: str) -> Quantization:

@@ -58,6 +58,12 @@ _GROUPED_VERSION = 6  # of CONV_2D: the first that knows groups
 
 def lower(graph: Graph, weights: Weights) -> Model:
     """The graph in TFLite's ops; the metadata hold the graph itself."""
+    return lowered(graph, weights)[0]
+
+
+def lowered(graph: Graph, weights: Weights) -> tuple[Model, tuple[int, ...]]:
+    """The graph in TFLite's ops, and which of the model's tensors each of the graph's is. An op and the activation that
+    it applies have one."""
     target = _Target(weights)
     clamped, gated = clamped_nodes(graph), gated_layers(graph)
     clamps, gates = set(clamped.values()), set(gated.values())
@@ -76,9 +82,8 @@ def lower(graph: Graph, weights: Weights) -> Model:
         found = _lower(node.op, target, step)
         values += [found] if isinstance(found, int) else found
     metadata = {EMBEDDED_KEY: embed(graph).encode()}
-    return Model(
-        tuple(target.tensors), tuple(target.operators), inputs, tuple(values[t] for t in graph.outputs), metadata
-    )
+    outputs = tuple(values[t] for t in graph.outputs)
+    return Model(tuple(target.tensors), tuple(target.operators), inputs, outputs, metadata), tuple(values)
 
 
 def stored_weights(graph: Graph, lowered: Model, model: Model) -> dict[str, StoredArrays]:

@@ -96,8 +96,12 @@ class TorchGraph(nn.Module):
         value: Any = step.function(*taken) if step.function else taken[0] if taken else None
         del taken
         if step.layer:
-            value = self.layers[step.layer](value)
+            value = self.run_layer(step.layer, value)
         tensors.update(zip(step.results, value if len(step.results) > 1 else (value,), strict=True))
+
+    def run_layer(self, name: str, value: Any) -> Any:
+        """Result of the layer of that name."""
+        return self.layers[name](value)
 
     def layer_input(self, index: int, tensors: Mapping[int, Any]) -> Any:
         """Input of the layer of the node of that index, padded where the graph pads and the layer does not."""

@@ -127,11 +127,13 @@ def export_all(
     *,
     accuracy: float | None = None,
     compute: Compute | None = None,
+    int8: bytes | None = None,
 ) -> dict[str, Exported]:
     """Writes network.tflite, network_int8.tflite and network.onnx, and judges each on the test images. By the names
     'tflite', 'int8' and 'onnx'.
 
-    `accuracy`: the network's own on the test images; measured when missing. Raises FormatError where a network has no
+    `accuracy`: the network's own on the test images; measured when missing. `int8`: content of the int8 file, where it
+    is not to be written from the weights. Raises FormatError where a network has no
     such form.
     """
     from netlathe.training import evaluate
@@ -146,7 +148,10 @@ def export_all(
     exported = {}
     for name, file, form, dtype in kinds:
         path = folder / file
-        write_network(network, path, form, dtype, data.train)
+        if dtype == "int8" and int8 is not None:
+            write_whole(path, int8)
+        else:
+            write_network(network, path, form, dtype, data.train)
         own, warning = judged_file(path, form, dtype, data.test, accuracy)
         exported[name] = Exported(path, form, dtype, path.stat().st_size, own, warning)
     return exported
@@ -178,6 +183,12 @@ def file_accuracy(path: Path, split: ImageSplit, *, threads: int | None = None) 
 
     Raises FormatError for a file that cannot be run or takes other images, and where ONNX Runtime is not installed.
     """
+    return int((file_classes(path, split, threads=threads) == split.labels.numpy()).sum()) / len(split)
+
+
+def file_classes(path: Path, split: ImageSplit, *, threads: int | None = None) -> NDArray[np.int64]:
+    """The class of each image of `split`, (N,), as an exported file tells it. Takes and raises what file_accuracy
+    does."""
     import torch
 
     parts = torch.split(torch.arange(len(split)), 64)
@@ -187,17 +198,16 @@ def file_accuracy(path: Path, split: ImageSplit, *, threads: int | None = None) 
     for _ in range(threads):
         free.put(open_file(path, (1, *split.shape)))
 
-    def count_right(part: torch.Tensor) -> int:
+    def classes_of(part: torch.Tensor) -> list[int]:
         classify = free.get()
         try:
             images = split.normalization(split.load(part)).numpy()
-            found = [int(classify(image[None]).argmax()) for image in images]
-            return sum(a == b for a, b in zip(found, split.labels[part].tolist(), strict=True))
+            return [int(classify(image[None]).argmax()) for image in images]
         finally:
             free.put(classify)
 
     with ThreadPoolExecutor(threads) as pool:
-        return sum(pool.map(count_right, parts)) / len(split)
+        return np.array([one for found in pool.map(classes_of, parts) for one in found], np.int64)
 
 
 def calibration(split: ImageSplit, images: int = CALIBRATION_IMAGES) -> Iterator[list[FloatArray]]:

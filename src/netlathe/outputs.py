@@ -27,6 +27,7 @@ from netlathe.runs.files import (
     EXPORTED,
     FINALISTS,
     FINALISTS_PICTURE,
+    FINE_TUNING,
     FOUND,
     HARDWARE,
     HISTORY,
@@ -106,6 +107,7 @@ COMPRESSION_FILES: dict[str, Kind] = {
     COSTS: "costs", MADE: "made", PAGE: "page",
     COMPARISONS: "comparisons", STUDY: "study", FINALISTS: "history", FINALISTS_PICTURE: "picture",
     UNIFORM: "uniform", BASELINES: "baselines", COMPARED_PICTURE: "picture",
+    **dict.fromkeys(FINE_TUNING.values(), "arrays"),
 }  # fmt: skip
 """Files that `netlathe compress` leaves in its folder."""
 _READ_OF_RUNS = (ARCHITECTURE, WEIGHTS, REPORT)

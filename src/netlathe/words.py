@@ -15,6 +15,11 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "-" if share is None else f"{100 * share:.{digits}f} %"
 
 
+def points(value: float | None) -> str:
+    """1.234 -> '1.23'; a dash when unknown."""
+    return "-" if value is None else f"{value:.2f}"
+
+
 def milliseconds(value: float | None) -> str:
     """Three significant digits; a dash when unknown."""
     if value is None:

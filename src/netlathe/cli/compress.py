@@ -142,6 +142,15 @@ def compress(
     temperature: Annotated[
         float, typer.Option(min=0.1, help="Temperature of these outputs.", rich_help_panel=TRAIN)
     ] = 4.0,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Points of accuracy, such as 0.5, that files in int8 may lose against float32 on validation images: "
+            "what loses more is calibrated better, and trained with its rounding.",
+            show_default="as many as they do",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     normalization: Annotated[
         str | None,
         typer.Option(
@@ -203,6 +212,7 @@ def compress(
                 baselines=parse_widths(baselines) if baselines else (),
                 distillation=distillation,
                 temperature=temperature,
+                max_drop=max_drop,
                 normalization=normalization,
                 device=ranks.told(lambda: choose_phone(device, terminal)) if device else None,
                 profile=profile_file,
@@ -261,6 +271,12 @@ def show_compression(report: CompressReport, terminal: Terminal) -> None:
             ],
             text=0,
         )  # fmt: skip
+    for one in report.recoveries:
+        terminal.say("")
+        terminal.table(
+            (f"{one.form} file, on {one.images:,} validation images", "accuracy", "points below float32"),
+            one.rows(),
+        )
     terminal.warn(report.warnings)
     for form, file in report.files.items():
         terminal.say(f"  {form}: {file}")

@@ -27,7 +27,7 @@ from netlathe.runs.files import (
     TRAINED,
     TRAINING,
 )
-from netlathe.runs.report import Baseline, ClassCount, LimitReport, TargetReport
+from netlathe.runs.report import Baseline, ClassCount, LimitReport, Recovery, TargetReport
 
 T = TypeVar("T")
 
@@ -85,6 +85,8 @@ class RunContent:
     """Values that its files take images in, as --normalization has it."""
     original_accuracy: float | None = None
     untrained_accuracy: float | None = None
+    recoveries: tuple[Recovery, ...] = ()
+    """How files in int8 were brought within the accuracy that they may lose."""
     stages: tuple[Mapping[str, Any], ...] = ()
     """Networks of a compression: the original and others that the widths were chosen between."""
     layers: tuple[WidthRow, ...] = ()
@@ -347,6 +349,7 @@ def _of_compression(report: Mapping[str, Any]) -> dict[str, Any]:
         "candidate_label": "loss before training",
         "original_accuracy": report["original_accuracy"],
         "untrained_accuracy": report["untrained_accuracy"],
+        "recoveries": tuple(map(Recovery.from_json, report.get("recoveries", ()))),
         "stages": tuple(_mappings(report["stages"])),
         "normalization": str(report.get("normalization") or "-1..1"),
         "layers": layers,

@@ -113,6 +113,9 @@ def files_section(run: RunContent) -> Section | None:
                 *rows,
             )
         parts.append(Table(("form", "accuracy"), rows, f"Accuracy on {run.test_images:,} test images"))
+    for one in run.recoveries:
+        columns = (f"{one.form} file", "accuracy", "points below float32")
+        parts.append(Table(columns, tuple(one.rows()), f"On {one.images:,} validation images: {one}"))
     parts.append(Facts(forms(run.files)) if run.files else None)
     parts += [torch_snippet(run), *snippets_of(run)]
     return section("Files, and how to use them", parts)

@@ -10,7 +10,7 @@ from netlathe.exporting import export_all
 from netlathe.runs.files import EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX
 from netlathe.runs.folder import Workplace
 from netlathe.runs.phase import Phase
-from netlathe.runs.report import ClassCount
+from netlathe.runs.report import ClassCount, Recovery
 from netlathe.runs.settings import RunSettings
 from netlathe.runs.trained import Trained
 
@@ -30,6 +30,8 @@ class ExportedFiles:
     warnings: tuple[str, ...]
     classes: tuple[ClassCount, ...] = ()
     """Test images by class, as the torch module classifies them; none without images."""
+    recoveries: tuple[Recovery, ...] = ()
+    """How files were brought within the accuracy that they may lose, where that was asked for."""
 
 
 class FilesPhase(Phase[ExportedFiles]):
@@ -42,13 +44,15 @@ class FilesPhase(Phase[ExportedFiles]):
         return {
             "accuracy": dict(output.accuracy), "files": dict(output.files), "warnings": list(output.warnings),
             "classes": [asdict(one) for one in output.classes],
+            "recoveries": [asdict(one) for one in output.recoveries],
         }  # fmt: skip
 
     def read(self, content: Mapping[str, Any]) -> ExportedFiles:
         accuracy = {str(name): float(value) for name, value in content["accuracy"].items()}
         files = {str(name): str(file) for name, file in content["files"].items()}
         classes = tuple(ClassCount(**one) for one in content.get("classes", ()))
-        return ExportedFiles(accuracy, files, tuple(map(str, content["warnings"])), classes)
+        recoveries = tuple(map(Recovery.from_json, content.get("recoveries", ())))
+        return ExportedFiles(accuracy, files, tuple(map(str, content["warnings"])), classes, recoveries)
 
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
         """Always: it takes seconds."""
@@ -69,15 +73,19 @@ class ExportPhase(FilesPhase):
         return export_network(self.trained.network(), self.settings.data, self.place)
 
 
-def export_network(network: TorchGraph, data: ImageData, place: Workplace) -> ExportedFiles:
-    """Writes a trained network in every form into the folder, and judges each file on the test images. Raises
-    FormatError where the network has no such form."""
+def export_network(
+    network: TorchGraph, data: ImageData, place: Workplace, *, int8: bytes | None = None
+) -> ExportedFiles:
+    """Writes a trained network in every form into the folder, and judges each file on the test images; `int8` is the
+    content of the int8 file, where there is one already. Raises FormatError where the network has no such form."""
     from netlathe.training.evaluation import right_answers
 
     with place.listener.working("exporting, and checking every file on the test images"):
         right = right_answers(network, data.test, compute=place.compute)
         own = int(right.sum()) / len(data.test)
-        exported = place.ranks.told(lambda: export_all(network, place.path, data, accuracy=own, compute=place.compute))
+        exported = place.ranks.told(
+            lambda: export_all(network, place.path, data, accuracy=own, compute=place.compute, int8=int8)
+        )
     accuracy = {"torch": own, **{name: one.accuracy for name, one in exported.items() if one.accuracy is not None}}
     files = {name: one.path.name for name, one in exported.items()}
     labels, count = data.test.labels, len(data.classes)

@@ -32,6 +32,8 @@ SEARCH_PICTURE, PICTURE, MEASURED = "search.png", "architecture.png", "measured.
 HARDWARE = "hardware.csv"
 CHECKPOINT, TRAINING_CHECKPOINT = "checkpoint.npz", "training.npz"
 """Checkpoints of the search and of the training, which stay at their last step."""
+FINE_TUNING = {"int8": "fine_tuning_int8.npz", "mixed": "fine_tuning_mixed.npz"}
+"""Checkpoints of trainings with a file's rounding, by its form."""
 STUDY = "study.journal"
 """Look-ups of a black-box search, unless they are in a storage elsewhere."""
 FOUND = "found.npz"

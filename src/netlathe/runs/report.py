@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.spaces import Architecture
+from netlathe.words import percent, points
 
 if TYPE_CHECKING:
     from netlathe.archspace.records import Measurement
@@ -41,6 +42,59 @@ class ClassCount:
     name: str
     images: int
     right: int
+
+
+@dataclass(frozen=True)
+class RecoveryStep:
+    """A step by which a file in int8 was to lose less, and what it came to."""
+
+    name: str
+    accuracy: float | None
+    """Share of the validation images that the file classifies right, 0..1; None where LiteRT could not run it."""
+
+    def points(self, reference: float) -> float | None:
+        """Points below the float32 file's accuracy."""
+        return None if self.accuracy is None else 100 * (reference - self.accuracy)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How a file in int8 was brought within the points of accuracy that it may lose, judged on validation images."""
+
+    form: str
+    """'int8' or 'mixed'."""
+    asked: float
+    """Points that it may lose."""
+    reference: float
+    """Share of the images that the float32 file classifies right, 0..1."""
+    accuracy: float | None
+    """That of the file that is kept; None where LiteRT can run none."""
+    is_met: bool
+    images: int
+    """Images that it was judged on."""
+    steps: tuple[RecoveryStep, ...]
+    """The file as it was written first, then each step; the last one that is no worse than those before it is kept."""
+
+    def __str__(self) -> str:
+        """A sentence on the outcome."""
+        lost = RecoveryStep("", self.accuracy).points(self.reference)
+        if lost is None:
+            return f"LiteRT can run no {self.form} file: --max-drop {self.asked:g} is not met; use another one"
+        told = f"the {self.form} file loses {max(lost, 0.0):.2f} points on {self.images:,} validation images"
+        if not self.is_met:
+            return f"{told}: --max-drop {self.asked:g} is not met; this is the best file that was found"
+        done = ", ".join(step.name for step in self.steps[1:]) or "nothing was to be done"
+        return f"{told}, of {self.asked:g} that it may: {done}"
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """A table: each file, its accuracy, and the points that it is below float32."""
+        steps = [(one.name, percent(one.accuracy, 2), points(one.points(self.reference))) for one in self.steps]
+        return [("float32", percent(self.reference, 2), ""), *steps]
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Recovery:
+        """The recovery of these fields. Raises TypeError and LookupError for others."""
+        return cls(**{**content, "steps": tuple(RecoveryStep(**one) for one in content["steps"])})
 
 
 _OPTIONAL = ("measured_on", "drift", "measured_low_ms", "measured_high_ms")

@@ -16,6 +16,7 @@ from netlathe.pricing import Unknown
 from netlathe.report.writing import make_page
 from netlathe.runs.compression.compared import ScratchPhase, UniformPhase, baseline_settings, mobile_networks
 from netlathe.runs.compression.outlook import Outlook, Stage, check_reached, look_ahead, told, why_fixed
+from netlathe.runs.compression.recovered import check_max_drop
 from netlathe.runs.compression.report import CompressReport
 from netlathe.runs.compression.reported import CompressReportPhase, limits_of, targets_of
 from netlathe.runs.compression.scored import ScorePhase
@@ -69,6 +70,7 @@ def compress(
     baselines: Sequence[float] = (),
     distillation: float = 0.5,
     temperature: float = 4.0,
+    max_drop: float | None = None,
     normalization: str | Normalization | None = None,
     score: ModuleScore | None = None,
     device: str | None = None,
@@ -110,6 +112,10 @@ def compress(
 
     With images, the original at uniform widths is looked at as the finalists are, to compare with; with `baselines`,
     MobileNetV2 at these multiples of its width is trained from scratch, for as long as the result, and timed with it.
+    With `max_drop`, the int8 file, and the mixed one of several `precisions`, loses at most so many points of accuracy,
+    as 0.5, against the float32 file on validation images: one that loses more gets its channels equalized, better
+    ranges, and corrected biases, and is trained with its rounding in it, until it does not; `recoveries` of the report
+    tell each step. Where that is not enough, the best file is kept, and the report's `is_met` is false. Needs `data`.
 
     `normalization` is how the model takes images: 'imagenet', '-1..1', '0..1', '0..255', 'MEAN/STD' of pixels from 0
     to 1, or a Normalization. Where it is not given, and neither the images nor the model tell, it is the one that the
@@ -121,11 +127,13 @@ def compress(
 
     Raises TargetError, with the fastest latency that there is, where no widths meet a target; FormatError for a model
     that cannot be read; UnknownOpError for ops that a predictor does not know; CompressError for layers to ignore that
-    there are not, and where no channels can be cut; OutputError, DataError, TrainingError and DeviceError as search
+    there are not, and where no channels can be cut; NetlatheError for a `max_drop` that is none, or without `data`;
+    OutputError, DataError, TrainingError and DeviceError as search
     does.
     """
     targets = [target] if isinstance(target, Target) else list(target)
     check_strategy(strategy)
+    check_max_drop(max_drop, has_images=data is not None)
     for own in (training, score):
         if callable(own):
             name_of(own)
@@ -147,7 +155,7 @@ def compress(
         settings = CompressSettings(
             original, goal, loaded, _training(training, seed) if loaded else None, name_all(ignored),
             tuple(precisions), leave_out, step, least_share, strategy, looks, finalists, distillation, temperature,
-            score, at_hand, seed, said,
+            score, at_hand, seed, said, max_drop,
         )  # fmt: skip
         settings = replace(settings, baselines=mobile_networks(settings, baselines))
         report = run_phases(settings, place, restart=restart)
@@ -250,6 +258,7 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
         tuning = TunePhase(settings, place, scored, shaped) if settings.data else None
         tuned = tuning.output() if tuning else None
         made = {**(tuning or scoring).inputs, **settings.space_inputs(), "choices": list(shaped.choices)}
+        made |= settings.written_inputs()
         exported = WritePhase(settings, place, made, scored, shaped, tuned).output()
         is_judged = settings.data is not None or settings.score is not None
         uniform = UniformPhase(settings, place, outlook, scored).output() if is_judged else ()

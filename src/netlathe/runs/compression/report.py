@@ -8,7 +8,7 @@ from typing import Any
 
 from netlathe.archspace.errors import FormatError
 from netlathe.runs.compression.outlook import Latency, Stage
-from netlathe.runs.report import LimitReport, TargetReport
+from netlathe.runs.report import LimitReport, Recovery, TargetReport
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class CompressReport:
     judged: Mapping[str, Any]
     """Judgement of the choice: by whom, is_met, judgements, and what was timed for it."""
     is_met: bool
-    """Whether the judge saw every limit kept, and the last measurement did too."""
+    """Whether the judge saw every limit kept, the last measurement did too, and files in int8 lose no more accuracy
+    than is asked."""
     accuracy: Mapping[str, float]
     """Accuracy on the test images by form (torch, tflite, int8, mixed, onnx), 0..1; empty without images."""
     original_accuracy: float | None
@@ -100,11 +101,15 @@ class CompressReport:
     """Precision of each segment, where it was decided on."""
     left_out: tuple[str, ...] = ()
     """Names of the sums of residual blocks that were left out."""
+    recoveries: tuple[Recovery, ...] = ()
+    """How files in int8 were brought within the points of accuracy that they may lose; empty where none are told."""
 
     @property
     def is_missed(self) -> bool:
-        """Whether the main target was missed when the exported network was measured at the end."""
-        return bool(self.targets) and self.targets[0].is_met is False
+        """Whether the main target was missed when the exported network was measured at the end, or a file in int8 loses
+        more accuracy than is asked."""
+        is_slow = bool(self.targets) and self.targets[0].is_met is False
+        return is_slow or not all(one.is_met for one in self.recoveries)
 
     def to_json(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -120,6 +125,7 @@ class CompressReport:
             "warnings": list(self.warnings),
             "finalists": [one.to_json() for one in self.finalists],
             "uniform": [one.to_json() for one in self.uniform],
+            "recoveries": [asdict(one) for one in self.recoveries],
         }
 
     @classmethod
@@ -137,6 +143,7 @@ class CompressReport:
                     "warnings": tuple(content["warnings"]),
                     "finalists": tuple(map(Finalist.from_json, content.get("finalists", ()))),
                     "uniform": tuple(map(Finalist.from_json, content.get("uniform", ()))),
+                    "recoveries": tuple(map(Recovery.from_json, content.get("recoveries", ()))),
                     "left_out": tuple(content.get("left_out", ())),
                 }
             )

@@ -75,7 +75,9 @@ class CompressReportPhase(Phase[CompressReport]):
         graph = network.graph(main.model.setup_.batch)
         space = settings.space
         timed = self._timed(network)
+        recoveries = self.exported.recoveries
         is_met = shaped.judged.is_met and not (timed and timed.latency_ms > main.limit_ms)
+        is_met = is_met and all(one.is_met for one in recoveries)
         return CompressReport(
             name=settings.original.name,
             folder=str(self.place.path),
@@ -102,12 +104,14 @@ class CompressReportPhase(Phase[CompressReport]):
             warnings=(
                 *settings.original.notes, *self.scored.warnings, *shaped.warnings,
                 *doubts(main.model, network.name, graph), *self.exported.warnings, *self._size_warnings(),
+                *(str(one) for one in recoveries if not one.is_met),
             ),
             run=self.inputs,
             finalists=finalists_of(settings, shaped),
             uniform=self.uniform,
             precisions={name: str(one) for name, one in space.plan(shaped.choices).items()},
             left_out=tuple(block.name for block in space.left_out(shaped.choices)),
+            recoveries=recoveries,
         )  # fmt: skip
 
     def write(self, output: CompressReport) -> dict[str, Any]:

@@ -119,6 +119,8 @@ class CompressSettings:
     seed: int = 0
     normalization: Normalization | None = None
     """How the model takes images; None to find out."""
+    max_drop: float | None = None
+    """Points of accuracy that a file in int8 may lose against float32; None for as many as it does."""
     baselines: tuple[Architecture, ...] = ()
     """Networks to train and time beside the result."""
 
@@ -209,6 +211,10 @@ class CompressSettings:
     def space_inputs(self) -> dict[str, Any]:
         """Inputs of the decisions beside widths, for JSON."""
         return {"precisions": list(map(str, self.space.precisions)), "leave_out": self.leave_out}
+
+    def written_inputs(self) -> dict[str, Any]:
+        """Inputs of the files beside the choice and the training, for JSON."""
+        return {} if self.max_drop is None else {"max_drop": self.max_drop}
 
     def choice_inputs(self) -> dict[str, Any]:
         """Inputs of the choice, for JSON."""

@@ -12,6 +12,7 @@ from netlathe.runs.compression.settings import CompressSettings
 from netlathe.runs.compression.shaped import BATCH, NormedNetworks, Shaped, ShapedNetwork, original_network
 from netlathe.runs.files import (
     EXPORTED,
+    FINE_TUNING,
     NETWORK,
     NETWORK_INT8,
     NETWORK_ONNX,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from netlathe.archspace.forms.torch import TorchGraph
 
 
-RESULTS = (REPORT, TRAINED, WEIGHTS, EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX, PROGRAM)
+RESULTS = (REPORT, TRAINED, WEIGHTS, EXPORTED, NETWORK, NETWORK_INT8, NETWORK_ONNX, PROGRAM, *FINE_TUNING.values())
 """Results of a training, and of what follows from it; the report first, as nothing is finished without it."""
 
 

@@ -9,17 +9,31 @@ from typing import TYPE_CHECKING, Any
 from netlathe.archspace.files import write_whole, writing
 from netlathe.archspace.precisions import Precision
 from netlathe.compress.precision import check_precisions
+from netlathe.runs.compression.recovered import Recoverer, WriteFile
 from netlathe.runs.compression.scored import Scored
 from netlathe.runs.compression.settings import CompressSettings
 from netlathe.runs.compression.shaped import Shaped, ShapedNetwork
 from netlathe.runs.compression.tuned import Tuned
 from netlathe.runs.exported import ExportedFiles, FilesPhase, export_network
-from netlathe.runs.files import NETWORK, NETWORK_INT8, NETWORK_MIXED, NETWORK_ONNX, PROGRAM, WEIGHTS, save_weights
+from netlathe.runs.files import (
+    FINE_TUNING,
+    NETWORK,
+    NETWORK_INT8,
+    NETWORK_MIXED,
+    NETWORK_ONNX,
+    PROGRAM,
+    WEIGHTS,
+    save_weights,
+)
 from netlathe.runs.folder import Workplace
+from netlathe.runs.report import Recovery
 
 if TYPE_CHECKING:
+    from netlathe.archspace.forms.tflite_int8 import Range
     from netlathe.archspace.forms.torch import TorchGraph
     from netlathe.archspace.forms.weights import FloatArray, Weights
+    from netlathe.archspace.graph import Graph
+    from netlathe.training import ImageData
 
 
 class WritePhase(FilesPhase):
@@ -46,16 +60,37 @@ class WritePhase(FilesPhase):
             return self.place.ranks.told(self._structure)
         assert self.settings.data is not None
         network = self.tuned.network()
-        found = export_network(network, self.settings.data, self.place)
-        found = self.place.ranks.told(lambda: self._with_mixed(found, network))
+        made = self._recovered(network, self.settings.data) if self.settings.max_drop else {}
+        contents, recoveries = {form: one[0] for form, one in made.items()}, tuple(one[1] for one in made.values())
+        found = export_network(network, self.settings.data, self.place, int8=contents.get("int8"))
+        found = self.place.ranks.told(lambda: self._with_mixed(found, network, contents.get("mixed")))
         program = self.place.ranks.told(lambda: write_program(network, self.place.path / PROGRAM))
         files = {**found.files, "program": program, "weights": WEIGHTS}
         if self.scored.teacher == "own":  # the images' classes are not the model's
-            return ExportedFiles({}, files, ())
-        return ExportedFiles(found.accuracy, files, found.warnings, found.classes)
+            return ExportedFiles({}, files, (), recoveries=recoveries)
+        return ExportedFiles(found.accuracy, files, found.warnings, found.classes, recoveries)
 
-    def _with_mixed(self, found: ExportedFiles, network: TorchGraph) -> ExportedFiles:
-        """The files, and the one in the precisions that were chosen, judged on the test images."""
+    def _recovered(self, network: TorchGraph, data: ImageData) -> dict[str, tuple[bytes, Recovery]]:
+        """Contents of the files in int8 that lose no more than is asked, and how they came about, by form."""
+        from netlathe.archspace.forms.tflite import write_tflite
+        from netlathe.archspace.forms.torch import folded_weights
+
+        recoverer = Recoverer(self.settings, data, self.place, is_own=self.scored.teacher == "own")
+        whole, weights = network.graph, folded_weights(network)
+        plans: dict[str, tuple[Graph, WriteFile]] = {
+            "int8": (whole, lambda given, ranges: write_tflite(whole, given, dtype="int8", ranges=ranges))
+        }
+        if self.settings.space.is_mixed(self.shaped.choices):
+            graph = self.settings.space.graph(self.shaped.choices)
+            plans["mixed"] = graph, lambda given, ranges: self._mixed(given, ranges=ranges)
+        return {
+            form: recoverer.recovered(form, graph, weights, write, self.checkpointer(FINE_TUNING[form]))
+            for form, (graph, write) in plans.items()
+        }
+
+    def _with_mixed(self, found: ExportedFiles, network: TorchGraph, content: bytes | None) -> ExportedFiles:
+        """The files, and the one in the precisions that were chosen, judged on the test images; `content` is that one's
+        where there is one already."""
         from netlathe.archspace.forms.torch import folded_weights
         from netlathe.exporting import calibration, judged_file
 
@@ -63,18 +98,23 @@ class WritePhase(FilesPhase):
         if data is None or not self.settings.space.is_mixed(self.shaped.choices):
             return found
         with self.place.listener.working("exporting it in its precisions, and checking that on the test images"):
-            write_whole(path, self._mixed(folded_weights(network), calibration(data.train)))
+            write_whole(path, content or self._mixed(folded_weights(network), calibration(data.train)))
             accuracy, warning = judged_file(path, "tflite", "int8", data.test, found.accuracy["torch"])
         accuracies = {**found.accuracy, **({} if accuracy is None else {"mixed": accuracy})}
         warnings = (*found.warnings, *([warning] if warning else []))
         return ExportedFiles(accuracies, {**found.files, "mixed": path.name}, warnings, found.classes)
 
-    def _mixed(self, weights: Weights, samples: Iterable[Sequence[FloatArray]] | None) -> bytes:
+    def _mixed(
+        self,
+        weights: Weights,
+        samples: Iterable[Sequence[FloatArray]] | None = None,
+        ranges: Mapping[str, Range] | None = None,
+    ) -> bytes:
         """The .tflite file in the precisions that were chosen. Raises CompressError where it computes in others."""
         from netlathe.archspace.forms.tflite import write_tflite
 
         space, choices = self.settings.space, self.shaped.choices
-        content = write_tflite(space.graph(choices), weights, samples=samples)
+        content = write_tflite(space.graph(choices), weights, samples=samples, ranges=ranges)
         check_precisions(content, space.segments_at(choices, space.shaped_graph(choices)), space.plan(choices))
         return content
 
@@ -91,7 +131,7 @@ class WritePhase(FilesPhase):
             write_whole(folder / NETWORK_ONNX, write_onnx(graph, weights))
             is_mixed = self.settings.space.is_mixed(self.shaped.choices)
             if is_mixed:  # scales are found on random values: they suit measuring
-                write_whole(folder / NETWORK_MIXED, self._mixed(weights, None))
+                write_whole(folder / NETWORK_MIXED, self._mixed(weights))
             network = TorchGraph(graph)
             load_weights(network, weights)
             save_weights(folder, network)
