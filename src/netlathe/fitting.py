@@ -14,6 +14,7 @@ from netlathe.archspace.records import LatencyRecord
 from netlathe.archspace.tables import read_records
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import Output, check_outputs
+from netlathe.provenance import now, provenance
 from netlathe.report.writing import make_page
 from netlathe.words import first_names, percent
 
@@ -114,11 +115,17 @@ def fit(
             prior = known_devices(like, latency_column, few_shot=few_shot, fitted=(source, setup))
         report = _fit(source, residual, prior, seed, setup, latency_column, splits, kernels)
     if place:
-        report.predictor.save(place, report.validation)
+        made = {"finished_at": now(), "source": _named(source), **provenance(listener.command)}
+        report.predictor.save(place, report.validation, made=made)
     not_drawn = _draw(report.validation, picture) if picture else ()
     if place:
         make_page(place, listener)
     return replace(report, output=place, plot=None if not_drawn else picture, not_drawn=not_drawn)
+
+
+def _named(source: str | Path | Sequence[LatencyRecord]) -> str:
+    """What was fitted on, in words."""
+    return str(source) if isinstance(source, str | Path) else f"{len(source)} records"
 
 
 def _fit(

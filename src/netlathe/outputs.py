@@ -41,6 +41,7 @@ from netlathe.runs.files import (
     PAGE,
     PICTURE,
     PROGRAM,
+    PROGRESS,
     REPORT,
     SEARCH,
     SEARCH_PICTURE,
@@ -58,7 +59,7 @@ Kind = Literal[
     "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
     "check", "records", "latencies", "breakdown", "junit", "markdown", "history", "comparisons", "study",
     "picture", "tflite", "onnx", "arrays", "importance", "sensitivity", "widths", "compression", "layers", "program",
-    "costs", "made", "baselines", "page",
+    "costs", "made", "baselines", "page", "progress",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
@@ -76,10 +77,12 @@ _WORDS: dict[Kind, str] = {
     "compression": "the report of a compression", "layers": "a table of layers", "program": "a program of torch.export",
     "costs": "the costs of a network's layers", "made": "the record of how a run was made",
     "baselines": "the record of baselines", "page": "a page of `netlathe report`",
+    "progress": "the progress of a run",
 }  # fmt: skip
 _JSON_KINDS: tuple[Kind, ...] = (
     "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
     "check", "importance", "sensitivity", "widths", "compression", "costs", "made", "baselines",
+    "progress",
 )  # fmt: skip
 _HEAD_BYTES = 1 << 16
 _COMPARISONS = b'{"schema": "netlathe.comparisons/'
@@ -92,7 +95,7 @@ RUN_FILES: dict[str, Kind] = {
     CHECKPOINT: "arrays", FOUND: "arrays", TRAINING_CHECKPOINT: "arrays", SEARCH_PICTURE: "picture",
     PICTURE: "picture", MEASURED: "picture", COMPARISONS: "comparisons", CHOICE: "choice",
     TRAINED: "training", EXPORTED: "export", LOOKS: "history", STUDY: "study", COSTS: "costs", MADE: "made",
-    BASELINES: "baselines", PAGE: "page",
+    BASELINES: "baselines", PAGE: "page", PROGRESS: "progress",
 }  # fmt: skip
 """Files that `netlathe search` leaves in its folder."""
 COMPRESSION_FILES: dict[str, Kind] = {
@@ -100,7 +103,7 @@ COMPRESSION_FILES: dict[str, Kind] = {
     REPORT: "compression",
     TRAINING: "history", TRAINING_CHECKPOINT: "arrays", TRAINED: "training", WEIGHTS: "arrays", EXPORTED: "export",
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_MIXED: "tflite", NETWORK_ONNX: "onnx", PROGRAM: "program",
-    COSTS: "costs", MADE: "made", PAGE: "page",
+    COSTS: "costs", MADE: "made", PAGE: "page", PROGRESS: "progress",
     COMPARISONS: "comparisons", STUDY: "study", FINALISTS: "history", FINALISTS_PICTURE: "picture",
 }  # fmt: skip
 """Files that `netlathe compress` leaves in its folder."""

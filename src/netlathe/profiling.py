@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,6 +24,8 @@ from netlathe.events import Listener, Watch, listener_of
 from netlathe.kernel_items import USUAL_KERNELS, KernelSpace, kernel_work
 from netlathe.outputs import Output, OutputError, check_outputs
 from netlathe.pooling import UnitReport, forecast_pool, is_pool_name, measure_pool, open_pool
+from netlathe.progress_files import ProgressFile, beside
+from netlathe.provenance import provenance
 from netlathe.report.writing import make_page
 from netlathe.stages import campaign_with_watch, results_first, work_items
 
@@ -294,7 +297,11 @@ def run_forecast(job: ProfileJob, listener: Listener) -> ForecastReport:
 def run(job: ProfileJob, listener: Listener) -> ProfileReport:
     """Does everything that profile does, with files checked."""
     _check(job, creates=True)
-    found = _run_pool(job, listener) if job.pool else _run_devices(job, listener)
+    with ProgressFile(listener, beside(job.output), "profile", job.output.name) as kept:
+        kept.phase("measuring", is_done=False)
+        with ProfileFile(job.output) as file:
+            file.add_made(time.time(), provenance(listener.command))
+        found = _run_pool(job, kept) if job.pool else _run_devices(job, kept)
     if job.export:
         write_table([record for one in found for record in one.summary.records], job.export)
     report = ProfileReport(job.output, None if job.again else job.space.name, found, job.export, job.again)

@@ -46,6 +46,8 @@ COSTS, MADE, BASELINES, PAGE = "costs.json", "made.json", "baselines.json", "rep
 """Layer by layer on every device; by which versions and command; networks that it is compared with; all on a page."""
 LAYERS, WIDTHS_PICTURE, PROGRAM = "widths.csv", "widths.png", "network.pt2"
 FINALISTS, FINALISTS_PICTURE = "finalists.csv", "finalists.png"
+PROGRESS = "progress.json"
+"""State of a run that is under way, or was left unfinished; gone once it is finished."""
 SCHEMA_VERSION = 1
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
@@ -13,6 +13,7 @@ from netlathe.archspace.spaces import SearchSpace
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import check_run_folder
 from netlathe.pricing import Unknown
+from netlathe.progress_files import ProgressFile
 from netlathe.report.writing import make_page
 from netlathe.runs.baselines import BaselinePhase, baseline_networks, write_baselines
 from netlathe.runs.chosen import ChoosePhase, Chosen
@@ -26,6 +27,7 @@ from netlathe.runs.files import (
     FOUND,
     LOOKS,
     PAGE,
+    PROGRESS,
     SEARCH,
     STUDY,
     TRAINED,
@@ -274,8 +276,12 @@ def prepared(
     config = options.get("config") or SearchConfig(seed=seed)
     training = TrainConfig(seed=seed) if training is None else training
     listener = listener_of(options.get("progress", False)) if leads else Listener()
-    place = Workplace(RunFolder(folder, is_own=leads), compute, listener, tensorboard and leads)
-    with held([folder, *(folder / name for name in below)]) if alone and leads else nullcontext(), compute.threaded():
+    with ExitStack() as stack:
+        if alone and leads:
+            stack.enter_context(held([folder, *(folder / name for name in below)]))
+            listener = stack.enter_context(ProgressFile(listener, folder / PROGRESS, "search", folder.name))
+        stack.enter_context(compute.threaded())
+        place = Workplace(RunFolder(folder, is_own=leads), compute, listener, tensorboard and leads)
         listener.warn(compute.doubts())
         chosen, loaded = load_inputs(
             space, data, resolution=options.get("resolution"), width=options.get("width"),

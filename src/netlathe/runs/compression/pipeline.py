@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from netlathe.archspace.errors import FormatError
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import COMPRESSION_FILES, check_run_folder
 from netlathe.pricing import Unknown
+from netlathe.progress_files import ProgressFile
 from netlathe.report.writing import make_page
 from netlathe.runs.compression.outlook import Outlook, Stage, check_reached, look_ahead, told, why_fixed
 from netlathe.runs.compression.report import CompressReport
@@ -30,7 +31,7 @@ from netlathe.runs.compression.settings import (
 from netlathe.runs.compression.shaped import ShapedNetwork, ShapePhase
 from netlathe.runs.compression.tuned import TunePhase
 from netlathe.runs.compression.written import WritePhase
-from netlathe.runs.files import IMPORTANCE, PAGE, REPORT
+from netlathe.runs.files import IMPORTANCE, PAGE, PROGRESS, REPORT
 from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.judges import DeviceAtHand, time_file
 from netlathe.runs.settings import Recipe, load_told, name_of
@@ -157,10 +158,12 @@ def _placed(folder: Path, compute: Compute | None, listener: Listener) -> Iterat
 
     compute = compute or Compute()
     own = partial(RunFolder, folder, is_own=compute.ranks.leads)
-    place = Workplace(own(), compute, listener)
-    with own().held(), place.compute.threaded():
-        listener.warn(place.compute.doubts())
-        yield place
+    with own().held(), ExitStack() as stack:
+        if compute.ranks.leads:
+            listener = stack.enter_context(ProgressFile(listener, folder / PROGRESS, "compression", folder.name))
+        stack.enter_context(compute.threaded())
+        listener.warn(compute.doubts())
+        yield Workplace(own(), compute, listener)
 
 
 def _training(given: TrainConfig | Recipe | None, seed: int) -> TrainConfig | Recipe:
