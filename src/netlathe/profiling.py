@@ -143,6 +143,8 @@ class ProfileJob:
     """Whether to time each kernel, too (phones)."""
     export: Path | None = None
     """Table of all records to write, .csv or .parquet."""
+    page: bool = True
+    """Whether to make the profile's page at the end."""
 
     @property
     def again(self) -> Which | None:
@@ -169,6 +171,7 @@ def profile(
     sustained_s: float | None = None,
     op_profile: bool = False,
     export: str | Path | None = None,
+    page: bool = True,
     force: bool = False,
     seed: int = 0,
     progress: bool | Listener = False,
@@ -185,9 +188,9 @@ def profile(
     holds and is such is measured a second time instead. `rounds` bounds the rounds of a graph, `budget_s` the time;
     both have defaults by the kind of device. With `sustained_s`, each device is first kept under load for so many
     seconds, and its speed when hot is measured, in a setup of its own. `op_profile` also times each kernel (phones).
-    `export` is a .csv or .parquet of all records to write; `force` replaces any file there. Whatever interrupts this
-    costs the round in flight: the same call continues. `progress`: True for the command's bars, or a listener of your
-    own.
+    `export` is a .csv or .parquet of all records to write; `force` replaces any file there. Without `page`, no page is
+    made at the end. Whatever interrupts this costs the round in flight: the same call continues. `progress`: True for
+    the command's bars, or a listener of your own.
 
     Raises NetlatheError: OutputError for files that must not or cannot be written, DeviceError for a device that cannot
     be opened, SpaceError for a space that there is not.
@@ -195,7 +198,7 @@ def profile(
     job = ProfileJob(
         Path(output), _space(space, models), request_devices(device, options),
         ProfileSettings(blocks, networks, rounds, budget_s, again, sustained_s, seed), op_profile,
-        Path(export) if export else None,
+        Path(export) if export else None, page,
     )  # fmt: skip
     check_files(job, space, models, force=force)
     return run(job, listener_of(progress))
@@ -309,7 +312,8 @@ def run(job: ProfileJob, listener: Listener) -> ProfileReport:
     if report.is_complete:  # and it was told: the next call chooses anew
         for one in found:
             forget(one.choice, job.output, one.summary.setup, job.again)
-    make_page(job.output, listener)
+    if job.page:
+        make_page(job.output, listener)
     return report
 
 

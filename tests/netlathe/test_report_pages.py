@@ -16,6 +16,7 @@ from test_own_pieces import search
 import netlathe as nl
 from netlathe.events import Listener
 from netlathe.profiler.testing import SETUP, SimulatedDevice
+from netlathe.report import profile_content
 from netlathe.report.page import ORIGIN
 from netlathe.report.run_content import read_run
 from netlathe.report.snippets import snippets_of, torch_snippet
@@ -208,6 +209,13 @@ def test_profiles_fits_and_searches_make_their_pages_and_tell_where(tmp_path: Pa
     )
     nl.fit(profile, predictor, splits=("configuration",), progress=told)
     report = search(tmp_path / "run", progress=told, baselines=(1,))
+    assert not list(tmp_path.rglob("*progress*.json"))
+    (made,) = profile_content.read_profile(profile).made
+    assert made[1]["netlathe"] == nl.__version__
+    assert made[1]["packages"]["numpy"] == np.__version__
+    told_by_page = (tmp_path / "p.json.html").read_text()
+    assert f"<dt>fitted on</dt><dd>{profile}</dd>" in told_by_page
+    assert f"<dt>netlathe</dt><dd>{nl.__version__}</dd>" in told_by_page
     pages = [tmp_path / "p.sqlite.html", tmp_path / "p.json.html", tmp_path / "run" / "report.html"]
     assert [note for note in told.notes if "Page" in note] == [f"  Page: {page}" for page in pages]
     assert all(page.is_file() for page in pages)
@@ -222,6 +230,16 @@ def test_profiles_fits_and_searches_make_their_pages_and_tell_where(tmp_path: Pa
             run_in(tmp_path / "run", one.code)
     search(tmp_path / "run", baselines=(1,), progress=told)
     assert len([note for note in told.notes if "Page" in note]) == 3
+
+
+@pytest.mark.usefixtures("pages")
+def test_no_page_is_made_where_none_is_wanted(tmp_path: Path) -> None:
+    profile = tmp_path / "p.sqlite"
+    nl.profile(profile, device=SimulatedDevice(setup=SETUP), blocks=20, networks=3, rounds=3, page=False)
+    answer("fit", profile, "--output", tmp_path / "p.json", "--splits", "configuration", "--no-page")
+    search(tmp_path / "run", page=False)
+    assert (tmp_path / "run" / "report.json").is_file()
+    assert list(tmp_path.rglob("*.html")) == []
 
 
 def run_in(folder: Path, code: str) -> None:

@@ -249,7 +249,6 @@ def test_the_page_is_served_to_this_machine_and_nothing_else_is(tmp_path: Path) 
             "/secret.txt",
             "/../secret.txt",
             "/%2e%2e/secret.txt",
-           
             "/.",
             "secret.txt",
             "*",

@@ -63,9 +63,9 @@ def report(
     """Write one HTML page of a run, a profile or a predictor, to look at, print or send.
 
     The page is one file: it loads nothing, runs no script, and follows the reader's light or dark setting. Searches,
-    compressions, profiles and fits make it by themselves; NETLATHE_PAGES=0 in the environment switches that off.
-    With --watch, it is a page of its own of what goes on (watch.html); exit code 0 says that all is finished, 1 that
-    something was left unfinished.
+    compressions, profiles and fits make it by themselves; --no-page, or NETLATHE_PAGES=0 in the environment, switches
+    that off. With --watch, it is a page of its own of what goes on (watch.html); exit code 0 says that all is finished,
+    1 that something was left unfinished.
     """
     from netlathe.report.writing import report as write_report
 

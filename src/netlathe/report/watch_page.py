@@ -19,7 +19,7 @@ _TO_COME = {
 _NAMES = {"run": "report", "compression": "report"}
 """Words for phases that are called after their records."""
 _WORDS = {"working": "goes on", "dead": "not running", "stopped": "stopped", "failed": "failed", "finished": "finished"}
-_MOST_CURVES = 8
+_MOST_CURVES = 10
 _SILENT_S = 600.0
 """Time without a word after which that is told."""
 
@@ -252,9 +252,12 @@ def _unit_table(units: Sequence[Unit], now_s: float) -> Table | None:
 
 
 def _curves(work: Work) -> Chart | None:
-    told = [(name, tuple(points)) for name, points in work.numbers.items() if points][-_MOST_CURVES:]
+    told = [(name, tuple(points)) for name, points in work.numbers.items() if points]
     if not told:
         return None
+    latest = told[-1][0].rpartition("/")[0]
+    told.sort(key=lambda one: one[0].rpartition("/")[0] != latest)  # first what moves now
+    told = told[:_MOST_CURVES]
     ends = "; ".join(f"{name} {points[-1][1]:.4g} at step {points[-1][0]:.0f}" for name, points in told)
     rows = -(-len(told) // 2)
     return Chart(

@@ -89,6 +89,7 @@ class SearchOptions(TypedDict, total=False):
     skip_unreadable: int
     unknown: Unknown
     tensorboard: bool
+    page: bool
     restart: bool
     restart_training: bool
     seed: int
@@ -147,6 +148,7 @@ def search(
     skip_unreadable: int = 0,
     unknown: Unknown = "refuse",
     tensorboard: bool = False,
+    page: bool = True,
     restart: bool = False,
     restart_training: bool = False,
     seed: int = 0,
@@ -162,7 +164,7 @@ def search(
     had when that was begun. Otherwise the upper end of the 90 % interval is. With `targets_ms`, each of these takes the
     place of the first target's ms in a search of its own; all begin from one warm-up, and end in a curve. `baselines`
     are widths, such as (0.5, 0.75, 1), at which the space's reference network is trained and timed as the found one is:
-    the page report.html, which every run leaves in its folder, holds them against each other.
+    the page report.html, which every run leaves in its folder unless `page` is false, holds them against each other.
 
     `config` and `training` are the settings of the search and of the training, by default with `seed`. `training` may
     be a recipe of your own, called as recipe(module, data, compute) and returning the trained module; with a parameter
@@ -202,7 +204,9 @@ def search(
         tensorboard=tensorboard, seed=seed, progress=progress,
     )  # fmt: skip
     with prepared(space, data, target, output, targets_ms, options) as (settings, place):
-        return run(settings, place, targets_ms, restart=restart, restart_training=restart_training)
+        return run(
+            settings, place, targets_ms, page=page, restart=restart, restart_training=restart_training
+        )  # fmt: skip
 
 
 def join_search(
@@ -339,6 +343,7 @@ def run(
     place: Workplace,
     targets_ms: Sequence[float] | None = None,
     *,
+    page: bool = True,
     restart: bool = False,
     restart_training: bool = False,
 ) -> RunReport | CurveReport:
@@ -358,12 +363,18 @@ def run(
     if len(settings.goal.targets) > 1 and place.leads:
         write_hardware(reports, place.path)
     place.listener.report(report)
-    for folder in runs if place.leads else ():
+    if page and place.leads:
+        _make_pages(runs, place, report)
+    return report
+
+
+def _make_pages(runs: Iterable[Path], place: Workplace, report: RunReport | CurveReport) -> None:
+    """The page of each run that has none, and of all targets together."""
+    for folder in runs:
         if not (folder / PAGE).is_file():
             make_page(folder, place.listener)
-    if isinstance(report, CurveReport) and place.leads:
+    if isinstance(report, CurveReport):
         make_page(place.path, place.listener)
-    return report
 
 
 def runs_of(settings: RunSettings, place: Workplace, targets_ms: Sequence[float] | None) -> dict[Path, RunSettings]:

@@ -77,6 +77,7 @@ def compress(
     limit_images: int | None = None,
     skip_unreadable: int = 0,
     unknown: Unknown = "refuse",
+    page: bool = True,
     restart: bool = False,
     seed: int = 0,
     progress: bool | Listener = False,
@@ -111,8 +112,9 @@ def compress(
     model clearly does best with, else '-1..1'.
 
     `output` is the folder: the same call continues what is there, and reads what is finished; one of another model,
-    other images or widths is refused unless `restart` begins anew. A model that meets the target already is left
-    alone: the report's `is_changed` is false, and nothing is written. With a `device`, it does so as it is measured.
+    other images or widths is refused unless `restart` begins anew. Without `page`, it gets no report.html. A model
+    that meets the target already is left alone: the report's `is_changed` is false, and nothing is written. With a
+    `device`, it does so as it is measured.
 
     Raises TargetError, with the fastest latency that there is, where no widths meet a target; FormatError for a model
     that cannot be read; UnknownOpError for ops that a predictor does not know; CompressError for layers to ignore that
@@ -146,7 +148,7 @@ def compress(
         )  # fmt: skip
         report = run_phases(settings, place, restart=restart)
         place.listener.report(report)
-        if report.is_changed and not (folder / PAGE).is_file():
+        if page and report.is_changed and not (folder / PAGE).is_file():
             make_page(folder, place.listener)
         return report
 
