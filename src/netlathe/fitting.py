@@ -125,7 +125,7 @@ def fit(
 
 
 def _named(source: str | Path | Sequence[LatencyRecord]) -> str:
-    """What was fitted on, in words."""
+    """Source of the measurements, in words."""
     return str(source) if isinstance(source, str | Path) else f"{len(source)} records"
 
 

@@ -58,7 +58,7 @@ class Step:
     unit: str
     since: float
     first: int = 0
-    """What was done when it began, as where it goes on."""
+    """Part that was done when it began, as where it goes on."""
     done: int = 0
     total: int = 0
     """0 where it is not known how long it is."""
@@ -132,7 +132,7 @@ class Work:
         )  # fmt: skip
 
     def standing(self) -> Standing:
-        """What became of it, by the process too where that is one of this machine."""
+        """Its outcome, by the process too where that is one of this machine."""
         is_here = self.host == socket.gethostname()
         if self.outcome == "working" and is_here and os.name == "posix" and _born(self.process) != self.born:
             return "dead"

@@ -64,8 +64,8 @@ def draw_stages(figure: FigureBase, room: Room, bars: Sequence[Bar]) -> None:
     reach = max(max(bar.ms, bar.before_ms or 0.0) for bar in bars) or 1.0
     for place, bar in zip(places, bars, strict=True):
         end = max(bar.ms, bar.before_ms or 0.0)
-        _label(axes, f"{milliseconds(bar.ms)} ms  {percent(bar.ms / total)}", end, place, size=8)
-    axes.set_xlim(0, reach * (1.6 if room.is_narrow else 1.2))
+        _label(axes, f"{milliseconds(bar.ms)} ms  {percent(bar.ms / total)}  {bar.bound}".strip(), end, place, size=8)
+    axes.set_xlim(0, reach * (2.1 if room.is_narrow else 1.3))
     names = [shortened(bar.scope if room.is_narrow else _whole_name(bar), 18 if room.is_narrow else 48) for bar in bars]
     axes.set_yticks(list(places), names, fontsize=8)
     axes.set_ylim(len(bars) - 0.4, -0.6)

@@ -1,5 +1,5 @@
-"""What goes on in a folder: its runs and profiles, by the files that they write while they work. Nothing is written or
-locked here."""
+"""Runs and profiles that go on in a folder, by the files that they write while they work. Nothing is written or locked
+here."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def _verdict(path: Path) -> str:
 
 
 def look(place: Path, finished: Finished) -> list[Watched]:
-    """What is at that place, a folder or a profile, by name. Raises FormatError where nothing is, or something cannot
-    be read."""
+    """The runs and profiles at that place, a folder or a profile, by name. Raises FormatError where there are none, or
+    something cannot be read."""
     if not place.exists():
         raise FormatError(
             f"{place}: there is nothing of that name to watch; name the --output of a run or of a profile, or a folder "

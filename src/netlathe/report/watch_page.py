@@ -52,7 +52,7 @@ def _state(found: Sequence[Watched]) -> State:
 
 
 def sentence(one: Watched, now_s: float) -> str:
-    """What becomes of it, in a sentence."""
+    """Its state in a sentence."""
     work = one.work
     if work is None:
         return one.verdict
@@ -70,7 +70,7 @@ def sentence(one: Watched, now_s: float) -> str:
 
 
 def _present(work: Work, now_s: float) -> str:
-    """What is done now, and how far that is."""
+    """Words on the present step, and how far that is."""
     if work.sides:
         left = _left_words(_left_s(work, now_s))
         return f"Measuring, {percent(_share(work), 0)} done{left}"

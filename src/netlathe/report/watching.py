@@ -30,7 +30,7 @@ _LINGER_S = 0.2
 
 @dataclass(frozen=True)
 class WatchReport:
-    """What became of what was watched."""
+    """End of a watch: the page, and the state of each run and profile."""
 
     output: Path
     """The page."""
@@ -108,7 +108,7 @@ def _linger(served: Served, every_s: float, sleep: Callable[[float], None]) -> N
 
 
 class _Watcher:
-    """What was seen last, and the page of it."""
+    """The state that was seen last, and the page of it."""
 
     def __init__(self, place: Path, page: Path, every_s: float, listener: Listener, clock: Callable[[], float]) -> None:
         self.place, self.page, self.every_s, self.listener, self.clock = place, page, every_s, listener, clock
