@@ -32,7 +32,7 @@ _DAMAGE = (
 )  # fmt: skip
 """Exceptions that making sense of any content may raise."""
 APPLICATION_ID = 0x6E6C7468  # "nlth": what marks a SQLite file as ours
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS setups (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS graphs (
@@ -70,6 +70,7 @@ CREATE TABLE IF NOT EXISTS pools (
 CREATE TABLE IF NOT EXISTS leases (
     pool TEXT NOT NULL REFERENCES setups, graph TEXT NOT NULL REFERENCES graphs, holder TEXT NOT NULL,
     until REAL NOT NULL, PRIMARY KEY (pool, graph)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS made (id INTEGER PRIMARY KEY, at REAL NOT NULL, json TEXT NOT NULL);
 """
 
 
@@ -123,12 +124,13 @@ class ProfileFile:
     or comes from a newer netlathe. With `create`, a missing file is made; without, it is an error.
 
     A file that is written is watched: once it was moved, deleted or replaced, every method says so, having saved what
-    it held. So what a method has stored without an error is at this path.
+    it held. So what a method has stored without an error is at this path. With `only_reads`, nothing is written, not
+    even what SQLite keeps beside its file: for looking at a campaign that goes on.
     """
 
     _place: Place | None = None  # before it is open
 
-    def __init__(self, path: str | Path, *, create: bool = False) -> None:
+    def __init__(self, path: str | Path, *, create: bool = False, only_reads: bool = False) -> None:
         self.path, self._creates = Path(path), create
         if self.path.exists():
             check_plain(self.path)
@@ -137,7 +139,7 @@ class ProfileFile:
         try:
             if create:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = self._connect(create)
+            self._db = self._connect(create, only_reads)
         except (OSError, sqlite3.Error) as error:
             raise FormatError(f"{self.path}: cannot be opened as a profile file ({error})") from error
         try:
@@ -159,14 +161,14 @@ class ProfileFile:
                 raise FormatError(f"{self.path}: the file vanished while it was being opened ({error})") from error
             raise
 
-    def _connect(self, create: bool) -> sqlite3.Connection:
+    def _connect(self, create: bool, only_reads: bool) -> sqlite3.Connection:
         """Where nothing can be written, as on a read-only disk, without the files that SQLite makes beside its own."""
         writable = os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
-        self.is_read_only = not create and not writable
+        self.is_read_only = only_reads or (not create and not writable)
         if not self.is_read_only:
             return sqlite3.connect(self.path, isolation_level=None, timeout=10)
-        log = Path(f"{self.path}-wal")
-        is_whole = not log.exists() or log.stat().st_size == 0
+        log = Path(f"{self.path}-wal")  # which is there as long as anybody writes
+        is_whole = not log.exists() or (not writable and log.stat().st_size == 0)
         uri = f"{self.path.resolve().as_uri()}?mode=ro{'&immutable=1' if is_whole else ''}"
         return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
 
@@ -422,6 +424,20 @@ class ProfileFile:
         with self._transaction():
             self._db.execute("DELETE FROM op_times WHERE setup = ? AND graph = ?", (setup.key, key))
             self._db.executemany("INSERT INTO op_times VALUES (?, ?, ?, ?)", texts)
+
+    def add_made(self, at: float, content: Mapping[str, Any]) -> None:
+        """Adds how a call measures into this file from that time on (seconds since the epoch): its command, the
+        versions of what it runs with. A call like the one before it adds nothing."""
+        text = json.dumps(dict(content))
+        with self._transaction():
+            if self._db.execute("SELECT json FROM made ORDER BY id DESC LIMIT 1").fetchone() != (text,):
+                self._db.execute("INSERT INTO made (at, json) VALUES (?, ?)", (at, text))
+
+    def made(self) -> list[tuple[float, dict[str, Any]]]:
+        """(time, how it was made) of each call that measured into this file; none of calls of earlier versions."""
+        with self._guard():
+            rows = self._db.execute("SELECT at, json FROM made ORDER BY id").fetchall()
+            return [(float(at), dict(json.loads(text))) for at, text in rows]
 
     def op_times(self, setup: Setup) -> list[dict[str, Any]]:
         """A row per kernel, in order of graph name and execution: its graph's key and name, and what was stored."""

@@ -67,11 +67,11 @@ def find_file(path: str | Path, folder: str) -> Path:
 
 def write_model(
     path: str | Path, kind: str, version: int, content: Mapping[str, Any], card: Mapping[str, Any] | None = None,
-    *, held_out: Mapping[str, Any] | None = None,
+    *, held_out: Mapping[str, Any] | None = None, made: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Writes the file whole or not at all. The content's numbers must be finite, and no more than read_model takes:
-    ValueError. What was `held_out` stands beside the model, with a checksum of its own: readers of earlier versions
-    pass over it."""
+    ValueError. What was `held_out` stands beside the model, with a checksum of its own, and so does how it was `made`,
+    in words: readers of earlier versions pass over both."""
     body = {"content": pack(content), "card": card}
     _unpack(body["content"], _Budget())
     beside: dict[str, Any] = {}
@@ -79,6 +79,8 @@ def write_model(
         packed = pack(held_out)
         _unpack(packed, _Budget())
         beside["held_out"] = {"sha256": _checksum({"content": packed}), "content": packed}
+    if made is not None:
+        beside["made"] = dict(made)
     write_json(path, kind, version, {"sha256": _checksum(body), **body, **beside})
 
 
@@ -94,6 +96,15 @@ def read_held_out(path: str | Path, kind: str, version: int, build: Callable[[di
         return build(_unpack(kept["content"], _Budget()))
     except _DAMAGE as error:
         raise FormatError(f"{path}: this {kind} is damaged ({error!r:.200}); fit and save it again") from error
+
+
+def read_made(path: str | Path, kind: str, version: int) -> dict[str, Any] | None:
+    """How a model was made, as write_model was told; None where its file does not tell. Raises FormatError as
+    read_model does."""
+    made = read_json(path, kind, version).get("made")
+    if made is not None and not isinstance(made, dict):
+        raise FormatError(f"{path}: this {kind} is damaged ({made!r:.80} is no record); fit and save it again")
+    return made
 
 
 def read_model(path: str | Path, kind: str, version: int, build: Callable[[ModelFile], T]) -> T:

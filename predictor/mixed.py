@@ -172,7 +172,7 @@ class MixedPredictor(LatencyPredictor):
             np.concatenate([one.limits for one in found]),
         )
 
-    def save(self, path: str | Path, validation: object = None) -> NoReturn:
+    def save(self, path: str | Path, validation: object = None, *, made: object = None) -> NoReturn:
         """Raises PredictorError: each predictor has a file of its own."""
         raise PredictorError(f"{path}: a MixedPredictor is made of predictors with a file each; save these")
 

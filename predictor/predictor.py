@@ -329,14 +329,16 @@ class LatencyPredictor:
     def _prior_name(self) -> str | None:
         return self.prior if isinstance(self.prior, str) else None
 
-    def save(self, path: str | Path, validation: CrossValidation | None = None) -> None:
-        """Writes one JSON file with a checksum, and in it what was held out, where a `validation` is given. Raises
-        NotFittedError, and PredictorError for a model of your own."""
+    def save(
+        self, path: str | Path, validation: CrossValidation | None = None, *, made: Mapping[str, Any] | None = None
+    ) -> None:
+        """Writes one JSON file with a checksum, and in it what was held out, where a `validation` is given, and how it
+        was `made`. Raises NotFittedError, and PredictorError for a model of your own."""
         self._check_fitted()
         if isinstance(self.model_, OwnModel):
             raise PredictorError(f"{self.model_.name}: a model of your own cannot be saved; save it as you made it")
         held_out = None if validation is None else validation.to_json()
-        write_model(path, FILE_KIND, FILE_VERSION, self.to_json(), held_out=held_out)
+        write_model(path, FILE_KIND, FILE_VERSION, self.to_json(), held_out=held_out, made=made)
 
     def to_json(self) -> dict[str, Any]:
         """Content of the file that save writes. A prior is part of what was fitted; only its name, where it has one, is

@@ -360,6 +360,7 @@ TABLES = (
     "discounted",
     "pools",
     "leases",
+    "made",
 )
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x, x, x, x FROM n"
 
@@ -414,6 +415,7 @@ def read_profile(path: Path) -> None:
         for setup in file.setups():
             file.anchors(setup), file.op_times(setup), file.outcomes(setup), file.again(setup)
             file.round_log(setup), file.leases(setup, 0.0)
+        file.made()
 
 
 FRAME = pd.DataFrame(

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from netlathe.profiling import profile as profile
     from netlathe.reading import read as read
     from netlathe.reading import read_weights as read_weights
+    from netlathe.report.watching import watch as watch
     from netlathe.report.writing import report as report
     from netlathe.runs.compression.pipeline import compress as compress
     from netlathe.runs.pipeline import join_search as join_search
@@ -93,6 +94,7 @@ _HOMES = {
     "compare": "hardware",
     "pareto": "pareto_front",
     "report": "report.writing",
+    "watch": "report.watching",
     # what is given to it
     "read": "reading",
     "read_weights": "reading",

@@ -40,6 +40,9 @@ class Listener:
     def step(self, title: str) -> None:
         """A longer step begins."""
 
+    def phase(self, name: str, *, is_done: bool) -> None:
+        """A phase of a run begins, or is done."""
+
     def note(self, text: str) -> None:
         """One line on what was found or done."""
 
@@ -84,6 +87,63 @@ class Listener:
     def report(self, report: object) -> None:
         """The whole result, just before it is returned; what a workflow keeps for a call that is interrupted, it keeps
         until this has returned."""
+
+
+class Relay(Listener):
+    """Listener that hands everything on to another one; subclasses keep some of it as well."""
+
+    def __init__(self, inner: Listener) -> None:
+        super().__init__()
+        self.inner, self.command, self.undone = inner, inner.command, inner.undone
+
+    def step(self, title: str) -> None:
+        self.inner.step(title)
+
+    def phase(self, name: str, *, is_done: bool) -> None:
+        self.inner.phase(name, is_done=is_done)
+
+    def note(self, text: str) -> None:
+        self.inner.note(text)
+
+    def log(self, text: str) -> None:
+        self.inner.log(text)
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        self.inner.warn(warnings)
+
+    @contextmanager
+    def working(self, label: str) -> Iterator[None]:
+        with self.inner.working(label):
+            yield
+
+    @contextmanager
+    def progress(self, label: str, unit: str = "") -> Iterator[Update]:
+        with self.inner.progress(label, unit) as update:
+            yield update
+
+    @contextmanager
+    def watching(self, labels: Sequence[str]) -> Iterator[list[Watch]]:
+        with self.inner.watching(labels) as watches:
+            yield watches
+
+    @contextmanager
+    def following(self, columns: Sequence[str]) -> Iterator[Follow]:
+        with self.inner.following(columns) as follow:
+            yield follow
+
+    @contextmanager
+    def estimating(self, names: Sequence[str]) -> Iterator[OnRound]:
+        with self.inner.estimating(names) as on_round:
+            yield on_round
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        self.inner.scalar(name, value, step)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        self.inner.table(columns, rows)
+
+    def report(self, report: object) -> None:
+        self.inner.report(report)
 
 
 def listener_of(progress: bool | Listener) -> Listener:

@@ -14,6 +14,7 @@ from netlathe.archspace.records import LatencyRecord
 from netlathe.archspace.tables import read_records
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import Output, check_outputs
+from netlathe.provenance import now, provenance
 from netlathe.report.writing import make_page
 from netlathe.words import first_names, percent
 
@@ -88,6 +89,7 @@ def fit(
     kernels: bool = False,
     splits: Sequence[str] = (),
     plot: str | Path | None = None,
+    page: bool = True,
     force: bool = False,
     seed: int = 0,
     progress: bool | Listener = False,
@@ -99,7 +101,7 @@ def fit(
     `few_shot` adapts what is known of 49 phones, `like` the profiles of similar devices, `prior` one of your own: for 3
     to 50 measurements. With `kernels`, the runtime's own times of single kernels take the place of the blocks. `splits`
     says what is held out, by default all that the records admit (netlathe.predictor.validation.crossval.SPLITS). `plot`
-    is a PNG to draw. `force` replaces any file at `output` and `plot`.
+    is a PNG to draw. Without `page`, no page is made beside the file. `force` replaces any file at `output` and `plot`.
 
     Raises OutputError for files that must not or cannot be written, FormatError for a source that cannot be read,
     RecordError where there is no such setup or several, PredictorError where there is too little to fit.
@@ -114,11 +116,17 @@ def fit(
             prior = known_devices(like, latency_column, few_shot=few_shot, fitted=(source, setup))
         report = _fit(source, residual, prior, seed, setup, latency_column, splits, kernels)
     if place:
-        report.predictor.save(place, report.validation)
+        made = {"finished_at": now(), "source": _named(source), **provenance(listener.command)}
+        report.predictor.save(place, report.validation, made=made)
     not_drawn = _draw(report.validation, picture) if picture else ()
-    if place:
+    if place and page:
         make_page(place, listener)
     return replace(report, output=place, plot=None if not_drawn else picture, not_drawn=not_drawn)
+
+
+def _named(source: str | Path | Sequence[LatencyRecord]) -> str:
+    """Source of the measurements, in words."""
+    return str(source) if isinstance(source, str | Path) else f"{len(source)} records"
 
 
 def _fit(

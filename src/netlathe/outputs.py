@@ -43,6 +43,7 @@ from netlathe.runs.files import (
     PAGE,
     PICTURE,
     PROGRAM,
+    PROGRESS,
     REPORT,
     SEARCH,
     SEARCH_PICTURE,
@@ -61,7 +62,7 @@ Kind = Literal[
     "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
     "check", "records", "latencies", "breakdown", "junit", "markdown", "history", "comparisons", "study",
     "picture", "tflite", "onnx", "arrays", "importance", "sensitivity", "widths", "compression", "layers", "program",
-    "costs", "made", "baselines", "page", "uniform",
+    "costs", "made", "baselines", "page", "uniform", "progress",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
@@ -79,11 +80,11 @@ _WORDS: dict[Kind, str] = {
     "compression": "the report of a compression", "layers": "a table of layers", "program": "a program of torch.export",
     "costs": "the costs of a network's layers", "made": "the record of how a run was made",
     "baselines": "the record of baselines", "uniform": "the record of uniform widths",
-    "page": "a page of `netlathe report`",
+    "page": "a page of `netlathe report`", "progress": "the progress of a run",
 }  # fmt: skip
 _JSON_KINDS: tuple[Kind, ...] = (
     "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
-    "check", "importance", "sensitivity", "widths", "compression", "costs", "made", "baselines", "uniform",
+    "check", "importance", "sensitivity", "widths", "compression", "costs", "made", "baselines", "uniform", "progress",
 )  # fmt: skip
 _HEAD_BYTES = 1 << 16
 _COMPARISONS = b'{"schema": "netlathe.comparisons/'
@@ -96,7 +97,7 @@ RUN_FILES: dict[str, Kind] = {
     CHECKPOINT: "arrays", FOUND: "arrays", TRAINING_CHECKPOINT: "arrays", SEARCH_PICTURE: "picture",
     PICTURE: "picture", MEASURED: "picture", COMPARISONS: "comparisons", CHOICE: "choice",
     TRAINED: "training", EXPORTED: "export", LOOKS: "history", STUDY: "study", COSTS: "costs", MADE: "made",
-    BASELINES: "baselines", PAGE: "page",
+    BASELINES: "baselines", PAGE: "page", PROGRESS: "progress",
 }  # fmt: skip
 """Files that `netlathe search` leaves in its folder."""
 COMPRESSION_FILES: dict[str, Kind] = {
@@ -104,7 +105,7 @@ COMPRESSION_FILES: dict[str, Kind] = {
     REPORT: "compression",
     TRAINING: "history", TRAINING_CHECKPOINT: "arrays", TRAINED: "training", WEIGHTS: "arrays", EXPORTED: "export",
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_MIXED: "tflite", NETWORK_ONNX: "onnx", PROGRAM: "program",
-    COSTS: "costs", MADE: "made", PAGE: "page",
+    COSTS: "costs", MADE: "made", PAGE: "page", PROGRESS: "progress",
     COMPARISONS: "comparisons", STUDY: "study", FINALISTS: "history", FINALISTS_PICTURE: "picture",
     UNIFORM: "uniform", BASELINES: "baselines", COMPARED_PICTURE: "picture",
     **dict.fromkeys(FINE_TUNING.values(), "arrays"),

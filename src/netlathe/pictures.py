@@ -7,68 +7,62 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure, FigureBase
-from matplotlib.patches import Patch
-
 from netlathe.archspace.blocks import Block, MBConv, Skip
-from netlathe.archspace.files import writing
 from netlathe.archspace.spaces import Architecture
 from netlathe.report import charts
 from netlathe.report.charts import Candidate, Mark, draw_candidates, draw_marks
+from netlathe.report.layer_charts import BlockRow, ChannelRow, draw_blocks, draw_channels, height_of_rows
 from netlathe.report.learning_charts import CostLine, Epoch, draw_decisions, draw_expectations
-from netlathe.report.style import MUTED, Room, save_png
+from netlathe.report.style import BLUE, GREEN, GREY, MUTED, ORANGE, PALE, PURPLE, Room, save_png
 from netlathe.words import milliseconds, percent
 
 if TYPE_CHECKING:
+    from matplotlib.figure import FigureBase
+
     from netlathe.pareto_front import Point
     from netlathe.search.costs import Constraint
     from netlathe.search.strategies.binarized.outcome import EpochRow
 
-_COLORS = {3: "#8ecae6", 5: "#219ebc", 7: "#fb8500"}
-_OTHER = "#adb5bd"
-_FIXED = "#6c757d"
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Saves a figure as PNG, whole or not at all."""
-    with writing(path) as part:
-        figure.savefig(part, dpi=130, format="png")
+_WIDTH_IN = 6.4
+"""Width of pictures with a row for each layer: shown at 640 pixels, their small text has 12."""
+_KINDS = {
+    "3×3 MBConv": PALE,
+    "5×5 MBConv": BLUE,
+    "7×7 MBConv": ORANGE,
+    "other MBConv": PURPLE,
+    "skip": GREEN,
+    "fixed": GREY,
+}
+"""Kinds of blocks, as a legend has them, with their colours."""
+_OF_PRECISION = {"float32": BLUE, "float16": GREEN, "int8": ORANGE, "int8-weights": PURPLE}
+_MOST_ROWS = 150
+"""Layers of a picture; of more, those that lose most are drawn."""
 
 
 def draw_architectures(architectures: Sequence[tuple[str, Architecture, Sequence[float]]], path: Path) -> None:
-    """(title, architecture, predicted ms per block) each: one row of bars, the height is the block's milliseconds, the
-    color its kernel, the label its expansion; scales are shared, so rows compare."""
-    figure = Figure(figsize=(11, 2.9 * len(architectures) + 0.5), layout="constrained")
-    axes = figure.subplots(len(architectures), 1, squeeze=False, sharey=True)[:, 0]
-    for axis, (title, architecture, ms) in zip(axes, architectures, strict=True):
-        positions = range(len(architecture.blocks))
-        axis.bar(positions, ms, color=[_color(b) for b in architecture.blocks], edgecolor="white", width=0.86)
-        for x, (block, height) in enumerate(zip(architecture.blocks, ms, strict=True)):
-            axis.annotate(_label(block), (x, height), (0, 3), textcoords="offset points", ha="center", fontsize=8)
-        names = [
-            f"{b.input_shape[2]}→{b.output_shape[-1]}\n{b.input_shape[0]}×{b.input_shape[1]}"
-            for b in architecture.blocks
-        ]
-        axis.set_xticks(list(positions), names, fontsize=8)
-        axis.set_title(title, loc="left", fontsize=11, fontweight="bold")
-        axis.set_ylabel("predicted ms")
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.margins(y=0.18)
-    handles = [Patch(color=color, label=f"{k}×{k} MBConv") for k, color in _COLORS.items()]
-    handles += [Patch(color=_OTHER, label="skip"), Patch(color=_FIXED, label="fixed")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
-    _save(figure, path)
+    """(title, architecture, predicted ms per block) each: a bar for each block, from the first down, its kernel as its
+    colour and in its name; scales are shared, so networks compare."""
+    networks = [
+        (title, [_row(block, ms) for block, ms in zip(architecture.blocks, parts, strict=True)])
+        for title, architecture, parts in architectures
+    ]
+    height_in = height_of_rows([title for title, _ in networks], sum(len(rows) for _, rows in networks))
+    draw = partial(draw_blocks, networks=networks, colours=_KINDS)
+    save_png(draw, path, width_in=_WIDTH_IN, height=height_in / _WIDTH_IN)
 
 
-def _label(block: Block) -> str:
-    """Label of a block's bar; a user's own class need not have more than a name."""
-    return str(getattr(block, "label", block.name))
+def _row(block: Block, ms: float) -> BlockRow:
+    """A user's own class need not have more than a name and shapes."""
+    label = " ".join(str(getattr(block, "label", block.name)).split())
+    inputs, outputs = block.input_shape, block.output_shape
+    return BlockRow(f"{label}  {inputs[-1]}→{outputs[-1]}  {inputs[0]}×{inputs[1]}", ms, _kind(block))
 
 
-def _color(block: Block) -> str:
+def _kind(block: Block) -> str:
     if isinstance(block, MBConv):
-        return _COLORS.get(block.kernel, _OTHER)
-    return _OTHER if isinstance(block, Skip) else _FIXED
+        kind = f"{block.kernel}×{block.kernel} MBConv"
+        return kind if kind in _KINDS else "other MBConv"
+    return "skip" if isinstance(block, Skip) else "fixed"
 
 
 def draw_search(
@@ -154,33 +148,13 @@ def draw_compared(marks: Sequence[Mark], target_ms: float, device: str, path: Pa
     save_png(draw, path)
 
 
-_OF_PRECISION = {"float32": "#219ebc", "float16": "#2a9d8f", "int8": "#fb8500", "int8-weights": "#9d4edd"}
-
-
 def draw_widths(layers: Sequence[tuple[str, int, int, str]], title: str, path: Path) -> None:
     """(layer, channels before, channels after, precision) each: a bar of what is left, in its precision's color, in one
-    of what was there, from the first layer down."""
-    figure = Figure(figsize=(8, 0.24 * len(layers) + 1.4), layout="constrained")
-    axis = figure.subplots()
-    places = range(len(layers))
-    axis.barh(places, [before for _, before, _, _ in layers], color="#dee2e6", label="before")
-    found = {precision for _, _, after, precision in layers if after}
-    for precision, color in _OF_PRECISION.items():
-        if precision in found:
-            rows = [(place, one[2]) for place, one in enumerate(layers) if one[3] == precision]
-            label = f"after, {precision}" if len(found) > 1 or precision != "float32" else "after"
-            axis.barh([place for place, _ in rows], [after for _, after in rows], color=color, label=label)
-    for place, (_, before, after, _) in enumerate(layers):
-        text = f"{before}" if after == before else f"{after} of {before}" if after else "left out"
-        axis.annotate(
-            text, (before, place), (4, 0), textcoords="offset points", va="center", fontsize=7, color="#495057"
-        )
-    names = [name if len(name) <= 40 else f"…{name[-39:]}" for name, *_ in layers]
-    axis.set_yticks(list(places), names, fontsize=7)
-    axis.invert_yaxis()
-    axis.set_xlabel("channels")
-    axis.set_title(title, loc="left", fontsize=10, fontweight="bold")
-    axis.margins(x=0.12, y=0.01)
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
-    _save(figure, path)
+    of what was there, from the first layer down. Of very many layers, those that lose most."""
+    rows = [ChannelRow(*layer) for layer in layers]
+    if len(rows) > _MOST_ROWS:
+        lost = sorted(range(len(rows)), key=lambda index: rows[index].after - rows[index].before)[:_MOST_ROWS]
+        title = f"{title} ({_MOST_ROWS} of {len(rows)} layers, those that lose most)"
+        rows = [rows[index] for index in sorted(lost)]
+    draw = partial(draw_channels, title=title, rows=rows, colours=_OF_PRECISION)
+    save_png(draw, path, width_in=_WIDTH_IN, height=height_of_rows([title], len(rows)) / _WIDTH_IN)

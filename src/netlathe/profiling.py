@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,6 +24,8 @@ from netlathe.events import Listener, Watch, listener_of
 from netlathe.kernel_items import USUAL_KERNELS, KernelSpace, kernel_work
 from netlathe.outputs import Output, OutputError, check_outputs
 from netlathe.pooling import UnitReport, forecast_pool, is_pool_name, measure_pool, open_pool
+from netlathe.progress_files import ProgressFile, beside
+from netlathe.provenance import provenance
 from netlathe.report.writing import make_page
 from netlathe.stages import campaign_with_watch, results_first, work_items
 
@@ -140,6 +143,8 @@ class ProfileJob:
     """Whether to time each kernel, too (phones)."""
     export: Path | None = None
     """Table of all records to write, .csv or .parquet."""
+    page: bool = True
+    """Whether to make the profile's page at the end."""
 
     @property
     def again(self) -> Which | None:
@@ -166,6 +171,7 @@ def profile(
     sustained_s: float | None = None,
     op_profile: bool = False,
     export: str | Path | None = None,
+    page: bool = True,
     force: bool = False,
     seed: int = 0,
     progress: bool | Listener = False,
@@ -182,9 +188,9 @@ def profile(
     holds and is such is measured a second time instead. `rounds` bounds the rounds of a graph, `budget_s` the time;
     both have defaults by the kind of device. With `sustained_s`, each device is first kept under load for so many
     seconds, and its speed when hot is measured, in a setup of its own. `op_profile` also times each kernel (phones).
-    `export` is a .csv or .parquet of all records to write; `force` replaces any file there. Whatever interrupts this
-    costs the round in flight: the same call continues. `progress`: True for the command's bars, or a listener of your
-    own.
+    `export` is a .csv or .parquet of all records to write; `force` replaces any file there. Without `page`, no page is
+    made at the end. Whatever interrupts this costs the round in flight: the same call continues. `progress`: True for
+    the command's bars, or a listener of your own.
 
     Raises NetlatheError: OutputError for files that must not or cannot be written, DeviceError for a device that cannot
     be opened, SpaceError for a space that there is not.
@@ -192,7 +198,7 @@ def profile(
     job = ProfileJob(
         Path(output), _space(space, models), request_devices(device, options),
         ProfileSettings(blocks, networks, rounds, budget_s, again, sustained_s, seed), op_profile,
-        Path(export) if export else None,
+        Path(export) if export else None, page,
     )  # fmt: skip
     check_files(job, space, models, force=force)
     return run(job, listener_of(progress))
@@ -294,7 +300,11 @@ def run_forecast(job: ProfileJob, listener: Listener) -> ForecastReport:
 def run(job: ProfileJob, listener: Listener) -> ProfileReport:
     """Does everything that profile does, with files checked."""
     _check(job, creates=True)
-    found = _run_pool(job, listener) if job.pool else _run_devices(job, listener)
+    with ProgressFile(listener, beside(job.output), "profile", job.output.name) as kept:
+        kept.phase("measuring", is_done=False)
+        with ProfileFile(job.output) as file:
+            file.add_made(time.time(), provenance(listener.command))
+        found = _run_pool(job, kept) if job.pool else _run_devices(job, kept)
     if job.export:
         write_table([record for one in found for record in one.summary.records], job.export)
     report = ProfileReport(job.output, None if job.again else job.space.name, found, job.export, job.again)
@@ -302,7 +312,8 @@ def run(job: ProfileJob, listener: Listener) -> ProfileReport:
     if report.is_complete:  # and it was told: the next call chooses anew
         for one in found:
             forget(one.choice, job.output, one.summary.setup, job.again)
-    make_page(job.output, listener)
+    if job.page:
+        make_page(job.output, listener)
     return report
 
 

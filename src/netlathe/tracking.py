@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from netlathe.archspace.errors import NetlatheError
-from netlathe.events import Listener, OnRound, Update, Watch, listener_of
+from netlathe.events import Listener, Relay, listener_of
 
 PROJECT = "netlathe"
 """Name of the experiment or project by default."""
@@ -23,7 +23,7 @@ MOST_ERRORS = 5
 """Errors of a tracker in sequence after which it is left alone."""
 
 
-class Tracker(Listener):
+class Tracker(Relay):
     """Listener that hands everything on to another one, and keeps numbers and the report with a tracking service.
 
     A context: its end closes the service's run as finished, failed, or stopped. The run of a folder that was cut off is
@@ -37,9 +37,7 @@ class Tracker(Listener):
     def __init__(self, folder: str | Path, progress: bool | Listener = False, *, project: str = PROJECT) -> None:
         """`folder` is the run's, which names it; `progress` is what else hears of it. Raises NetlatheError where the
         package is not installed, or the service does not answer."""
-        super().__init__()
-        self.inner = listener_of(progress)
-        self.undone = self.inner.undone
+        super().__init__(listener_of(progress))
         self.name = str(folder)
         self.identity = hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16]
         self._errors = 0
@@ -100,41 +98,6 @@ class Tracker(Listener):
     ) -> None:
         stopped = kind is not None and not issubclass(kind, Exception)
         self._guarded(self._end, "stopped" if stopped else "failed" if kind else "finished")
-
-    def step(self, title: str) -> None:
-        self.inner.step(title)
-
-    def note(self, text: str) -> None:
-        self.inner.note(text)
-
-    def log(self, text: str) -> None:
-        self.inner.log(text)
-
-    def warn(self, warnings: Iterable[str]) -> None:
-        self.inner.warn(warnings)
-
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        self.inner.table(columns, rows)
-
-    @contextmanager
-    def working(self, label: str) -> Iterator[None]:
-        with self.inner.working(label):
-            yield
-
-    @contextmanager
-    def progress(self, label: str, unit: str = "") -> Iterator[Update]:
-        with self.inner.progress(label, unit) as update:
-            yield update
-
-    @contextmanager
-    def watching(self, labels: Sequence[str]) -> Iterator[list[Watch]]:
-        with self.inner.watching(labels) as watches:
-            yield watches
-
-    @contextmanager
-    def estimating(self, names: Sequence[str]) -> Iterator[OnRound]:
-        with self.inner.estimating(names) as on_round:
-            yield on_round
 
 
 class MLflow(Tracker):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 
 from netlathe.archspace.errors import NetlatheError
 
@@ -35,6 +36,22 @@ def millions(value: float) -> str:
 def duration(seconds: float) -> str:
     """900 -> '15 min', 90 -> '90 s'."""
     return f"{seconds / 60:g} min" if seconds >= 60 and seconds % 60 == 0 else f"{seconds:.3g} s"
+
+
+def span(seconds: float) -> str:
+    """42 -> '42 s', 75 -> '1 min 15 s', 960 -> '16 min', 3700 -> '1 h 1 min', 200000 -> '2 d 7 h'."""
+    whole = max(0, round(seconds))
+    for large, small, one, other in ((86400, 3600, "d", "h"), (3600, 60, "h", "min"), (60, 1, "min", "s")):
+        if whole >= large:
+            rest = whole % large // small
+            return f"{whole // large} {one}" + (f" {rest} {other}" if rest and whole < 10 * large else "")
+    return f"{whole} s"
+
+
+def at_time(seconds: float, now_s: float) -> str:
+    """A time in seconds since the epoch, as clocks here show it: '06:31:05 UTC', on another day with its date."""
+    found, now = (datetime.fromtimestamp(one).astimezone() for one in (seconds, now_s))
+    return found.strftime("%H:%M:%S %Z" if found.date() == now.date() else "%Y-%m-%d %H:%M %Z")
 
 
 def read_duration_s(text: str) -> float:

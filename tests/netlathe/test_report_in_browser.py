@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from report_pages import profile_file, run_folder
 
 import netlathe as nl
+from netlathe.events import Listener
+from netlathe.progress_files import ProgressFile
 from tests.chromium import PROGRAM, Browser, browser
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs chromium (Debian: apt install chromium)")
@@ -86,10 +90,14 @@ def test_a_page_is_one_that_keyboard_and_screen_reader_can_use(chromium: Browser
         chromium.call("Input.dispatchKeyEvent", type=event, key="Tab", code="Tab", windowsVirtualKeyCode=9)
     assert chromium.ask("document.activeElement.textContent") == "To the content"
     assert chromium.ask("document.documentElement.lang") == "en"
+    unnamed = "tbody tr > :first-child:not(th[scope=row])"
     for each, what in (
         ("figure", "one.getAttribute('aria-labelledby') && one.querySelector('figcaption p').textContent"),
         ("section", "document.getElementById(one.getAttribute('aria-labelledby'))"),
-        ("table", "one.caption && one.querySelector('th[scope=col]')"),
+        (
+            "table",
+            f"one.caption && one.querySelector('th[scope=col]') && !one.querySelector({unnamed!r})",
+        ),
         (".scroll, pre", "one.tabIndex == 0"),
     ):
         code = f"[...document.querySelectorAll({each!r})].filter(one => !({what})).length"
@@ -98,6 +106,96 @@ def test_a_page_is_one_that_keyboard_and_screen_reader_can_use(chromium: Browser
                         "new Set([...document.querySelectorAll('[id]')].map(one => one.id)).size")  # fmt: skip
 
 
-def test_a_page_prints(chromium: Browser, pages: dict[str, Path]) -> None:
+FOCUSED = """(() => { const one = document.activeElement, style = getComputedStyle(one);
+    return [one.tagName, style.outlineStyle, parseFloat(style.outlineWidth)]; })()"""
+
+
+def test_keyboard_focus_is_always_visible(chromium: Browser, pages: dict[str, Path]) -> None:
     chromium.open(pages["run"], 1280)
-    assert len(chromium.call("Page.printToPDF", printBackground=False)["data"]) > 50_000
+    seen = set()
+    for _ in range(60):
+        for event in ("keyDown", "keyUp"):
+            chromium.call("Input.dispatchKeyEvent", type=event, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        tag, style, width = chromium.ask(FOCUSED)
+        if tag == "BODY":
+            break
+        assert (style, width >= 2) == ("solid", True), tag
+        seen.add(tag)
+    assert {"A", "SUMMARY", "DIV", "PRE"} <= seen  # links, folded tables, tables that scroll, code
+
+
+FAINT = """(() => {
+    const parts = colour => colour.match(/[0-9.]+/g).slice(0, 3).map(value => value / 255);
+    const linear = value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    const light = colour => { const [r, g, b] = parts(colour).map(linear);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+    const ground = one => { for (; one; one = one.parentElement) {
+        const colour = getComputedStyle(one).backgroundColor;
+        if (colour != "rgba(0, 0, 0, 0)") return colour; } return "rgb(255, 255, 255)"; };
+    const words = one => [...one.childNodes].some(node => node.nodeType == 3 && node.textContent.trim());
+    return [...document.querySelectorAll("body *")].filter(words).filter(one => one.getBoundingClientRect().width > 0)
+        .flatMap(one => {
+            const style = getComputedStyle(one), is_drawn = one instanceof SVGElement;
+            if (is_drawn && one.tagName != "text") return [];
+            const [a, b] = [light(is_drawn ? style.fill : style.color), light(ground(one))];
+            const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+            return contrast < 4.5 ? [one.tagName + " " + one.textContent.slice(0, 40) + " " + contrast.toFixed(2)] : [];
+        });
+})()"""
+"""Words whose contrast is less than WCAG 2.1 asks for (1.4.3, level AA)."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", ["run", "profile", "predictor", "comparison"])
+def test_words_stand_out_from_their_ground(kind: str, scheme: str, chromium: Browser, pages: dict[str, Path]) -> None:
+    chromium.open(pages[kind], 1280, scheme=scheme)
+    assert chromium.ask(FAINT) == []
+
+
+A4_IN = (8.27, 11.69)
+
+
+@pytest.mark.parametrize("kind", ["run", "profile", "predictor", "comparison"])
+def test_a_page_prints_on_a4(kind: str, chromium: Browser, pages: dict[str, Path]) -> None:
+    chromium.open(pages[kind], round(96 * (A4_IN[0] - 0.8)))
+    chromium.call("Emulation.setEmulatedMedia", media="print")
+    assert chromium.ask("document.documentElement.scrollWidth <= innerWidth")  # nothing is cut off at the right
+    assert chromium.ask("[...document.querySelectorAll('section')].filter(one => one.offsetHeight && "
+                        "one.innerText.trim() == one.querySelector('h2').innerText.trim()).length") == 0  # fmt: skip
+    charts = chromium.ask(CHARTS)
+    assert all(chart["shown"] == 1 for chart in charts)
+    pdf = chromium.call("Page.printToPDF", printBackground=False, paperWidth=A4_IN[0], paperHeight=A4_IN[1])["data"]
+    content = base64.b64decode(pdf)
+    sheets = content.count(b"/Type /Page\n")
+    assert 1 <= sheets <= 12
+    assert content.count(b"/MediaBox [0 0 595") == sheets or content.count(b"/MediaBox [0 0 594") == sheets
+
+
+def test_a_watched_page_shows_how_far_it_is_wide_and_narrow(chromium: Browser, tmp_path: Path) -> None:
+    kinds = ("search", "compression")
+    with ExitStack() as stack:
+        for kind in kinds:
+            folder = tmp_path / "runs" / kind
+            folder.mkdir(parents=True)
+            work = stack.enter_context(ProgressFile(Listener(), folder / "progress.json", kind, kind))
+            work.phase(kind, is_done=False)
+            update = stack.enter_context(work.progress("training a_network_with_a_long_name", "steps"))
+            update(0, 300, "")
+            update(90, 300, "loss 1.2")
+            for step in range(40):
+                work.scalar("train/loss", 2.0 / (1 + step), step + 1)
+            work.phase("export", is_done=False)
+        with pytest.raises(KeyboardInterrupt):
+            nl.watch(tmp_path / "runs", tmp_path / "x.html", sleep=interrupted)
+    for width in (1280, 390):
+        chromium.open(tmp_path / "x.html", width)
+        assert chromium.complaints == []
+        meters = "[...document.querySelectorAll('progress')].map(one => [one.value, one.offsetWidth > innerWidth / 2])"
+        assert chromium.ask(meters) == [[0.3, True]] * len(kinds)
+        assert chromium.ask("document.documentElement.scrollWidth") <= width
+        assert chromium.ask(OVERLAPS) == []
+        assert chromium.ask(FAINT) == []
+
+
+def interrupted(seconds: float) -> None:
+    raise KeyboardInterrupt

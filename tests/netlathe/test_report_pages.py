@@ -16,13 +16,15 @@ from test_own_pieces import search
 import netlathe as nl
 from netlathe.events import Listener
 from netlathe.profiler.testing import SETUP, SimulatedDevice
+from netlathe.report import profile_content
+from netlathe.report.page import ORIGIN
 from netlathe.report.run_content import read_run
 from netlathe.report.snippets import snippets_of, torch_snippet
 from netlathe.report.writing import make_page
 
 SECTIONS = (
     "Latency and accuracy", "Layer by layer", "The choice", "Learning", "Classes", "Files, and how to use them", "Time",
-    "How it was made",
+    "Where this comes from",
 )  # fmt: skip
 
 
@@ -68,7 +70,7 @@ def test_a_runs_page_begins_with_its_verdict_and_tells_all_that_is_recorded(tmp_
 def test_what_a_run_did_not_record_is_left_out_and_nothing_is_invented(tmp_path: Path) -> None:
     lost = ("search.json", "choice.json", "costs.json", "made.json", "baselines.json", "export.json", "train.csv")
     made = nl.report(run_folder(tmp_path / "old", *lost, "training.json"))
-    assert headings(made.output) == ["The choice", "Files, and how to use them", "Time", "How it was made"]
+    assert headings(made.output) == ["The choice", "Files, and how to use them", "Time", "Where this comes from"]
     assert "baseline" not in made.verdict
 
 
@@ -143,7 +145,7 @@ def test_a_profiles_page_tells_stability_drift_and_what_was_measured_again(tmp_p
     assert "10 of them stable" in made["verdict"]
     assert headings(page) == [
         "Warnings", "Stability", "The machine meanwhile", "Measured again", "Without a latency", "Records", "Setup",
-        "Where it is",
+        "Where this comes from",
     ]  # fmt: skip
     text = page.read_text()
     for told in ("38.1 °C is too warm", "battery 30.0 to 37.6 °C", "no such op &amp; &lt;none&gt;", "block &lt;11&gt;"):
@@ -154,14 +156,14 @@ def test_a_predictors_page_tells_the_errors_that_its_fit_told(tmp_path: Path) ->
     found = nl.fit(profile_file(tmp_path / "p.sqlite"), tmp_path / "p.json", splits=("configuration",))
     made = nl.report(tmp_path / "p.json")
     assert made.output == tmp_path / "p.json.html"
-    assert headings(made.output) == ["Errors on what was held out", "Kinds", "Intervals", "How it was fitted"]
+    assert headings(made.output) == ["Errors on what was held out", "Kinds", "Intervals", "How it was fitted", ORIGIN]
     metrics = found.validation.splits["configuration"].metrics
     assert f"(mean error {100 * metrics.mape:.1f} %)" in made.verdict
 
 
 def test_a_shipped_predictors_page_shows_its_card(tmp_path: Path) -> None:
     made = nl.report("pixel4-cpu-networks", tmp_path / "card.html")
-    assert headings(made.output) == ["Card", "How it was fitted"]
+    assert headings(made.output) == ["Card", "How it was fitted", ORIGIN]
     assert "within ±10 %" in made.verdict
 
 
@@ -207,6 +209,13 @@ def test_profiles_fits_and_searches_make_their_pages_and_tell_where(tmp_path: Pa
     )
     nl.fit(profile, predictor, splits=("configuration",), progress=told)
     report = search(tmp_path / "run", progress=told, baselines=(1,))
+    assert not list(tmp_path.rglob("*progress*.json"))
+    (made,) = profile_content.read_profile(profile).made
+    assert made[1]["netlathe"] == nl.__version__
+    assert made[1]["packages"]["numpy"] == np.__version__
+    told_by_page = (tmp_path / "p.json.html").read_text()
+    assert f"<dt>fitted on</dt><dd>{profile}</dd>" in told_by_page
+    assert f"<dt>netlathe</dt><dd>{nl.__version__}</dd>" in told_by_page
     pages = [tmp_path / "p.sqlite.html", tmp_path / "p.json.html", tmp_path / "run" / "report.html"]
     assert [note for note in told.notes if "Page" in note] == [f"  Page: {page}" for page in pages]
     assert all(page.is_file() for page in pages)
@@ -221,6 +230,16 @@ def test_profiles_fits_and_searches_make_their_pages_and_tell_where(tmp_path: Pa
             run_in(tmp_path / "run", one.code)
     search(tmp_path / "run", baselines=(1,), progress=told)
     assert len([note for note in told.notes if "Page" in note]) == 3
+
+
+@pytest.mark.usefixtures("pages")
+def test_no_page_is_made_where_none_is_wanted(tmp_path: Path) -> None:
+    profile = tmp_path / "p.sqlite"
+    nl.profile(profile, device=SimulatedDevice(setup=SETUP), blocks=20, networks=3, rounds=3, page=False)
+    answer("fit", profile, "--output", tmp_path / "p.json", "--splits", "configuration", "--no-page")
+    search(tmp_path / "run", page=False)
+    assert (tmp_path / "run" / "report.json").is_file()
+    assert list(tmp_path.rglob("*.html")) == []
 
 
 def run_in(folder: Path, code: str) -> None:

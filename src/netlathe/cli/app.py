@@ -32,6 +32,7 @@ KEPT = {
     "demo": "what was measured and searched is kept; the same command goes on from there",
     "search": "what was searched and trained up to the last checkpoint is kept; the same command goes on from there",
     "compress": "what was found and trained up to the last checkpoint is kept; the same command goes on from there",
+    "report": "a page that is there is whole",
     "time": "there were fewer than three rounds, too few for a time",
 }
 """Words on what an interrupted command leaves, by command."""

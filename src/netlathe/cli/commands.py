@@ -10,7 +10,7 @@ import typer
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import Data, Force, Json, LimitImages, Seed
+from netlathe.cli.options import Data, Force, Json, LimitImages, NoPage, Seed
 
 
 def devices(
@@ -102,10 +102,11 @@ def demo(
     ] = 0.6,
     resolution: Annotated[int, typer.Option(min=8, max=64, help="Height and width of the images in pixels.")] = 16,
     limit_images: LimitImages = None,
+    no_page: NoPage = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Go the whole path on this CPU in some minutes: profile, fit, search, train, export, time."""
     from netlathe.cli.demo import Demo, run_demo
 
-    run_demo(Demo(output, data, fraction, resolution, limit_images, seed, Terminal(as_json=as_json)))
+    run_demo(Demo(output, data, fraction, resolution, limit_images, seed, Terminal(as_json=as_json), not no_page))

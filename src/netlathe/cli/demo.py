@@ -62,6 +62,8 @@ class Demo:
     limit: int | None
     seed: int
     terminal: Terminal
+    page: bool = True
+    """Whether to make pages of what it profiles, fits and finds."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _run(demo: Demo) -> None:
         FOUND: _search(demo, space, model, data, target_ms),
     }
     timed = _time(demo, trained)
-    _make_pages(demo, trained[BASELINE], timed[BASELINE], model, len(data.test))
+    _compare(demo, trained[BASELINE], timed[BASELINE], model, len(data.test))
     _report(demo, trained, timed, target_ms, model)
     seconds = time.monotonic() - started
     terminal.say(f"\nDone in {seconds:.0f} s. Each stage again, alone, from the files that it left:")
@@ -161,7 +163,7 @@ def _fit(demo: Demo) -> fitting.FitReport:
     demo.terminal.step("2  Fit a latency predictor for this machine")
     fitted = fitting.fit(
         demo.folder / PROFILE, demo.folder / PREDICTOR, seed=demo.seed, splits=("configuration", "network"),
-        plot=demo.folder / FIT_PICTURE, progress=demo.terminal,
+        plot=demo.folder / FIT_PICTURE, page=demo.page, progress=demo.terminal,
     )  # fmt: skip
     show_fit(fitted, demo.terminal)
     return fitted
@@ -212,7 +214,7 @@ def search_options(demo: Demo) -> SearchOptions:
     return SearchOptions(
         config=SearchConfig(**SEARCH, seed=demo.seed), training=TrainConfig(epochs=TRAIN_EPOCHS, seed=demo.seed),
         device="local", profile=demo.folder / PROFILE, resolution=demo.resolution, seed=demo.seed,
-        progress=demo.terminal,
+        page=demo.page, progress=demo.terminal,
     )  # fmt: skip
 
 
@@ -229,11 +231,11 @@ def _time(demo: Demo, trained: Mapping[str, DemoNetwork]) -> dict[str, Measureme
     return time_networks(graphs, models, demo.folder / PROFILE, seed=demo.seed, listener=demo.terminal)
 
 
-def _make_pages(demo: Demo, baseline: DemoNetwork, timed: Measurement, model: LatencyPredictor, images: int) -> None:
-    """The pages of the profile, and of the found network beside the baseline."""
+def _compare(demo: Demo, baseline: DemoNetwork, timed: Measurement, model: LatencyPredictor, images: int) -> None:
+    """Writes the baseline beside the found network, then the pages of this and of the profile."""
     row = baseline_of(baseline.architecture, model, baseline.accuracy["torch"], images, timed)
     write_baselines([row], demo.folder / FOUND)
-    for made in (demo.folder / PROFILE, demo.folder / FOUND):
+    for made in (demo.folder / PROFILE, demo.folder / FOUND) if demo.page else ():
         make_page(made, demo.terminal)
 
 

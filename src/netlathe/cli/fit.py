@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from netlathe.cli.console import METRIC_COLUMNS, Terminal, metric_cells
-from netlathe.cli.options import Force, Json, Seed
+from netlathe.cli.options import Force, Json, NoPage, Seed
 from netlathe.words import first_names, percent
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def fit(
         Path | None,
         typer.Option(help="PNG to write: predicted against measured, errors by size, coverage of intervals."),
     ] = None,
+    no_page: NoPage = False,
     force: Force = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -64,7 +65,7 @@ def fit(
     report = fitting.fit(
         profile_file, output, residual=residual, few_shot=few_shot, like=like or (), setup=setup,
         latency_column=latency_column, kernels=kernels, splits=() if splits == "all" else (splits, "network"),
-        plot=plot, force=force, seed=seed, progress=terminal,
+        plot=plot, page=not no_page, force=force, seed=seed, progress=terminal,
     )  # fmt: skip
     show_fit(report, terminal)
     terminal.warn(report.not_drawn)

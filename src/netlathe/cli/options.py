@@ -105,6 +105,7 @@ BenchmarkBinary = Annotated[
         show_default="the official build, downloaded once",
     ),
 ]
+NoPage = Annotated[bool, typer.Option("--no-page", help="Make no HTML page at the end.")]
 Track = Annotated[
     str | None,
     typer.Option(

@@ -11,7 +11,7 @@ import typer
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import Classes, Device, Force, Json, ProfiledSpace, Resolution, Seed, Width
+from netlathe.cli.options import Classes, Device, Force, Json, NoPage, ProfiledSpace, Resolution, Seed, Width
 from netlathe.words import millions, milliseconds, percent, read_duration_s
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ def profile(
         Path | None,
         typer.Option(help="Also write all records to this .csv or .parquet; an earlier such table is replaced."),
     ] = None,
+    no_page: NoPage = False,
     force: Force = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be measured, and stop.", rich_help_panel=HOW_MUCH)
@@ -183,7 +184,7 @@ def profile(
     )  # fmt: skip
     chosen = _space(space, models or [], batch or 1, resolution=resolution, width=width, classes=classes)
     requests = [DeviceRequest(one, replace(options, cores=own_cores[one])) for one in device]
-    job = ProfileJob(output, chosen, tuple(requests), settings, op_profile=op_profile, export=export)
+    job = ProfileJob(output, chosen, tuple(requests), settings, op_profile=op_profile, export=export, page=not no_page)
     if not dry_run:
         check_files(job, space, models or [], force=force)
     terminal = Terminal(as_json=as_json)

@@ -21,6 +21,7 @@ from netlathe.cli.options import (
     JudgeDevice,
     JudgeProfile,
     LimitImages,
+    NoPage,
     Resolution,
     Seed,
     SkipUnreadable,
@@ -245,6 +246,7 @@ def search(
         bool, typer.Option("--tensorboard", help="Also write event files for TensorBoard.", rich_help_panel=COMPUTE)
     ] = False,
     track: Track = None,
+    no_page: NoPage = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever run the folder holds.")] = False,
     restart_training: Annotated[
         bool, typer.Option("--restart-training", help="Train the found network anew; what the search found is kept.")
@@ -303,7 +305,7 @@ def search(
             compute=Compute(compute_device, precision, compile_, workers, threads, ranks), resolution=resolution,
                 width=width,
             limit_images=limit_images, skip_unreadable=skip_unreadable, unknown=unknown, tensorboard=tensorboard,
-            restart=restart, restart_training=restart_training, seed=seed, progress=terminal,
+            page=not no_page, restart=restart, restart_training=restart_training, seed=seed, progress=terminal,
         )  # fmt: skip
         if worker:
             if track:

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 Role = Literal["chosen", "front", "other", "baseline", "original", "finalist", "uniform"]
 _ROLES: dict[Role, tuple[str, str, float, str]] = {
-    "chosen": ("o", RED, 9, "this network"),
+    "chosen": ("*", RED, 14, "this network"),
     "front": ("o", BLUE, 8, "on the front"),
-    "other": ("o", GREY, 6, "beaten by another"),
+    "other": ("v", GREY, 6, "beaten by another"),
     "baseline": ("s", ORANGE, 7, "baseline"),
     "original": ("D", PURPLE, 7.5, "the original"),
     "uniform": ("v", GREY, 6, "uniform widths, untrained"),
@@ -175,13 +175,13 @@ def draw_candidates(
     plain_logarithms(axes.xaxis, *limits_around([*ms, target_ms], 0.06))
     _draw_target(axes, target_ms, across=False)
     for one in sorted(found, key=lambda one: one.is_chosen):
-        colour, size = (RED, 9) if one.is_chosen else (BLUE, 5)
-        (dot,) = axes.plot(one.ms, one.score, "o", color=colour, ms=size, alpha=1 if one.is_chosen else 0.55, mew=0)
+        marker, colour, size = ("*", RED, 14) if one.is_chosen else ("o", BLUE, 5)
+        (dot,) = axes.plot(one.ms, one.score, marker, color=colour, ms=size, alpha=1 if one.is_chosen else 0.55, mew=0)
         tip(dot, f"{one.name}: {milliseconds(one.ms)} ms predicted, {label} {one.score:.4g}")
     taken = [one for one in found if one.is_chosen]
     axes.plot([], [], "o", color=BLUE, ms=5, alpha=0.55, label=f"{len(found)} networks compared")
     if taken:
-        axes.plot([], [], "o", color=RED, ms=9, label="the one that was chosen")
+        axes.plot([], [], "*", color=RED, ms=12, label="the one that was chosen")
     elif chosen:
         tip(axes.axvline(chosen[1], color=RED, linewidth=1.4, label="chosen by its judge"), chosen[0])
     axes.margins(y=0.12)
@@ -214,11 +214,12 @@ def draw_judged(
     _draw_target(axes, target_ms, across=True)
     for name, predicted, measured in judged:
         is_taken = name == judged[-1][0]
-        (dot,) = axes.plot(predicted, measured, "o", color=RED if is_taken else BLUE, ms=9 if is_taken else 6, zorder=4)
+        marker, colour, size = ("*", RED, 14) if is_taken else ("o", BLUE, 6)
+        (dot,) = axes.plot(predicted, measured, marker, color=colour, ms=size, mew=0, zorder=4)
         tip(dot, f"{name}: {milliseconds(predicted)} ms predicted, {milliseconds(measured)} ms measured")
     if len(judged) > 1:
         axes.plot([], [], "o", color=BLUE, ms=6, label="also timed")
-    axes.plot([], [], "o", color=RED, ms=9, label="taken")
+    axes.plot([], [], "*", color=RED, ms=12, label="taken")
     axes.set(xlabel="predicted, ms", ylabel="measured, ms", box_aspect=1)
     legend_below(figure, axes, room, most=4)
     label_points(axes, list(reversed(judged)))

@@ -9,10 +9,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from netlathe.report.page import Chart, Facts, Notes, Page, Snippet, Table
+from netlathe.report.page import Chart, Facts, Meters, Notes, Page, Snippet, Table
 from netlathe.report.style import DARK, VARIABLES, svg_of
 
-_KINDS = {Chart: "chart", Table: "table", Snippet: "snippet", Facts: "facts", Notes: "notes"}
+_KINDS = {Chart: "chart", Table: "table", Snippet: "snippet", Facts: "facts", Notes: "notes", Meters: "meters"}
 
 
 def render(page: Page, *, refresh_s: int | None = None) -> str:

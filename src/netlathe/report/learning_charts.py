@@ -139,3 +139,19 @@ def draw_looks(figure: FigureBase, room: Room, scores: Sequence[float], label: s
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="look", ylabel=label)
     legend_below(figure, axes, room)
+
+
+def draw_numbers(figure: FigureBase, room: Room, curves: Sequence[tuple[str, tuple[tuple[float, float], ...]]]) -> None:
+    """(name, points of (step, value)) of numbers that a run tells while it goes on, each on axes of its own."""
+    across = 1 if room.is_narrow or len(curves) == 1 else 2
+    down = -(-len(curves) // across)
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for axis, (name, points) in zip(axes, curves, strict=False):
+        steps, values = zip(*points, strict=True)
+        axis.plot(steps, values, color=BLUE, marker="o" if len(points) < 12 else "", ms=4)
+        above(axis, name)
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axis.yaxis.set_major_locator(MaxNLocator(4))
+        axis.set_xlabel("step")
+    for axis in axes[len(curves) :]:
+        axis.set_axis_off()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
 
     from netlathe.report.style import Room
 
+ORIGIN = "Where this comes from"
+"""Title of the section on files, command and versions."""
 State = Literal["good", "bad", "open"]
 """A verdict: kept, missed, or nothing that could be either."""
 Draw = Callable[["FigureBase", "Room"], None]
@@ -71,7 +73,14 @@ class Notes:
     are_warnings: bool = False
 
 
-Part = Chart | Table | Snippet | Facts | Notes
+@dataclass(frozen=True)
+class Meters:
+    """How far things are: (name, share done from 0 to 1, None where that is not known, and words on it)."""
+
+    rows: tuple[tuple[str, float | None, str], ...]
+
+
+Part = Chart | Table | Snippet | Facts | Notes | Meters
 
 
 @dataclass(frozen=True)
@@ -110,3 +119,21 @@ def section(title: str, parts: Sequence[Part | None], lead: str = "") -> Section
     """A section of the parts that there are; None without any."""
     found = tuple(part for part in parts if part is not None)
     return Section(title, found, lead) if found else None
+
+
+def made_facts(made: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
+    """Facts on when, by what and how something was made; none where that was not recorded."""
+    if made is None:
+        return ()
+    packages = made.get("packages")
+    told = ", ".join(f"{name} {found}" for name, found in packages.items()) if isinstance(packages, Mapping) else ""
+    rows = [
+        ("fitted on", made.get("source")),
+        ("command", made.get("command") or "a call from Python"),
+        ("finished", made.get("finished_at")),
+        ("netlathe", made.get("netlathe")),
+        ("Python", made.get("python")),
+        ("system", made.get("system")),
+        ("packages", told),
+    ]
+    return tuple((name, str(value)) for name, value in rows if value)

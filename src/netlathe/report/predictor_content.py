@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from netlathe.archspace.records import Setup
 from netlathe.predictor.catalogue import Card, predictor_path
-from netlathe.predictor.files import FILE_KIND, FILE_VERSION, ModelFile, read_held_out, read_model
+from netlathe.predictor.files import FILE_KIND, FILE_VERSION, ModelFile, read_held_out, read_made, read_model
 from netlathe.predictor.predictor import LatencyPredictor
 from netlathe.predictor.validation.crossval import CrossValidation
 
@@ -27,6 +28,8 @@ class PredictorContent:
     validation: CrossValidation | None
     """Held-out predictions; None where its file has none."""
     card: Card | None
+    made: Mapping[str, Any] | None = None
+    """Command and versions that fitted it; None where its file does not tell."""
 
 
 def read_predictor(given: str | Path) -> PredictorContent:
@@ -43,6 +46,7 @@ def read_predictor(given: str | Path) -> PredictorContent:
         _facts(model),
         validation,
         card,
+        read_made(path, FILE_KIND, FILE_VERSION),
     )
 
 

@@ -7,7 +7,20 @@ from functools import partial
 from netlathe.fitting import HELD_OUT
 from netlathe.predictor.validation.crossval import CrossValidation
 from netlathe.predictor.validation.metrics import LEVELS, Metrics, Predictions
-from netlathe.report.page import Chart, Facts, Notes, Page, Part, Section, State, Table, Tile, section
+from netlathe.report.page import (
+    ORIGIN,
+    Chart,
+    Facts,
+    Notes,
+    Page,
+    Part,
+    Section,
+    State,
+    Table,
+    Tile,
+    made_facts,
+    section,
+)
 from netlathe.report.predictor_charts import HeldOut, draw_coverage, draw_errors, draw_held_out, draw_kinds
 from netlathe.report.predictor_content import PredictorContent
 from netlathe.report.profile_page import setup_facts
@@ -19,7 +32,14 @@ _WORST = 20
 def page_of_predictor(content: PredictorContent) -> Page:
     """The page of a predictor."""
     sentence, state = _verdict(content)
-    sections = (_errors(content), _kinds(content), _coverage(content), _card(content), _fitted(content))
+    sections = (
+        _errors(content),
+        _kinds(content),
+        _coverage(content),
+        _card(content),
+        _fitted(content),
+        _origin(content),
+    )
     return Page(
         content.name, "Predictor", sentence, state, tuple(_tiles(content)), tuple(one for one in sections if one)
     )
@@ -202,5 +222,10 @@ def _fitted(content: PredictorContent) -> Section | None:
     counts = tuple((kind, f"{count:,}") for kind, count in content.counts.items())
     return section(
         "How it was fitted",
-        [Facts((("file", str(content.path)), *counts, *content.facts)), Facts(setup_facts(content.setup))],
+        [Facts((*counts, *content.facts)), Facts(setup_facts(content.setup))],
     )
+
+
+def _origin(content: PredictorContent) -> Section:
+    """The file, and the command and versions that fitted it, where it tells them."""
+    return Section(ORIGIN, (Facts((("file", str(content.path)), *made_facts(content.made))),))

@@ -51,14 +51,16 @@ def draw_stability(figure: FigureBase, room: Room, records: Sequence[RecordDot],
         100 * threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"stable up to {percent(threshold, 0)}"
     )
     for one, error in zip(records, errors, strict=True):
-        colour = BLUE if one.is_stable else RED
-        (dot,) = axes.plot(one.ms, error, "o" if one.kind == "block" else "D", color=colour, ms=5, alpha=0.65, mew=0)
+        marker = "o" if one.kind == "block" else "D"
+        (dot,) = axes.plot(one.ms, error, marker, color=BLUE, ms=5, alpha=0.65, mew=0)
+        if not one.is_stable:
+            dot.set(color=RED, markerfacecolor="none", markeredgewidth=1.4, alpha=1)  # open: not by its colour alone
         tip(dot, f"{one.name}: {milliseconds(one.ms)} ms ± {percent(one.error, 2)}")
     for kind, marker in (("block", "o"), ("network", "D")):
         if count := sum(one.kind == kind for one in records):
             axes.plot([], [], marker, color=BLUE, ms=5, label=f"{count} {kind}{'s' if count > 1 else ''}")
     if unstable := [one for one in records if not one.is_stable]:
-        axes.plot([], [], "o", color=RED, ms=5, label=f"{len(unstable)} unstable")
+        axes.plot([], [], "o", color=RED, mfc="none", mew=1.4, ms=5, label=f"{len(unstable)} unstable")
     axes.set(xlabel="latency, ms (log scale)", ylabel="standard error, % (log scale)")
     legend_below(figure, axes, room)
     worst = sorted(unstable, key=lambda one: -one.error)[:3]

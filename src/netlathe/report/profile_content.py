@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from netlathe.archspace.profile_file import Again, ProfileFile, RoundConditions
 from netlathe.archspace.records import LatencyRecord, Setup, noise_floor
@@ -58,12 +60,14 @@ class ProfileContent:
 
     path: Path
     setups: tuple[SetupContent, ...]
+    made: tuple[tuple[float, Mapping[str, Any]], ...] = ()
+    """(time, command and versions) of the calls that measured into it."""
 
 
 def read_profile(path: Path) -> ProfileContent:
     """Raises FormatError for a file that is no profile."""
     with ProfileFile(path) as file:
-        return ProfileContent(path, tuple(_of_setup(file, setup) for setup in file.setups()))
+        return ProfileContent(path, tuple(_of_setup(file, setup) for setup in file.setups()), tuple(file.made()))
 
 
 def _of_setup(file: ProfileFile, setup: Setup) -> SetupContent:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from netlathe.archspace.records import STABLE_SPREAD, LatencyRecord, Setup
 from netlathe.profiler.summary import machine_warnings, quality_warnings
-from netlathe.report.page import Chart, Facts, Notes, Page, Part, Section, State, Table, Tile, section
+from netlathe.report.page import (
+    ORIGIN,
+    Chart,
+    Facts,
+    Notes,
+    Page,
+    Part,
+    Section,
+    State,
+    Table,
+    Tile,
+    made_facts,
+    section,
+)
 from netlathe.report.profile_charts import Course, RecordDot, draw_courses, draw_stability
 from netlathe.report.profile_content import ProfileContent, SetupContent
 from netlathe.words import milliseconds, percent
@@ -24,14 +38,25 @@ def page_of_profile(content: ProfileContent) -> Page:
     sections: list[Section] = []
     for one in content.setups:
         sections += _sections(one, f" · {one.setup.device} {one.setup.key[:8]}" if several else "")
-    sentence, state = _verdict(content)
-    sections.append(
-        Section("Where it is", (Facts((("file", str(content.path)), ("schema", "SQLite, a profile of netlathe"))),))
-    )
+    sentence, state = verdict_of_profile(content)
+    sections.append(_origin(content))
     return Page(content.path.name, "Profile", sentence, state, tuple(_tiles(content)), tuple(sections))
 
 
-def _verdict(content: ProfileContent) -> tuple[str, State]:
+def _origin(content: ProfileContent) -> Section:
+    """The file, the versions of the latest call that measured into it, and all such calls."""
+    facts = (("file", f"{content.path} (SQLite)"), *(made_facts(content.made[-1][1]) if content.made else ()))
+    rows = tuple((_day(at), str(made.get("netlathe", "")), _command(made)) for at, made in content.made)
+    calls = Table(("since", "netlathe", "command"), rows, "Calls that measured into it", text=3)
+    return Section(ORIGIN, (Facts(facts), calls) if len(rows) > 1 else (Facts(facts),))
+
+
+def _command(made: Mapping[str, Any]) -> str:
+    return str(made.get("command") or "a call from Python")
+
+
+def verdict_of_profile(content: ProfileContent) -> tuple[str, State]:
+    """One sentence on each setup, and whether most of it is stable."""
     sentences = []
     for one in content.setups:
         measured, unstable, failed = len(one.measured), len(one.unstable), len(one.failed)

@@ -162,7 +162,7 @@ def _curve(run: RunContent) -> Section | None:
         parts.append(
             Chart(
                 "Networks that were compared",
-                f"{len(run.candidates)} networks by predicted latency and {run.candidate_label}; red: chosen.",
+                f"{len(run.candidates)} networks by predicted latency and {run.candidate_label}; a star: chosen.",
                 partial(
                     draw_candidates,
                     found=run.candidates,

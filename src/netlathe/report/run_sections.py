@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from netlathe.report.layer_charts import draw_classes, draw_shares
 from netlathe.report.learning_charts import draw_decisions, draw_expectations, draw_looks, draw_training
-from netlathe.report.page import Chart, Facts, Part, Section, Table, section
+from netlathe.report.page import ORIGIN, Chart, Facts, Part, Section, Table, made_facts, section
 from netlathe.report.run_content import RunContent
 from netlathe.report.snippets import forms, snippets_of, torch_snippet
 from netlathe.report.verdict import wilson
@@ -153,20 +152,4 @@ def made_section(run: RunContent) -> Section | None:
             ("images", f"{data.get('name', '')}: " + ", ".join(f"{n:,} {s}" for s, n in data["images"].items()))
         )
     rows.append(("folder", str(run.folder)))
-    return section("How it was made", [Facts((*rows, *made_facts(run.made)))])
-
-
-def made_facts(made: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
-    """Facts on when, by what and how something was made; none where that was not recorded."""
-    if made is None:
-        return ()
-    packages = ", ".join(f"{name} {found}" for name, found in dict(made.get("packages", {})).items())
-    rows = [
-        ("command", made.get("command")),
-        ("finished", made.get("finished_at")),
-        ("netlathe", made.get("netlathe")),
-        ("Python", made.get("python")),
-        ("system", made.get("system")),
-        ("packages", packages),
-    ]
-    return tuple((name, str(value)) for name, value in rows if value)
+    return section(ORIGIN, [Facts((*rows, *made_facts(run.made)))])

@@ -99,7 +99,8 @@ def styled() -> Iterator[None]:
         yield
 
 
-def _figure(width_in: float, height: float) -> Figure:
+def figure_of(width_in: float, height: float) -> Figure:
+    """A figure of that width in inches, and of that height in its width."""
     figure = Figure(figsize=(width_in, width_in * height))
     FigureCanvasAgg(figure)  # tells how large a text is
     return figure
@@ -108,7 +109,7 @@ def _figure(width_in: float, height: float) -> Figure:
 def save_png(draw: Draw, path: Path, *, width_in: float = 9.0, height: float = 0.6) -> None:
     """Writes a chart as PNG, whole or not at all. Raises OSError."""
     with styled():
-        figure = _figure(width_in, height)
+        figure = figure_of(width_in, height)
         draw(figure, Room())
         with writing(path) as part:
             figure.savefig(part, dpi=130, format="png")
@@ -119,7 +120,7 @@ def svg_of(chart: Chart, name: str, *, is_narrow: bool) -> Markup:
     width, height = (_NARROW_IN, chart.narrow_height) if is_narrow else (_WIDE_IN, chart.height)
     stream = io.StringIO()
     with styled(), matplotlib.rc_context({"svg.hashsalt": name}):
-        figure = _figure(width, height)
+        figure = figure_of(width, height)
         figure.patch.set_visible(False)
         chart.draw(figure, Room(is_narrow))
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -214,7 +215,7 @@ def label_points(
     that found no place. The most important come first. All else must be drawn already: nothing moves afterwards."""
     if not labels:
         return []
-    figure: Any = axes.figure  # whose canvas is _figure's
+    figure: Any = axes.figure  # whose canvas is figure_of's
     renderer = figure.canvas.get_renderer()
     figure.draw_without_rendering()
     frame = axes.get_window_extent(renderer)

@@ -77,7 +77,7 @@ def report(
     place = _place(given, subjects) if output is None else Path(output)
     files = [subject.path / REPORT if subject.kind == "run" else subject.path for subject in subjects]
     check_outputs([Output("--output", place, "page")], files, force=force)
-    return _write(_page(kinds[0], [subject.path for subject in subjects]), place)
+    return _write(page_of(kinds[0], [subject.path for subject in subjects]), place)
 
 
 def _subjects(given: str | Path) -> list[_Subject]:
@@ -119,7 +119,9 @@ def page_beside(file: Path) -> Path:
     return file.with_name(f"{file.name}.html")
 
 
-def _page(kind: str, paths: Sequence[Path]) -> Page:
+def page_of(kind: str, paths: Sequence[Path]) -> Page:
+    """The page of things of one kind: 'run', 'profile' or 'predictor'; of several, their comparison. Raises
+    FormatError."""
     if kind == "run":
         from netlathe.report.compare_page import page_of_runs
         from netlathe.report.run_content import read_run

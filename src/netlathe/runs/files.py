@@ -50,6 +50,8 @@ LAYERS, WIDTHS_PICTURE, PROGRAM = "widths.csv", "widths.png", "network.pt2"
 FINALISTS, FINALISTS_PICTURE = "finalists.csv", "finalists.png"
 UNIFORM, COMPARED_PICTURE = "uniform.json", "accuracy.png"
 """The original at uniform widths, and all networks of a compression between latency and accuracy."""
+PROGRESS = "progress.json"
+"""State of a run that is under way, or was left unfinished; gone once it is finished."""
 SCHEMA_VERSION = 1
 
 

@@ -76,11 +76,15 @@ class Phase(ABC, Generic[Output]):
         """The output: read where it is fresh, worked out and saved where it is stale. Raises FormatError for a damaged
         record, and for another run's whose work is not to be lost."""
         self._check_alike()
+        name, listener = f"{self.place.series}{self.kind}", self.place.listener
         kept = self.load()
         if kept is not None:
+            listener.phase(name, is_done=True)
             return kept
+        listener.phase(name, is_done=False)
         output = self.work() if self.is_shared else self.place.ranks.told(self.work)
         self.place.ranks.told(lambda: self._keep(output))
+        listener.phase(name, is_done=True)
         return output
 
     def _keep(self, output: Output) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
@@ -13,6 +13,7 @@ from netlathe.archspace.spaces import SearchSpace
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import check_run_folder
 from netlathe.pricing import Unknown
+from netlathe.progress_files import ProgressFile
 from netlathe.report.writing import make_page
 from netlathe.runs.baselines import BaselinePhase, BaselineSettings, baseline_networks, write_baselines
 from netlathe.runs.chosen import ChoosePhase, Chosen
@@ -26,6 +27,7 @@ from netlathe.runs.files import (
     FOUND,
     LOOKS,
     PAGE,
+    PROGRESS,
     SEARCH,
     STUDY,
     TRAINED,
@@ -87,6 +89,7 @@ class SearchOptions(TypedDict, total=False):
     skip_unreadable: int
     unknown: Unknown
     tensorboard: bool
+    page: bool
     restart: bool
     restart_training: bool
     seed: int
@@ -145,6 +148,7 @@ def search(
     skip_unreadable: int = 0,
     unknown: Unknown = "refuse",
     tensorboard: bool = False,
+    page: bool = True,
     restart: bool = False,
     restart_training: bool = False,
     seed: int = 0,
@@ -160,7 +164,7 @@ def search(
     had when that was begun. Otherwise the upper end of the 90 % interval is. With `targets_ms`, each of these takes the
     place of the first target's ms in a search of its own; all begin from one warm-up, and end in a curve. `baselines`
     are widths, such as (0.5, 0.75, 1), at which the space's reference network is trained and timed as the found one is:
-    the page report.html, which every run leaves in its folder, holds them against each other.
+    the page report.html, which every run leaves in its folder unless `page` is false, holds them against each other.
 
     `config` and `training` are the settings of the search and of the training, by default with `seed`. `training` may
     be a recipe of your own, called as recipe(module, data, compute) and returning the trained module; with a parameter
@@ -200,7 +204,9 @@ def search(
         tensorboard=tensorboard, seed=seed, progress=progress,
     )  # fmt: skip
     with prepared(space, data, target, output, targets_ms, options) as (settings, place):
-        return run(settings, place, targets_ms, restart=restart, restart_training=restart_training)
+        return run(
+            settings, place, targets_ms, page=page, restart=restart, restart_training=restart_training
+        )  # fmt: skip
 
 
 def join_search(
@@ -274,8 +280,12 @@ def prepared(
     config = options.get("config") or SearchConfig(seed=seed)
     training = TrainConfig(seed=seed) if training is None else training
     listener = listener_of(options.get("progress", False)) if leads else Listener()
-    place = Workplace(RunFolder(folder, is_own=leads), compute, listener, tensorboard and leads)
-    with held([folder, *(folder / name for name in below)]) if alone and leads else nullcontext(), compute.threaded():
+    with ExitStack() as stack:
+        if alone and leads:
+            stack.enter_context(held([folder, *(folder / name for name in below)]))
+            listener = stack.enter_context(ProgressFile(listener, folder / PROGRESS, "search", folder.name))
+        stack.enter_context(compute.threaded())
+        place = Workplace(RunFolder(folder, is_own=leads), compute, listener, tensorboard and leads)
         listener.warn(compute.doubts())
         chosen, loaded = load_inputs(
             space, data, resolution=options.get("resolution"), width=options.get("width"),
@@ -333,6 +343,7 @@ def run(
     place: Workplace,
     targets_ms: Sequence[float] | None = None,
     *,
+    page: bool = True,
     restart: bool = False,
     restart_training: bool = False,
 ) -> RunReport | CurveReport:
@@ -352,12 +363,18 @@ def run(
     if len(settings.goal.targets) > 1 and place.leads:
         write_hardware(reports, place.path)
     place.listener.report(report)
-    for folder in runs if place.leads else ():
+    if page and place.leads:
+        _make_pages(runs, place, report)
+    return report
+
+
+def _make_pages(runs: Iterable[Path], place: Workplace, report: RunReport | CurveReport) -> None:
+    """The page of each run that has none, and of all targets together."""
+    for folder in runs:
         if not (folder / PAGE).is_file():
             make_page(folder, place.listener)
-    if isinstance(report, CurveReport) and place.leads:
+    if isinstance(report, CurveReport):
         make_page(place.path, place.listener)
-    return report
 
 
 def runs_of(settings: RunSettings, place: Workplace, targets_ms: Sequence[float] | None) -> dict[Path, RunSettings]:

@@ -3,36 +3,19 @@ versions and command it was made."""
 
 from __future__ import annotations
 
-import platform
-import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.jsonfile import write_json
 from netlathe.kernel_costs import breakdown_of
+from netlathe.provenance import now, provenance
 from netlathe.runs.files import COSTS, MADE, SCHEMA_VERSION
 from netlathe.subjects import find_subject
 
 if TYPE_CHECKING:
     from netlathe.runs.judges import NamedNetwork
     from netlathe.targets import DeviceTarget
-
-_PACKAGES = (
-    "torch",
-    "ai-edge-litert",
-    "onnx",
-    "onnxruntime",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "xgboost-cpu",
-    "xgboost",
-    "optuna",
-)
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 def write_costs(
@@ -60,21 +43,6 @@ def _whole(network: NamedNetwork, batch: int) -> Any:
 
 
 def write_made(folder: Path, command: str) -> None:
-    """Writes made.json: when, by which versions, on which system, and by which command; passwords in addresses are left
-    out. Raises OSError."""
-    content = {
-        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": _PASSWORD.sub("…@", command),
-        "netlathe": version("netlathe"),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-    }
+    """Writes made.json: when, by which versions, on which system, and by which command. Raises OSError."""
+    content = {"finished_at": now(), **provenance(command)}
     write_json(folder / MADE, "made", SCHEMA_VERSION, content)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

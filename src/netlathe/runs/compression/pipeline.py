@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from netlathe.archspace.errors import FormatError
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import COMPRESSION_FILES, check_run_folder
 from netlathe.pricing import Unknown
+from netlathe.progress_files import ProgressFile
 from netlathe.report.writing import make_page
 from netlathe.runs.compression.compared import ScratchPhase, UniformPhase, baseline_settings, mobile_networks
 from netlathe.runs.compression.outlook import Outlook, Stage, check_reached, look_ahead, told, why_fixed
@@ -33,7 +34,7 @@ from netlathe.runs.compression.settings import (
 from netlathe.runs.compression.shaped import ShapedNetwork, ShapePhase
 from netlathe.runs.compression.tuned import TunePhase
 from netlathe.runs.compression.written import WritePhase
-from netlathe.runs.files import IMPORTANCE, PAGE, REPORT
+from netlathe.runs.files import IMPORTANCE, PAGE, PROGRESS, REPORT
 from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.judges import DeviceAtHand, time_file
 from netlathe.runs.settings import Recipe, load_told, name_of
@@ -81,6 +82,7 @@ def compress(
     limit_images: int | None = None,
     skip_unreadable: int = 0,
     unknown: Unknown = "refuse",
+    page: bool = True,
     restart: bool = False,
     seed: int = 0,
     progress: bool | Listener = False,
@@ -122,8 +124,9 @@ def compress(
     model clearly does best with, else '-1..1'.
 
     `output` is the folder: the same call continues what is there, and reads what is finished; one of another model,
-    other images or widths is refused unless `restart` begins anew. A model that meets the target already is left
-    alone: the report's `is_changed` is false, and nothing is written. With a `device`, it does so as it is measured.
+    other images or widths is refused unless `restart` begins anew. Without `page`, it gets no report.html. A model
+    that meets the target already is left alone: the report's `is_changed` is false, and nothing is written. With a
+    `device`, it does so as it is measured.
 
     Raises TargetError, with the fastest latency that there is, where no widths meet a target; FormatError for a model
     that cannot be read; UnknownOpError for ops that a predictor does not know; CompressError for layers to ignore that
@@ -160,7 +163,7 @@ def compress(
         settings = replace(settings, baselines=mobile_networks(settings, baselines))
         report = run_phases(settings, place, restart=restart)
         place.listener.report(report)
-        if report.is_changed and not (folder / PAGE).is_file():
+        if page and report.is_changed and not (folder / PAGE).is_file():
             make_page(folder, place.listener)
         return report
 
@@ -172,10 +175,12 @@ def _placed(folder: Path, compute: Compute | None, listener: Listener) -> Iterat
 
     compute = compute or Compute()
     own = partial(RunFolder, folder, is_own=compute.ranks.leads)
-    place = Workplace(own(), compute, listener)
-    with own().held(), place.compute.threaded():
-        listener.warn(place.compute.doubts())
-        yield place
+    with own().held(), ExitStack() as stack:
+        if compute.ranks.leads:
+            listener = stack.enter_context(ProgressFile(listener, folder / PROGRESS, "compression", folder.name))
+        stack.enter_context(compute.threaded())
+        listener.warn(compute.doubts())
+        yield Workplace(own(), compute, listener)
 
 
 def _training(given: TrainConfig | Recipe | None, seed: int) -> TrainConfig | Recipe:

@@ -1,0 +1,269 @@
+"""Page of what goes on: how far each run is, what it does now, its devices, its curves so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from netlathe.progress_files import Phase, Step, Work
+from netlathe.report.learning_charts import draw_numbers
+from netlathe.report.page import Chart, Facts, Meters, Notes, Page, Part, Section, State, Table, Tile, section
+from netlathe.report.watch_content import Unit, Watched
+from netlathe.words import at_time, percent, span
+
+_TO_COME = {
+    "search": ("search", "choice", "training", "export", "run"),
+    "compression": ("importance", "widths", "export", "compression"),
+}
+"""Phases that every run has, by its kind."""
+_NAMES = {"run": "report", "compression": "report"}
+"""Words for phases that are called after their records."""
+_WORDS = {"working": "goes on", "dead": "not running", "stopped": "stopped", "failed": "failed", "finished": "finished"}
+_MOST_CURVES = 10
+_SILENT_S = 600.0
+"""Time without a word after which that is told."""
+
+
+def page_of_watched(title: str, found: Sequence[Watched], now_s: float) -> Page:
+    """The page of what is in a folder, at that time (seconds since the epoch)."""
+    if len(found) == 1:
+        one = found[0]
+        return Page(
+            title, "Watched", sentence(one, now_s), _state(found), _tiles(one, now_s), _sections(one, "", now_s)
+        )
+    counts = {word: sum(one.standing == word for one in found) for word in _WORDS}
+    told = [f"{count} {_WORDS[word]}" for word, count in counts.items() if count]
+    tiles = (
+        Tile("Go on", f"{counts['working']} of {len(found)}"),
+        Tile("Finished", str(counts["finished"])),
+        Tile("Not running", str(counts["dead"] + counts["stopped"] + counts["failed"])),
+        _as_of(now_s),
+    )
+    rows = tuple((one.name, one.kind, _WORDS[one.standing], sentence(one, now_s)) for one in found)
+    overview = Section("All", (Table(("name", "what", "state", "now"), rows, "What is in the folder", text=4),))
+    single = [part for one in found if one.work for part in _sections(one, f" · {one.name}", now_s)]
+    return Page(title, "Watched", f"{', '.join(told)}.", _state(found), tiles, (overview, *single))
+
+
+def _state(found: Sequence[Watched]) -> State:
+    if any(one.standing not in ("working", "finished") for one in found):
+        return "bad"
+    return "good" if all(one.standing == "finished" for one in found) else "open"
+
+
+def sentence(one: Watched, now_s: float) -> str:
+    """Its state in a sentence."""
+    work = one.work
+    if work is None:
+        return one.verdict
+    again = f"; the same command goes on: {work.command}" if work.command else "; the same call goes on"
+    if one.standing == "dead":
+        since = f"{at_time(work.at, now_s)} ({span(now_s - work.at)} ago)"
+        return f"Not running since {since}, and it did not say why, as after a kill or a power cut{again}"
+    if one.standing == "stopped":
+        return f"Stopped at {at_time(work.at, now_s)}{again}"
+    if one.standing == "failed":
+        return f"Failed at {at_time(work.at, now_s)}: {work.message or 'without a word'}"
+    silent = now_s - work.at
+    unheard = f"; the last word is {span(silent)} old, from {work.host}" if silent > _SILENT_S else ""
+    return f"{_present(work, now_s)}{unheard}."
+
+
+def _present(work: Work, now_s: float) -> str:
+    """Words on the present step, and how far that is."""
+    if work.sides:
+        left = _left_words(_left_s(work, now_s))
+        return f"Measuring, {percent(_share(work), 0)} done{left}"
+    if work.rows and work.below:
+        return f"Measuring: {work.below}"
+    step = work.step
+    if step is None:
+        phase = next((one.name for one in reversed(work.phases) if one.until is None), "")
+        return f"Working on the {_phase_name(phase)}" if phase else "Beginning"
+    words = f"{step.label[:1].upper()}{step.label[1:]}"
+    if not step.total:
+        return f"{words}, for {span(now_s - step.since)}"
+    how_far = f"{step.done:,} of {step.total:,} {step.unit}".strip()
+    return f"{words}: {how_far}{_left_words(_left_s(work, now_s))}"
+
+
+def _left_words(left_s: float | None) -> str:
+    return "" if left_s is None else f", about {span(left_s)} left"
+
+
+def _share(work: Work) -> float | None:
+    """Share done of the step that is under way, or of the measurements of all devices."""
+    if work.sides:
+        return sum(one.share for one in work.sides) / len(work.sides)
+    step = work.step
+    return min(1.0, step.done / step.total) if step and step.total else None
+
+
+def _left_s(work: Work, now_s: float) -> float | None:
+    """Time left of that, from now on."""
+    told = [one.left_s for one in work.sides if one.left_s is not None]
+    left = max(told) if told else work.step.left_s(work.at) if work.step and not work.sides else None
+    return None if left is None else max(0.0, left - (now_s - work.at))
+
+
+def _as_of(now_s: float) -> Tile:
+    time, _, zone = at_time(now_s, now_s).partition(" ")
+    return Tile("As of", time, zone)
+
+
+def _tiles(one: Watched, now_s: float) -> tuple[Tile, ...]:
+    work = one.work
+    if work is None:
+        return (Tile("State", _WORDS[one.standing]), _as_of(now_s))
+    until = now_s if one.goes_on else work.at
+    state = Tile("State", _WORDS[one.standing])
+    share, left = _share(work), _left_s(work, now_s)
+    step = work.step.label if work.step else "of all that is to be measured"
+    tiles = [Tile("Done", percent(share, 0), step)] if share is not None and one.goes_on else [state]
+    if left is not None and one.goes_on:
+        tiles.append(Tile("Left", span(left), "at the speed so far"))
+    done = sum(phase.until is not None for phase in work.phases)
+    if one.kind != "profile":
+        tiles.append(Tile("Phases done", f"{done} of {max(len(_phases(work)), done)}"))
+    return (*tiles, Tile("Runs for", span(until - work.since), f"since {at_time(work.since, now_s)}"), _as_of(now_s))
+
+
+def _sections(one: Watched, ending: str, now_s: float) -> tuple[Section, ...]:
+    work = one.work
+    if work is None:
+        return (Section(f"Where it is{ending}", (Facts((("path", str(one.path)),)),)),)
+    warnings = Notes(tuple(work.warnings), are_warnings=True) if work.warnings else None
+    found = (
+        section(f"Now{ending}", [*_meters(one, now_s), _phase_table(work, now_s)], work.title.replace("\n", " ")),
+        section(f"Devices{ending}", [_table(work), _unit_table(one.units, now_s)]),
+        section(f"Curves so far{ending}", [_curves(work)]),
+        section(f"Warnings{ending}", [warnings]),
+        section(f"Told so far{ending}", [Notes(tuple(work.notes)) if work.notes else None]),
+        section(f"Where this comes from{ending}", [_facts(one, work, now_s)]),
+    )
+    return tuple(part for part in found if part)
+
+
+def _facts(one: Watched, work: Work, now_s: float) -> Facts:
+    rows = [
+        ("path", str(one.path)),
+        ("command", work.command or "a call from Python"),
+        ("begun", at_time(work.since, now_s)),
+        ("last word", at_time(work.at, now_s)),
+        ("process", f"{work.process} on {work.host}"),
+    ]
+    return Facts(tuple(rows))
+
+
+def _meters(one: Watched, now_s: float) -> list[Part | None]:
+    work = one.work
+    if work is None or not one.goes_on:
+        return []
+    late = now_s - work.at
+    sides = tuple(
+        (
+            side.label,
+            side.share,
+            ", ".join(
+                filter(
+                    None,
+                    (
+                        percent(side.share, 0),
+                        "" if side.left_s is None else f"{span(side.left_s - late)} left",
+                        side.note,
+                    ),
+                )
+            ),
+        )
+        for side in work.sides
+    )
+    step = () if work.step is None else (_step_row(work.step, work, now_s),)
+    return [Meters((*step, *sides))] if step or sides else []
+
+
+def _step_row(step: Step, work: Work, now_s: float) -> tuple[str, float | None, str]:
+    if not step.total:
+        return step.label, None, f"for {span(now_s - step.since)}"
+    left = step.left_s(work.at)
+    told = f"{step.done:,} of {step.total:,} {step.unit}{_left_words(left)}"
+    return step.label, min(1.0, step.done / step.total), f"{told}{f'; {step.note}' if step.note else ''}"
+
+
+def _phases(work: Work) -> list[tuple[str, Phase | None]]:
+    """Phases that were begun, and after them those that every run has; of a curve's runs, those that were begun."""
+    told: list[tuple[str, Phase | None]] = [(one.name, one) for one in work.phases]
+    if any("/" in one.name for one in work.phases):
+        return told
+    names = {one.name for one in work.phases}
+    return told + [(name, None) for name in _TO_COME.get(work.kind, ()) if name not in names]
+
+
+def _phase_name(name: str) -> str:
+    series, slash, own = name.rpartition("/")
+    return f"{series}{slash}{_NAMES.get(own, own)}"
+
+
+def _phase_table(work: Work, now_s: float) -> Table | None:
+    if work.kind == "profile":
+        return None
+    over_s = now_s if work.outcome == "working" else work.at
+    rows = tuple(
+        (
+            _phase_name(name),
+            "to come"
+            if phase is None
+            else ("now" if work.outcome == "working" else "begun")
+            if phase.until is None
+            else "done",
+            "" if phase is None else span((over_s if phase.until is None else phase.until) - phase.since),
+        )
+        for name, phase in _phases(work)
+    )
+    current = frozenset(index for index, row in enumerate(rows) if row[1] in ("now", "begun"))
+    return Table(("phase", "state", "time"), rows, "Phases", text=2, marked=current) if rows else None
+
+
+def _table(work: Work) -> Table | None:
+    """Many things side by side, as the run tells them: the phones of a pool, with their states."""
+    columns = tuple(column or "now" for column in work.columns)
+    rows = tuple(tuple(row) for row in work.rows)
+    loud = frozenset(index for index, row in enumerate(rows) if len(row) > 1 and row[1] in ("quarantined", "out"))
+    return Table(columns, rows, work.below or "Devices", text=2, marked=loud) if rows else None
+
+
+def _unit_table(units: Sequence[Unit], now_s: float) -> Table | None:
+    if not units:
+        return None
+    rows = tuple(
+        (
+            one.name,
+            str(one.rounds),
+            str(one.graphs),
+            str(one.failed),
+            str(one.leased),
+            "-" if one.latest is None else f"{one.latest.drift:.3f}",
+            ", ".join(f"{place} {value:.1f} °C" for place, value in one.temperatures.items()) or "-",
+            "-" if one.latest is None else at_time(one.latest.started_at, now_s),
+        )
+        for one in units
+    )
+    columns = ("device", "rounds", "graphs", "failed", "leased", "drift", "temperatures", "latest round")
+    return Table(columns, rows, "What the profile holds of each device, earlier calls included")
+
+
+def _curves(work: Work) -> Chart | None:
+    told = [(name, tuple(points)) for name, points in work.numbers.items() if points]
+    if not told:
+        return None
+    latest = told[-1][0].rpartition("/")[0]
+    told.sort(key=lambda one: one[0].rpartition("/")[0] != latest)  # first what moves now
+    told = told[:_MOST_CURVES]
+    ends = "; ".join(f"{name} {points[-1][1]:.4g} at step {points[-1][0]:.0f}" for name, points in told)
+    rows = -(-len(told) // 2)
+    return Chart(
+        "Numbers by step",
+        f"The latest: {ends}.",
+        partial(draw_numbers, curves=tuple(told)),
+        0.05 + 0.24 * rows,
+        0.05 + 0.55 * len(told),
+    )
