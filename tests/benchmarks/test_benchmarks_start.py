@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [path for folder in ("benchmarks", "scripts", "examples") for path in sorted((ROOT / folder).rglob("*.py"))]
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/**/*.md"), *FILES]
-COMMAND = re.compile(r"python -m\s+((?:benchmarks|scripts)(?:\.\w+)*)((?: [^`#\n]*)?)")
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md"), *FILES]
+COMMAND = re.compile(r"python -m\s+((?:benchmarks|scripts|examples)(?:\.\w+)*)((?: [^`#\n]*)?)")
 
 
 def module_name(path: Path) -> str:

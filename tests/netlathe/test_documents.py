@@ -13,7 +13,7 @@ import typer
 from netlathe.archspace.networks import network
 from netlathe.cli.app import make_app
 from netlathe.predictor import LatencyPredictor, shipped_names
-from tests.documents import ALL, DOCUMENTS, GUIDES, README, ROOT, inline_code, shell_lines
+from tests.documents import ALL, DOCS, DOCUMENTS, GUIDES, README, ROOT, inline_code, shell_lines
 
 SHIPPED = {*shipped_names()}
 COMMANDS = typer.main.get_command(make_app()).commands  # type: ignore[attr-defined]
@@ -57,7 +57,7 @@ def test_commands_of_other_names_options_and_gaps_are_found() -> None:
     assert problems("netlathe device clean --device usb", is_whole=True) == []
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CONTRIBUTING.md"], ids=lambda path: str(path.relative_to(ROOT)))
 def test_netlathe_understands_every_command_that_is_shown(path: Path) -> None:
     lines = [line.partition(" | ")[0] for line in shell_lines(path)]
     shown = [(line, True) for line in lines if line.startswith("netlathe ")]
@@ -65,14 +65,14 @@ def test_netlathe_understands_every_command_that_is_shown(path: Path) -> None:
     assert not {line: found for line, is_whole in shown if (found := problems(line, is_whole=is_whole))}
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_option_that_is_mentioned_exists(path: Path) -> None:
     known = {name for command in COMMANDS.values() for name in options_of(command)} | {"--help", "--debug", "--version"}
     mentioned = {name for code in inline_code(path) for name in re.findall(r"(?:^|\s)(--[a-z][a-z0-9-]*)", code)}
     of_benchmarks = {
         name
-        for code in inline_code(path)
-        if code.startswith("python -m")
+        for code in [*inline_code(path), *shell_lines(path)]
+        if code.startswith(("python -m", "pip ", "mkdocs ", "git "))
         for name in re.findall(r"--[a-z][a-z0-9-]*", code)
     }
     assert mentioned - known - of_benchmarks == set()
@@ -95,13 +95,30 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{path.name}: {target} is no heading of {file.name}"
 
 
-def test_the_readme_leads_to_every_guide_and_picture() -> None:
-    linked = set(re.findall(r"\]\((docs/[^)#\s]+)", README.read_text()))
-    assert linked == {str(path.relative_to(ROOT)) for path in [*GUIDES, *(ROOT / "docs").glob("*.png")]}
+def test_the_site_has_every_page_in_its_menu() -> None:
+    menu = re.findall(r": ([\w/-]+\.md)$|- ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE)
+    assert sorted(DOCS / (named or plain) for named, plain in menu) == GUIDES
+
+
+def test_every_picture_is_shown_somewhere() -> None:
+    shown = {
+        (path.parent / name).resolve() for path in ALL for name in re.findall(r"\]\(([^)\s]+\.png)", path.read_text())
+    }
+    assert {*DOCS.rglob("*.png")} <= shown
+
+
+def test_the_readme_is_one_screen() -> None:
+    assert len(README.read_text().splitlines()) <= 80
+
+
+def test_the_readme_leads_to_the_first_pages() -> None:
+    linked = set(re.findall(r"\]\(docs/([^)#\s]+)", README.read_text()))
+    tutorials = {str(path.relative_to(DOCS)) for path in (DOCS / "tutorials").glob("*.md")}
+    assert {"index.md", "install.md", "results.md", "comparison.md", *tutorials} <= linked
 
 
 def test_pictures_of_the_documents_are_small() -> None:
-    assert all(path.stat().st_size < 200_000 for path in (ROOT / "docs").glob("*.png"))
+    assert all(path.stat().st_size < 200_000 for path in DOCS.rglob("*.png"))
 
 
 def texts(folder: Path) -> list[str]:
