@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyarrow import ArrowException
-
 from netlathe.archspace.packed import ALWAYS_BYTES, MOST_GROWTH, check_growth
 
-PARQUET_DAMAGE = (
-    OSError, ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError, AttributeError, MemoryError,
-    ArrowException,
-)  # fmt: skip
-"""Exceptions that pyarrow and pandas raise on damaged files."""
+
+def parquet_damage() -> tuple[type[Exception], ...]:
+    """Exceptions that pyarrow and pandas raise on damaged files. An `except` clause calls it only where something was
+    raised, so files that are no tables are read without pyarrow."""
+    from pyarrow import ArrowException
+
+    return (
+        OSError, ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError, AttributeError, MemoryError,
+        ArrowException,
+    )  # fmt: skip
 
 
 def check_parquet(file: Any, size: int) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.configurations import graphs_of
 from netlathe.archspace.errors import FormatError, RecordError
 from netlathe.archspace.files import check_plain, writing
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.packed import ALWAYS_BYTES, MOST_GROWTH
-from netlathe.archspace.parquet import PARQUET_DAMAGE, check_parquet
+from netlathe.archspace.parquet import check_parquet, parquet_damage
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import LEAST_MS, MOST_MS, LatencyRecord, Measurement, Round, Setup, Status
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TABLE_ENDINGS = (".csv", ".parquet")
 _BATCH_ROWS = 256
@@ -37,6 +38,8 @@ def check_table_path(path: str | Path) -> None:
 def write_table(records: Sequence[LatencyRecord], path: str | Path) -> None:
     """Writes records as .csv or .parquet, by the file's ending, whole or not at all. Raises FormatError for another
     ending and where the file cannot be written, RecordError when there is nothing to write."""
+    import pandas as pd  # takes longer to import than a campaign of some blocks to be planned
+
     path = Path(path)
     check_table_path(path)
     if not records:
@@ -65,7 +68,7 @@ def read_records(path: str | Path, latency_column: str = "latency_ms") -> list[L
         return _from_table(Path(path), latency_column)
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from error
-    except PARQUET_DAMAGE as error:  # cells that are no text after all
+    except parquet_damage() as error:  # cells that are no text after all
         raise FormatError(f"{path}: cannot be read as a table of records ({error!s:.200})") from error
 
 
@@ -84,12 +87,14 @@ def _from_table(path: Path, latency_column: str) -> list[LatencyRecord]:
 
 def _read_frame(path: str | Path, *, as_text: bool) -> pd.DataFrame:
     """`as_text`: the cells of a .csv as they stand there; else as numbers where they are."""
+    import pandas as pd
+
     try:
         check_plain(path)
         if Path(path).suffix == ".parquet":
             return _read_parquet(Path(path))
         return pd.read_csv(path, dtype=str, keep_default_na=False) if as_text else pd.read_csv(path)
-    except PARQUET_DAMAGE as error:
+    except parquet_damage() as error:
         raise FormatError(f"{path}: cannot be read as a table of records ({error!s:.200})") from error
 
 
@@ -112,6 +117,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 def _from_configurations(frame: pd.DataFrame, latency_column: str) -> list[LatencyRecord]:
     """A record per row, with the given latency as its only sample. Columns named as the fields of Setup tell the setup,
     whose details list what they do not tell. A row without a latency above zero is a failed record."""
+    import pandas as pd
+
     if latency_column not in frame:
         columns = ", ".join(map(str, frame))
         times = " or ".join(name for name in map(str, frame) if name.endswith("_ms"))

@@ -1,12 +1,7 @@
-"""How soon `netlathe predict` answers, and how many files it prices a minute.
+"""How many files `nl.predict` prices a minute. How soon a command answers: benchmarks.startup.
 
-Start: processor and wall seconds of whole commands, each in a process of its own, the kinds in turn, so that a busy
-hour meets all alike; beside them in the same run `import numpy`, without which nothing is computed, and `import
-sklearn.base`, which predicting needed before. Medians, and the range.
-
-Many: networks drawn from the space `proxyless` and published ones at several widths, written as .onnx and .tflite
-without netlathe's metadata, as by another tool; files a minute on one core, by the processor's time of
-nl.predict([files], P).
+Networks drawn from the space `proxyless` and published ones at several widths, written as .onnx and .tflite without
+netlathe's metadata, as by another tool; files a minute on one core, by the processor's time of nl.predict([files], P).
 
     python -m benchmarks.predict_many [--predictor pixel4-cpu-networks] [--runs 7] [--networks 60] [--folder FOLDER]
 """
@@ -14,11 +9,8 @@ nl.predict([files], P).
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -33,7 +25,6 @@ from netlathe.archspace.forms.tflite_file import pack, unpack
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.networks import network
 
-PROGRAM = "import sys; from netlathe.cli import main; sys.exit(main())"
 WIDTHS = (0.5, 1.0, 1.4, 2.0, 2.6)
 """Widths of MobileNetV2; the widest has 68 MB of weights."""
 KINDS = ("onnx", "tflite")
@@ -69,42 +60,10 @@ def _foreign_tflite(graph: Graph) -> bytes:
     return pack(replace(unpack(write_tflite(graph)), metadata={}), "another tool")
 
 
-def seconds(words: list[str]) -> tuple[float, float]:
-    """Processor and wall seconds of a command, the interpreter's own among them."""
-    before, started = os.times(), time.monotonic()
-    subprocess.run([sys.executable, *words], check=True, capture_output=True)
-    after = os.times()
-    used = (after.children_user - before.children_user) + (after.children_system - before.children_system)
-    return used, time.monotonic() - started
-
-
 def spread(values: list[float], unit: str = " s") -> str:
     digits = 2 if values and max(values) < 100 else 0
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{middle:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-def starts(files: dict[str, list[Path]], predictor: str, runs: int) -> None:
-    """Prints the seconds of whole commands."""
-    command = ["-c", PROGRAM]
-    cases = {
-        "import numpy": ["-c", "import numpy"],
-        "import sklearn.base": ["-c", "import sklearn.base"],
-        "netlathe --help": [*command, "--help"],
-        "netlathe predictors": [*command, "predictors"],
-        "netlathe predict NAME": [*command, "predict", "mobilenet_v2", "--predictor", predictor],
-    } | {
-        f"netlathe predict FILE.{kind}": [*command, "predict", str(paths[1]), "--predictor", predictor]
-        for kind, paths in files.items()
-    }
-    for words in cases.values():
-        seconds(words)  # files from the disk
-    rounds = [{name: seconds(words) for name, words in cases.items()} for _ in range(runs)]
-    print(f"{'':32}{'processor':>24}{'wall':>24}{'x numpy':>9}")
-    for name in cases:
-        used, wall = [one[name][0] for one in rounds], [one[name][1] for one in rounds]
-        ratio = statistics.median(one[name][0] / one["import numpy"][0] for one in rounds)
-        print(f"{name:32}{spread(used):>24}{spread(wall):>24}{ratio:9.1f}")
 
 
 def many(files: dict[str, list[Path]], predictor: str, runs: int) -> None:
@@ -130,7 +89,6 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         files = write(options.folder or Path(scratch), options.networks)
-        starts(files, options.predictor, options.runs)
         many(files, options.predictor, options.runs)
 
 

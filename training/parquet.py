@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from netlathe.archspace.parquet import PARQUET_DAMAGE, check_parquet
+from netlathe.archspace.parquet import check_parquet, parquet_damage
 from netlathe.training.errors import DataError
 from netlathe.training.folders import SPLIT_NAMES
 from netlathe.training.shards import Grouped, Labelled
@@ -41,7 +41,7 @@ class RowGroups(Grouped):
         try:
             with pyarrow.parquet.ParquetFile(self.files[file]) as opened:
                 column = opened.read_row_group(row_group, [self.column], use_threads=False).column(0)
-        except PARQUET_DAMAGE as error:
+        except parquet_damage() as error:
             raise _damaged(self.files[file], error) from error
         return _bytes_of(column)
 
@@ -53,7 +53,7 @@ def open_parquet(files: Sequence[Path]) -> Labelled:
     for path in files:
         try:
             parts.append(_read_labels(path))
-        except PARQUET_DAMAGE as error:
+        except parquet_damage() as error:
             raise _damaged(path, error) from error
     odd = next((path for path, part in zip(files, parts, strict=True) if part.columns != parts[0].columns), None)
     if odd:

@@ -1,5 +1,6 @@
-"""Predicting imports numpy and the reader of the file, and nothing that takes long to import."""
+"""Nothing that predicts, profiles or times imports what takes long to import and is not needed there."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from netlathe.archspace.forms.tflite import write_tflite
 from netlathe.archspace.graph import chain
 
 NETWORK = chain([("a", ConvBlock(3, 8, 32, 32, 2).graph()), ("b", LinearHead(8, 10, 16, 16).graph())])
-HEAVY = {"sklearn", "scipy", "pandas", "xgboost", "torch", "matplotlib", "pyarrow", "ai_edge_litert.interpreter"}
+LIBRARIES = {"sklearn", "scipy", "pandas", "xgboost", "torch", "matplotlib", "pyarrow", "optuna", "onnxruntime"}
+HEAVY = LIBRARIES | {"ai_edge_litert.interpreter"}
 PROGRAM = """
 import sys
 from netlathe.cli import main
@@ -27,7 +29,7 @@ finally:
 def imported(*words: object) -> set[str]:
     """The modules in memory at the end of a command that succeeds."""
     command = [sys.executable, "-c", PROGRAM, *map(str, words)]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "NETLATHE_PAGES": "0"})
     return set(run.stderr.splitlines()[-1].split())
 
 
@@ -50,8 +52,41 @@ def test_listing_predictors_imports_nothing_heavy(words: list[str]) -> None:
     assert not (HEAVY | {"onnx"}) & imported(*words)
 
 
-def test_help_imports_no_numbers() -> None:
-    assert not (HEAVY | {"onnx", "numpy"}) & imported("--help")
+def test_help_imports_no_numbers_and_no_ops() -> None:
+    assert not (HEAVY | {"onnx", "numpy", "netlathe.archspace.ops"}) & imported("--help")
+
+
+def test_the_package_imports_nothing_but_itself() -> None:
+    program = "import sys; before = {*sys.modules}; import netlathe; print(*{*sys.modules} - before)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not (LIBRARIES | {"numpy", "typer", "rich", "onnx"}) & set(run.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["show", "mobilenet_v2", "--predictor", "pixel4-cpu-networks"],
+        ["check", "mobilenet_v2", "--predictor", "pixel4-cpu-networks", "--max-ms", "99"],
+        ["devices"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_other_looks_import_nothing_heavy(words: list[str]) -> None:
+    assert not (HEAVY | {"onnx"}) & imported(*words)
+
+
+def test_profiling_timing_and_forecasts_import_their_runtime_alone(tmp_path: Path) -> None:
+    (tmp_path / "net.tflite").write_bytes(write_tflite(NETWORK))
+    profile = (
+        "profile", "--device", "local", "--models", tmp_path / "net.tflite", "--rounds", 3, "--networks", 0,
+        "--output", tmp_path / "p.sqlite",
+    )  # fmt: skip
+    assert not LIBRARIES & imported(*profile, "--dry-run")
+    runs = [profile, ("time", tmp_path / "net.tflite", "--budget-s", 1)]
+    for words in runs:
+        found = imported(*words)
+        assert "ai_edge_litert.interpreter" in found
+        assert not LIBRARIES & found
 
 
 def test_a_few_shot_predictor_predicts_with_numpy_alone(tmp_path: Path) -> None:

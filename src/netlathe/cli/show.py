@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.ops import Shape
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import Json, Shapes, UnknownOps, What, parse_shapes
 from netlathe.words import millions, milliseconds, percent
 
 if TYPE_CHECKING:
+    from netlathe.archspace.ops import Shape
     from netlathe.kernel_costs import Breakdown, Cost
     from netlathe.showing import LayerReport
 
