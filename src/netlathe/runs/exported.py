@@ -30,6 +30,8 @@ class ExportedFiles:
     warnings: tuple[str, ...]
     classes: tuple[ClassCount, ...] = ()
     """Test images by class, as the torch module classifies them; none without images."""
+    classification: Mapping[str, Any] | None = None
+    """How well it classifies them, as `Classification.to_json` tells; None where that was not recorded."""
 
 
 class FilesPhase(Phase[ExportedFiles]):
@@ -42,13 +44,16 @@ class FilesPhase(Phase[ExportedFiles]):
         return {
             "accuracy": dict(output.accuracy), "files": dict(output.files), "warnings": list(output.warnings),
             "classes": [asdict(one) for one in output.classes],
+            "classification": None if output.classification is None else dict(output.classification),
         }  # fmt: skip
 
     def read(self, content: Mapping[str, Any]) -> ExportedFiles:
         accuracy = {str(name): float(value) for name, value in content["accuracy"].items()}
         files = {str(name): str(file) for name, file in content["files"].items()}
         classes = tuple(ClassCount(**one) for one in content.get("classes", ()))
-        return ExportedFiles(accuracy, files, tuple(map(str, content["warnings"])), classes)
+        return ExportedFiles(
+            accuracy, files, tuple(map(str, content["warnings"])), classes, content.get("classification")
+        )
 
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
         """Always: it takes seconds."""
@@ -72,15 +77,16 @@ class ExportPhase(FilesPhase):
 def export_network(network: TorchGraph, data: ImageData, place: Workplace) -> ExportedFiles:
     """Writes a trained network in every form into the folder, and judges each file on the test images. Raises
     FormatError where the network has no such form."""
-    from netlathe.training.evaluation import right_answers
+    from netlathe.training.metrics import classify
 
     with place.listener.working("exporting, and checking every file on the test images"):
-        right = right_answers(network, data.test, compute=place.compute)
-        own = int(right.sum()) / len(data.test)
+        outputs = network.graph.output_shape[-1]  # others than the images' classes, where these are not its own
+        found = classify(network, data.test, max(outputs, len(data.classes)), compute=place.compute)
+        own = found.accuracy
         exported = place.ranks.told(lambda: export_all(network, place.path, data, accuracy=own, compute=place.compute))
     accuracy = {"torch": own, **{name: one.accuracy for name, one in exported.items() if one.accuracy is not None}}
     files = {name: one.path.name for name, one in exported.items()}
-    labels, count = data.test.labels, len(data.classes)
-    images, well = (found.bincount(minlength=count).tolist() for found in (labels, labels[right]))
-    classes = tuple(ClassCount(*row) for row in zip(data.classes, images, well, strict=True))
-    return ExportedFiles(accuracy, files, tuple(one.warning for one in exported.values() if one.warning), classes)
+    images, well = found.confusion.sum(1).tolist(), found.confusion.diagonal().tolist()
+    classes = tuple(ClassCount(*row) for row in zip(data.classes, images, well, strict=False))
+    warnings = tuple(one.warning for one in exported.values() if one.warning)
+    return ExportedFiles(accuracy, files, warnings, classes, found.to_json())

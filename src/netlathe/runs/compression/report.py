@@ -84,6 +84,12 @@ class CompressReport:
     """Precision of each segment, where it was decided on."""
     left_out: tuple[str, ...] = ()
     """Names of the sums of residual blocks that were left out."""
+    test_images: int = 0
+    """Images behind each accuracy."""
+    classification: Mapping[str, Any] | None = None
+    """How well the torch module classifies the test images, as `Classification.to_json` tells; None without images."""
+    seed: int | None = None
+    """Seed of the compression; None in reports of earlier versions."""
 
     @property
     def is_missed(self) -> bool:

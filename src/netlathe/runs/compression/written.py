@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ class WritePhase(FilesPhase):
         files = {**found.files, "program": program, "weights": WEIGHTS}
         if self.scored.teacher == "own":  # the images' classes are not the model's
             return ExportedFiles({}, files, ())
-        return ExportedFiles(found.accuracy, files, found.warnings, found.classes)
+        return replace(found, files=files)
 
     def _with_mixed(self, found: ExportedFiles, network: TorchGraph) -> ExportedFiles:
         """The files, and the one in the precisions that were chosen, judged on the test images."""
@@ -67,7 +68,7 @@ class WritePhase(FilesPhase):
             accuracy, warning = judged_file(path, "tflite", "int8", data.test, found.accuracy["torch"])
         accuracies = {**found.accuracy, **({} if accuracy is None else {"mixed": accuracy})}
         warnings = (*found.warnings, *([warning] if warning else []))
-        return ExportedFiles(accuracies, {**found.files, "mixed": path.name}, warnings, found.classes)
+        return replace(found, accuracy=accuracies, files={**found.files, "mixed": path.name}, warnings=warnings)
 
     def _mixed(self, weights: Weights, samples: Iterable[Sequence[FloatArray]] | None) -> bytes:
         """The .tflite file in the precisions that were chosen. Raises CompressError where it computes in others."""
