@@ -44,7 +44,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from netlathe.training import load_images
-from netlathe.training.decoding import crop_box
+from netlathe.training.augmentation import MODERATE_AREA, crop_box
 from netlathe.training.stream import stream
 
 CLASSES = 1000
@@ -76,7 +76,7 @@ class ListedImages(Dataset[tuple[Tensor, int]]):
         path, label = self.samples[index]
         with open(path, "rb") as stream:
             image = Image.open(stream).convert("RGB")
-        box = crop_box(image.size, torch.rand(4).tolist())
+        box = crop_box(image.size, torch.rand(4).tolist(), MODERATE_AREA)
         image = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box)
         if torch.rand(()) < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

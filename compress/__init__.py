@@ -1,7 +1,7 @@
 """A network that the user already has, as decisions: widths of its layers, residual blocks to leave out, precisions."""
 
+from netlathe.archspace.residuals import ResidualBlock, residual_blocks
 from netlathe.compress.coupling import ChannelGroup, CoupledChannels, FixedChannels, couple_channels
-from netlathe.compress.depth import ResidualBlock, residual_blocks
 from netlathe.compress.errors import CompressError
 from netlathe.compress.importance import Scores, magnitudes, most_important
 from netlathe.compress.joint import JointSpace, Sensitivity, joint_space

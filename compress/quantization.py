@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.precisions import Precision
-from netlathe.compress.depth import ResidualBlock
+from netlathe.archspace.residuals import ResidualBlock
 from netlathe.compress.joint import JointSpace, Sensitivity
 
 _OF_VALUES = 1e-4

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from netlathe.archspace.forms.weights import Weights, check_weights
 from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.ops import Op, Shape
+from netlathe.archspace.residuals import ResidualBlock
 from netlathe.compress.channels import Axes
 from netlathe.compress.coupling import FIXED, CoupledChannels, Units
-from netlathe.compress.depth import ResidualBlock
 from netlathe.compress.errors import CompressError
 from netlathe.compress.rules import Sizes, resized
 

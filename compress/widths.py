@@ -14,8 +14,8 @@ from netlathe.archspace.decisions import Choices
 from netlathe.archspace.errors import SpaceError
 from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.residuals import ResidualBlock, residual_blocks
 from netlathe.compress.coupling import ChannelGroup, CoupledChannels, Units, couple_channels
-from netlathe.compress.depth import ResidualBlock, residual_blocks
 from netlathe.compress.errors import CompressError
 from netlathe.compress.importance import Scores, most_important
 from netlathe.compress.shaping import Shaper, pruned

@@ -7,12 +7,14 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from PIL import Image
 
+from netlathe.training.augmentation import crop_box
 from netlathe.training.images import Pixels
 
 UNREADABLE = (
@@ -37,21 +39,20 @@ _GAP = 2.0
 """How many times the wanted size a JPEG's coarse decoding must have at least. At 2, as in PIL's own thumbnails, pixels
 differ by less than 2 grey levels of 255 on average, and at 1 by up to 3.5, for no more speed."""
 
-# A crop for training takes at least this share of the image. The crop is that of Inception (arXiv:1409.4842: area
-# uniform from 8 % up, aspect ratio from 3/4 to 4/3); small networks do better without its smallest crops
-# (MobileNets, arXiv:1704.04861, section 4).
-LEAST_AREA = 0.35
-WIDEST_RATIO = 4 / 3
+
+@dataclass(frozen=True)
+class Cut:
+    """A random cut: four numbers in 0..1 by which `crop_box` finds it, and the least share of the image that it is."""
+
+    draws: Sequence[float]
+    least_area: float
 
 
-def decode(stream: BinaryIO, size: Pixels, mode: str, draws: list[float] | None) -> tuple[Image.Image, bool]:
-    """The image upright, in `size` and `mode` ('RGB' or 'L'), and whether it is a cut.
-
-    draws: four numbers in 0..1 for a random cut, which is made of an image that is larger than `size`; None for none.
-    Raises one of UNREADABLE.
-    """
+def decode(stream: BinaryIO, size: Pixels, mode: str, cut: Cut | None) -> tuple[Image.Image, bool]:
+    """The image upright, in `size` and `mode` ('RGB' or 'L'), and whether it is a cut, which only an image larger than
+    `size` becomes. Raises one of UNREADABLE."""
     with _opened(stream) as image:
-        return _fitted(image, size, mode, draws)
+        return _fitted(image, size, mode, cut)
 
 
 def check(stream: BinaryIO) -> None:
@@ -77,21 +78,6 @@ def fingerprint(stream: BinaryIO) -> int:
     return int.from_bytes(hashlib.blake2b(b"%d:" % size + known, digest_size=8).digest(), "little")
 
 
-def crop_box(size: tuple[int, int], draws: list[float]) -> tuple[int, int, int, int]:
-    """A random part (left, top, right, bottom) of an image of `size` (width, height).
-
-    draws: four numbers in 0..1 for its area, its shape and its place. A side that would be longer than the image's is
-    as long as the image's.
-    """
-    width, height = size
-    area = width * height * (LEAST_AREA + (1 - LEAST_AREA) * draws[0])
-    ratio = WIDEST_RATIO ** (2 * draws[1] - 1)
-    wide, high = (max(1, round(side)) for side in ((area * ratio) ** 0.5, (area / ratio) ** 0.5))
-    wide, high = min(wide, width), min(high, height)
-    left, top = int(draws[2] * (width - wide + 1)), int(draws[3] * (height - high + 1))
-    return left, top, left + wide, top + high
-
-
 class TooDeepError(ValueError):
     """An image of more than 8 bits a channel."""
 
@@ -109,15 +95,15 @@ def _opened(stream: BinaryIO) -> Iterator[Image.Image]:
             yield image
 
 
-def _fitted(image: Image.Image, size: Pixels, mode: str, draws: list[float] | None) -> tuple[Image.Image, bool]:
+def _fitted(image: Image.Image, size: Pixels, mode: str, cut: Cut | None) -> tuple[Image.Image, bool]:
     height, width = size
     turn = _TURNS.get(_orientation(image) or 1)
     is_turned = turn in (
         Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90
     )  # fmt: skip
     wide, high = image.size[::-1] if is_turned else image.size  # upright
-    is_cut = draws is not None and wide > width and high > height
-    box = crop_box((wide, high), draws) if is_cut and draws is not None else (0, 0, wide, high)
+    is_cut = cut is not None and wide > width and high > height
+    box = crop_box((wide, high), cut.draws, cut.least_area) if is_cut and cut is not None else (0, 0, wide, high)
     coarse = min((box[2] - box[0]) / width, (box[3] - box[1]) / height) / _GAP
     if coarse >= 2:  # a JPEG is decoded at a half, a quarter or an eighth, in a fraction of the time
         image.draft(mode, (int(image.width / coarse), int(image.height / coarse)))

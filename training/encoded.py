@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from netlathe.archspace.files import digest
-from netlathe.training.decoding import UNREADABLE, TooDeepError, check, decode, fingerprint
+from netlathe.training.augmentation import PLAIN, Augmentation
+from netlathe.training.decoding import UNREADABLE, Cut, TooDeepError, check, decode, fingerprint
 from netlathe.training.errors import DataError
 from netlathe.training.images import ImageSplit, Pixels, augment
 
@@ -96,13 +97,21 @@ class EncodedSplit(ImageSplit):
         return self._decoded(index, None)[0]
 
     def augmented(
-        self, index: Tensor, generator: torch.Generator, *, mirror: bool, kept: Tensor | None = None
+        self,
+        index: Tensor,
+        generator: torch.Generator,
+        *,
+        mirror: bool,
+        kept: Tensor | None = None,
+        augmentation: Augmentation = PLAIN,
     ) -> Tensor:
-        """Cuts a random part out of each image that is larger than the network's input; shifts the others."""
+        """Cuts a random part out of each image that is larger than the network's input; shifts the others, or cuts
+        them as they are, as the augmentation says."""
         draws = torch.rand((len(index), 4), generator=generator, dtype=torch.float64)
         wanted = slice(None) if kept is None else kept
-        images, cut = self._decoded(index[wanted], draws[wanted])
-        return augment(images, generator, mirror=mirror, still=cut, kept=kept)
+        cuts = [Cut(four, augmentation.least_area) for four in draws[wanted].tolist()]
+        images, is_cut = self._decoded(index[wanted], cuts)
+        return augment(images, generator, mirror=mirror, still=is_cut, kept=kept, augmentation=augmentation)
 
     def prepare(self) -> None:
         self.source.prepare()
@@ -135,20 +144,20 @@ class EncodedSplit(ImageSplit):
         rows, labels = torch.cat([self.rows, other.rows]), torch.cat([self.labels, other.labels])
         return EncodedSplit(self.source, rows, labels, self.size, self.channels)
 
-    def _decoded(self, index: Tensor, draws: Tensor | None) -> tuple[Tensor, Tensor]:
-        """uint8 images (n, C, H, W), and which of them are cuts (n,). draws: (n, 4) in 0..1, or None to cut none."""
+    def _decoded(self, index: Tensor, cuts: Sequence[Cut | None] | None) -> tuple[Tensor, Tensor]:
+        """uint8 images (n, C, H, W), and which of them are cuts (n,). cuts: that of each, or None to cut none."""
         rows = self.rows[index].tolist()
-        chosen = draws.tolist() if draws is not None else [None] * len(rows)
+        cuts = [None] * len(rows) if cuts is None else cuts
         images = np.empty((len(rows), *self.size, self.channels), np.uint8)
-        cut = torch.zeros(len(rows), dtype=torch.bool)
-        for i, (row, four) in enumerate(zip(rows, chosen, strict=True)):
+        is_cut = torch.zeros(len(rows), dtype=torch.bool)
+        for i, (row, cut) in enumerate(zip(rows, cuts, strict=True)):
             with _reading(self.source, row) as stream:
-                cut[i] = self._fill(images[i], stream, four)
-        return torch.from_numpy(images).permute(0, 3, 1, 2), cut
+                is_cut[i] = self._fill(images[i], stream, cut)
+        return torch.from_numpy(images).permute(0, 3, 1, 2), is_cut
 
-    def _fill(self, place: NDArray[np.uint8], stream: BinaryIO, draws: list[float] | None) -> bool:
+    def _fill(self, place: NDArray[np.uint8], stream: BinaryIO, cut: Cut | None) -> bool:
         """Decodes into (height, width, channels), and returns whether it is a cut."""
-        picture, is_cut = decode(stream, self.size, "RGB" if self.channels == 3 else "L", draws)
+        picture, is_cut = decode(stream, self.size, "RGB" if self.channels == 3 else "L", cut)
         place[...] = np.asarray(picture).reshape(place.shape)
         return is_cut
 

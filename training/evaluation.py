@@ -79,7 +79,7 @@ def right_answers(
     compute = compute or Compute()
     own = compute.ranks.portion(len(split))
     right = torch.zeros(len(split), dtype=torch.uint8, device=compute.torch_device)
-    parts = chunks(_taken(split, own), batch_size, workers=compute.workers)
+    parts = chunks(taken(split, own), batch_size, workers=compute.workers)
     visit = compute.visiting(network.eval()) if isinstance(network, nn.Module) else nullcontext()
     start = own.start
     with visit, closing(parts):
@@ -105,7 +105,7 @@ def loss_and_accuracy(
     left on the device that they came on. Several processes (`compute.ranks`) look at some of the images each."""
     compute = compute or Compute()
     total, right = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    parts = chunks(_taken(split, compute.ranks.portion(len(split))), batch_size, workers=compute.workers)
+    parts = chunks(taken(split, compute.ranks.portion(len(split))), batch_size, workers=compute.workers)
     visits = compute.visiting(teacher.eval()) if teacher else nullcontext()
     with compute.visiting(network.eval()), visits, closing(parts):
         for images, labels in parts:
@@ -118,6 +118,6 @@ def loss_and_accuracy(
     return float(total) / len(split), float(right) / len(split)
 
 
-def _taken(split: ImageSplit, own: range) -> ImageSplit:
+def taken(split: ImageSplit, own: range) -> ImageSplit:
     """Those images of a split that this process looks at."""
     return split if len(own) == len(split) else split.take(torch.arange(own.start, own.stop))

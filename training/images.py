@@ -14,6 +14,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from netlathe.archspace.files import digest
+from netlathe.training.augmentation import PLAIN, Augmentation, crop_box
 from netlathe.training.errors import DataError
 from netlathe.training.normalization import SYMMETRIC, Normalization
 
@@ -48,15 +49,21 @@ class ImageSplit(ABC):
         """uint8 (n, C, H, W). Raises DataError, with the image's name, for one that cannot be read."""
 
     def augmented(
-        self, index: Tensor, generator: torch.Generator, *, mirror: bool, kept: Tensor | None = None
+        self,
+        index: Tensor,
+        generator: torch.Generator,
+        *,
+        mirror: bool,
+        kept: Tensor | None = None,
+        augmentation: Augmentation = PLAIN,
     ) -> Tensor:
-        """Like `load`, each image changed at random as suits training: shifted and, if `mirror`, mirrored.
+        """Like `load`, each image cut or shifted at random as the augmentation says and, if `mirror`, mirrored.
 
         kept: bool (n,), the images that are wanted; they are what they are among all, since random numbers are drawn
         for all. None: all.
         """
         wanted = index if kept is None else index[kept]
-        return augment(self.load(wanted), generator, mirror=mirror, kept=kept)
+        return augment(self.load(wanted), generator, mirror=mirror, kept=kept, augmentation=augmentation)
 
     def order(self, generator: torch.Generator) -> Tensor:
         """int64 (N,): an order for one pass of training."""
@@ -138,12 +145,18 @@ class JoinedSplit(ImageSplit):
         return _merged(self.first.load(one), self.second.load(two), of_first)
 
     def augmented(
-        self, index: Tensor, generator: torch.Generator, *, mirror: bool, kept: Tensor | None = None
+        self,
+        index: Tensor,
+        generator: torch.Generator,
+        *,
+        mirror: bool,
+        kept: Tensor | None = None,
+        augmentation: Augmentation = PLAIN,
     ) -> Tensor:
         one, two, of_first = self._indices(index)
         kept = torch.ones_like(of_first) if kept is None else kept
-        first = self.first.augmented(one, generator, mirror=mirror, kept=kept[of_first])
-        second = self.second.augmented(two, generator, mirror=mirror, kept=kept[~of_first])
+        first = self.first.augmented(one, generator, mirror=mirror, kept=kept[of_first], augmentation=augmentation)
+        second = self.second.augmented(two, generator, mirror=mirror, kept=kept[~of_first], augmentation=augmentation)
         return _merged(first, second, of_first[kept])
 
     @property
@@ -183,9 +196,15 @@ class NormalizedSplit(ImageSplit):
         return self.split.load(index)
 
     def augmented(
-        self, index: Tensor, generator: torch.Generator, *, mirror: bool, kept: Tensor | None = None
+        self,
+        index: Tensor,
+        generator: torch.Generator,
+        *,
+        mirror: bool,
+        kept: Tensor | None = None,
+        augmentation: Augmentation = PLAIN,
     ) -> Tensor:
-        return self.split.augmented(index, generator, mirror=mirror, kept=kept)
+        return self.split.augmented(index, generator, mirror=mirror, kept=kept, augmentation=augmentation)
 
     def order(self, generator: torch.Generator) -> Tensor:
         return self.split.order(generator)
@@ -263,15 +282,24 @@ def augment(
     mirror: bool,
     still: Tensor | None = None,
     kept: Tensor | None = None,
+    augmentation: Augmentation = PLAIN,
 ) -> Tensor:
-    """Shifts each image by up to an eighth of its size, border repeated; mirrors half of them when allowed.
+    """Shifts each image by up to an eighth of its size, border repeated, or cuts a part out of each and gives it that
+    size, or neither, as the augmentation's `crop` says; mirrors half of them when allowed.
 
-    x: (N, C, H, W) of any type. still: bool (N,), the images that are not to be shifted. kept: bool (M,), which of the
-    M images that random numbers are drawn for are these N; None: M is N.
+    x: (N, C, H, W) of any type; uint8 to be cut. still: bool (N,), the images that are only to be mirrored. kept: bool
+    (M,), which of the M images that random numbers are drawn for are these N; None: M is N.
     """
     _, _, height, width = x.shape
     kept = torch.ones(len(x), dtype=torch.bool) if kept is None else kept
     n = len(kept)
+    if augmentation.crop == "none":
+        still = torch.ones(len(x), dtype=torch.bool)
+    if augmentation.crop == "resized":
+        draws = torch.rand((n, 4), generator=generator, dtype=torch.float64)[kept]
+        flipped = torch.rand(n, generator=generator)[kept] < 0.5 if mirror else torch.zeros(len(x), dtype=torch.bool)
+        is_cut = torch.ones(len(x), dtype=torch.bool) if still is None else ~still
+        return _cut(x, draws, is_cut, flipped, augmentation.least_area)
     reach_y, reach_x = max(1, height // 8), max(1, width // 8)
     dy = torch.randint(-reach_y, reach_y + 1, (n, 1), generator=generator)
     dx = torch.randint(-reach_x, reach_x + 1, (n, 1), generator=generator)
@@ -285,6 +313,20 @@ def augment(
     changed, moved, turned = x.clone(), ~still, still & flipped[:, 0]
     changed[moved] = _picked(x[moved], rows[moved], columns[moved])
     changed[turned] = x[turned].flip(3)  # by far the cheaper way
+    return changed
+
+
+def _cut(x: Tensor, draws: Tensor, is_cut: Tensor, flipped: Tensor, least_area: float) -> Tensor:
+    """A part of each image that is to be cut, in the whole one's size, and mirrored images."""
+    height, width = x.shape[2:]
+    changed = torch.empty_like(x)
+    for row, (four, cuts, turns) in enumerate(zip(draws.tolist(), is_cut.tolist(), flipped.tolist(), strict=True)):
+        image = x[row : row + 1]
+        if cuts:
+            left, top, right, bottom = crop_box((width, height), four, least_area)
+            part = image[:, :, top:bottom, left:right]
+            image = torch.nn.functional.interpolate(part, (height, width), mode="bilinear", antialias=True)
+        changed[row] = (image.flip(3) if turns else image)[0]
     return changed
 
 

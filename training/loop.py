@@ -7,19 +7,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from netlathe.training.augmentation import PLAIN, Augmentation
 from netlathe.training.batch_norm import Settle, normalising
 from netlathe.training.checkpoint import Checkpointer
 from netlathe.training.compute import Compute
 from netlathe.training.distillation import Teacher
 from netlathe.training.errors import TrainingError
+from netlathe.training.forward import TrainingForward
 from netlathe.training.images import ImageData, ImageSplit
-from netlathe.training.sgd import SgdConfig, WeightStep
+from netlathe.training.sgd import Optimizer, SgdConfig, WeightStep
 from netlathe.training.stream import Batch, batches_per_pass, images_per_batch, stream
 
 
@@ -100,15 +102,37 @@ class TrainConfig(SgdConfig):
     Raises TrainingError for values that no training can have.
     """
 
+    recipe: str = ""
+    """Name of the published recipe that these are the settings of, as `RECIPES` has it; none for others."""
     epochs: int = 30
     warmup_epochs: float = 0.0
     """The first of `epochs`, while the learning rate grows linearly; may be a fraction."""
     ema_decay: float = 0.0
     """Above 0, the trained weights are an exponential moving average, over about 1 / (1 - ema_decay) steps."""
+    optimizer: Optimizer = "sgd"
+    """SGD with Nesterov momentum, or AdamW, whose beta1 is `momentum`."""
+    dropout: float = 0.0
+    """Probability that a value before the last fully connected layer is left out."""
+    drop_path: float = 0.0
+    """Probability that the last residual branch is left out for an image; of those before, linearly less."""
+    resolutions: tuple[float, ...] = (1.0,)
+    """Sides of the training images as shares of the network's own, each for an equal part of the epochs: (160 / 224,)
+    trains on small images throughout, (0.5, 0.75, 1) on ever larger ones. The nearest size at which the network's
+    layers are the same is taken."""
+    augmentation: Augmentation = PLAIN
+
+    def __post_init__(self) -> None:
+        if isinstance(self.resolutions, list):
+            object.__setattr__(self, "resolutions", tuple(self.resolutions))
+        super().__post_init__()
 
     def out_of_range(self) -> dict[str, bool]:
         return {
             "epochs": self.epochs < 0,
+            "optimizer": self.optimizer not in get_args(Optimizer),
+            "dropout": not 0 <= self.dropout < 1,
+            "drop_path": not 0 <= self.drop_path < 1,
+            "resolutions": not self.resolutions or not all(0 < one <= 1 for one in self.resolutions),
             "warmup_epochs": not 0 <= self.warmup_epochs <= self.epochs,
             "ema_decay": not 0 <= self.ema_decay < 1,
             **super().out_of_range(),
@@ -144,10 +168,13 @@ def train(
     weights in all. Raises TrainingError when the loss diverges (what was saved last stays), FormatError when the saved
     file cannot be used, DataError for an image that cannot be read.
     """
+    config.augmentation.check_packages()
     compute = compute or Compute()
     split = split or data.train.joined(data.validation)
     with compute.visiting(network), compute.visiting(teacher.network.eval()) if teacher else nullcontext():
-        training = _Training(network, split, config, compute, mirror=data.mirror, teacher=teacher)
+        training = _Training(
+            network, split, config, compute, mirror=data.mirror, teacher=teacher, classes=len(data.classes)
+        )
         state = checkpointer.load() if checkpointer else None
         if checkpointer and state is not None:
             checkpointer.resume(training.load_state_dict, state)
@@ -175,10 +202,13 @@ class _Training:
         *,
         mirror: bool,
         teacher: Teacher | None,
+        classes: int,
     ) -> None:
         self.network, self.split, self.config, self.compute, self.mirror = network, split, config, compute, mirror
+        self.classes = classes
         self.share = config.share(images_per_batch(split, config.batch_size), compute.ranks)
-        self.weight_step = WeightStep(network, config, compute, teacher)
+        weights = config.weights_of(split.labels, classes)
+        self.weight_step = WeightStep(network, config, compute, teacher, weights=weights, kind=config.optimizer)
         # BatchNorm's statistics are averaged like the weights that they belong to.
         average = partial(_average, config.ema_decay)
         self.ema = AveragedModel(network, multi_avg_fn=average, use_buffers=True) if config.ema_decay else None
@@ -186,14 +216,18 @@ class _Training:
         self.steps, self.warmup_steps = config.epochs * per_epoch, config.warmup_epochs * per_epoch
         self.step = 0
         network.train()
-        # Beside the network, not in place: judging and exporting it afterwards need no compiled form.
-        self.forward: Callable[[Tensor], Tensor] = torch.compile(network) if compute.compile else network
+        _, *pixels = split.shape
+        self.forward = TrainingForward(
+            network, (pixels[0], pixels[1]), self.share, compute, seed=config.seed, resolutions=config.resolutions,
+            drop_path=config.drop_path, dropout=config.dropout,
+        )  # fmt: skip
 
     @contextmanager
     def opened(self) -> Iterator[None]:
         batches = stream(
             self.split, self.config.batch_size, seed=self.config.seed, start=self.step, augment=True,
-            mirror=self.mirror, workers=self.compute.workers, share=self.share,
+            mirror=self.mirror, augmentation=self.config.augmentation, classes=self.classes,
+            workers=self.compute.workers, share=self.share,
         )  # fmt: skip
         norms = normalising(self.network, self.compute.ranks, self.config.batch_norm)
         with closing(batches), norms as self.settle:
@@ -203,7 +237,8 @@ class _Training:
     def advance(self) -> StepProgress:
         rate = learning_rate_at(self.step, self.steps, self.warmup_steps, self.config.learning_rate)
         where = f"training step {self.step + 1} of {self.steps}"
-        loss, accuracy = self.weight_step(next(self.batches), self.forward, rate, where, self.share)
+        forward = self.forward.at(self.step, self.steps)
+        loss, accuracy = self.weight_step(next(self.batches), forward, rate, where, self.share)
         self.settle()
         if self.ema:
             self.ema.update_parameters(self.network)

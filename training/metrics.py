@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from netlathe.archspace.proportions import wilson_interval
 from netlathe.training.compute import Compute
+from netlathe.training.evaluation import taken
 from netlathe.training.images import ImageSplit
 from netlathe.training.stream import chunks
-
-LEVEL = 0.95
-"""Level of intervals of accuracies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +64,17 @@ class Classification:
         the most frequent of C classes has 1 / C."""
         return float(np.nanmean(self.accuracy_by_class))
 
+    @property
+    def balanced_interval(self) -> tuple[float, float]:
+        """95 % interval of the balanced accuracy: by the variances of the classes' own shares, each of (right + 1) of
+        (images + 2), so that a class without errors has one, too (Agresti and Coull, The American Statistician 52,
+        1998)."""
+        images = self.confusion.sum(1)
+        counted = images > 0
+        smoothed = (np.diag(self.confusion)[counted] + 1) / (images[counted] + 2)
+        half = 1.96 * math.sqrt(float((smoothed * (1 - smoothed) / (images[counted] + 2)).sum())) / int(counted.sum())
+        return max(0.0, self.balanced_accuracy - half), min(1.0, self.balanced_accuracy + half)
+
     def confused(self, most: int = 10) -> list[tuple[int, int, int]]:
         """The most frequent errors: (class, class given, images), the most frequent first."""
         errors = self.confusion * (1 - np.eye(len(self.confusion), dtype=np.int64))
@@ -78,8 +87,10 @@ class Classification:
         """The figures, for JSON; without the confusions where there are more than a hundred classes."""
         small = len(self.confusion) <= 100
         return {
-            "images": self.images, "accuracy": self.accuracy, "interval": list(self.interval),
+            "images": self.images, "classes": int((self.confusion.sum(1) > 0).sum()),
+            "accuracy": self.accuracy, "interval": list(self.interval),
             "top5_accuracy": self.top5_accuracy, "balanced_accuracy": self.balanced_accuracy,
+            "balanced_interval": list(self.balanced_interval),
             **({"confusion": self.confusion.tolist()} if small else {}),
         }  # fmt: skip
 
@@ -93,40 +104,21 @@ def classify(
     batch_size: int = 256,
     compute: Compute | None = None,
 ) -> Classification:
-    """The classes that a network of `classes` outputs gives to a split's images; computed in float32. A module is put
-    into eval mode and left on the device it came on; another callable gets images on the device of `compute`."""
+    """The classes that a network of at most `classes` outputs gives to a split's images; computed in float32.
+
+    A module is put into eval mode and left on the device it came on; another callable gets images on the device of
+    `compute`. Several processes (`compute.ranks`) look at some of the images each.
+    """
     compute = compute or Compute()
-    confusion, top5 = torch.zeros(classes * classes, dtype=torch.int64), 0
-    parts = chunks(split, batch_size, workers=compute.workers)
+    confusion, top5 = torch.zeros(classes * classes, dtype=torch.int64), torch.zeros((), dtype=torch.int64)
+    parts = chunks(taken(split, compute.ranks.portion(len(split))), batch_size, workers=compute.workers)
     visit = compute.visiting(network.eval()) if isinstance(network, nn.Module) else nullcontext()
     with visit, closing(parts):
         for images, labels in parts:
             x, _ = compute.put(split.normalization(images), labels)
-            likeliest = network(x).flatten(1).topk(min(5, classes), dim=1).indices.cpu()
+            scores = network(x).flatten(1)
+            likeliest = scores.topk(min(5, scores.shape[1]), dim=1).indices.cpu()
             confusion += torch.bincount(labels * classes + likeliest[:, 0], minlength=classes * classes)
-            top5 += int((likeliest == labels[:, None]).any(1).sum())
-    return Classification(confusion.reshape(classes, classes).numpy(), top5)
-
-
-def wilson_interval(right: int, count: int, level: float = LEVEL) -> tuple[float, float]:
-    """Interval of a share of which `right` of `count` were seen, at a level in 0..1 (E. B. Wilson, JASA 22, 1927): of
-    360 test images with 98.1 % right, 96.0 to 99.1 %. Raises ValueError for a share that there is not."""
-    if not (0 <= right <= count and count > 0 and 0 < level < 1):
-        raise ValueError(f"{right} of {count} at a level of {level} is no share that has an interval")
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share, square = right / count, z * z / count
-    middle = (share + square / 2) / (1 + square)
-    half = z * math.sqrt(share * (1 - share) / count + square / (4 * count)) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """Weights of classes in a loss, float32 (classes,), with which all have the same say: images / (classes with images
-    x images of the class), so that an image's is 1 on average (King and Zeng, Political Analysis 9, 2001); 0 for a
-    class without images.
-
-    labels: int64 (N,).
-    """
-    counts = torch.bincount(labels, minlength=classes).double()
-    weights = torch.where(counts > 0, len(labels) / ((counts > 0).sum() * counts.clamp(min=1)), 0)
-    return weights.float()
+            top5 += (likeliest == labels[:, None]).any(1).sum()
+    compute.ranks.add(confusion, top5)
+    return Classification(confusion.reshape(classes, classes).numpy(), int(top5))

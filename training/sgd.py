@@ -1,21 +1,25 @@
-"""Steps of stochastic gradient descent on cross-entropy: their settings, and one step on a batch."""
+"""Steps of gradient descent on cross-entropy: their settings, and one step on a batch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from netlathe.training.batch_norm import Statistics
-from netlathe.training.compute import Compute, wide
+from netlathe.training.compute import Compute
 from netlathe.training.distillation import Teacher
 from netlathe.training.errors import TrainingError, refuse
+from netlathe.training.losses import class_weights, classes_of_labels, cross_entropy
 from netlathe.training.ranks import ALONE, Ranks, Share
+
+ClassWeights = Literal["none", "balanced"]
+"""none: each image counts alike in a loss. balanced: each class of the training images does (`class_weights`)."""
+Optimizer = Literal["sgd", "adamw"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,7 @@ class SgdConfig:
     momentum: float = 0.9
     weight_decay: float = 4e-5
     label_smoothing: float = 0.1
+    class_weights: ClassWeights = "none"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -50,8 +55,13 @@ class SgdConfig:
             "momentum": not 0 <= self.momentum < 1,
             "weight_decay": not 0 <= self.weight_decay < math.inf,
             "label_smoothing": not 0 <= self.label_smoothing < 1,
+            "class_weights": self.class_weights not in get_args(ClassWeights),
             "seed": self.seed < 0,
         }
+
+    def weights_of(self, labels: Tensor, classes: int) -> Tensor | None:
+        """Weights of classes in losses, of training images with these labels (N,); None where all count alike."""
+        return class_weights(labels, classes) if self.class_weights == "balanced" else None
 
     def share(self, size: int, ranks: Ranks) -> Share:
         """The share of one of several processes in batches of `size` images. Raises TrainingError where it is too
@@ -60,12 +70,22 @@ class SgdConfig:
 
 
 class WeightStep:
-    """An SGD optimizer of a module's weights, and the step that it makes on a batch."""
+    """An optimizer of a module's weights, and the step that it makes on a batch."""
 
-    def __init__(self, module: nn.Module, config: SgdConfig, compute: Compute, teacher: Teacher | None = None) -> None:
-        """`teacher` is on the device of `compute`, in eval mode."""
+    def __init__(
+        self,
+        module: nn.Module,
+        config: SgdConfig,
+        compute: Compute,
+        teacher: Teacher | None = None,
+        *,
+        weights: Tensor | None = None,
+        kind: Optimizer = "sgd",
+    ) -> None:
+        """`teacher` is on the device of `compute`, in eval mode. `weights`: those of classes in the loss."""
         self.config, self.compute, self.teacher = config, compute, teacher
-        self.optimizer = make_optimizer(module, config.learning_rate, config.momentum, config.weight_decay)
+        self.weights = None if weights is None else weights.to(compute.torch_device)
+        self.optimizer = make_optimizer(module, config.learning_rate, config.momentum, config.weight_decay, kind)
 
     def __call__(
         self,
@@ -76,7 +96,7 @@ class WeightStep:
         share: Share | None = None,
     ) -> tuple[float, float]:
         """Loss and accuracy (0..1) of the batch before the step, of which this process has the images (n, C, H, W) and
-        labels (n,) of its share; by default, all.
+        labels, (n,) or shares of classes (n, classes), of its share; by default, all.
 
         Weights that `forward` does not use get no gradient at all, so neither momentum nor decay moves them. Raises
         TrainingError, with `where` in its words, for a loss that is no number; no weight has moved then.
@@ -92,7 +112,7 @@ class WeightStep:
                 logits = forward(part)
             loss = self._loss(part, logits, wanted) * weight
             loss.backward()  # type: ignore[no-untyped-call]
-            right = (logits.detach().argmax(1) == wanted).sum().double() / share.size
+            right = (logits.detach().argmax(1) == classes_of_labels(wanted)).sum().double() / share.size
             totals += torch.stack([loss.detach().double(), right])
         self.compute.ranks.add(*self._gradients(), totals)
         value, accuracy = totals.tolist()  # the one moment that waits for a GPU
@@ -113,11 +133,12 @@ class WeightStep:
     def _loss(self, x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         smoothing = self.config.label_smoothing
         if self.teacher is None:
-            return F.cross_entropy(wide(logits), labels, label_smoothing=smoothing)
+            return cross_entropy(logits, labels, weights=self.weights, label_smoothing=smoothing)
         logits = logits.flatten(1)
         if self.teacher.weight == 1:
             return self.teacher.loss(x, logits)
-        return self.teacher.loss(x, logits, F.cross_entropy(wide(logits), labels, label_smoothing=smoothing))
+        own = cross_entropy(logits, labels, weights=self.weights, label_smoothing=smoothing)
+        return self.teacher.loss(x, logits, own)
 
     def forget_momentum(self) -> None:
         """Starts over with weights that earlier steps say nothing about."""
@@ -133,11 +154,16 @@ class WeightStep:
             group["params"] = [p for p in group["params"] if id(p) not in gone]
 
 
-def make_optimizer(module: nn.Module, learning_rate: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
-    """SGD that decays weights, but neither biases nor BatchNorm."""
+def make_optimizer(
+    module: nn.Module, learning_rate: float, momentum: float, weight_decay: float, kind: Optimizer = "sgd"
+) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW (arXiv:1711.05101; `momentum` is its beta1, 0.999 its beta2), that decays
+    weights, but neither biases nor normalizations: nothing of a single axis (arXiv:1812.01187, section 3.1)."""
     decayed = [p for p in module.parameters() if p.ndim > 1]
     plain = [p for p in module.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, lr=learning_rate, betas=(momentum, 0.999))
     return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0)
 
 

@@ -11,14 +11,13 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from netlathe.training.augmentation import PLAIN, Augmentation, ImageChanges, Mixing, seeds_of
 from netlathe.training.errors import DataError
 from netlathe.training.images import ImageSplit
-from netlathe.training.normalization import Normalization
 from netlathe.training.ranks import Share
 
 _WORTH_WORKERS = 5000
@@ -54,23 +53,31 @@ def stream(
     start: int = 0,
     augment: bool = False,
     mirror: bool = False,
+    augmentation: Augmentation = PLAIN,
+    classes: int = 0,
     workers: int | None = 0,
     share: Share | None = None,
 ) -> Generator[Batch, None, None]:
-    """Batches without end, from number `start` on: float32 images as networks take them, and int64 labels.
+    """Batches without end, from number `start` on: float32 images as networks take them, and int64 labels, or where
+    images are mixed, float32 (n, classes), the share of each class.
 
     Batch b depends on `seed` and b alone, so a stream that starts at b goes on exactly where another one stopped, with
     any number of workers. Each pass has an order of its own and shows an image at most once, in full batches (one of
-    few images would spoil BatchNorm's statistics). `augment` changes the images at random, mirroring some if `mirror`.
+    few images would spoil BatchNorm's statistics). `augment` changes the images at random, as the augmentation says,
+    mirroring some if `mirror`.
 
+    classes: how many there are, for the labels of mixed images.
     share: of each batch, the images that this process computes, as it is without others.
     workers: processes that load images ahead of time; they end when the generator is closed. None: as many as there
     are cores, where images are decoded while they are used.
     Raises DataError for an empty split, or an image that cannot be read.
     """
     split.prepare()
-    task = _Batches(split, images_per_batch(split, batch_size), seed, augment, mirror, share.kept if share else None)
-    return _inputs(fetch(task.__getitem__, itertools.count(start), _count(split, workers)), split.normalization)
+    kept = share.kept if share else None
+    mixing = Mixing(augmentation, classes, seed, kept) if augment and augmentation.mixes else None
+    size, needed = images_per_batch(split, batch_size), mixing.needed if mixing else kept
+    task = _Batches(split, size, seed, augmentation if augment else None, mirror, needed)
+    return _inputs(fetch(task.__getitem__, itertools.count(start), _count(split, workers)), split, start, mixing)
 
 
 def chunks(split: ImageSplit, size: int, *, workers: int | None = 0) -> Generator[Batch, None, None]:
@@ -142,11 +149,12 @@ class _Batches:
     split: ImageSplit
     size: int
     seed: int
-    augment: bool
+    augmentation: Augmentation | None
     mirror: bool
     kept: Tensor | None
     """Which images of a batch are wanted, bool (size,); None: all."""
     order: tuple[int, Tensor] = field(default=(-1, torch.empty(0)))
+    changes: ImageChanges | None = None
 
     def __getitem__(self, number: int) -> Batch:
         """uint8 images and labels."""
@@ -155,12 +163,20 @@ class _Batches:
             self.order = turn, self.split.order(_generator(self.seed, _ORDER, turn))
         index = self.order[1][place * self.size : (place + 1) * self.size]
         wanted = index if self.kept is None else index[self.kept]
-        if self.augment:
-            generator = _generator(self.seed, _AUGMENTATION, number)
-            images = self.split.augmented(index, generator, mirror=self.mirror, kept=self.kept)
-        else:
-            images = self.split.load(wanted)
-        return images, self.split.labels[wanted]
+        if self.augmentation is None:
+            return self.split.load(wanted), self.split.labels[wanted]
+        generator = _generator(self.seed, _AUGMENTATION, number)
+        images = self.split.augmented(
+            index, generator, mirror=self.mirror, kept=self.kept, augmentation=self.augmentation
+        )
+        places = range(len(index)) if self.kept is None else self.kept.nonzero()[:, 0].tolist()
+        return self._changes(self.augmentation)(images, self.seed, number, places), self.split.labels[wanted]
+
+    def _changes(self, augmentation: Augmentation) -> ImageChanges:
+        """Made in the process that uses them, once."""
+        if self.changes is None:
+            self.changes = ImageChanges(augmentation, self.split.normalization)
+        return self.changes
 
 
 @dataclass(frozen=True)
@@ -191,18 +207,20 @@ class _Failure:
     message: str
 
 
-def _inputs(batches: Generator[Batch, None, None], normalization: Normalization) -> Generator[Batch, None, None]:
+def _inputs(
+    batches: Generator[Batch, None, None], split: ImageSplit, start: int, mixing: Mixing | None
+) -> Generator[Batch, None, None]:
     """Batches as networks take them; made here, as bytes are a quarter of what workers would have to send otherwise."""
     try:
-        for images, labels in batches:
-            yield normalization(images), labels
+        for number, (images, labels) in enumerate(batches, start):
+            x = split.normalization(images)
+            yield mixing(x, labels, number) if mixing else (x, labels)
     finally:
         batches.close()
 
 
 def _generator(seed: int, use: int, number: int) -> torch.Generator:
-    state = np.random.SeedSequence(seed, spawn_key=(use, number)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]))
+    return torch.Generator().manual_seed(*seeds_of(seed, use, number, 1))
 
 
 def _same(item: T) -> T:

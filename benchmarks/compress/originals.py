@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,10 @@ def original(name: str, data: ImageData, folder: Path, listener: Listener, *, se
 
 def _train(network: nn.Module, name: str, data: ImageData, stem: Path, listener: Listener, seed: int) -> None:
     config, precision = RECIPES[name]
-    config = TrainConfig(**{**vars(config), "seed": seed})
+    config = replace(config, seed=seed)
     compute = Compute(precision=precision, threads=1)  # type: ignore[arg-type]
     path = stem.with_name(f"{stem.name}.ckpt")
-    checkpointer = Checkpointer(path, {"name": name, **vars(config)}, every_s=SAVED_EVERY_S)
+    checkpointer = Checkpointer(path, {"name": name, **asdict(config)}, every_s=SAVED_EVERY_S)
     begun = time.process_time()
     with compute.threaded(), listener.progress(f"training {name}", "steps") as update:
         train(
@@ -62,7 +63,7 @@ def _train(network: nn.Module, name: str, data: ImageData, stem: Path, listener:
         )  # fmt: skip
     cpu_s = time.process_time() - begun
     found = {"accuracy": evaluate(network, data.test), "validation": evaluate(network, data.validation)}
-    told = {**found, "cpu_s_since_resumed": cpu_s, "precision": precision, "config": vars(config)}
+    told = {**found, "cpu_s_since_resumed": cpu_s, "precision": precision, "config": asdict(config)}
     write_whole(stem.with_name(f"{stem.name}.onnx"), write_onnx(*nl.read_weights(network.eval(), example())))
     write_whole(stem.with_name(f"{stem.name}.json"), json.dumps(told, indent=1).encode())
     with writing(stem.with_name(f"{stem.name}.npz"), makes_folder=True) as part:

@@ -32,6 +32,8 @@ class Point:
     accuracy: float
     """Accuracy of the torch module on the test images, 0..1."""
     on_front: bool = False
+    test_images: int = 0
+    """Images behind the accuracy; 0 where that was not recorded."""
 
     @property
     def ms(self) -> float:
@@ -107,7 +109,8 @@ def _point(run: Path, report: dict[str, Any], setups: dict[str, Path]) -> Point:
         setups.setdefault(main["setup"], run)
         predicted, measured = main["predicted_ms"], main["measured_ms"]
         measured_ms = None if measured is None else float(measured)
-        return Point(str(report["name"]), str(run), float(predicted), measured_ms, float(report["accuracy"]["torch"]))
+        accuracy, images = float(report["accuracy"]["torch"]), int(report.get("test_images", 0))
+        return Point(str(report["name"]), str(run), float(predicted), measured_ms, accuracy, test_images=images)
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise FormatError(f"{run}: its report lacks or confuses {error!s:.200}; search again with --restart") from error
 

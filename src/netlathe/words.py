@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from netlathe.archspace.errors import NetlatheError
+from netlathe.archspace.proportions import wilson_interval
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -19,6 +20,15 @@ def percent(share: float | None, digits: int = 1) -> str:
 def points(value: float | None) -> str:
     """1.234 -> '1.23'; a dash when unknown."""
     return "-" if value is None else f"{value:.2f}"
+
+
+def percent_within(share: float | None, images: int, digits: int = 1) -> str:
+    """0.981 of 360 images -> '98.1 % ± 1.5': the share, and half of its 95 % interval (Wilson's) in points; a dash when
+    unknown."""
+    if share is None or images < 1:
+        return percent(share, digits)
+    low, high = wilson_interval(round(share * images), images)
+    return f"{percent(share, digits)} ± {50 * (high - low):.{digits}f}"
 
 
 def milliseconds(value: float | None) -> str:

@@ -12,9 +12,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 from torch.nn import functional as F
 
+from netlathe.archspace.proportions import wilson_interval
 from netlathe.training import evaluate
 from netlathe.training.images import MemorySplit
-from netlathe.training.metrics import Classification, class_weights, classify, wilson_interval
+from netlathe.training.losses import class_weights
+from netlathe.training.metrics import Classification, classify
 
 CLASSES = 7
 LABELS = torch.from_numpy(np.random.default_rng(0).choice(CLASSES, 500, p=[0.5, 0.2, 0.1, 0.1, 0.05, 0.03, 0.02]))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from netlathe.training.decoding import UNREADABLE, check, decode, fingerprint
+from netlathe.training.augmentation import MODERATE_AREA
+from netlathe.training.decoding import UNREADABLE, Cut, check, decode, fingerprint
 
 RNG = np.random.default_rng(0)
 
@@ -25,7 +26,8 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def pixels(content: bytes, size: tuple[int, int], draws: list[float] | None = None, mode: str = "RGB") -> np.ndarray:
-    return np.asarray(decode(io.BytesIO(content), size, mode, draws)[0]).astype(int)
+    cut = None if draws is None else Cut(draws, MODERATE_AREA)
+    return np.asarray(decode(io.BytesIO(content), size, mode, cut)[0]).astype(int)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

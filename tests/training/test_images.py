@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from netlathe.training.augmentation import MODERATE_AREA as LEAST_AREA
+from netlathe.training.augmentation import crop_box
 from netlathe.training.datasets import DatasetSplit
-from netlathe.training.decoding import LEAST_AREA, crop_box
 from netlathe.training.encoded import Encoded, EncodedSplit, Files
 from netlathe.training.errors import DataError
 from netlathe.training.held import Held, HeldSplit
@@ -190,7 +191,7 @@ def test_encoded_images_of_the_networks_size_are_shifted_like_those_in_memory(tm
 
 def test_cuts_lie_inside_the_image_and_keep_to_area_and_ratio() -> None:
     for draws in np.random.default_rng(0).random((500, 4)):
-        left, top, right, bottom = crop_box((120, 90), draws.tolist())
+        left, top, right, bottom = crop_box((120, 90), draws.tolist(), LEAST_AREA)
         wide, high = right - left, bottom - top
         assert 0 <= left < right <= 120
         assert 0 <= top < bottom <= 90
@@ -201,6 +202,6 @@ def test_cuts_lie_inside_the_image_and_keep_to_area_and_ratio() -> None:
 
 
 def test_extreme_draws_and_tiny_images_give_a_cut_too() -> None:
-    assert crop_box((120, 120), [1.0, 0.5, 0.0, 0.0]) == (0, 0, 120, 120)
-    assert crop_box((1, 1), [0.0, 0.0, 0.999, 0.999]) == (0, 0, 1, 1)
-    assert crop_box((100, 100), [0.0, 0.5, 0.999999, 0.999999]) == (41, 41, 100, 100)
+    assert crop_box((120, 120), [1.0, 0.5, 0.0, 0.0], LEAST_AREA) == (0, 0, 120, 120)
+    assert crop_box((1, 1), [0.0, 0.0, 0.999, 0.999], LEAST_AREA) == (0, 0, 1, 1)
+    assert crop_box((100, 100), [0.0, 0.5, 0.999999, 0.999999], LEAST_AREA) == (41, 41, 100, 100)

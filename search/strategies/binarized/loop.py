@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from netlathe.archspace.decisions import Choices
 from netlathe.archspace.spaces import SearchSpace
@@ -44,9 +43,10 @@ from netlathe.search.strategies.binarized.updates import GradientUpdate, UpdateR
 from netlathe.search.strategies.binarized.validation import make_validation_loss
 from netlathe.training.batch_norm import Settle, normalising
 from netlathe.training.checkpoint import Checkpointer
-from netlathe.training.compute import Compute, wide
+from netlathe.training.compute import Compute
 from netlathe.training.images import ImageData
 from netlathe.training.loop import run_steps
+from netlathe.training.losses import cross_entropy
 from netlathe.training.sgd import WeightStep
 from netlathe.training.stream import Batch, batches_per_pass, images_per_batch, stream
 
@@ -97,7 +97,8 @@ class Searcher:
             for candidate in candidates.children():
                 compute.maybe_compile(candidate)
         compute.ranks.align(self.supernet)
-        self.weight_step = WeightStep(self.supernet, config, compute)
+        self.weights = config.weights_of(data.train.labels, len(data.classes))
+        self.weight_step = WeightStep(self.supernet, config, compute, weights=self.weights)
         self._share, self._validation_share = (
             config.share(images_per_batch(split, config.batch_size), compute.ranks)
             for split in (data.train, data.validation)
@@ -180,7 +181,7 @@ class Searcher:
         for images, wanted, weight in self._validation_share.parts(x, labels):
             with self.compute.autocast():
                 logits = self.supernet(images, gates)
-            yield ranks.total(weight * F.cross_entropy(wide(logits), wanted))
+            yield ranks.total(weight * cross_entropy(logits, wanted, weights=self.weights))
 
     def _end_epoch(self, phase: Phase) -> None:
         if phase == "search" and self.config.prune_below > 0:
@@ -256,7 +257,9 @@ class Searcher:
         """Loss that finalists are compared by, and in how many parts."""
         if loss is not None:
             return (lambda choices, part: loss(choices)), 1
-        return make_validation_loss(self.supernet, self.data.validation, self.config.finalist_images, self.compute, rng)
+        return make_validation_loss(
+            self.supernet, self.data.validation, self.config.finalist_images, self.compute, rng, weights=self.weights
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """State of the search: all that changes from step to step."""

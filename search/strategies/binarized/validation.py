@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from netlathe.archspace.decisions import Choices
 from netlathe.search.final_choice import ValidationLoss
 from netlathe.search.strategies.binarized.parameters import plain_gates
 from netlathe.search.strategies.binarized.supernet import SuperNet
 from netlathe.training.batch_norm import normalising
-from netlathe.training.compute import Compute, wide
+from netlathe.training.compute import Compute
 from netlathe.training.images import ImageSplit
+from netlathe.training.losses import cross_entropy
 from netlathe.training.sgd import parts_of
 
 BATCH = 256
@@ -22,11 +22,17 @@ BATCH = 256
 
 
 def make_validation_loss(
-    supernet: SuperNet, split: ImageSplit, images: int, compute: Compute, rng: np.random.Generator
+    supernet: SuperNet,
+    split: ImageSplit,
+    images: int,
+    compute: Compute,
+    rng: np.random.Generator,
+    *,
+    weights: torch.Tensor | None = None,
 ) -> tuple[ValidationLoss, int]:
     """Cross-entropy by the supernet's weights on parts of at most so many images of the split, drawn once, and how many
-    parts these are; leaves the supernet as it is. Several processes (`compute.ranks`) compute a share of each part, all
-    for the same network."""
+    parts these are; `weights` are those of classes. Leaves the supernet as it is. Several processes (`compute.ranks`)
+    compute a share of each part, all for the same network."""
     batches, ranks = _batches(split, images, rng), compute.ranks
 
     @torch.no_grad()
@@ -37,8 +43,8 @@ def make_validation_loss(
         synchronised = normalising(supernet, ranks, "synchronised")
         with supernet.statistics_kept(), synchronised, compute.autocast():
             x, wanted = compute.put(split.normalization(pixels[own]), labels[own])
-            losses = F.cross_entropy(wide(supernet(x, plain_gates(path))), wanted, reduction="sum")
-        return float(ranks.total(losses / len(labels)))
+            loss = cross_entropy(supernet(x, plain_gates(path)), wanted, weights=weights)
+        return float(ranks.total(loss * len(wanted) / len(labels)))
 
     return validation_loss, len(batches)
 

@@ -24,7 +24,7 @@ COMMANDS = {
     "demo": "commands", "devices": "commands", "profile": "profile", "fit": "fit",
     "predict": "predict", "search": "search", "compress": "compress", "export": "commands",
     "time": "time", "show": "show", "check": "check", "pareto": "compare", "compare": "compare",
-    "report": "report", "predictors": "predictors",
+    "report": "report", "predictors": "predictors", "recipes": "recipes",
 }  # fmt: skip
 """Modules of the commands, by name, in the order of the help."""
 KEPT = {

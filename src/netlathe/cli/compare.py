@@ -9,7 +9,7 @@ import typer
 
 from netlathe.cli.console import Terminal
 from netlathe.cli.options import Force, Json, UnknownOps
-from netlathe.words import milliseconds, percent
+from netlathe.words import milliseconds, percent_within
 
 if TYPE_CHECKING:
     from netlathe.hardware import CompareReport
@@ -90,7 +90,7 @@ def show_points(report: ParetoReport, terminal: Terminal) -> None:
             p.name if names.count(p.name) == 1 else f"{p.name} ({p.folder})",
             milliseconds(p.predicted_ms),
             milliseconds(p.measured_ms),
-            percent(p.accuracy),
+            percent_within(p.accuracy, p.test_images),
             "on the front" if p.on_front else "dominated",
         )
         for p in report.points

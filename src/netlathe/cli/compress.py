@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from netlathe.cli.console import Terminal
+from netlathe.cli.console import Terminal, show_classification
 from netlathe.cli.options import (
     COMPUTE,
     MEET,
+    TRAIN,
+    Accumulate,
     BatchNorm,
+    ClassWeights,
+    Compile,
     Json,
     JudgeBinary,
     JudgeDevice,
     JudgeProfile,
     LimitImages,
     NoPage,
+    Precision,
+    RecipeName,
     Seed,
     Shapes,
     SkipUnreadable,
@@ -27,12 +33,12 @@ from netlathe.cli.options import (
     Workers,
     parse_shapes,
 )
-from netlathe.words import milliseconds, percent
+from netlathe.words import milliseconds, percent_within
 
 if TYPE_CHECKING:
     from netlathe.runs.compression.report import CompressReport
 
-WIDTHS, TRAIN = "The widths", "The training"
+WIDTHS = "The widths"
 ACCURACIES = {
     "torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "mixed": "of mixed .tflite",
     "onnx": "of .onnx",
@@ -119,15 +125,35 @@ def compress(
         int,
         typer.Option(min=1, help="Networks that integer-program compares on validation data.", rich_help_panel=WIDTHS),
     ] = 8,
+    recipe: RecipeName = None,
     train_epochs: Annotated[
-        int, typer.Option(min=0, help="Epochs that the narrower network is trained for.", rich_help_panel=TRAIN)
-    ] = 10,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Epochs that the narrower network is trained for.",
+            show_default="10, or the recipe's",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     train_batch_size: Annotated[
-        int, typer.Option(min=2, help="Images per step of the training.", rich_help_panel=TRAIN)
-    ] = 64,
+        int | None,
+        typer.Option(
+            min=2,
+            help="Images per step of the training.",
+            show_default="64, or the recipe's",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     train_learning_rate: Annotated[
-        float, typer.Option(min=1e-9, help="Highest learning rate of the training.", rich_help_panel=TRAIN)
-    ] = 0.02,
+        float | None,
+        typer.Option(
+            min=1e-9,
+            help="Highest learning rate of the training.",
+            show_default="0.02, or the recipe's",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
+    class_weights: ClassWeights = "none",
     baselines: Annotated[
         str | None,
         typer.Option(
@@ -164,8 +190,11 @@ def compress(
     compute_device: Annotated[
         str, typer.Option(help="Where to train: cpu, cuda, cuda:1, ..., or auto.", rich_help_panel=COMPUTE)
     ] = "auto",
+    precision: Precision = "auto",
+    compile_: Compile = False,
     workers: Workers = None,
     threads: Threads = 0,
+    accumulate: Accumulate = 1,
     batch_norm: BatchNorm = "synchronised",
     limit_images: LimitImages = None,
     skip_unreadable: SkipUnreadable = 0,
@@ -184,16 +213,17 @@ def compress(
     from netlathe.cli.phones import choose_phone
     from netlathe.runs.baselines import parse_widths
     from netlathe.runs.compression.pipeline import compress as compress_model
+    from netlathe.runs.compression.pipeline import tuning
     from netlathe.targets import parse_limits, parse_targets
     from netlathe.tracking import tracked
-    from netlathe.training import Compute, TrainConfig
+    from netlathe.training import Compute
     from netlathe.training.ranks import joined
 
     with joined() as ranks:
         terminal = Terminal(as_json=as_json, quiet=not ranks.leads)
-        training = TrainConfig(
-            epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate,
-            batch_norm=batch_norm, seed=seed,
+        training = tuning(
+            recipe, epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate,
+            class_weights=class_weights, accumulate=accumulate, batch_norm=batch_norm, seed=seed,
         )  # fmt: skip
         with tracked(track if ranks.leads else None, output, terminal) as listener:
             report = compress_model(
@@ -220,7 +250,7 @@ def compress(
                 profile=profile_file,
                 benchmark_binary=benchmark_binary,
                 shapes=parse_shapes(shape),
-                compute=Compute(compute_device, workers=workers, threads=threads, ranks=ranks),
+                compute=Compute(compute_device, precision, compile_, workers, threads, ranks),
                 limit_images=limit_images,
                 skip_unreadable=skip_unreadable,
                 unknown=unknown,
@@ -268,12 +298,18 @@ def show_compression(report: CompressReport, terminal: Terminal) -> None:
             ("the model's accuracy", "narrower, untrained", *(ACCURACIES[name] for name in shown)),
             [
                 (
-                    percent(report.original_accuracy), percent(report.untrained_accuracy),
-                    *(percent(report.accuracy[name]) for name in shown),
+                    *(
+                        percent_within(share, report.test_images)
+                        for share in (
+                            report.original_accuracy, report.untrained_accuracy,
+                            *(report.accuracy[name] for name in shown),
+                        )
+                    ),
                 )
             ],
             text=0,
         )  # fmt: skip
+        show_classification([report], terminal)
     for one in report.recoveries:
         terminal.say("")
         terminal.table(

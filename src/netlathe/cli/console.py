@@ -28,10 +28,12 @@ from rich.text import Text
 
 from netlathe.archspace.errors import NetlatheError, paragraph, printable
 from netlathe.events import Follow, Listener, OnRound, Update, Watch
-from netlathe.words import percent
+from netlathe.words import percent, percent_within
 
 if TYPE_CHECKING:
     from netlathe.predictor import Metrics
+    from netlathe.runs.compression.report import CompressReport
+    from netlathe.runs.report import RunReport
 
 PIPE_WIDTH = 160
 
@@ -310,6 +312,26 @@ def fail(error: BaseException | str, *, as_json: bool, kind: str) -> None:
     console.print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=not sys.stderr.isatty())
     if as_json:
         print(json.dumps({"error": {"type": kind, "message": message}}), flush=True)
+
+
+def show_classification(reports: Sequence[RunReport | CompressReport], terminal: Terminal) -> None:
+    """A line on what the accuracies of these reports are worth, and one per network on its classes."""
+    told = [one for one in reports if one.classification]
+    if not told:
+        return
+    first = told[0]
+    seeds = ", ".join(dict.fromkeys(str(one.seed) for one in told))
+    terminal.say(
+        f"  ± is half of the 95 % interval over {first.test_images:,} test images such as these; seed {seeds}, and "
+        "another seed differs, too",
+        style="dim",
+    )
+    for one in told:
+        found = one.classification or {}
+        top5 = f", top-5 {percent_within(found['top5_accuracy'], one.test_images)}" if found["classes"] > 10 else ""
+        low, high = found["balanced_interval"]
+        balanced = f"{percent(found['balanced_accuracy'])} ± {50 * (high - low):.1f}"
+        terminal.say(f"  {one.name}: balanced accuracy {balanced}{top5}", style="dim")
 
 
 def metric_cells(metrics: Metrics) -> tuple[object, ...]:

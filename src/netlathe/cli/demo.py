@@ -39,7 +39,7 @@ from netlathe.search import SearchConfig
 from netlathe.targets import Target
 from netlathe.timing import time_networks
 from netlathe.training import Compute, ImageData, TrainConfig
-from netlathe.words import millions, milliseconds, percent
+from netlathe.words import millions, milliseconds, percent_within
 
 PROFILE, PREDICTOR, BASELINE, FOUND = "profile.sqlite", "predictor.json", "baseline", "found"
 REPORT = "demo.json"
@@ -122,7 +122,7 @@ def _run(demo: Demo) -> None:
     }
     timed = _time(demo, trained)
     _compare(demo, trained[BASELINE], timed[BASELINE], model, len(data.test))
-    _report(demo, trained, timed, target_ms, model)
+    _report(demo, trained, timed, target_ms, model, len(data.test))
     seconds = time.monotonic() - started
     terminal.say(f"\nDone in {seconds:.0f} s. Each stage again, alone, from the files that it left:")
     for command in commands(demo, space.classes, target_ms):
@@ -181,7 +181,7 @@ def _train_baseline(demo: Demo, baseline: Architecture, model: LatencyPredictor,
     trained = DemoNetwork(baseline, float(model.predict([baseline])[0]), exported.accuracy, folder)
     demo.terminal.say(
         f"  {millions(baseline.macs)} MACs, {milliseconds(trained.predicted_ms)} ms predicted, "
-        f"{percent(trained.accuracy['torch'])} of {len(data.test)} test images right"
+        f"{percent_within(trained.accuracy['torch'], len(data.test))} of {len(data.test)} test images right"
     )
     return trained
 
@@ -249,6 +249,7 @@ def _report(
     timed: Mapping[str, Measurement],
     target_ms: float,
     model: LatencyPredictor,
+    images: int,
 ) -> None:
     """The table at the end, and the two networks as one picture."""
     rows = []
@@ -261,8 +262,8 @@ def _report(
                 milliseconds(t.predicted_ms),
                 milliseconds(measured),
                 f"{100 * (t.predicted_ms / measured - 1):+.1f} %",
-                percent(t.accuracy["torch"]),
-                percent(t.accuracy["tflite"]),
+                percent_within(t.accuracy["torch"], images),
+                percent_within(t.accuracy["tflite"], images),
                 millions(t.architecture.macs),
             )
         )

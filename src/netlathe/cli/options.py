@@ -76,6 +76,21 @@ BatchNorm = Annotated[
         rich_help_panel=COMPUTE,
     ),
 ]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(
+        help="Number type of convolutions in training; auto: bfloat16 on GPUs that have it.", rich_help_panel=COMPUTE
+    ),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile what is trained with torch.compile.", rich_help_panel=COMPUTE)
+]
+Accumulate = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Parts that a batch is computed in, one after the other, for less memory.", rich_help_panel=COMPUTE
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -92,6 +107,24 @@ Threads = Annotated[
         help="Threads that share a network's ops on the CPU; fewer where the machine is busy.",
         show_default="as many as torch takes",
         rich_help_panel=COMPUTE,
+    ),
+]
+TRAIN = "The training"
+"""Help's panel of how networks are trained."""
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="Published training recipe by name, as `netlathe recipes` lists them; options given here win.",
+        show_default="none: short, with shifts and mirrors",
+        rich_help_panel=TRAIN,
+    ),
+]
+ClassWeights = Annotated[
+    Literal["none", "balanced"],
+    typer.Option(
+        help="What images count in losses: all alike, or balanced, all classes alike however many images they have.",
+        rich_help_panel=TRAIN,
     ),
 ]
 LimitImages = Annotated[int | None, typer.Option(min=1, help="Most images to use of each split.", show_default="all")]

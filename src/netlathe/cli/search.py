@@ -10,11 +10,15 @@ import typer
 
 from netlathe.archspace.errors import NetlatheError
 from netlathe.cli.compare import show_points, show_prices
-from netlathe.cli.console import Terminal
+from netlathe.cli.console import Terminal, show_classification
 from netlathe.cli.options import (
     COMPUTE,
     MEET,
+    TRAIN,
+    Accumulate,
     BatchNorm,
+    ClassWeights,
+    Compile,
     Data,
     Json,
     JudgeBinary,
@@ -22,6 +26,8 @@ from netlathe.cli.options import (
     JudgeProfile,
     LimitImages,
     NoPage,
+    Precision,
+    RecipeName,
     Resolution,
     Seed,
     SkipUnreadable,
@@ -32,7 +38,7 @@ from netlathe.cli.options import (
     Width,
     Workers,
 )
-from netlathe.words import millions, milliseconds, percent
+from netlathe.words import millions, milliseconds, percent_within
 
 if TYPE_CHECKING:
     from netlathe.runs.report import CurveReport, RunReport
@@ -40,7 +46,7 @@ if TYPE_CHECKING:
 
 ACCURACIES = {"torch": "accuracy", "tflite": "of .tflite", "int8": "of int8 .tflite", "onnx": "of .onnx"}
 """Columns for the same network in its forms."""
-SEARCH, TRAIN = "The search", "The training"
+SEARCH = "The search"
 LOOK = "Looking at whole networks"
 
 
@@ -176,9 +182,16 @@ def search(
             rich_help_panel=SEARCH,
         ),
     ] = 128,
+    recipe: RecipeName = None,
     train_epochs: Annotated[
-        int, typer.Option(min=1, help="Epochs that the found network is trained for.", rich_help_panel=TRAIN)
-    ] = 30,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Epochs that the found network is trained for.",
+            show_default="30, or the recipe's",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     train_from: Annotated[
         Literal["scratch", "supernet"],
         typer.Option(
@@ -194,53 +207,61 @@ def search(
         ),
     ] = None,
     train_batch_size: Annotated[
-        int, typer.Option(min=2, help="Images per step of the training.", rich_help_panel=TRAIN)
-    ] = 64,
+        int | None,
+        typer.Option(
+            min=2,
+            help="Images per step of the training.",
+            show_default="64, or the recipe's",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     train_learning_rate: Annotated[
-        float, typer.Option(min=1e-9, help="Highest learning rate of the training.", rich_help_panel=TRAIN)
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            min=1e-9,
+            help="Highest learning rate of the training.",
+            show_default="0.1, or the recipe's",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     train_warmup_epochs: Annotated[
-        float,
-        typer.Option(min=0, help="Epochs in which the learning rate grows to its highest.", rich_help_panel=TRAIN),
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            min=0,
+            help="Epochs in which the learning rate grows to its highest.",
+            show_default="0, or the recipe's",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     ema_decay: Annotated[
-        float,
+        float | None,
         typer.Option(
             min=0,
             max=0.99999,
             help="Decay per step of a moving average of the weights, such as 0.999; 0: no average.",
+            show_default="0, or the recipe's",
             rich_help_panel=TRAIN,
         ),
-    ] = 0.0,
+    ] = None,
     label_smoothing: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0, max=0.9, help="Share of each label that is spread over all classes.", rich_help_panel=TRAIN
+            min=0,
+            max=0.9,
+            help="Share of each label that is spread over all classes.",
+            show_default="0.1, or the recipe's",
+            rich_help_panel=TRAIN,
         ),
-    ] = 0.1,
+    ] = None,
+    class_weights: ClassWeights = "none",
     compute_device: Annotated[
         str, typer.Option(help="Where to train: cpu, cuda, cuda:1, ..., or auto.", rich_help_panel=COMPUTE)
     ] = "auto",
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        typer.Option(
-            help="Number type of convolutions in training; auto: bfloat16 on GPUs that have it.",
-            rich_help_panel=COMPUTE,
-        ),
-    ] = "auto",
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="Compile each candidate with torch.compile.", rich_help_panel=COMPUTE)
-    ] = False,
+    precision: Precision = "auto",
+    compile_: Compile = False,
     workers: Workers = None,
     threads: Threads = 0,
-    accumulate: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Parts that a batch is computed in, one after the other, for less memory.",
-            rich_help_panel=COMPUTE,
-        ),
-    ] = 1,
+    accumulate: Accumulate = 1,
     batch_norm: BatchNorm = "synchronised",
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write event files for TensorBoard.", rich_help_panel=COMPUTE)
@@ -273,8 +294,9 @@ def search(
     from netlathe.search import SearchConfig
     from netlathe.targets import check_names, parse_limits, parse_milliseconds, parse_targets
     from netlathe.tracking import tracked
-    from netlathe.training import Compute, TrainConfig
+    from netlathe.training import Compute
     from netlathe.training.ranks import joined
+    from netlathe.training.recipes import make_training
 
     with joined() as ranks:
         terminal = Terminal(as_json=as_json, quiet=not ranks.leads)
@@ -295,12 +317,12 @@ def search(
                 start_epochs=start_epochs, warmup_epochs=warmup_epochs, epochs=epochs, batch_size=batch_size,
                 accumulate=accumulate, batch_norm=batch_norm, learning_rate=learning_rate,
                     architecture_every=architecture_every,
-                prune_below=prune_below, finalists=finalists, seed=seed,
+                prune_below=prune_below, finalists=finalists, class_weights=class_weights, seed=seed,
             ),
-            training=TrainConfig(
-                epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate,
+            training=make_training(
+                recipe, epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate,
                 warmup_epochs=train_warmup_epochs, ema_decay=ema_decay, label_smoothing=label_smoothing,
-                accumulate=accumulate, batch_norm=batch_norm, seed=seed,
+                class_weights=class_weights, accumulate=accumulate, batch_norm=batch_norm, seed=seed,
             ),
             compute=Compute(compute_device, precision, compile_, workers, threads, ranks), resolution=resolution,
                 width=width,
@@ -366,11 +388,12 @@ def show_reports(reports: Sequence[RunReport], terminal: Terminal) -> None:
         [
             (
                 report.name, millions(report.macs), millions(report.parameters),
-                *(percent(report.accuracy.get(name)) for name in shown),
+                *(percent_within(report.accuracy.get(name), report.test_images) for name in shown),
             )
             for report in reports
         ],
     )  # fmt: skip
+    show_classification(reports, terminal)
     for report in reports:
         terminal.warn(report.warnings)
 

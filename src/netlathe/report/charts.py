@@ -71,8 +71,10 @@ class Mark:
     def words(self) -> str:
         """Name and numbers."""
         how = "measured" if self.is_measured else "predicted"
+        ends = self.interval
         trained = "" if self.is_trained else " before training"
-        return f"{self.name}: {milliseconds(self.ms)} ms {how}, {percent(self.accuracy)} accurate{trained}"
+        told = f", 95 % interval {percent(ends[0])} to {percent(ends[1])}" if ends else ""
+        return f"{self.name}: {milliseconds(self.ms)} ms {how}, {percent(self.accuracy)} accurate{trained}{told}"
 
 
 def draw_marks(figure: FigureBase, room: Room, marks: Sequence[Mark], target_ms: float | None = None) -> None:

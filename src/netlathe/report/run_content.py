@@ -102,6 +102,8 @@ class RunContent:
     classes: tuple[ClassCount, ...] = ()
     costs: tuple[Mapping[str, Any], ...] = ()
     """Kernels and stages on each device."""
+    classification: Mapping[str, Any] | None = None
+    """How well the torch module classifies the test images, as `Classification.to_json` tells."""
     baselines: tuple[Baseline, ...] = ()
     made: Mapping[str, Any] | None = None
 
@@ -173,6 +175,22 @@ def _read(path: Path, kind: str, build: Callable[[dict[str, Any]], T]) -> T | No
         raise FormatError(f"{path}: lacks or confuses {error!s:.200}; remove it, and run the same command") from error
 
 
+def _classification(told: Any) -> Mapping[str, Any] | None:
+    """What a report tells of it, whole and in numbers; None where it tells nothing. Raises what Python does for
+    anything else."""
+    if told is None:
+        return None
+    low, high = map(float, told["balanced_interval"])
+    balanced, top5 = float(told["balanced_accuracy"]), float(told["top5_accuracy"])
+    if not all(map(math.isfinite, (low, high, balanced, top5))):
+        raise ValueError("classification")
+    return {
+        "classes": int(told["classes"]), "balanced_accuracy": balanced, "top5_accuracy": top5,
+        "balanced_interval": (low, high),
+        "confusion": tuple(tuple(map(int, row)) for row in told.get("confusion", ())),
+    }  # fmt: skip
+
+
 def _mappings(values: Any) -> list[dict[str, Any]]:
     return [dict(value) for value in values]
 
@@ -202,6 +220,7 @@ def _run(kind: str, folder: Path, report: Mapping[str, Any], parts: Mapping[str,
         test_images=_test_images(report, found["classes"]),
         warnings=tuple(map(str, report["warnings"])),
         files=tuple(_files(folder, report["files"])),
+        classification=_classification(report.get("classification")),
         inputs=dict(report["run"]),
         macs=report.get("macs") or _last_stage(report).get("macs"),
         parameters=report.get("parameters") or _last_stage(report).get("parameters"),

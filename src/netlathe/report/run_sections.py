@@ -11,7 +11,7 @@ from netlathe.report.page import ORIGIN, Chart, Facts, Part, Section, Table, mad
 from netlathe.report.run_content import RunContent
 from netlathe.report.snippets import forms, snippets_of, torch_snippet
 from netlathe.report.verdict import wilson
-from netlathe.words import percent
+from netlathe.words import percent, percent_within
 
 _MOST_CLASSES = 40
 _FORMS = {"torch": "PyTorch", "tflite": ".tflite", "int8": "int8 .tflite", "onnx": ".onnx", "mixed": "mixed .tflite"}
@@ -79,7 +79,10 @@ def classes_section(run: RunContent) -> Section | None:
     if not counted:
         return None
     ordered = sorted(counted, key=lambda one: (one.right / one.images, one.name))
-    rows = tuple((one.name, str(one.images), str(one.right), percent(one.right / one.images)) for one in ordered)
+    rows = tuple(
+        (one.name, str(one.images), str(one.right), percent_within(one.right / one.images, one.images))
+        for one in ordered
+    )
     shown = ordered[:_MOST_CLASSES]
     drawn = [
         (one.name, one.right / one.images, wilson(one.right / one.images, one.images) or (0.0, 1.0)) for one in shown
@@ -97,21 +100,54 @@ def classes_section(run: RunContent) -> Section | None:
             ("class", "test images", "right", "accuracy"), rows, "Accuracy by class, the worst first", is_folded=True
         ),
     )
-    return section("Classes", [chart])
+    return section("Classes", [_over_classes(run), chart, _confused(run)])
+
+
+def _over_classes(run: RunContent) -> Facts | None:
+    """Accuracies over all classes, with their intervals."""
+    told = run.classification
+    if told is None:
+        return None
+    low, high = told["balanced_interval"]
+    facts = [("balanced accuracy", f"{percent(told['balanced_accuracy'])}, 95 %: {percent(low)} to {percent(high)}")]
+    if told["classes"] > 10:
+        facts.append(("among the five likeliest", percent_within(told["top5_accuracy"], run.test_images)))
+    return Facts(tuple(facts))
+
+
+def _confused(run: RunContent) -> Table | None:
+    """What is most often taken for what."""
+    told = (run.classification or {}).get("confusion", ())
+    names = [one.name for one in run.classes]
+    found = sorted(
+        ((count, row, column) for row, counts in enumerate(told) for column, count in enumerate(counts)
+         if count > 0 and row != column and row < len(names)),
+        key=lambda one: (-one[0], one[1:]),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            names[row],
+            names[column] if column < len(names) else f"output {column}",
+            str(count),
+            str(run.classes[row].images),
+        )
+        for count, row, column in found[:10]
+    )
+    columns = ("class", "taken for", "images", "of")
+    return Table(columns, rows, "The most frequent errors", text=2, is_folded=True) if rows else None
 
 
 def files_section(run: RunContent) -> Section | None:
     """Accuracy of each file, the files, and lines of code that use them."""
     parts: list[Part | None] = []
     if run.accuracy:
-        rows = tuple((_FORMS.get(form, form), percent(share)) for form, share in run.accuracy.items())
+        shares = [(_FORMS.get(form, form), share) for form, share in run.accuracy.items()]
         if run.original_accuracy is not None:
-            rows = (
-                ("the original", percent(run.original_accuracy)),
-                ("shaped, before its training", percent(run.untrained_accuracy)),
-                *rows,
-            )
-        parts.append(Table(("form", "accuracy"), rows, f"Accuracy on {run.test_images:,} test images"))
+            before = [("the original", run.original_accuracy), ("shaped, before its training", run.untrained_accuracy)]
+            shares = [*((name, share) for name, share in before if share is not None), *shares]
+        rows = tuple((form, percent_within(share, run.test_images)) for form, share in shares)
+        caption = f"Accuracy on {run.test_images:,} test images; ± is half of the 95 % interval"
+        parts.append(Table(("form", "accuracy"), rows, caption))
     for one in run.recoveries:
         columns = (f"{one.form} file", "accuracy", "points below float32")
         parts.append(Table(columns, tuple(one.rows()), f"On {one.images:,} validation images: {one}"))
@@ -146,6 +182,9 @@ def made_section(run: RunContent) -> Section | None:
     seed = config.get("seed") if isinstance(config, dict) else run.inputs.get("seed")
     if seed is not None:
         rows.append(("seed", str(seed)))
+    train = run.inputs.get("train")
+    if isinstance(train, dict) and isinstance(train.get("recipe"), str):
+        rows.append(("recipe", train["recipe"]))
     data = run.inputs.get("data")
     if isinstance(data, dict) and isinstance(data.get("images"), dict):
         rows.append(

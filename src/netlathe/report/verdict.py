@@ -7,23 +7,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from netlathe.archspace.proportions import wilson_interval
 from netlathe.report.page import State
 from netlathe.report.run_content import RunContent
 from netlathe.runs.report import Baseline, TargetReport
 from netlathe.words import milliseconds, percent
 
-_Z95 = 1.959964
-
 
 def wilson(share: float, images: int) -> tuple[float, float] | None:
-    """95 % interval of an accuracy that so many images showed (Wilson, 1927: Probable inference, the law of succession,
-    and statistical inference); None without images."""
-    if images < 1:
-        return None
-    z2 = _Z95**2
-    centre = (share + z2 / (2 * images)) / (1 + z2 / images)
-    half = _Z95 * math.sqrt(share * (1 - share) / images + z2 / (4 * images**2)) / (1 + z2 / images)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    """95 % interval of an accuracy that so many images showed; None without images."""
+    return wilson_interval(round(share * images), images) if images else None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class ExportedFiles:
     """Test images by class, as the torch module classifies them; none without images."""
     recoveries: tuple[Recovery, ...] = ()
     """How files were brought within the accuracy that they may lose, where that was asked for."""
+    classification: Mapping[str, Any] | None = None
+    """How well it classifies them, as `Classification.to_json` tells; None where that was not recorded."""
 
 
 class FilesPhase(Phase[ExportedFiles]):
@@ -45,6 +47,7 @@ class FilesPhase(Phase[ExportedFiles]):
             "accuracy": dict(output.accuracy), "files": dict(output.files), "warnings": list(output.warnings),
             "classes": [asdict(one) for one in output.classes],
             "recoveries": [asdict(one) for one in output.recoveries],
+            "classification": None if output.classification is None else dict(output.classification),
         }  # fmt: skip
 
     def read(self, content: Mapping[str, Any]) -> ExportedFiles:
@@ -52,7 +55,8 @@ class FilesPhase(Phase[ExportedFiles]):
         files = {str(name): str(file) for name, file in content["files"].items()}
         classes = tuple(ClassCount(**one) for one in content.get("classes", ()))
         recoveries = tuple(map(Recovery.from_json, content.get("recoveries", ())))
-        return ExportedFiles(accuracy, files, tuple(map(str, content["warnings"])), classes, recoveries)
+        warnings = tuple(map(str, content["warnings"]))
+        return ExportedFiles(accuracy, files, warnings, classes, recoveries, content.get("classification"))
 
     def is_replaced(self, differences: tuple[str, ...]) -> bool:
         """Always: it takes seconds."""
@@ -78,17 +82,18 @@ def export_network(
 ) -> ExportedFiles:
     """Writes a trained network in every form into the folder, and judges each file on the test images; `int8` is the
     content of the int8 file, where there is one already. Raises FormatError where the network has no such form."""
-    from netlathe.training.evaluation import right_answers
+    from netlathe.training.metrics import classify
 
     with place.listener.working("exporting, and checking every file on the test images"):
-        right = right_answers(network, data.test, compute=place.compute)
-        own = int(right.sum()) / len(data.test)
+        outputs = network.graph.output_shape[-1]  # others than the images' classes, where these are not its own
+        found = classify(network, data.test, max(outputs, len(data.classes)), compute=place.compute)
+        own = found.accuracy
         exported = place.ranks.told(
             lambda: export_all(network, place.path, data, accuracy=own, compute=place.compute, int8=int8)
         )
     accuracy = {"torch": own, **{name: one.accuracy for name, one in exported.items() if one.accuracy is not None}}
     files = {name: one.path.name for name, one in exported.items()}
-    labels, count = data.test.labels, len(data.classes)
-    images, well = (found.bincount(minlength=count).tolist() for found in (labels, labels[right]))
-    classes = tuple(ClassCount(*row) for row in zip(data.classes, images, well, strict=True))
-    return ExportedFiles(accuracy, files, tuple(one.warning for one in exported.values() if one.warning), classes)
+    images, well = found.confusion.sum(1).tolist(), found.confusion.diagonal().tolist()
+    classes = tuple(ClassCount(*row) for row in zip(data.classes, images, well, strict=False))
+    warnings = tuple(one.warning for one in exported.values() if one.warning)
+    return ExportedFiles(accuracy, files, warnings, classes, classification=found.to_json())

@@ -51,6 +51,7 @@ from netlathe.runs.settings import (
     load_inputs,
     make_budgets,
     name_of,
+    trained_by,
 )
 from netlathe.runs.trained import TrainPhase
 from netlathe.targets import Limit, Target, check_curve, folder_name, make_goal
@@ -74,6 +75,7 @@ class SearchOptions(TypedDict, total=False):
     benchmark_binary: str | Path | None
     config: SearchConfig | None
     training: TrainConfig | Recipe | None
+    recipe: str | None
     score: OwnScore | Score | Sequence[OwnScore | Score] | None
     compute: Compute | None
     update: Literal["gradient", "reinforce"]
@@ -133,6 +135,7 @@ def search(
     benchmark_binary: str | Path | None = None,
     config: SearchConfig | None = None,
     training: TrainConfig | Recipe | None = None,
+    recipe: str | None = None,
     score: OwnScore | Score | Sequence[OwnScore | Score] | None = None,
     compute: Compute | None = None,
     update: Literal["gradient", "reinforce"] = "gradient",
@@ -166,7 +169,8 @@ def search(
     are widths, such as (0.5, 0.75, 1), at which the space's reference network is trained and timed as the found one is:
     the page report.html, which every run leaves in its folder unless `page` is false, holds them against each other.
 
-    `config` and `training` are the settings of the search and of the training, by default with `seed`. `training` may
+    `config` and `training` are the settings of the search and of the training, by default with `seed`. `recipe` is the
+    name of a published training recipe (`netlathe.training.RECIPES`) in place of a `training`. `training` may
     be a recipe of your own, called as recipe(module, data, compute) and returning the trained module; with a parameter
     called `checkpointer`, it may save and continue. `score`, called with an Architecture, says how good a network is,
     the higher the better, in any unit: the `config.finalists` networks at the end of the search are compared by it
@@ -198,7 +202,7 @@ def search(
     """
     options = SearchOptions(
         limits=limits, device=device, profile=profile, benchmark_binary=benchmark_binary, config=config,
-        training=training, score=score, compute=compute, update=update, strategy=strategy, looks=looks,
+        training=training, recipe=recipe, score=score, compute=compute, update=update, strategy=strategy, looks=looks,
         look_epochs=look_epochs, storage=storage, train_from=train_from, baselines=baselines, resolution=resolution,
         width=width, limit_images=limit_images, skip_unreadable=skip_unreadable, unknown=unknown,
         tensorboard=tensorboard, seed=seed, progress=progress,
@@ -249,13 +253,15 @@ def prepared(
     """Context with the settings and the place of a run, its inputs read and checked, in which, if `alone`, no other
     process works in its folder. Raises what search does before it begins."""
     from netlathe.search import SearchConfig
-    from netlathe.training import Compute, TrainConfig
+    from netlathe.training import Compute
+    from netlathe.training.recipes import make_training
 
     training, score, tensorboard = options.get("training"), options.get("score"), options.get("tensorboard", False)
     limits, seed, device = options.get("limits", ()), options.get("seed", 0), options.get("device")
     profile, benchmark_binary = options.get("profile"), options.get("benchmark_binary")
     looking, train_from = _looking(options), options.get("train_from", "scratch")
     scores = [one.score for one in looking.budgets] if looking else [score]
+    training = trained_by(training, options.get("recipe"), lambda name: make_training(name, seed=seed))
     for own in (training, *scores):
         if callable(own):
             name_of(own)
@@ -278,7 +284,6 @@ def prepared(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
     config = options.get("config") or SearchConfig(seed=seed)
-    training = TrainConfig(seed=seed) if training is None else training
     listener = listener_of(options.get("progress", False)) if leads else Listener()
     with ExitStack() as stack:
         if alone and leads:

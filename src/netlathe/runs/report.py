@@ -180,6 +180,11 @@ class RunReport:
     architecture: Architecture
     run: Mapping[str, Any]
     """Inputs that its outcome depends on, for JSON."""
+    classification: Mapping[str, Any] | None = None
+    """How well the torch module classifies the test images, as `Classification.to_json` tells: accuracy with its
+    interval, top-5, balanced accuracy, confusion; None in reports of earlier versions."""
+    seed: int | None = None
+    """Seed of the search; None in reports of earlier versions."""
 
     @property
     def is_missed(self) -> bool:

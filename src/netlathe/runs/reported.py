@@ -79,6 +79,8 @@ class ReportPhase(Phase[RunReport]):
             ),
             architecture=architecture,
             run=self.inputs,
+            classification=self.exported.classification,
+            seed=self.settings.search.seed,
         )  # fmt: skip
 
     def write(self, output: RunReport) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from netlathe.archspace.errors import FormatError, NetlatheError
 from netlathe.archspace.files import check_plain, digest
 from netlathe.archspace.spaces import Architecture
 from netlathe.runs.folder import Workplace
-from netlathe.runs.searched import WarmSearcher, WarmUp
+from netlathe.runs.searched import WarmSearcher, WarmUp, described
 from netlathe.runs.settings import Budget, OwnScore, RunSettings, Score, name_of
 
 if TYPE_CHECKING:
@@ -39,11 +39,10 @@ def make_look(settings: RunSettings, budget: Budget, compute: Compute, warm: War
 def describe_budget(settings: RunSettings, budget: Budget) -> dict[str, Any]:
     """Inputs of a budget's look-ups, for JSON."""
     if budget.score == "inherit":
-        return {"inherit": asdict(warm_config(settings))}
+        return {"inherit": described(warm_config(settings), always=("architecture_every", "batch_norm"))}
     if callable(budget.score):
         return {"own": name_of(budget.score), "budget": budget.epochs}
-    training = {name: value for name, value in vars(look_training(settings, 1)).items() if name != "epochs"}
-    return {"epochs": budget.epochs, **training}
+    return described(look_training(settings, budget.epochs), always=("batch_norm",))
 
 
 def warm_config(settings: RunSettings) -> SearchConfig:
@@ -86,10 +85,11 @@ def inherited_accuracy(settings: RunSettings, compute: Compute, warm: WarmSearch
 def look_training(settings: RunSettings, epochs: int) -> TrainConfig:
     """Training of a look-up: the run's own with so many epochs, or the default one where that is a recipe."""
     from netlathe.training import TrainConfig
+    from netlathe.training.recipes import warmup_of
 
     seed = settings.looking.seed if settings.looking else 0
     own = settings.training if isinstance(settings.training, TrainConfig) else TrainConfig(seed=seed)
-    return replace(own, epochs=epochs)
+    return replace(own, epochs=epochs, warmup_epochs=warmup_of(own.warmup_epochs, own.epochs, epochs))
 
 
 @dataclass(frozen=True)

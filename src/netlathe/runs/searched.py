@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from netlathe.training import ImageData
     from netlathe.training.sgd import SgdConfig
 
-_LATER = {"architecture_every": 1, "batch_norm": "synchronised"}
+_LATER: dict[str, Any] = {
+    "architecture_every": 1, "batch_norm": "synchronised", "class_weights": "none", "recipe": "", "optimizer": "sgd",
+    "dropout": 0.0, "drop_path": 0.0, "resolutions": [1.0], "augmentation": None,
+}  # fmt: skip
 """Settings that run folders may lack, and what these were searched and trained with."""
 _STORED = {"finalists": "looks", "finalist_images": "look_images"}
 """Names of settings in run folders, where these have kept an earlier name."""
@@ -161,9 +164,23 @@ def search_inputs(settings: RunSettings, *, is_shared: bool = False) -> dict[str
     }
 
 
-def described(config: SgdConfig) -> dict[str, Any]:
-    """Settings for JSON, without those that earlier run folders lack where they are as these had them."""
-    return {k: value for k, value in asdict(config).items() if k not in _LATER or value != _LATER[k]}
+def described(config: SgdConfig, *, always: Collection[str] = ()) -> dict[str, Any]:
+    """Settings for JSON, without those that earlier run folders lack where they are as these had them, but for what
+    they `always` have."""
+    found = {k: list(value) if isinstance(value, tuple) else value for k, value in asdict(config).items()}
+    found |= _augmentation(config)
+    return {k: value for k, value in found.items() if k not in _LATER or k in always or value != _LATER[k]}
+
+
+def _augmentation(config: SgdConfig) -> dict[str, Any]:
+    """How images are changed, where it is more than shifts and mirrors."""
+    from netlathe.training.augmentation import PLAIN
+    from netlathe.training.loop import TrainConfig
+
+    if not isinstance(config, TrainConfig):
+        return {}
+    own = {k: list(value) if isinstance(value, tuple) else value for k, value in asdict(config.augmentation).items()}
+    return {"augmentation": None if config.augmentation == PLAIN else own}
 
 
 def describe_space(space: SearchSpace) -> dict[str, Any]:

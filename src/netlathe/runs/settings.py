@@ -146,6 +146,24 @@ def name_of(own: Callable[..., Any]) -> str:
     )
 
 
+def trained_by(
+    training: TrainConfig | Recipe | None, recipe: str | None, make: Callable[[str | None], TrainConfig]
+) -> TrainConfig | Recipe:
+    """The training that was given, or what `make` makes of a published recipe's name or of None. Raises NetlatheError
+    where both are given, TrainingError for a name that there is not or a package that is missing."""
+    from netlathe.training import TrainConfig
+
+    if training is not None and recipe is not None:
+        raise NetlatheError(
+            f"recipe {recipe!r:.40} and a training are given, of which only one can be followed; training_recipe("
+            f"{recipe!r:.40}, epochs=...) makes a training of a recipe and your own settings"
+        )
+    found = make(recipe) if training is None else training
+    if isinstance(found, TrainConfig):
+        found.augmentation.check_packages()
+    return found
+
+
 def load_inputs(
     given: str | Path | SearchSpace,
     source: Source | ImageData,

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.errors import FormatError
 from netlathe.events import Listener, listener_of
@@ -37,7 +37,7 @@ from netlathe.runs.compression.written import WritePhase
 from netlathe.runs.files import IMPORTANCE, PAGE, PROGRESS, REPORT
 from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.judges import DeviceAtHand, time_file
-from netlathe.runs.settings import Recipe, load_told, name_of
+from netlathe.runs.settings import Recipe, load_told, name_of, trained_by
 from netlathe.targets import Limit, Target, make_goal
 from netlathe.words import milliseconds
 
@@ -69,6 +69,7 @@ def compress(
     finalists: int = 8,
     training: TrainConfig | Recipe | None = None,
     baselines: Sequence[float] = (),
+    recipe: str | None = None,
     distillation: float = 0.5,
     temperature: float = 4.0,
     max_drop: float | None = None,
@@ -107,7 +108,8 @@ def compress(
     nsga2, random); or layers are narrowed one after the other from the original on (netadapt), or all alike (uniform).
     Where a `device` is at hand, as profile takes it, networks are
     repaired until the time measured there is within the target; otherwise the upper end of the 90 % interval is. Then
-    the network is trained: by `training`, a TrainConfig or a recipe of your own as search takes it; netlathe's own also
+    the network is trained: by `training`, a TrainConfig or a function of your own as search takes it, or by the
+    published `recipe` of that name; netlathe's own also
     learns from the original's outputs, `distillation` parts of the loss at `temperature`. Images whose classes are not
     the model's teach through its outputs alone. Without `data`, channels go by the size of their weights, nothing is
     trained, and the files are judged by latency alone.
@@ -137,6 +139,7 @@ def compress(
     targets = [target] if isinstance(target, Target) else list(target)
     check_strategy(strategy)
     check_max_drop(max_drop, has_images=data is not None)
+    training = trained_by(training, recipe, lambda name: tuning(name, seed=seed))
     for own in (training, score):
         if callable(own):
             name_of(own)
@@ -156,7 +159,7 @@ def compress(
         loaded = None if data is None else _images(data, original, limit_images, seed, skip_unreadable, place.listener)
         said = _said(asked, loaded, original) if loaded else None
         settings = CompressSettings(
-            original, goal, loaded, _training(training, seed) if loaded else None, name_all(ignored),
+            original, goal, loaded, training if loaded else None, name_all(ignored),
             tuple(precisions), leave_out, step, least_share, strategy, looks, finalists, distillation, temperature,
             score, at_hand, seed, said, max_drop,
         )  # fmt: skip
@@ -183,10 +186,13 @@ def _placed(folder: Path, compute: Compute | None, listener: Listener) -> Iterat
         yield Workplace(own(), compute, listener)
 
 
-def _training(given: TrainConfig | Recipe | None, seed: int) -> TrainConfig | Recipe:
-    from netlathe.training import TrainConfig
+def tuning(recipe: str | None = None, **given: Any) -> TrainConfig:
+    """Settings of the training of a compressed network: short and gentle, or those of a published recipe by name, with
+    those that are `given` in their place; None leaves them. Raises TrainingError for a recipe that there is not."""
+    from netlathe.training.recipes import make_training
 
-    return TrainConfig(epochs=EPOCHS, learning_rate=LEARNING_RATE, seed=seed) if given is None else given
+    own = {} if recipe else {"epochs": EPOCHS, "learning_rate": LEARNING_RATE}
+    return make_training(recipe, **{**own, **{name: value for name, value in given.items() if value is not None}})
 
 
 def _images(

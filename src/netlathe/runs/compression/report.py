@@ -103,6 +103,12 @@ class CompressReport:
     """Names of the sums of residual blocks that were left out."""
     recoveries: tuple[Recovery, ...] = ()
     """How files in int8 were brought within the points of accuracy that they may lose; empty where none are told."""
+    test_images: int = 0
+    """Images behind each accuracy."""
+    classification: Mapping[str, Any] | None = None
+    """How well the torch module classifies the test images, as `Classification.to_json` tells; None without images."""
+    seed: int | None = None
+    """Seed of the compression; None in reports of earlier versions."""
 
     @property
     def is_missed(self) -> bool:

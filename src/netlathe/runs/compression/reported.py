@@ -112,6 +112,9 @@ class CompressReportPhase(Phase[CompressReport]):
             precisions={name: str(one) for name, one in space.plan(shaped.choices).items()},
             left_out=tuple(block.name for block in space.left_out(shaped.choices)),
             recoveries=recoveries,
+            test_images=len(settings.data.test) if settings.data else 0,
+            classification=self.exported.classification,
+            seed=settings.seed,
         )  # fmt: skip
 
     def write(self, output: CompressReport) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ class WritePhase(FilesPhase):
         files = {**found.files, "program": program, "weights": WEIGHTS}
         if self.scored.teacher == "own":  # the images' classes are not the model's
             return ExportedFiles({}, files, (), recoveries=recoveries)
-        return ExportedFiles(found.accuracy, files, found.warnings, found.classes, recoveries)
+        return replace(found, files=files, recoveries=recoveries)
 
     def _recovered(self, network: TorchGraph, data: ImageData) -> dict[str, tuple[bytes, Recovery]]:
         """Contents of the files in int8 that lose no more than is asked, and how they came about, by form."""
@@ -102,7 +103,7 @@ class WritePhase(FilesPhase):
             accuracy, warning = judged_file(path, "tflite", "int8", data.test, found.accuracy["torch"])
         accuracies = {**found.accuracy, **({} if accuracy is None else {"mixed": accuracy})}
         warnings = (*found.warnings, *([warning] if warning else []))
-        return ExportedFiles(accuracies, {**found.files, "mixed": path.name}, warnings, found.classes)
+        return replace(found, accuracy=accuracies, files={**found.files, "mixed": path.name}, warnings=warnings)
 
     def _mixed(
         self,
