@@ -16,6 +16,7 @@ from netlathe.archspace.errors import NetlatheError
 from netlathe.cli.app import make_app
 from netlathe.report.run_content import read_run
 from netlathe.report.run_page import page_of_run
+from netlathe.runs.compression.pipeline import tuning
 from netlathe.runs.searched import described
 from netlathe.training.errors import TrainingError
 from netlathe.training.recipes import RECIPES
@@ -99,6 +100,14 @@ def test_settings_that_earlier_runs_lack_are_left_out_of_their_description() -> 
     assert json.loads(json.dumps(told)) == told
     assert "class_weights" not in described(nl.SearchConfig())
     assert described(nl.SearchConfig(class_weights="balanced"))["class_weights"] == "balanced"
+
+
+def test_a_compression_is_short_and_gentle_unless_a_recipe_or_an_option_says_otherwise() -> None:
+    plain = tuning(seed=3, epochs=None)
+    assert (plain.epochs, plain.learning_rate, plain.seed, plain.recipe) == (10, 0.02, 3, "")
+    assert (tuning(epochs=0).epochs, tuning(epochs=0).learning_rate) == (0, 0.02)
+    own = tuning("cifar", learning_rate=0.01)
+    assert (own.epochs, own.learning_rate, own.recipe) == (200, 0.01, "cifar")
 
 
 @pytest.fixture(scope="module")
