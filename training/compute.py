@@ -30,7 +30,8 @@ class Compute:
     `workers` processes decode and augment images (0: this process does; None: one a core for images that are too many
     for memory, this one for others). `threads` are those that a network's ops share on the CPU (0: as many as torch
     takes; of several processes on a machine, each its part of the processors, whatever OMP_NUM_THREADS torchrun has
-    set). `ranks` are the processes that compute together, alone by default.
+    set). `ranks` are the processes that compute together, alone by default. `channels_last` is how images and
+    convolutions lie in memory, which most processors and GPUs compute faster.
     Raises TrainingError for a device that is not there, an unknown precision, or fewer than 0 workers or threads.
     """
 
@@ -40,6 +41,7 @@ class Compute:
     workers: int | None = None
     threads: int = 0
     ranks: Ranks = field(default=ALONE, repr=False, compare=False)
+    channels_last: bool = True
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
@@ -101,8 +103,12 @@ class Compute:
             yield
 
     def place(self, module: AnyModule) -> AnyModule:
-        """The module on the device, its convolutions channels-last."""
-        return module.to(self.torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        """The module on the device, its convolutions channels-last or not."""
+        return module.to(self.torch_device, memory_format=self._format)  # type: ignore[call-overload,no-any-return]
+
+    @property
+    def _format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     @contextmanager
     def visiting(self, module: AnyModule) -> Iterator[AnyModule]:
@@ -114,11 +120,11 @@ class Compute:
             module.to(home)
 
     def put(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """A batch on the device, images (n, C, H, W) channels-last; a GPU's copies run beside its work."""
+        """A batch on the device, images (n, C, H, W) channels-last or not; a GPU's copies run beside its work."""
         device = self.torch_device
         if device.type == "cpu":
-            return x.contiguous(memory_format=torch.channels_last), labels
-        x = x.pin_memory().to(device, memory_format=torch.channels_last, non_blocking=True)
+            return x.contiguous(memory_format=self._format), labels
+        x = x.pin_memory().to(device, memory_format=self._format, non_blocking=True)
         return x, labels.pin_memory().to(device, non_blocking=True)
 
     def maybe_compile(self, module: AnyModule) -> AnyModule:

@@ -20,7 +20,7 @@ from netlathe.training.ranks import Share
 Pixels = tuple[int, int]
 """(height, width)."""
 _DROPS = 4
-"""What a seed is used for (`augmentation.py`)."""
+"""Use of a seed, beside those in `augmentation.py`."""
 
 
 class TrainingForward:
@@ -84,7 +84,7 @@ class TrainingForward:
 
 
 class Drops:
-    """What of a network is left out, each with which probability.
+    """Branches and values of a network that are left out, each with its probability.
 
     The last of its residual branches is left out with `drop_path`, those before with linearly less (stochastic depth,
     arXiv:1603.09382); values before its last fully connected layer with `dropout` (Srivastava et al., JMLR 15, 2014).

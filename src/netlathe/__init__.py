@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from netlathe.training.errors import DataError as DataError
     from netlathe.training.errors import TrainingError as TrainingError
     from netlathe.training.loop import TrainConfig as TrainConfig
+    from netlathe.training.recipes import training_recipe as training_recipe
     from netlathe.training.sources import load_images as load_images
 
     __version__: str
@@ -111,6 +112,7 @@ _HOMES = {
     "ScoreTable": "runs.scores",
     "SearchConfig": "search.strategies.binarized.settings",
     "TrainConfig": "training.loop",
+    "training_recipe": "training.recipes",
     "Compute": "training.compute",
     "Listener": "events",
     "MLflow": "tracking",

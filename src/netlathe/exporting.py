@@ -18,6 +18,7 @@ from netlathe.archspace.errors import FormatError
 from netlathe.archspace.files import write_whole
 from netlathe.outputs import RUN_FILES, Output, check_outputs
 from netlathe.runs.files import NETWORK, NETWORK_INT8, NETWORK_ONNX, load_network
+from netlathe.words import percent_within
 
 if TYPE_CHECKING:
     from netlathe.archspace.forms.torch import TorchGraph
@@ -174,7 +175,8 @@ def judged_file(
     if accuracy - own <= ALLOWED_LOSS[dtype]:
         return own, None
     advice = "train longer, or use the float32 file" if dtype == "int8" else "do not use this file, and report this"
-    return own, f"{path.name} classifies {own:.2%} right where PyTorch does {accuracy:.2%}; {advice}"
+    told, wanted = (percent_within(share, len(test), 2) for share in (own, accuracy))
+    return own, f"{path.name} classifies {told} right where PyTorch does {wanted}; {advice}"
 
 
 def file_accuracy(path: Path, split: ImageSplit, *, threads: int | None = None) -> float:

@@ -21,6 +21,7 @@ from netlathe.archspace.spaces import SearchSpace
 from netlathe.exporting import Dtype, Format, export_all, file_accuracy, form_of, write_network
 from netlathe.training import Compute, ImageData, TrainConfig, evaluate, load_images, recalibrate_batch_norm, train
 from netlathe.training.images import MemorySplit
+from netlathe.words import percent_within
 
 CPU = Compute("cpu")
 
@@ -114,8 +115,11 @@ def test_a_loss_of_accuracy_is_a_warning(
         monkeypatch.setattr(exporting, "file_accuracy", lambda path, split, right=file_right: right)
         exported = export_all(network, tmp_path, digits, accuracy=0.96)
         assert [name for name, e in exported.items() if e.warning] == warned
+    told, wanted = (percent_within(share, len(digits.test), 2) for share in (0.92, 0.96))
+    assert told.startswith("92.00 % ± ")
+    advice = "train longer, or use the float32 file"
     assert exported["int8"].warning == (
-        "network_int8.tflite classifies 92.00% right where PyTorch does 96.00%; train longer, or use the float32 file"
+        f"network_int8.tflite classifies {told} right where PyTorch does {wanted}; {advice}"
     )
 
 

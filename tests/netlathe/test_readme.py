@@ -43,7 +43,7 @@ def test_all_python_that_documents_show_is_run_here() -> None:
     names = {path: str(path.relative_to(ROOT / "docs")) for path in DOCUMENTS if path != README}
     others = [path for path in DOCUMENTS if f'"{names.get(path)}"' not in walked]
     counts = {path: len(blocks) for path in others if (blocks := python_blocks(path))}
-    assert counts == {README: 1, PREDICT: 3, SEARCH: 2, PYTHON: 4, CHECK: 1, COMPRESS: 1, PROCESSES: 1}
+    assert counts == {README: 1, PREDICT: 3, SEARCH: 2, PYTHON: 5, CHECK: 1, COMPRESS: 1, PROCESSES: 1}
 
 
 def test_the_python_of_predict_and_search_runs(
@@ -100,7 +100,7 @@ def test_the_python_of_the_python_guide_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    predicting, weights, precisions, images = python_blocks(PYTHON)
+    predicting, weights, precisions, images, training = python_blocks(PYTHON)
     exec(predicting, {})
     assert len(re.findall(r"[\d.]+ ms \([\d.]+ to [\d.]+\)", capsys.readouterr().out)) == 2
     scope: dict[str, object] = {}
@@ -108,6 +108,8 @@ def test_the_python_of_the_python_guide_runs(
     exec(precisions, {})
     exec(images, {})
     assert capsys.readouterr().out.splitlines()[-1] == "()"
+    exec(training, {})
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" 0.5 randaugment")
     assert {path.name for path in tmp_path.iterdir()} == {"mine.onnx", "mine.tflite", "mixed.tflite"}
     assert {op.precision for op in audit_tflite(tmp_path / "mixed.tflite") if op.has_weights} == {"float32", "int8"}
 

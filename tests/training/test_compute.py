@@ -87,3 +87,12 @@ def test_each_of_many_candidates_is_compiled(monkeypatch: pytest.MonkeyPatch) ->
     for block in blocks:
         Compute("cpu", compile=True).maybe_compile(TorchGraph(block.graph()))(torch.zeros(2, 4, 4, 4))
     assert len(graphs) == len(blocks)
+
+
+def test_channels_lie_last_unless_asked_otherwise() -> None:
+    x, labels = torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last), torch.tensor([0, 1])
+    for last, wanted in ((True, torch.channels_last), (False, torch.contiguous_format)):
+        compute = Compute("cpu", channels_last=last)
+        found, _ = compute.put(x, labels)
+        assert found.is_contiguous(memory_format=wanted)
+        assert compute.place(nn.Conv2d(3, 8, 3)).weight.is_contiguous(memory_format=wanted)

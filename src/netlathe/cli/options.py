@@ -123,7 +123,7 @@ RecipeName = Annotated[
 ClassWeights = Annotated[
     Literal["none", "balanced"],
     typer.Option(
-        help="What images count in losses: all alike, or balanced, all classes alike however many images they have.",
+        help="Weights of images in losses: all alike, or balanced, all classes alike however many images they have.",
         rich_help_panel=TRAIN,
     ),
 ]

@@ -48,7 +48,7 @@ def recipes(
 
 
 def parts_of(config: Any) -> list[str]:
-    """What a recipe has beyond crops and mirrors, in words."""
+    """Parts of a recipe beyond crops and mirrors, in words."""
     own = config.augmentation
     return [
         words

@@ -176,8 +176,8 @@ def _read(path: Path, kind: str, build: Callable[[dict[str, Any]], T]) -> T | No
 
 
 def _classification(told: Any) -> Mapping[str, Any] | None:
-    """What a report tells of it, whole and in numbers; None where it tells nothing. Raises what Python does for
-    anything else."""
+    """A report's classification, whole and in numbers; None where it tells none. Raises what Python does for anything
+    else."""
     if told is None:
         return None
     low, high = map(float, told["balanced_interval"])

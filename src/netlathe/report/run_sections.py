@@ -116,7 +116,7 @@ def _over_classes(run: RunContent) -> Facts | None:
 
 
 def _confused(run: RunContent) -> Table | None:
-    """What is most often taken for what."""
+    """The most frequent errors."""
     told = (run.classification or {}).get("confusion", ())
     names = [one.name for one in run.classes]
     found = sorted(

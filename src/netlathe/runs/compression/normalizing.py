@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from netlathe.runs.compression.settings import CompressSettings
-from netlathe.words import percent
+from netlathe.words import percent_within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,7 +48,7 @@ def find_normalization(network: nn.Module, settings: CompressSettings, few: Imag
     accuracies = {one: float(answers.float().mean()) for one, answers in right.items()}
     best = max(accuracies, key=accuracies.__getitem__)
     held = said or (best if accuracies[SYMMETRIC] < CLEARLY * accuracies[best] else SYMMETRIC)
-    told = f"{settings.original.name} classifies {_told(accuracies, best)} of the validation images right"
+    told = f"{settings.original.name} classifies {_told(accuracies, best, len(few))} of the validation images right"
     note, warnings = "", []
     if held != (said or SYMMETRIC):
         note = f"{told}, so it gets images as {held}; --normalization says another"
@@ -84,7 +84,7 @@ def _is_better(one: Tensor, other: Tensor) -> bool:
     return wins - losses > STANDARD_ERRORS * math.sqrt(wins + losses)
 
 
-def _told(accuracies: Mapping[Normalization, float], best: Normalization) -> str:
-    """'71.2 % as imagenet (-1..1 64.1 %, ...)'."""
-    others = ", ".join(f"{one} {percent(share)}" for one, share in accuracies.items() if one != best)
-    return f"{percent(accuracies[best])} as {best} ({others})"
+def _told(accuracies: Mapping[Normalization, float], best: Normalization, images: int) -> str:
+    """'71.2 % ± 2.8 as imagenet (-1..1 64.1 % ± 3.0, ...)'."""
+    others = ", ".join(f"{one} {percent_within(share, images)}" for one, share in accuracies.items() if one != best)
+    return f"{percent_within(accuracies[best], images)} as {best} ({others})"

@@ -15,7 +15,7 @@ from netlathe.runs.compression.settings import CompressSettings
 from netlathe.runs.files import IMPORTANCE
 from netlathe.runs.folder import Workplace
 from netlathe.runs.phase import Phase
-from netlathe.words import percent
+from netlathe.words import percent_within
 
 if TYPE_CHECKING:
     from netlathe.training import Normalization
@@ -102,8 +102,8 @@ class ScorePhase(Phase[Scored]):
             return found, "labels", found.warnings
         taken = unjudged(settings, found.accuracy)
         told = (
-            f"{name} classifies {percent(taken.accuracy)} of the validation images right, hardly more than by "
-            f"guessing: its classes may stand in another order, or it takes images otherwise than as "
+            f"{name} classifies {percent_within(taken.accuracy, len(few))} of the validation images right, hardly more "
+            f"than by guessing: its classes may stand in another order, or it takes images otherwise than as "
             f"{taken.normalization} (--normalization). Its own outputs are what it is held against"
         )
         return taken, "own", (told, *found.warnings)
