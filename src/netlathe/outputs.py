@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,7 +59,7 @@ Kind = Literal[
     "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
     "check", "records", "latencies", "breakdown", "junit", "markdown", "history", "comparisons", "study",
     "picture", "tflite", "onnx", "arrays", "importance", "sensitivity", "widths", "compression", "layers", "program",
-    "costs", "made", "baselines", "page",
+    "costs", "made", "baselines", "page", "log",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
@@ -75,7 +76,7 @@ _WORDS: dict[Kind, str] = {
     "widths": "the widths of a compression",
     "compression": "the report of a compression", "layers": "a table of layers", "program": "a program of torch.export",
     "costs": "the costs of a network's layers", "made": "the record of how a run was made",
-    "baselines": "the record of baselines", "page": "a page of `netlathe report`",
+    "baselines": "the record of baselines", "page": "a page of `netlathe report`", "log": "the log of a command",
 }  # fmt: skip
 _JSON_KINDS: tuple[Kind, ...] = (
     "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
@@ -86,6 +87,8 @@ _COMPARISONS = b'{"schema": "netlathe.comparisons/'
 """Beginning of a file of lines, of which the first tells what they are."""
 PAGE_HEAD = b"<!doctype html><!-- netlathe report -->"
 """Beginning of a page."""
+_LOG = re.compile(rb"\d{4}-\d\d-\d\dT[0-9:.+-]+ netlathe \d")
+"""Beginning of a log."""
 RUN_FILES: dict[str, Kind] = {
     ARCHITECTURE: "architecture", SEARCH: "search", REPORT: "run", HISTORY: "history", TRAINING: "history",
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_ONNX: "onnx", HARDWARE: "latencies", WEIGHTS: "arrays",
@@ -247,6 +250,8 @@ def kind_of(path: Path) -> Kind | None:
         return "markdown"
     if head.startswith(PAGE_HEAD):
         return "page"
+    if _LOG.match(head):
+        return "log"
     if head.startswith(b'{"op_code":'):
         return "study"
     if head.startswith(b"PAR1"):

@@ -4,7 +4,6 @@ versions and command it was made."""
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +14,7 @@ from netlathe.archspace.jsonfile import write_json
 from netlathe.kernel_costs import breakdown_of
 from netlathe.runs.files import COSTS, MADE, SCHEMA_VERSION
 from netlathe.subjects import find_subject
+from netlathe.words import without_passwords
 
 if TYPE_CHECKING:
     from netlathe.runs.judges import NamedNetwork
@@ -32,7 +32,6 @@ _PACKAGES = (
     "xgboost",
     "optuna",
 )
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 def write_costs(
@@ -64,7 +63,7 @@ def write_made(folder: Path, command: str) -> None:
     out. Raises OSError."""
     content = {
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": _PASSWORD.sub("…@", command),
+        "command": without_passwords(command),
         "netlathe": version("netlathe"),
         "python": platform.python_version(),
         "system": platform.platform(),
