@@ -10,6 +10,7 @@ anywhere, and listed in SOURCES. Exit code 1 where something is not to be had; t
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -20,13 +21,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PLATFORMS = {
     "Linux x86-64": "x86_64-manylinux_2_28",
     "Linux aarch64": "aarch64-manylinux_2_28",
-    "macOS arm64": "aarch64-apple-darwin",
+    "macOS 14 arm64": "aarch64-apple-darwin",
     "Windows x86-64": "x86_64-pc-windows-msvc",
 }
 """Platforms as people call them, and as uv does."""
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 SOURCES = ("adb-shell",)
 """Packages of pure Python that are published as source alone."""
+OLDEST_MACOS = "14.0"
+"""Oldest macOS that counts: ONNX Runtime has no wheels for older ones and Python 3.14."""
 
 
 def resolve(uv: str, platform: str, python: str, extra: str) -> tuple[dict[str, str], str]:
@@ -36,8 +39,9 @@ def resolve(uv: str, platform: str, python: str, extra: str) -> tuple[dict[str, 
         "--only-binary", ":all:", *(word for name in SOURCES for word in ("--no-binary", name)),
         "--no-header", "--no-annotate", "--quiet",
     ]  # fmt: skip
+    environment = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": OLDEST_MACOS}
     run = subprocess.run(
-        [*command, *(["--extra", extra] if extra else [])], capture_output=True, text=True, check=False
+        [*command, *(["--extra", extra] if extra else [])], capture_output=True, text=True, check=False, env=environment
     )
     found = dict(re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", run.stdout, flags=re.MULTILINE))
     return (found, "") if run.returncode == 0 else ({}, " ".join(run.stderr.split()))
