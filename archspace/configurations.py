@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from netlathe.archspace import ops
 from netlathe.archspace.block_names import parse_block
 from netlathe.archspace.blocks import BlockPadding, MBConv, SeparableConv
-from netlathe.archspace.errors import NetlatheError, RecordError
+from netlathe.archspace.errors import NetlatheError, RecordError, did_you_mean
 from netlathe.archspace.graph import Graph, GraphBuilder
 from netlathe.archspace.ops import ActivationKind, Padding
 
@@ -146,7 +146,8 @@ def graph_of(row: Mapping[str, Any], batch: int = 1) -> Graph:
         if configuration.integer("kernel") != 1:
             raise RecordError(f"{op} has kernel 1, got {given['kernel']!r}; call it conv")
     if configuration.op not in _LOWERINGS:
-        raise RecordError(f"unknown op {op!r:.60}; known: {', '.join(_LOWERINGS)}")
+        meant = did_you_mean(op, (*_LOWERINGS, *_OP_BY_ALIAS))
+        raise RecordError(f"unknown op {op!r:.60}{meant}; known: {', '.join(_LOWERINGS)}")
     _check_batch(given.get("batch"), batch)
     configuration.check_unused()
     return _LOWERINGS[configuration.op](configuration)
@@ -253,7 +254,8 @@ class _Configuration:
 def activation_kind(name: str) -> ActivationKind:
     """Raises RecordError for a name that no activation has."""
     if name not in _ACTIVATIONS:
-        raise RecordError(f"unknown activation {name!r:.60}; known: {', '.join(_ACTIVATIONS)}")
+        meant = did_you_mean(name, _ACTIVATIONS)
+        raise RecordError(f"unknown activation {name!r:.60}{meant}; known: {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]
 
 

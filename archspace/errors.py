@@ -20,6 +20,7 @@ one paragraph and exits with 1.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import ClassVar
 
 MOST_CHARACTERS = 500
@@ -38,6 +39,20 @@ def paragraph(text: str) -> str:
     text = printable(text[: 20 * MOST_CHARACTERS] + text[20 * MOST_CHARACTERS :][-MOST_CHARACTERS:], keep="")
     half = MOST_CHARACTERS // 2
     return text if len(text) <= MOST_CHARACTERS else f"{text[: half - 5]} ... {text[-half:]}"
+
+
+_MOST_OF_NAME = 80
+"""Characters of a name that are compared with known ones, as that takes the square of them."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Words to stand behind an unknown name: ' (did you mean 'tiny'?)', with up to three known names that are near it,
+    upper and lower case being alike; '' where none is."""
+    from difflib import get_close_matches
+
+    by_lower = {one.lower(): one for one in known}
+    close = [by_lower[one] for one in get_close_matches(name[:_MOST_OF_NAME].lower(), by_lower, 3)]
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
 class NetlatheError(Exception):

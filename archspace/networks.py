@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv
-from netlathe.archspace.errors import SpaceError
+from netlathe.archspace.errors import SpaceError, did_you_mean
 from netlathe.archspace.ops import ActivationKind
 from netlathe.archspace.presets import make_divisible
 from netlathe.archspace.spaces import Architecture
@@ -117,4 +117,4 @@ def network(name: str) -> Architecture:
             return mobilenet_v2(width, resolution)
         raise SpaceError(f"{name!r}: the width must lie in 0.05..8 and the resolution in 32..4096 pixels")
     known = ", ".join([*NETWORKS, "mobilenet_v2_WIDTH", "mobilenet_v2_WIDTH_RESOLUTION"])
-    raise SpaceError(f"unknown network {name!r}; known: {known}")
+    raise SpaceError(f"unknown network {name!r}{did_you_mean(name, NETWORKS)}; known: {known}")

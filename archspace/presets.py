@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv, Skip
-from netlathe.archspace.errors import SpaceError
+from netlathe.archspace.errors import SpaceError, did_you_mean
 from netlathe.archspace.ops import ActivationKind
 from netlathe.archspace.spaces import SearchSpace
 
@@ -131,4 +131,7 @@ def load_space(
         if given:
             raise SpaceError(f"{name}: {', '.join(given)} cannot be changed in a space read from a file")
         return SearchSpace.load(name)
-    raise SpaceError(f"unknown space {name!r}: neither a preset ({', '.join(PRESETS)}) nor a space's JSON file")
+    raise SpaceError(
+        f"unknown space {name!r}{did_you_mean(name, PRESETS)}: neither a preset ({', '.join(PRESETS)}) nor a space's "
+        "JSON file"
+    )

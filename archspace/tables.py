@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.configurations import graphs_of
-from netlathe.archspace.errors import FormatError, RecordError
+from netlathe.archspace.errors import FormatError, RecordError, did_you_mean
 from netlathe.archspace.files import check_plain, writing
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.packed import ALWAYS_BYTES, MOST_GROWTH
@@ -123,7 +123,10 @@ def _from_configurations(frame: pd.DataFrame, latency_column: str) -> list[Laten
         columns = ", ".join(map(str, frame))
         times = " or ".join(name for name in map(str, frame) if name.endswith("_ms"))
         hint = f"name one by --latency-column ({times or 'of milliseconds'})"
-        raise RecordError(f"there is no column {latency_column!r:.60} with milliseconds; there are {columns}; {hint}")
+        meant = did_you_mean(latency_column, map(str, frame))
+        raise RecordError(
+            f"there is no column {latency_column!r:.60} with milliseconds{meant}; there are {columns}; {hint}"
+        )
     latencies_ms = list(zip(pd.to_numeric(frame[latency_column], errors="coerce"), frame[latency_column], strict=True))
     given = [name for name in _SETUP_COLUMNS if name in frame]
     rows = list(zip(*(frame[name].tolist() for name in given), strict=True)) if given else [()] * len(frame)

@@ -13,11 +13,11 @@ import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
 
+from netlathe.archspace.errors import did_you_mean
 from netlathe.archspace.graph import Graph
 from netlathe.compress.channels import Axes, Labels, UnionFind
 from netlathe.compress.errors import CompressError
@@ -98,7 +98,7 @@ class CoupledChannels:
         """The index of the group of that name. Raises CompressError where there is none."""
         names = [group.name for group in self.groups]
         if name not in names:
-            raise CompressError(f"there is no group of channels {name!r}{_hint(name, names)}")
+            raise CompressError(f"there is no group of channels {name!r}{did_you_mean(name, names)}")
         return names.index(name)
 
 
@@ -111,7 +111,7 @@ def couple_channels(graph: Graph, ignored: Collection[str] = ()) -> CoupledChann
     names = [node.name for node in graph.nodes]
     for name in ignored:
         if name not in names:
-            raise CompressError(f"there is no layer {name!r} to leave as it is{_hint(name, names)}")
+            raise CompressError(f"there is no layer {name!r} to leave as it is{did_you_mean(name, names)}")
     sets = UnionFind()
     found = _gathered(graph, _followed(graph, ignored, sets), sets)
     return dataclasses.replace(found, ignored=tuple(ignored))
@@ -244,8 +244,3 @@ def _fixed(given: Mapping[str, Units], group_of: Units, reasons: Mapping[int, st
             for unit in units[group_of[units] == FIXED].tolist()
         )
         yield from (FixedChannels(name, channels, reason) for reason, channels in left.items())
-
-
-def _hint(name: str, names: Sequence[str]) -> str:
-    close = get_close_matches(name, names, 3)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

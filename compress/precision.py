@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from netlathe.archspace.decisions import Choices
-from netlathe.archspace.errors import GraphError, SpaceError
+from netlathe.archspace.errors import GraphError, SpaceError, did_you_mean
 from netlathe.archspace.forms.tflite_audit import AuditedOp, audit_tflite
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import clamped_nodes, gated_layers
@@ -69,7 +69,9 @@ def node_precisions(segments: Sequence[Segment], plan: Plan) -> dict[str, Precis
     known = {segment.name for segment in segments}
     for name in plan:
         if name not in known:
-            raise CompressError(f"there is no segment {name!r:.80}; there are {', '.join(sorted(known))}")
+            raise CompressError(
+                f"there is no segment {name!r:.80}{did_you_mean(name, known)}; there are {', '.join(sorted(known))}"
+            )
     found = {}
     for segment in segments:
         precision = _precision(plan.get(segment.name, Precision.FLOAT32), segment.name)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from netlathe.archspace.errors import FormatError, RecordError
+from netlathe.archspace.errors import FormatError, RecordError, did_you_mean
 from netlathe.archspace.jsonfile import read_json, write_json
 from netlathe.archspace.resources import data_files
 
@@ -59,8 +59,8 @@ def find_file(path: str | Path, folder: str) -> Path:
     shipped = {file.stem: file for file in data_files(folder, ".json")}
     if path.name not in shipped:
         raise FormatError(
-            f"{path}: there is no such file, and no such name among the {folder} that ship: "
-            f"{', '.join(shipped) or 'there are none'}"
+            f"{path}: there is no such file, and no such name among the {folder} that ship"
+            f"{did_you_mean(path.name, shipped)}: {', '.join(shipped) or 'there are none'}"
         )
     return shipped[path.name]
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from netlathe.archspace.errors import did_you_mean
 from netlathe.training.arrays import classes_of, encode, fit, plain_labels
 from netlathe.training.encoded import Encoded, EncodedSplit
 from netlathe.training.errors import DataError
@@ -146,7 +147,8 @@ def by_split(data: Mapping[Any, Any]) -> dict[str, Any]:
     """The data of each split, under the split's name here. Raises DataError for one that has none."""
     unknown = [str(name) for name in data if str(name).lower() not in SPLIT_NAMES]
     if unknown:
-        raise DataError(f"unknown split {unknown[0]!r}; known: {', '.join(SPLIT_NAMES)}")
+        meant = did_you_mean(unknown[0], SPLIT_NAMES)
+        raise DataError(f"unknown split {unknown[0]!r:.60}{meant}; known: {', '.join(SPLIT_NAMES)}")
     return {SPLIT_NAMES[str(name).lower()]: one for name, one in data.items()}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from netlathe.archspace.errors import did_you_mean
 from netlathe.archspace.parquet import check_parquet, parquet_damage
 from netlathe.training.errors import DataError
 from netlathe.training.folders import SPLIT_NAMES
@@ -112,7 +113,8 @@ def _checked_splits(column: Any, path: Path) -> NDArray[np.generic]:
     names = column.to_pandas().astype(str).str.lower()
     unknown = sorted(set(names) - set(SPLIT_NAMES))
     if unknown:
-        raise DataError(f"{path}: unknown split {unknown[0]!r}; known: {', '.join(SPLIT_NAMES)}")
+        meant = did_you_mean(unknown[0], SPLIT_NAMES)
+        raise DataError(f"{path}: unknown split {unknown[0]!r:.60}{meant}; known: {', '.join(SPLIT_NAMES)}")
     return np.asarray(names.map(SPLIT_NAMES))
 
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from netlathe.archspace.errors import did_you_mean
 from netlathe.archspace.files import odd_kind
 from netlathe.training.arrays import classes_of, encode, from_arrays, from_digits, from_npz
 from netlathe.training.datasets import Dataset, by_split, from_tables, from_torch, is_table, name_of
@@ -141,7 +142,7 @@ def _open_path(path: Path, size: Pixels, channels: int) -> _Found:
         raise DataError(f"{path}: images are read from {_KNOWN}, not from {path.suffix!r}")
     if path.exists():
         raise DataError(f"{path}: is {odd_kind(path)}; give {_KNOWN}")
-    raise DataError(f"{path}: no such file or folder; give {_KNOWN}")
+    raise DataError(f"{path}: no such file or folder{did_you_mean(str(path), ['digits'])}; give {_KNOWN}")
 
 
 def _from_folder(path: Path, size: Pixels, channels: int) -> _Found:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from netlathe.archspace.errors import did_you_mean
 from netlathe.archspace.forms.model_file import FileFormat
 from netlathe.profiler.device import Device, Report, Visit
 from netlathe.profiler.devices.listing import DeviceRow, available_devices
@@ -148,7 +149,8 @@ def open_device(name: str, options: DeviceOptions | None = None, *, report: Repo
         return _open_phone(name, options, report)
     if name not in _OPENERS:
         known = ", ".join((*_OPENERS, "usb", "usb:SERIAL", "tcp:HOST:PORT", "server:SERIAL", "server@HOST:SERIAL"))
-        raise DeviceError(f"unknown device {name!r}; known: {known}. `netlathe devices` lists those found here")
+        meant = did_you_mean(name.partition(":")[0], (*_OPENERS, *PHONES))
+        raise DeviceError(f"unknown device {name!r}{meant}; known: {known}. `netlathe devices` lists those found here")
     device = _OPENERS[name](options)
     device.is_sustained = options.sustained
     return device

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from netlathe.archspace.errors import did_you_mean
 from netlathe.archspace.files import read_whole
 from netlathe.profiler.adb.address import parse_address
 from netlathe.profiler.devices import DeviceOptions
@@ -90,6 +91,8 @@ def _farm(table: Any, options: DeviceOptions, place: str) -> list[FarmMember]:
 def _check_keys(table: Mapping[str, Any], known: Mapping[str, type], place: str) -> None:
     for key, value in table.items():
         if key not in known:
-            raise DeviceError(f"{place}: has no key {key!r}; there are {', '.join(known)}")
+            raise DeviceError(
+                f"{place}: has no key {key!r:.80}{did_you_mean(key, known)}; there are {', '.join(known)}"
+            )
         if type(value) is not known[key]:
             raise DeviceError(f"{place}: {key} must be {known[key].__name__}, got {value!r:.60}")

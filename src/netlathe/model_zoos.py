@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from netlathe.archspace.errors import FormatError, SpaceError
+from netlathe.archspace.errors import FormatError, SpaceError, did_you_mean
 
 if TYPE_CHECKING:
     from netlathe.archspace.graph import Graph
@@ -103,9 +102,7 @@ def _of_torchvision(name: str) -> ZooModule:
 
 
 def _unknown(package: str, name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, 3)
-    hint = f"; did you mean {', '.join(close)}?" if close else ""
-    return f"{package} has no network {name!r}{hint}"
+    return f"{package} has no network {name!r}{did_you_mean(name, known)}"
 
 
 _ZOOS: dict[str, Callable[[str], ZooModule]] = {"timm": _of_timm, "torchvision": _of_torchvision}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,7 +63,7 @@ Kind = Literal[
     "profile", "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
     "check", "records", "latencies", "breakdown", "junit", "markdown", "history", "comparisons", "study",
     "picture", "tflite", "onnx", "arrays", "importance", "sensitivity", "widths", "compression", "layers", "program",
-    "costs", "made", "baselines", "page", "uniform", "progress",
+    "costs", "made", "baselines", "page", "uniform", "progress", "log",
 ]  # fmt: skip
 """The kinds of files that netlathe writes; those in JSON are called as in their schema."""
 
@@ -81,16 +82,20 @@ _WORDS: dict[Kind, str] = {
     "costs": "the costs of a network's layers", "made": "the record of how a run was made",
     "baselines": "the record of baselines", "uniform": "the record of uniform widths",
     "page": "a page of `netlathe report`", "progress": "the progress of a run",
+    "log": "the log of a command",
 }  # fmt: skip
 _JSON_KINDS: tuple[Kind, ...] = (
     "predictor", "architecture", "space", "search", "choice", "training", "export", "run", "demo", "pareto",
-    "check", "importance", "sensitivity", "widths", "compression", "costs", "made", "baselines", "uniform", "progress",
+    "check", "importance", "sensitivity", "widths", "compression", "costs", "made", "baselines", "uniform",
+    "progress",
 )  # fmt: skip
 _HEAD_BYTES = 1 << 16
 _COMPARISONS = b'{"schema": "netlathe.comparisons/'
 """Beginning of a file of lines, of which the first tells what they are."""
 PAGE_HEAD = b"<!doctype html><!-- netlathe report -->"
 """Beginning of a page."""
+_LOG = re.compile(rb"\d{4}-\d\d-\d\dT[0-9:.+-]+ netlathe \d")
+"""Beginning of a log."""
 RUN_FILES: dict[str, Kind] = {
     ARCHITECTURE: "architecture", SEARCH: "search", REPORT: "run", HISTORY: "history", TRAINING: "history",
     NETWORK: "tflite", NETWORK_INT8: "tflite", NETWORK_ONNX: "onnx", HARDWARE: "latencies", WEIGHTS: "arrays",
@@ -254,6 +259,8 @@ def kind_of(path: Path) -> Kind | None:
         return "markdown"
     if head.startswith(PAGE_HEAD):
         return "page"
+    if _LOG.match(head):
+        return "log"
     if head.startswith(b'{"op_code":'):
         return "study"
     if head.startswith(b"PAR1"):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
-import re
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from netlathe.words import without_passwords
 
 _PACKAGES = (
     "torch",
@@ -20,13 +21,12 @@ _PACKAGES = (
     "xgboost",
     "optuna",
 )
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 def provenance(command: str) -> dict[str, Any]:
     """The command, '' for a call from Python, without passwords in addresses; versions, and the system; for JSON."""
     return {
-        "command": _PASSWORD.sub("…@", command),
+        "command": without_passwords(command),
         "netlathe": version("netlathe"),
         "python": platform.python_version(),
         "system": platform.platform(),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.blocks import Block
-from netlathe.archspace.errors import FormatError, NetlatheError
+from netlathe.archspace.errors import FormatError, NetlatheError, did_you_mean
 from netlathe.archspace.files import check_plain, digest
 from netlathe.archspace.spaces import SearchSpace
 from netlathe.layer_costs import LayerTable, has_layers, read_cost, read_layer_table
@@ -357,7 +357,8 @@ def _limit(name: str, value: float) -> Limit:
         return Limit(name, value)
     file, colon, column = name.rpartition(":")
     if not colon or not file.endswith(".csv"):
-        raise NetlatheError(f"--limit {name}: unknown; known are {KNOWN_LIMITS}")
+        meant = did_you_mean(name, _COUNTS)
+        raise NetlatheError(f"--limit {name}: unknown{meant}; known are {KNOWN_LIMITS}")
     if has_layers(Path(file)):
         return Limit(column, value, source=file, layers=read_layer_table(Path(file), column))
     return Limit(column, value, _read_prices(Path(file), column), file)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from netlathe.archspace.errors import NetlatheError
+from netlathe.archspace.errors import NetlatheError, did_you_mean
 from netlathe.events import Listener, Relay, listener_of
 
 PROJECT = "netlathe"
@@ -169,7 +169,8 @@ def tracked(by: str | None, folder: str | Path, progress: Listener) -> Iterator[
         yield progress
         return
     if by not in TRACKERS:
-        raise NetlatheError(f"--track {by!r:.40}: there is no such tracker; there are {', '.join(TRACKERS)}")
+        meant = did_you_mean(by, TRACKERS)
+        raise NetlatheError(f"--track {by!r:.40}: there is no such tracker{meant}; there are {', '.join(TRACKERS)}")
     with TRACKERS[by](folder, progress) as tracker:
         yield tracker
 

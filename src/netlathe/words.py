@@ -12,6 +12,14 @@ from netlathe.archspace.proportions import wilson_interval
 _UNITS_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+
+
+def without_passwords(text: str) -> str:
+    """A command line without the users and passwords of its addresses."""
+    return _PASSWORD.sub("…@", text)
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """0.123 -> '12.3 %'; a dash when unknown."""
     return "-" if share is None else f"{100 * share:.{digits}f} %"

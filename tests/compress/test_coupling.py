@@ -209,7 +209,7 @@ def test_what_there_is_not_is_refused() -> None:
     graph = Drawn(0).graph
     coupled = couple_channels(graph)
     name = coupled.groups[0].name
-    with pytest.raises(CompressError, match=rf"no layer '{name}x' to leave as it is; did you mean '{name}'"):
+    with pytest.raises(CompressError, match=rf"no layer '{name}x' to leave as it is \(did you mean '{name}'"):
         couple_channels(graph, ignored=[f"{name}x"])
     weights = random_weights(graph)
     with pytest.raises(CompressError, match=f"no group of channels '{name}x'"):

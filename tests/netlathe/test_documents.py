@@ -16,6 +16,8 @@ from netlathe.predictor import LatencyPredictor, shipped_names
 from tests.documents import ALL, DOCS, DOCUMENTS, GUIDES, README, ROOT, inline_code, shell_lines
 
 SHIPPED = {*shipped_names()}
+OF_ALL = {"--help", "--debug", "--version", "--install-completion", "--show-completion"}
+"""Options that belong to no command."""
 COMMANDS = typer.main.get_command(make_app()).commands  # type: ignore[attr-defined]
 
 
@@ -67,7 +69,7 @@ def test_netlathe_understands_every_command_that_is_shown(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_option_that_is_mentioned_exists(path: Path) -> None:
-    known = {name for command in COMMANDS.values() for name in options_of(command)} | {"--help", "--debug", "--version"}
+    known = {name for command in COMMANDS.values() for name in options_of(command)} | OF_ALL
     mentioned = {name for code in inline_code(path) for name in re.findall(r"(?:^|\s)(--[a-z][a-z0-9-]*)", code)}
     of_benchmarks = {
         name

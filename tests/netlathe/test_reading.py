@@ -196,7 +196,7 @@ def test_a_name_of_another_package_is_its_network_at_the_size_it_was_made_for(
 
 @pytest.mark.usefixtures("zoos")
 def test_an_unknown_name_of_another_package_is_told_with_close_ones() -> None:
-    with pytest.raises(SpaceError, match=r"timm has no network 'tyny'; did you mean tiny\?"):
+    with pytest.raises(SpaceError, match=r"timm has no network 'tyny' \(did you mean 'tiny'\?\)"):
         nl.read("timm:tyny")
 
 

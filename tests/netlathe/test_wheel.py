@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-def run(*command: object, cwd: Path) -> str:
+def run(*command: object, cwd: Path, extra: Mapping[str, str] | None = None) -> str:
     """Standard output of a command that must succeed. Nothing of this checkout is on its path."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")} | (extra or {})
     words = [str(word) for word in command]
     done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{words}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
@@ -32,6 +35,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
     (wheel,) = folder.glob("netlathe-*.whl")
     return wheel
+
+
+def test_the_source_distribution_holds_its_tests_and_all_that_they_read(wheel: Path, tmp_path: Path) -> None:
+    (archive,) = wheel.parent.glob("netlathe-*.tar.gz")
+    with tarfile.open(archive) as content:
+        content.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.iterdir()
+    rooms = ("archspace", "compress", "device_scripts", "predictor", "profiler", "search", "training")
+    for name in run("git", "ls-files", ":!.gitignore", cwd=ROOT).split():
+        is_room = name.split("/")[0] in rooms
+        assert (unpacked / ("src/netlathe" if is_room else "") / name).exists(), name
+    environment = {"PYTHONPATH": str(unpacked / "src")}
+    collect = (sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", "-p", "no:cacheprovider")
+    assert re.search(r"\d{4} tests collected|\d{4}/\d+ tests collected", run(*collect, cwd=unpacked, extra=environment))
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
+from netlathe.archspace.errors import did_you_mean
 from netlathe.search.errors import SearchError
 from netlathe.search.strategies.blackbox.by_optuna import nsga2, tpe
 from netlathe.search.strategies.blackbox.ego import EGO
@@ -52,5 +53,6 @@ def check_packages(name: str) -> None:
 def make_strategy(name: str, feasible: FeasibleSet, *, seed: int = 0) -> Strategy:
     """A strategy by its name. Raises SearchError for one that is unknown, or whose packages are not installed."""
     if name not in STRATEGIES:
-        raise SearchError(f"unknown strategy {name!r}: known are {', '.join(STRATEGIES)}")
+        meant = did_you_mean(name, STRATEGIES)
+        raise SearchError(f"unknown strategy {name!r}{meant}: known are {', '.join(STRATEGIES)}")
     return STRATEGIES[name](feasible, seed=seed)

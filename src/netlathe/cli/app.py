@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import shlex
 import signal
@@ -10,12 +11,15 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from netlathe.archspace.errors import NetlatheError
+from netlathe.cli.completions import asked_for, completed
 from netlathe.cli.console import Terminal, fail
+from netlathe.cli.options import LogFile, Quiet, Verbose
+from netlathe.cli.speech import speaking
 from netlathe.runs.stopping import ENDINGS
 
 Command = Callable[..., None]
@@ -41,25 +45,35 @@ FAILED = {"check": 2}
 """Exit codes of a command that met an expected error, where it is not 1: that of a check means that it failed."""
 
 
+class Speaking(NamedTuple):
+    """The options on what is said, as they were given."""
+
+    quiet: bool = False
+    verbose: bool = False
+    log_file: Path | None = None
+
+
 def make_app(*, debug: bool = False, only: str = "") -> typer.Typer:
     """The command line; with `debug`, errors keep their traceback. Where it is known which command is asked for, `only`
     it is made: making the others takes longer than a prediction."""
+    asked = asked_for()
+    only = only if asked is None else asked
     app = typer.Typer(
         name="netlathe",
         help="Shapes convolutional networks to the hardware they will run on.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=asked is not None or only not in COMMANDS,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
     for name in [only] if only in COMMANDS else COMMANDS:
         command = _command(COMMANDS[name], name)
-        app.command()(_at_home(command if debug else _guarded(command)))
+        app.command()(_finished(command, debug=debug))
     if only not in COMMANDS:
         clean = _command("commands", "clean")
         device = typer.Typer(help="Put a phone in order after an interrupted profile.", no_args_is_help=True)
-        device.command()(clean if debug else _guarded(clean))
+        device.command()(_finished(clean, debug=debug))
         app.add_typer(device, name="device")
     return app
 
@@ -67,6 +81,43 @@ def make_app(*, debug: bool = False, only: str = "") -> typer.Typer:
 def _command(module: str, name: str) -> Command:
     command: Command = getattr(import_module(f"netlathe.cli.{module}"), name)
     return command
+
+
+def _finished(command: Command, *, debug: bool) -> Command:
+    """A command with all that every command has."""
+    spoken = _spoken(command)
+    return _at_home(spoken if debug else _guarded(spoken))
+
+
+def _spoken(command: Command) -> Command:
+    """The command with --quiet, --verbose and --log-file; they may stand before its name, too."""
+
+    @functools.wraps(command)
+    def run(*, context: typer.Context, quiet: bool, verbose: bool, log_file: Path | None, **options: object) -> None:
+        before: Speaking = context.obj or Speaking()
+        with speaking(
+            is_quiet=quiet or before.quiet, is_verbose=verbose or before.verbose,
+            log_file=log_file or before.log_file, command=Terminal.command,
+        ):  # fmt: skip
+            command(**options)
+
+    own = inspect.signature(command, eval_str=True)
+    if asked_for() is not None:
+        own = completed(own, command.__name__)
+    parameters = [*own.parameters.values(), *_SPEAKING]
+    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+_SPEAKING = [
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+    for name, annotation, default in (
+        ("context", typer.Context, inspect.Parameter.empty),
+        ("quiet", Quiet, False), ("verbose", Verbose, False), ("log_file", LogFile, None),
+    )
+]  # fmt: skip
+"""Parameters that every command gets."""
 
 
 def _at_home(command: Command) -> Command:
@@ -118,6 +169,10 @@ def _print_version(wanted: bool) -> None:
 
 
 def _options(
+    context: typer.Context,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_file: LogFile = None,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere on the line.")
     ] = False,
@@ -126,6 +181,7 @@ def _options(
     ] = False,
 ) -> None:
     """Shapes convolutional networks to the hardware they will run on: profile, fit, predict, search, export."""
+    context.obj = Speaking(quiet, verbose, log_file and Path(os.path.expanduser(log_file)))
 
 
 def main() -> None:

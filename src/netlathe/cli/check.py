@@ -142,7 +142,8 @@ def show_check(report: CheckReport, terminal: Terminal) -> None:
     terminal.say(f"  {report.how}", style="dim")
     for one in report.networks:
         for text in one.messages:
-            terminal.say(f"  {text}", style=_STYLES.get(one.verdict, ""))
+            tell = terminal.alarm if one.verdict in _STYLES else terminal.say
+            tell(f"  {text}", style=_STYLES.get(one.verdict, ""))
         _show_changes(one, terminal)
     terminal.warn(report.warnings)
     terminal.say(f"  {report.title}", style="bold")

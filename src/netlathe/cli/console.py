@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress import (
@@ -27,6 +28,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from netlathe.archspace.errors import NetlatheError, paragraph, printable
+from netlathe.cli.speech import SPEECH
 from netlathe.events import Follow, Listener, OnRound, Update, Watch
 from netlathe.words import percent, percent_within
 
@@ -55,20 +57,46 @@ class Terminal(Listener):
     """A listener that shows everything.
 
     Words and progress go to standard error, results to standard output: as tables, or, when `as_json`, as one JSON
-    object on its last line. A `quiet` one says nothing at all: of several processes, one speaks.
+    object on its last line. A `quiet` one says nothing at all: of several processes, one speaks. What the command was
+    asked to say (SPEECH) holds besides: with --quiet results, warnings and errors alone; with --verbose also what else
+    only a pipe is told. A log keeps all of it, and progress by tenths.
     """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         super().__init__()
         self.as_json, self.is_quiet = as_json, quiet
+        speech = SPEECH.get()
+        self.is_hushed, self.is_verbose = speech.is_quiet, speech.is_verbose
+        self._log = None if quiet else speech.log
         self.err = _console(stderr=True, quiet=quiet)
         self.out = self.err if as_json else _console(stderr=False, quiet=quiet)
         self.on_report: Callable[[Any], None] = lambda report: None
         """Shows the workflow's report."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether progress is drawn: a person looks on."""
+        return self.err.is_terminal and not self.is_hushed
+
+    def _keep(self, what: RenderableType) -> None:
+        """Adds to the log what is shown."""
+        if self._log:
+            text = io.StringIO()
+            plain = Console(file=text, width=PIPE_WIDTH, color_system=None, highlight=False)
+            plain.print(what, soft_wrap=isinstance(what, Text))
+            self._log.keep(text.getvalue())
+
     def say(self, text: str, *, style: str = "", is_command: bool = False) -> None:
         """A line on standard error: brackets in a path are no markup. A terminal gets it broken between words and
         indented, unless it is a command to be copied."""
+        if self.is_hushed:
+            self._keep(Text(printable(text)))
+        else:
+            self.alarm(text, style=style, is_command=is_command)
+
+    def alarm(self, text: str, *, style: str = "", is_command: bool = False) -> None:
+        """A line that is said with --quiet, too: a doubt about a result, or what has none."""
+        self._keep(Text(printable(text)))
         if is_command or not self.err.is_terminal:
             self.err.print(Text(printable(text), style=style), soft_wrap=True)
             return
@@ -80,20 +108,26 @@ class Terminal(Listener):
 
     def step(self, title: str) -> None:
         """The heading of a longer step."""
-        self.err.print()
-        self.err.print(Text(printable(title), style="bold cyan"))
+        heading = Text(printable(title), style="bold cyan")
+        self._keep(heading)
+        if not self.is_hushed:
+            self.err.print()
+            self.err.print(heading)
 
     def steps(self, steps: Iterable[str]) -> None:
         """A numbered list on standard error."""
         table = Table.grid(padding=(0, 1, 0, 0))
         for number, text in enumerate(steps, 1):
             table.add_row(f"{number}.", Text(text))
-        self.err.print(Padding(table, (0, 0, 0, 2), expand=False))
+        steps_below = Padding(table, (0, 0, 0, 2), expand=False)
+        self._keep(steps_below)
+        if not self.is_hushed:
+            self.err.print(steps_below)
 
     def warn(self, warnings: Iterable[str]) -> None:
         """Each with its remedy in its own words."""
         for warning in warnings:
-            self.say(f"  Warning: {warning}", style="yellow")
+            self.alarm(f"  Warning: {warning}", style="yellow")
 
     def table(
         self,
@@ -110,7 +144,10 @@ class Terminal(Listener):
         table.columns[0].no_wrap = not numbers
         if last and table.rows:
             table.rows[-1].style = "bold"
-        self.out.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
+        indented = Padding(table, (0, 0, 0, _INDENT), expand=False)
+        self._keep(indented)
+        if not (self.is_hushed and self.as_json):
+            self.out.print(indented)
 
     def fits(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bool:
         """Whether the table is as wide as the terminal at most, with no cell broken."""
@@ -124,6 +161,7 @@ class Terminal(Listener):
         return (
             not self.as_json
             and not self.is_quiet
+            and not self.is_hushed
             and all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
         )
 
@@ -150,7 +188,7 @@ class Terminal(Listener):
 
         Draws only when it is called: a thread that does it by itself would disturb what is being timed.
         """
-        if not self.err.is_terminal:
+        if not self.draws:
             yield None
             return
         with Live(console=self.err, transient=True, auto_refresh=False) as live:
@@ -170,7 +208,8 @@ class Terminal(Listener):
     @contextmanager
     def working(self, label: str) -> Iterator[None]:
         """A spinner for a step of unknown length; a line off a terminal."""
-        if self.err.is_terminal:
+        if self.draws:
+            self._keep(Text(printable(label)))
             with self.err.status(label):
                 yield
         else:
@@ -180,9 +219,10 @@ class Terminal(Listener):
     @contextmanager
     def progress(self, label: str, unit: str = "") -> Iterator[Update]:
         """A progress bar with an ETA; off a terminal, a line at the start and every tenth."""
-        if not self.err.is_terminal:
-            yield self._lines(label, unit)
+        if not self.draws:
+            yield self._lines(label, unit, self.say)
             return
+        kept = self._lines(label, unit, lambda line: self._keep(Text(printable(line))))
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -194,14 +234,19 @@ class Terminal(Listener):
         )
         with Progress(*columns, console=self.err, transient=True) as bar:
             task = bar.add_task(label, total=None, note="")
-            yield lambda done, total, note: bar.update(task, completed=done, total=total, note=note)
+
+            def update(done: int, total: int, note: str) -> None:
+                bar.update(task, completed=done, total=total, note=note)
+                kept(done, total, note)
+
+            yield update
 
     @contextmanager
     def watching(self, labels: Sequence[str]) -> Iterator[list[Watch]]:
         """A bar with the time left for each of these; off a terminal, a line at the start and every tenth. Where there
         is little room, the note goes first, then the bar, then the middle of the label."""
-        if not self.err.is_terminal:
-            yield [self._watch_lines(label) for label in labels]
+        if not self.draws:
+            yield [self._watch_lines(label, self.say) for label in labels]
             return
         fixed, width = partial(Column, no_wrap=True), self.err.width
         columns = (
@@ -215,7 +260,8 @@ class Terminal(Listener):
         with Progress(*columns, console=self.err, transient=True, expand=True) as bar:
             names = [shortened(label, max(LABEL_WIDTH, width // 4)) for label in labels]
             tasks = [bar.add_task(name, total=1.0, left="", note="") for name in names]
-            yield [partial(_show, bar, task) for task in tasks]
+            kept = [self._watch_lines(label, lambda line: self._keep(Text(printable(line)))) for label in labels]
+            yield [_both(partial(_show, bar, task), keep) for task, keep in zip(tasks, kept, strict=True)]
 
     @contextmanager
     def following(self, columns: Sequence[str]) -> Iterator[Follow]:
@@ -237,8 +283,8 @@ class Terminal(Listener):
 
         return follow
 
-    def _watch_lines(self, label: str) -> Watch:
-        lines = self._lines(label, "%")
+    def _watch_lines(self, label: str, say: Callable[[str], None]) -> Watch:
+        lines = self._lines(label, "%", say)
         return lambda share, left_s, note: lines(int(100 * share), 100, f"{time_left(left_s)}  {note}".strip())
 
     @contextmanager
@@ -253,11 +299,14 @@ class Terminal(Listener):
         self.on_report(report)
 
     def log(self, text: str) -> None:
-        """A line where there is no terminal, for what a terminal shows as progress."""
-        if not self.err.is_terminal:
+        """A line where there is no terminal, or with --verbose, for what a terminal shows as progress."""
+        if self.is_verbose or not self.err.is_terminal:
             self.say(text)
+        else:
+            self._keep(Text(printable(text)))
 
-    def _lines(self, label: str, unit: str) -> Update:
+    def _lines(self, label: str, unit: str, say: Callable[[str], None]) -> Update:
+        """Says a line at the start and at every tenth."""
         printed = -1
 
         def update(done: int, total: int, note: str) -> None:
@@ -265,7 +314,7 @@ class Terminal(Listener):
             tenth = 10 * done // max(total, 1)
             if tenth > printed:
                 printed = tenth
-                self.say(f"  {label}: {done}/{total} {unit}  {note}".rstrip())
+                say(f"  {label}: {done}/{total} {unit}  {note}".rstrip())
 
         return update
 
@@ -283,6 +332,14 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], text: int) 
 
 def _show(bar: Progress, task: TaskID, share: float, left_s: float | None, note: str) -> None:
     bar.update(task, completed=share, left=time_left(left_s), note=note)
+
+
+def _both(first: Watch, second: Watch) -> Watch:
+    def watch(share: float, left_s: float | None, note: str) -> None:
+        first(share, left_s, note)
+        second(share, left_s, note)
+
+    return watch
 
 
 def shortened(text: str, width: int) -> str:

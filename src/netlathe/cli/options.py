@@ -10,6 +10,24 @@ import typer
 from netlathe.archspace.errors import FormatError
 
 Json = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object; words go to stderr.")]
+SPEAKING = "What is said"
+"""Help's panel of the options that every command has."""
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Say nothing but the result, warnings and errors.", rich_help_panel=SPEAKING),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v",
+        help="Say more: versions and system, what else only a pipe is told, time and memory at the end.",
+        rich_help_panel=SPEAKING,
+    ),
+]  # fmt: skip
+LogFile = Annotated[
+    Path | None,
+    typer.Option(help="Text file to add everything to, each line with its time.", rich_help_panel=SPEAKING),
+]
 Space = Annotated[str, typer.Option(help="Search space: proxyless, nas-bench-macro, tiny, or a space's JSON file.")]
 ProfiledSpace = Annotated[
     str,

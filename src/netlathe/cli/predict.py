@@ -89,6 +89,6 @@ def show_predicted(
         terminal.say(f"  Note: {note}", style="dim")
     terminal.warn(list(dict.fromkeys(warning for one in predicted for warning in one.warnings)))
     for one in refused:
-        terminal.say(f"  {one.name}: {one.error.removeprefix(f'{one.name}: ')}", style="red")
+        terminal.alarm(f"  {one.name}: {one.error.removeprefix(f'{one.name}: ')}", style="red")
     if refused:
         terminal.say(f"  {len(refused)} of {len(found)} have no latency")

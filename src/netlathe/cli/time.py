@@ -137,5 +137,5 @@ def show_time(report: TimeReport, terminal: Terminal, *, op_profile: bool = Fals
     if len(report.timed) > 1:
         for failed in report.timed:
             if failed.error:
-                terminal.say(f"  {failed.name} on {failed.device}: {failed.error.splitlines()[0]}", style="red")
+                terminal.alarm(f"  {failed.name} on {failed.device}: {failed.error.splitlines()[0]}", style="red")
     terminal.result(report.to_json())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netlathe.archspace.errors import FormatError
+from netlathe.archspace.errors import FormatError, did_you_mean
 from netlathe.archspace.files import write_whole
 from netlathe.outputs import Kind, Output, check_outputs, kind_of
 from netlathe.runs.files import PAGE, REPORT, find_runs
@@ -91,8 +91,8 @@ def _subjects(given: str | Path) -> list[_Subject]:
         if str(given) in shipped_names():
             return [_Subject("predictor", Path(given))]
         raise FormatError(
-            f"{given}: there is no such run's folder, profile or predictor; predictors that ship are "
-            f"{', '.join(shipped_names())}"
+            f"{given}: there is no such run's folder, profile or predictor"
+            f"{did_you_mean(str(given), shipped_names())}; predictors that ship are {', '.join(shipped_names())}"
         )
     try:
         kind = kind_of(path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from netlathe.archspace.errors import NetlatheError
+from netlathe.archspace.errors import NetlatheError, did_you_mean
 from netlathe.archspace.presets import PRESETS, load_space
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.events import Listener
@@ -69,7 +69,9 @@ class LookSettings:
         from netlathe.search.strategies.blackbox.names import STRATEGIES, check_packages
 
         if self.strategy not in STRATEGIES:
-            raise NetlatheError(f"--strategy {self.strategy}: unknown; known are binarized, {', '.join(STRATEGIES)}")
+            known = ("binarized", *STRATEGIES)
+            meant = did_you_mean(self.strategy, known)
+            raise NetlatheError(f"--strategy {self.strategy:.40}: unknown{meant}; known are {', '.join(known)}")
         check_packages(self.strategy)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from netlathe.archspace.errors import NetlatheError
+from netlathe.archspace.errors import NetlatheError, did_you_mean
 from netlathe.archspace.files import digest
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.precisions import unmixed
@@ -251,12 +251,14 @@ class Count:
 
 def check_strategy(name: str) -> None:
     """Raises NetlatheError for a strategy that is unknown, or whose packages are not installed."""
-    known = (INTEGER_PROGRAM, UNIFORM, NETADAPT)
+    known: tuple[str, ...] = (INTEGER_PROGRAM, UNIFORM, NETADAPT)
     if name not in known:
         from netlathe.search.strategies.blackbox.names import STRATEGIES, check_packages
 
         if name not in STRATEGIES:
-            raise NetlatheError(f"strategy {name!r:.40}: unknown; known are {', '.join((*known, *STRATEGIES))}")
+            known = (*known, *STRATEGIES)
+            meant = did_you_mean(name, known)
+            raise NetlatheError(f"strategy {name!r:.40}: unknown{meant}; known are {', '.join(known)}")
         check_packages(name)
 
 
