@@ -97,7 +97,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a device takes."""
+    """Latencies that a device truly has."""
 
     base: Base
     kind: Kind

@@ -184,7 +184,8 @@ class ChoiceProblem:
             found = repair(self.scores, [*doubted, *self.constraints[len(doubted) :]], judges)
         except TargetError:  # by upper ends, the targets contradict each other
             return repair(self.scores, self.constraints, judges)
-        if found.is_met or clock is None:
+        is_tried = all(one is other for one, other in zip(doubted, self.constraints, strict=False))
+        if found.is_met or clock is None or is_tried:
             return found
         again = repair(self.scores, self.constraints, judges)  # what has a long upper end, and was kept from the clock
         return replace(again if again.is_met else found, judgements=found.judgements + again.judgements)
@@ -223,14 +224,12 @@ def _unmet(judged: Judged, case: ChoiceProblem, repaired: Repaired) -> str:
 
 @dataclass(frozen=True)
 class UpperEnds:
-    """Latency model of the upper ends of a predictor's 90 % intervals, in ms: `most` times the prediction at most."""
+    """Latency model of the upper ends of a predictor's 90 % intervals, in ms."""
 
     model: LatencyPredictor
-    most: float = math.inf
 
     def predict(self, items: Sequence[Graph]) -> NDArray[np.float64]:
-        upper = self.model.predict_interval(items, COVERAGE)[1]
-        return np.minimum(upper, self.most * self.model.predict(items)) if math.isfinite(self.most) else upper
+        return self.model.predict_interval(items, COVERAGE)[1]
 
 
 @dataclass(frozen=True)

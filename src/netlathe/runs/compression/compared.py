@@ -1,5 +1,5 @@
-"""What a compression is compared with: the original at uniform widths, and, where that is asked for, MobileNetV2s that
-are trained from scratch."""
+"""Networks that a compression is compared with: the original at uniform widths, and, where that is asked for,
+MobileNetV2s that are trained from scratch."""
 
 from __future__ import annotations
 

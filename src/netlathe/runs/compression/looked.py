@@ -140,7 +140,7 @@ class Seeker:
 
 
 class Look(NamedTuple):
-    """What a look at a network tells."""
+    """Outcome of a look at a network."""
 
     loss: float
     accuracy: float | None = None

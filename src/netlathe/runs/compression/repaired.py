@@ -29,9 +29,9 @@ def levelled(
     """The limits, the main target's at the level that the device shows for a `first` network, predicted to be about as
     fast as is asked; and those of `starts` that keep them.
 
-    They are those `doubted`, by upper ends of intervals; where no start keeps these, those `predicted`, as a network
-    far above the target is little of a beginning; and where none keeps these either, as the last start needs them.
-    Without a device, the limits are what they were, and all of `starts` keep them.
+    They are those `doubted`, other targets' by upper ends of intervals; where no start keeps these, those `predicted`,
+    as a network far above a target is little of a beginning; and where none keeps these either, as the last start needs
+    them. Without a device, the limits are what they were, and all of `starts` keep them.
     """
     space, main = settings.space, settings.goal.main
     if settings.device is None:

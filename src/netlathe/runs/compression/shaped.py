@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
     from netlathe.search.successive import CostLimit
     from netlathe.training import ImageData
 
-MOST_DOUBT = 1.5
-"""Most that the upper end of an interval counts for where a stopwatch judges, in parts of the prediction: of networks
-that a predictor hardly knows, some ends are a hundred times as long as others, and say nothing of the device."""
 SPREAD = 0.5
 """Standard deviation of the logarithm of a group's importance in the scores that finalists are drawn by."""
 REACH = 0.25
@@ -138,15 +134,14 @@ class ShapePhase(Phase[Shaped]):
         return self.settings.limits([target.model for target in self.settings.goal.targets])
 
     def _limits(self) -> tuple[list[CostLimit], Sequence[Choices], str, list[str]]:
-        """The limits by the upper ends of intervals, where a network keeps them so; networks that do; who judges; and
-        warnings."""
+        """The limits by the upper ends of intervals, where a network keeps them so, and by the prediction for what a
+        stopwatch judges; networks that do; who judges; and warnings."""
         models: list[LatencyModel] = [
-            UpperEnds(one.model, MOST_DOUBT if self.settings.device and one is self.settings.goal.main else math.inf)
-            if one.model.has_intervals_
-            else one.model
-            for one in self.settings.goal.targets
+            UpperEnds(one.model) if one.model.has_intervals_ else one.model for one in self.settings.goal.targets
         ]
         upper, space = self.settings.limits(models), self.settings.space
+        if self.settings.device:  # of networks hardly known, some ends are a hundred times as long as others
+            upper = [self._predicted[0], *upper[1:]]
         has_intervals = any(one.model.has_intervals_ for one in self.settings.goal.targets)
         by = f"upper end of the {COVERAGE:.0%} interval".replace("%", " %") if has_intervals else "prediction"
         known = (*self.outlook.starts, self.outlook.stages[-1].choices)
