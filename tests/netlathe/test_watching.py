@@ -114,7 +114,11 @@ def test_a_dead_run_is_told_so_and_watching_ends(tmp_path: Path) -> None:
     assert state == "dead"
     assert re.match(r"Not running since \S+ \S+ \(2 min 5 s ago\)", sentence)
     assert sentence.endswith("the same command goes on: netlathe search --output mine")
-    assert 'class="verdict bad"' in found.output.read_text()
+    text = found.output.read_text()
+    assert 'class="verdict bad"' in text
+    assert headings(found.output)[0] == "So far"
+    assert ">begun<" in text
+    assert ">now<" not in text
 
 
 def test_several_runs_and_profiles_stand_side_by_side(tmp_path: Path) -> None:
