@@ -47,6 +47,8 @@ class MemberState:
     """Rounds that had to be measured again."""
     quarantines: int = 0
     inference_s: float = 0.0
+    open: int | None = None
+    """Graphs that its model's devices had still to measure after its last batch; None before it was open."""
     undone: str = ""
     """Work left to be done by hand on the device, which could not be put right when it was closed."""
 
@@ -188,7 +190,7 @@ class MemberRun:
         self._work_seen = self.board.work(device.setup)
         with ProfileFile(self.plan.path, create=True) as profile:
             queue = self._queue(profile, device.setup, self._work_seen)
-            self._tell("measuring", setup=device.setup)
+            self._tell("measuring", setup=device.setup, open=len(queue.open()))
             try:
                 while self._measure_next(device, profile, queue):
                     pass
@@ -220,7 +222,7 @@ class MemberRun:
         except _LostLeaseError:
             return True
         queue.settle(batch)
-        self._count(summary)
+        self._count(summary, len(queue.open()))
         if summary.redone > BAD_SHARE * summary.rounds:
             raise BadRoundsError(
                 f"{self.member.name}: {summary.redone} of {summary.rounds} rounds had to be measured again"
@@ -253,12 +255,12 @@ class MemberRun:
 
         return on_progress
 
-    def _count(self, summary: CampaignSummary) -> None:
+    def _count(self, summary: CampaignSummary, still_open: int) -> None:
         """Adds what a batch achieved."""
         state, done = self.state, len(summary.records) - summary.reused
         self._tell(
             "measuring", "", graphs=state.graphs + done, rounds=state.rounds + summary.rounds,
-            redone=state.redone + summary.redone, inference_s=state.inference_s + summary.inference_s,
+            redone=state.redone + summary.redone, inference_s=state.inference_s + summary.inference_s, open=still_open,
         )  # fmt: skip
 
     def _wait_for_it(self, error: DeviceError) -> None:

@@ -16,8 +16,9 @@ Update = Callable[[int, int, str], None]
 Watch = Callable[[float, float | None, str], None]
 """(share done, seconds left where known, note) of one of several things that run side by side."""
 
-Follow = Callable[[Sequence[Sequence[object]], str], None]
-"""(rows, a line below) of a table that is drawn anew at each call."""
+Follow = Callable[[Sequence[Sequence[object]], str, float | None, float | None], None]
+"""(rows, a line below, share done, seconds left; None where these are not known) of a table that is drawn anew at each
+call."""
 
 OnRound = Callable[["Progress", Callable[[], Mapping[str, "Measurement"]]], None]
 """(progress, what has been measured so far by name) while a timing goes on."""
@@ -70,7 +71,7 @@ class Listener:
     @contextmanager
     def following(self, columns: Sequence[str]) -> Iterator[Follow]:
         """Context around many things that run side by side, told as a table that changes."""
-        yield lambda rows, below: None
+        yield lambda rows, below, share, left_s: None
 
     @contextmanager
     def estimating(self, names: Sequence[str]) -> Iterator[OnRound]:

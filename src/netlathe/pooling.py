@@ -195,6 +195,7 @@ def _teller(draw: Follow, listener: Listener) -> OnStates:
     """Listener to states that draws the table of all phones, and tells of those that leave."""
     drawn_s = -math.inf
     before: dict[str, str] = {}
+    pace = PoolPace()
 
     def on_states(states: Mapping[str, MemberState]) -> None:
         nonlocal drawn_s
@@ -206,9 +207,40 @@ def _teller(draw: Follow, listener: Listener) -> OnStates:
         now_s = time.monotonic()
         if changed or now_s - drawn_s > DRAW_EVERY_S:
             drawn_s = now_s
-            draw([_row(one) for one in states.values()], _below(list(states.values())))
+            known = list(states.values())
+            draw([_row(one) for one in known], _below(known), *pace(known))
 
     return on_states
+
+
+class PoolPace:
+    """Progress of a pool, by the graphs that are still open: (share done, seconds left), None as long as they are not
+    known. `clock` gives seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: dict[Setup, tuple[int, float]] = {}
+
+    def __call__(self, states: Sequence[MemberState]) -> tuple[float | None, float | None]:
+        still_open: dict[Setup, int] = {}
+        for one in states:
+            if one.setup is not None and one.open is not None:
+                pool = pool_of(one.setup)
+                still_open[pool] = min(one.open, still_open.get(pool, one.open))  # it never grows
+        for pool, count in still_open.items():
+            self._first.setdefault(pool, (count, self._clock()))
+        most, left = sum(count for count, _ in self._first.values()), sum(still_open.values())
+        if not most:
+            return None, None
+        times = [self._left_s(pool, count) for pool, count in still_open.items()]
+        return 1 - left / most, None if None in times else max(filter(None, times), default=0.0)
+
+    def _left_s(self, pool: Setup, count: int) -> float | None:
+        """Time left for one model's graphs at the speed so far."""
+        first, since_s = self._first[pool]
+        if not count:
+            return 0.0
+        return (self._clock() - since_s) * count / (first - count) if count < first else None
 
 
 def _row(state: MemberState) -> tuple[object, ...]:

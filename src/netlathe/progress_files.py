@@ -373,12 +373,13 @@ class ProgressFile(Relay):
         with super().following(columns) as inner:
             self.work.columns = list(columns)
 
-            def follow(rows: Sequence[Sequence[object]], below: str) -> None:
+            def follow(rows: Sequence[Sequence[object]], below: str, share: float | None, left_s: float | None) -> None:
                 with self._lock:
                     self.work.rows = [[str(cell) for cell in row] for row in rows[:MOST_ROWS]]
                     self.work.below = below
+                    self.work.sides = [] if share is None else [Side("all devices", share, left_s)]
                     self._told()
-                inner(rows, below)
+                inner(rows, below, share, left_s)
 
             yield follow
 

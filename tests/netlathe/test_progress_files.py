@@ -157,7 +157,7 @@ def test_a_folder_that_is_gone_stops_nothing(tmp_path: Path) -> None:
         work.phase("search", is_done=False)
         with work.watching(["a"]) as (watch,), work.following(["device"]) as follow, work.working("x"):
             watch(0.5, None, "")
-            follow([["a"]], "")
+            follow([["a"]], "", None, None)
     assert not (tmp_path / "gone").exists()
 
 

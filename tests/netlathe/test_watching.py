@@ -25,6 +25,8 @@ from netlathe.archspace.pools import UNIT, pool_of
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Setup
 from netlathe.events import Listener
+from netlathe.pooling import PoolPace
+from netlathe.profiler.pool import MemberState
 from netlathe.profiler.testing import SETUP
 from netlathe.progress_files import ProgressFile, beside
 from netlathe.report.serving import serving
@@ -114,7 +116,11 @@ def test_a_dead_run_is_told_so_and_watching_ends(tmp_path: Path) -> None:
     assert state == "dead"
     assert re.match(r"Not running since \S+ \S+ \(2 min 5 s ago\)", sentence)
     assert sentence.endswith("the same command goes on: netlathe search --output mine")
-    assert 'class="verdict bad"' in found.output.read_text()
+    text = found.output.read_text()
+    assert 'class="verdict bad"' in text
+    assert headings(found.output)[0] == "So far"
+    assert ">begun<" in text
+    assert ">now<" not in text
 
 
 def test_several_runs_and_profiles_stand_side_by_side(tmp_path: Path) -> None:
@@ -155,11 +161,9 @@ def test_a_profile_tells_its_devices_leases_and_temperatures_while_it_is_written
         file.add_round(unit, {key: [1.0]}, started_at=NOW_S + 9, conditions={"battery_c": 36.5})  # the writer goes on
         with (
             ProgressFile(Listener(), beside(path), "profile", path.name) as work,
-            work.watching(["usb"]) as (watch,),
             work.following(["device", "state", ""]) as follow,
         ):
-            watch(0.4, 60.0, "36.5 °C")
-            follow([["usb", "quarantined", "for 60 s: <too warm>"]], "0 of 1 measure")
+            follow([["usb", "quarantined", "for 60 s: <too warm>"]], "0 of 1 measure", 0.4, 60.0)
             work.phase("measuring", is_done=False)
             with pytest.raises(KeyboardInterrupt):
                 nl.watch(tmp_path, sleep=Sleeper())
@@ -169,6 +173,21 @@ def test_a_profile_tells_its_devices_leases_and_temperatures_while_it_is_written
     for words in ("quarantined", "&lt;too warm&gt;", "battery 36.5 °C", "serial-7", "Measuring, 40 % done, about"):
         assert words in text
     assert refreshes(tmp_path / "watch.html") == []
+
+
+def test_a_pools_time_left_follows_from_what_is_still_open() -> None:
+    now_s = 100.0
+    pace = PoolPace(clock=lambda: now_s)
+    first, second = (
+        Setup.from_json({**SETUP.to_json(), "details": {**dict(SETUP.details), UNIT: unit}}) for unit in "ab"
+    )
+    assert pace([MemberState("a")]) == (None, None)
+    assert pace([MemberState("a", setup=first, open=20), MemberState("b")]) == (0.0, None)
+    now_s += 30
+    seen = [MemberState("a", setup=first, open=15), MemberState("b", setup=second, open=10)]
+    assert pace(seen) == (0.5, 30.0)
+    seen[0] = MemberState("a", setup=first, open=0)
+    assert pace(seen) == (1.0, 0.0)
 
 
 def test_a_profile_that_nobody_writes_is_read_without_a_trace(tmp_path: Path) -> None:

@@ -268,18 +268,18 @@ class Terminal(Listener):
         """A table in place of the one before; off a terminal, the line below it now and then."""
         with self.live() as draw:
             if draw:
-                yield lambda rows, below: draw(columns, rows, below)
+                yield lambda rows, below, share, left_s: draw(columns, rows, _with_time(below, share, left_s))
                 return
             yield self._every_minute()
 
     def _every_minute(self) -> Follow:
         told_s = time.monotonic()
 
-        def follow(rows: Sequence[Sequence[object]], below: str) -> None:
+        def follow(rows: Sequence[Sequence[object]], below: str, share: float | None, left_s: float | None) -> None:
             nonlocal told_s
             if time.monotonic() - told_s >= LINE_EVERY_S:
                 told_s = time.monotonic()
-                self.say(f"  {below}")
+                self.say(f"  {_with_time(below, share, left_s)}")
 
         return follow
 
@@ -348,6 +348,12 @@ def shortened(text: str, width: int) -> str:
         return text
     start = (width - 1) // 3
     return f"{text[:start]}…{text[start + 1 - width :]}"
+
+
+def _with_time(below: str, share: float | None, left_s: float | None) -> str:
+    """'3 of 3 measure, 40 %, 1:15 left'"""
+    told = "" if share is None else f", {percent(share, 0)}"
+    return f"{below}{told}{'' if left_s is None else f', {time_left(left_s)}'}"
 
 
 def time_left(seconds: float | None) -> str:

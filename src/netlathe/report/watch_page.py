@@ -39,10 +39,12 @@ def page_of_watched(title: str, found: Sequence[Watched], now_s: float) -> Page:
         Tile("Not running", str(counts["dead"] + counts["stopped"] + counts["failed"])),
         _as_of(now_s),
     )
-    rows = tuple((one.name, one.kind, _WORDS[one.standing], sentence(one, now_s)) for one in found)
-    overview = Section("All", (Table(("name", "what", "state", "now"), rows, "What is in the folder", text=4),))
+    going, others = ([one for one in found if one.goes_on == which] for which in (True, False))
+    meters = tuple((one.name, _share(one.work) if one.work else None, sentence(one, now_s)) for one in going)
+    facts = tuple((one.name, f"{_WORDS[one.standing]}, a {one.kind}. {sentence(one, now_s)}") for one in others)
+    overview = section("All", [Meters(meters) if meters else None, Facts(facts) if facts else None])
     single = [part for one in found if one.work for part in _sections(one, f" · {one.name}", now_s)]
-    return Page(title, "Watched", f"{', '.join(told)}.", _state(found), tiles, (overview, *single))
+    return Page(title, "Watched", f"{', '.join(told)}.", _state(found), tiles, tuple(filter(None, (overview, *single))))
 
 
 def _state(found: Sequence[Watched]) -> State:
@@ -134,7 +136,11 @@ def _sections(one: Watched, ending: str, now_s: float) -> tuple[Section, ...]:
         return (Section(f"Where it is{ending}", (Facts((("path", str(one.path)),)),)),)
     warnings = Notes(tuple(work.warnings), are_warnings=True) if work.warnings else None
     found = (
-        section(f"Now{ending}", [*_meters(one, now_s), _phase_table(work, now_s)], work.title.replace("\n", " ")),
+        section(
+            f"{'Now' if one.goes_on else 'So far'}{ending}",
+            [*_meters(one, now_s), _phase_table(one, now_s)],
+            work.title.replace("\n", " "),
+        ),
         section(f"Devices{ending}", [_table(work), _unit_table(one.units, now_s)]),
         section(f"Curves so far{ending}", [_curves(work)]),
         section(f"Warnings{ending}", [warnings]),
@@ -203,24 +209,23 @@ def _phase_name(name: str) -> str:
     return f"{series}{slash}{_NAMES.get(own, own)}"
 
 
-def _phase_table(work: Work, now_s: float) -> Table | None:
-    if work.kind == "profile":
+def _phase_table(one: Watched, now_s: float) -> Table | None:
+    work = one.work
+    if work is None or work.kind == "profile":
         return None
-    over_s = now_s if work.outcome == "working" else work.at
-    rows = tuple(
-        (
-            _phase_name(name),
-            "to come"
-            if phase is None
-            else ("now" if work.outcome == "working" else "begun")
-            if phase.until is None
-            else "done",
-            "" if phase is None else span((over_s if phase.until is None else phase.until) - phase.since),
-        )
-        for name, phase in _phases(work)
-    )
-    current = frozenset(index for index, row in enumerate(rows) if row[1] in ("now", "begun"))
+    rows = tuple((_phase_name(name), *_phase_cells(phase, one, now_s)) for name, phase in _phases(work))
+    current = frozenset(index for index, (_, phase) in enumerate(_phases(work)) if phase and phase.until is None)
     return Table(("phase", "state", "time"), rows, "Phases", text=2, marked=current) if rows else None
+
+
+def _phase_cells(phase: Phase | None, one: Watched, now_s: float) -> tuple[str, str]:
+    """State of a phase, and the time that it took."""
+    if phase is None:
+        return "to come", ""
+    if phase.until is not None:
+        return "done", span(phase.until - phase.since)
+    until_s = now_s if one.goes_on or one.work is None else one.work.at
+    return ("now" if one.goes_on else "begun"), span(until_s - phase.since)
 
 
 def _table(work: Work) -> Table | None:
