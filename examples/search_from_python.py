@@ -1,4 +1,4 @@
-"""A network for this CPU from Python, with a block and a data set of my own: measure, learn, search, export.
+"""A network for this CPU from Python, with a block and a data set of my own: measure, learn, search.
 
 From the root of a checkout, some minutes:
 
@@ -110,7 +110,7 @@ def main(given: Sequence[str] | None = None) -> None:
     )
     print(f"{found.name}: {', '.join(block.name for block in found.architecture.blocks)}")
     print(f"{found.measured_ms:.3g} ms, target {target.ms:.3g} ms, {found.test_accuracy:.1%} of the test images right")
-    nl.export(folder / "run", folder / "mine.onnx")
+    print(f"the network: {found.files['tflite']}, {found.files['onnx']}")
     print(f"look at {folder / 'run' / 'report.html'} and {folder / 'run' / 'search.png'}")
 
 

@@ -4,7 +4,7 @@
     python -m scripts.draw_how_it_works --only physics  # one of them
 
 how_measuring: a campaign on a simulated device that changes its speed. how_physics and how_intervals: public
-measurements of data/latency. how_path: a search on scikit-learn's digits for a Pixel 4, by the shipped predictor.
+measurements of data/latency.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import FigureBase
 
-import netlathe as nl
 from benchmarks.predictor.baselines import forest
 from benchmarks.predictor.splits import Split
 from netlathe.archspace.blocks import ConvBlock
@@ -120,37 +118,8 @@ def draw_intervals(figure: FigureBase) -> None:
     print(f"{inside} of {len(test)} inside")
 
 
-def draw_path(figure: FigureBase) -> None:
-    """Expected latency of a search and its multiplier, by epoch."""
-    space = nl.load_space("tiny", resolution=16)
-    predictor = "pixel4-cpu-networks"
-    usual_ms = nl.predict(space.architecture(space.reference), predictor).latency_ms
-    config = nl.SearchConfig(start_epochs=2, warmup_epochs=2, epochs=16, finalists=8, batch_size=64)
-    with tempfile.TemporaryDirectory() as folder:
-        target = nl.Target(predictor, ms=0.7 * usual_ms)
-        found = nl.search(
-            space, "digits", target=target, config=config, training=nl.TrainConfig(epochs=1),
-            compute=nl.Compute("cpu"), limit_images=500, output=Path(folder) / "run",
-        )  # fmt: skip
-        history = pd.read_csv(Path(found.folder) / "history.csv")
-        (predicted,) = (one.predicted_ms for one in found.targets)
-    print(history.columns.tolist(), target.ms, predicted)
-    expected = history.filter(like="expected").iloc[:, 0]
-    multiplier = history.filter(like="multiplier").iloc[:, 0]
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1])
-    epochs = range(1, len(history) + 1)
-    upper.plot(epochs, expected, color=BLUE, label="expected latency")
-    upper.axhline(target.ms, color=GREY, linestyle="--", label="target")
-    upper.plot(epochs[-1], predicted, "o", color=ORANGE, label="the network that was chosen")
-    upper.set(ylabel="ms", ylim=(0, None))
-    upper.set_title("A search for 70 % of the usual network's latency")
-    upper.legend(loc="lower left", ncols=3)
-    lower.plot(epochs, multiplier, color=ORANGE)
-    lower.set(xlabel="epoch", ylabel="multiplier")
-
-
 PICTURES: dict[str, Callable[[FigureBase], None]] = {
-    "measuring": draw_measuring, "physics": draw_physics, "intervals": draw_intervals, "path": draw_path,
+    "measuring": draw_measuring, "physics": draw_physics, "intervals": draw_intervals,
 }  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def test_a_network_is_searched_with_a_block_and_images_of_ones_own(
     run("search_from_python", "--quick")
     assert "of the test images right" in capsys.readouterr().out
     made = folder / "runs/from_python"
-    assert (made / "mine.onnx").is_file()
+    assert (made / "run/network.onnx").is_file()
     check_picture(made / "run/search.png")
 
 

@@ -138,6 +138,7 @@ def test_the_guide_to_searches(folder: Path) -> None:
         output = "looked" if "--look-epochs 1" in line and "," not in line else f"n{next(numbers)}"
         return short(line.replace("search ...", f"{base} --output runs/{output}"))
 
+    shutil.rmtree(folder / "runs/mine")  # made anew
     shorter = {"--target-ms 0.3": "--target-ms 50", "--targets 0.2,0.3,0.5": "--targets 40,50"}
     walk(DOCS / "search.md", folder, shorter, command=whole, python=False)
 
@@ -145,18 +146,18 @@ def test_the_guide_to_searches(folder: Path) -> None:
 @NEEDS_PHONE
 def test_the_guide_to_profiles(folder: Path, phone: Callable[[str], str]) -> None:
     shorter = {"--space proxyless": "--space tiny --networks 2", "--budget 300": "--budget 10 --networks 2"}
-    shorter |= {"--sustained 15m": "--sustained 2s"}
+    shorter |= {"--sustained 15m": "--sustained 20s"}
     (folder / "my_cpu.sqlite").unlink()  # its profile is made anew
     walk(DOCS / "profile.md", folder, shorter, command=lambda line: phone(short(line)), python=False)
 
 
 def test_the_guide_to_compressing(folder: Path) -> None:
-    """Kernels are those of the model, so that few are enough."""
+    """With profiles of few kernels."""
     for dtype in ("float32", "int8"):
         options = nl.DeviceOptions(dtype=dtype)
-        nl.profile(folder / f"{dtype}.sqlite", models=["my_model.onnx"], networks=1, rounds=3, options=options)
+        nl.profile(folder / f"{dtype}.sqlite", space="kernels", blocks=40, networks=2, rounds=3, options=options)
         nl.fit(folder / f"{dtype}.sqlite", folder / f"{dtype}.json", residual="none", splits=["configuration"])
-    shorter = {"--space kernels": "--models my_model.onnx --networks 1"}
+    shorter = {"--space kernels": "--space kernels --budget 40 --networks 2"}
     targets = {"pixel4-cpu-networks": "pixel4-cpu-networks", "my_cpu.json": "my_cpu.json"}
     for shown, predictor in {**targets, "float32.json+int8.json": "float32.json"}.items():
         target_ms = 0.85 * nl.predict("my_model.onnx", predictor).latency_ms
@@ -173,6 +174,7 @@ def test_the_guide_to_compressing(folder: Path) -> None:
 
 @NEEDS_PHONE
 def test_the_commands_of_the_readme(folder: Path, phone: Callable[[str], str]) -> None:
+    shutil.rmtree(folder / "runs/mine")  # made anew
     shorter = {"--space proxyless": "--space tiny", "--target-ms 40": "--target-ms 400"}
     walk(README, folder, shorter, command=lambda line: phone(short(line)), python=False)
     assert (folder / "runs/mine/report.json").is_file()
