@@ -514,7 +514,7 @@ def test_kill_9_anywhere_costs_nothing_but_time(folder: Path, now_ms: float, tmp
     command = [sys.executable, "-c", code, *map(str, words(folder, now_ms, tmp_path / "run"))]
     for heard, delay_s in (
         ("importance", 0.0), ("choosing", 0.1), ("comparing", 0.2), ("training", 0.1), ("training", 0.3),
-        ("exporting", 0.1),
+        ("exporting", 0.1), ("uniform widths", 0.0),
     ):  # fmt: skip
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert process.stderr
