@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from test_cli import answer, netlathe, refusal
+from test_cli import netlathe, refusal
 
 import netlathe as nl
 from netlathe.archspace.block_names import parse_block
@@ -52,7 +52,7 @@ def timed(*files: Path, **options: Any) -> dict[str, Any]:
 TFLITE_DTYPES = ("FLOAT16", "FLOAT32", "FLOAT64", "INT8", "UINT8", "INT16", "INT32", "INT64", "BOOL")
 
 
-EVERY = pytest.mark.parametrize("apart", [2, pytest.param(1, marks=pytest.mark.slow)])
+EVERY = pytest.mark.parametrize("apart", [3, pytest.param(1, marks=pytest.mark.slow)])
 
 
 @EVERY
@@ -191,7 +191,8 @@ def test_files_and_devices_stand_in_one_table(tmp_path: Path) -> None:
     graph = parse_block(BLOCK).graph()
     files = [saved(tmp_path, "a.tflite", write_tflite(graph)), saved(tmp_path, "b.onnx", write_onnx(graph))]
     table = tmp_path / "t.csv"
-    found = answer("time", *files, "--device", "local", "--device", "onnxruntime", "--csv", table, *QUICK)
+    told = netlathe("time", *files, "--device", "local", "--device", "onnxruntime", "--csv", table, *QUICK, "--json")
+    found = json.loads(told.stdout.splitlines()[-1])
     assert [(Path(one["name"]).name, one["device"]) for one in found["timed"]] == [
         ("a.tflite", "local"), ("b.onnx", "local"), ("a.tflite", "onnxruntime"), ("b.onnx", "onnxruntime"),
     ]  # fmt: skip
@@ -199,8 +200,7 @@ def test_files_and_devices_stand_in_one_table(tmp_path: Path) -> None:
     assert set(found["setups"]) == {"local", "onnxruntime"}
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [float(row["median_ms"]) for row in rows] == [one["median_ms"] for one in found["timed"]]
-    shown = netlathe("time", *files, "--device", "local", "--device", "onnxruntime", *QUICK)
-    assert "runs on onnxruntime as a .onnx file that netlathe wrote of it" in " ".join(shown.stderr.split())
+    assert "runs on onnxruntime as a .onnx file that netlathe wrote of it" in " ".join(told.stderr.split())
 
 
 def test_a_file_that_one_of_the_devices_cannot_run_is_timed_on_the_other(tmp_path: Path) -> None:
