@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from rank_processes import run_in
 from torch import Tensor, nn
 
 from netlathe.archspace.forms.torch import TorchGraph
@@ -22,7 +21,7 @@ from netlathe.training.errors import TrainingError
 from netlathe.training.forward import Drops, TrainingForward, at_size, fitting_size
 from netlathe.training.images import ImageData
 from netlathe.training.loop import StepProgress, TrainConfig, train
-from netlathe.training.ranks import ALONE, Ranks, Share
+from netlathe.training.ranks import Ranks, Share
 from netlathe.training.recipes import RECIPES, training_recipe
 from netlathe.training.sources import load_images
 
@@ -162,7 +161,7 @@ FULL = TrainConfig(
 )  # fmt: skip
 
 
-def trained(ranks: Ranks, folder: Path) -> dict[str, Any]:
+def trained_by_a_recipe(ranks: Ranks) -> dict[str, Any]:
     """With all parts of a recipe at once, in float64; in small steps of SGD, as others make rounding grow."""
     net, seen = make_net(ranks.index).double(), list[StepProgress]()
     config = replace(FULL, optimizer="sgd", learning_rate=0.001)
@@ -172,15 +171,6 @@ def trained(ranks: Ranks, folder: Path) -> dict[str, Any]:
         "losses": [one.loss for one in seen],
         "accuracies": [one.accuracy for one in seen],
     }
-
-
-def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
-    alone = trained(ALONE, tmp_path)
-    for one in run_in(2, trained, tmp_path / "ranks"):
-        assert one["losses"] == pytest.approx(alone["losses"], rel=1e-7)
-        assert one["accuracies"] == pytest.approx(alone["accuracies"])
-        for name, value in alone["state"].items():
-            torch.testing.assert_close(one["state"][name], value, rtol=1e-6, atol=1e-8)
 
 
 def test_an_interrupted_training_ends_in_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
