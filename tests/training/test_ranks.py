@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from rank_processes import run_in
+from test_forward import trained_by_a_recipe
 from torch import Tensor, nn
 
 from netlathe.training.compute import Compute
@@ -165,7 +166,9 @@ def together(ranks: Ranks, folder: Path) -> dict[str, Any]:
 
 
 def jobs(ranks: Ranks, folder: Path) -> dict[str, Any]:
-    return {"trained": trained(ranks, folder), "together": together(ranks, folder)}
+    return {
+        "trained": trained(ranks, folder), "together": together(ranks, folder), "recipe": trained_by_a_recipe(ranks),
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +193,16 @@ def test_several_processes_train_what_one_trains(of_one: dict[str, Any], of_seve
         assert_close(found["recalibrated"], of_one["recalibrated"])
         for name in ("losses", "accuracies", "accuracy", "loss"):
             assert found[name] == pytest.approx(of_one[name], rel=1e-9)
+
+
+def test_several_processes_train_by_a_recipe_what_one_trains(of_several: list[dict[str, Any]]) -> None:
+    alone = trained_by_a_recipe(ALONE)
+    for one in of_several:
+        found = one["recipe"]
+        assert found["losses"] == pytest.approx(alone["losses"], rel=1e-7)
+        assert found["accuracies"] == pytest.approx(alone["accuracies"])
+        for name, value in alone["state"].items():
+            torch.testing.assert_close(found["state"][name], value, rtol=1e-6, atol=1e-8)
 
 
 def test_all_processes_end_in_the_same_bits(of_several: list[dict[str, Any]]) -> None:
