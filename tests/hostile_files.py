@@ -73,8 +73,12 @@ from netlathe.archspace.resources import data_files
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.archspace.tables import read_records, write_table
 from netlathe.checked import KIND, VERSION, Baseline, Checked, CheckReport, KernelTime, Latency, with_baseline
+from netlathe.events import Listener
 from netlathe.layer_costs import read_layer_table
 from netlathe.predictor import LatencyPredictor
+from netlathe.progress_files import ProgressFile, read_work
+from netlathe.report.watch_content import Watched
+from netlathe.report.watch_page import page_of_watched
 from netlathe.runs.comparisons import ComparisonLog
 from netlathe.runs.compression.looked import loss_inputs
 from netlathe.runs.compression.shaped import ShapePhase
@@ -606,6 +610,23 @@ def study_seeds() -> Seeds:
     return [saved(write)]
 
 
+def progress_seeds() -> Seeds:
+    def write(path: Path) -> None:
+        with ProgressFile(Listener(), path, "search", "mine") as work, work.progress("searching", "steps") as update:
+            work.phase("search", is_done=False)
+            update(1, 9, "a note")
+            update(3, 9, "a note")
+            with work.watching(["a"]) as (watch,), work.following(["device", "state"]) as follow:
+                watch(0.5, 30.0, "30 °C")
+                follow([["a", "measuring"]], "1 of 1 measure", None, None)
+                work.scalar("search/loss", 1.0, 1)
+                work.phase("search", is_done=True)
+            content = path.read_bytes()
+        path.write_bytes(content)  # as of work that was killed
+
+    return [saved(write)]
+
+
 def read_study(path: Path) -> None:
     Study(path, study_space(), {"seed": 0}).ledger()
 
@@ -721,6 +742,19 @@ def read_comparisons(path: Path) -> None:
 NEVER_REFUSED = ("comparisons",)
 """Formats of which any line may be cut off by a kill, and then counts for nothing."""
 RECORD_NAMES = (IMPORTANCE, SENSITIVITY, WIDTHS, TRAINED, EXPORTED, UNIFORM, REPORT)
+
+
+def read_progress(path: Path) -> None:
+    """Its state, and the page of it, whose charts are not drawn."""
+    work = read_work(path)
+    for one in (
+        Watched("mine", path, work.kind, work.standing(), work),
+        Watched("x", path, work.kind, "working", work),
+    ):
+        page_of_watched("runs", [one], 1.7e9)
+        page_of_watched("runs", [one, one], 1.7e9)
+
+
 FORMATS: dict[str, tuple[str, Callable[[], Seeds], Callable[[bytes, random.Random], bytes], Reader]] = {
     "tflite": (".tflite", tflite_seeds, tflite_mutated, lambda path: walk(read_tflite(path))),
     "onnx": (".onnx", onnx_seeds, onnx_mutated, lambda path: walk(read_onnx(path))),
@@ -742,6 +776,7 @@ FORMATS: dict[str, tuple[str, Callable[[], Seeds], Callable[[bytes, random.Rando
     "tar": (".tar", tar_seeds, bytes_mutated, read_images),
     "picture": (".png", picture_seeds, bytes_mutated, read_picture),
     "check": (".json", check_seeds, json_file, read_check),
+    "progress": (".json", progress_seeds, json_file, read_progress),
     "predictor": (
         ".json", lambda: [file.read_bytes() for file in data_files("predictors", ".json") if file.stem == "pixel4-cpu"],
         json_file, read_predictor,

@@ -34,6 +34,9 @@ MOST_LINES = 20
 """Notes and warnings that are kept, the latest."""
 MOST_ROWS = 500
 """Rows of a table that are kept."""
+_LARGEST = 1e30
+_LATEST_S = 1e11
+"""Times beyond the year 5000 are none."""
 _DAMAGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 Outcome = Literal["working", "stopped", "failed"]
@@ -119,13 +122,13 @@ class Work:
         outcome: Outcome = next(one for one in ("working", "stopped", "failed") if one == content["outcome"])
         step = content["step"]
         return cls(
-            **words, outcome=outcome, process=int(content["process"]), since=_finite(content["since"]),
-            at=_finite(content["at"]), phases=[_phase(one) for one in content["phases"]],
+            **words, outcome=outcome, process=_count(content["process"]), since=_time(content["since"]),
+            at=_time(content["at"]), phases=[_phase(one) for one in content["phases"]],
             step=None if step is None else _step(step), sides=[_side(one) for one in content["sides"]],
             columns=[str(one) for one in content["columns"]],
-            rows=[[str(cell) for cell in row] for row in content["rows"]], below=str(content["below"]),
+            rows=[[str(cell) for cell in row] for row in content["rows"][:MOST_ROWS]], below=str(content["below"]),
             numbers={
-                str(name): [(_finite(step), _finite(value)) for step, value in points]
+                str(name): [(_number(step), _number(value)) for step, value in points][-2 * MOST_POINTS :]
                 for name, points in content["numbers"].items()
             },
             notes=[str(one) for one in content["notes"]], warnings=[str(one) for one in content["warnings"]],
@@ -139,25 +142,34 @@ class Work:
         return self.outcome
 
 
-def _finite(value: Any) -> float:
+def _number(value: Any, low: float = -_LARGEST, high: float = _LARGEST) -> float:
+    """A number within these ends, beyond which no time or curve is one that can be shown."""
     found = float(value)
-    if not math.isfinite(found):
-        raise ValueError(f"{value} is no finite number")
+    if not low <= found <= high:  # which NaN is not either
+        raise ValueError(f"{value!s:.40} is not from {low:g} to {high:g}")
     return found
 
 
+def _time(value: Any) -> float:
+    return _number(value, 0.0, _LATEST_S)
+
+
+def _count(value: Any) -> int:
+    return int(_number(value, 0, 2**53))
+
+
 def _phase(one: dict[str, Any]) -> Phase:
-    return Phase(str(one["name"]), _finite(one["since"]), None if one["until"] is None else _finite(one["until"]))
+    return Phase(str(one["name"]), _time(one["since"]), None if one["until"] is None else _time(one["until"]))
 
 
 def _step(one: dict[str, Any]) -> Step:
-    first, done, total = (int(one[name]) for name in ("first", "done", "total"))
-    return Step(str(one["label"]), str(one["unit"]), _finite(one["since"]), first, done, total, str(one["note"]))
+    first, done, total = (_count(one[name]) for name in ("first", "done", "total"))
+    return Step(str(one["label"]), str(one["unit"]), _time(one["since"]), first, done, total, str(one["note"]))
 
 
 def _side(one: dict[str, Any]) -> Side:
-    left = None if one["left_s"] is None else _finite(one["left_s"])
-    return Side(str(one["label"]), min(1.0, max(0.0, _finite(one["share"]))), left, str(one["note"]))
+    left = None if one["left_s"] is None else _time(one["left_s"])
+    return Side(str(one["label"]), _number(one["share"], 0, 1), left, str(one["note"]))
 
 
 def _born(process: int) -> str:
@@ -362,7 +374,8 @@ class ProgressFile(Relay):
         def watch(share: float, left_s: float | None, note: str) -> None:
             with self._lock:
                 is_known = left_s is not None and math.isfinite(left_s)
-                side.share, side.left_s, side.note = float(share), float(left_s or 0) if is_known else None, note
+                side.share, side.note = min(1.0, max(0.0, float(share))), note
+                side.left_s = max(0.0, float(left_s or 0)) if is_known else None
                 self._told()
             inner(share, left_s, note)
 
@@ -389,7 +402,7 @@ class ProgressFile(Relay):
             yield on_round
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        if math.isfinite(value):
+        if abs(value) <= _LARGEST:  # which NaN is not
             with self._lock:
                 self.work.numbers[name] = with_point(self.work.numbers.get(name, []), step, value)
                 self._told()

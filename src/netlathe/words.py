@@ -67,7 +67,10 @@ def span(seconds: float) -> str:
 
 
 def at_time(seconds: float, now_s: float) -> str:
-    """A time in seconds since the epoch, as clocks here show it: '06:31:05 UTC', on another day with its date."""
+    """A time in seconds since the epoch, as clocks here show it: '06:31:05 UTC', on another day with its date; a dash
+    for what no calendar has."""
+    if not 0 <= seconds < 2.5e11:
+        return "-"
     found, now = (datetime.fromtimestamp(one).astimezone() for one in (seconds, now_s))
     return found.strftime("%H:%M:%S %Z" if found.date() == now.date() else "%Y-%m-%d %H:%M %Z")
 

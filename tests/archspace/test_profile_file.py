@@ -206,6 +206,7 @@ def test_a_foreign_database_is_refused_and_left_alone(path, create):
         (1, ["details", "op_times", "chosen", "again", "discounted"]),
         (2, ["chosen", "again", "discounted"]),
         (3, ["again", "discounted"]),
+        (5, ["made"]),
     ],
 )
 def test_a_file_of_an_older_schema_is_read_and_gets_the_tables_that_it_lacks(profile, path, schema, later):
@@ -217,9 +218,15 @@ def test_a_file_of_an_older_schema_is_read_and_gets_the_tables_that_it_lacks(pro
     profile.close()
     with ProfileFile(path) as old:
         assert (old.records(), old.rounds(SETUP)) == expected
-        assert (old.op_times(SETUP), old.chosen(SETUP)) == ([], [])
+        assert (old.op_times(SETUP), old.chosen(SETUP), old.made()) == ([], [], [])
         old.add_chosen(SETUP, [GRAPHS[1].key])
         assert old.chosen(SETUP) == [GRAPHS[1].key]
+
+
+def test_each_way_of_making_is_told_once_in_its_order(profile):
+    for at, command in ((1.0, "a"), (2.0, "a"), (3.0, "b"), (4.0, "a")):
+        profile.add_made(at, {"command": command})
+    assert profile.made() == [(1.0, {"command": "a"}), (3.0, {"command": "b"}), (4.0, {"command": "a"})]
 
 
 def test_what_was_chosen_keeps_its_order_until_it_is_forgotten(profile):

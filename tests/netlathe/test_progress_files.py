@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from netlathe.archspace.errors import FormatError, NetlatheError
-from netlathe.events import Listener
+from netlathe.events import Listener, Relay
 from netlathe.progress_files import EVERY_S, MOST_POINTS, ProgressFile, beside, files_beside, read_work, with_point
 
 
@@ -63,6 +63,13 @@ def test_a_step_is_told_with_the_time_that_is_left_and_everything_is_handed_on(t
         assert (phase.name, phase.until) == ("search", clock.now)
     assert inner.heard == [("search", False), ("search/loss", 0.5, 160), ("search", True)]
     assert not path.exists()  # finished
+
+
+def test_a_relay_hands_on_whatever_a_listener_can_hear() -> None:
+    heard = {name for name, value in vars(Listener).items() if callable(value) and not name.startswith("__")}
+    assert heard <= vars(Relay).keys()
+    relay = Relay(Kept())
+    assert (relay.command, relay.undone) == (Kept.command, relay.inner.undone)
 
 
 def test_numbers_alone_are_written_now_and_then(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_a_watched_page_shows_how_far_it_is_wide_and_narrow(chromium: Browser, t
         chromium.open(tmp_path / "x.html", width)
         assert chromium.complaints == []
         meters = "[...document.querySelectorAll('progress')].map(one => [one.value, one.offsetWidth > innerWidth / 2])"
-        assert chromium.ask(meters) == [[0.3, True]] * len(kinds)
+        assert chromium.ask(meters) == [[0.3, True]] * 2 * len(kinds)  # of all, and of each
         assert chromium.ask("document.documentElement.scrollWidth") <= width
         assert chromium.ask(OVERLAPS) == []
         assert chromium.ask(FAINT) == []

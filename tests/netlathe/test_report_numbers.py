@@ -12,7 +12,7 @@ from matplotlib.text import Annotation
 
 from netlathe.report.charts import Mark, draw_judged, draw_marks
 from netlathe.report.page import Chart
-from netlathe.report.style import DARK, Room, _figure, _round_values, label_points, styled, svg_of
+from netlathe.report.style import DARK, Room, _round_values, figure_of, label_points, styled, svg_of
 from netlathe.report.verdict import interpolated, wilson
 from netlathe.runs.report import Baseline
 
@@ -44,7 +44,7 @@ def test_ticks_of_a_short_logarithmic_axis_are_round_numbers() -> None:
 
 def drawn_labels(marks: list[Mark]) -> list[tuple[float, float, float, float]]:
     with styled():
-        figure = _figure(6.0, 0.8)
+        figure = figure_of(6.0, 0.8)
         draw_marks(figure, Room(), marks)
         figure.draw_without_rendering()
         renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
@@ -62,7 +62,7 @@ def test_labels_of_a_crowd_never_overlap() -> None:
 
 def test_the_most_important_label_is_placed_first_and_those_left_out_are_told() -> None:
     with styled():
-        figure = _figure(3.0, 1.0)
+        figure = figure_of(3.0, 1.0)
         axes = figure.subplots()
         axes.set(xlim=(0, 1), ylim=(0, 1))
         same = [(f"a rather long name {index}", 0.5, 0.5) for index in range(40)]
@@ -91,7 +91,7 @@ def test_what_a_pointer_is_told_of_a_hostile_name_is_text() -> None:
 
 def test_one_point_alone_is_drawn_with_room_around_it() -> None:
     with styled():
-        figure = _figure(6.0, 0.6)
+        figure = figure_of(6.0, 0.6)
         draw_marks(figure, Room(), [Mark("only", 2.0, 0.9, "front")])
     low, high = figure.axes[0].get_xlim()
     assert low < 2.0 < high < 4.0

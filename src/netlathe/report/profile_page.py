@@ -192,6 +192,8 @@ def _again(one: SetupContent) -> list[Part | None]:
 
 
 def _day(seconds: float) -> str:
+    if not 0 <= seconds < 2.5e11:  # a damaged file's
+        return "-"
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 

@@ -162,7 +162,8 @@ def _curve(run: RunContent) -> Section | None:
         parts.append(
             Chart(
                 "Networks that were compared",
-                f"{len(run.candidates)} networks by predicted latency and {run.candidate_label}; a star: chosen.",
+                f"{len(run.candidates)} networks by predicted latency and {run.candidate_label}; the chosen one is red "
+                "and marked.",
                 partial(
                     draw_candidates,
                     found=run.candidates,

@@ -191,6 +191,7 @@ def _step_row(step: Step, work: Work, now_s: float) -> tuple[str, float | None, 
     if not step.total:
         return step.label, None, f"for {span(now_s - step.since)}"
     left = step.left_s(work.at)
+    left = None if left is None else left - (now_s - work.at)
     told = f"{step.done:,} of {step.total:,} {step.unit}{_left_words(left)}"
     return step.label, min(1.0, step.done / step.total), f"{told}{f'; {step.note}' if step.note else ''}"
 
@@ -223,7 +224,7 @@ def _phase_cells(phase: Phase | None, one: Watched, now_s: float) -> tuple[str, 
     if phase is None:
         return "to come", ""
     if phase.until is not None:
-        return "done", span(phase.until - phase.since)
+        return "done", span(phase.until - phase.since) if phase.until > phase.since else "earlier"
     until_s = now_s if one.goes_on or one.work is None else one.work.at
     return ("now" if one.goes_on else "begun"), span(until_s - phase.since)
 

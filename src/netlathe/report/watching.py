@@ -77,23 +77,28 @@ def watch(
     watcher = _Watcher(place, page, every_s, listener, clock)
     watcher.look()
     check_outputs([Output("--output", page, "page")], [place] if place.is_file() else [], force=force)
-    with ExitStack() as stack:
-        watcher.write()
-        listener.note(f"  Page: {page}")
-        served = None if port is None else stack.enter_context(serving(page, port))
-        if served:
-            listener.note(f"  Served at {served.url} to this machine alone; Ctrl-C ends it")
-        try:
-            while watcher.goes_on:
-                sleep(every_s)
-                watcher.look()
-                watcher.write()
-        except KeyboardInterrupt:
-            watcher.write(is_last=True)
-            raise
-        if served:
-            _linger(served, every_s, sleep)
+    try:
+        _follow(watcher, port, sleep)
+    except KeyboardInterrupt:
+        watcher.write(is_last=True)
+        raise
     return WatchReport(page, watcher.states())
+
+
+def _follow(watcher: _Watcher, port: int | None, sleep: Callable[[float], None]) -> None:
+    """Writes the page until nothing goes on any more, and serves it meanwhile where there is a port."""
+    watcher.write()
+    watcher.listener.note(f"  Page: {watcher.page}")
+    with ExitStack() as stack:
+        served = None if port is None else stack.enter_context(serving(watcher.page, port))
+        if served:
+            watcher.listener.note(f"  Served at {served.url} to this machine alone; Ctrl-C ends it")
+        while watcher.goes_on:
+            sleep(watcher.every_s)
+            watcher.look()
+            watcher.write()
+        if served:
+            _linger(served, watcher.every_s, sleep)
 
 
 def _default(place: Path) -> Path:
