@@ -6,11 +6,11 @@ end, and images are judged whole rather than by their centre.
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass
 from typing import Any
 
+from netlathe.archspace.errors import did_you_mean
 from netlathe.training.augmentation import Augmentation
 from netlathe.training.errors import TrainingError
 from netlathe.training.loop import TrainConfig
@@ -158,9 +158,8 @@ def training_recipe(name: str, **given: Any) -> TrainConfig:
     one, and for settings out of range.
     """
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.5)
-        meant = f"did you mean {near[0]}? " if near else ""
-        raise TrainingError(f"recipe {name!r:.80}: unknown; {meant}There are {', '.join(RECIPES)}")
+        known = ", ".join(RECIPES)
+        raise TrainingError(f"unknown recipe {name!r:.80}{did_you_mean(name, RECIPES)}; there are {known}")
     kind = RECIPES[name]
     own = kind()
     chosen = {key: value for key, value in given.items() if value is not None}

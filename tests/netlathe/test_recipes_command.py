@@ -69,14 +69,14 @@ def test_a_wrong_name_is_one_line_with_the_right_one_and_writes_nothing(
 ) -> None:
     result = netlathe(*(word.format(tmp_path / "run") for word in command))
     assert result.exit_code == 1
-    assert "did you mean cifar?" in " ".join(result.stderr.split())
+    assert "did you mean 'cifar'?" in " ".join(result.stderr.split())
     assert not (tmp_path / "run").exists()
 
 
 def test_two_trainings_at_once_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NetlatheError, match=r"recipe 'cifar' and a training are given.*training_recipe\('cifar'"):
         search(tmp_path / "run", recipe="cifar")
-    with pytest.raises(TrainingError, match="did you mean cifar"):
+    with pytest.raises(TrainingError, match="did you mean 'cifar'"):
         search(tmp_path / "run", recipe="cifra", training=None)
     assert not (tmp_path / "run").exists()
 

@@ -52,8 +52,8 @@ def test_what_is_given_wins_and_what_goes_with_it_follows() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("cifer", "did you mean cifar?"), ("imagenet300", "did you mean imagenet-300?"),
-        ("zzz", "unknown; There are cifar, "),
+        ("cifer", "did you mean 'cifar'?"), ("imagenet300", "did you mean 'imagenet-300'?"),
+        ("zzz", "there are cifar, "),
     ],
 )  # fmt: skip
 def test_a_wrong_name_suggests_another_in_one_line(name: str, words: str) -> None:
