@@ -52,7 +52,7 @@ def test_what_is_given_wins_and_what_goes_with_it_follows() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("cifer", "did you mean 'cifar'?"), ("imagenet300", "did you mean 'imagenet-300'?"),
+        ("cifer", "did you mean 'cifar'?"), ("imagenet300", "did you mean 'imagenet-300'"),
         ("zzz", "there are cifar, "),
     ],
 )  # fmt: skip
