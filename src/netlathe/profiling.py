@@ -301,9 +301,6 @@ def run(job: ProfileJob, listener: Listener) -> ProfileReport:
     """Does everything that profile does, with files checked."""
     _check(job, creates=True)
     with ProgressFile(listener, beside(job.output), "profile", job.output.name) as kept:
-        kept.phase("measuring", is_done=False)
-        with ProfileFile(job.output) as file:
-            file.add_made(time.time(), provenance(listener.command))
         found = _run_pool(job, kept) if job.pool else _run_devices(job, kept)
     if job.export:
         write_table([record for one in found for record in one.summary.records], job.export)
@@ -315,6 +312,13 @@ def run(job: ProfileJob, listener: Listener) -> ProfileReport:
     if job.page:
         make_page(job.output, listener)
     return report
+
+
+def _begin(job: ProfileJob, listener: Listener) -> None:
+    """Tells that devices are there and are measured from now on, and by what command and versions."""
+    listener.phase("measuring", is_done=False)
+    with ProfileFile(job.output) as file:
+        file.add_made(time.time(), provenance(listener.command))
 
 
 def _run_pool(job: ProfileJob, listener: Listener) -> tuple[DeviceProfile, ...]:
@@ -329,6 +333,7 @@ def _run_pool(job: ProfileJob, listener: Listener) -> tuple[DeviceProfile, ...]:
         remember(choices[setup], job.output, setup)
         return choices[setup].items
 
+    _begin(job, listener)
     settings = job.settings
     parts = measure_pool(
         pool, job.output, choose, rounds=settings.rounds, budget_s=settings.budget_s, seed=settings.seed,
@@ -353,6 +358,7 @@ def _run_devices(job: ProfileJob, listener: Listener) -> tuple[DeviceProfile, ..
             listener.warn(_left_out_words(choices[name].left_out))
             remember(choices[name], job.output, device.setup)
         campaigns = {name: (device, choices[name].items) for name, device in opened.items()}
+        _begin(job, listener)
         measured = _measure_all(job, campaigns, listener)
     return tuple(
         DeviceProfile(name, choices[name], summary, job.op_profile, sustained=load)
