@@ -144,7 +144,7 @@ def test_every_file_of_the_tree_exists() -> None:
     tree = (ROOT / "CONTRIBUTING.md").read_text().split("## What is where")[1].split("```")[1]
     folder = ROOT
     for line in tree.strip().splitlines():
-        names = re.findall(r"[a-z_/]+(?:\.py|/)", re.split(r"\s{3,}|  (?=[a-zA-Z])", line.strip())[0])
+        names = re.findall(r"[a-z0-9_/]+(?:\.py|/)", re.split(r"\s{3,}|  (?=[a-zA-Z])", line.strip())[0])
         for name in names:
             if not line.startswith(" "):
                 folder = ROOT / name
