@@ -28,7 +28,8 @@ PAGES = ("my-phone", "prune", "search")
 
 
 class Step(NamedTuple):
-    """What a newcomer types, and what it took; `processor_s` is of the computer's own processes, not of the phone's."""
+    """A command or snippet that a newcomer types, and what it took; `processor_s` is of the computer's own processes,
+    not of the phone's."""
 
     words: str
     wall_s: float

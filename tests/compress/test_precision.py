@@ -121,7 +121,7 @@ def test_a_file_of_another_network_is_found_out() -> None:
 
 
 def test_unknown_plans_are_refused_by_name() -> None:
-    with pytest.raises(CompressError, match="no segment 'b09'; there are b00, b01, b02, head"):
+    with pytest.raises(CompressError, match=r"no segment 'b09' .*; there are b00, b01, b02, head"):
         node_precisions(SPACE.segments, {"b09": "int8"})
     with pytest.raises(
         CompressError, match=r"segment 'b01': int4-weights is not written: LiteRT 2.3 refuses depthwise"

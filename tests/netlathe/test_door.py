@@ -237,24 +237,3 @@ def test_a_target_that_is_no_number_is_refused(made: tuple[Path, Any, Any], tmp_
             nl.search("tiny", "digits", target=nl.Target(made[2].predictor, ms), output=tmp_path / "run")
     with pytest.raises(nl.NetlatheError, match="at least one target"):
         nl.search("tiny", "digits", target=[], output=tmp_path / "run")
-
-
-def test_the_example_searches_times_and_exports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """With fewer rounds and epochs, the quickest fit, and a target that any machine meets."""
-    text = (Path(__file__).parents[2] / "examples/search_from_python.py").read_text()
-    assert len([line for line in text.splitlines()[2:] if line.strip()]) <= 10
-    for shown, quick in (
-        ("progress=True", "rounds=3, networks=4"),
-        ('cpu.sqlite", "runs/cpu.json")', 'cpu.sqlite", "runs/cpu.json", residual="none", splits=["configuration"])'),
-        ("0.6 * usual_ms", "50 * usual_ms"),
-        ("output=", "limit_images=64, config=SHORT, training=SHORT_TRAINING, output="),
-    ):
-        assert shown in text
-        text = text.replace(shown, quick)
-    monkeypatch.chdir(tmp_path)
-    config = nl.SearchConfig(start_epochs=1, warmup_epochs=0, epochs=1, finalists=2)
-    exec(text, {"SHORT": config, "SHORT_TRAINING": nl.TrainConfig(epochs=1)})
-    assert "ms, target" in capsys.readouterr().out
-    assert (tmp_path / "runs/mine.onnx").is_file()
