@@ -1,24 +1,28 @@
 """Accuracy in int8 of networks that it hurts, step by step as `compress --max-drop` wins it back.
 
     python -m benchmarks.int8_recovery [--seeds 2] [--factors 1,64,1000]
+    python -m benchmarks.int8_recovery --model FILE.onnx --data IMAGES --without-training [--factors 64]
 
 Two networks are trained on scikit-learn's digits: a residual one with relu, and a mobile one with relu6, depthwise
 convolutions and linear bottlenecks. Channels between linear layers are then multiplied by factors from 1 to so much,
 and the weights that read them divided, so that float32 computes what it did (benchmarks.mixed_accuracy). Each step is
 on top of the one before it, whether that was better or not; all of it is seen on training images, and judged in LiteRT
 on the test images. Beside them: training with rounding alone, from the file as it is written; and that with plain
-gradient descent, without the sizes of channels in it (gradient_scales).
+gradient descent, without the sizes of channels in it (gradient_scales). With `--model`, it is that trained network
+instead, on images of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
+import netlathe as nl
 from benchmarks.mixed_accuracy import unequal
 from netlathe.archspace.blocks import Block, ConvBlock, LinearHead, MBConv
 from netlathe.archspace.errors import NetlatheError
@@ -99,7 +103,7 @@ class Case:
         return self.accuracy(found, {**self.ranges(found), **network.ranges()})
 
 
-def steps_of(case: Case) -> dict[str, float | None]:
+def steps_of(case: Case, *, trains: bool) -> dict[str, float | None]:
     """Accuracy on the test images by step, in %; None where a training failed."""
     graph, data = case.graph, case.data
     few = few_of(data.train, CALIBRATED_IMAGES, case.seed)
@@ -115,9 +119,11 @@ def steps_of(case: Case) -> dict[str, float | None]:
     found["+ ranges"] = case.accuracy(weights, ranges)
     weights = corrected_biases(graph, weights, ranges, few, seed=case.seed, compute=COMPUTE)
     found["+ biases"] = case.accuracy(weights, ranges)
-    found["+ training"] = case.trained(weights, ranges)
     biases = corrected_biases(graph, case.weights, start, few, seed=case.seed, compute=COMPUTE)
     found["biases alone"] = case.accuracy(biases, start)
+    if not trains:
+        return found
+    found["+ training"] = case.trained(weights, ranges)
     found["training alone"] = case.trained(case.weights, start)
     for rate in PLAIN:
         try:
@@ -127,12 +133,39 @@ def steps_of(case: Case) -> dict[str, float | None]:
     return found
 
 
+def given(path: str, images: str, factors: Sequence[str], *, trains: bool) -> None:
+    """Prints the steps of a trained network from a file."""
+    graph, weights = nl.read_weights(path)
+    _, height, width, channels = graph.input_shape
+    data = load_images(images, (height, width), channels=channels)
+    for factor in factors:
+        changed = unequal(graph, weights, float(factor), 0) if float(factor) > 1 else weights
+        tell(Path(path).stem, factor, [steps_of(Case(graph, changed, data, 0), trains=trains)])
+
+
+def tell(name: str, factor: str, found: Sequence[Mapping[str, float | None]]) -> None:
+    """Prints the mean accuracy of each step over seeds."""
+    print(f"{name}, channels unequal by up to {factor}, {len(found)} seeds", flush=True)
+    for step in found[0]:
+        values = [one[step] for one in found]
+        known = [value for value in values if value is not None]
+        told = f"{np.mean(known):6.2f} %" if len(known) == len(values) else "failed"
+        print(f"  {step:16} {told}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--factors", default="1,64,1000", help="largest factors, with commas between")
+    parser.add_argument("--model", help="trained network, in the place of two small ones")
+    parser.add_argument("--data", help="its images")
+    parser.add_argument("--without-training", action="store_true", help="the steps before it alone")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    factors = options.factors.split(",")
+    if options.model:
+        given(options.model, options.data, factors, trains=not options.without_training)
+        return
     data = load_images("digits", (8, 8), channels=1)
     for name, made in (("residual", residual()), ("mobile", mobile())):
         rows: dict[str, list[dict[str, float | None]]] = {}
@@ -141,16 +174,13 @@ def main() -> None:
             config = TrainConfig(epochs=15, batch_size=32, learning_rate=0.1, seed=seed)
             train(network, data, config, split=data.train, compute=COMPUTE)
             graph, weights = without_batch_norm(made), folded_weights(network)
-            for factor in options.factors.split(","):
+            for factor in factors:
                 changed = unequal(graph, weights, float(factor), seed) if float(factor) > 1 else weights
-                rows.setdefault(factor, []).append(steps_of(Case(graph, changed, data, seed)))
+                rows.setdefault(factor, []).append(
+                    steps_of(Case(graph, changed, data, seed), trains=not options.without_training)
+                )
         for factor, found in rows.items():
-            print(f"{name}, channels unequal by up to {factor}, {len(found)} seeds", flush=True)
-            for step in found[0]:
-                values = [one[step] for one in found]
-                known = [value for value in values if value is not None]
-                told = f"{np.mean(known):6.2f} %" if len(known) == len(values) else "failed"
-                print(f"  {step:16} {told}", flush=True)
+            tell(name, factor, found)
 
 
 if __name__ == "__main__":
