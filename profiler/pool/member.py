@@ -27,6 +27,7 @@ State = Literal["opening", "measuring", "waiting", "away", "quarantined", "finis
 rounds. apart: differs from the others of its model by more than one number. out: given up for this call."""
 
 ENDED = ("finished", "apart", "out")
+APART = "differs from the others of its model by more than one number"
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class MemberRun:
             self._tell("finished", "the time is out")
             return False
         if queue.is_apart:
-            self._tell("apart", "differs from the others of its model by more than one number")
+            self._tell("apart", APART)
             return False
         plan = self.plan.campaign(device)
         batch = queue.take(plan)

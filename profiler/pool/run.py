@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import replace
 
+from netlathe.archspace.pools import pool_of
+from netlathe.archspace.profile_file import ProfileFile
 from netlathe.profiler.device import Report
 from netlathe.profiler.pool.board import PoolBoard
-from netlathe.profiler.pool.member import Member, PoolPlan
+from netlathe.profiler.pool.member import APART, Member, PoolPlan
 from netlathe.profiler.pool.processes import run_in_process, run_members
+from netlathe.profiler.pool.work_queue import apart_of, unit_levels
 
 MOST_GROUPS = 256
 SCAN_S = 20.0
@@ -48,3 +52,15 @@ def run_pool(
         except BaseException:
             board.stop()
             raise
+    _tell_apart(plan, board)
+
+
+def _tell_apart(plan: PoolPlan, board: PoolBoard) -> None:
+    """Tells of devices that had finished before the others' measurements showed that they differ."""
+    done = {one.setup: one for one in board.states.values() if one.state == "finished" and one.setup is not None}
+    if not done:
+        return
+    with ProfileFile(plan.path) as profile:
+        for setup, state in done.items():
+            if setup in apart_of(unit_levels(profile, pool_of(setup))):
+                board.tell(replace(state, state="apart", note=APART))

@@ -25,6 +25,9 @@ SHARES = 2
 """A batch is a part of 1 / (SHARES x units) of the open work (guided self-scheduling; Polychronopoulos and Kuck, IEEE
 Transactions on Computers, 1987): batches get smaller, so that all units end at about the same time."""
 
+ENOUGH_COMPARED = 3
+"""Units that tell which of them is the odd one."""
+
 MOST_FAILED = 2
 """Units on which a graph may fail before it counts as failed."""
 
@@ -77,21 +80,34 @@ class WorkQueue:
     @property
     def is_apart(self) -> bool:
         """Whether this unit was compared, and differs from the others by more than one number tells."""
-        own = self.levels().get(self.setup)
-        return own is not None and own.is_known and not own.is_pooled
+        sure = self._apart(ENOUGH_COMPARED)
+        return self.setup in (sure if self._open_without(sure) else self._apart())
 
     def open(self) -> list[str]:
-        """Keys of graphs without an outcome that stands for the pool, those that failed here aside."""
-        apart = {unit for unit, one in self.levels().items() if one.is_known and not one.is_pooled}
+        """Keys of graphs without an outcome that stands for the pool, those that failed here aside. An outcome stands
+        once its batch is at its end, as a unit is compared with the others by then."""
+        return self._open_without(self._apart(ENOUGH_COMPARED)) or self._open_without(self._apart())
+
+    def _apart(self, least: int = 0) -> set[Setup]:
+        """Units that differ from the others by more than one number, where at least so many were compared, or all.
+
+        Of two that differ, nobody knows which is the odd one, so a third one is heard, too, as long as there is work.
+        """
+        levels = self.levels()
+        wanted = min(least, len(units_of(self.profile, self.pool)))
+        return apart_of(levels) if sum(one.is_known for one in levels.values()) >= wanted else set()
+
+    def _open_without(self, apart: Collection[Setup]) -> list[str]:
         failed: dict[str, int] = {}
         settled: set[str] = set()
-        for unit in set(units_of(self.profile, self.pool)) - apart:
+        for unit in set(units_of(self.profile, self.pool)).difference(apart):
             for key, status in self.profile.outcomes(unit).items():
                 if status is not Status.FAILED:
                     settled.add(key)
                 elif (unit.key, key) not in self.failed_before:
                     failed[key] = failed.get(key, 0) + 1
         settled |= {key for key, count in failed.items() if count >= MOST_FAILED}
+        settled -= self._leased_elsewhere(self.now())
         return [key for key in self.items if key not in settled and key not in self.tried]
 
     def take(self, plan: Plan) -> list[WorkItem]:
@@ -103,7 +119,7 @@ class WorkQueue:
             key for key in self.overlap if own.get(key, Status.FAILED) is Status.FAILED and key not in self.tried
         ]
         now = self.now()
-        leased = {key for key, holder in self.profile.leases(self.pool, now).items() if holder != self.setup.key}
+        leased = self._leased_elsewhere(now)
         open_keys = self.open()
         free = [key for key in open_keys if key not in leased and key not in self.overlap]
         batch = self._share(free, open_keys, plan)
@@ -111,6 +127,9 @@ class WorkQueue:
         still_open = set(self.open())  # another unit may have ended its lease meanwhile, with outcomes
         self.held = [key for key in leased_here if key in still_open]
         return [self.items[key] for key in (*overlap, *self.held)]
+
+    def _leased_elsewhere(self, now: float) -> set[str]:
+        return {key for key, holder in self.profile.leases(self.pool, now).items() if holder != self.setup.key}
 
     def _share(self, free: Sequence[str], open_keys: Sequence[str], plan: Plan) -> list[str]:
         """The largest of the free graphs, those begun here first, up to this unit's share of all open ones: a round at
@@ -173,6 +192,11 @@ def unit_levels(profile: ProfileFile, pool: Setup) -> dict[Setup, UnitLevel]:
     counts = Counter(key for keys in own.values() for key in keys)
     shared = {key for key, count in counts.items() if count > 1}
     return calibrate({unit: latencies_of(profile, unit, keys & shared) for unit, keys in own.items()})
+
+
+def apart_of(levels: Mapping[Setup, UnitLevel]) -> set[Setup]:
+    """Units that were compared, and differ from the others of their model by more than one number tells."""
+    return {unit for unit, one in levels.items() if one.is_known and not one.is_pooled}
 
 
 def make_pool(profile: ProfileFile, pool: Setup) -> dict[Setup, UnitLevel]:

@@ -85,9 +85,9 @@ def plan_of(path, units: int) -> PoolPlan:
     return PoolPlan(units, path, overlap=3, rest_s=0.001, look_s=0.001, patience_s=0.2)
 
 
-def run(path, phones, items=ITEMS) -> dict[str, MemberState]:
+def run(path, phones, items=ITEMS, units: int | None = None) -> dict[str, MemberState]:
     board = PoolBoard(lambda pool: PoolWork(items))
-    plan = plan_of(path, len(phones))
+    plan = plan_of(path, units or len(phones))
     run_pool([phones], plan, board, lambda message: None)
     return board.states
 
@@ -169,6 +169,33 @@ def test_a_phone_that_differs_by_more_than_a_level_is_apart_and_its_graphs_are_m
         assert {dict(unit.details)["unit"] for unit in file.pool(pool)} == {"a", "b"}
         assert {record.graph.key for record in file.records(pool)} == set(KEYS) | OVERLAP
         assert all(record.latency_ms == pytest.approx(true_ms(record.graph)) for record in file.records(pool))
+
+
+@pytest.mark.parametrize("first", ["a", "odd"])
+def test_of_two_that_differ_none_is_apart_before_a_third_one_is_heard(path, first):
+    """With others of its kind known to be there, the first two go on; the odd one is told once there are three."""
+    odd = dict.fromkeys(sorted({*KEYS, *OVERLAP})[::2], 1.5)
+    phones = {
+        "a": Phone("a"),
+        "b": Phone("b"),
+        "odd": Phone("odd", options={"slowness": lambda key: odd.get(key, 1.0)}),
+    }
+    order = ["odd", "a", "b"] if first == "odd" else ["a", "odd", "b"]
+    with ProfileFile(path, create=True) as file:
+        queues = {name: WorkQueue(file, setup_of(name), ITEMS, units=3, overlap=3) for name in order}
+        for name in order[:2]:
+            measure_batch(file, phones[name], queues[name])
+        assert not any(queues[name].is_apart for name in order)
+        measure_batch(file, phones["b"], queues["b"])
+        assert [name for name in order if queues[name].is_apart] == ["odd"]
+
+
+def measure_batch(file, phone, queue) -> None:
+    with phone.open(lambda message: None) as device:
+        plan = plan_of("unused", 3).campaign(device)
+        batch = queue.take(plan)
+        run_campaign(device, batch, file, plan, seed=0, clock=device.clock)
+        queue.settle(batch)
 
 
 def test_two_models_measure_every_graph_each(path):
