@@ -70,6 +70,7 @@ def jobs(seeds: int) -> Iterator[Job]:
         *((HOST, share, method) for share in SHARES for method in (UNIFORM, REFITTED, OURS)),
         *((HOST, SHARES[0], method) for method in (SCRATCH, "FLOPs", "NetAdapt", "actor-critic", DEEP, LONG)),
         *((PHONE, share, method) for share in SHARES for method in (UNIFORM, OURS)),
+        *((PHONE, SHARES[0], method) for method in (REFITTED, SCRATCH, "FLOPs", "NetAdapt", "actor-critic")),
     ]
     for seed in range(seeds):
         yield from (Job(name, *pair, seed) for pair in pairs for name in COMPRESSED)

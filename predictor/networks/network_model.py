@@ -164,6 +164,7 @@ def _fit(sums: BlockSums, latency_ms: FloatArray, errors: FloatArray) -> Network
         # In units of the prior deviations: otherwise ms and ratios differ by orders of magnitude.
         bounds = (least / deviations, most / deviations)
         found = deviations * lsq_linear(system * deviations, target, bounds=bounds, method="bvls").x
+        found = np.clip(found, least, most)  # rounding leaves the bounds by some 1e-20
     relative = rows / larger[:, None]
     precision = relative.T @ (relative * (weights / noise**2)[:, None]) + np.diag(deviations**-2.0)
     slope, offset_ms, ms_per_weight_mb, ms_per_block = (float(value) for value in found)
