@@ -35,7 +35,7 @@ def main(given: Sequence[str] | None = None) -> None:
     space = nl.load_space("tiny", resolution=16)
     graph = space.architecture(space.reference).graph()
     module = TorchGraph(graph)
-    train(module, images, nl.TrainConfig(epochs=2 if quick else 10))
+    train(module, images, nl.TrainConfig(epochs=4 if quick else 10))
     (folder / "model.onnx").write_bytes(write_onnx(graph, folded_weights(module)))
 
     # 2. A predictor of the device: its kernels, timed once, serve any network.
@@ -62,8 +62,14 @@ def main(given: Sequence[str] | None = None) -> None:
     print(
         f"{before_ms:.3g} ms predicted before; now {target.measured_ms:.3g} ms measured, target {target.target_ms:.3g}"
     )
-    print(f"accuracy {report.original_accuracy:.1%} before, {report.untrained_accuracy:.1%} cut and refitted, ", end="")
-    print(f"{report.accuracy['tflite']:.1%} trained (of the .tflite)")
+    if report.original_accuracy is None or report.untrained_accuracy is None:  # of a model that hardly beats guessing
+        print("the model is too poor for its labels to be used: train it for longer")
+    else:
+        print(
+            f"accuracy {report.original_accuracy:.1%} before, {report.untrained_accuracy:.1%} cut and refitted, ",
+            end="",
+        )
+        print(f"{report.accuracy['tflite']:.1%} trained (of the .tflite)")
     print(f"look at {folder / 'run' / 'report.html'} and {folder / 'run' / 'widths.png'}")
 
 

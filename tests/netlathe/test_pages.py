@@ -114,7 +114,6 @@ def test_the_tutorial_of_a_search_for_a_phone_is_walked(folder: Path, daemon: Ad
 def test_the_tutorial_of_a_compression_is_walked(folder: Path) -> None:
     shorter = {
         "--budget 120 --networks 6": "--budget 30 --networks 3 --rounds 4",
-        "TrainConfig(epochs=4))": "TrainConfig(epochs=2))",
         "TrainConfig(epochs=4, learning_rate=0.02)": "TrainConfig(epochs=1, learning_rate=0.02)",
         "0.6 * ": "0.8 * ",
     }
