@@ -80,21 +80,22 @@ class WorkQueue:
     @property
     def is_apart(self) -> bool:
         """Whether this unit was compared, and differs from the others by more than one number tells."""
-        sure = self._apart(ENOUGH_COMPARED)
-        return self.setup in (sure if self._open_without(sure) else self._apart())
+        levels = self.levels()
+        sure = self._surely_apart(levels)
+        return self.setup in (sure if self._open_without(sure) else apart_of(levels))
 
     def open(self) -> list[str]:
         """Keys of graphs without an outcome that stands for the pool, those that failed here aside. An outcome stands
         once its batch is at its end, as a unit is compared with the others by then."""
-        return self._open_without(self._apart(ENOUGH_COMPARED)) or self._open_without(self._apart())
+        levels = self.levels()
+        return self._open_without(self._surely_apart(levels)) or self._open_without(apart_of(levels))
 
-    def _apart(self, least: int = 0) -> set[Setup]:
-        """Units that differ from the others by more than one number, where at least so many were compared, or all.
+    def _surely_apart(self, levels: Mapping[Setup, UnitLevel]) -> set[Setup]:
+        """Units that differ from the others by more than one number, where enough were compared, or all.
 
         Of two that differ, nobody knows which is the odd one, so a third one is heard, too, as long as there is work.
         """
-        levels = self.levels()
-        wanted = min(least, len(units_of(self.profile, self.pool)))
+        wanted = min(ENOUGH_COMPARED, len(units_of(self.profile, self.pool)))
         return apart_of(levels) if sum(one.is_known for one in levels.values()) >= wanted else set()
 
     def _open_without(self, apart: Collection[Setup]) -> list[str]:
