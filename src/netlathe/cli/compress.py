@@ -29,6 +29,7 @@ from netlathe.cli.options import (
     SkipUnreadable,
     Threads,
     Track,
+    TrainBatchSize,
     UnknownOps,
     Workers,
     parse_shapes,
@@ -135,15 +136,7 @@ def compress(
             rich_help_panel=TRAIN,
         ),
     ] = None,
-    train_batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            help="Images per step of the training.",
-            show_default="64, or the recipe's",
-            rich_help_panel=TRAIN,
-        ),
-    ] = None,
+    train_batch_size: TrainBatchSize = None,
     train_learning_rate: Annotated[
         float | None,
         typer.Option(

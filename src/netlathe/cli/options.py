@@ -138,6 +138,15 @@ RecipeName = Annotated[
         rich_help_panel=TRAIN,
     ),
 ]
+TrainBatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        help="Images per step of the training.",
+        show_default="64, or the recipe's",
+        rich_help_panel=TRAIN,
+    ),
+]
 ClassWeights = Annotated[
     Literal["none", "balanced"],
     typer.Option(

@@ -34,6 +34,7 @@ from netlathe.cli.options import (
     Space,
     Threads,
     Track,
+    TrainBatchSize,
     UnknownOps,
     Width,
     Workers,
@@ -206,15 +207,7 @@ def search(
             rich_help_panel=TRAIN,
         ),
     ] = None,
-    train_batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            help="Images per step of the training.",
-            show_default="64, or the recipe's",
-            rich_help_panel=TRAIN,
-        ),
-    ] = None,
+    train_batch_size: TrainBatchSize = None,
     train_learning_rate: Annotated[
         float | None,
         typer.Option(
