@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = [path for folder in ("benchmarks", "scripts", "examples") for path in sorted((ROOT / folder).rglob("*.py"))]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md"), *FILES]
 COMMAND = re.compile(r"python -m\s+((?:benchmarks|scripts|examples)(?:\.\w+)*)((?: [^`#\n]*)?)")
+INLINE_CODE = re.compile(r"(?<!`)`(?!`)(?:[^`\n]|\n(?!\n))+`(?!`)")
 
 
 def module_name(path: Path) -> str:
@@ -44,10 +46,15 @@ def start(name: str, arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) 
     module.main(arguments) if signature(module.main).parameters else module.main()
 
 
+def on_one_line(text: str) -> str:
+    """The text with every inline code span, which Markdown may break over lines, on one line."""
+    return INLINE_CODE.sub(lambda span: " ".join(span[0].split()), text)
+
+
 def documented() -> dict[str, set[str]]:
     """The arguments that documents and docstrings show with a module, those in brackets given."""
     found: dict[str, set[str]] = {}
-    for name, arguments in (match for path in DOCUMENTS for match in COMMAND.findall(path.read_text())):
+    for name, arguments in (match for path in DOCUMENTS for match in COMMAND.findall(on_one_line(path.read_text()))):
         found.setdefault(name, set()).add(re.sub(r"[][]|\.\.\.", " ", arguments).strip())
     return found
 
@@ -71,7 +78,7 @@ def test_every_benchmark_and_script_says_what_it_does(
 def test_every_documented_command_is_understood(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments in documented()[name]:
         with monkeypatch.context() as patches, pytest.raises(StoppedError):
-            start(name, arguments.split(), patches)
+            start(name, shlex.split(arguments), patches)
 
 
 def test_every_documented_module_can_be_run() -> None:
