@@ -658,8 +658,10 @@ def _example(value: Any) -> str:
     """Advice on how its shape may be given."""
     if not value.type.tensor_type.HasField("shape"):
         return "1x3x224x224"
-    sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-    return "x".join(str(n if n > 0 else 224 if place else 1) for place, n in enumerate(sizes))
+    dims = value.type.tensor_type.shape.dim
+    is_batch = [place == 0 or "batch" in dim.dim_param.lower() for place, dim in enumerate(dims)]
+    sizes = [max(0, dim.dim_value) or (1 if one else 224) for dim, one in zip(dims, is_batch, strict=True)]
+    return "x".join(map(str, sizes))
 
 
 def _input_type(value: Any, wanted: Sequence[int] | None, batch: int) -> tuple[int, Shape] | None:

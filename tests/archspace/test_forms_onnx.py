@@ -289,9 +289,16 @@ def test_what_cannot_be_read_is_named(nodes: list[NodeProto], constants: dict[st
         read_onnx(model_of(nodes, IMAGE, 11 if nodes[0].op_type == "Squeeze" else 17, **constants))
 
 
-@pytest.mark.parametrize("shape", [["batch", 4, 8, "width"], [1, 4, None, None]])
-def test_a_dynamic_shape_is_refused(shape: list[Any]) -> None:
-    with pytest.raises(FormatError, match="input 'x' has the dynamic shape"):
+@pytest.mark.parametrize(
+    ("shape", "example"),
+    [
+        (["batch", 4, 8, "width"], "1x4x8x224"),
+        ([1, 4, None, None], "1x4x224x224"),
+        ([2, "batch_size", 64], "2x1x64"),  # the state of a recurrent network
+    ],
+)
+def test_a_dynamic_shape_is_refused_with_an_example(shape: list[Any], example: str) -> None:
+    with pytest.raises(FormatError, match=rf"input 'x' has the dynamic shape .*--shape x={example}[; ]"):
         read_onnx(model_of(one_node("Relu"), shape))
 
 

@@ -34,7 +34,7 @@ def test_every_public_name_is_there_typed_and_told_in_the_guide() -> None:
     for name in nl.__all__:
         assert getattr(nl, name).__doc__
         assert f"`{name}`" in GUIDE, name
-    assert {*nl.__all__} <= {*dir(nl)}
+    assert dir(nl) == sorted(nl.__all__)
     with pytest.raises(AttributeError, match="no attribute 'serach'"):
         nl.serach  # type: ignore[attr-defined]  # noqa: B018
 
