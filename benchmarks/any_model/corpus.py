@@ -25,7 +25,7 @@ from benchmarks.any_model.reading import ABOUT
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.files import write_whole
 from netlathe.cli.console import Terminal
-from netlathe.model_zoos import zoo_module
+from netlathe.made_modules import made_module
 
 TIMM = (
     "mobilenetv1_100", "mobilenetv2_100", "mobilenetv3_small_100", "mobilenetv4_conv_small", "mobileone_s0",
@@ -76,14 +76,18 @@ def _exported(what: str, path: Path) -> dict[str, Any]:
     """Facts of a network beside its file; `error` where there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module, image, _ = zoo_module(what)
-        module, x = module.eval(), torch.zeros(1, *image)
-        about: dict[str, Any] = {"name": what, "macs": _macs(module, x)}
+        found = made_module(what)
+        module, x = found.module, found.inputs
+        assert isinstance(module, nn.Module)
+        assert isinstance(x, Tensor)
+        module.eval()
+        about: dict[str, Any] = {"name": what}
         try:
+            about["macs"] = _macs(module, x)
             with torch.no_grad():
                 program = torch.export.export(module, (x,))
         except Exception as error:  # whatever torch raises of a network is about that one
-            return about | {"error": f"torch cannot export it: {error!s:.200}"}
+            return about | {"error": f"torch cannot run or export it: {error!s:.200}"}
         try:
             about["module_macs"] = nl.read(program).macs
         except NetlatheError as error:

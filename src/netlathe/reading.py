@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Union
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.graph import Graph
+from netlathe.made_modules import is_made_name, made_module
 from netlathe.subjects import Given, find_subject, is_torch, weights_reader
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ def read(
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Graph:
     """The graph of a network: of a .onnx or .tflite file, a name (also timm:NAME and torchvision:NAME, where these are
-    installed), a run's folder, an architecture, a torch module or exported program.
+    installed), FILE.py:FUNCTION, a run's folder, an architecture, a torch module or exported program.
+
+    The function of FILE.py is called without arguments; it returns a torch module, a pair (module, example inputs) or
+    an exported program.
 
     A module needs `example_inputs`, what its forward is called with: a tensor, several, or a mapping of names. `shapes`
     gives sizes that a file leaves open, by the names of its inputs and in the file's order of axes; the name "" is that
@@ -36,7 +40,7 @@ def read(
 
 
 Trained = Union[str, Path, "torch.nn.Module", "torch.export.ExportedProgram"]
-"""A model that has weights: its file, or the object itself."""
+"""A model that has weights: its file, the name of what makes it, or the object itself."""
 
 
 def read_weights(
@@ -46,13 +50,17 @@ def read_weights(
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[Graph, Weights]:
     """The graph of a trained network, as of `read`, and its weights: arrays by the names of the graph's nodes, in the
-    graph's layout. Of a float32 .onnx or .tflite file, a torch module or an exported program.
+    graph's layout. Of a float32 .onnx or .tflite file, FILE.py:FUNCTION, timm:NAME or torchvision:NAME (with random
+    weights), a torch module or an exported program.
 
     `write_onnx`, `write_tflite` and a `TorchGraph` after `load_weights` compute with them what the model does. The
     arguments are those of `read`. Raises FormatError where `read` does, and naming the layers whose weights cannot be
     read: ops that netlathe does not have, weights that are quantized already.
     """
     _check_example_inputs(model, example_inputs)
+    if isinstance(model, str) and is_made_name(model):
+        made = made_module(model, shapes=shapes)
+        return read_weights(made.module, made.inputs)
     if isinstance(model, str | Path):
         return weights_reader(Path(model))(Path(model), shapes=shapes)
     from netlathe.archspace.forms.torch_program import read_module_weights, read_program_weights

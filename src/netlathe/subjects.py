@@ -1,5 +1,5 @@
-"""Networks and blocks that a user may point at: by a name, also of timm and torchvision, an architecture file, a run, a
-.tflite or .onnx file."""
+"""Networks and blocks that a user may point at: by a name, also of timm and torchvision, a function in a Python file,
+an architecture file, a run, a .tflite or .onnx file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Union
 from netlathe.archspace.errors import BlockError, FormatError, SpaceError
 from netlathe.archspace.forms.structure import FileContent
 from netlathe.archspace.graph import Graph
-from netlathe.model_zoos import is_zoo_name, zoo_graph
+from netlathe.made_modules import is_made_name, made_graph
 from netlathe.runs.files import ARCHITECTURE
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def find_subject(
     if not isinstance(given, str | Path):
         return _of_object(given, batch, example_inputs)
     what, path = str(given), Path(given)
-    if is_zoo_name(what):
-        return replace(_of_graph(what, zoo_graph(what, batch=batch or 1, shape=_only(shapes)), batch), dtype="float32")
+    if is_made_name(what):
+        return replace(_of_graph(what, made_graph(what, batch=batch or 1, shapes=shapes), batch), dtype="float32")
     if what and (path / ARCHITECTURE).is_file():
         return _of_architecture_file(path / ARCHITECTURE, batch or 1)
     if path.is_file():
@@ -142,11 +142,6 @@ def _is_path(what: str) -> bool:
     return False
 
 
-def _only(shapes: Mapping[str, Sequence[int]] | None) -> Sequence[int] | None:
-    """The shape of a network's only input."""
-    return next(iter(shapes.values())) if shapes else None
-
-
 def _of_file(path: Path, batch: int | None, shapes: Mapping[str, Sequence[int]] | None) -> Subject:
     if path.suffix.lower() == ".json":
         return _of_architecture_file(path, batch or 1)
@@ -177,7 +172,7 @@ def _reader(path: Path) -> Callable[..., FileContent]:
     if path.suffix.lower() == ".pt2":
         raise FormatError(
             f"{path}: an exported program may run code as it is opened. If you trust it, open it yourself: "
-            f"read(torch.export.load({str(path)!r}))"
+            f"read(torch.export.load({str(path)!r})), or name FILE.py:FUNCTION, of a function that returns it"
         )
     raise FormatError(f"{path}: expected an architecture (.json), a .tflite or an .onnx file")
 

@@ -78,10 +78,27 @@ def read(module: Digits) -> tuple[Graph, Weights]:
     return nl.read_weights(module, ONE)
 
 
+OWN_CODE = """
+from pathlib import Path
+
+import torch
+from test_compress import Digits
+
+
+def make():
+    module = Digits()
+    module.load_state_dict(torch.load(Path(__file__).with_name("digits.pt")))
+    return module.eval(), torch.zeros(1, 1, 8, 8)
+"""
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, read: tuple[Graph, Weights]) -> Path:
-    """Holds the network as .onnx and .tflite, and predictors of a fictitious machine and of this one."""
+def folder(tmp_path_factory: pytest.TempPathFactory, module: Digits, read: tuple[Graph, Weights]) -> Path:
+    """Holds the network as .onnx, .tflite and code that makes it, and predictors of a fictitious machine and of this
+    one."""
     path = tmp_path_factory.mktemp("compress")
+    torch.save(module.state_dict(), path / "digits.pt")
+    (path / "digits.py").write_text(OWN_CODE)
     (path / "digits.onnx").write_bytes(write_onnx(*read))
     (path / "digits.tflite").write_bytes(write_tflite(*read))
     predictor_of(read[0], Setup("bench", "cpu", "os", "litert", "2")).save(path / "bench.json")
@@ -309,16 +326,15 @@ def test_damaged_records_are_one_clear_error(
     assert compress(folder / "digits.onnx", folder, 0.5 * now_ms, run).is_changed
 
 
-@pytest.mark.parametrize("form", ["onnx", "tflite"])
+@pytest.mark.parametrize("form", ["onnx", "tflite", "py"])
 def test_a_file_without_images_is_cut_by_magnitudes_and_never_written_to(
     folder: Path, form: str, now_ms: float, read: tuple[Graph, Weights], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
     model, output = folder / f"digits.{form}", folder / f"cut-{form}"
     before = hashlib.sha256(model.read_bytes()).hexdigest()
-    found = answer(
-        "compress", model, "--target", f"{folder / 'bench.json'}={0.5 * now_ms}", "--step", 4, "--output", output
-    )
+    named, target = f"{model}:make" if form == "py" else model, f"{folder / 'bench.json'}={0.5 * now_ms}"
+    found = answer("compress", named, "--target", target, "--step", 4, "--output", output)
     assert hashlib.sha256(model.read_bytes()).hexdigest() == before
     assert found["importance"].startswith("magnitudes")
     assert found["accuracy"] == {}

@@ -175,7 +175,7 @@ def zoos(monkeypatch: pytest.MonkeyPatch) -> None:
     models.get_model_weights = lambda name: SimpleNamespace(DEFAULT=SimpleNamespace(transforms=transforms))  # type: ignore[attr-defined]
     for module in (timm, torchvision, models):
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr("netlathe.model_zoos.find_spec", lambda name: name)
+    monkeypatch.setattr("netlathe.made_modules.find_spec", lambda name: name)
     # torch's exporter looks for the real package, whose ops it knows
     monkeypatch.setattr(torchvision, "__spec__", None)
 
@@ -201,7 +201,7 @@ def test_an_unknown_name_of_another_package_is_told_with_close_ones() -> None:
 
 
 def test_a_package_that_is_not_installed_is_told_with_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("netlathe.model_zoos.find_spec", lambda name: None)
+    monkeypatch.setattr("netlathe.made_modules.find_spec", lambda name: None)
     with pytest.raises(FormatError, match=r"timm:resnet18: timm is not installed: pip install timm"):
         nl.read("timm:resnet18")
 

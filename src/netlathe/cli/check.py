@@ -26,7 +26,8 @@ def check(
     what: Annotated[
         list[str],
         typer.Argument(
-            help="Any .tflite or .onnx files, names (also timm:..., torchvision:...), architecture .json, run folders; "
+            help="Any .tflite or .onnx files, names (also timm:..., torchvision:..., FILE.py:FUNCTION), "
+            "architecture .json, run folders; "
             "any other folder stands for the model files below it."
         ),
     ],

@@ -50,7 +50,8 @@ def compress(
     model: Annotated[
         str,
         typer.Argument(
-            help="Model to compress: a .onnx or .tflite file with its weights; or timm:..., torchvision:..."
+            help="Model to compress: a .onnx or .tflite file with its weights; FILE.py:FUNCTION, which returns "
+            "a torch module, (module, example inputs) or an exported program; or timm:..., torchvision:..."
         ),
     ],
     target: Annotated[

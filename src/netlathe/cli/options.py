@@ -73,7 +73,11 @@ Force = Annotated[
     typer.Option("--force", help="Replace whatever file stands at an output's path, except inputs of the command."),
 ]
 What = Annotated[
-    str, typer.Argument(help="Name (also timm:..., torchvision:...), architecture .json, run folder, .tflite or .onnx.")
+    str,
+    typer.Argument(
+        help="Name (also timm:..., torchvision:..., FILE.py:FUNCTION), architecture .json, run folder, "
+        ".tflite or .onnx."
+    ),
 ]
 Shapes = Annotated[
     list[str] | None,

@@ -20,7 +20,8 @@ def predict(
     what: Annotated[
         list[str],
         typer.Argument(
-            help="Names (also timm:..., torchvision:...), architecture .json, run folders, .tflite or .onnx files; any "
+            help="Names (also timm:..., torchvision:..., FILE.py:FUNCTION), architecture .json, run folders, "
+            ".tflite or .onnx files; any "
             "other folder stands for the model files below it."
         ),
     ],

@@ -91,7 +91,8 @@ def compress(
     """Narrows the layers of a trained model until it meets a latency target, and loses as little as it can.
 
     `model` is what `read_weights` takes: a .onnx or .tflite file, a torch module (with `example_inputs`, what it is
-    called with) or exported program; or timm:NAME or torchvision:NAME, whose weights are random. It is only read.
+    called with) or exported program; FILE.py:FUNCTION, which returns one of these; or timm:NAME or torchvision:NAME,
+    whose weights are random. It is only read.
     `target` and `limits` are those of `search`, `macs`, `parameters` and `memory-kb` among the latter, and `size-kb`,
     KiB of the .tflite file. Widths are multiples of `step` channels, down to `least_share` of a layer's own; the layers
     named in `ignored` keep theirs. With `leave_out`, residual blocks may go as a whole. With several `precisions`, of

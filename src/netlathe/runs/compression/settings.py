@@ -13,7 +13,7 @@ from netlathe.archspace.files import digest
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.precisions import unmixed
 from netlathe.compress.joint import JointSpace, joint_space
-from netlathe.model_zoos import is_zoo_name, own_normalization, zoo_module
+from netlathe.made_modules import is_made_name, made_module, own_normalization
 from netlathe.reading import read_weights
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.searched import describe_data
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from netlathe.training import ImageData, Normalization, TrainConfig
 
 Model = Union[str, Path, "torch.nn.Module", "torch.export.ExportedProgram"]
-"""A model to compress: a .onnx or .tflite file, timm:NAME or torchvision:NAME, or the object itself."""
+"""A model to compress: a .onnx or .tflite file, the name of what makes it (`is_made_name`), or the object itself."""
 INTEGER_PROGRAM, UNIFORM, NETADAPT = "integer-program", "uniform", "netadapt"
 """Strategies beside the black-box ones."""
 ModuleScore = Callable[["torch.nn.Module"], float]
@@ -64,13 +64,13 @@ def read_original(
     model: Model, example_inputs: ExampleInputs | None, shapes: Mapping[str, Sequence[int]] | None
 ) -> Original:
     """The model with its weights. Raises as `read_weights` does."""
-    if isinstance(model, str) and is_zoo_name(model):
-        import torch
-
-        made = zoo_module(model)
-        graph, weights = read_weights(made.module, torch.zeros(1, *made.image))
-        note = f"{model} has random weights: only its structure is worth anything until it is trained"
-        return Original(model, graph, weights, notes=(note, *_shared(weights)), normalization=made.normalization)
+    if isinstance(model, str) and is_made_name(model):
+        made = made_module(model, shapes=shapes)
+        graph, weights = read_weights(made.module, made.inputs)
+        notes = _shared(weights)
+        if made.has_random_weights:
+            notes = (f"{model} has random weights: only its structure is worth anything until it is trained", *notes)
+        return Original(model, graph, weights, notes=notes, normalization=made.normalization)
     graph, weights = read_weights(model, example_inputs, shapes=shapes)
     notes = _shared(weights)
     if not isinstance(model, str | Path):
