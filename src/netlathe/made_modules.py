@@ -32,7 +32,7 @@ class MadeModule(NamedTuple):
 
     module: torch.nn.Module | torch.export.ExportedProgram
     inputs: ExampleInputs | None
-    """What it is called with; None for a program, which knows."""
+    """Its arguments; None for a program, which knows."""
     normalization: Normalization | None
     """How it takes images, where its code tells."""
     has_random_weights: bool
