@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -33,6 +34,8 @@ _DAMAGE = (
 """Exceptions that making sense of any content may raise."""
 APPLICATION_ID = 0x6E6C7468  # "nlth": what marks a SQLite file as ours
 SCHEMA_VERSION = 6
+_WAIT_S = 10.0
+"""How long a connection waits for another that writes."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS setups (key TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS graphs (
@@ -147,9 +150,8 @@ class ProfileFile:
                 self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
                 self._db.execute("PRAGMA trusted_schema = OFF")
                 self._check_or_create(create)
-                # One campaign may hold the file while another process reads: WAL lets both go on.
                 if not self.is_read_only:
-                    self._db.execute("PRAGMA journal_mode = WAL")
+                    self._log_ahead()
                 self._db.execute("PRAGMA foreign_keys = ON")
                 self._db.execute(
                     "SELECT count(*) FROM sqlite_master"
@@ -166,11 +168,27 @@ class ProfileFile:
         writable = os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
         self.is_read_only = only_reads or (not create and not writable)
         if not self.is_read_only:
-            return sqlite3.connect(self.path, isolation_level=None, timeout=10)
+            return sqlite3.connect(self.path, isolation_level=None, timeout=_WAIT_S)
         log = Path(f"{self.path}-wal")  # which is there as long as anybody writes
         is_whole = not log.exists() or (not writable and log.stat().st_size == 0)
         uri = f"{self.path.resolve().as_uri()}?mode=ro{'&immutable=1' if is_whole else ''}"
-        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
+        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_WAIT_S)
+
+    def _log_ahead(self) -> None:
+        """One campaign may hold the file while another process reads: WAL lets both go on.
+
+        A new file is not in that mode yet, and SQLite does not wait for another connection that is about to write
+        there, as members of a pool do at once; so we do.
+        """
+        gives_up_at = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > gives_up_at:
+                    raise
+                time.sleep(0.01)
 
     def _check_content(self) -> None:
         """Raises FormatError for anything but our own tables: a view or trigger in their place could run for ever, and

@@ -6,13 +6,15 @@ Only what stands around the network is read, so that files of any ops can be run
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from netlathe.archspace.errors import FormatError
+from netlathe.archspace.ops.base import is_integer
 
 FileFormat = Literal["tflite", "onnx"]
 
@@ -81,10 +83,10 @@ class ModelFile:
         return digest.hexdigest()[:16]
 
 
-def open_model_file(path: Path, shapes: Iterable[str] = ()) -> ModelFile:
+def open_model_file(path: Path, shapes: Mapping[str, Sequence[int]] = MappingProxyType({})) -> ModelFile:
     """The model file at `path`, with open sizes of inputs filled in from `shapes`.
 
-    `shapes` are like "1x224x224x3" for a file of one input, and like "input=1x224x224x3" for one input of several.
+    `shapes` are by the inputs' names, in the file's order of axes; the name "" is that of a single input.
     Raises FormatError for what is no whole .tflite or .onnx file, for sizes that stay open, and for shapes that do not
     fit the file.
     """
@@ -100,23 +102,9 @@ def open_model_file(path: Path, shapes: Iterable[str] = ()) -> ModelFile:
             from netlathe.archspace.forms.tflite_outline import read_outline
         else:
             from netlathe.archspace.forms.onnx_outline import read_outline
-        return _sized(read_outline(path), parse_shapes(shapes))
+        return _sized(read_outline(path), {name: tuple(shape) for name, shape in shapes.items()})
     except OSError as error:
         raise FormatError(f"{path}: cannot be read ({error})") from error
-
-
-def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """Shapes by input's name, "" where none is given. Raises FormatError."""
-    found: dict[str, tuple[int, ...]] = {}
-    for text in texts:
-        name, _, sizes = text.rpartition("=")
-        words = sizes.lower().replace(",", "x").split("x")
-        if not all(word.strip().isascii() and word.strip().isdigit() and int(word) > 0 for word in words):
-            raise FormatError(f"--shape {text}: expected sizes such as 1x224x224x3, or NAME=1x224x224x3")
-        if name in found:
-            raise FormatError(f"--shape {text}: " + (f"{name!r} has a shape already" if name else "name the input"))
-        found[name] = tuple(map(int, words))
-    return found
 
 
 def _sized(file: ModelFile, shapes: Mapping[str, tuple[int, ...]]) -> ModelFile:
@@ -128,9 +116,11 @@ def _sized(file: ModelFile, shapes: Mapping[str, tuple[int, ...]]) -> ModelFile:
                 + " ".join(f"--shape {_example(one)}" for one in file.inputs)
             )
         shapes = {file.inputs[0].name: shapes[""], **{name: shape for name, shape in shapes.items() if name}}
-    for name in shapes:
+    for name, shape in shapes.items():
         if name not in known:
             raise FormatError(f"{file.path}: has no input {name!r}; its inputs are {_told(file.inputs)}")
+        if not all(is_integer(size, 1) for size in shape):
+            raise FormatError(f"{file.path}: input {name!r} cannot have the shape {tuple(shape)!r:.80}")
     inputs = tuple(_with_shape(file.path, one, shapes.get(one.name)) for one in file.inputs)
     remarks = tuple(
         f"the batch of input {new.name!r} is open, and is {new.batch} as in the file; --shape gives it another"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.errors import NetlatheError
-from netlathe.archspace.forms.model_file import parse_shapes
 from netlathe.archspace.jsonfile import json_digest, write_json
 from netlathe.check_files import is_step_summary, write_junit, write_markdown
 from netlathe.checked import (
@@ -28,8 +27,8 @@ from netlathe.events import Listener, listener_of
 from netlathe.kernel_costs import breakdown_of
 from netlathe.outputs import Kind, Output, check_outputs
 from netlathe.pricing import Unknown, load_predictor, priced
-from netlathe.subjects import MODEL_FILES, Given, find_subject, with_contents
-from netlathe.timeables import gather
+from netlathe.subjects import Given, find_subject, with_contents
+from netlathe.timeables import gather, takes_shapes
 
 if TYPE_CHECKING:
     from netlathe.predictor import LatencyPredictor
@@ -53,7 +52,7 @@ def check(
     markdown: str | Path | None = None,
     coverage: float = 0.9,
     unknown: Unknown = "refuse",
-    shape: str | Sequence[str] = (),
+    shapes: Mapping[str, Sequence[int]] | None = None,
     op_profile: bool = False,
     budget_s: float = 10.0,
     threads: int | None = None,
@@ -73,7 +72,7 @@ def check(
 
     `what` is what predict takes, one or several, of which a folder stands for the model files below it. `json`,
     `junit` (XML for CI) and `markdown` are files to write; the last is appended to where it is GitHub's
-    GITHUB_STEP_SUMMARY. `shape`, and all from `op_profile` on, are as time takes them; with `op_profile`, the kernels
+    GITHUB_STEP_SUMMARY. `shapes`, and all from `op_profile` on, are as time takes them; with `op_profile`, the kernels
     of timed files are told, too.
 
     A network that cannot be read, priced or timed is an error of its own; the others are checked. The report's
@@ -88,20 +87,20 @@ def check(
     outputs.check([one for one in (*things, predictor, baseline) if isinstance(one, str | Path)])
     before = None if baseline is None else _baseline(Path(baseline), is_timed=device is not None)
     given = dict(zip(_names(things), things, strict=True))
-    shapes, listener = [shape] if isinstance(shape, str) else list(shape), listener_of(progress)
+    sizes, listener = shapes or {}, listener_of(progress)
     if device is None:
         from netlathe.predictor.intervals import check_coverage  # only where a predictor is wanted
 
         assert predictor is not None
         check_coverage(coverage)
         model = load_predictor(predictor, unknown=unknown)
-        report = _predicted(given, model, predictor, parse_shapes(shapes), coverage)
+        report = _predicted(given, model, predictor, sizes, coverage)
     else:
         timing = {
             "op_profile": op_profile, "budget_s": budget_s, "threads": threads, "cores": cores, "dtype": dtype,
             "delegate": delegate, "benchmark_binary": benchmark_binary, "seed": seed, "progress": listener,
         }  # fmt: skip
-        report = _timed(given, device, shapes, timing)
+        report = _timed(given, device, sizes, timing)
     report = _judged(report, max_ms, max_slower, before)
     outputs.write(report)
     listener.report(report)
@@ -194,7 +193,9 @@ def _predicted(
     return CheckReport(tuple(networks), None, None, coverage, predictor=label, content=content)
 
 
-def _timed(given: Mapping[str, Given], device: str, shapes: Sequence[str], timing: Mapping[str, Any]) -> CheckReport:
+def _timed(
+    given: Mapping[str, Given], device: str, shapes: Mapping[str, Sequence[int]], timing: Mapping[str, Any]
+) -> CheckReport:
     """Latencies on a device, and those of the kernels where it tells them."""
     from netlathe import timing as stopwatch
 
@@ -202,7 +203,7 @@ def _timed(given: Mapping[str, Given], device: str, shapes: Sequence[str], timin
     readable: dict[str, tuple[str, Given]] = {}
     for name, one in given.items():
         try:
-            (timeable,) = gather([one], shapes if _is_model_file(one) else (), 1)
+            (timeable,) = gather([one], shapes if takes_shapes(one) else {}, 1)
             readable[timeable.name] = name, one
         except (NetlatheError, OSError) as error:
             errors[name] = str(error)
@@ -210,17 +211,13 @@ def _timed(given: Mapping[str, Given], device: str, shapes: Sequence[str], timin
     warnings: tuple[str, ...] = ()
     if readable:
         report = stopwatch.time(
-            [one for _, one in readable.values()], device=device, shape=shapes, keep_failed=True, **timing
+            [one for _, one in readable.values()], device=device, shapes=shapes, keep_failed=True, **timing
         )
         if report.is_interrupted:
             raise KeyboardInterrupt
         timed, warnings = {readable[one.name][0]: one for one in report.timed}, report.warnings
     networks = [_of_timed(name, timed[name]) if name in timed else Checked(name, error=errors[name]) for name in given]
     return CheckReport(tuple(networks), None, None, TIMED_COVERAGE, device=device, warnings=warnings)
-
-
-def _is_model_file(given: Given) -> bool:
-    return isinstance(given, str | Path) and Path(given).suffix.lower() in MODEL_FILES
 
 
 def _of_timed(name: str, timed: Timed) -> Checked:

@@ -4,7 +4,7 @@ device's format."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, get_args
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.model_file import FileFormat, ModelFile, open_model_file
 from netlathe.archspace.graph import Graph
+from netlathe.made_modules import is_made_name
 from netlathe.subjects import Given, Subject, find_subject
 
 OWN_DEVICE: dict[FileFormat, str] = {"tflite": "local", "onnx": "onnxruntime"}
@@ -34,22 +35,32 @@ class Timeable:
         return self.read()
 
 
-def gather(what: Sequence[Given], shapes: Sequence[str], batch: int) -> list[Timeable]:
+def gather(what: Sequence[Given], shapes: Mapping[str, Sequence[int]], batch: int) -> list[Timeable]:
     """Subjects that were given, by name and in order, each once. Raises FormatError for files and shapes that cannot be
     run, SpaceError for a name that is unknown."""
     found: dict[str, Timeable] = {}
     for one in what:
         timeable = _timeable(one, shapes, batch)
         found.setdefault(timeable.name, timeable)
-    if shapes and not any(one.file for one in found.values()):
+    if shapes and not any(map(takes_shapes, what)):
         raise FormatError("--shape gives sizes to the inputs of a .tflite or .onnx file, and none is given")
     return list(found.values())
 
 
-def _timeable(given: Given, shapes: Sequence[str], batch: int) -> Timeable:
+def takes_shapes(given: Given) -> bool:
+    """Whether its inputs may be given sizes: a model file, or the name of what makes a network."""
+    return _is_model_file(given) or (isinstance(given, str) and is_made_name(given))
+
+
+def _is_model_file(given: Given) -> bool:
+    is_named_so = isinstance(given, str | Path) and Path(given).suffix.lower().removeprefix(".") in get_args(FileFormat)
+    return is_named_so and not Path(given).is_dir()  # type: ignore[arg-type]
+
+
+def _timeable(given: Given, shapes: Mapping[str, Sequence[int]], batch: int) -> Timeable:
     path = Path(given) if isinstance(given, str | Path) else None
-    if path is None or path.suffix.lower().removeprefix(".") not in get_args(FileFormat) or path.is_dir():
-        subject = find_subject(given, batch=batch)
+    if path is None or not _is_model_file(given):
+        subject = find_subject(given, batch=batch, shapes=shapes if takes_shapes(given) else None)
         return Timeable(str(given) if path else subject.name, lambda: subject)
     file = open_model_file(path, shapes)
     return Timeable(str(given), lambda: _read(file), file)

@@ -49,7 +49,7 @@ def time(
     example_inputs: Sequence[Any] | None = None,
     *,
     device: str | Sequence[str] = "local",
-    shape: str | Sequence[str] = (),
+    shapes: Mapping[str, Sequence[int]] | None = None,
     op_profile: bool = False,
     csv: str | Path | None = None,
     predictor: str | Path | LatencyPredictor | None = None,
@@ -72,8 +72,9 @@ def time(
     `what` are what predict takes, one or several, or any .tflite or .onnx file, which runs as it is on devices of its
     format: .tflite on local and phones, .onnx on onnxruntime. Where the device takes another, and where no file is
     given, netlathe writes the network with random weights. A torch module goes with its `example_inputs`, through a
-    file of its own. `shape` gives sizes that a file leaves open, like "1x224x224x3" or "input=1x224x224x3".
-    `op_profile` also asks for the time of each kernel. `csv` is a table to write.
+    file of its own. `shapes` gives sizes that a file leaves open, by the names of its inputs and in the file's order of
+    axes; the name "" is that of a single input. `op_profile` also asks for the time of each kernel. `csv` is a table to
+    write.
 
     Without `threads`, `cores`, `dtype` and `delegate`, they run as the `predictor`'s measurements did. `profile` is a
     profile of the device, whose anchors tell how fast it is now. An interrupt (Ctrl-C) ends it with the times so far.
@@ -102,7 +103,7 @@ def time(
             check_outputs(
                 [Output("--csv", Path(csv), "latencies")], [one for one in things if isinstance(one, str | Path)]
             )
-        timeables = gather(things, [shape] if isinstance(shape, str) else shape, options.batch or 1)
+        timeables = gather(things, shapes or {}, options.batch or 1)
         if example_inputs is not None:
             timeables = [replace(one, name=type(what).__name__) for one in timeables]
         case = _Case(

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -40,6 +41,30 @@ def fill(profile):
         profile.add_round(SETUP, samples, started_at=100.25 + i, drift=1.0 + i / 10, conditions={"load_1min": 0.5})
     profile.set_outcome(SETUP, GRAPHS[0].key, Status.OK)
     profile.set_outcome(SETUP, GRAPHS[1].key, Status.FAILED, "segmentation fault")
+
+
+def test_a_new_file_that_another_is_about_to_write_is_waited_for(path):
+    ProfileFile(path, create=True).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")  # what a new file is in
+    writes, may_end = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writes.set()
+            may_end.wait(60)
+            other.execute("COMMIT")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert writes.wait(60)
+    ends = threading.Timer(0.2, may_end.set)  # after the first try, or before it: both must do
+    ends.start()
+    with ProfileFile(path, create=True) as file:
+        file.add_setup(SETUP)
+    writer.join()
+    ends.join()
 
 
 def test_what_is_stored_is_read_again_exactly(profile, path):

@@ -139,7 +139,7 @@ def test_nnapi_is_said_to_be_deprecated(phone, tmp_path):
 
 @pytest.mark.parametrize("size", [8, 33])
 def test_a_file_with_its_sizes_written_in_computes_what_the_resized_one_does(tmp_path, size):
-    file = open_model_file(saved(tmp_path, "open.tflite", model_files.open_sizes()), [f"2x{size}x{size}x3"])
+    file = open_model_file(saved(tmp_path, "open.tflite", model_files.open_sizes()), {"": (2, size, size, 3)})
     content = file.path.read_bytes()
     image = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype(np.float32)
     written, resized = Interpreter(model_content=with_shapes(content, file)), Interpreter(model_content=content)

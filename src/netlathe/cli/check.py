@@ -10,7 +10,7 @@ import typer
 
 from netlathe.archspace.errors import FormatError
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import BenchmarkBinary, Seed, UnknownOps
+from netlathe.cli.options import BenchmarkBinary, Seed, Shapes, UnknownOps, parse_shapes
 from netlathe.words import milliseconds
 
 if TYPE_CHECKING:
@@ -66,13 +66,7 @@ def check(
     coverage: Annotated[
         float, typer.Option(help="Share of measurements that a predictor's interval is to hold, 0 to 1.")
     ] = 0.9,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Sizes of an input that a file leaves open: 1x3x224x224, or NAME=1x3x224x224 of one of several.",
-            show_default="as in the file",
-        ),
-    ] = None,
+    shape: Shapes = None,
     op_profile: Annotated[
         bool, typer.Option("--op-profile", help="With --device: also time each kernel, to be compared later.")
     ] = False,
@@ -116,8 +110,9 @@ def check(
     report = checking.check(
         what, max_ms=max_ms, predictor=predictor, device=choose_phone(device, terminal) if device else None,
         baseline=baseline, max_slower=None if max_slower is None else parse_share(max_slower),
-        json=None if to_stdout else json_file, junit=junit, markdown=markdown, coverage=coverage, shape=shape or (),
-        op_profile=op_profile, budget_s=budget_s, threads=threads, cores=cores, dtype=dtype, delegate=delegate,
+        json=None if to_stdout else json_file, junit=junit, markdown=markdown, coverage=coverage,
+        shapes=parse_shapes(shape), op_profile=op_profile, budget_s=budget_s, threads=threads, cores=cores, dtype=dtype,
+        delegate=delegate,
         benchmark_binary=benchmark_binary, unknown=unknown, seed=seed, progress=terminal,
     )  # fmt: skip
     show_check(report, terminal)

@@ -207,12 +207,16 @@ JudgeBinary = Annotated[
 
 
 def parse_shapes(given: list[str] | None) -> dict[str, tuple[int, ...]]:
-    """Shapes by the names of inputs, "" for that of a single one. Raises FormatError for what is none."""
-    found = {}
+    """Shapes by the names of inputs, "" for that of a single one. Raises FormatError for what is none, and for two
+    shapes of one input."""
+    found: dict[str, tuple[int, ...]] = {}
     for text in given or ():
         name, _, sizes = text.rpartition("=")
-        numbers = sizes.lower().split("x")
-        if not all(number.isdecimal() and len(number) < 10 and int(number) > 0 for number in numbers):
+        numbers = [word.strip() for word in sizes.lower().replace(",", "x").split("x")]
+        if not all(one.isascii() and one.isdigit() and len(one) < 10 and int(one) > 0 for one in numbers):
             raise FormatError(f"--shape {text!r:.80}: expected sizes such as 1x3x224x224, or NAME=1x3x224x224")
+        if name in found:
+            reason = f"{name!r} has a shape already" if name else "name the input"
+            raise FormatError(f"--shape {text!r:.80}: {reason}")
         found[name] = tuple(map(int, numbers))
     return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from netlathe.cli.console import Terminal
-from netlathe.cli.options import BenchmarkBinary, Json, Seed, UnknownOps
+from netlathe.cli.options import BenchmarkBinary, Json, Seed, Shapes, UnknownOps, parse_shapes
 from netlathe.words import read_duration_s
 
 if TYPE_CHECKING:
@@ -25,14 +25,7 @@ def time(
             show_default="local",
         ),
     ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Sizes of an input that a file leaves open, as 1x224x224x3, or NAME=1x224x224x3 where there are "
-            "several inputs.",
-            show_default=False,
-        ),
-    ] = None,
+    shape: Shapes = None,
     op_profile: Annotated[
         bool, typer.Option("--op-profile", help="Also time each kernel, in runs of their own.")
     ] = False,
@@ -105,7 +98,7 @@ def time(
     terminal = Terminal(as_json=as_json)
     terminal.on_report = lambda report: show_time(report, terminal, op_profile=op_profile)
     report = timing.time(
-        what, device=[choose_phone(one, terminal) for one in device or ["local"]], shape=shape or (),
+        what, device=[choose_phone(one, terminal) for one in device or ["local"]], shapes=parse_shapes(shape),
         op_profile=op_profile, csv=csv, predictor=predictor, profile=profile_file, budget_s=budget_s, threads=threads,
         cores=cores, dtype=dtype, delegate=delegate, benchmark_binary=benchmark_binary,
         sustained_s=read_duration_s(sustained) if sustained else None, unknown=unknown,
