@@ -77,8 +77,8 @@ def test_several_inputs_and_outputs_are_run(tmp_path: Path) -> None:
     one = timed(saved(tmp_path, "two.tflite", model_files.two_and_two()))
     assert [i["name"] for i in one["inputs"]] == ["left", "right"]
     file = saved(tmp_path, "two.onnx", model_files.onnx_two_and_two())
-    shapes = ("a=4x8", "b=4x8")
-    assert timed(file, device="onnxruntime", shape=shapes)["inputs"][1]["shape"] == [4, 8]
+    shapes = {"a": (4, 8), "b": (4, 8)}
+    assert timed(file, device="onnxruntime", shapes=shapes)["inputs"][1]["shape"] == [4, 8]
 
 
 def test_tokens_stay_within_a_small_table(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_tokens_stay_within_a_small_table(tmp_path: Path) -> None:
 
 def test_open_sizes_are_run_as_the_shape_says_and_cost_what_it_costs(tmp_path: Path) -> None:
     file = saved(tmp_path, "open.tflite", model_files.open_sizes())
-    small, large = (timed(file, shape=f"1x{n}x{n}x3") for n in (16, 128))
+    small, large = (timed(file, shapes={"": (1, n, n, 3)}) for n in (16, 128))
     assert large["inputs"][0]["shape"] == [1, 128, 128, 3]
     assert large["latency_ms"] > 8 * small["latency_ms"]  # 64 times the pixels
 
@@ -97,7 +97,7 @@ def test_an_open_batch_is_the_files_own_and_any_other_that_is_given(tmp_path: Pa
     file = saved(tmp_path, "batch.tflite", model_files.open_batch())
     result = netlathe("time", file, *QUICK)
     assert "the batch of input 'x' is open, and is 1 as in the file" in result.stderr
-    assert timed(file, shape="7x8")["inputs"][0]["shape"] == [7, 8]
+    assert timed(file, shapes={"": (7, 8)})["inputs"][0]["shape"] == [7, 8]
 
 
 def test_what_a_start_costs_is_told_of_every_file(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_what_a_start_costs_is_told_of_every_file(tmp_path: Path) -> None:
 
 def test_peak_memory_grows_by_what_the_file_needs(tmp_path: Path) -> None:
     file = saved(tmp_path, "open.tflite", model_files.open_sizes())
-    small, large = (timed(file, shape=f"1x{n}x{n}x3")["peak_memory_mb"] for n in (8, 1024))
+    small, large = (timed(file, shapes={"": (1, n, n, 3)})["peak_memory_mb"] for n in (8, 1024))
     assert large - small > 4 * 1024 * 1024 * 3 / 2**20  # the image alone
 
 
@@ -138,7 +138,7 @@ def test_the_kernels_of_onnx_runtime_are_told_with_their_sum_beside_the_whole(tm
 
 def test_the_kernels_of_litert_are_told_in_the_sizes_that_are_run(tmp_path: Path) -> None:
     file = saved(tmp_path, "open.tflite", model_files.open_sizes())
-    one = timed(file, shape="1x256x256x3", op_profile=True)
+    one = timed(file, shapes={"": (1, 256, 256, 3)}, op_profile=True)
     assert [kernel["node_type"].partition(" (")[0] for kernel in one["kernels"]] == ["Convolution", "Add"]
     assert {kernel["times_called"] for kernel in one["kernels"]} == {1}
     assert 0 < one["kernels_ms"] < 1.1 * one["kernel_runs_ms"]
@@ -264,13 +264,27 @@ def test_open_sizes_without_a_shape_are_refused_with_the_option_to_give(tmp_path
         ("1x3x32x32", "these sizes fit in another layout"),
         ("1x32x32", "input 'image' is ?x?x?x3 in the file, so it cannot be 1x32x32"),
         ("picture=1x32x32x3", "has no input 'picture'; its inputs are image"),
-        ("1x32xbigx3", "expected sizes such as 1x224x224x3"),
-        ("1x0x32x3", "expected sizes such as 1x224x224x3"),
+        ("1x32xbigx3", "expected sizes such as 1x3x224x224"),
+        ("1x0x32x3", "expected sizes such as 1x3x224x224"),
     ],
 )
 def test_a_shape_that_does_not_fit_is_refused(tmp_path: Path, shape: str, said: str) -> None:
     file = saved(tmp_path, "open.tflite", model_files.open_sizes())
     assert said in refusal("time", file, "--shape", shape)
+
+
+def test_a_shape_given_from_python_that_is_none_is_refused(tmp_path: Path) -> None:
+    file = saved(tmp_path, "open.tflite", model_files.open_sizes())
+    for wrong in ((1, 0, 32, 3), (1, 32.5, 32, 3), (1, "big", 32, 3)):
+        with pytest.raises(nl.FormatError, match=r"open\.tflite: input 'image' cannot have the shape \(1, "):
+            nl.time(file, shapes={"image": wrong})  # type: ignore[dict-item]
+
+
+def test_an_input_gets_one_shape(tmp_path: Path) -> None:
+    file = saved(tmp_path, "open.tflite", model_files.open_sizes())
+    for command in (["time"], ["predict", "--predictor", "pixel4-cpu"]):
+        sizes = ("--shape", "image=1x32x32x3", "--shape", "image=1x64x64x3")
+        assert "'image' has a shape already" in refusal(*command, file, *sizes)
 
 
 def test_a_shape_against_a_fixed_size_is_refused(tmp_path: Path) -> None:

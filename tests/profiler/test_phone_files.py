@@ -101,7 +101,7 @@ def test_a_file_of_which_the_gpu_takes_nothing_has_no_time_of_the_gpu(phone, tmp
 @on_a_phone
 def test_open_sizes_are_those_that_are_asked_for(phone, tmp_path):
     file = saved(tmp_path, "open.tflite", model_files.open_sizes())
-    small, large = (timed(phone, file, shape=f"1x{n}x{n}x3").timed[0].latency_ms for n in (16, 256))
+    small, large = (timed(phone, file, shapes={"": (1, n, n, 3)}).timed[0].latency_ms for n in (16, 256))
     assert large > 20 * small  # 256 times the pixels
 
 
