@@ -6,6 +6,7 @@ read_onnx restores it exactly.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,12 +15,14 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
 from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.interface import Interface, TrainedModel
 from netlathe.archspace.forms.onnx_light import read_without_weights
 from netlathe.archspace.forms.onnx_limits import check_messages
 from netlathe.archspace.forms.onnx_structure import read_structure, read_structure_with_weights
 from netlathe.archspace.forms.onnx_values import has_open_batch
 from netlathe.archspace.forms.structure import (
     EMBEDDED_KEY,
+    INTERFACE_KEY,
     FileContent,
     check_writable,
     embedded_graph,
@@ -35,20 +38,26 @@ _QUANTIZED = {"QuantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"}
 _QUANTIZED_WEIGHTS = {"DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
 
 
-def write_onnx(graph: Graph, weights: Weights | None = None, *, seed: int = 0) -> bytes:
+def write_onnx(
+    graph: Graph, weights: Weights | None = None, *, interface: Interface | None = None, seed: int = 0
+) -> bytes:
     """The graph as a float32 .onnx file of fixed batch; without weights, with random_weights(graph, seed).
 
-    The input is called `input` (`input_0`, ... if there are several), the output after the last node. Raises
+    Inputs and outputs are those of `interface`, of the model that the graph was read of. Otherwise the input is called
+    `input` (`input_0`, ... if there are several), the output after the last node, and images are NCHW. Raises
     FormatError where check_weights does, when two values would have one name, and beyond 2 GB.
     """
-    from netlathe.archspace.forms.onnx_lowering import lower
+    from netlathe.archspace.forms.onnx_lowering import lower, with_interface
 
     check_writable(graph, "an .onnx form")
     weights = random_weights(graph, seed) if weights is None else weights
     check_weights(graph, weights)
     if stored_count(graph) > _MAX_WEIGHTS:
         raise FormatError("the weights exceed 2 GB, the limit of an .onnx file; write a smaller network")
-    return bytes(lower(graph, weights).SerializeToString())
+    model = lower(graph, weights)
+    if interface is not None:
+        with_interface(model, graph, interface)
+    return bytes(model.SerializeToString())
 
 
 def read_onnx(data: bytes | Path, *, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
@@ -75,9 +84,9 @@ def read_onnx_file(
 
 def read_onnx_weights(
     data: bytes | Path, *, shapes: Mapping[str, Sequence[int]] | None = None, batch: int = 1
-) -> tuple[Graph, Weights]:
-    """The graph in a float32 .onnx file as of read_onnx, and its weights: write_onnx, write_tflite and a TorchGraph
-    that they are loaded into compute what the file does.
+) -> TrainedModel:
+    """The graph in a float32 .onnx file as of read_onnx, its weights, and its interface: write_onnx, write_tflite and a
+    TorchGraph that they are loaded into compute what the file does.
 
     BatchNorm is folded into the weights of the convolution before it. Inputs and outputs are laid out as the graph says
     (images NHWC). Weights in files beside the model are read where it is given by its path. Raises FormatError as
@@ -90,15 +99,16 @@ def read_onnx_weights(
 
 def _read_weights(
     model: ModelProto, folder: Path | None, shapes: Mapping[str, Sequence[int]], batch: int
-) -> tuple[Graph, Weights]:
+) -> TrainedModel:
     if folder is not None:
         _check_external(model, folder)
-    graph = _embedded(model)
-    if graph is None:
+    embedded = _embedded(model)
+    if embedded is None:
         return read_structure_with_weights(model, shapes, batch, folder)
     from netlathe.archspace.forms.onnx_lowering import stored_weights
 
-    return graph, stored_weights(graph, model)
+    graph, interface = embedded
+    return TrainedModel(graph, stored_weights(graph, model), interface)
 
 
 def read_onnx_precision(data: bytes | Path) -> str:
@@ -119,7 +129,8 @@ def _precision(model: ModelProto) -> str:
 def _read(model: ModelProto, folder: Path | None, shapes: Mapping[str, Sequence[int]], batch: int) -> FileContent:
     if folder is not None:
         _check_external(model, folder)
-    graph = _embedded(model) or read_structure(model, shapes, batch)
+    embedded = _embedded(model)
+    graph = embedded[0] if embedded else read_structure(model, shapes, batch)
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
     is_open = any(has_open_batch(value) and not {value.name, ""} & shapes.keys() for value in inputs)
@@ -155,17 +166,22 @@ def _parse(content: bytes) -> ModelProto:
     return model
 
 
-def _embedded(model: ModelProto) -> Graph | None:
-    """The graph that the file carries, provided that its ops are what that graph is lowered to."""
-    texts = [entry.value for entry in model.metadata_props if entry.key == EMBEDDED_KEY]
-    graph = embedded_graph(texts[0]) if texts else None
+def _embedded(model: ModelProto) -> tuple[Graph, Interface | None] | None:
+    """The graph that the file carries, and the interface if it has another model's, provided that its ops are what
+    these are lowered to."""
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    graph = embedded_graph(texts[EMBEDDED_KEY]) if EMBEDDED_KEY in texts else None
     if graph is None:
         return None
-    from netlathe.archspace.forms.onnx_lowering import lower
+    from netlathe.archspace.forms.onnx_lowering import lower, with_interface
 
     try:
-        return graph if _same_computation(lower(graph, None), model) else None
-    except (ValueError, FormatError):  # sizes or names that no file can have
+        lowered, interface = lower(graph, None), None
+        if INTERFACE_KEY in texts:
+            interface = Interface.from_json(json.loads(texts[INTERFACE_KEY]), graph)
+            with_interface(lowered, graph, interface)
+        return (graph, interface) if _same_computation(lowered, model) else None
+    except (ValueError, FormatError, RecursionError):  # sizes or names that no file can have
         return None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,11 @@ from onnx import GraphProto, ModelProto, helper, numpy_helper
 
 from netlathe.archspace import ops
 from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.interface import Interface, turn_of
 from netlathe.archspace.forms.structure import (
     BORDER_SCALE,
     EMBEDDED_KEY,
+    INTERFACE_KEY,
     embed,
     input_names,
     nchw,
@@ -160,6 +164,71 @@ def lower(graph: Graph, weights: Weights | None) -> ModelProto:
         raise FormatError(f"a value and a constant would both be called {min(clash)!r}; rename that node")
     model.metadata_props.add(key=EMBEDDED_KEY, value=embed(graph))
     return model
+
+
+def with_interface(model: ModelProto, graph: Graph, interface: Interface) -> None:
+    """Gives what the graph was lowered to the inputs and outputs of another model, in place. Raises FormatError where
+    two of them have one name."""
+    body, ports = model.graph, (*interface.inputs, *interface.outputs)
+    names = [port.name for port in ports]
+    if len({*names}) < len(names):
+        raise FormatError("two inputs or outputs of the model have one name, which no .onnx file may have")
+    _rename(body, names)
+    inputs, outputs = list(body.input), list(body.output)
+    nodes = list(body.node)
+    del body.node[:], body.input[:], body.output[:]
+    for port in interface.inputs:
+        own = inputs[port.place]
+        turn = turn_of(port, graph.inputs[port.place])
+        _add_value(body.input, port.name, own, turn.port)
+        _add_turn(body, port.name, own.name, turn.order if turn.is_turned else None, (turn.turned, turn.own), False)
+    body.node.extend(nodes)
+    for port in interface.outputs:
+        own = outputs[port.place]
+        turn = turn_of(port, graph.output_shapes[port.place])
+        _add_turn(body, own.name, port.name, turn.back if turn.is_turned else None, (turn.own, turn.turned), True)
+        _add_value(body.output, port.name, own, turn.port)
+    model.metadata_props.add(key=INTERFACE_KEY, value=json.dumps(interface.to_json(), separators=(",", ":")))
+
+
+def _rename(body: GraphProto, names: Sequence[str]) -> None:
+    """Gives values of these names others, that no value has."""
+    stored = [value.name for value in (*body.input, *body.initializer)]
+    known = {*names, *stored, *(result for node in body.node for result in node.output)}
+    new = {}
+    for name in names:
+        new[name] = next(one for one in (f"{name}.{number}" for number in count()) if one not in known)
+        known.add(new[name])
+    for node in body.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+    for value in (*body.input, *body.output, *body.initializer):
+        value.name = new.get(value.name, value.name)
+
+
+def _add_value(values: Any, name: str, like: Any, shape: Shape) -> None:
+    values.append(helper.make_tensor_value_info(name, like.type.tensor_type.elem_type, shape))
+
+
+def _add_turn(
+    body: GraphProto, source: str, result: str, order: Shape | None, sizes: tuple[Shape, Shape], reshapes_first: bool
+) -> None:
+    """Nodes that make one value of another: its axes in that order, and in another shape where the sizes differ; the
+    shape first, or last."""
+    steps: list[tuple[str, Shape]] = [] if order is None else [("Transpose", order)]
+    if sizes[0] != sizes[1]:
+        steps.insert(0 if reshapes_first else len(steps), ("Reshape", sizes[1]))
+    steps = steps or [("Identity", ())]
+    for place, (kind, numbers) in enumerate(steps):
+        target = result if place == len(steps) - 1 else f"{result}.{kind.lower()}"
+        name = f"{result}.turn{place}"
+        if kind == "Reshape":
+            body.initializer.append(numpy_helper.from_array(np.array(numbers, np.int64), f"{name}.shape"))
+            body.node.append(helper.make_node(kind, (source, f"{name}.shape"), (target,), name))
+        else:
+            settings = {"perm": numbers} if kind == "Transpose" else {}
+            body.node.append(helper.make_node(kind, (source,), (target,), name, **settings))
+        source = target
 
 
 def stored_weights(graph: Graph, model: ModelProto) -> dict[str, StoredArrays]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, inliner, numpy_helper
 
 from netlathe.archspace.errors import FormatError, GraphError
+from netlathe.archspace.forms.interface import TrainedModel
 from netlathe.archspace.forms.onnx_constants import Stored
 from netlathe.archspace.forms.onnx_layers import LAYERS, fused_conv
 from netlathe.archspace.forms.onnx_patterns import Read, find_patterns
@@ -18,7 +19,6 @@ from netlathe.archspace.forms.onnx_pointwise import POINTWISE
 from netlathe.archspace.forms.onnx_quantized import INTEGER_OPS, QUANTIZED, is_on_integers, read_integer_op
 from netlathe.archspace.forms.onnx_shapes import SHAPES
 from netlathe.archspace.forms.onnx_values import DOMAINS, NotReadError, Reader, attributes_of, names_taken
-from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import MOST_NODES, Graph
 
 _READERS: dict[str, Callable[[Reader, NodeProto], None]] = {**LAYERS, **POINTWISE, **SHAPES, **QUANTIZED}
@@ -46,7 +46,7 @@ def read_structure(model: ModelProto, shapes: Mapping[str, Sequence[int]] | None
     nodes that cannot be read even so, or do not hold together.
     """
     model = _inlined(model)
-    return _Walk(Reader(model, shapes, batch)).result()[0]
+    return _Walk(Reader(model, shapes, batch)).result().graph
 
 
 def read_structure_with_weights(
@@ -54,8 +54,9 @@ def read_structure_with_weights(
     shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int = 1,
     folder: Path | None = None,
-) -> tuple[Graph, Weights]:
-    """The same graph, and its weights; those that lie in other files are looked for in `folder`.
+) -> TrainedModel:
+    """The same graph, its weights, and its inputs and outputs as the file has them; weights that lie in other files are
+    looked for in `folder`.
 
     BatchNorm is folded into the weights of the convolution before it, and the columns of a layer behind a flattened
     image are in the graph's order. Raises FormatError naming all nodes whose weights cannot be read: ops that netlathe
@@ -79,7 +80,7 @@ class _Walk:
         self._patterns: dict[int, Read] = {}
         self._blockers: list[tuple[int, NodeProto, str]] = []
 
-    def result(self) -> tuple[Graph, Weights]:
+    def result(self) -> TrainedModel:
         """The graph, and its weights where the reader carries them."""
         nodes = self._reader.model.graph.node
         needed = self._reader.needed()

@@ -14,6 +14,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, h
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.carried_weights import CarriedWeights, Stores
+from netlathe.archspace.forms.interface import Interface, Port, TrainedModel
 from netlathe.archspace.forms.layouts import (
     CHANNELS_FIRST,
     LINE,
@@ -42,8 +43,7 @@ from netlathe.archspace.forms.onnx_constants import (
 )
 from netlathe.archspace.forms.orders import NotSeparableError, Orders, met, orders_after, taken
 from netlathe.archspace.forms.structure import NodeNames, finish_foreign
-from netlathe.archspace.forms.weights import Weights
-from netlathe.archspace.graph import Graph, GraphBuilder, Node
+from netlathe.archspace.graph import GraphBuilder, Node
 from netlathe.archspace.ops import (
     Constant,
     Dequantize,
@@ -578,20 +578,25 @@ class Reader:
                 waiting += names_taken(node)
         return found
 
-    def finish(self) -> tuple[Graph, Weights]:
+    def finish(self) -> TrainedModel:
         """The graph, and its weights where they are carried."""
         if not self.outputs:
             raise FormatError("the model has no outputs")
-        outputs = []
+        values = []
         for name in self.outputs:
             value = self.value(name)
-            outputs.append(self.plain(name) if value.is_transposed else value.operand)
+            values.append(Value(self.plain(name), plain(len(value.axes))) if value.is_transposed else value)
             if self._carried is not None:
-                self._carried.check_order(outputs[-1])
-        return self._pruned(tuple(dict.fromkeys(outputs)))
+                self._carried.check_order(values[-1].operand)
+        outputs = tuple(dict.fromkeys(value.operand for value in values))
+        ports = [
+            Port(name, outputs.index(value.operand), value.axes)
+            for name, value in zip(self.outputs, values, strict=True)
+        ]
+        return self._pruned(outputs, tuple(ports))
 
-    def _pruned(self, outputs: tuple[int, ...]) -> tuple[Graph, Weights]:
-        """The graph without what no output needs."""
+    def _pruned(self, outputs: tuple[int, ...], ports: tuple[Port, ...]) -> TrainedModel:
+        """The graph without what no output needs; `ports` are the outputs."""
         builder = self._builder
         firsts, count = [], len(builder.inputs)
         for node in builder.nodes:
@@ -618,7 +623,10 @@ class Reader:
             tuple(places[t] for t in outputs),
             tuple(self._dtypes[t] for t in inputs),
         )
-        return graph, self._carried.finish(sorted(kept), graph) if self._carried is not None else {}
+        weights = self._carried.finish(sorted(kept), graph) if self._carried is not None else {}
+        names = [*self.input_types]
+        taken = [Port(names[t], place, self.value(names[t]).axes) for place, t in enumerate(inputs)]
+        return TrainedModel(graph, weights, Interface(tuple(taken), ports))
 
 
 def input_types(

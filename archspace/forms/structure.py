@@ -14,6 +14,8 @@ from netlathe.archspace.ops import ArgMax, Constant, Dequantize, DType, Quantize
 
 T = TypeVar("T")
 
+INTERFACE_KEY = "netlathe.interface"
+"""That of its inputs and outputs, where they are those of another model."""
 EMBEDDED_KEY = "netlathe_graph"
 """The metadata entry under which netlathe's own files carry their graph."""
 

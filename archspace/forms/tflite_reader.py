@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.interface import TrainedModel
 from netlathe.archspace.forms.structure import (
     BORDER_DTYPES,
     EMBEDDED_KEY,
@@ -21,7 +22,7 @@ from netlathe.archspace.forms.structure import (
 from netlathe.archspace.forms.tflite_file import Model, Tensor, unpack
 from netlathe.archspace.forms.tflite_structure import read_structure, read_structure_with_weights
 from netlathe.archspace.forms.tflite_values import has_open_batch
-from netlathe.archspace.forms.weights import Weights, placeholder_weights, stored_count
+from netlathe.archspace.forms.weights import placeholder_weights, stored_count
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.precisions import is_mixed
 
@@ -54,7 +55,7 @@ def read_tflite_file(
 
 def read_tflite_weights(
     data: bytes | Path, *, shapes: Mapping[str, Sequence[int]] | None = None, batch: int = 1
-) -> tuple[Graph, Weights]:
+) -> TrainedModel:
     """The graph in a float32 .tflite file as of read_tflite, and its weights: write_tflite, write_onnx and a TorchGraph
     that they are loaded into compute what the file does. Weights stored in float16, or in integers that an op of their
     own makes real, are widened. Raises FormatError as read_tflite does, and for ops that netlathe does not have and
@@ -62,16 +63,16 @@ def read_tflite_weights(
     return read_source(data, lambda content: _read_weights(content, shapes, batch))
 
 
-def _read_weights(content: bytes, shapes: Mapping[str, Sequence[int]] | None, batch: int) -> tuple[Graph, Weights]:
+def _read_weights(content: bytes, shapes: Mapping[str, Sequence[int]] | None, batch: int) -> TrainedModel:
     model = unpack(content)
     graph = None if shapes else _embedded(model, len(content))
     if graph is None:
-        return read_structure_with_weights(model, shapes, batch)
+        return TrainedModel(*read_structure_with_weights(model, shapes, batch), None)
     if any(t.quantization for t in model.tensors):
         raise FormatError(f"its weights are {_precision(model)}: quantized already; give the float32 model")
     from netlathe.archspace.forms.tflite_lowering import lower, stored_weights
 
-    return graph, stored_weights(graph, lower(graph, placeholder_weights(graph)), model)
+    return TrainedModel(graph, stored_weights(graph, lower(graph, placeholder_weights(graph)), model), None)
 
 
 def read_dtype(data: bytes) -> str:

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from netlathe.archspace.errors import FormatError
+from netlathe.archspace.forms.interface import Interface, Port, TrainedModel, turn_of
 from netlathe.archspace.forms.onnx_structure import read_structure, read_structure_with_weights
 from netlathe.archspace.forms.structure import nchw
 from netlathe.archspace.forms.torch import TorchGraph
-from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph
+from netlathe.archspace.ops import Shape
 
 EXPORTER = "onnxscript"
 """The package that torch's ONNX exporter needs."""
@@ -39,9 +40,11 @@ def read_module(module: nn.Module, example_inputs: ExampleInputs) -> Graph:
     return read_program(_program_of(module, example_inputs), type(module).__name__)
 
 
-def read_module_weights(module: nn.Module, example_inputs: ExampleInputs) -> tuple[Graph, Weights]:
-    """The graph of a module in eval mode and its weights, as of onnx.read_onnx_weights. The module stays as it is.
-    Raises FormatError as read_module does, and for weights that cannot be read."""
+def read_module_weights(module: nn.Module, example_inputs: ExampleInputs) -> TrainedModel:
+    """The graph of a module in eval mode, its weights and its interface, as of onnx.read_onnx_weights.
+
+    The module stays as it is. Raises FormatError as read_module does, and for weights that cannot be read.
+    """
     return read_program_weights(_program_of(module, example_inputs), type(module).__name__)
 
 
@@ -53,11 +56,48 @@ def save_module(module: nn.Module, example_inputs: ExampleInputs, path: Path) ->
     _quietly(name, lambda: exported.save(path))
 
 
-def save_program(network: TorchGraph, path: Path) -> None:
-    """Writes a network as a program of torch.export (.pt2), for inputs of the graph's own shapes. Raises FormatError
-    as read_module does."""
-    program = _program_of(network, tuple(torch.zeros(nchw(shape)) for shape in network.graph.inputs))
+def save_program(network: TorchGraph, path: Path, interface: Interface | None = None) -> None:
+    """Writes a network as a program of torch.export (.pt2), for inputs of the graph's own shapes, with these inputs and
+    outputs. Raises FormatError as read_module does."""
+    graph = network.graph
+    if interface is None:
+        program = _program_of(network, tuple(torch.zeros(nchw(shape)) for shape in graph.inputs))
+    else:
+        shapes = [turn_of(port, graph.inputs[port.place]).port for port in interface.inputs]
+        program = _program_of(AsGiven(network, interface), tuple(map(torch.zeros, shapes)))
     _quietly(type(network).__name__, lambda: torch.export.save(program, path))
+
+
+class AsGiven(nn.Module):
+    """A network with the inputs and outputs of the model that it was made of; of any batch."""
+
+    def __init__(self, network: TorchGraph, interface: Interface) -> None:
+        super().__init__()
+        self.network, self._outputs = network, interface.outputs
+        self._inputs = sorted(interface.inputs, key=lambda port: port.place)
+        self._order = [interface.inputs.index(port) for port in self._inputs]
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The outputs as the model gives them: one, or several."""
+        graph = self.network.graph
+        given = [inputs[place] for place in self._order]
+        turned = [_to_own(x, port, graph.inputs[port.place]) for x, port in zip(given, self._inputs, strict=True)]
+        found = self.network(*turned)
+        found = found if isinstance(found, tuple) else (found,)
+        outputs = [_to_port(found[port.place], port, graph.output_shapes[port.place]) for port in self._outputs]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+
+def _to_own(x: Tensor, port: Port, shape: Shape) -> Tensor:
+    turn = turn_of(port, shape)
+    x = x.permute(turn.order) if turn.is_turned else x
+    return x.reshape(-1, *turn.own[1:]) if turn.turned != turn.own else x
+
+
+def _to_port(x: Tensor, port: Port, shape: Shape) -> Tensor:
+    turn = turn_of(port, shape)
+    x = x.reshape(-1, *turn.turned[1:]) if turn.turned != turn.own else x
+    return x.permute(turn.back) if turn.is_turned else x
 
 
 def _program_of(module: nn.Module, example_inputs: ExampleInputs) -> torch.export.ExportedProgram:
@@ -74,9 +114,11 @@ def read_program(program: torch.export.ExportedProgram, name: str = "the program
     return read_structure(_model_of(program, name))
 
 
-def read_program_weights(program: torch.export.ExportedProgram, name: str = "the program") -> tuple[Graph, Weights]:
-    """The graph of an exported program and its weights, as of onnx.read_onnx_weights. Raises FormatError as
-    read_module_weights does."""
+def read_program_weights(program: torch.export.ExportedProgram, name: str = "the program") -> TrainedModel:
+    """The graph of an exported program, its weights and its interface, as of onnx.read_onnx_weights.
+
+    Raises FormatError as read_module_weights does.
+    """
     return read_structure_with_weights(_model_of(program, name))
 
 

@@ -87,7 +87,8 @@ def _last(images: Array, shape: tuple[int, ...]) -> Array:
 def _by_foreign_tflite(graph: Graph, weights: Weights, images: Array) -> list[Array]:
     """By a .tflite file that does not carry its graph, read again."""
     content = pack(dataclasses.replace(unpack(write_tflite(graph, weights)), metadata={}), "foreign")
-    return _by_torch(*read_tflite_weights(content), images)
+    again, same_weights, _ = read_tflite_weights(content)
+    return _by_torch(again, same_weights, images)
 
 
 Run = Callable[[Graph, Weights, Array], list[Array]]
@@ -167,7 +168,7 @@ def _case(path: Path) -> _Case:
 def _compare(path: Path) -> _Compared:
     content, images, expected, scales = _case(path)
     try:
-        graph, weights = read_onnx_weights(content)
+        graph, weights, _ = read_onnx_weights(content)
     except NetlatheError as error:
         return _Compared(path.stem, {}, str(error))
     if graph != read_onnx(path):

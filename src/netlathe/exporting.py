@@ -21,6 +21,7 @@ from netlathe.runs.files import NETWORK, NETWORK_INT8, NETWORK_ONNX, load_networ
 from netlathe.words import percent_within
 
 if TYPE_CHECKING:
+    from netlathe.archspace.forms.interface import Interface
     from netlathe.archspace.forms.torch import TorchGraph
     from netlathe.training import Compute, ImageData, ImageSplit
 
@@ -94,13 +95,19 @@ def export(run: str | Path, output: str | Path, *, form: Format | None = None, f
 
 
 def write_network(
-    network: TorchGraph, path: Path, form: Format, dtype: Dtype = "float32", samples: ImageSplit | None = None
+    network: TorchGraph,
+    path: Path,
+    form: Format,
+    dtype: Dtype = "float32",
+    samples: ImageSplit | None = None,
+    interface: Interface | None = None,
 ) -> None:
     """Writes the network with BatchNorm folded, whole or not at all. The input is NHWC for .tflite and NCHW for .onnx,
     float32 as the images are normalized, or int8 of that by the input's scale.
 
-    An int8 .tflite takes its scales from some `samples`, spread over their classes: training images. Raises FormatError
-    when they are missing or of another size, and for int8 in an .onnx.
+    An .onnx has the inputs and outputs of another model with its `interface`. An int8 .tflite takes its scales from
+    some `samples`, spread over their classes: training images. Raises FormatError when they are missing or of another
+    size, and for int8 in an .onnx.
     """
     from netlathe.archspace.forms.torch import folded_weights
 
@@ -117,7 +124,7 @@ def write_network(
 
         if dtype == "int8":
             raise FormatError(f"{path}: only .tflite files are written in int8; write .tflite, or float32")
-        content = write_onnx(network.graph, weights)
+        content = write_onnx(network.graph, weights, interface=interface)
     write_whole(path, content)
 
 
@@ -129,13 +136,14 @@ def export_all(
     accuracy: float | None = None,
     compute: Compute | None = None,
     int8: bytes | None = None,
+    interface: Interface | None = None,
 ) -> dict[str, Exported]:
     """Writes network.tflite, network_int8.tflite and network.onnx, and judges each on the test images. By the names
     'tflite', 'int8' and 'onnx'.
 
     `accuracy`: the network's own on the test images; measured when missing. `int8`: content of the int8 file, where it
-    is not to be written from the weights. Raises FormatError where a network has no
-    such form.
+    is not to be written from the weights. `interface`: inputs and outputs of the .onnx. Raises FormatError where a
+    network has no such form.
     """
     from netlathe.training import evaluate
 
@@ -152,7 +160,7 @@ def export_all(
         if dtype == "int8" and int8 is not None:
             write_whole(path, int8)
         else:
-            write_network(network, path, form, dtype, data.train)
+            write_network(network, path, form, dtype, data.train, interface)
         own, warning = judged_file(path, form, dtype, data.test, accuracy)
         exported[name] = Exported(path, form, dtype, path.stat().st_size, own, warning)
     return exported
@@ -255,8 +263,9 @@ def _open_onnx(path: Path, shape: tuple[int, ...]) -> Classifier:
     except Exception as error:  # its errors share no other base
         raise FormatError(f"{path}: ONNX Runtime cannot run it ({_first_line(error)}); export it again") from error
     source = session.get_inputs()[0]
-    _check_input(path, tuple(source.shape), shape)
-    return lambda x: np.asarray(session.run(None, {source.name: np.ascontiguousarray(x)})[0])
+    order = (0, 2, 3, 1) if tuple(source.shape) == (shape[0], *shape[2:], shape[1]) else (0, 1, 2, 3)
+    _check_input(path, tuple(source.shape), tuple(shape[axis] for axis in order))
+    return lambda x: np.asarray(session.run(None, {source.name: np.ascontiguousarray(x.transpose(order))})[0])
 
 
 def _check_input(path: Path, found: tuple[int, ...], shape: tuple[int, ...]) -> None:

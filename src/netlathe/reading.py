@@ -14,6 +14,7 @@ from netlathe.subjects import Given, find_subject, is_torch, weights_reader
 if TYPE_CHECKING:
     import torch
 
+    from netlathe.archspace.forms.interface import TrainedModel
     from netlathe.archspace.forms.torch_program import ExampleInputs
     from netlathe.archspace.forms.weights import Weights
 
@@ -57,10 +58,18 @@ def read_weights(
     arguments are those of `read`. Raises FormatError where `read` does, and naming the layers whose weights cannot be
     read: ops that netlathe does not have, weights that are quantized already.
     """
+    graph, weights, _ = read_trained(model, example_inputs, shapes=shapes)
+    return graph, weights
+
+
+def read_trained(
+    model: Trained, example_inputs: ExampleInputs | None = None, *, shapes: Mapping[str, Sequence[int]] | None = None
+) -> TrainedModel:
+    """The graph and weights of `read_weights`, and the inputs and outputs of the model. Raises as it does."""
     _check_example_inputs(model, example_inputs)
     if isinstance(model, str) and is_made_name(model):
         made = made_module(model, shapes=shapes)
-        return read_weights(made.module, made.inputs)
+        return read_trained(made.module, made.inputs)
     if isinstance(model, str | Path):
         return weights_reader(Path(model))(Path(model), shapes=shapes)
     from netlathe.archspace.forms.torch_program import read_module_weights, read_program_weights

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import torch
 
     from netlathe.archspace.blocks import Block
+    from netlathe.archspace.forms.interface import TrainedModel
     from netlathe.archspace.forms.torch_program import ExampleInputs
-    from netlathe.archspace.forms.weights import Weights
     from netlathe.archspace.spaces import Architecture
 
 
@@ -177,7 +177,7 @@ def _reader(path: Path) -> Callable[..., FileContent]:
     raise FormatError(f"{path}: expected an architecture (.json), a .tflite or an .onnx file")
 
 
-def weights_reader(path: Path) -> Callable[..., tuple[Graph, Weights]]:
+def weights_reader(path: Path) -> Callable[..., TrainedModel]:
     """Reader of a model file's graph and weights. Raises FormatError for a file of another kind."""
     if path.suffix.lower() == ".tflite":
         from netlathe.archspace.forms.tflite_reader import read_tflite_weights

@@ -109,7 +109,7 @@ def assert_read(graph: Graph, weights: Weights, x: Array, expected: list[Array],
 
 
 def read_and_compare(content: bytes, shape: tuple[int, ...] = IMAGE, *, tflite: bool = True) -> Graph:
-    graph, weights = read_onnx_weights(content)
+    graph, weights, _ = read_onnx_weights(content)
     assert graph == read_onnx(content)
     x = drawn(*shape)
     assert_read(graph, weights, x, run_onnx(content, x), tflite=tflite)
@@ -165,7 +165,7 @@ def test_layers_of_images_bring_their_weights(nodes: list[NodeProto], constants:
 
 def test_a_convolution_keeps_the_batch_norm_that_the_file_has() -> None:
     content = model_of([CONV, N("BatchNormalization", ["z", *"gbmv"], ["y"])], w=KERNEL, **NORM)
-    graph, weights = read_onnx_weights(content)
+    graph, weights, _ = read_onnx_weights(content)
     assert [node.op.batch_norm for node in graph.nodes if isinstance(node.op, Conv2d)] == [True]
     (arrays,) = weights.values()
     scale = NORM["g"] / np.sqrt(NORM["v"] + 1e-5)
@@ -315,7 +315,7 @@ def test_open_sizes_are_given_as_without_weights() -> None:
     content, shape = bytes(model.SerializeToString()), (2, 4, 9, 5)
     with pytest.raises(FormatError, match="dynamic shape"):
         read_onnx_weights(content)
-    graph, weights = read_onnx_weights(content, shapes={"x": shape})
+    graph, weights, _ = read_onnx_weights(content, shapes={"x": shape})
     assert graph == read_onnx(content, shapes={"x": shape})
     x = drawn(*shape)
     assert_read(graph, weights, x, run_onnx(content, x))
@@ -339,7 +339,7 @@ class TestWeightsInAnotherFile:
         return path
 
     def test_they_are_read_beside_the_model(self, path: Path) -> None:
-        graph, weights = read_onnx_weights(path)
+        graph, weights, _ = read_onnx_weights(path)
         assert graph == read_onnx(path)
         (arrays,) = weights.values()
         assert (arrays["kernel"] == KERNEL).all()
@@ -437,7 +437,7 @@ def test_what_torch_exports_brings_its_weights(kind: type[nn.Module], shape: tup
         torch.onnx.export(
             module, (torch.from_numpy(x),), content, dynamo=False, opset_version=opset, do_constant_folding=opset > 11
         )
-    graph, weights = read_onnx_weights(content.getvalue())
+    graph, weights, _ = read_onnx_weights(content.getvalue())
     assert graph == read_onnx(content.getvalue())
     assert_read(graph, weights, x, result_of(module, x), tflite=kind is not Images)  # TFLite's has no groups
 
@@ -476,7 +476,7 @@ def test_files_and_objects_are_told_apart(tmp_path: Path) -> None:
 
 
 def compared_tflite(content: bytes, shape: tuple[int, ...]) -> tuple[Graph, Weights]:
-    graph, weights = read_tflite_weights(content)
+    graph, weights, _ = read_tflite_weights(content)
     assert graph == read_tflite(content)
     x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     expected = [first(y) for y in run_tflite(content, x)]

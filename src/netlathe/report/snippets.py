@@ -33,11 +33,11 @@ def _snippet(run: RunContent, file: FileRow, image: tuple[int, int, int], classe
     if file.form == "program":
         return Snippet(
             "PyTorch",
-            f"{note}; float32 (1, {channels}, {height}, {width}) normalized as {run.normalization}",
+            f"{note}; float32 images normalized as {run.normalization}",
             _lines(
                 "import torch",
-                f"network = torch.export.load({name!r}).module()",
-                f"scores = network(torch.zeros(1, {channels}, {height}, {width}))",
+                f"program = torch.export.load({name!r})",
+                "scores = program.module()(*program.example_inputs[0])",
             ),
         )
     if file.form in ("tflite", "mixed"):
@@ -63,12 +63,11 @@ def _snippet(run: RunContent, file: FileRow, image: tuple[int, int, int], classe
     if file.form == "onnx":
         return Snippet(
             "ONNX Runtime",
-            f"{note}; float32 (1, {channels}, {height}, {width}) normalized as {run.normalization}",
+            f"{note}; float32 images normalized as {run.normalization}",
             _lines(
                 "import numpy, onnxruntime",
-                f"network = onnxruntime.InferenceSession({name!r})",
-                f"scores = network.run(None, {{network.get_inputs()[0].name: "
-                f"numpy.zeros((1, {channels}, {height}, {width}), numpy.float32)}})[0]",
+                f"network = onnxruntime.InferenceSession({name!r}); image = network.get_inputs()[0]",
+                "scores = network.run(None, {image.name: numpy.zeros(image.shape, numpy.float32)})[0]",
             ),
         )
     return None

@@ -15,6 +15,7 @@ from netlathe.runs.settings import RunSettings
 from netlathe.runs.trained import Trained
 
 if TYPE_CHECKING:
+    from netlathe.archspace.forms.interface import Interface
     from netlathe.archspace.forms.torch import TorchGraph
     from netlathe.training import ImageData
 
@@ -78,10 +79,18 @@ class ExportPhase(FilesPhase):
 
 
 def export_network(
-    network: TorchGraph, data: ImageData, place: Workplace, *, int8: bytes | None = None
+    network: TorchGraph,
+    data: ImageData,
+    place: Workplace,
+    *,
+    int8: bytes | None = None,
+    interface: Interface | None = None,
 ) -> ExportedFiles:
-    """Writes a trained network in every form into the folder, and judges each file on the test images; `int8` is the
-    content of the int8 file, where there is one already. Raises FormatError where the network has no such form."""
+    """Writes a trained network in every form into the folder, and judges each file on the test images.
+
+    `int8` is the content of the int8 file, where there is one already, `interface` that of the .onnx file. Raises
+    FormatError where the network has no such form.
+    """
     from netlathe.training.metrics import classify
 
     with place.listener.working("exporting, and checking every file on the test images"):
@@ -89,7 +98,9 @@ def export_network(
         found = classify(network, data.test, max(outputs, len(data.classes)), compute=place.compute)
         own = found.accuracy
         exported = place.ranks.told(
-            lambda: export_all(network, place.path, data, accuracy=own, compute=place.compute, int8=int8)
+            lambda: export_all(
+                network, place.path, data, accuracy=own, compute=place.compute, int8=int8, interface=interface
+            )
         )
     accuracy = {"torch": own, **{name: one.accuracy for name, one in exported.items() if one.accuracy is not None}}
     files = {name: one.path.name for name, one in exported.items()}

@@ -14,7 +14,7 @@ from netlathe.archspace.graph import Graph
 from netlathe.archspace.precisions import unmixed
 from netlathe.compress.joint import JointSpace, joint_space
 from netlathe.made_modules import is_made_name, made_module, own_normalization
-from netlathe.reading import read_weights
+from netlathe.reading import read_trained
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.searched import describe_data
 from netlathe.runs.settings import Recipe, name_of
@@ -24,6 +24,7 @@ from netlathe.targets import KIB, Goal
 if TYPE_CHECKING:
     import torch
 
+    from netlathe.archspace.forms.interface import Interface
     from netlathe.archspace.forms.torch_program import ExampleInputs
     from netlathe.archspace.forms.weights import Weights
     from netlathe.archspace.spaces import Architecture
@@ -51,13 +52,16 @@ class Original:
     notes: tuple[str, ...] = ()
     normalization: Normalization | None = None
     """How it takes images, where it tells."""
+    interface: Interface | None = None
+    """Its inputs and outputs, which its .onnx and its torch program get; None for those of the graph's own forms."""
 
     @cached_property
     def digest(self) -> str:
         """Digest of its ops and its weights."""
         arrays = sorted((node, key, array) for node, kept in self.weights.items() for key, array in kept.items())
         parts = (f"{node}/{key}/{digest(array.tobytes())}" for node, key, array in arrays)
-        return digest(self.graph.key + "".join(parts))
+        ends = "" if self.interface is None else repr(self.interface)
+        return digest(self.graph.key + "".join(parts) + ends)
 
 
 def read_original(
@@ -66,19 +70,23 @@ def read_original(
     """The model with its weights. Raises as `read_weights` does."""
     if isinstance(model, str) and is_made_name(model):
         made = made_module(model, shapes=shapes)
-        graph, weights = read_weights(made.module, made.inputs)
+        graph, weights, interface = read_trained(made.module, made.inputs)
         notes = _shared(weights)
         if made.has_random_weights:
             notes = (f"{model} has random weights: only its structure is worth anything until it is trained", *notes)
-        return Original(model, graph, weights, notes=notes, normalization=made.normalization)
-    graph, weights = read_weights(model, example_inputs, shapes=shapes)
+        return Original(model, graph, weights, notes=notes, normalization=made.normalization, interface=interface)
+    graph, weights, interface = read_trained(model, example_inputs, shapes=shapes)
     notes = _shared(weights)
     if not isinstance(model, str | Path):
-        return Original(type(model).__name__, graph, weights, notes=notes, normalization=own_normalization(model))
+        return Original(
+            type(model).__name__, graph, weights, notes=notes, normalization=own_normalization(model),
+            interface=interface,
+        )  # fmt: skip
     path = Path(model)
     return Original(
-        path.stem, unmixed(graph), weights, lambda batch: find_subject(path, batch=batch, shapes=shapes).graph, notes
-    )
+        path.stem, unmixed(graph), weights, lambda batch: find_subject(path, batch=batch, shapes=shapes).graph, notes,
+        interface=interface,
+    )  # fmt: skip
 
 
 def _shared(weights: Weights) -> tuple[str, ...]:

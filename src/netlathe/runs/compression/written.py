@@ -30,6 +30,7 @@ from netlathe.runs.folder import Workplace
 from netlathe.runs.report import Recovery
 
 if TYPE_CHECKING:
+    from netlathe.archspace.forms.interface import Interface
     from netlathe.archspace.forms.tflite_int8 import Range
     from netlathe.archspace.forms.torch import TorchGraph
     from netlathe.archspace.forms.weights import FloatArray, Weights
@@ -63,9 +64,10 @@ class WritePhase(FilesPhase):
         network = self.tuned.network()
         made = self._recovered(network, self.settings.data) if self.settings.max_drop else {}
         contents, recoveries = {form: one[0] for form, one in made.items()}, tuple(one[1] for one in made.values())
-        found = export_network(network, self.settings.data, self.place, int8=contents.get("int8"))
+        interface = self.settings.original.interface
+        found = export_network(network, self.settings.data, self.place, int8=contents.get("int8"), interface=interface)
         found = self.place.ranks.told(lambda: self._with_mixed(found, network, contents.get("mixed")))
-        program = self.place.ranks.told(lambda: write_program(network, self.place.path / PROGRAM))
+        program = self.place.ranks.told(lambda: write_program(network, self.place.path / PROGRAM, interface))
         files = {**found.files, "program": program, "weights": WEIGHTS}
         if self.scored.teacher == "own":  # the images' classes are not the model's
             return ExportedFiles({}, files, (), recoveries=recoveries)
@@ -129,14 +131,15 @@ class WritePhase(FilesPhase):
         graph, weights = ShapedNetwork(self.settings, self.shaped.choices).pruned(self.scored)
         with self.place.listener.working("exporting"):
             write_whole(folder / NETWORK, write_tflite(graph, weights))
-            write_whole(folder / NETWORK_ONNX, write_onnx(graph, weights))
+            interface = self.settings.original.interface
+            write_whole(folder / NETWORK_ONNX, write_onnx(graph, weights, interface=interface))
             is_mixed = self.settings.space.is_mixed(self.shaped.choices)
             if is_mixed:  # scales are found on random values: they suit measuring
                 write_whole(folder / NETWORK_MIXED, self._mixed(weights))
             network = TorchGraph(graph)
             load_weights(network, weights)
             save_weights(folder, network)
-            program = write_program(network.eval(), folder / PROGRAM)
+            program = write_program(network.eval(), folder / PROGRAM, interface)
         files = {"tflite": NETWORK, "onnx": NETWORK_ONNX, "program": program, "weights": WEIGHTS}
         if not is_mixed:
             return ExportedFiles({}, files, ())
@@ -145,11 +148,13 @@ class WritePhase(FilesPhase):
         return ExportedFiles({}, {**files, "mixed": NETWORK_MIXED}, (warning,) if in_int8 else ())
 
 
-def write_program(network: TorchGraph, path: Path) -> str:
-    """Writes a network in eval mode as a program of torch.export, whole or not at all; returns the file's name. Raises
-    FormatError with torch's own reason where torch cannot export it."""
+def write_program(network: TorchGraph, path: Path, interface: Interface | None) -> str:
+    """Writes a network in eval mode as a program of torch.export with these inputs and outputs, whole or not at all.
+
+    Returns the file's name. Raises FormatError with torch's own reason where torch cannot export it.
+    """
     from netlathe.archspace.forms.torch_program import save_program
 
     with writing(path, makes_folder=False) as part:
-        save_program(network, part)
+        save_program(network, part, interface)
     return path.name
