@@ -689,7 +689,7 @@ def phases() -> dict[str, Phase[Any]]:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with (
         patch.object(Phase, "output", noted),
-        patch("netlathe.runs.compression.written.write_program", lambda network, path: path.name),
+        patch("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name),
         patch.dict(os.environ, {"NETLATHE_PAGES": "0"}),
     ):
         nl.compress(

@@ -73,16 +73,18 @@ class AsGiven(nn.Module):
 
     def __init__(self, network: TorchGraph, interface: Interface) -> None:
         super().__init__()
-        self.network, self._outputs = network, interface.outputs
+        self.layers = network.layers  # all that has parameters, which so keep their names
+        self._network, self._outputs = (network,), interface.outputs
         self._inputs = sorted(interface.inputs, key=lambda port: port.place)
         self._order = [interface.inputs.index(port) for port in self._inputs]
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs as the model gives them: one, or several."""
-        graph = self.network.graph
+        (network,) = self._network
+        graph = network.graph
         given = [inputs[place] for place in self._order]
         turned = [_to_own(x, port, graph.inputs[port.place]) for x, port in zip(given, self._inputs, strict=True)]
-        found = self.network(*turned)
+        found = network(*turned)
         found = found if isinstance(found, tuple) else (found,)
         outputs = [_to_port(found[port.place], port, graph.output_shapes[port.place]) for port in self._outputs]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)

@@ -32,6 +32,7 @@ from netlathe.compress import width_space
 from netlathe.exporting import file_accuracy
 from netlathe.predictor import LatencyPredictor
 from netlathe.profiler import open_device
+from netlathe.reading import read_trained
 from netlathe.report.run_content import read_run
 from netlathe.report.run_page import marks_of
 from netlathe.runs.compression.report import CompressReport
@@ -171,6 +172,22 @@ def test_it_is_trained_and_every_file_is_as_accurate_as_is_told(tuned: CompressR
         assert {name for name, _ in program.named_parameters()} <= {*file.files}
 
 
+def test_its_files_are_called_as_the_module_is(tuned: CompressReport, module: Digits) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    _, _, interface = read_trained(module, ONE)
+    assert interface is not None
+    folder = Path(tuned.folder)
+    session = onnxruntime.InferenceSession(folder / "network.onnx")
+    assert [one.name for one in session.get_inputs()] == [one.name for one in interface.inputs]
+    assert [one.name for one in session.get_outputs()] == [one.name for one in interface.outputs]
+    x = torch.randn(1, 1, 8, 8)
+    program = torch.export.load(folder / "network.pt2").module()
+    (scores,) = session.run(None, {interface.inputs[0].name: x.numpy()})
+    with torch.no_grad():
+        assert program(x).shape == module.eval()(x).shape
+        np.testing.assert_allclose(program(x).numpy(), scores, atol=1e-4)
+
+
 def test_layers_are_told_before_and_after(tuned: CompressReport) -> None:
     names = {layer.name: layer for layer in tuned.layers}
     assert len(names) == 5
@@ -240,7 +257,7 @@ class PerMac:
 
 def test_baselines_are_trained_priced_and_stand_on_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bright images against dark ones."""
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
     rng, labels = np.random.default_rng(0), np.arange(120) % 2
     images = (rng.integers(0, 100, (120, 32, 32, 3)) + 150 * labels[:, None, None, None]).astype(np.uint8)
     torch.manual_seed(0)
@@ -297,7 +314,7 @@ def test_a_finished_one_is_read_and_another_is_refused_by_what_differs(
 def test_damaged_records_are_one_clear_error(
     folder: Path, now_ms: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
     run = tmp_path / "run"
     compress(folder / "digits.onnx", folder, 0.5 * now_ms, run)
     scores = json.loads((run / "importance.json").read_text())["scores"]
@@ -330,7 +347,7 @@ def test_damaged_records_are_one_clear_error(
 def test_a_file_without_images_is_cut_by_magnitudes_and_never_written_to(
     folder: Path, form: str, now_ms: float, read: tuple[Graph, Weights], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
     model, output = folder / f"digits.{form}", folder / f"cut-{form}"
     before = hashlib.sha256(model.read_bytes()).hexdigest()
     named, target = f"{model}:make" if form == "py" else model, f"{folder / 'bench.json'}={0.5 * now_ms}"
@@ -374,7 +391,7 @@ def test_a_target_below_the_fastest_is_refused_with_the_fastest(folder: Path, tm
 def test_further_limits_are_kept(
     folder: Path, now_ms: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: tuple[Graph, Weights]
 ) -> None:
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
     limits = [nl.Limit("parameters", 0.4 * read[0].parameters), nl.Limit("memory-kb", 6.5)]
     found = compress(folder / "digits.onnx", folder, 0.9 * now_ms, tmp_path / "run", limits=limits)
     assert [one.name for one in found.limits] == ["parameters", "memory-kb"]
@@ -420,7 +437,7 @@ def test_what_cannot_be_compressed_is_refused_in_a_sentence(
 def test_layers_to_ignore_keep_their_channels(
     folder: Path, now_ms: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuned: CompressReport
 ) -> None:
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
     names = [layer.name for layer in compress(folder / "digits.onnx", folder, 2 * now_ms, tmp_path / "no").layers]
     assert names == []
     stem = nl.read(folder / "digits.onnx").nodes[0].name
@@ -445,7 +462,7 @@ class Twice(nn.Module):
 def test_layers_that_share_their_weights_get_their_own_and_that_is_told(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
     module = Twice()
     kept = {name: value.clone() for name, value in module.state_dict().items()}
     graph = nl.read_weights(module, ONE)[0]
@@ -464,7 +481,7 @@ def test_layers_that_share_their_weights_get_their_own_and_that_is_told(
 def test_images_of_other_classes_teach_by_the_models_outputs(
     folder: Path, now_ms: float, tmp_path: Path, data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
     rng = np.random.default_rng(0)
     two = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), np.arange(60) % 2
     report = compress(
@@ -490,7 +507,7 @@ def least_channels(network: nn.Module) -> float:
 def test_a_recipe_and_a_score_of_ones_own_take_the_place_of_ours(
     folder: Path, now_ms: float, tmp_path: Path, data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
     settings: dict[str, Any] = {"data": data, "training": own_recipe, "score": least_channels, "finalists": 6}
     report = compress(folder / "digits.onnx", folder, 0.6 * now_ms, tmp_path / "run", **settings)
     assert report.accuracy["torch"] == report.untrained_accuracy
@@ -567,7 +584,7 @@ def test_the_stopwatch_has_the_last_word_where_the_device_is_at_hand(
 def test_mobilenet_is_brought_near_each_target_by_a_shipped_predictor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
     (tmp_path / "m.onnx").write_bytes(write_onnx(nl.network("mobilenet_v2").graph()))
     for ms in (20.0, 12.0, 7.0):
         target = nl.Target("pixel4-cpu-networks", ms)
@@ -580,7 +597,7 @@ def test_a_model_of_other_values_gets_them_and_so_do_its_files(
     folder: Path, now_ms: float, tmp_path: Path, data: ImageData, monkeypatch: pytest.MonkeyPatch, said: str | None
 ) -> None:
     """Of bytes as they are; it finds that out, unless it is told."""
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
     raw = data.normalized(NORMALIZATIONS["0..255"])
     torch.manual_seed(0)
     network = Digits()
@@ -607,7 +624,7 @@ def test_a_model_of_other_values_gets_them_and_so_do_its_files(
 def test_a_normalization_that_fits_worse_than_another_is_warned_of(
     module: Digits, folder: Path, now_ms: float, tmp_path: Path, data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
     report = compress(
         module, folder, 0.6 * now_ms, tmp_path / "run", ONE, data=data, finalists=1, normalization="3/0.5",
         training=TrainConfig(epochs=1, batch_size=32, learning_rate=0.02),

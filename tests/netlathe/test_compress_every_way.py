@@ -31,7 +31,7 @@ LOOKS = 4
 @pytest.fixture(scope="module", autouse=True)
 def _without_programs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+        patch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
         yield
 
 

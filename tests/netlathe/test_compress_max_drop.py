@@ -63,7 +63,7 @@ def hurt(read: tuple[Graph, Weights], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(autouse=True)
 def _without_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
 
 
 class Heard(nl.Listener):
@@ -104,7 +104,7 @@ def compressed(model: Path, data: ImageData, output: Path, max_drop: float | Non
 @pytest.fixture(scope="module")
 def whole(hurt: Path, data: ImageData, tmp_path_factory: pytest.TempPathFactory) -> CompressReport:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+        patch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
         return compressed(hurt, data, tmp_path_factory.mktemp("whole") / "run", 0.5)
 
 

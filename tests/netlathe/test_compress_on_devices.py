@@ -37,7 +37,7 @@ def predictor(graph: Graph) -> LatencyPredictor:
 def compress(graph: Graph, predictor: LatencyPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compress:
     """Compresses the network to a target in parts of what it takes on a device of some slowness; each session has noise
     of its own."""
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
     (tmp_path / "m.onnx").write_bytes(write_onnx(graph))
     sessions = itertools.count()
 

@@ -59,7 +59,7 @@ class Law:
 @pytest.fixture(scope="module", autouse=True)
 def _without_programs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+        patch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
         yield
 
 

@@ -239,7 +239,7 @@ def test_the_command_leaves_a_report_a_table_and_a_picture_of_what_was_looked_at
 ) -> None:
     from test_cli import answer
 
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
     run = tmp_path / "run"
     found = answer(*command(folder, run, "--strategy", "uct", "--looks", 6))
     assert len(found["finalists"]) >= 6

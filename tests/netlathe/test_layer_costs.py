@@ -103,7 +103,7 @@ def test_a_table_is_a_target_or_a_limit(table: Path, tmp_path: Path) -> None:
 def test_a_model_is_shaped_to_the_energy_of_other_hardware(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path: path.name)
+    monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
     from netlathe.archspace.forms.onnx import write_onnx
 
     (tmp_path / "small.onnx").write_bytes(write_onnx(small()))
