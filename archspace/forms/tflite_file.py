@@ -60,6 +60,10 @@ ACTIVATIONS = {
 POOLS = {"avg": "AVERAGE_POOL_2D", "max": "MAX_POOL_2D"}
 
 _COMPOSITE = "STABLEHLO_COMPOSITE"
+_TRANSPOSE_CONV_WITH_BIAS = "Convolution2DTransposeBias"
+"""A custom op of MediaPipe's, which LiteRT knows too: TRANSPOSE_CONV of an image, weights and a bias."""
+_PARAMS_PADDINGS = {1: Padding.SAME, 2: Padding.VALID}
+"""By TfLitePadding."""
 _CALLEES = {"CALL": "subgraph", _COMPOSITE: "decompositionSubgraphIndex"}
 """The ops that run another subgraph once, and the option that tells its index."""
 _DEEPEST_CALL = 8
@@ -374,11 +378,28 @@ class _Unpacker:
     def _operator(self, operator: Any) -> Operator:
         kind, is_custom = self._codes[operator.OpcodeIndex()]
         inputs, outputs = self._integers(operator.InputsAsNumpy()), self._integers(operator.OutputsAsNumpy())
+        if is_custom and kind == _TRANSPOSE_CONV_WITH_BIAS and len(inputs) == 3:
+            known = self._transpose_conv_options(operator)
+            if known is not None:
+                image, weights, bias = inputs
+                return Operator("TRANSPOSE_CONV", (-1, weights, image, bias), outputs, known, version=3)
         if kind == _COMPOSITE and not is_custom:
             options = self._composite_options(operator)
         else:
             options = {} if is_custom else self._options(operator, kind)
         return Operator(kind, inputs, outputs, options, is_custom=is_custom)
+
+    def _transpose_conv_options(self, operator: Any) -> dict[str, Any] | None:
+        """Options of the builtin op, of LiteRT's TfLiteTransposeConvParams: a padding and two strides; None where they
+        are none."""
+        given = operator.CustomOptionsAsNumpy()
+        if not isinstance(given, np.ndarray) or len(given) < 12:
+            return None
+        padding, width, height = struct.unpack_from("<3i", given[:12].tobytes())
+        if padding not in _PARAMS_PADDINGS or min(width, height) < 1:
+            return None
+        kind = PADDINGS[_PARAMS_PADDINGS[padding]]
+        return {"padding": kind, "strideW": width, "strideH": height, "fusedActivationFunction": 0}
 
     def _options(self, operator: Any, kind: str) -> dict[str, Any]:
         """Every option of an op that can be read; what the file leaves out has the schema's default."""

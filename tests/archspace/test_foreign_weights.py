@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections import OrderedDict
 from pathlib import Path
@@ -28,7 +29,7 @@ from netlathe.archspace.forms.tflite_reader import read_tflite, read_tflite_weig
 from netlathe.archspace.forms.torch import TorchGraph, load_weights
 from netlathe.archspace.forms.weights import Weights, check_weights
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.ops import Conv2d, FullyConnected, Reshape
+from netlathe.archspace.ops import Activation, Conv2d, FullyConnected, Opaque, Reshape, TransposeConv2d
 
 N = helper.make_node
 IMAGE = (1, 4, 6, 5)
@@ -517,6 +518,26 @@ def test_layers_of_a_tflite_file_bring_their_weights() -> None:
     y = file.op("FULLY_CONNECTED", (x, file.weights(5, 144), -1), (1, 5))
     graph, _ = compared_tflite(file.finish(y), (1, 6, 6, 3))
     assert {type(node.op) for node in graph.nodes} >= {Conv2d, Reshape, FullyConnected}
+
+
+@pytest.mark.parametrize(("padding", "size"), [(1, (10, 12)), (2, (11, 12))])
+def test_the_custom_transposed_convolution_that_litert_knows_is_one(padding: int, size: tuple[int, int]) -> None:
+    file = FileBuilder()
+    inputs = (file.input((1, 5, 4, 3)), file.weights(6, 3, 3, 3), file.weights(6))
+    settings = struct.pack("<3i", padding, 3, 2)  # SAME or VALID, then the strides of columns and of rows
+    y = file.custom("Convolution2DTransposeBias", inputs, (1, *size, 6), options=settings)
+    graph, _ = compared_tflite(file.finish(file.op("RELU", (y,), (1, *size, 6))), (1, 5, 4, 3))
+    assert [type(node.op) for node in graph.nodes] == [TransposeConv2d, Activation]
+
+
+@pytest.mark.parametrize("settings", [b"", b"short", struct.pack("<3i", 7, 2, 2), struct.pack("<3i", 1, 0, 2)])
+def test_such_an_op_without_its_options_stays_a_foreign_one(settings: bytes) -> None:
+    file = FileBuilder()
+    inputs = (file.input((1, 5, 4, 3)), file.weights(6, 3, 3, 3), file.weights(6))
+    (node,) = read_tflite(
+        file.finish(file.custom("Convolution2DTransposeBias", inputs, (1, 10, 8, 6), options=settings))
+    ).nodes
+    assert isinstance(node.op, Opaque)
 
 
 def test_a_quantized_tflite_file_and_foreign_ops_are_refused() -> None:

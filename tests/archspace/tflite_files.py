@@ -88,8 +88,11 @@ class FileBuilder:
             operator.builtinOptions = getattr(schema, f"{table}T")(**options)
         return self._results(operator, shapes, dtype, result or {})
 
-    def custom(self, name: str, inputs: Sequence[int], *shapes: Sequence[int], dtype: str = "float32") -> int:
+    def custom(
+        self, name: str, inputs: Sequence[int], *shapes: Sequence[int], dtype: str = "float32", options: bytes = b""
+    ) -> int:
         operator = self._operator(schema.BuiltinOperator.CUSTOM, name, 1, inputs)
+        operator.customOptions = list(options)
         return self._results(operator, shapes, dtype, {})
 
     def _operator(self, code: int, custom: str | None, version: int, inputs: Sequence[int]) -> Any:
