@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.files import write_whole
 from netlathe.outputs import RUN_FILES, Output, check_outputs
-from netlathe.runs.files import NETWORK, NETWORK_INT8, NETWORK_ONNX, load_network
+from netlathe.runs.files import NETWORK, NETWORK_INT8, NETWORK_ONNX, compressed_file, load_network
 from netlathe.words import percent_within
 
 if TYPE_CHECKING:
@@ -89,6 +89,11 @@ def export(run: str | Path, output: str | Path, *, form: Format | None = None, f
     wanted = form_of(place, form)
     others = RUN_FILES.keys() - {NETWORK if wanted == "tflite" else NETWORK_ONNX}
     check_outputs([Output("--output", place, wanted)], [folder / name for name in sorted(others)], force=force)
+    compressed = compressed_file(folder)
+    if compressed is not None:
+        raise FormatError(
+            f"{folder}: a compression's folder has its files in every form already: {compressed.name}, and others"
+        )
     architecture, network = load_network(folder)
     write_network(network, place, wanted)
     return ExportReport(place, wanted, architecture.name, place.stat().st_size)

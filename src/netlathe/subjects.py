@@ -13,7 +13,7 @@ from netlathe.archspace.errors import BlockError, FormatError, SpaceError
 from netlathe.archspace.forms.structure import FileContent
 from netlathe.archspace.graph import Graph
 from netlathe.made_modules import is_made_name, made_graph
-from netlathe.runs.files import ARCHITECTURE
+from netlathe.runs.files import ARCHITECTURE, compressed_file
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +68,9 @@ def find_subject(
         return replace(_of_graph(what, made_graph(what, batch=batch or 1, shapes=shapes), batch), dtype="float32")
     if what and (path / ARCHITECTURE).is_file():
         return _of_architecture_file(path / ARCHITECTURE, batch or 1)
+    compressed = compressed_file(path) if what else None
+    if compressed is not None:
+        return replace(_of_file(compressed, batch, None), name=path.name)
     if path.is_file():
         return _of_file(path, batch, shapes)
     if not what or not ("/" in what or path.suffix.lower() in (".json", ".tflite", ".onnx", ".pt2")):
@@ -115,11 +118,16 @@ def with_contents(given: Iterable[Given]) -> list[Given]:
     found: list[Given] = []
     for one in given:
         path = Path(one) if isinstance(one, str | Path) and str(one) else None
-        if path is None or not path.is_dir() or (path / ARCHITECTURE).is_file() or not _is_path(str(one)):
+        if path is None or not path.is_dir() or is_run(path) or not _is_path(str(one)):
             found.append(one)
             continue
         found += model_files(path) or [one]
     return found
+
+
+def is_run(folder: Path) -> bool:
+    """Whether it is the folder of a search or of a compression that has found a network."""
+    return (folder / ARCHITECTURE).is_file() or compressed_file(folder) is not None
 
 
 def model_files(folder: Path) -> list[Path]:

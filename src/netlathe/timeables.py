@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +14,7 @@ from netlathe.archspace.errors import FormatError
 from netlathe.archspace.forms.model_file import FileFormat, ModelFile, open_model_file
 from netlathe.archspace.graph import Graph
 from netlathe.made_modules import is_made_name
+from netlathe.runs.files import compressed_file
 from netlathe.subjects import Given, Subject, find_subject
 
 OWN_DEVICE: dict[FileFormat, str] = {"tflite": "local", "onnx": "onnxruntime"}
@@ -59,6 +60,8 @@ def _is_model_file(given: Given) -> bool:
 
 def _timeable(given: Given, shapes: Mapping[str, Sequence[int]], batch: int) -> Timeable:
     path = Path(given) if isinstance(given, str | Path) else None
+    if path is not None and str(given) and (compressed := compressed_file(path)) is not None:
+        return replace(_timeable(compressed, {}, batch), name=str(given))
     if path is None or not _is_model_file(given):
         subject = find_subject(given, batch=batch, shapes=shapes if takes_shapes(given) else None)
         return Timeable(str(given) if path else subject.name, lambda: subject)

@@ -188,6 +188,17 @@ def test_its_files_are_called_as_the_module_is(tuned: CompressReport, module: Di
         np.testing.assert_allclose(program(x).numpy(), scores, atol=1e-4)
 
 
+def test_its_folder_is_a_network_as_that_of_a_search_is(tuned: CompressReport, folder: Path) -> None:
+    run = Path(tuned.folder)
+    assert answer("show", run)["macs"] == nl.read(run / "network.tflite").macs
+    assert nl.predict(run, folder / "bench.json").name == "tuned"
+    assert nl.predict(run, folder / "bench.json").latency_ms == tuned.targets[0].predicted_ms
+    (timed,) = nl.time(run, budget_s=0.1).timed
+    assert timed.latency_ms
+    told = refusal("export", run, "--output", folder / "again.tflite")
+    assert "a compression's folder has its files in every form already: network.tflite" in told
+
+
 def test_layers_are_told_before_and_after(tuned: CompressReport) -> None:
     names = {layer.name: layer for layer in tuned.layers}
     assert len(names) == 5

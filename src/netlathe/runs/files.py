@@ -55,6 +55,15 @@ PROGRESS = "progress.json"
 SCHEMA_VERSION = 1
 
 
+def compressed_file(folder: Path) -> Path | None:
+    """The .tflite that a compression's folder ends in: in the precisions that were chosen, where there are several.
+    None where it is no such folder, or not finished."""
+    if not (folder / WIDTHS).is_file():
+        return None
+    found = [folder / name for name in (NETWORK_MIXED, NETWORK) if (folder / name).is_file()]
+    return found[0] if found else None
+
+
 def save_weights(folder: Path, network: TorchGraph) -> None:
     """Writes weights.npz: plain arrays by the names of torch's state_dict. Raises OSError."""
     arrays = {name: value.numpy() for name, value in network.state_dict().items()}
