@@ -15,6 +15,7 @@ from netlathe.archspace.graph import Graph
 from netlathe.archspace.pools import is_pool, pool_of
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Measurement, Round, Setup
+from netlathe.archspace.sustained import SustainedRun, temperature_c
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import Output, check_outputs
 from netlathe.pricing import Unknown, doubts, load_predictor, naming_others
@@ -23,7 +24,7 @@ from netlathe.profiler.device import Device, KeepsAside, Observation, TimesFiles
 from netlathe.profiler.devices import DeviceOptions, default_plan, file_format_at, is_phone, open_device
 from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
 from netlathe.profiler.protocol import FEWEST_ROUNDS, Plan
-from netlathe.profiler.sustained import SustainedRun, run_sustained, temperature_c
+from netlathe.profiler.sustained import run_sustained
 from netlathe.profiler.timed_rounds import RoundsTaken, take_rounds
 from netlathe.stages import results_first
 from netlathe.subjects import Given, Subject

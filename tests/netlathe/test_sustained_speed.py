@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 
 import pytest
 from loopback.adbd import AdbDaemon
@@ -55,6 +56,35 @@ def test_a_profile_of_sustained_speed_is_taken_hot_and_stands_apart(tmp_path):
         assert record.latency_ms == pytest.approx(hot * (0.01 + record.graph.macs / 1e7), rel=0.02)
     again = nl.profile(tmp_path / "p.sqlite", space=SPACE, device=device, networks=2, sustained_s=8.0, rounds=3)
     assert again.devices[0].sustained is None, "heated for nothing"
+    with ProfileFile(tmp_path / "p.sqlite") as file:
+        (kept,) = file.loads(HOT)
+    assert kept == found.sustained
+    assert kept.to_json() == found.sustained.to_json()
+
+
+def test_a_load_that_is_interrupted_is_kept_and_the_next_call_makes_another(tmp_path):
+    heat, stops = ThermalModel(tau_s=1.0), [5.0]
+
+    def conditions(now):
+        if stops and now > stops[0]:
+            stops.clear()
+            raise KeyboardInterrupt
+        return heat.conditions(now)
+
+    def profile():
+        nl.profile(tmp_path / "p.sqlite", space=SPACE, device=device, networks=2, sustained_s=8.0, rounds=3)
+
+    device = SimulatedDevice(setup=HOT, slowdown=heat.slowdown, conditions=conditions)
+    with pytest.raises(KeyboardInterrupt):
+        profile()
+    profile()
+    with ProfileFile(tmp_path / "p.sqlite") as file:
+        loads = file.loads(HOT)
+    assert [one.is_interrupted for one in loads] == [True, False]
+    assert loads[0].duration_s < loads[1].duration_s == 8.0
+    page = nl.report(tmp_path / "p.sqlite").output.read_text()
+    assert page.count("Networks at the begin and at the end of the load") == 2
+    assert page.count("(interrupted)") >= 1
 
 
 @pytest.mark.parametrize(("setup", "sustained_s"), [(SETUP, 8.0), (HOT, None)])
@@ -105,3 +135,10 @@ def test_a_phone_that_is_hot_and_capped_is_measured_all_the_same(tmp_path, monke
     assert {one["temperature_c"] for one in found["sustained"]["minutes"]} == {44.0}
     with ProfileFile(tmp_path / "p.sqlite") as file:
         assert all(map(is_sustained, file.setups()))
+        (load,) = [load for setup in file.setups() for load in file.loads(setup)]
+    assert load.to_json() == found["sustained"]
+    assert {one.conditions["skin_c"] for one in load.points} == {44.0}
+    assert abs(load.started_at - time.time()) < 600, "by the phone's clock, seconds since the epoch"
+    page = nl.report(tmp_path / "p.sqlite").output.read_text()
+    assert "temperature, °C" in page
+    assert all(one.name in page for one in load.networks)
