@@ -59,7 +59,7 @@ def taylor(
     load_weights(network, weights)
     part = split.take(torch.from_numpy(spread_over_classes(split.labels.numpy(), images, seed)))
     batches, count = stream(part, batch_size, seed=seed, workers=compute.workers), batches_per_pass(part, batch_size)
-    weights = class_weights(part.labels, outputs[0][-1]) if is_balanced and teacher == "labels" else None
+    of_classes = class_weights(part.labels, outputs[0][-1]) if is_balanced and teacher == "labels" else None
     generator, squares = torch.Generator().manual_seed(seed), np.zeros(len(coupled.group_of))
     with compute.visiting(network), closing(batches):
         for number, (x, labels) in enumerate(itertools.islice(batches, count), 1):
@@ -67,7 +67,7 @@ def taylor(
             network.zero_grad(set_to_none=True)
             logits = network(x).flatten(1)
             wanted = labels if teacher == "labels" else _drawn(logits, generator)
-            loss = cross_entropy(logits, wanted, weights=weights)
+            loss = cross_entropy(logits, wanted, weights=of_classes)
             check_finite(loss, f"batch {number} of {count} for the importance of channels")
             loss.backward()  # type: ignore[no-untyped-call]
             squares += _changes(coupled, network) ** 2
