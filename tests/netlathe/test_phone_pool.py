@@ -189,6 +189,7 @@ FOR_GOOD = 10**9
 def test_eight_phones_that_die_and_return_at_random_measure_each_graph_once(seed, tmp_path, monkeypatch):
     """One of them dies for good; the others up to three times."""
     monkeypatch.setattr(link, "RECONNECT_S", 0.2)
+    monkeypatch.setattr("netlathe.profiler.phone.device.RESTORE_S", 1.0)  # of one that dies as it is given back
     rng, path, options = random.Random(seed), tmp_path / "p.sqlite", DeviceOptions(benchmark_binary=BENCHMARK_MODEL)
     lives = [[(rng.randint(1, 6), rng.randint(1, 4)) for _ in range(rng.randint(0, 3))] for _ in range(7)]
     lives.append([(rng.randint(1, 6), FOR_GOOD)])
@@ -203,25 +204,29 @@ def test_eight_phones_that_die_and_return_at_random_measure_each_graph_once(seed
         board = FatefulBoard(fates, items)
         run_pool([members], plan, board, lambda message: None)
     assert [bool(one.deaths) for one in fates.values()] == [bool(life) for life in lives]
-    assert {name: one.state for name, one in board.states.items()} == {
-        one.name: "out" if one is members[7] else "finished" for one in members
-    }
+    states = board.states
+    assert states[members[7].name].state == "out"
+    for one in states.values():  # others have done the work of what is away at the end
+        assert one.state == "finished" or (one.state == "out" and "nothing answers at" in one.note), one
     shared = ANCHOR_KEYS | {item.graph.key for item in overlap_of(items, OVERLAP)}
     found = units_by_graph(path)
     assert set(found) == {item.graph.key for item in items} | ANCHOR_KEYS
     assert {len(units) for key, units in found.items() if key not in shared} == {1}
-    assert all(len(found[key]) >= 7 for key in shared)
+    finished = sum(one.state == "finished" for one in states.values())
+    assert finished
+    assert all(len(found[key]) >= finished for key in shared)
     check_no_round_too_many(path, rounds=3)
 
 
 def check_no_round_too_many(path, rounds: int) -> None:
-    """Each unit has visited what it has a record of so many times, and nothing more often, but for the anchors."""
+    """Each unit has visited what it has a record of so many times, and nothing more often, but for the anchors: what a
+    phone had visited as it died, others may have measured before it was back."""
     with ProfileFile(path) as file:
         for unit in file.setups(members=True):
             outcomes = {} if is_pool(unit) else file.outcomes(unit)
             for key, visits in file.rounds(unit).items():
                 if key not in ANCHOR_KEYS:
-                    assert len(visits) == rounds if key in outcomes else len(visits) < rounds
+                    assert len(visits) == rounds if key in outcomes else len(visits) <= rounds, len(visits)
 
 
 def test_each_group_of_phones_has_a_process_of_its_own(daemons, tmp_path):
