@@ -128,7 +128,8 @@ def test_two_processes_come_to_what_one_does_and_one_of_them_writes_and_speaks(
     assert answer(*words(folder, run))["seconds"] == told["seconds"]  # one process reads what two have finished
 
 
-@pytest.mark.parametrize("lost", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [1, 0])
 def test_a_process_that_is_killed_ends_both_with_one_line_and_the_same_command_comes_to_the_same(
     lost: int, undisturbed: Path, folder: Path, tmp_path: Path
 ) -> None:
