@@ -24,6 +24,7 @@ from netlathe.archspace.graph import Graph
 from netlathe.archspace.pools import BEST_LAST, is_pool, pooled_records
 from netlathe.archspace.profile_place import Place
 from netlathe.archspace.records import Kind, LatencyRecord, Measurement, Round, Setup, Status
+from netlathe.archspace.sustained import SustainedPoint, SustainedRun
 
 _MOST_BYTES = 1 << 24
 """Most bytes of one cell; none of ours comes near."""
@@ -33,7 +34,7 @@ _DAMAGE = (
 )  # fmt: skip
 """Exceptions that making sense of any content may raise."""
 APPLICATION_ID = 0x6E6C7468  # "nlth": what marks a SQLite file as ours
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 _WAIT_S = 10.0
 """How long a connection waits for another that writes."""
 _SCHEMA = """
@@ -73,6 +74,12 @@ CREATE TABLE IF NOT EXISTS pools (
 CREATE TABLE IF NOT EXISTS leases (
     pool TEXT NOT NULL REFERENCES setups, graph TEXT NOT NULL REFERENCES graphs, holder TEXT NOT NULL,
     until REAL NOT NULL, PRIMARY KEY (pool, graph)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS loads (
+    id INTEGER PRIMARY KEY, setup TEXT NOT NULL REFERENCES setups, started_at REAL NOT NULL, duration_s REAL NOT NULL,
+    is_interrupted INTEGER NOT NULL, UNIQUE (setup, started_at));
+CREATE TABLE IF NOT EXISTS load_points (
+    load INTEGER NOT NULL REFERENCES loads, at_s REAL NOT NULL, graph TEXT NOT NULL REFERENCES graphs,
+    latency_ms REAL NOT NULL, conditions TEXT NOT NULL, PRIMARY KEY (load, at_s)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS made (id INTEGER PRIMARY KEY, at REAL NOT NULL, json TEXT NOT NULL);
 """
 
@@ -442,6 +449,40 @@ class ProfileFile:
         with self._transaction():
             self._db.execute("DELETE FROM op_times WHERE setup = ? AND graph = ?", (setup.key, key))
             self._db.executemany("INSERT INTO op_times VALUES (?, ?, ?, ?)", texts)
+
+    def add_load(self, setup: Setup, run: SustainedRun) -> None:
+        """Stores a load that lasted, of known graphs, as one transaction. One that began at the same time stays."""
+        row = (setup.key, run.started_at, run.duration_s, int(run.is_interrupted))
+        with self._transaction():
+            query = "INSERT OR IGNORE INTO loads (setup, started_at, duration_s, is_interrupted) VALUES (?, ?, ?, ?)"
+            found = self._db.execute(query, row)
+            if not found.rowcount:
+                return
+            points = [
+                (found.lastrowid, one.at_s, one.key, one.latency_ms, json.dumps(dict(one.conditions)))
+                for one in run.points
+            ]
+            self._db.executemany("INSERT INTO load_points VALUES (?, ?, ?, ?, ?)", points)
+
+    def loads(self, setup: Setup) -> list[SustainedRun]:
+        """The loads that lasted before the setup's rounds, in order of time; none of a cool device."""
+        query = "SELECT id, duration_s, is_interrupted, started_at FROM loads WHERE setup = ? ORDER BY started_at"
+        with self._guard():
+            rows = self._db.execute(query, (setup.key,)).fetchall()
+            return [self._load(number, *row) for number, *row in rows]
+
+    def _load(self, number: int, duration_s: float, is_interrupted: int, started_at: float) -> SustainedRun:
+        query = (
+            "SELECT at_s, graph, latency_ms, conditions, name FROM load_points JOIN graphs ON graph = key "
+            "WHERE load = ? ORDER BY at_s"
+        )
+        rows = self._db.execute(query, (number,)).fetchall()
+        points = tuple(SustainedPoint(at_s, key, ms, dict(json.loads(told))) for at_s, key, ms, told, _ in rows)
+        names = {key: name for _, key, _, _, name in rows}
+        run = SustainedRun(points, names, duration_s, bool(is_interrupted), started_at)
+        if not (run.networks and run.minutes):  # says what is wrong with it
+            raise RecordError("a load has visits at its begin and at its end")
+        return run
 
     def add_made(self, at: float, content: Mapping[str, Any]) -> None:
         """Adds how a call measures into this file from that time on (seconds since the epoch): its command, the

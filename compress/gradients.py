@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from netlathe.archspace.forms.torch import CroppedConvTranspose, TorchGraph, load_weights
 from netlathe.archspace.forms.weights import Weights, untransposed
@@ -19,6 +18,7 @@ from netlathe.compress.errors import CompressError
 from netlathe.compress.importance import by_group
 from netlathe.training.compute import Compute
 from netlathe.training.images import ImageSplit, spread_over_classes
+from netlathe.training.losses import class_weights, cross_entropy
 from netlathe.training.sgd import check_finite
 from netlathe.training.stream import batches_per_pass, stream
 
@@ -34,6 +34,7 @@ def taylor(
     teacher: Teacher = "labels",
     images: int = 1000,
     batch_size: int = 16,
+    is_balanced: bool = False,
     seed: int = 0,
     compute: Compute | None = None,
 ) -> dict[str, NDArray[np.float64]]:
@@ -42,8 +43,9 @@ def taylor(
     That is (sum of gradient * weight)² over all kernel values that read the unit (Molchanov et al., arXiv:1906.10771,
     eq. 8, for one gate per group): with zeros in these, the network is the one without the unit. Where nothing that
     has a kernel reads it, those that give it count. `images` of the split at most are seen, every class alike, in
-    batches of `batch_size`. With `teacher` "own", classes are drawn from the network's own output, for images whose
-    labels are not its classes; the result then is the unit's Fisher information (Theis et al., arXiv:1801.05787).
+    batches of `batch_size`; where a class has too few, `is_balanced` lets all count alike in the loss even so, by
+    `class_weights`. With `teacher` "own", classes are drawn from the network's own output, for images whose labels are
+    not its classes; the result then is the unit's Fisher information (Theis et al., arXiv:1801.05787).
 
     Returns (units,) for each group's name, comparable over groups. Raises CompressError where the network gives no
     class scores, TrainingError where the loss is no number.
@@ -57,6 +59,7 @@ def taylor(
     load_weights(network, weights)
     part = split.take(torch.from_numpy(spread_over_classes(split.labels.numpy(), images, seed)))
     batches, count = stream(part, batch_size, seed=seed, workers=compute.workers), batches_per_pass(part, batch_size)
+    of_classes = class_weights(part.labels, outputs[0][-1]) if is_balanced and teacher == "labels" else None
     generator, squares = torch.Generator().manual_seed(seed), np.zeros(len(coupled.group_of))
     with compute.visiting(network), closing(batches):
         for number, (x, labels) in enumerate(itertools.islice(batches, count), 1):
@@ -64,7 +67,7 @@ def taylor(
             network.zero_grad(set_to_none=True)
             logits = network(x).flatten(1)
             wanted = labels if teacher == "labels" else _drawn(logits, generator)
-            loss = F.cross_entropy(logits, wanted)
+            loss = cross_entropy(logits, wanted, weights=of_classes)
             check_finite(loss, f"batch {number} of {count} for the importance of channels")
             loss.backward()  # type: ignore[no-untyped-call]
             squares += _changes(coupled, network) ** 2

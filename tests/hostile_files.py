@@ -71,12 +71,14 @@ from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
 from netlathe.archspace.resources import data_files
 from netlathe.archspace.spaces import Architecture, SearchSpace
+from netlathe.archspace.sustained import SustainedPoint, SustainedRun
 from netlathe.archspace.tables import read_records, write_table
 from netlathe.checked import KIND, VERSION, Baseline, Checked, CheckReport, KernelTime, Latency, with_baseline
 from netlathe.events import Listener
 from netlathe.layer_costs import read_layer_table
 from netlathe.predictor import LatencyPredictor
 from netlathe.progress_files import ProgressFile, read_work
+from netlathe.report.load_parts import load_parts
 from netlathe.report.watch_content import Watched
 from netlathe.report.watch_page import page_of_watched
 from netlathe.runs.comparisons import ComparisonLog
@@ -333,6 +335,12 @@ RECORDS = [
 ]  # fmt: skip
 
 
+def load_of(key: str) -> SustainedRun:
+    """A load of eight visits of one graph."""
+    told = {"battery_c": 30.0, "freq_mhz": "1800,900", "powered": "none", "current_ua": 1e5, "voltage_mv": 4000.0}
+    return SustainedRun(tuple(SustainedPoint(float(n), key, 1.0 + n, told) for n in range(8)), {key: "a"}, 8.0)
+
+
 def profile_seed() -> bytes:
     def write(path: Path) -> None:
         with ProfileFile(path, create=True) as file:
@@ -345,6 +353,7 @@ def profile_seed() -> bytes:
             pool = pool_of(RECORDS[0].setup)
             file.set_pool(pool, {RECORDS[0].setup: 1.1})
             file.lease(pool, [first], "a", now=0.0, until=1.0)
+            file.add_load(RECORDS[0].setup, load_of(first))
         with closing(sqlite3.connect(path)) as db:
             db.execute("PRAGMA journal_mode = DELETE")
 
@@ -365,6 +374,8 @@ TABLES = (
     "pools",
     "leases",
     "made",
+    "loads",
+    "load_points",
 )
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x, x, x, x FROM n"
 
@@ -419,6 +430,8 @@ def read_profile(path: Path) -> None:
         for setup in file.setups():
             file.anchors(setup), file.op_times(setup), file.outcomes(setup), file.again(setup)
             file.round_log(setup), file.leases(setup, 0.0)
+            for load in file.loads(setup):
+                load_parts(load), load.to_json()
         file.made()
 
 

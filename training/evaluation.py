@@ -97,12 +97,15 @@ def loss_and_accuracy(
     split: ImageSplit,
     *,
     teacher: nn.Module | None = None,
+    weights: Tensor | None = None,
     batch_size: int = 256,
     compute: Compute | None = None,
 ) -> tuple[float, float]:
     """Mean cross-entropy over images in nats, in float32, against their labels or the class probabilities of a
-    `teacher`; and the share of images, 0..1, whose label is classified right. Both modules are put into eval mode and
-    left on the device that they came on. Several processes (`compute.ranks`) look at some of the images each."""
+    `teacher`; and the share of images, 0..1, whose label is classified right. `weights` (classes,) is what an image
+    with a label of each class counts in the loss, 1 on average over the split; by default, 1. Both modules are put into
+    eval mode and left on the device that they came on. Several processes (`compute.ranks`) look at some of the images
+    each."""
     compute = compute or Compute()
     total, right = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     parts = chunks(taken(split, compute.ranks.portion(len(split))), batch_size, workers=compute.workers)
@@ -112,7 +115,10 @@ def loss_and_accuracy(
             x, classes = compute.put(split.normalization(images), labels)
             wanted = teacher(x).flatten(1).softmax(1) if teacher else classes
             told = network(x).flatten(1)
-            total += F.cross_entropy(told, wanted, reduction="sum").double().cpu()
+            losses = F.cross_entropy(told, wanted, reduction="none")
+            if weights is not None:
+                losses = losses * weights.to(losses)[classes]
+            total += losses.sum().double().cpu()
             right += (told.argmax(1) == classes).sum().cpu()
     compute.ranks.add(total, right)
     return float(total) / len(split), float(right) / len(split)

@@ -313,13 +313,25 @@ def joined() -> Iterator[Ranks]:
         return
     store = _met()
     try:
-        yield _group()
+        with _one_telling(store):
+            yield _group()
+    except ToldElsewhereError:
+        raise
+    except BaseException as error:  # the starter ends all others by a signal, even while they part
+        lost = _lost_before(error)
+        if lost is None or lost is error:
+            raise
+        raise LostRankError(str(lost)) from error
+
+
+@contextmanager
+def _one_telling(store: Any) -> Iterator[None]:
+    """Context at whose end the processes part; of those that fail, the first one's error stays as it is."""
+    try:
+        yield
     except BaseException as error:
         if _is_told(store):
             raise ToldElsewhereError(str(error)) from error
-        lost = _lost_before(error)
-        if lost is not None and lost is not error:  # the starter ends all others by a signal
-            raise LostRankError(str(lost)) from error
         raise
     finally:
         distributed.destroy_process_group()

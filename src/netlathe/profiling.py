@@ -31,12 +31,12 @@ from netlathe.stages import campaign_with_watch, results_first, work_items
 
 if TYPE_CHECKING:
     from netlathe.archspace.graph import Graph
+    from netlathe.archspace.sustained import SustainedRun
     from netlathe.profiler.again import Which
     from netlathe.profiler.campaign import CampaignSummary, WorkItem
     from netlathe.profiler.device import ProfilesOps
     from netlathe.profiler.devices import Device, DeviceOptions
     from netlathe.profiler.protocol import Plan
-    from netlathe.profiler.sustained import SustainedRun
 
 NETWORKS = 12
 """Whole networks that a profile times by default: they tell what a network costs beyond its blocks."""
@@ -454,11 +454,12 @@ class Measured(NamedTuple):
 def heat_up(
     job: ProfileJob, device: Device, items: Sequence[WorkItem], plan: Plan, watch: Watch
 ) -> SustainedRun | None:
-    """Runs the networks, without any the largest blocks, until the device is as hot as it gets; None where nothing is
-    to be measured. Raises DeviceError, MeasurementError."""
+    """Runs the networks, without any the largest blocks, until the device is as hot as it gets, and keeps how it came
+    to it in the profile; None where nothing is to be measured. Raises DeviceError, MeasurementError."""
+    from netlathe.archspace.sustained import temperature_c
     from netlathe.profiler.forecast import dry_run
     from netlathe.profiler.guess import work
-    from netlathe.profiler.sustained import run_sustained, temperature_c
+    from netlathe.profiler.sustained import run_sustained
 
     duration_s = job.settings.sustained_s or 0.0
     with ProfileFile(job.output, create=True) as file:
@@ -475,6 +476,10 @@ def heat_up(
         watch(0.0, max(0.0, duration_s - at_s), f"load{'' if heat is None else f', {heat:.1f} °C'}")
 
     found = run_sustained(device, names, duration_s, seed=job.settings.seed, on_sustained=on_sustained)
+    with ProfileFile(job.output, create=True) as file:
+        file.add_setup(device.setup)
+        file.add_graphs((names[key], loads[key].kind, loads[key].graph) for key in names)
+        file.add_load(device.setup, found)
     device.unload(names)
     if found.is_interrupted:
         raise KeyboardInterrupt

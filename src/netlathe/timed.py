@@ -17,8 +17,8 @@ from netlathe.archspace.records import Measurement, Setup
 from netlathe.words import percent
 
 if TYPE_CHECKING:
+    from netlathe.archspace.sustained import SustainedRun
     from netlathe.profiler.device import Observation
-    from netlathe.profiler.sustained import SustainedRun
 
 Measurements = dict[str, Measurement]
 """By network's name. With a profile, at the speed that the machine had when that was begun, as a predictor fitted on it

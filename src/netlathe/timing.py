@@ -15,6 +15,7 @@ from netlathe.archspace.graph import Graph
 from netlathe.archspace.pools import is_pool, pool_of
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Measurement, Round, Setup
+from netlathe.archspace.sustained import SustainedRun, temperature_c
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import Output, check_outputs
 from netlathe.pricing import Unknown, doubts, load_predictor, naming_others
@@ -23,8 +24,9 @@ from netlathe.profiler.device import Device, KeepsAside, Observation, TimesFiles
 from netlathe.profiler.devices import DeviceOptions, default_plan, file_format_at, is_phone, open_device
 from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
 from netlathe.profiler.protocol import FEWEST_ROUNDS, Plan
-from netlathe.profiler.sustained import SustainedRun, run_sustained, temperature_c
+from netlathe.profiler.sustained import run_sustained
 from netlathe.profiler.timed_rounds import RoundsTaken, take_rounds
+from netlathe.provenance import now, provenance
 from netlathe.stages import results_first
 from netlathe.subjects import Given, Subject
 from netlathe.timeables import Timeable, exported, gather, run_as, written
@@ -52,6 +54,7 @@ def time(
     shapes: Mapping[str, Sequence[int]] | None = None,
     op_profile: bool = False,
     csv: str | Path | None = None,
+    page: str | Path | None = None,
     predictor: str | Path | LatencyPredictor | None = None,
     profile: str | Path | None = None,
     budget_s: float = 10.0,
@@ -74,7 +77,7 @@ def time(
     given, netlathe writes the network with random weights. A torch module goes with its `example_inputs`, through a
     file of its own. `shapes` gives sizes that a file leaves open, by the names of its inputs and in the file's order of
     axes; the name "" is that of a single input. `op_profile` also asks for the time of each kernel. `csv` is a table to
-    write.
+    write, `page` an HTML page, with `sustained_s` that of the load over time.
 
     Without `threads`, `cores`, `dtype` and `delegate`, they run as the `predictor`'s measurements did. `profile` is a
     profile of the device, whose anchors tell how fast it is now. An interrupt (Ctrl-C) ends it with the times so far.
@@ -99,10 +102,12 @@ def time(
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         things = _things(what, example_inputs, Path(folder))
+        outputs: list[Output] = []
         if csv is not None:
-            check_outputs(
-                [Output("--csv", Path(csv), "latencies")], [one for one in things if isinstance(one, str | Path)]
-            )
+            outputs.append(Output("--csv", Path(csv), "latencies"))
+        if page is not None:
+            outputs.append(Output("--page", Path(page), "page"))
+        check_outputs(outputs, [one for one in things if isinstance(one, str | Path)])
         timeables = gather(things, shapes or {}, options.batch or 1)
         if example_inputs is not None:
             timeables = [replace(one, name=type(what).__name__) for one in timeables]
@@ -121,6 +126,11 @@ def time(
         report = _report(case, visits, listener)
     if csv is not None:
         write_csv(report, Path(csv))
+    if page is not None:
+        from netlathe.report.time_page import page_of_times
+        from netlathe.report.writing import write_page
+
+        write_page(page_of_times(report, {**provenance(listener.command), "finished_at": now()}), Path(page))
     listener.report(report)
     if report.failure and not keep_failed:
         raise NetlatheError(report.failure)

@@ -12,6 +12,7 @@ from netlathe.archspace.blocks import ConvBlock
 from netlathe.archspace.errors import ArchspaceError, FormatError, RecordError
 from netlathe.archspace.profile_file import Again, ProfileFile
 from netlathe.archspace.records import LatencyRecord, Measurement, Round, Setup, Status
+from netlathe.archspace.sustained import SustainedPoint, SustainedRun
 from netlathe.archspace.tables import read_records, write_table
 
 SETUP = Setup("phone", "SoC", "Android 14", "litert", "2.3")
@@ -228,10 +229,11 @@ def test_a_foreign_database_is_refused_and_left_alone(path, create):
 @pytest.mark.parametrize(
     ("schema", "later"),
     [
-        (1, ["details", "op_times", "chosen", "again", "discounted"]),
+        (1, ["details", "op_times", "chosen", "again", "discounted", "load_points", "loads"]),
         (2, ["chosen", "again", "discounted"]),
         (3, ["again", "discounted"]),
-        (5, ["made"]),
+        (5, ["made", "load_points", "loads"]),
+        (6, ["load_points", "loads"]),
     ],
 )
 def test_a_file_of_an_older_schema_is_read_and_gets_the_tables_that_it_lacks(profile, path, schema, later):
@@ -243,9 +245,50 @@ def test_a_file_of_an_older_schema_is_read_and_gets_the_tables_that_it_lacks(pro
     profile.close()
     with ProfileFile(path) as old:
         assert (old.records(), old.rounds(SETUP)) == expected
-        assert (old.op_times(SETUP), old.chosen(SETUP), old.made()) == ([], [], [])
+        assert (old.op_times(SETUP), old.chosen(SETUP), old.made(), old.loads(SETUP)) == ([], [], [], [])
         old.add_chosen(SETUP, [GRAPHS[1].key])
         assert old.chosen(SETUP) == [GRAPHS[1].key]
+
+
+def load_at(started_at: float, key: str = GRAPHS[0].key) -> SustainedRun:
+    """Forty seconds in which a network gets slower by 1 % a second."""
+    told = {"battery_c": 30.5, "freq_mhz": "1800,900"}
+    points = tuple(SustainedPoint(float(at), key, 1 + 0.01 * at, told) for at in range(40))
+    return SustainedRun(points, {key: BLOCKS[0].name}, 40.0, started_at=started_at)
+
+
+def test_loads_are_read_again_exactly_in_order_of_time_each_once(profile):
+    later, earlier = load_at(200.0), load_at(100.0)
+    for one in (later, earlier, later):
+        profile.add_load(SETUP, one)
+    assert profile.loads(SETUP) == [earlier, later]
+    assert [one.slower for one in profile.loads(SETUP)[0].minutes] == pytest.approx(
+        [(1 + 0.01 * at) / 1.045 for at in (4.5, 14.5, 24.5, 34.5)]
+    )
+    profile.add_setup(OTHER)
+    assert profile.loads(OTHER) == []
+
+
+def test_a_load_is_stored_whole_or_not_at_all(profile):
+    with pytest.raises(FormatError):
+        profile.add_load(SETUP, load_at(100.0, "unknown"))
+    assert profile.loads(SETUP) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE loads SET duration_s = 1e300", "UPDATE loads SET duration_s = -1",
+        "UPDATE load_points SET at_s = at_s + 99", "UPDATE load_points SET latency_ms = 0",
+        "UPDATE load_points SET conditions = '[1]'", "DELETE FROM load_points",
+        "UPDATE load_points SET conditions = '{\"battery_c\": 1e308}'",
+    ],
+)  # fmt: skip
+def test_a_damaged_load_is_one_clear_error(profile, damage):
+    profile.add_load(SETUP, load_at(100.0))
+    profile._db.execute(damage)
+    with pytest.raises(FormatError, match="damaged"):
+        profile.loads(SETUP)
 
 
 def test_each_way_of_making_is_told_once_in_its_order(profile):

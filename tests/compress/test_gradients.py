@@ -67,6 +67,19 @@ def test_importance_is_the_square_of_how_the_loss_changes_as_a_unit_fades(split:
             assert found[group.name][unit] == pytest.approx(((up - down) / 2e-3) ** 2, rel=2e-2, abs=1e-9)
 
 
+def test_balanced_classes_count_alike_however_many_images_they_have(split: MemorySplit) -> None:
+    """Images of the first class twice and thrice change nothing, and do without it."""
+    repeated = split.labels.repeat_interleave(torch.where(split.labels == 0, 3, 1))
+    images = split.images.repeat_interleave(torch.where(split.labels == 0, 3, 1), 0)
+    more = MemorySplit(images, repeated)
+    plain = taylor(COUPLED, WEIGHTS, split, batch_size=12)["wide"]
+    balanced = taylor(COUPLED, WEIGHTS, more, batch_size=len(more), is_balanced=True)["wide"]
+    assert balanced == pytest.approx(plain, rel=1e-4, abs=1e-12)
+    assert taylor(COUPLED, WEIGHTS, more, batch_size=len(more))["wide"] != pytest.approx(plain, rel=0.1)
+    own = [taylor(COUPLED, WEIGHTS, more, teacher="own", is_balanced=one)["wide"] for one in (True, False)]
+    assert np.array_equal(*own)  # there the labels are of other classes
+
+
 def test_it_is_the_mean_over_batches(split: MemorySplit) -> None:
     whole = taylor(COUPLED, WEIGHTS, split, batch_size=4)["wide"]
     assert (whole >= taylor(COUPLED, WEIGHTS, split, batch_size=12)["wide"] - 1e-9).all()  # Jensen

@@ -148,7 +148,7 @@ def test_the_guide_to_profiles(folder: Path, phone: Callable[[str], str]) -> Non
     shorter = {"--space proxyless": "--space tiny --networks 2", "--budget 300": "--budget 10 --networks 2"}
     shorter |= {"--sustained 15m": "--sustained 20s"}
     (folder / "my_cpu.sqlite").unlink()  # its profile is made anew
-    walk(DOCS / "profile.md", folder, shorter, command=lambda line: phone(short(line)), python=False)
+    walk(DOCS / "profile.md", folder, shorter, command=lambda line: phone(short(line)))
 
 
 def test_the_guide_to_compressing(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import re
 import threading
 import time
@@ -36,15 +37,20 @@ OVERLAP = 2
 ANCHOR_KEYS = {block.graph().key for block in ANCHORS}
 
 
+def plugged_in(count, folder, stack):
+    """Daemons of so many phones of one model, each with a folder of its own."""
+    found = []
+    for number in range(count):
+        properties = {**PIXEL_8, "ro.serialno": f"POOL{number}"}
+        phone = stack.enter_context(LoopbackPhone(folder / f"phone{number}", properties=properties))
+        found.append(stack.enter_context(AdbDaemon(phone)))
+    return found
+
+
 @pytest.fixture(scope="module")
 def daemons(tmp_path_factory):
     with ExitStack() as stack:
-        found = []
-        for number in range(2):
-            properties = {**PIXEL_8, "ro.serialno": f"POOL{number}"}
-            phone = stack.enter_context(LoopbackPhone(tmp_path_factory.mktemp("phone"), properties=properties))
-            found.append(stack.enter_context(AdbDaemon(phone)))
-        yield found
+        yield plugged_in(2, tmp_path_factory.mktemp("phones"), stack)
 
 
 @pytest.fixture
@@ -139,6 +145,88 @@ def test_a_phone_that_dies_and_returns_costs_no_graph(daemons, tmp_path, monkeyp
     hand.join()
     assert {one.state for one in board.states.values()} == {"finished"}
     check_shared(path, 2)
+
+
+class Fate:
+    """Cable of a phone, which is pulled after so many words of its work, and put back after so many vain looks for it:
+    `lives` of (words, looks) one after the other."""
+
+    def __init__(self, daemon, lives):
+        self.daemon, self.lives, self.deaths, self.is_away, self.heard = daemon, list(lives), 0, False, 0
+
+    def hear(self, state):
+        if not self.lives or state != ("away" if self.is_away else "measuring"):
+            return
+        words, looks = self.lives[0]
+        self.heard += 1
+        if self.is_away and self.heard >= looks:
+            self.daemon.plug()
+            self.lives.pop(0)
+            self.is_away, self.heard = False, 0
+        elif not self.is_away and self.heard >= words:
+            self.daemon.unplug()
+            self.deaths += 1
+            self.is_away, self.heard = True, 0
+
+
+class FatefulBoard(PoolBoard):
+    """A board that phones live and die by."""
+
+    def __init__(self, fates, items):
+        super().__init__(lambda pool: PoolWork(items))
+        self.fates = fates
+
+    def tell(self, state):
+        super().tell(state)
+        self.fates[state.name].hear(state.state)
+
+
+FOR_GOOD = 10**9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_eight_phones_that_die_and_return_at_random_measure_each_graph_once(seed, tmp_path, monkeypatch):
+    """One of them dies for good; the others up to three times."""
+    monkeypatch.setattr(link, "RECONNECT_S", 0.2)
+    monkeypatch.setattr("netlathe.profiler.phone.device.RESTORE_S", 1.0)  # of one that dies as it is given back
+    rng, path, options = random.Random(seed), tmp_path / "p.sqlite", DeviceOptions(benchmark_binary=BENCHMARK_MODEL)
+    lives = [[(rng.randint(1, 6), rng.randint(1, 4)) for _ in range(rng.randint(0, 3))] for _ in range(7)]
+    lives.append([(rng.randint(1, 6), FOR_GOOD)])
+    choices = tuple(MBConv(8, 8, 8, 8, kernel=kernel, expand=expand) for kernel in (3, 5, 7) for expand in range(1, 9))
+    items = work_items(SearchSpace("wide", (choices,)), networks=0, batch=1, seed=0)
+    assert len(items) == 24
+    with ExitStack() as stack:
+        cables = plugged_in(8, tmp_path, stack)
+        members = [PhoneMember(one.address, options) for one in cables]
+        fates = {one.name: Fate(cable, life) for one, cable, life in zip(members, cables, lives, strict=True)}
+        plan = PoolPlan(8, path, rounds=3, look_s=0.1, rest_s=0.1, overlap=OVERLAP)
+        board = FatefulBoard(fates, items)
+        run_pool([members], plan, board, lambda message: None)
+    assert [bool(one.deaths) for one in fates.values()] == [bool(life) for life in lives]
+    states = board.states
+    assert states[members[7].name].state == "out"
+    for one in states.values():  # others have done the work of what is away at the end
+        assert one.state == "finished" or (one.state == "out" and "nothing answers at" in one.note), one
+    shared = ANCHOR_KEYS | {item.graph.key for item in overlap_of(items, OVERLAP)}
+    found = units_by_graph(path)
+    assert set(found) == {item.graph.key for item in items} | ANCHOR_KEYS
+    assert {len(units) for key, units in found.items() if key not in shared} == {1}
+    finished = sum(one.state == "finished" for one in states.values())
+    assert finished
+    assert all(len(found[key]) >= finished for key in shared)
+    check_no_round_too_many(path, rounds=3)
+
+
+def check_no_round_too_many(path, rounds: int) -> None:
+    """Each unit has visited what it has a record of so many times, and nothing more often, but for the anchors: what a
+    phone had visited as it died, others may have measured before it was back."""
+    with ProfileFile(path) as file:
+        for unit in file.setups(members=True):
+            outcomes = {} if is_pool(unit) else file.outcomes(unit)
+            for key, visits in file.rounds(unit).items():
+                if key not in ANCHOR_KEYS:
+                    assert len(visits) == rounds if key in outcomes else len(visits) <= rounds, len(visits)
 
 
 def test_each_group_of_phones_has_a_process_of_its_own(daemons, tmp_path):

@@ -1,4 +1,4 @@
-"""`netlathe search` and `netlathe compress` in two processes: one speaks and writes, and one that is gone ends both."""
+"""`netlathe search` in two processes: one speaks and writes, and one that is gone ends both."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 
 import pytest
 from loopback.adbd import AdbDaemon
@@ -19,6 +20,7 @@ from netlathe.profiler.device import is_sustained
 from netlathe.profiler.devices import DeviceOptions, open_device
 from netlathe.profiler.protocol import PHONE_PLAN
 from netlathe.profiler.testing import SETUP, SimulatedDevice, ThermalModel
+from netlathe.report.load_words import load_verdict
 from netlathe.timing import options_of
 from netlathe.words import duration, read_duration_s
 
@@ -55,6 +57,35 @@ def test_a_profile_of_sustained_speed_is_taken_hot_and_stands_apart(tmp_path):
         assert record.latency_ms == pytest.approx(hot * (0.01 + record.graph.macs / 1e7), rel=0.02)
     again = nl.profile(tmp_path / "p.sqlite", space=SPACE, device=device, networks=2, sustained_s=8.0, rounds=3)
     assert again.devices[0].sustained is None, "heated for nothing"
+    with ProfileFile(tmp_path / "p.sqlite") as file:
+        (kept,) = file.loads(HOT)
+    assert kept == found.sustained
+    assert kept.to_json() == found.sustained.to_json()
+
+
+def test_a_load_that_is_interrupted_is_kept_and_the_next_call_makes_another(tmp_path):
+    heat, stops = ThermalModel(tau_s=1.0), [5.0]
+
+    def conditions(now):
+        if stops and now > stops[0]:
+            stops.clear()
+            raise KeyboardInterrupt
+        return heat.conditions(now)
+
+    def profile():
+        nl.profile(tmp_path / "p.sqlite", space=SPACE, device=device, networks=2, sustained_s=8.0, rounds=3)
+
+    device = SimulatedDevice(setup=HOT, slowdown=heat.slowdown, conditions=conditions)
+    with pytest.raises(KeyboardInterrupt):
+        profile()
+    profile()
+    with ProfileFile(tmp_path / "p.sqlite") as file:
+        loads = file.loads(HOT)
+    assert [one.is_interrupted for one in loads] == [True, False]
+    assert loads[0].duration_s < loads[1].duration_s == 8.0
+    page = nl.report(tmp_path / "p.sqlite").output.read_text()
+    assert all(load_verdict(one) in page for one in loads)
+    assert "(interrupted)" in page
 
 
 @pytest.mark.parametrize(("setup", "sustained_s"), [(SETUP, 8.0), (HOT, None)])
@@ -72,7 +103,8 @@ def test_the_setup_says_so_and_a_predictor_opens_its_device_so():
 
 
 def test_networks_are_timed_under_a_load_that_lasts(tmp_path):
-    found = answer("time", "mobilenet_v2_0.35_96", "mnasnet_b1", "--sustained", "6s", "--threads", 1)
+    page = tmp_path / "times.html"
+    found = answer("time", "mobilenet_v2_0.35_96", "mnasnet_b1", "--sustained", "6s", "--threads", 1, "--page", page)
     (load,) = found["sustained"].values()
     assert [one["name"] for one in load["networks"]] == ["mobilenet_v2_0.35_96", "mnasnet_b1"]
     assert load["ranking_first"] == load["ranking_last"] == ["mobilenet_v2_0.35_96", "mnasnet_b1"]
@@ -80,6 +112,10 @@ def test_networks_are_timed_under_a_load_that_lasts(tmp_path):
         one["name"]: one["last_ms"] for one in load["networks"]
     }
     assert len(load["minutes"]) == 4
+    told = page.read_text()
+    assert "Under load for 6 s" in told
+    assert "minutes under load" in told
+    assert "Latencies at the end of the load" in told
     assert "--profile tells how fast a cool device is" in refusal(
         "time", "mobilenet_v2_0.35_96", "--sustained", "2s", "--profile", tmp_path / "p.sqlite"
     )
@@ -105,3 +141,10 @@ def test_a_phone_that_is_hot_and_capped_is_measured_all_the_same(tmp_path, monke
     assert {one["temperature_c"] for one in found["sustained"]["minutes"]} == {44.0}
     with ProfileFile(tmp_path / "p.sqlite") as file:
         assert all(map(is_sustained, file.setups()))
+        (load,) = [load for setup in file.setups() for load in file.loads(setup)]
+    assert load.to_json() == found["sustained"]
+    assert {one.conditions["skin_c"] for one in load.points} == {44.0}
+    assert abs(load.started_at - time.time()) < 600, "by the phone's clock, seconds since the epoch"
+    page = nl.report(tmp_path / "p.sqlite").output.read_text()
+    assert "temperature, °C" in page
+    assert all(one.name in page for one in load.networks)

@@ -7,9 +7,10 @@ import math
 import pytest
 
 from netlathe.archspace.blocks import ConvBlock
+from netlathe.archspace.sustained import SustainedPoint
 from netlathe.profiler.campaign import WorkItem
 from netlathe.profiler.errors import MeasurementError
-from netlathe.profiler.sustained import SustainedPoint, run_sustained
+from netlathe.profiler.sustained import run_sustained
 from netlathe.profiler.testing import SimulatedDevice, ThermalModel, true_ms
 
 BLOCKS = [ConvBlock(64, 100 + 10 * i, 56, 56) for i in range(4)]  # of 20 ms

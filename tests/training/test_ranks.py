@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from rank_processes import run_in
+from rank_processes import run_in, start
 from test_forward import trained_by_a_recipe
 from torch import Tensor, nn
 
@@ -234,6 +234,34 @@ def test_processes_tell_one_another(of_several: list[dict[str, Any]]) -> None:
         assert found["any"] == (True, False)
         assert found["loss"] == sum((k + 1) * (k + 3) for k in range(count))
         assert found["slope"] == [sum(k + 3 for k in range(count))]
+
+
+PARTING = """
+import os
+from torch import distributed
+from netlathe.training.errors import LostRankError
+from netlathe.training.ranks import joined
+destroy = distributed.destroy_process_group
+def interrupted():
+    destroy()
+    raise KeyboardInterrupt
+distributed.destroy_process_group = interrupted
+try:
+    with joined() as ranks:
+        if ranks.index == 1:
+            os._exit(9)
+        while True:
+            ranks.any(False)
+except LostRankError as error:
+    print(error)
+"""
+
+
+def test_a_loss_stays_the_reason_where_the_starters_signal_comes_while_the_processes_part() -> None:
+    processes = start(2, ["-c", PARTING])
+    told = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 9], told
+    assert told[0][0].startswith("a process of this run is gone (")
 
 
 def test_a_process_by_itself_is_alone() -> None:

@@ -30,6 +30,10 @@ def time(
         bool, typer.Option("--op-profile", help="Also time each kernel, in runs of their own.")
     ] = False,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this .csv file, too.")] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Write this .html page of the latencies, too, and of the load of --sustained over time."),
+    ] = None,
     predictor: Annotated[
         Path | None, typer.Option(help="Predictor to compare with: a file, or a shipped name.")
     ] = None,
@@ -99,8 +103,8 @@ def time(
     terminal.on_report = lambda report: show_time(report, terminal, op_profile=op_profile)
     report = timing.time(
         what, device=[choose_phone(one, terminal) for one in device or ["local"]], shapes=parse_shapes(shape),
-        op_profile=op_profile, csv=csv, predictor=predictor, profile=profile_file, budget_s=budget_s, threads=threads,
-        cores=cores, dtype=dtype, delegate=delegate, benchmark_binary=benchmark_binary,
+        op_profile=op_profile, csv=csv, page=page, predictor=predictor, profile=profile_file, budget_s=budget_s,
+        threads=threads, cores=cores, dtype=dtype, delegate=delegate, benchmark_binary=benchmark_binary,
         sustained_s=read_duration_s(sustained) if sustained else None, unknown=unknown,
         seed=seed, progress=terminal,
     )  # fmt: skip

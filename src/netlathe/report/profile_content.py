@@ -10,6 +10,7 @@ from typing import Any
 
 from netlathe.archspace.profile_file import Again, ProfileFile, RoundConditions
 from netlathe.archspace.records import LatencyRecord, Setup, noise_floor
+from netlathe.archspace.sustained import SustainedRun
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class SetupContent:
     """Visits whose samples later ones have replaced, or that are to replace others."""
     anchors: tuple[str, ...]
     """Names of the anchors."""
+    loads: tuple[SustainedRun, ...] = ()
+    """Loads that lasted, which heated the device before its rounds, in order of time."""
 
     @property
     def measured(self) -> list[LatencyRecord]:
@@ -77,4 +80,5 @@ def _of_setup(file: ProfileFile, setup: Setup) -> SetupContent:
     left_out = sum(len(rounds) - len(counting.get(key, ())) for key, rounds in visits.items())
     again = tuple((names.get(key, key), one) for key, one in file.again(setup).items())
     anchors = tuple(names.get(key, key) for key in file.anchors(setup))
-    return SetupContent(setup, records, tuple(file.round_log(setup)), again, left_out, anchors)
+    loads = tuple(file.loads(setup))
+    return SetupContent(setup, records, tuple(file.round_log(setup)), again, left_out, anchors, loads)

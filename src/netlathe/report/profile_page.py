@@ -9,6 +9,7 @@ from typing import Any
 
 from netlathe.archspace.records import STABLE_SPREAD, LatencyRecord, Setup
 from netlathe.profiler.summary import machine_warnings, quality_warnings
+from netlathe.report.load_parts import load_parts
 from netlathe.report.page import (
     ORIGIN,
     Chart,
@@ -30,6 +31,7 @@ from netlathe.words import milliseconds, percent
 _UNITS = {"_c": "°C", "_mhz": "MHz", "_khz": "kHz", "_pct": "%", "_percent": "%", "_mb": "MB", "_ma": "mA", "_mv": "mV"}
 _MOST_COURSES = 6
 _MOST_ROWS = 2000
+_MOST_LOADS = 3
 
 
 def page_of_profile(content: ProfileContent) -> Page:
@@ -102,6 +104,7 @@ def _sections(one: SetupContent, ending: str) -> list[Section]:
     found = (
         section(f"Warnings{ending}", [Notes(tuple(warnings), are_warnings=True)] if warnings else []),
         section(f"Stability{ending}", [_stability(one)]),
+        *_loads(one, ending),
         section(f"The machine meanwhile{ending}", [_courses(one)]),
         section(f"Measured again{ending}", _again(one)),
         section(f"Without a latency{ending}", [_failed(one)]),
@@ -162,6 +165,12 @@ def _courses(one: SetupContent) -> Chart | None:
         0.1 + 0.16 * tall,
         0.2 + 0.36 * tall,
     )
+
+
+def _loads(one: SetupContent, ending: str) -> list[Section | None]:
+    """A section for each of the latest loads that heated the device before its rounds."""
+    latest = one.loads[-_MOST_LOADS:]
+    return [section(f"Under load since {_day(load.started_at)}{ending}", load_parts(load)) for load in reversed(latest)]
 
 
 def _number(value: object) -> float | None:

@@ -77,7 +77,7 @@ def report(
     place = _place(given, subjects) if output is None else Path(output)
     files = [subject.path / REPORT if subject.kind == "run" else subject.path for subject in subjects]
     check_outputs([Output("--output", place, "page")], files, force=force)
-    return _write(page_of(kinds[0], [subject.path for subject in subjects]), place)
+    return write_page(page_of(kinds[0], [subject.path for subject in subjects]), place)
 
 
 def _subjects(given: str | Path) -> list[_Subject]:
@@ -144,11 +144,15 @@ def page_of(kind: str, paths: Sequence[Path]) -> Page:
     return page_of_predictor(predictors[0]) if len(predictors) == 1 else page_of_predictors(predictors)
 
 
-def _write(page: Page, place: Path) -> PageReport:
+def write_page(page: Page, place: Path) -> PageReport:
+    """Writes a page, whole or not at all. Raises FormatError where it cannot be written."""
     from netlathe.report.html import render
 
     content = render(page).encode()
-    write_whole(place, content)
+    try:
+        write_whole(place, content)
+    except OSError as error:
+        raise FormatError(f"{place}: the page cannot be written ({error})") from error
     return PageReport(place, page.kind.lower(), page.title, page.verdict, len(content))
 
 

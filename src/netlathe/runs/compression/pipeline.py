@@ -167,7 +167,7 @@ def compress(
         settings = replace(settings, baselines=mobile_networks(settings, baselines))
         report = run_phases(settings, place, restart=restart)
         place.listener.report(report)
-        if page and report.is_changed and not (folder / PAGE).is_file():
+        if page and leads and report.is_changed and not (folder / PAGE).is_file():
             make_page(folder, place.listener)
         return report
 

@@ -69,11 +69,11 @@ class ScorePhase(Phase[Scored]):
         with self.place.listener.working("finding the importance of channels"):
             scores = taylor(
                 space.coupled, settings.original.weights, settings.data.normalized(taken.normalization).train,
-                teacher=teacher, images=images, seed=settings.seed, compute=self.place.compute,
+                teacher=teacher, images=images, is_balanced=settings.is_balanced, seed=settings.seed,
+                compute=self.place.compute,
             )  # fmt: skip
-        by = "first-order change of the cross-entropy " + (
-            "against labels" if teacher == "labels" else "against its own outputs"
-        )
+        against = "labels, all classes alike" if settings.is_balanced else "labels"
+        by = f"first-order change of the cross-entropy against {against if teacher == 'labels' else 'its own outputs'}"
         return Scored(scores, by, teacher, taken.accuracy, warnings, taken.normalization)
 
     def _compared(self) -> tuple[Taken, Any, tuple[str, ...]]:

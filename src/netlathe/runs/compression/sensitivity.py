@@ -3,7 +3,6 @@ a segment has another precision, in one unit with what cuts of widths cost."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,7 +88,7 @@ class Rise:
     by."""
 
     def __init__(self, settings: CompressSettings, place: Workplace, scored: Scored) -> None:
-        self._loss = FinalistLoss(settings, place, dataclasses.replace(scored, teacher="own"))
+        self._loss = FinalistLoss(settings, place, scored, against_labels=False)
         self._least = self._loss(settings.space.reference).loss
 
     def __call__(self, choices: Choices) -> float:

@@ -143,6 +143,13 @@ class CompressSettings:
                 raise NetlatheError(f"{name} {value!r:.40}: out of range")
         check_strategy(self.strategy)
 
+    @property
+    def is_balanced(self) -> bool:
+        """Whether all classes of the images count alike in losses, however many images each has."""
+        from netlathe.training import TrainConfig
+
+        return isinstance(self.training, TrainConfig) and self.training.class_weights == "balanced"
+
     def taking_images(self, normalization: Normalization | None) -> CompressSettings:
         """These settings, with images given to networks in that way."""
         if self.data is None or normalization is None:
@@ -208,12 +215,14 @@ class CompressSettings:
 
     def importance_inputs(self) -> dict[str, Any]:
         """Inputs of the channels' importance, for JSON."""
+        balanced = {"class_weights": "balanced"} if self.is_balanced else {}
         return {
             "model": self.original.digest,
             "widths": {"ignored": sorted(self.ignored), "step": self.step, "least_share": self.least_share},
             "data": describe_data(self.data) if self.data else None,
             "normalization": str(self.normalization) if self.normalization else None,
             "seed": self.seed,
+            **balanced,
         }
 
     def space_inputs(self) -> dict[str, Any]:

@@ -241,14 +241,21 @@ def _sum(scores: NDArray[np.float64], choices: Choices) -> float:
 
 class FinalistLoss:
     """Validation loss of a network whose layers are refitted, but not trained; or minus a user's own score of it. Where
-    precisions were chosen, it is what LiteRT computes from the file in these."""
+    precisions were chosen, it is what LiteRT computes from the file in these.
 
-    def __init__(self, settings: CompressSettings, place: Workplace, scored: Scored) -> None:
+    It is against labels where these are the network's classes and `against_labels` is true, else against the original's
+    outputs. Either way, classes of labels count as they do in the training's loss."""
+
+    def __init__(
+        self, settings: CompressSettings, place: Workplace, scored: Scored, *, against_labels: bool = True
+    ) -> None:
         self.settings, self.place, self.scored = settings, place, scored
+        self.has_classes = scored.teacher == "labels"
+        self.against_labels = against_labels and self.has_classes
 
     def __call__(self, choices: Choices) -> Look:
-        """Mean cross-entropy against labels, with the accuracy; or against the original's outputs where the classes are
-        not its own. Raises TrainingError for a loss that is no number."""
+        """Mean cross-entropy, with the accuracy where it is against labels. Raises TrainingError for a loss that is no
+        number."""
         from netlathe.training.sgd import check_finite
 
         network: nn.Module = self._network(choices)
@@ -258,8 +265,7 @@ class FinalistLoss:
             value = -float(self.settings.score(network))
             return Look(check_finite(value, f"the score {name_of(self.settings.score)}"))
         loss, accuracy = self._judged(network)
-        is_told = self.scored.teacher == "labels"
-        return Look(check_finite(loss, "comparing finalists"), accuracy if is_told else None)
+        return Look(check_finite(loss, "comparing finalists"), accuracy if self.against_labels else None)
 
     def _network(self, choices: Choices) -> TorchGraph:
         """The network in float32; the original as it is, where nothing is cut."""
@@ -293,12 +299,17 @@ class FinalistLoss:
     def _judged(self, network: nn.Module) -> tuple[float, float]:
         """Loss, and accuracy by the labels, on validation images."""
         from netlathe.training.evaluation import loss_and_accuracy
+        from netlathe.training.losses import class_weights
 
         data = self.settings.data
         assert data is not None
         split = few_of(data.validation, self._images, self.settings.seed)
-        teacher = None if self.scored.teacher == "labels" else original_network(self.settings)
-        return loss_and_accuracy(network, split, teacher=teacher, batch_size=BATCH, compute=self.place.compute)
+        teacher = None if self.against_labels else original_network(self.settings)
+        is_balanced = self.has_classes and self.settings.is_balanced
+        weights = class_weights(split.labels, len(data.classes)) if is_balanced else None
+        return loss_and_accuracy(
+            network, split, teacher=teacher, weights=weights, batch_size=BATCH, compute=self.place.compute
+        )
 
     @cached_property
     def _images(self) -> int:
