@@ -31,6 +31,13 @@ def is_zoo_name(what: str) -> bool:
     return what.partition(":")[0] in _ZOOS
 
 
+def check_zoo(what: str) -> None:
+    """Raises FormatError where the package that is named is not installed."""
+    package = what.partition(":")[0]
+    if find_spec(package) is None:
+        raise FormatError(f"{what}: {package} is not installed: pip install {package}")
+
+
 def zoo_graph(what: str, *, batch: int = 1, shape: Sequence[int] | None = None) -> Graph:
     """The graph of timm:NAME or torchvision:NAME on images of the size that it was made for, or of `shape`
     (N, C, H, W).
@@ -52,9 +59,8 @@ def zoo_graph(what: str, *, batch: int = 1, shape: Sequence[int] | None = None) 
 
 def zoo_module(what: str) -> ZooModule:
     """The torch module of timm:NAME or torchvision:NAME with random weights. Raises as zoo_graph does."""
+    check_zoo(what)
     package, _, name = what.partition(":")
-    if find_spec(package) is None:
-        raise FormatError(f"{what}: {package} is not installed: pip install {package}")
     import torch
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # drawn weights are no one else's affair

@@ -394,10 +394,21 @@ def _check(job: ProfileJob, *, creates: bool) -> None:
         raise NetlatheError(f"--device: {', '.join(names)} names a device twice")
     if job.pool:
         _check_pool(job)
+    else:
+        _check_devices(job)
     if job.export:
         check_table_path(job.export)
     if job.again or creates:
         ProfileFile(job.output, create=not job.again).close()
+
+
+def _check_devices(job: ProfileJob) -> None:
+    """Raises DeviceError for a name that is no device's, and for options that it does not have."""
+    from netlathe.profiler.devices import check_device
+
+    for one in job.devices:
+        if isinstance(one.device, str):
+            check_device(one.device, one.options)
 
 
 def _check_speed(job: ProfileJob, setup: Setup) -> None:
