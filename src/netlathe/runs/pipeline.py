@@ -38,6 +38,7 @@ from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.logs import check_tensorboard
 from netlathe.runs.looked import LookPhase, look_for_all
 from netlathe.runs.migration import migrate
+from netlathe.runs.plans import search_plan
 from netlathe.runs.report import CurveReport, RunReport
 from netlathe.runs.reported import ReportPhase, write_hardware
 from netlathe.runs.scores import warm_searcher
@@ -405,11 +406,13 @@ def run_phases(
         searching = search_phase(settings, place, constraints, warm)
         if place.leads:
             migrate(place, searching.inputs)
+        place.listener.plan(search_plan(settings, place.series, is_warm=warm is not None))
         searched = searching.output()
         smaller = [] if chosen is None else chosen
         choosing = ChoosePhase(settings, place, searching.inputs, constraints, searched, smaller)
         found = choosing.output()
         smaller.append(found)
+        place.listener.plan(search_plan(settings, place.series, is_warm=warm is not None, found=found.architecture))
         training = TrainPhase(settings, place, searching.lasting, searched, found)
         trained = training.output()
         exported = ExportPhase(settings, place, training.inputs, trained).output()
@@ -445,6 +448,8 @@ def run_curve(settings: RunSettings, place: Workplace, runs: dict[Path, RunSetti
         look_for_all(runs, place)
     else:
         warm = WarmUp(one, place, constraints).searcher
+    for folder, one in runs.items():
+        place.listener.plan(search_plan(one, place.at(folder).series, is_warm=True))
     reports = []
     for folder, one in runs.items():
         place.listener.step(f"{one.goal.main.limit_ms:g} ms on {one.goal.main.name}")

@@ -37,6 +37,7 @@ from netlathe.runs.compression.written import WritePhase
 from netlathe.runs.files import IMPORTANCE, PAGE, PROGRESS, REPORT
 from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.judges import DeviceAtHand, time_file
+from netlathe.runs.plans import compression_plan
 from netlathe.runs.settings import Recipe, load_told, name_of, trained_by
 from netlathe.targets import Limit, Target
 from netlathe.words import milliseconds
@@ -255,6 +256,7 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
             place.ranks.told(lambda: _check_fastest(settings, place, outlook, level))
     if restart:
         place.remove((REPORT, *COMPRESSION_FILES))
+    place.listener.plan(compression_plan(settings))
     with place.folder.watched():
         scoring = ScorePhase(settings, place)
         scored = scoring.output()
@@ -263,6 +265,7 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
         sensitivity = SensitivityPhase(settings, place, scored).output() if decides_on_more else None
         choosing = ShapePhase(settings, place, outlook, scored, sensitivity)
         shaped = choosing.output()
+        place.listener.plan(compression_plan(settings, settings.space.graph(shaped.choices).macs))
         tuning = TunePhase(settings, place, scored, shaped) if settings.data else None
         tuned = tuning.output() if tuning else None
         made = {**(tuning or scoring).inputs, **settings.space_inputs(), "choices": list(shaped.choices)}
