@@ -97,7 +97,13 @@ def _whole_words(work: Work, now_s: float) -> str:
     left_s, uncounted = _whole_left(work, now_s)
     if not work.plan or left_s is None or left_s == _left_s(work, now_s):
         return ""
-    return f"; about {span(left_s)} of the whole run{uncounted and f', {uncounted}'}"
+    return f"; about {span(_rough(left_s))} of the whole run{uncounted and f', {uncounted}'}"
+
+
+def _rough(left_s: float) -> float:
+    """A time to the minute, or to ten seconds where it is short: more than that is not known of phases to come."""
+    unit_s = 60 if left_s >= 120 else 10
+    return unit_s * round(left_s / unit_s)
 
 
 def _whole_left(work: Work, now_s: float) -> tuple[float | None, str]:
@@ -145,7 +151,8 @@ def _tiles(one: Watched, now_s: float) -> tuple[Tile, ...]:
         tiles.append(Tile("Left of this" if work.plan else "Left", span(left), "at the speed so far"))
     if work.plan and one.goes_on:
         whole, uncounted = _whole_left(work, now_s)
-        tiles.append(Tile("Left of all", "not known yet" if whole is None else f"about {span(whole)}", uncounted))
+        note = uncounted if whole is None else ", ".join(filter(None, ("about", uncounted)))
+        tiles.append(Tile("Left of all", "unknown" if whole is None else span(_rough(whole)), note))
     done = sum(phase.until is not None for phase in work.phases)
     if one.kind != "profile":
         tiles.append(Tile("Phases done", f"{done} of {max(len(_phases(work)), done)}"))
