@@ -83,7 +83,7 @@ def _tiles(content: ProfileContent) -> list[Tile]:
     tiles = [Tile("Records", str(len(one.records)), _kinds(one.records))]
     if latencies:
         tiles.append(
-            Tile("Latencies", f"{milliseconds(max(latencies))} ms", f"from {milliseconds(min(latencies))} ms up")
+            Tile("Slowest", f"{milliseconds(max(latencies))} ms", f"fastest {milliseconds(min(latencies))} ms")
         )
     stable = len(one.measured) - len(one.unstable)
     tiles += [Tile("Stable", f"{stable} of {len(one.measured)}"), Tile("Noise floor", percent(one.noise_floor))]
