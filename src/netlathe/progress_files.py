@@ -149,21 +149,36 @@ class Work:
             notes=[str(one) for one in content["notes"]], warnings=[str(one) for one in content["warnings"]],
         )  # fmt: skip
 
+    def present_left_s(self) -> float | None:
+        """Time left of what goes on at this moment: the step, or all devices that measure side by side; None where one
+        of them is not known. From when this was written."""
+        if not self.sides:
+            return self.step.left_s(self.at) if self.step else None
+        left = [one.left_s for one in self.sides if one.share < 1]
+        told = [one for one in left if one is not None]
+        return max(told) if told and len(told) == len(left) else None
+
     def left(self) -> Left:
-        """Time left of all of it, from when this was written."""
-        if self.sides or self.rows:
-            of_sides = [one.left_s for one in self.sides if one.share < 1]
-            is_known = bool(of_sides) and None not in of_sides
-            return Left(max(one for one in of_sides if one is not None) if is_known else None)
-        current = next((one.name for one in reversed(self.phases) if one.until is None), "")
+        """Time left of all of it, from when this was written: of a profile, what its devices tell."""
+        if not self.plan:
+            return Left(self.present_left_s())
+        current = next((one for one in reversed(self.phases) if one.until is None), None)
         begun = {one.name for one in self.phases}
         pace = self._seconds_per_work()
-        seconds = [self.step.left_s(self.at) if self.step else None]
-        uncounted = [current] if current and (seconds[0] is None or self.plan.get(current) is None) else []
-        for name, work in self.plan.items():
+        foretold = {
+            name: None if work is None or pace is None else work * pace for name, work in self.plan.items()
+        }  # fmt: skip
+        seconds = [self.present_left_s()]
+        uncounted = []
+        if current:
+            whole_s = foretold.get(current.name)
+            if seconds[0] is None and whole_s is not None:  # between its steps
+                seconds[0] = max(0.0, whole_s - (self.at - current.since))
+            uncounted += [current.name] if seconds[0] is None or self.plan.get(current.name) is None else []
+        for name, left_s in foretold.items():
             if name not in begun:
-                seconds.append(None if work is None or pace is None else work * pace)
-                uncounted += [name] if seconds[-1] is None else []
+                seconds.append(left_s)
+                uncounted += [name] if left_s is None else []
         told = [one for one in seconds if one is not None]
         return Left(sum(told) if told else None, tuple(uncounted))
 

@@ -90,6 +90,10 @@ def test_the_time_left_of_a_whole_run_is_that_of_its_steps_so_far(tmp_path: Path
             found = read_work(path)
             assert found.left() == (pytest.approx(30 + 20), ("choice", "export"))
         work.phase("choice", is_done=True)
+        work.phase("training", is_done=False)
+        clock.now += 8
+        work.note("writes")
+        assert read_work(path).left() == (pytest.approx(20 - 8), ("export",))  # it has told no step yet
 
 
 def test_a_phase_that_an_earlier_process_did_tells_no_speed(tmp_path: Path) -> None:
@@ -118,6 +122,9 @@ def test_the_time_left_of_devices_is_the_longest_and_unknown_where_one_is(tmp_pa
         assert work.work.left() == (90.0, ())
         second(1.0, 0.0, "")
         assert work.work.left() == (40.0, ())
+        work.plan({"choice": None, "training": 5.0})  # a search, whose network is being timed
+        work.phase("choice", is_done=False)
+        assert work.work.left() == (40.0, ("choice", "training"))
 
 
 def test_a_relay_hands_on_whatever_a_listener_can_hear() -> None:

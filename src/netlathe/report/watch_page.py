@@ -129,7 +129,7 @@ def _share(work: Work) -> float | None:
 
 def _left_s(work: Work, now_s: float) -> float | None:
     """Time left of that, from now on."""
-    left = work.left().seconds if work.sides else work.step.left_s(work.at) if work.step else None
+    left = work.present_left_s()
     return None if left is None else max(0.0, left - (now_s - work.at))
 
 

@@ -15,6 +15,8 @@ Plan = dict[str, float | None]
 _PASSES = 3
 """Times that a training computes a network for an image: forward, and backward to its values and to its weights."""
 
+_LOOKS = 4
+"""Times that a compression lets the original classify as many validation images, to see how it takes them."""
 _ARCHITECTURE_STEP = 2 * 2 / _PASSES
 """Work of a step of the architecture, in steps of the weights."""
 
@@ -49,16 +51,19 @@ def _search_work(settings: RunSettings, *, is_warm: bool) -> float | None:
     return _PASSES * epochs * len(settings.data.train) * macs
 
 
-def compression_plan(settings: CompressSettings, macs: int | None = None) -> Plan:
-    """Plan of a compression; `macs` are those of the network that is trained, at first the original's."""
+def compression_plan(settings: CompressSettings, images: int, macs: int | None = None) -> Plan:
+    """Plan of a compression; `images` are those that the original is looked at by, `macs` those of the network that is
+    trained, at first the original's."""
     original = settings.original.graph.macs / settings.original.graph.batch
     training: Plan = {}
+    importance = None
     if settings.data:
+        importance = (_PASSES + _LOOKS) * min(images, len(settings.data.train)) * original
         work = _training_work(settings.training, len(settings.data.train), original if macs is None else macs)
         teacher = getattr(settings.training, "epochs", 0) * len(settings.data.train) * original
         training = {"training": None if work is None else work + (teacher if settings.distillation else 0)}
     return {
-        "importance": None,
+        "importance": importance,
         **({"sensitivity": None} if settings.space.blocks or settings.space.segments else {}),
         "widths": None,
         **training,

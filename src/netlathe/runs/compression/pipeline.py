@@ -21,7 +21,7 @@ from netlathe.runs.compression.outlook import Outlook, Stage, check_reached, loo
 from netlathe.runs.compression.recovered import check_max_drop
 from netlathe.runs.compression.report import CompressReport
 from netlathe.runs.compression.reported import CompressReportPhase, limits_of, targets_of
-from netlathe.runs.compression.scored import ScorePhase
+from netlathe.runs.compression.scored import MOST_IMAGES, ScorePhase, images_within
 from netlathe.runs.compression.sensitivity import SensitivityPhase
 from netlathe.runs.compression.settings import (
     CompressSettings,
@@ -256,7 +256,8 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
             place.ranks.told(lambda: _check_fastest(settings, place, outlook, level))
     if restart:
         place.remove((REPORT, *COMPRESSION_FILES))
-    place.listener.plan(compression_plan(settings))
+    images = images_within(settings, place, MOST_IMAGES)
+    place.listener.plan(compression_plan(settings, images))
     with place.folder.watched():
         scoring = ScorePhase(settings, place)
         scored = scoring.output()
@@ -265,7 +266,7 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
         sensitivity = SensitivityPhase(settings, place, scored).output() if decides_on_more else None
         choosing = ShapePhase(settings, place, outlook, scored, sensitivity)
         shaped = choosing.output()
-        place.listener.plan(compression_plan(settings, settings.space.graph(shaped.choices).macs))
+        place.listener.plan(compression_plan(settings, images, settings.space.graph(shaped.choices).macs))
         tuning = TunePhase(settings, place, scored, shaped) if settings.data else None
         tuned = tuning.output() if tuning else None
         made = {**(tuning or scoring).inputs, **settings.space_inputs(), "choices": list(shaped.choices)}
