@@ -55,6 +55,14 @@ def write_table(records: Sequence[LatencyRecord], path: str | Path) -> None:
         raise FormatError(f"{path}: the table cannot be written ({error})") from error
 
 
+def check_records_file(path: str | Path) -> None:
+    """Raises FormatError where there is no such table, or no such profile file; neither is read."""
+    if Path(path).suffix not in TABLE_ENDINGS:
+        ProfileFile(path, only_reads=True).close()
+    elif not Path(path).exists():
+        raise FormatError(f"{path}: there is no such table of records")
+
+
 def read_records(path: str | Path, latency_column: str = "latency_ms") -> list[LatencyRecord]:
     """Records of a profile file, of a .csv or .parquet table written by write_table, or of any other such table of
     configurations (see configurations.py) with a column of milliseconds.

@@ -33,7 +33,7 @@ from netlathe.cli.console import Terminal
 from netlathe.compress import width_space
 from netlathe.events import Listener, Update
 from netlathe.predictor import LatencyPredictor
-from netlathe.runs.compression.settings import INTEGER_PROGRAM, NETADAPT, UNIFORM
+from netlathe.runs.compression.strategies import INTEGER_PROGRAM, NETADAPT, UNIFORM
 from netlathe.search.strategies.blackbox.names import STRATEGIES
 from netlathe.targets import make_goal
 from netlathe.training import ImageData, TrainConfig, load_images, train

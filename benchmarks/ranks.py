@@ -19,7 +19,8 @@ from netlathe.search.costs import Constraint, CostTable
 from netlathe.search.strategies.binarized.loop import Searcher
 from netlathe.search.strategies.binarized.settings import SearchConfig
 from netlathe.training.compute import Compute
-from netlathe.training.ranks import Ranks, is_one_of_several, joined
+from netlathe.training.launch import is_one_of_several
+from netlathe.training.ranks import Ranks, joined
 from netlathe.training.sources import load_images
 
 

@@ -11,14 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from netlathe.archspace.decisions import Choices
 from netlathe.archspace.errors import GraphError, SpaceError, did_you_mean
-from netlathe.archspace.forms.tflite_audit import AuditedOp, audit_tflite
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.kernels import clamped_nodes, gated_layers
 from netlathe.archspace.precisions import Precision, expect_precision, mixed
 from netlathe.compress.errors import CompressError
+
+if TYPE_CHECKING:
+    from netlathe.archspace.forms.tflite_audit import AuditedOp
 
 Plan = Mapping[str, str]
 """Precision of each segment, by their names; segments that are not named stay float32."""
@@ -74,14 +77,14 @@ def node_precisions(segments: Sequence[Segment], plan: Plan) -> dict[str, Precis
             )
     found = {}
     for segment in segments:
-        precision = _precision(plan.get(segment.name, Precision.FLOAT32), segment.name)
+        precision = _precision(plan.get(segment.name, Precision.FLOAT32), f"segment {segment.name!r:.80}")
         found.update(dict.fromkeys(segment.nodes, precision))
     return found
 
 
-def _precision(value: str, segment: str) -> Precision:
+def _precision(value: str, where: str) -> Precision:
     try:
-        return expect_precision(value, f"segment {segment!r:.80}")
+        return expect_precision(value, where)
     except GraphError as error:
         raise CompressError(str(error)) from error
 
@@ -90,6 +93,8 @@ def audited_segments(data: bytes | Path, segments: Sequence[Segment]) -> dict[st
     """The ops of a .tflite file that netlathe wrote of the network, by the segment that they belong to. What converts
     at the borders belongs to none. Raises FormatError for what is no .tflite file, CompressError for an op of no
     segment."""
+    from netlathe.archspace.forms.tflite_audit import audit_tflite
+
     owners = {node: segment.name for segment in segments for node in segment.nodes}
     found: dict[str, list[AuditedOp]] = {segment.name: [] for segment in segments}
     for op in audit_tflite(data):
@@ -197,7 +202,7 @@ def precision_space(
 
 def expect_precisions(given: Sequence[str]) -> tuple[Precision, ...]:
     """The precisions of those names. Raises CompressError for unknown ones, for the same one twice, and for none."""
-    found = tuple(_precision(value, "each") for value in given)
+    found = tuple(_precision(value, "precisions") for value in given)
     if not found or len(set(found)) < len(found):
         raise CompressError(f"precisions must be different ones, got {', '.join(found) or 'none'}")
     return found

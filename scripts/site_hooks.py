@@ -1,7 +1,7 @@
 """Hooks of the site: files of the repository that pages link to become pages of it, below repository/.
 
 So `../benchmarks/SEARCH.md` in docs/results.md leads somewhere on GitHub and in the site alike. Markdown is shown as it
-is, other text as code; README.md is the home page. `mkdocs.yml` names this file.
+is, other text as code; README.md is the home page. Options in commands are marked, too. `mkdocs.yml` names this file.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ PLACE = "repository"
 """Folder of the site that holds them."""
 LINK = re.compile(r"(?<=\]\()(?![a-z][a-z0-9+.-]*:|#)([^)\s#]+)")
 """Target of a relative link, without its anchor."""
+COMMANDS = re.compile(r'<div class="language-text highlight">.*?</div>', re.DOTALL)
+"""Blocks of commands, as they come out of Markdown."""
+OPTION = re.compile(r"(?<![\w-])(--?[a-z][\w-]*)")
 LATER = "---\nsearch:\n  boost: 0.2\n---\n"
 """Front matter: a search shows them behind the pages of docs/."""
 LANGUAGES = {".py": "python", ".sh": "sh", ".toml": "toml", ".yml": "yaml", ".ipynb": "json"}
@@ -54,6 +57,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) 
         return os.path.relpath(uri_there, Path(uri).parent)
 
     return LINK.sub(moved, markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Marks the options of commands, which a browser would break behind their hyphens."""
+    return COMMANDS.sub(lambda found: OPTION.sub(r'<span class="option">\1</span>', found[0]), html)
 
 
 def page_of(target: Path) -> str:

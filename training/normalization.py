@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from netlathe.training.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Normalization:
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) -> float32 (N, C, H, W) as networks take them, channels last in memory (depthwise
         convolutions train 3 to 5 times faster so)."""
+        import torch  # which a name that is parsed does not need
+
         mean, std = (torch.tensor(one, dtype=torch.float64)[:, None, None] for one in (self.mean, self.std))
         scaled = images.float().div_((255 * std).float()).sub_((mean / std).float())
         return scaled.contiguous(memory_format=torch.channels_last)

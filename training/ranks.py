@@ -15,6 +15,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.rendezvous import rendezvous
 
 from netlathe.training.errors import LostRankError, ToldElsewhereError, TrainingError
+from netlathe.training.launch import is_one_of_several
 
 T = TypeVar("T")
 
@@ -335,12 +336,6 @@ def _one_telling(store: Any) -> Iterator[None]:
         raise
     finally:
         distributed.destroy_process_group()
-
-
-def is_one_of_several() -> bool:
-    """Whether torchrun or another starter has told this process of others, by torch's usual variables."""
-    told = {name: os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
-    return all(told.values()) and told["WORLD_SIZE"].isdecimal() and int(told["WORLD_SIZE"]) > 1
 
 
 def _met() -> Any:

@@ -10,10 +10,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from netlathe.archspace.errors import did_you_mean
 from netlathe.training.augmentation import Augmentation
-from netlathe.training.errors import TrainingError
 from netlathe.training.loop import TrainConfig
+from netlathe.training.recipe_names import RECIPE_NAMES, check_recipe
 from netlathe.training.sgd import Optimizer
 
 _CUTOUT = Augmentation(erasing=1.0, erased_area=(0.25, 0.25), erased_ratio=(1.0, 1.0))
@@ -138,13 +137,9 @@ class ImageNetAdamW(TrainConfig):
     augmentation: Augmentation = _RANDOM
 
 
-RECIPES: dict[str, type[TrainConfig]] = {
-    "cifar": Cifar,
-    "imagenet-short": ImageNetShort,
-    "imagenet-300": ImageNet300,
-    "imagenet-600": ImageNet600,
-    "imagenet-adamw": ImageNetAdamW,
-}
+RECIPES: dict[str, type[TrainConfig]] = dict(
+    zip(RECIPE_NAMES, (Cifar, ImageNetShort, ImageNet300, ImageNet600, ImageNetAdamW), strict=True)
+)
 """Recipes by name; of each, the class's defaults are the settings, and its docstring is the source."""
 
 
@@ -157,9 +152,7 @@ def training_recipe(name: str, **given: Any) -> TrainConfig:
     square root (Malladi et al., arXiv:2205.10287). Raises TrainingError for a name that there is not, with the nearest
     one, and for settings out of range.
     """
-    if name not in RECIPES:
-        known = ", ".join(RECIPES)
-        raise TrainingError(f"unknown recipe {name!r:.80}{did_you_mean(name, RECIPES)}; there are {known}")
+    check_recipe(name)
     kind = RECIPES[name]
     own = kind()
     chosen = {key: value for key, value in given.items() if value is not None}

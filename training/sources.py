@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from netlathe.archspace.errors import did_you_mean
-from netlathe.archspace.files import odd_kind
 from netlathe.training.arrays import classes_of, encode, from_arrays, from_digits, from_npz
 from netlathe.training.datasets import Dataset, by_split, from_tables, from_torch, is_table, name_of
 from netlathe.training.encoded import EncodedSplit, Files
@@ -28,12 +25,11 @@ from netlathe.training.images import ImageData, ImageSplit, Pixels, make_data
 from netlathe.training.index import Index, matches, read_index, write_index
 from netlathe.training.parquet import open_parquet
 from netlathe.training.shards import HELD_BYTES, Grouped, Labelled
+from netlathe.training.source_paths import DIGITS, check_images_path, shards_at
 from netlathe.training.tars import MEMBER_COLUMNS, Members, list_tars, stretches
 
 Source = str | Path | tuple[Any, Any] | Dataset | Mapping[str, Any]
 """Source of images: a path, a pair of arrays, a dataset, or several of either by split."""
-_KNOWN = "a folder of images, .tar or .parquet shards, an .npz, or 'digits'"
-_SHARDS = (".tar", ".parquet")
 
 
 def load_images(
@@ -77,7 +73,7 @@ def load_images(
         raise DataError(f"size {size!r:.40}: give height and width in pixels, as (224, 224)")
     if channels not in (1, 3):
         raise DataError(f"images are read in grey (1 channel) or RGB (3 channels), not with {channels} channels")
-    if isinstance(source, str) and source == "digits":
+    if isinstance(source, str) and source == DIGITS:
         return from_digits(size, channels, seed, limit)
     found = _open(source, size, channels, in_memory_bytes)
     splits = _test_from_validation(found.splits)
@@ -133,16 +129,9 @@ def _as_arrays(pair: tuple[Any, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
 def _open_path(path: Path, size: Pixels, channels: int) -> _Found:
     if path.suffix == ".npz" and path.is_file():
         return _Found(path.stem, *from_npz(path, size, channels))
-    shards = _shards(path)
-    if shards:
-        return _from_shards(path, shards, size, channels)
-    if path.is_dir():
-        return _from_folder(path, size, channels)
-    if path.is_file():
-        raise DataError(f"{path}: images are read from {_KNOWN}, not from {path.suffix!r}")
-    if path.exists():
-        raise DataError(f"{path}: is {odd_kind(path)}; give {_KNOWN}")
-    raise DataError(f"{path}: no such file or folder{did_you_mean(str(path), ['digits'])}; give {_KNOWN}")
+    check_images_path(path)
+    shards = shards_at(path)
+    return _from_shards(path, shards, size, channels) if shards else _from_folder(path, size, channels)
 
 
 def _from_folder(path: Path, size: Pixels, channels: int) -> _Found:
@@ -164,32 +153,6 @@ def _from_folder(path: Path, size: Pixels, channels: int) -> _Found:
         listing.notes,
         lambda: write_index(path, Index(listing.files, counts, {"marks": marks}), began),
     )
-
-
-def _shards(path: Path) -> list[Path]:
-    """Shards that are given: a file, a pattern of several, or a folder of them."""
-    text = str(path)
-    if path.is_dir():
-        inner = [path, *(one for one in path.iterdir() if one.name.lower() in (*SPLIT_NAMES, "data") and one.is_dir())]
-        return sorted(one for folder in inner for one in folder.iterdir() if _is_shard(one))
-    if path.exists() or not re.search(r"[*?{]", text):
-        return [path] if _is_shard(path) else []
-    return sorted(Path(one) for pattern in _expanded(text) for one in glob.glob(pattern) if _is_shard(Path(one)))
-
-
-def _is_shard(path: Path) -> bool:
-    return path.suffix in _SHARDS and path.is_file() and not path.name.startswith(".")
-
-
-def _expanded(pattern: str) -> Iterator[str]:
-    """A pattern for each of the numbers of {000..146}."""
-    found = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
-    if not found:
-        yield pattern
-        return
-    first, last = found.groups()
-    for number in range(int(first), int(last) + 1):
-        yield from _expanded(f"{pattern[: found.start()]}{number:0{len(first)}d}{pattern[found.end() :]}")
 
 
 def _from_shards(path: Path, shards: Sequence[Path], size: Pixels, channels: int) -> _Found:

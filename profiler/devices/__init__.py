@@ -23,6 +23,7 @@ __all__ = [
     "DeviceRow",
     "Visit",
     "available_devices",
+    "check_device",
     "default_plan",
     "file_format_at",
     "is_phone",
@@ -58,7 +59,6 @@ class DeviceOptions:
 def _open_local(options: DeviceOptions) -> InProcessDevice:
     from netlathe.profiler.devices.local import LocalDevice
 
-    _only_on_phones("local", options)
     return LocalDevice(
         threads=options.threads, batch=_batch(options, 1), cores=_core_numbers(options.cores),
         dtype=options.dtype or "float32",
@@ -68,21 +68,12 @@ def _open_local(options: DeviceOptions) -> InProcessDevice:
 def _open_onnxruntime(options: DeviceOptions) -> InProcessDevice:
     from netlathe.profiler.devices.onnxruntime import OnnxRuntimeDevice
 
-    _only_on_phones("onnxruntime", options)
-    if options.dtype not in (None, "float32"):
-        raise DeviceError(
-            f"onnxruntime: measures float32, got dtype {options.dtype!r}: netlathe writes no other .onnx; a file of "
-            "yours is timed as it is (netlathe time FILE --device onnxruntime)"
-        )
     return OnnxRuntimeDevice(threads=options.threads, batch=_batch(options, 1), cores=_core_numbers(options.cores))
 
 
 def _open_cuda(options: DeviceOptions) -> InProcessDevice:
     from netlathe.profiler.devices.cuda import CudaDevice
 
-    _only_on_phones("cuda", options)
-    if options.threads != 1 or options.cores:
-        raise DeviceError("cuda: threads and cores are for devices that run on this computer's CPU; leave them out")
     return CudaDevice(batch=_batch(options, 8), dtype=options.dtype or "float16")
 
 
@@ -90,13 +81,6 @@ def _open_phone(address: str, options: DeviceOptions, report: Report) -> Device:
     from netlathe.profiler.adb import open_connection
     from netlathe.profiler.phone.device import PhoneDevice
 
-    if options.dtype not in (None, "float32", "int8", "int8-weights"):
-        raise DeviceError(
-            f"{address}: a phone measures float32, int8 or int8-weights, got dtype {options.dtype!r}: its CPU computes "
-            "files of float16 weights in float32, and its GPU float32 files at the precision that its delegate chooses"
-        )
-    if options.batch not in (None, 1):
-        raise DeviceError(f"{address}: a phone measures batches of 1, got batch {options.batch}; leave it out")
     return PhoneDevice(
         open_connection(address, on_authorize=report), benchmark_binary=options.benchmark_binary,
         threads=options.threads, cores=options.cores, dtype=options.dtype or "float32", delegate=options.delegate,
@@ -113,6 +97,50 @@ _OPENERS: dict[str, Callable[[DeviceOptions], InProcessDevice]] = {
 
 PHONES = ("usb", "tcp", "server")
 """First words of the addresses of phones."""
+
+
+def check_device(name: str, options: DeviceOptions | None = None) -> None:
+    """Raises DeviceError for a name that is no device's, and for options that such a device does not have, by
+    themselves: nothing is imported or looked for."""
+    options = options or DeviceOptions()
+    if is_phone(name):
+        _check_phone(name, options)
+    elif name not in _OPENERS:
+        known = ", ".join((*_OPENERS, "usb", "usb:SERIAL", "tcp:HOST:PORT", "server:SERIAL", "server@HOST:SERIAL"))
+        meant = did_you_mean(name.partition(":")[0], (*_OPENERS, *PHONES))
+        raise DeviceError(f"unknown device {name!r}{meant}; known: {known}. `netlathe devices` lists those found here")
+    else:
+        _check_computer(name, options)
+
+
+def _check_phone(address: str, options: DeviceOptions) -> None:
+    from netlathe.profiler.adb.address import parse_address
+    from netlathe.profiler.phone.provision import check_given
+
+    parse_address(address)
+    if options.dtype not in (None, "float32", "int8", "int8-weights"):
+        raise DeviceError(
+            f"{address}: a phone measures float32, int8 or int8-weights, got dtype {options.dtype!r}: its CPU computes "
+            "files of float16 weights in float32, and its GPU float32 files at the precision that its delegate chooses"
+        )
+    if options.batch not in (None, 1):
+        raise DeviceError(f"{address}: a phone measures batches of 1, got batch {options.batch}; leave it out")
+    if options.benchmark_binary is not None:
+        check_given(options.benchmark_binary)
+
+
+def _check_computer(name: str, options: DeviceOptions) -> None:
+    """Options of a device of this computer."""
+    _only_on_phones(name, options)
+    if name == "onnxruntime" and options.dtype not in (None, "float32"):
+        raise DeviceError(
+            f"onnxruntime: measures float32, got dtype {options.dtype!r}: netlathe writes no other .onnx; a file of "
+            "yours is timed as it is (netlathe time FILE --device onnxruntime)"
+        )
+    if name != "cuda":
+        _core_numbers(options.cores)
+    elif options.threads != 1 or options.cores:
+        raise DeviceError("cuda: threads and cores are for devices that run on this computer's CPU; leave them out")
 
 
 def _only_on_phones(name: str, options: DeviceOptions) -> None:
@@ -145,12 +173,9 @@ def open_device(name: str, options: DeviceOptions | None = None, *, report: Repo
     or where the device cannot be used and why.
     """
     options = options or DeviceOptions()
+    check_device(name, options)
     if is_phone(name):
         return _open_phone(name, options, report)
-    if name not in _OPENERS:
-        known = ", ".join((*_OPENERS, "usb", "usb:SERIAL", "tcp:HOST:PORT", "server:SERIAL", "server@HOST:SERIAL"))
-        meant = did_you_mean(name.partition(":")[0], (*_OPENERS, *PHONES))
-        raise DeviceError(f"unknown device {name!r}{meant}; known: {known}. `netlathe devices` lists those found here")
     device = _OPENERS[name](options)
     device.is_sustained = options.sustained
     return device

@@ -80,10 +80,15 @@ def find_binary(
         return _cached(target, base_url.rstrip("/") + "/" + name, abis[:1], refresh, opener)
 
 
+def check_given(path: Path) -> None:
+    """Raises DeviceError where there is no file to send."""
+    if not path.is_file():
+        raise DeviceError(f"{path}: there is no such file; --benchmark-binary needs one")
+
+
 def _read_given(path: Path) -> bytes:
     try:
-        if not path.is_file():
-            raise DeviceError(f"{path}: there is no such file; --benchmark-binary needs one")
+        check_given(path)
         if path.stat().st_size > MOST_GIVEN_BYTES:
             raise DeviceError(f"{path}: too large for a benchmark_model ({path.stat().st_size / 2**20:.0f} MB)")
         return path.read_bytes()

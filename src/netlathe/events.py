@@ -44,6 +44,10 @@ class Listener:
     def phase(self, name: str, *, is_done: bool) -> None:
         """A phase of a run begins, or is done."""
 
+    def plan(self, work: Mapping[str, float | None]) -> None:
+        """Phases of a run in their order, and the work of each in multiply-adds: what nothing foretells is None. Told
+        again where more is known."""
+
     def note(self, text: str) -> None:
         """One line on what was found or done."""
 
@@ -102,6 +106,9 @@ class Relay(Listener):
 
     def phase(self, name: str, *, is_done: bool) -> None:
         self.inner.phase(name, is_done=is_done)
+
+    def plan(self, work: Mapping[str, float | None]) -> None:
+        self.inner.plan(work)
 
     def note(self, text: str) -> None:
         self.inner.note(text)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from netlathe.archspace.errors import RecordError, paragraph
 from netlathe.archspace.files import writing
 from netlathe.archspace.records import LatencyRecord
-from netlathe.archspace.tables import read_records
+from netlathe.archspace.tables import check_records_file, read_records
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import Output, check_outputs
+from netlathe.predictor.files import find_file
 from netlathe.provenance import now, provenance
 from netlathe.report.writing import make_page
 from netlathe.words import first_names, percent
@@ -110,7 +111,12 @@ def fit(
     place, picture = (None if one is None else Path(one) for one in (output, plot))
     wanted = [Output("--output", place, "predictor")] if place else []
     wanted += [Output("--plot", picture, "picture")] if picture else []
-    check_outputs(wanted, [str(one) for one in (source, *like) if isinstance(one, str | Path)], force=force)
+    files = [str(one) for one in (source, *like) if isinstance(one, str | Path)]
+    check_outputs(wanted, files, force=force)
+    for file in files:
+        check_records_file(file)
+    if isinstance(prior, str):
+        find_file(prior, "priors")
     with listener.working("fitting and cross-validating"):
         if prior is None and (like or few_shot):
             prior = known_devices(like, latency_column, few_shot=few_shot, fitted=(source, setup))

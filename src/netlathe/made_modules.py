@@ -43,6 +43,15 @@ def is_made_name(what: str) -> bool:
     return what.partition(":")[0] in _ZOOS or _OWN_CODE.fullmatch(what) is not None
 
 
+def check_made(what: str) -> None:
+    """Raises FormatError where the package or the file that makes it is not there."""
+    package, own = what.partition(":")[0], _OWN_CODE.fullmatch(what)
+    if own is not None and not Path(own["path"]).is_file():
+        raise FormatError(f"{own['path']}: there is no such file")
+    if own is None and find_spec(package) is None:
+        raise FormatError(f"{what}: {package} is not installed: pip install {package}")
+
+
 def made_graph(what: str, *, batch: int = 1, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
     """The graph of timm:NAME, torchvision:NAME or FILE.py:FUNCTION, on inputs as `made_module` takes them.
 
@@ -67,9 +76,8 @@ def made_module(what: str, *, batch: int = 1, shapes: Mapping[str, Sequence[int]
     package is not installed, the file or its function is missing or fails or returns something else, or nothing tells
     the size; SpaceError for a name that the package does not know.
     """
+    check_made(what)
     package, _, name = what.partition(":")
-    if package in _ZOOS and find_spec(package) is None:
-        raise FormatError(f"{what}: {package} is not installed: pip install {package}")
     import torch
 
     sizes = _only(what, shapes) if shapes else None
@@ -132,8 +140,6 @@ def _of_function(path: Path, name: str, sizes: tuple[int, ...] | None) -> MadeMo
 
 def _called(path: Path, name: str) -> Any:
     """Result of a function of the file, which runs as if Python had been called with it, but for its `__main__`."""
-    if not path.is_file():
-        raise FormatError(f"{path}: there is no such file")
     spec = spec_from_file_location(f"_netlathe_own_{path.stem}", path)
     assert spec is not None, "its name ends in .py"
     assert spec.loader is not None

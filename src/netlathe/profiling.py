@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -394,10 +394,21 @@ def _check(job: ProfileJob, *, creates: bool) -> None:
         raise NetlatheError(f"--device: {', '.join(names)} names a device twice")
     if job.pool:
         _check_pool(job)
+    else:
+        _check_devices(job)
     if job.export:
         check_table_path(job.export)
     if job.again or creates:
         ProfileFile(job.output, create=not job.again).close()
+
+
+def _check_devices(job: ProfileJob) -> None:
+    """Raises DeviceError for a name that is no device's, and for options that it does not have."""
+    from netlathe.profiler.devices import check_device
+
+    for one in job.devices:
+        if isinstance(one.device, str):
+            check_device(one.device, one.options)
 
 
 def _check_speed(job: ProfileJob, setup: Setup) -> None:
@@ -452,10 +463,12 @@ class Measured(NamedTuple):
 
 
 def heat_up(
-    job: ProfileJob, device: Device, items: Sequence[WorkItem], plan: Plan, watch: Watch
-) -> SustainedRun | None:
+    job: ProfileJob, device: Device, items: Sequence[WorkItem], plan: Plan, watch: Watch,
+    on_heat: Callable[[float, float], None] = lambda at_s, heat_c: None,
+) -> SustainedRun | None:  # fmt: skip
     """Runs the networks, without any the largest blocks, until the device is as hot as it gets, and keeps how it came
-    to it in the profile; None where nothing is to be measured. Raises DeviceError, MeasurementError."""
+    to it in the profile; None where nothing is to be measured. `on_heat` is told of temperatures in °C, with the
+    seconds since the load began. Raises DeviceError, MeasurementError."""
     from netlathe.archspace.sustained import temperature_c
     from netlathe.profiler.forecast import dry_run
     from netlathe.profiler.guess import work
@@ -473,7 +486,10 @@ def heat_up(
 
     def on_sustained(at_s: float, conditions: Mapping[str, float | str]) -> None:
         heat = temperature_c(conditions)
-        watch(0.0, max(0.0, duration_s - at_s), f"load{'' if heat is None else f', {heat:.1f} °C'}")
+        if heat is not None:
+            on_heat(at_s, heat)
+        left_s = max(0.0, duration_s - at_s) + due.estimate_s
+        watch(0.0, left_s, f"load{'' if heat is None else f', {heat:.1f} °C'}")
 
     found = run_sustained(device, names, duration_s, seed=job.settings.seed, on_sustained=on_sustained)
     with ProfileFile(job.output, create=True) as file:
@@ -550,12 +566,16 @@ def _measure(
     def on_wait(words: str) -> None:
         listener.log(f"  {name}: {words}")
 
+    def on_heat(at_s: float, heat_c: float) -> None:
+        listener.scalar(f"{name}/°C under load, by seconds", heat_c, round(at_s))
+
     plan = _plan(job, device)
-    load = heat_up(job, device, items, plan, watch) if job.settings.sustained_s else None
+    load = heat_up(job, device, items, plan, watch, on_heat) if job.settings.sustained_s else None
     summary = campaign_with_watch(
         device, items, job.output, plan, again=job.again, seed=job.settings.seed, watch=watch, on_wait=on_wait
     )
     if job.op_profile:
+        watch(1.0, None, "timing kernels")
         _profile_ops(job, device, summary, listener)
     return Measured(summary, load)
 

@@ -11,13 +11,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from netlathe.archspace.errors import FormatError
 from netlathe.archspace.files import read_whole, write_whole
@@ -83,6 +83,15 @@ class Side:
     note: str = ""
 
 
+class Left(NamedTuple):
+    """Time left of a whole run, compression or profile."""
+
+    seconds: float | None
+    """Sum over all that its time is known of; None where nothing is."""
+    uncounted: tuple[str, ...] = ()
+    """Phases that are not in it, or only with the step that is under way: nothing tells how long they take."""
+
+
 @dataclass
 class Work:
     """State of a run, a compression or a profile that is under way."""
@@ -104,6 +113,8 @@ class Work:
     """When this was written."""
     title: str = ""
     phases: list[Phase] = field(default_factory=list)
+    plan: dict[str, float | None] = field(default_factory=dict)
+    """All phases of the run in their order, and the work of each in multiply-adds; None where nothing foretells it."""
     step: Step | None = None
     sides: list[Side] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
@@ -124,6 +135,10 @@ class Work:
         return cls(
             **words, outcome=outcome, process=_count(content["process"]), since=_time(content["since"]),
             at=_time(content["at"]), phases=[_phase(one) for one in content["phases"]],
+            plan={
+                str(name): None if value is None else _number(value, 0)
+                for name, value in content.get("plan", {}).items()  # which earlier versions do not write
+            },
             step=None if step is None else _step(step), sides=[_side(one) for one in content["sides"]],
             columns=[str(one) for one in content["columns"]],
             rows=[[str(cell) for cell in row] for row in content["rows"][:MOST_ROWS]], below=str(content["below"]),
@@ -133,6 +148,53 @@ class Work:
             },
             notes=[str(one) for one in content["notes"]], warnings=[str(one) for one in content["warnings"]],
         )  # fmt: skip
+
+    def present_left_s(self) -> float | None:
+        """Time left of what goes on at this moment: the step, or all devices that measure side by side; None where one
+        of them is not known. From when this was written."""
+        if not self.sides:
+            return self.step.left_s(self.at) if self.step else None
+        left = [one.left_s for one in self.sides if one.share < 1]
+        told = [one for one in left if one is not None]
+        return max(told) if told and len(told) == len(left) else None
+
+    def left(self) -> Left:
+        """Time left of all of it, from when this was written: of a profile, what its devices tell."""
+        if not self.plan:
+            return Left(self.present_left_s())
+        current = next((one for one in reversed(self.phases) if one.until is None), None)
+        begun = {one.name for one in self.phases}
+        pace = self._seconds_per_work()
+        foretold = {
+            name: None if work is None or pace is None else work * pace for name, work in self.plan.items()
+        }  # fmt: skip
+        seconds = [self.present_left_s()]
+        uncounted = []
+        if current:
+            whole_s = foretold.get(current.name)
+            if seconds[0] is None and whole_s is not None:  # between its steps
+                seconds[0] = max(0.0, whole_s - (self.at - current.since))
+            uncounted += [current.name] if seconds[0] is None or self.plan.get(current.name) is None else []
+        for name, left_s in foretold.items():
+            if name not in begun:
+                seconds.append(left_s)
+                uncounted += [name] if left_s is None else []
+        told = [one for one in seconds if one is not None]
+        return Left(sum(told) if told else None, tuple(uncounted))
+
+    def _seconds_per_work(self) -> float | None:
+        """Seconds of a multiply-add, by the phases with work that this process has done, and the one under way."""
+        spent, done = 0.0, 0.0
+        for phase in self.phases:
+            work, step = self.plan.get(phase.name), self.step
+            if work is None:
+                continue
+            if phase.until is not None:
+                if phase.until > phase.since:  # else an earlier process has done it
+                    spent, done = spent + phase.until - phase.since, done + work
+            elif step and step.total and step.done > step.first:
+                spent, done = spent + self.at - step.since, done + work * (step.done - step.first) / step.total
+        return spent / done if done else None
 
     def standing(self) -> Standing:
         """Its outcome, by the process too where that is one of this machine."""
@@ -311,6 +373,12 @@ class ProgressFile(Relay):
             self._has_begun |= not is_done
             self._told(at_once=True)
         super().phase(name, is_done=is_done)
+
+    def plan(self, work: Mapping[str, float | None]) -> None:
+        with self._lock:
+            self.work.plan.update(work)
+            self._told()
+        super().plan(work)
 
     def note(self, text: str) -> None:
         with self._lock:

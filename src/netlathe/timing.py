@@ -16,12 +16,20 @@ from netlathe.archspace.pools import is_pool, pool_of
 from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Measurement, Round, Setup
 from netlathe.archspace.sustained import SustainedRun, temperature_c
+from netlathe.arguments import check_profile
 from netlathe.events import Listener, listener_of
 from netlathe.outputs import Output, check_outputs
 from netlathe.pricing import Unknown, doubts, load_predictor, naming_others
 from netlathe.profiler.campaign import CampaignSummary, WorkItem, run_campaign
 from netlathe.profiler.device import Device, KeepsAside, Observation, TimesFiles, check_loadable, is_sustained
-from netlathe.profiler.devices import DeviceOptions, default_plan, file_format_at, is_phone, open_device
+from netlathe.profiler.devices import (
+    DeviceOptions,
+    check_device,
+    default_plan,
+    file_format_at,
+    is_phone,
+    open_device,
+)
 from netlathe.profiler.errors import DeviceError, MeasurementError, UnsupportedGraphError
 from netlathe.profiler.protocol import FEWEST_ROUNDS, Plan
 from netlathe.profiler.sustained import run_sustained
@@ -91,6 +99,11 @@ def time(
     network or file that could not be timed (once the others are), KeyboardInterrupt where there are no times yet.
     """
     listener = listener_of(progress)
+    addresses = list(dict.fromkeys([device] if isinstance(device, str) else device))
+    for address in addresses:
+        check_device(address)
+    if profile is not None:
+        check_profile(profile)
     model = None if predictor is None else load_predictor(predictor, unknown=unknown)
     given = {"threads": threads, "cores": cores, "dtype": dtype, "delegate": delegate}
     options = options_of(model.setup_) if model else DeviceOptions(batch=1)
@@ -114,12 +127,13 @@ def time(
         case = _Case(
             timeables, options, model, op_profile, budget_s, seed, Path(profile) if profile else None, sustained_s
         )
-        addresses = list(dict.fromkeys([device] if isinstance(device, str) else device))
         has_phone = any(map(is_phone, addresses))
         cases = [case.without_a_phone() if has_phone and not is_phone(one) else case for one in addresses]
         visits = [
             one.visit(address, Path(folder)) for one, address in zip(cases, addresses, strict=True)
         ]  # all that can be wrong is told first
+        if len(visits) == 1:  # of several devices, one that lacks an option leaves the others'
+            check_device(visits[0].address, visits[0].options)
         if not keep_failed:
             case.check_runnable(visits)
         case.check_predictable(predictor)

@@ -161,6 +161,13 @@ TRACKERS: Mapping[str, type[Tracker]] = {one.package: one for one in (MLflow, We
 """By the names that --track takes."""
 
 
+def check_tracker(name: str) -> None:
+    """Raises NetlatheError for a name that is no tracker's."""
+    if name not in TRACKERS:
+        meant = did_you_mean(name, TRACKERS)
+        raise NetlatheError(f"--track {name!r:.40}: there is no such tracker{meant}; there are {', '.join(TRACKERS)}")
+
+
 @contextmanager
 def tracked(by: str | None, folder: str | Path, progress: Listener) -> Iterator[Listener]:
     """Context with a listener that also tells the tracker of that name; with none, the listener itself. Raises as
@@ -168,9 +175,7 @@ def tracked(by: str | None, folder: str | Path, progress: Listener) -> Iterator[
     if by is None:
         yield progress
         return
-    if by not in TRACKERS:
-        meant = did_you_mean(by, TRACKERS)
-        raise NetlatheError(f"--track {by!r:.40}: there is no such tracker{meant}; there are {', '.join(TRACKERS)}")
+    check_tracker(by)
     with TRACKERS[by](folder, progress) as tracker:
         yield tracker
 

@@ -14,12 +14,13 @@ import typer
 
 from netlathe.archspace.networks import NETWORKS
 from netlathe.cli.app import make_app
-from netlathe.cli.completions import DEVICES, NAMES, STRATEGIES
+from netlathe.cli.completions import DEVICES, NAMES
 from netlathe.predictor import shipped_names
 from netlathe.profiler.devices import _OPENERS
-from netlathe.runs.compression import settings
-from netlathe.search.strategies.blackbox.names import STRATEGIES as REAL_STRATEGIES
+from netlathe.runs.compression import strategies
+from netlathe.search.strategies.blackbox.names import STRATEGIES
 from netlathe.tracking import TRACKERS
+from netlathe.training import RECIPES
 
 PROGRAM = """
 import sys
@@ -50,6 +51,7 @@ def ask(line: str) -> tuple[list[str], set[str]]:
         ("netlathe predict mobilenet_v2 --predictor pixel4-g", ["pixel4-gpu"]),
         ("netlathe search --strategy e", ["ego", "evolution"]),
         ("netlathe show model.onnx --predi", ["--predictor"]),
+        ("netlathe compress --recipe c", ["cifar"]),
         ("netlathe profile --space ke", ["kernels"]),
         ("netlathe predict ./my_file", []),
     ],
@@ -61,12 +63,13 @@ def test_names_are_offered_and_nothing_slow_is_imported(line: str, expected: lis
 
 
 def test_the_names_are_the_real_ones() -> None:
-    assert list(STRATEGIES) == list(REAL_STRATEGIES)
     assert {*DEVICES} - {"usb"} == _OPENERS.keys()
     assert list(NAMES["", "what"]()) == list(NETWORKS)
     assert list(NAMES["", "predictor"]()) == list(NAMES["predictors", "name"]()) == shipped_names()
-    own = [settings.INTEGER_PROGRAM, settings.UNIFORM, settings.NETADAPT]
-    assert list(NAMES["compress", "strategy"]()) == [*own, *REAL_STRATEGIES]
+    own = [strategies.INTEGER_PROGRAM, strategies.UNIFORM, strategies.NETADAPT]
+    assert list(NAMES["compress", "strategy"]()) == [*own, *STRATEGIES]
+    assert list(NAMES["search", "strategy"]()) == ["binarized", *STRATEGIES]
+    assert list(NAMES["", "recipe"]()) == list(RECIPES)
     assert list(NAMES["", "track"]()) == list(TRACKERS)
 
 

@@ -17,7 +17,7 @@ from netlathe.compress import check_precisions, segments_of
 from netlathe.profiler import open_device
 from netlathe.profiler.protocol import Plan
 from netlathe.runs.compression.report import CompressReport
-from netlathe.runs.compression.settings import INTEGER_PROGRAM, NETADAPT, UNIFORM
+from netlathe.runs.compression.strategies import INTEGER_PROGRAM, NETADAPT, UNIFORM
 from netlathe.search.strategies.blackbox.names import STRATEGIES
 from netlathe.training import ImageData, TrainConfig
 

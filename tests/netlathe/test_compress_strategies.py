@@ -28,8 +28,9 @@ from netlathe.predictor import LatencyPredictor
 from netlathe.runs.compression.looked import layer_features, steadied
 from netlathe.runs.compression.outlook import look_ahead
 from netlathe.runs.compression.scored import ScorePhase
-from netlathe.runs.compression.settings import INTEGER_PROGRAM, NETADAPT, UNIFORM, CompressSettings, read_original
+from netlathe.runs.compression.settings import CompressSettings, read_original
 from netlathe.runs.compression.shaped import Shaped, ShapePhase
+from netlathe.runs.compression.strategies import INTEGER_PROGRAM, NETADAPT, UNIFORM
 from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.search.strategies.blackbox.names import STRATEGIES
 from netlathe.targets import make_goal

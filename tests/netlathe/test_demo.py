@@ -11,9 +11,10 @@ from test_cli import answer, netlathe
 from test_pareto import run
 
 from netlathe.archspace.errors import FormatError
+from netlathe.archspace.profile_file import ProfileFile
 from netlathe.archspace.records import Setup
 from netlathe.cli.console import Terminal
-from netlathe.cli.demo import FOUND, PREDICTOR, REPORT, Demo, commands, find_network, rounded
+from netlathe.cli.demo import FOUND, PREDICTOR, PROFILE, REPORT, Demo, commands, find_network, rounded
 from netlathe.predictor import LatencyPredictor
 from netlathe.runs.folder import Workplace
 from netlathe.runs.searched import search_inputs
@@ -30,6 +31,7 @@ def test_the_search_command_that_it_prints_goes_on_with_its_own_search(
     times_ms = [1e-6 / 3 * block.graph().macs for block in blocks]
     model = LatencyPredictor("none").fit(blocks, times_ms, setup=Setup("bench", "cpu", "os", "litert", "2"))
     model.save(tmp_path / PREDICTOR)
+    ProfileFile(tmp_path / PROFILE, create=True).close()
     asked: list[tuple[RunSettings, Workplace]] = []
 
     def stop(settings: RunSettings, place: Workplace, *_: object, **__: object) -> None:

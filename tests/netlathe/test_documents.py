@@ -13,7 +13,7 @@ import typer
 from netlathe.archspace.networks import network
 from netlathe.cli.app import make_app
 from netlathe.predictor import LatencyPredictor, shipped_names
-from tests.documents import ALL, DOCS, DOCUMENTS, GUIDES, README, ROOT, inline_code, shell_lines
+from tests.documents import ALL, DOCS, DOCUMENTS, GUIDES, README, ROOT, inline_code, python_blocks, shell_lines
 
 SHIPPED = {*shipped_names()}
 OF_ALL = {"--help", "--debug", "--version", "--install-completion", "--show-completion"}
@@ -95,6 +95,29 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
         file = (path.parent / name).resolve() if name else path
         assert file.exists(), f"{path.name}: {target}"
         assert not anchor or anchor in anchors(file), f"{path.name}: {target} is no heading of {file.name}"
+
+
+def outputs_of_runs(path: Path) -> list[str]:
+    """Folders of the searches and compressions that a document shows, of commands and of calls."""
+    shown = [*shell_lines(path), *(code for code in inline_code(path) if code.startswith("netlathe "))]
+    words = [shlex.split(line) for line in shown if re.match(r"netlathe (?:search|compress)\b", line)]
+    found = [one[one.index("--output") + 1] for one in words if "--output" in one and "--worker" not in one]
+    for call in (node for block in python_blocks(path) for node in ast.walk(ast.parse(block))):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("nl.search", "nl.compress"):
+            given = {one.arg: one.value for one in call.keywords}
+            found += [str(one.value) for one in [given.get("output")] if isinstance(one, ast.Constant)]
+    return found
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_run_that_a_document_shows_has_a_folder_of_its_own(path: Path) -> None:
+    """Typed one after the other, the second would be refused as another run, or go on with the first."""
+    found = outputs_of_runs(path)
+    assert len({*found}) == len(found), sorted(found)
+
+
+def test_runs_of_documents_are_found() -> None:
+    assert sum(len(outputs_of_runs(path)) for path in DOCUMENTS) > 12
 
 
 def test_the_site_has_every_page_in_its_menu() -> None:

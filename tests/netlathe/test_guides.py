@@ -163,18 +163,11 @@ def test_the_guide_to_compressing(folder: Path) -> None:
         target_ms = 0.85 * nl.predict("my_model.onnx", predictor).latency_ms
         places = [f"{shown}={ms}" for ms in (15, 3)]
         shorter |= {place: f"{shown}={target_ms}" for place in places if f"{place} " in COMPRESS.read_text()}
-    numbers = iter(range(100))
-
-    def apart(line: str) -> str:
-        """Each in a folder of its own: a folder holds one run."""
-        return short(line.replace("--output runs/small", f"--output runs/small{next(numbers)}"))
-
-    walk(COMPRESS, folder, shorter, command=apart, python=False)
+    walk(COMPRESS, folder, shorter, command=short, python=False)
 
 
 @NEEDS_PHONE
 def test_the_commands_of_the_readme(folder: Path, phone: Callable[[str], str]) -> None:
-    shutil.rmtree(folder / "runs/mine")  # made anew
     shorter = {"--space proxyless": "--space tiny", "--target-ms 40": "--target-ms 400"}
     walk(README, folder, shorter, command=lambda line: phone(short(line)), python=False)
-    assert (folder / "runs/mine/report.json").is_file()
+    assert (folder / "runs/phone/report.json").is_file()

@@ -65,6 +65,68 @@ def test_a_step_is_told_with_the_time_that_is_left_and_everything_is_handed_on(t
     assert not path.exists()  # finished
 
 
+def test_the_time_left_of_a_whole_run_is_that_of_its_steps_so_far(tmp_path: Path) -> None:
+    path, clock = tmp_path / "progress.json", Clock()
+    with kept(path, clock) as work:
+        work.plan({"search": 300.0, "choice": None, "training": 100.0, "export": None})
+        work.phase("search", is_done=False)
+        with work.progress("searching", "steps") as update:
+            update(0, 400, "")
+            assert read_work(path).left() == (None, ("search", "choice", "training", "export"))  # nothing is known yet
+            clock.now += 30
+            update(100, 400, "")  # a quarter of 300 in 30 s
+            found = read_work(path)
+            assert found.left() == (pytest.approx(90 + 40), ("choice", "export"))
+            clock.now += 90
+        work.phase("search", is_done=True)
+        work.phase("choice", is_done=False)
+        found = read_work(path)
+        assert found.left() == (pytest.approx(40), ("choice", "export"))  # nothing of what goes on at this moment
+        work.plan({"training": 50.0})  # the network that was found is a small one
+        with work.progress("comparing", "networks") as update:
+            update(0, 8, "")
+            clock.now += 10
+            update(2, 8, "")
+            found = read_work(path)
+            assert found.left() == (pytest.approx(30 + 20), ("choice", "export"))
+        work.phase("choice", is_done=True)
+        work.phase("training", is_done=False)
+        clock.now += 8
+        work.note("writes")
+        assert read_work(path).left() == (pytest.approx(20 - 8), ("export",))  # it has told no step yet
+
+
+def test_a_phase_that_an_earlier_process_did_tells_no_speed(tmp_path: Path) -> None:
+    path, clock = tmp_path / "progress.json", Clock()
+    with kept(path, clock) as work:
+        work.plan({"search": 300.0, "training": 100.0})
+        work.phase("search", is_done=True)
+        work.phase("training", is_done=False)
+        with work.progress("training", "steps") as update:
+            update(50, 100, "goes on")
+            clock.now += 5
+            update(60, 100, "")
+            assert read_work(path).left() == (pytest.approx(20), ())
+        del work.work.plan["search"]
+        work.plan({"training": None, "report": 10.0})
+        assert work.work.left() == (None, ("training", "report"))
+
+
+def test_the_time_left_of_devices_is_the_longest_and_unknown_where_one_is(tmp_path: Path) -> None:
+    path, clock = tmp_path / "progress.json", Clock()
+    with kept(path, clock) as work, work.watching(["usb:A", "usb:B"]) as (first, second):
+        first(0.5, 40.0, "")
+        second(0.1, None, "")
+        assert work.work.left() == (None, ())
+        second(0.2, 90.0, "")
+        assert work.work.left() == (90.0, ())
+        second(1.0, 0.0, "")
+        assert work.work.left() == (40.0, ())
+        work.plan({"choice": None, "training": 5.0})  # a search, whose network is being timed
+        work.phase("choice", is_done=False)
+        assert work.work.left() == (40.0, ("choice", "training"))
+
+
 def test_a_relay_hands_on_whatever_a_listener_can_hear() -> None:
     heard = {name for name, value in vars(Listener).items() if callable(value) and not name.startswith("__")}
     assert heard <= vars(Relay).keys()

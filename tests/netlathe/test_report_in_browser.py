@@ -30,6 +30,9 @@ OVERLAPS = """[...document.querySelectorAll("figure svg")].filter(one => one.get
             a.left + 1 < b.right && b.left + 1 < a.right && a.top + 2 < b.bottom && b.top + 2 < a.bottom
         ).map(([other, _]) => name + " / " + other));
     })"""
+CUT = """[...document.querySelectorAll(".tiles .value, .tiles .note")]
+    .filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)"""
+"""Tiles whose words reach beyond them."""
 BRIGHTNESS = """(() => { const found = getComputedStyle(document.SELECTOR).PROPERTY.match(/[0-9.]+/g).map(Number);
     return (found[0] + found[1] + found[2]) / 765; })()"""
 
@@ -67,6 +70,7 @@ def test_every_chart_is_drawn_and_nothing_is_asked_for(
         assert chart["parts"] > 5, chart
     assert chromium.ask("document.documentElement.scrollWidth") <= width
     assert chromium.ask(OVERLAPS) == []
+    assert chromium.ask(CUT) == []
 
 
 def brightness(chromium: Browser, selector: str, name: str) -> float:
@@ -195,6 +199,27 @@ def test_a_watched_page_shows_how_far_it_is_wide_and_narrow(chromium: Browser, t
         assert chromium.ask("document.documentElement.scrollWidth") <= width
         assert chromium.ask(OVERLAPS) == []
         assert chromium.ask(FAINT) == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_time_left_of_a_whole_run_fits_its_tile(width: int, chromium: Browser, tmp_path: Path) -> None:
+    times = [NOW_S]
+    work = ProgressFile(Listener(), tmp_path / "progress.json", "search", "mine", clock=lambda: times[-1])
+    with work, work.progress("searching", "steps") as update:
+        work.plan({"search": 3.0, "choice": None, "training": 2.0, "export": None, "run": None})
+        work.phase("search", is_done=False)
+        update(0, 1120, "")
+        times.append(NOW_S + 1300)
+        update(450, 1120, "")
+        with pytest.raises(KeyboardInterrupt):
+            nl.watch(tmp_path, tmp_path / "x.html", sleep=interrupted, clock=lambda: times[-1])
+        chromium.open(tmp_path / "x.html", width)
+    assert "about 1 h 8 min of the whole run" in chromium.ask("document.body.innerText")  # 1,936 s, and 2/3 of 3,236
+    assert chromium.ask(CUT) == []
+    assert chromium.ask("document.documentElement.scrollWidth") <= width
+
+
+NOW_S = 1_700_000_000.0
 
 
 def interrupted(seconds: float) -> None:

@@ -20,6 +20,7 @@ from netlathe.report import profile_content
 from netlathe.report.page import ORIGIN
 from netlathe.report.run_content import read_run
 from netlathe.report.snippets import snippets_of, torch_snippet
+from netlathe.report.verdict import verdict_of
 from netlathe.report.writing import make_page
 
 SECTIONS = (
@@ -65,6 +66,17 @@ def test_a_runs_page_begins_with_its_verdict_and_tells_all_that_is_recorded(tmp_
     text = made.output.read_text()
     for told in ("reference_w0.35", "bound by", "multiplier", "FloatArray(10)", "netlathe search --space tiny", "seed"):
         assert told in text
+
+
+@pytest.mark.parametrize(
+    ("ms", "words"), [(0.0484, "just at its target"), (0.0484001, "just above its target"), (0.044, "9.1 % below its")]
+)
+def test_a_latency_at_its_target_is_not_called_zero_percent_below(ms: float, words: str, tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run")
+    report = json.loads((folder / "report.json").read_text())
+    report["targets"][0].update(target_ms=0.0484, measured_ms=ms)
+    (folder / "report.json").write_text(json.dumps(report))
+    assert words in verdict_of(read_run(folder)).sentence
 
 
 def test_what_a_run_did_not_record_is_left_out_and_nothing_is_invented(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import netlathe as nl
 from tests.documents import DOCS, ROOT
 
 pytest.importorskip("mkdocs")
+from scripts.site_hooks import on_page_content
+
 LOADED = re.compile(r"""<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=["']?(https?:|//)[^"' >]*""")
 
 
@@ -20,6 +22,16 @@ def test_every_public_name_stands_in_the_reference() -> None:
     pages = [DOCS / f"api/{name}.md" for name in ("functions", "inputs", "errors")]
     named = re.findall(r"^::: netlathe\.(?:\w+\.)*(\w+)$", "".join(path.read_text() for path in pages), re.MULTILINE)
     assert sorted(named) == sorted(set(nl.__all__) - {"__version__"})
+
+
+def test_options_of_commands_are_marked_so_that_no_browser_breaks_them() -> None:
+    line = "netlathe fit my-file.json --output a.json -q"
+    block = '<div class="language-text highlight"><code><span id="__line-0-1">{}</span></code></div>'
+    code = "<p><code>--output</code></p>"
+    marked = line.replace("--output", '<span class="option">--output</span>').replace(
+        "-q", '<span class="option">-q</span>'
+    )
+    assert on_page_content(block.format(line) + code) == block.format(marked) + code
 
 
 @pytest.mark.slow

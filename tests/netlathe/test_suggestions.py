@@ -13,7 +13,7 @@ import netlathe as nl
 from netlathe.archspace.configurations import graphs_of
 from netlathe.archspace.errors import NetlatheError, did_you_mean
 from netlathe.profiler.devices import open_device
-from netlathe.runs.compression.settings import check_strategy
+from netlathe.runs.compression.strategies import check_strategy
 from netlathe.runs.settings import LookSettings
 from netlathe.search.strategies.blackbox.names import make_strategy
 from netlathe.targets import make_goal, parse_limits

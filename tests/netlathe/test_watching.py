@@ -89,6 +89,25 @@ def test_a_run_is_followed_to_its_end_and_the_page_becomes_its_report(tmp_path: 
     assert "below its target" in told.notes[-1]
 
 
+def test_the_whole_runs_time_left_is_told_beside_the_steps(tmp_path: Path) -> None:
+    times, folder = [NOW_S], tmp_path / "mine"
+    folder.mkdir()
+    work = ProgressFile(Listener(), folder / "progress.json", "search", "mine", clock=lambda: times[-1])
+    with work, work.progress("searching", "steps") as update:
+        work.plan({"search": 100.0, "choice": None, "training": 50.0, "run": None})
+        work.phase("search", is_done=False)
+        update(0, 400, "")
+        times.append(NOW_S + 60)
+        update(100, 400, "")
+        with pytest.raises(KeyboardInterrupt):
+            nl.watch(folder, sleep=Sleeper(), clock=lambda: NOW_S + 60)
+        text = (folder / "watch.html").read_text()
+    told = "about 3 min left; about 5 min of the whole run, without choice and report, whose time nothing tells"
+    assert told in text
+    assert re.search(r"Left of all.*?5 min.*?about, without choice and report", text, re.DOTALL)
+    assert text.count(">to come<") == 3
+
+
 def test_ctrl_c_leaves_a_whole_page_that_no_longer_loads_itself(tmp_path: Path) -> None:
     with working(tmp_path / "mine") as work:
         work.phase("search", is_done=False)
@@ -158,7 +177,7 @@ def test_a_profile_tells_its_devices_leases_and_temperatures_while_it_is_written
         before = sorted(os.listdir(tmp_path))
         units = {one.name: one for one in read_units(path)}
         assert sorted(os.listdir(tmp_path)) == before
-        file.add_round(unit, {key: [1.0]}, started_at=NOW_S + 9, conditions={"battery_c": 36.5})  # the writer goes on
+        file.add_round(unit, {key: [1.0]}, started_at=NOW_S + 9, conditions={"battery_c": 37.5})  # the writer goes on
         with (
             ProgressFile(Listener(), beside(path), "profile", path.name) as work,
             work.following(["device", "state", ""]) as follow,
@@ -170,7 +189,10 @@ def test_a_profile_tells_its_devices_leases_and_temperatures_while_it_is_written
     found = units[f"{unit.device} serial-7"]
     assert (found.rounds, found.leased, found.temperatures) == (1, 1, {"battery": 36.5})
     text = (tmp_path / "watch.html").read_text()
-    for words in ("quarantined", "&lt;too warm&gt;", "battery 36.5 °C", "serial-7", "Measuring, 40 % done, about"):
+    for words in (
+        "quarantined", "&lt;too warm&gt;", "battery 37.5 °C", "serial-7", "Measuring, 40 % done, about",
+        f"Drift and temperatures of {unit.device} serial-7, its latest 2 rounds", "battery 36.5 to 37.5 °C",
+    ):  # fmt: skip
         assert words in text
     assert refreshes(tmp_path / "watch.html") == []
 

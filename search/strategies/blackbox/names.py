@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.errors import did_you_mean
 from netlathe.search.errors import SearchError
-from netlathe.search.strategies.blackbox.by_optuna import nsga2, tpe
-from netlathe.search.strategies.blackbox.ego import EGO
-from netlathe.search.strategies.blackbox.evolution import Evolution
-from netlathe.search.strategies.blackbox.feasible import FeasibleSet
-from netlathe.search.strategies.blackbox.local import LocalSearch
-from netlathe.search.strategies.blackbox.strategy import RandomDraws, Strategy
-from netlathe.search.strategies.blackbox.thompson import Thompson
-from netlathe.search.strategies.blackbox.uct import UCT
+
+if TYPE_CHECKING:
+    from netlathe.search.strategies.blackbox.feasible import FeasibleSet
+    from netlathe.search.strategies.blackbox.strategy import Strategy
+
+
+def _made(home: str, own: str, feasible: FeasibleSet, **settings: Any) -> Strategy:
+    """A strategy of netlathe's, whose module is imported now: they take seconds, which a list of names need not."""
+    make: Callable[..., Strategy] = getattr(import_module(f"netlathe.search.strategies.blackbox.{home}"), own)
+    return make(feasible, **settings)
 
 
 def actor_critic(feasible: FeasibleSet, *, seed: int = 0, **settings: Any) -> Strategy:
     """Advantage actor-critic, with the settings of `ActorCritic`. Raises SearchError where Stable-Baselines3, its
     library, is not installed."""
     check_packages("actor-critic")
-    from netlathe.search.strategies.blackbox.actor_critic import ActorCritic  # takes seconds
-
-    return ActorCritic(feasible, seed=seed, **settings)
+    return _made("actor_critic", "ActorCritic", feasible, seed=seed, **settings)
 
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
-    "ego": EGO,
-    "uct": UCT,
-    "evolution": Evolution,
-    "local": LocalSearch,
-    "thompson": Thompson,
+    "ego": partial(_made, "ego", "EGO"),
+    "uct": partial(_made, "uct", "UCT"),
+    "evolution": partial(_made, "evolution", "Evolution"),
+    "local": partial(_made, "local", "LocalSearch"),
+    "thompson": partial(_made, "thompson", "Thompson"),
     "actor-critic": actor_critic,
-    "tpe": tpe,
-    "nsga2": nsga2,
-    "random": RandomDraws,
+    "tpe": partial(_made, "by_optuna", "tpe"),
+    "nsga2": partial(_made, "by_optuna", "nsga2"),
+    "random": partial(_made, "strategy", "RandomDraws"),
 }
 """Strategies by name; each is called as strategy(feasible, seed=0), with settings of its own by keyword."""
 

@@ -107,6 +107,11 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Go the whole path on this CPU in some minutes: profile, fit, search, train, export, time."""
+    from netlathe.arguments import check_images
+    from netlathe.outputs import Output, check_outputs
+
+    check_images(data)
+    check_outputs([Output("--output", output / "demo.json", "demo")], [data])  # before what takes seconds is imported
     from netlathe.cli.demo import Demo, run_demo
 
     run_demo(Demo(output, data, fraction, resolution, limit_images, seed, Terminal(as_json=as_json), not no_page))

@@ -9,8 +9,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, get_args, get_origin
 
-STRATEGIES = ("ego", "uct", "evolution", "local", "thompson", "actor-critic", "tpe", "nsga2", "random")
-"""Strategies that look at whole networks; the table of themselves takes seconds to import."""
 DEVICES = ("local", "onnxruntime", "cuda", "usb")
 
 
@@ -33,6 +31,18 @@ def _spaces() -> Sequence[str]:
     return list(PRESETS)
 
 
+def _strategies() -> Sequence[str]:
+    from netlathe.search.strategies.blackbox.names import STRATEGIES
+
+    return list(STRATEGIES)
+
+
+def _recipes() -> Sequence[str]:
+    from netlathe.training.recipe_names import RECIPE_NAMES
+
+    return RECIPE_NAMES
+
+
 NAMES: dict[tuple[str, str], Callable[[], Sequence[str]]] = {
     ("", "predictor"): lambda: shipped("predictors"),
     ("predictors", "name"): lambda: shipped("predictors"),
@@ -42,10 +52,12 @@ NAMES: dict[tuple[str, str], Callable[[], Sequence[str]]] = {
     ("", "model"): _networks,
     ("", "space"): _spaces,
     ("profile", "space"): lambda: [*_spaces(), "kernels"],
-    ("search", "strategy"): lambda: ["binarized", *STRATEGIES],
-    ("compress", "strategy"): lambda: ["integer-program", "uniform", "netadapt", *STRATEGIES],
+    ("search", "strategy"): lambda: ["binarized", *_strategies()],
+    ("compress", "strategy"): lambda: ["integer-program", "uniform", "netadapt", *_strategies()],
     ("", "device"): lambda: DEVICES,
     ("profile", "device"): lambda: [*DEVICES, "all"],
+    ("", "recipe"): _recipes,
+    ("recipes", "name"): _recipes,
     ("", "data"): lambda: ["digits"],
     ("", "track"): lambda: ["mlflow", "wandb"],
 }

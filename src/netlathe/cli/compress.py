@@ -204,17 +204,41 @@ def compress(
     that meets the target already is left alone. Exit code 1 also where the result was measured above its target at the
     end.
     """
+    from netlathe.arguments import Common, compress_goal
+    from netlathe.runs.settings import parse_widths
+    from netlathe.targets import parse_limits, parse_targets
+    from netlathe.tracking import check_tracker, tracked
+    from netlathe.training.launch import is_one_of_several
+    from netlathe.training.normalization import Normalization
+
+    def refuse() -> None:
+        parse_shapes(shape)
+        if track:
+            check_tracker(track)
+        if baselines:
+            parse_widths(baselines)
+        if normalization is not None:
+            Normalization.parse(normalization)
+        common = Common(
+            target=parse_targets(None, None, target), output=output, data=data,
+            limits=parse_limits(limit or (), costs), unknown=unknown, device=device, profile=profile_file,
+            benchmark_binary=benchmark_binary, recipe=recipe,
+        )  # fmt: skip
+        compress_goal(common, model, strategy=strategy, precisions=precisions.split(","))
+
+    if not is_one_of_several():  # before what takes seconds is imported
+        refuse()
+
     from netlathe.cli.phones import choose_phone
-    from netlathe.runs.baselines import parse_widths
     from netlathe.runs.compression.pipeline import compress as compress_model
     from netlathe.runs.compression.pipeline import tuning
-    from netlathe.targets import parse_limits, parse_targets
-    from netlathe.tracking import tracked
     from netlathe.training import Compute
     from netlathe.training.ranks import joined
 
     with joined() as ranks:
         terminal = Terminal(as_json=as_json, quiet=not ranks.leads)
+        if ranks.count > 1:  # where one process tells it for all
+            ranks.told(refuse)
         training = tuning(
             recipe, epochs=train_epochs, batch_size=train_batch_size, learning_rate=train_learning_rate,
             class_weights=class_weights, accumulate=accumulate, batch_norm=batch_norm, seed=seed,

@@ -17,7 +17,11 @@ def recipes(
     as_json: Json = False,
 ) -> None:
     """List the published training recipes for --recipe, or show one's source, differences and settings."""
-    from netlathe.training.recipes import RECIPES, training_recipe
+    from netlathe.training.recipe_names import check_recipe
+
+    if name:
+        check_recipe(name)
+    from netlathe.training.recipes import RECIPES, training_recipe  # which imports torch
 
     terminal = Terminal(as_json=as_json)
     if name:

@@ -277,23 +277,47 @@ def search(
     The same command continues an interrupted run. Several processes that torchrun starts share the work. Exit code 1
     also where a network was measured above its target at the end.
     """
+    from netlathe.arguments import Common, search_goal
+    from netlathe.runs.settings import parse_counts, parse_score_names, parse_widths
+    from netlathe.targets import check_names, parse_limits, parse_milliseconds, parse_targets
+    from netlathe.tracking import check_tracker, tracked
+    from netlathe.training.launch import is_one_of_several
+
+    def refuse() -> None:
+        check_names(predictor, target_ms, targets, target or ())
+        if worker and track:
+            raise NetlatheError("--track: a worker tells nothing; give it to the command that is joined")
+        if track:
+            check_tracker(track)
+        if baselines:
+            parse_widths(baselines)
+        if score:
+            parse_score_names(score)
+        several = parse_milliseconds(targets) if targets else None
+        common = Common(
+            target=parse_targets(predictor, several[-1] if several else target_ms, target or ()), output=output,
+            data=data, limits=parse_limits(limit or ()), unknown=unknown, device=device, profile=profile_file,
+            benchmark_binary=benchmark_binary, recipe=recipe,
+        )  # fmt: skip
+        search_goal(common, space, targets_ms=several, strategy=strategy, resolution=resolution, width=width)
+
+    if not is_one_of_several():  # before what takes seconds is imported
+        refuse()
+
     from netlathe.cli.phones import choose_phone
-    from netlathe.runs.baselines import parse_widths
     from netlathe.runs.logs import check_tensorboard
     from netlathe.runs.pipeline import SearchOptions, join_search
     from netlathe.runs.pipeline import search as search_network
     from netlathe.runs.scores import parse_scores
-    from netlathe.runs.settings import parse_counts
     from netlathe.search import SearchConfig
-    from netlathe.targets import check_names, parse_limits, parse_milliseconds, parse_targets
-    from netlathe.tracking import tracked
     from netlathe.training import Compute
     from netlathe.training.ranks import joined
     from netlathe.training.recipes import make_training
 
     with joined() as ranks:
         terminal = Terminal(as_json=as_json, quiet=not ranks.leads)
-        check_names(predictor, target_ms, targets, target or ())
+        if ranks.count > 1:  # where one process tells it for all
+            ranks.told(refuse)
         if tensorboard:
             check_tensorboard()
         several = parse_milliseconds(targets) if targets else None
@@ -323,8 +347,6 @@ def search(
             page=not no_page, restart=restart, restart_training=restart_training, seed=seed, progress=terminal,
         )  # fmt: skip
         if worker:
-            if track:
-                raise NetlatheError("--track: a worker tells nothing; give it to the command that is joined")
             seen = join_search(space, data, target=wanted, output=output, targets_ms=several, **options)
             terminal.say(f"  Looked at {seen} networks; the search has all that it asked for")
             terminal.result({"looks": seen})

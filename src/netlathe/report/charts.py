@@ -103,7 +103,7 @@ def draw_marks(figure: FigureBase, room: Room, marks: Sequence[Mark], target_ms:
     named = sorted((one for one in marks if one.role in order), key=lambda one: order.index(one.role))
     ylabel = "accuracy on the test images, %"
     if not all(one.is_trained for one in marks):
-        ylabel = "accuracy, % (test images; untrained: validation images)"
+        ylabel = "accuracy, %" if room.is_narrow else "accuracy, % (test images; untrained: validation images)"
     axes.set(xlabel="latency, ms (log scale)", ylabel=ylabel)
     _explain_marks(figure, axes, marks, room)
     points = [(one.ms, 100 * one.accuracy) for one in marks]
@@ -185,7 +185,7 @@ def draw_candidates(
     if taken:
         axes.plot([], [], "*", color=RED, ms=12, label="the one that was chosen")
     elif chosen:
-        tip(axes.axvline(chosen[1], color=RED, linewidth=1.4, label="chosen by its judge"), chosen[0])
+        tip(axes.axvline(chosen[1], color=RED, linewidth=1.4, label="the one that was chosen"), chosen[0])
     axes.margins(y=0.12)
     if lower_is_better:
         axes.invert_yaxis()

@@ -60,7 +60,7 @@ def draw_stages(figure: FigureBase, room: Room, bars: Sequence[Bar]) -> None:
             f"{bar.name}: {milliseconds(bar.ms)} ms, {percent(bar.ms / total)} of all{bar.note and ', ' + bar.note}",
         )
     for bound in dict.fromkeys(bar.bound for bar in bars):
-        axes.barh([0], [0], color=BOUND_COLOURS[bound], label=f"bound by {bound}" if bound else "no limit comes near")
+        axes.barh([0], [0], color=BOUND_COLOURS[bound], label=f"bound by {bound}" if bound else "bound by neither")
     reach = max(max(bar.ms, bar.before_ms or 0.0) for bar in bars) or 1.0
     for place, bar in zip(places, bars, strict=True):
         end = max(bar.ms, bar.before_ms or 0.0)

@@ -113,7 +113,7 @@ def _errors(content: PredictorContent) -> Section | None:
         ),
         Notes(
             tuple(
-                f"No {HELD_OUT.get(split, split)} were held out: {why}" for split, why in validation.impossible.items()
+                f"Not held out: {HELD_OUT.get(split, split)}, as {why}" for split, why in validation.impossible.items()
             )
         )
         if validation.impossible

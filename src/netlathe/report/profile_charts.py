@@ -85,11 +85,13 @@ def draw_courses(
     """Quantities over time, each on an axis of its own; rounds that did not count are open and red. Where rounds were
     made in several sittings, the time between is left out."""
     minutes, breaks = _working_minutes(starts)
+    unit, scale = ("minutes", 1.0) if minutes[-1] >= _SHORT_MIN else ("seconds", 60.0)
+    places = [scale * one for one in minutes]
     axes = figure.subplots(len(courses), 1, sharex=True, squeeze=False)[:, 0]
     for axis, course, colour in zip(axes, courses, SERIES * 3, strict=False):
         known = [
             (at, value, not counts)
-            for at, value, counts in zip(minutes, course.values, redone, strict=True)
+            for at, value, counts in zip(places, course.values, redone, strict=True)
             if value is not None
         ]
         axis.plot([at for at, _, _ in known], [value for _, value, _ in known], color=colour, linewidth=1, alpha=0.7)
@@ -103,18 +105,20 @@ def draw_courses(
             ms=5.5,
         )
         for at in breaks:
-            axis.axvline(at, color=GREY, linewidth=0.8, linestyle=":")
+            axis.axvline(scale * at, color=GREY, linewidth=0.8, linestyle=":")
         if course.usual is not None:
             axis.axhline(course.usual, color=GREY, linewidth=0.8)
         above(axis, f"{course.name}{course.unit and ', ' + course.unit}")
         axis.yaxis.set_major_locator(MaxNLocator(4))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes[-1].set_xlabel("minutes of measuring" + (" (dotted: a break)" if breaks else ""))
+    axes[-1].set_xlabel(f"{unit} of measuring" + (" (dotted: a break)" if breaks else ""))
     if any(redone):
         axes[0].plot([], [], "o", mfc="none", color=RED, ms=5.5, label="did not count, measured again")
         legend_below(figure, axes[0], room)
 
 
+_SHORT_MIN = 2.0
+"""Minutes below which a profile's time is told in seconds."""
 _BREAK_S = 300.0
 """Pause between two rounds from which on they are of two sittings."""
 

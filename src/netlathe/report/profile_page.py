@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from netlathe.archspace.profile_file import RoundConditions
 from netlathe.archspace.records import STABLE_SPREAD, LatencyRecord, Setup
 from netlathe.profiler.summary import machine_warnings, quality_warnings
 from netlathe.report.load_parts import load_parts
@@ -30,6 +31,7 @@ from netlathe.words import milliseconds, percent
 
 _UNITS = {"_c": "°C", "_mhz": "MHz", "_khz": "kHz", "_pct": "%", "_percent": "%", "_mb": "MB", "_ma": "mA", "_mv": "mV"}
 _MOST_COURSES = 6
+_COURSES = "Drift, temperatures and load, round by round"
 _MOST_ROWS = 2000
 _MOST_LOADS = 3
 
@@ -83,7 +85,7 @@ def _tiles(content: ProfileContent) -> list[Tile]:
     tiles = [Tile("Records", str(len(one.records)), _kinds(one.records))]
     if latencies:
         tiles.append(
-            Tile("Latencies", f"{milliseconds(max(latencies))} ms", f"from {milliseconds(min(latencies))} ms up")
+            Tile("Slowest", f"{milliseconds(max(latencies))} ms", f"fastest {milliseconds(min(latencies))} ms")
         )
     stable = len(one.measured) - len(one.unstable)
     tiles += [Tile("Stable", f"{stable} of {len(one.measured)}"), Tile("Noise floor", percent(one.noise_floor))]
@@ -105,7 +107,7 @@ def _sections(one: SetupContent, ending: str) -> list[Section]:
         section(f"Warnings{ending}", [Notes(tuple(warnings), are_warnings=True)] if warnings else []),
         section(f"Stability{ending}", [_stability(one)]),
         *_loads(one, ending),
-        section(f"The machine meanwhile{ending}", [_courses(one)]),
+        section(f"The machine meanwhile{ending}", [chart_of_rounds(one.log, _COURSES)]),
         section(f"Measured again{ending}", _again(one)),
         section(f"Without a latency{ending}", [_failed(one)]),
         section(f"Records{ending}", [_records(one)]),
@@ -133,34 +135,34 @@ def _stability(one: SetupContent) -> Chart | None:
     )
 
 
-def _courses(one: SetupContent) -> Chart | None:
-    if len(one.log) < 2:
+def chart_of_rounds(log: Sequence[RoundConditions], title: str, *, most: int = _MOST_COURSES) -> Chart | None:
+    """Drift and what a device told of itself over the rounds, temperatures first, at most so many quantities; None for
+    fewer than two rounds."""
+    if len(log) < 2:
         return None
     numbers = [
         name
-        for name in dict.fromkeys(name for entry in one.log for name in entry.conditions)
-        if any(isinstance(entry.conditions.get(name), int | float) for entry in one.log)
+        for name in dict.fromkeys(name for entry in log for name in entry.conditions)
+        if any(isinstance(entry.conditions.get(name), int | float) for entry in log)
     ]
     temperatures = [name for name in numbers if name.endswith("_c")]
-    chosen = [*temperatures, *(name for name in numbers if name not in temperatures)][: _MOST_COURSES - 1]
-    courses = [Course("drift: slowness by the anchors", "", tuple(entry.drift for entry in one.log), 1.0)]
-    courses += [
-        Course(*_named(name), tuple(_number(entry.conditions.get(name)) for entry in one.log)) for name in chosen
-    ]
-    drifts = [entry.drift for entry in one.log]
-    summary = f"Over {len(one.log)} rounds, drift was {min(drifts):.3f} to {max(drifts):.3f}"
+    chosen = [*temperatures, *(name for name in numbers if name not in temperatures)][: most - 1]
+    courses = [Course("drift: slowness by the anchors", "", tuple(entry.drift for entry in log), 1.0)]
+    courses += [Course(*_named(name), tuple(_number(entry.conditions.get(name)) for entry in log)) for name in chosen]
+    drifts = [entry.drift for entry in log]
+    summary = f"Over {len(log)} rounds, drift was {min(drifts):.3f} to {max(drifts):.3f}"
     for name in temperatures:
-        values = [value for entry in one.log if (value := _number(entry.conditions.get(name))) is not None]
+        values = [value for entry in log if (value := _number(entry.conditions.get(name))) is not None]
         summary += f", {_named(name)[0]} {min(values):.1f} to {max(values):.1f} °C"
     tall = len(courses)
     return Chart(
-        "Drift, temperatures and load, round by round",
+        title,
         f"{summary}.",
         partial(
             draw_courses,
-            starts=[entry.started_at for entry in one.log],
+            starts=[entry.started_at for entry in log],
             courses=courses,
-            redone=["redone" in entry.conditions for entry in one.log],
+            redone=["redone" in entry.conditions for entry in log],
         ),
         0.1 + 0.16 * tall,
         0.2 + 0.36 * tall,

@@ -62,6 +62,8 @@ def _latency(main: TargetReport) -> str:
 
 
 def _beside(off: float) -> str:
+    if percent(abs(off)) == percent(0.0):
+        return "just above" if off > 0 else "just at"
     return f"{percent(abs(off))} {'above' if off > 0 else 'below'}"
 
 

@@ -22,6 +22,8 @@ Standing = Literal[WorkStanding, "finished"]
 
 _PROFILES = (".sqlite", ".sqlite3", ".db")
 """Endings of profiles that are looked for."""
+MOST_ROUNDS = 300
+"""Rounds of a device that are looked at, the latest."""
 _DEEP = 2
 """Levels of folders in which runs are looked for: those of several targets lie in one of their own."""
 
@@ -37,7 +39,13 @@ class Unit:
     failed: int
     leased: int
     """Graphs that it has leased of its pool at this moment."""
-    latest: RoundConditions | None
+    log: tuple[RoundConditions, ...]
+    """Its latest rounds, in order of time."""
+
+    @property
+    def latest(self) -> RoundConditions | None:
+        """The last of them."""
+        return self.log[-1] if self.log else None
 
     @property
     def temperatures(self) -> dict[str, float]:
@@ -186,5 +194,5 @@ def _unit(file: ProfileFile, setup: Setup, leased: Sequence[str]) -> Unit:
     unit = dict(setup.details).get(UNIT, "")
     return Unit(
         f"{setup.device} {unit}".strip(), len(rounds), len(outcomes), outcomes.count(Status.FAILED),
-        leased.count(setup.key), rounds[-1] if rounds else None,
+        leased.count(setup.key), tuple(rounds[-MOST_ROUNDS:]),
     )  # fmt: skip

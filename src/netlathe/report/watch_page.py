@@ -8,6 +8,7 @@ from functools import partial
 from netlathe.progress_files import Phase, Step, Work
 from netlathe.report.learning_charts import draw_numbers
 from netlathe.report.page import Chart, Facts, Meters, Notes, Page, Part, Section, State, Table, Tile, section
+from netlathe.report.profile_page import chart_of_rounds
 from netlathe.report.watch_content import Unit, Watched
 from netlathe.words import at_time, percent, span
 
@@ -15,11 +16,13 @@ _TO_COME = {
     "search": ("search", "choice", "training", "export", "run"),
     "compression": ("importance", "widths", "export", "compression"),
 }
-"""Phases that every run has, by its kind."""
+"""Phases that every run has, by its kind, as far as it has not told its own."""
 _NAMES = {"run": "report", "compression": "report"}
 """Words for phases that are called after their records."""
 _WORDS = {"working": "goes on", "dead": "not running", "stopped": "stopped", "failed": "failed", "finished": "finished"}
 _MOST_CURVES = 10
+_MOST_DEVICES, _MOST_TEMPERATURES = 6, 2
+"""Devices whose temperatures are drawn, and how many of each."""
 _SILENT_S = 600.0
 """Time without a word after which that is told."""
 
@@ -84,9 +87,32 @@ def _present(work: Work, now_s: float) -> str:
         return f"Working on the {_phase_name(phase)}" if phase else "Beginning"
     words = f"{step.label[:1].upper()}{step.label[1:]}"
     if not step.total:
-        return f"{words}, for {span(now_s - step.since)}"
+        return f"{words}, for {span(now_s - step.since)}{_whole_words(work, now_s)}"
     how_far = f"{step.done:,} of {step.total:,} {step.unit}".strip()
-    return f"{words}: {how_far}{_left_words(_left_s(work, now_s))}"
+    return f"{words}: {how_far}{_left_words(_left_s(work, now_s))}{_whole_words(work, now_s)}"
+
+
+def _whole_words(work: Work, now_s: float) -> str:
+    """Words on the time left of the whole run, where it is more than that of the step."""
+    left_s, uncounted = _whole_left(work, now_s)
+    if not work.plan or left_s is None or left_s == _left_s(work, now_s):
+        return ""
+    return f"; about {span(_rough(left_s))} of the whole run{uncounted and f', {uncounted}'}"
+
+
+def _rough(left_s: float) -> float:
+    """A time to the minute, or to ten seconds where it is short: more than that is not known of phases to come."""
+    unit_s = 60 if left_s >= 120 else 10
+    return unit_s * round(left_s / unit_s)
+
+
+def _whole_left(work: Work, now_s: float) -> tuple[float | None, str]:
+    """Time left of all of it, from now on, and words on what is not counted in it."""
+    left = work.left()
+    names = list(dict.fromkeys(_phase_name(name) for name in left.uncounted))
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    seconds = None if left.seconds is None else max(0.0, left.seconds - (now_s - work.at))
+    return seconds, f"without {listed}, whose time nothing tells" if names else ""
 
 
 def _left_words(left_s: float | None) -> str:
@@ -103,8 +129,7 @@ def _share(work: Work) -> float | None:
 
 def _left_s(work: Work, now_s: float) -> float | None:
     """Time left of that, from now on."""
-    told = [one.left_s for one in work.sides if one.left_s is not None]
-    left = max(told) if told else work.step.left_s(work.at) if work.step and not work.sides else None
+    left = work.present_left_s()
     return None if left is None else max(0.0, left - (now_s - work.at))
 
 
@@ -123,7 +148,11 @@ def _tiles(one: Watched, now_s: float) -> tuple[Tile, ...]:
     step = work.step.label if work.step else "of all that is to be measured"
     tiles = [Tile("Done", percent(share, 0), step)] if share is not None and one.goes_on else [state]
     if left is not None and one.goes_on:
-        tiles.append(Tile("Left", span(left), "at the speed so far"))
+        tiles.append(Tile("Left of this" if work.plan else "Left", span(left), "at the speed so far"))
+    if work.plan and one.goes_on:
+        whole, uncounted = _whole_left(work, now_s)
+        note = uncounted if whole is None else ", ".join(filter(None, ("about", uncounted)))
+        tiles.append(Tile("Left of all", "unknown" if whole is None else span(_rough(whole)), note))
     done = sum(phase.until is not None for phase in work.phases)
     if one.kind != "profile":
         tiles.append(Tile("Phases done", f"{done} of {max(len(_phases(work)), done)}"))
@@ -141,7 +170,7 @@ def _sections(one: Watched, ending: str, now_s: float) -> tuple[Section, ...]:
             [*_meters(one, now_s), _phase_table(one, now_s)],
             work.title.replace("\n", " "),
         ),
-        section(f"Devices{ending}", [_table(work), _unit_table(one.units, now_s)]),
+        section(f"Devices{ending}", [_table(work), _unit_table(one.units, now_s), *_heat(one.units)]),
         section(f"Curves so far{ending}", [_curves(work)]),
         section(f"Warnings{ending}", [warnings]),
         section(f"Told so far{ending}", [Notes(tuple(work.notes)) if work.notes else None]),
@@ -199,6 +228,9 @@ def _step_row(step: Step, work: Work, now_s: float) -> tuple[str, float | None, 
 def _phases(work: Work) -> list[tuple[str, Phase | None]]:
     """Phases that were begun, and after them those that every run has; of a curve's runs, those that were begun."""
     told: list[tuple[str, Phase | None]] = [(one.name, one) for one in work.phases]
+    if work.plan:
+        begun = {one.name for one in work.phases}
+        return told + [(name, None) for name in work.plan if name not in begun]
     if any("/" in one.name for one in work.phases):
         return told
     names = {one.name for one in work.phases}
@@ -255,6 +287,13 @@ def _unit_table(units: Sequence[Unit], now_s: float) -> Table | None:
     )
     columns = ("device", "rounds", "graphs", "failed", "leased", "drift", "temperatures", "latest round")
     return Table(columns, rows, "What the profile holds of each device, earlier calls included")
+
+
+def _heat(units: Sequence[Unit]) -> list[Part | None]:
+    """Charts of the devices that tell temperatures, over their latest rounds."""
+    told = [one for one in units if one.temperatures][:_MOST_DEVICES]
+    title = "Drift and temperatures of {}, its latest {} rounds"
+    return [chart_of_rounds(one.log, title.format(one.name, len(one.log)), most=1 + _MOST_TEMPERATURES) for one in told]
 
 
 def _curves(work: Work) -> Chart | None:

@@ -31,14 +31,6 @@ FOLDER = "baselines"
 """Folder in a run's, of the baselines' architectures and weights."""
 
 
-def parse_widths(text: str) -> list[float]:
-    """'0.5,1' -> [0.5, 1.0]. Raises NetlatheError for anything else."""
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise NetlatheError(f"--baselines {text}: expected widths, such as 0.5,0.75,1") from None
-
-
 def baseline_networks(
     given: str | Path | SearchSpace,
     space: SearchSpace,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 from netlathe import pareto_front
 from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.spaces import SearchSpace
+from netlathe.arguments import Common, search_goal
 from netlathe.events import Listener, listener_of
-from netlathe.outputs import check_run_folder
 from netlathe.pricing import Unknown
 from netlathe.progress_files import ProgressFile
 from netlathe.report.writing import make_page
@@ -38,11 +38,13 @@ from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.logs import check_tensorboard
 from netlathe.runs.looked import LookPhase, look_for_all
 from netlathe.runs.migration import migrate
+from netlathe.runs.plans import search_plan
 from netlathe.runs.report import CurveReport, RunReport
 from netlathe.runs.reported import ReportPhase, write_hardware
 from netlathe.runs.scores import warm_searcher
 from netlathe.runs.searched import SearchPhase, WarmSearcher, WarmUp
 from netlathe.runs.settings import (
+    BINARIZED,
     LookSettings,
     OwnScore,
     Recipe,
@@ -54,7 +56,7 @@ from netlathe.runs.settings import (
     trained_by,
 )
 from netlathe.runs.trained import TrainPhase
-from netlathe.targets import Limit, Target, check_curve, folder_name, make_goal
+from netlathe.targets import Limit, Target, folder_name
 
 if TYPE_CHECKING:
     from netlathe.search import SearchConfig
@@ -139,7 +141,7 @@ def search(
     score: OwnScore | Score | Sequence[OwnScore | Score] | None = None,
     compute: Compute | None = None,
     update: Literal["gradient", "reinforce"] = "gradient",
-    strategy: str = "binarized",
+    strategy: str = BINARIZED,
     looks: int | Sequence[int] = 100,
     look_epochs: int | Sequence[int] = 10,
     storage: str | Path | None = None,
@@ -257,7 +259,7 @@ def prepared(
     from netlathe.training.recipes import make_training
 
     training, score, tensorboard = options.get("training"), options.get("score"), options.get("tensorboard", False)
-    limits, seed, device = options.get("limits", ()), options.get("seed", 0), options.get("device")
+    seed, device = options.get("seed", 0), options.get("device")
     profile, benchmark_binary = options.get("profile"), options.get("benchmark_binary")
     looking, train_from = _looking(options), options.get("train_from", "scratch")
     scores = [one.score for one in looking.budgets] if looking else [score]
@@ -266,20 +268,20 @@ def prepared(
         if callable(own):
             name_of(own)
     score = scores[0] if len(scores) == 1 and callable(scores[0]) else None
-    targets = [target] if isinstance(target, Target) else list(target)
     if tensorboard:
         check_tensorboard()
-    if targets_ms is not None:
-        check_curve(targets_ms)
-    files = [str(one) for one in (space, profile, benchmark_binary) if isinstance(one, str | Path)]
-    files += [one.file for one in targets if one.file] + [limit.name.rpartition(":")[0] for limit in limits]
-    folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
-    below = [folder_name(ms) for ms in targets_ms or ()]
+    folder, below = Path(output), [folder_name(ms) for ms in targets_ms or ()]
     compute = options.get("compute") or Compute()
     leads = compute.ranks.leads
-    if leads:
-        check_run_folder(folder, [one for one in files if one], images, below)
-    goal = make_goal(targets, limits, unknown=options.get("unknown", "refuse"))
+    common = Common(
+        target=target, output=output, data=data, limits=options.get("limits", ()),
+        unknown=options.get("unknown", "refuse"), device=device, profile=profile, benchmark_binary=benchmark_binary,
+        recipe=options.get("recipe"), writes=leads,
+    )  # fmt: skip
+    goal = search_goal(
+        common, space, targets_ms=targets_ms, strategy=options.get("strategy", BINARIZED),
+        resolution=options.get("resolution"), width=options.get("width"),
+    )  # fmt: skip
     at_hand = DeviceAtHand(
         device, Path(profile) if profile else None, Path(benchmark_binary) if benchmark_binary else None, seed
     ) if device else None  # fmt: skip
@@ -327,8 +329,8 @@ def held(folders: Iterable[Path]) -> Iterator[None]:
 
 def _looking(options: SearchOptions) -> LookSettings | None:
     """How networks are looked at, if the strategy does so. Raises NetlatheError for options that contradict it."""
-    strategy, storage, score = options.get("strategy", "binarized"), options.get("storage"), options.get("score")
-    if strategy == "binarized":
+    strategy, storage, score = options.get("strategy", BINARIZED), options.get("storage"), options.get("score")
+    if strategy == BINARIZED:
         if storage is not None:
             raise NetlatheError("--storage: the path-binarized search makes no look-ups that could be kept there")
         if not (score is None or callable(score)):
@@ -404,11 +406,13 @@ def run_phases(
         searching = search_phase(settings, place, constraints, warm)
         if place.leads:
             migrate(place, searching.inputs)
+        place.listener.plan(search_plan(settings, place.series, is_warm=warm is not None))
         searched = searching.output()
         smaller = [] if chosen is None else chosen
         choosing = ChoosePhase(settings, place, searching.inputs, constraints, searched, smaller)
         found = choosing.output()
         smaller.append(found)
+        place.listener.plan(search_plan(settings, place.series, is_warm=warm is not None, found=found.architecture))
         training = TrainPhase(settings, place, searching.lasting, searched, found)
         trained = training.output()
         exported = ExportPhase(settings, place, training.inputs, trained).output()
@@ -444,6 +448,8 @@ def run_curve(settings: RunSettings, place: Workplace, runs: dict[Path, RunSetti
         look_for_all(runs, place)
     else:
         warm = WarmUp(one, place, constraints).searcher
+    for folder, one in runs.items():
+        place.listener.plan(search_plan(one, place.at(folder).series, is_warm=True))
     reports = []
     for folder, one in runs.items():
         place.listener.step(f"{one.goal.main.limit_ms:g} ms on {one.goal.main.name}")

@@ -17,7 +17,7 @@ from netlathe.archspace.files import check_plain, digest
 from netlathe.archspace.spaces import Architecture
 from netlathe.runs.folder import Workplace
 from netlathe.runs.searched import WarmSearcher, WarmUp, described
-from netlathe.runs.settings import Budget, OwnScore, RunSettings, Score, name_of
+from netlathe.runs.settings import Budget, OwnScore, RunSettings, Score, TableColumn, name_of, parse_score_names
 
 if TYPE_CHECKING:
     from netlathe.search import SearchConfig, Searcher
@@ -166,20 +166,9 @@ class ScoreTable:
 
 def parse_scores(text: str) -> OwnScore | Score | list[OwnScore | Score]:
     """The scores of --score: inherit, train, FILE.csv:COLUMN, or several of them, as `inherit,train`. Raises
-    NetlatheError for what does not parse."""
-    found = [_parse_score(part.strip(), text) for part in text.split(",")]
+    NetlatheError for what does not parse, FormatError for a table that cannot be read."""
+    found: list[OwnScore | Score] = [
+        ScoreTable.read(one.file, one.column) if isinstance(one, TableColumn) else one
+        for one in parse_score_names(text)
+    ]
     return found[0] if len(found) == 1 else found
-
-
-def _parse_score(part: str, text: str) -> OwnScore | Score:
-    if part == "inherit":
-        return "inherit"
-    if part == "train":
-        return "train"
-    file, colon, column = part.rpartition(":")
-    if not colon or not file.endswith(".csv"):
-        raise NetlatheError(
-            f"--score {text}: expected inherit, train, or FILE.csv:COLUMN, a table with a column `network`; several, "
-            "the cheapest first, are separated by commas"
-        )
-    return ScoreTable.read(file, column)

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from netlathe.archspace.errors import NetlatheError, did_you_mean
+from netlathe.archspace.errors import FormatError, NetlatheError, did_you_mean
 from netlathe.archspace.presets import PRESETS, load_space
 from netlathe.archspace.spaces import Architecture, SearchSpace
 from netlathe.events import Listener
@@ -31,6 +31,8 @@ Score = Callable[..., float]
 score(architecture). With a parameter called `budget`, it is given the epochs of a look-up, too."""
 
 
+BINARIZED = "binarized"
+"""The path-binarized search, which looks at no networks one by one."""
 OwnScore = Literal["inherit", "train"]
 """Scores of netlathe's own: validation accuracy by the weights of a warm supernet, or after a training."""
 
@@ -66,13 +68,17 @@ class LookSettings:
     """Journal file or URL of the storage that several processes share; None for a journal in the run's folder."""
 
     def __post_init__(self) -> None:
-        from netlathe.search.strategies.blackbox.names import STRATEGIES, check_packages
+        check_strategy(self.strategy)
 
-        if self.strategy not in STRATEGIES:
-            known = ("binarized", *STRATEGIES)
-            meant = did_you_mean(self.strategy, known)
-            raise NetlatheError(f"--strategy {self.strategy:.40}: unknown{meant}; known are {', '.join(known)}")
-        check_packages(self.strategy)
+
+def check_strategy(name: str) -> None:
+    """Raises NetlatheError for a strategy that is unknown, or whose packages are not installed."""
+    from netlathe.search.strategies.blackbox.names import STRATEGIES, check_packages
+
+    known = (BINARIZED, *STRATEGIES)
+    if name not in known:
+        raise NetlatheError(f"--strategy {name:.40}: unknown{did_you_mean(name, known)}; known are {', '.join(known)}")
+    check_packages(name)
 
 
 def make_budgets(
@@ -104,6 +110,43 @@ def parse_counts(option: str, text: str) -> int | list[int]:
     except ValueError:
         raise NetlatheError(f"{option} {text}: expected a whole number, or several, such as 200,40") from None
     return found[0] if len(found) == 1 else found
+
+
+class TableColumn(NamedTuple):
+    """A column of scores in a table."""
+
+    file: str
+    column: str
+
+
+def parse_score_names(text: str) -> list[OwnScore | TableColumn]:
+    """The scores of --score by their names, as in 'inherit,FILE.csv:COLUMN'. Raises NetlatheError for what does not
+    parse, and for a file that is not there."""
+    return [_parse_score_name(part.strip(), text) for part in text.split(",")]
+
+
+def _parse_score_name(part: str, text: str) -> OwnScore | TableColumn:
+    if part == "inherit":
+        return "inherit"
+    if part == "train":
+        return "train"
+    file, colon, column = part.rpartition(":")
+    if not colon or not file.endswith(".csv"):
+        raise NetlatheError(
+            f"--score {text}: expected inherit, train, or FILE.csv:COLUMN, a table with a column `network`; several, "
+            "the cheapest first, are separated by commas"
+        )
+    if not Path(file).exists():
+        raise FormatError(f"--score {text}: {file}: there is no such file")
+    return TableColumn(file, column)
+
+
+def parse_widths(text: str) -> list[float]:
+    """'0.5,1' -> [0.5, 1.0]. Raises NetlatheError for anything else."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise NetlatheError(f"--baselines {text}: expected widths, such as 0.5,0.75,1") from None
 
 
 def _listed(value: Any) -> list[Any]:

@@ -17,7 +17,8 @@ from netlathe.archspace.jsonfile import json_digest
 from netlathe.compress.joint import JointSpace
 from netlathe.runs.comparisons import ComparisonLog
 from netlathe.runs.compression.outlook import is_kept, widest
-from netlathe.runs.compression.settings import NETADAPT, UNIFORM, CompressSettings
+from netlathe.runs.compression.settings import CompressSettings
+from netlathe.runs.compression.strategies import NETADAPT, UNIFORM
 from netlathe.runs.files import COMPARISONS, STUDY
 from netlathe.runs.folder import Workplace
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netlathe.archspace.errors import FormatError
+from netlathe.arguments import Common, compress_goal
 from netlathe.events import Listener, listener_of
-from netlathe.outputs import COMPRESSION_FILES, check_run_folder
+from netlathe.outputs import COMPRESSION_FILES
 from netlathe.pricing import Unknown
 from netlathe.progress_files import ProgressFile
 from netlathe.report.writing import make_page
@@ -20,14 +21,13 @@ from netlathe.runs.compression.outlook import Outlook, Stage, check_reached, loo
 from netlathe.runs.compression.recovered import check_max_drop
 from netlathe.runs.compression.report import CompressReport
 from netlathe.runs.compression.reported import CompressReportPhase, limits_of, targets_of
-from netlathe.runs.compression.scored import ScorePhase
+from netlathe.runs.compression.scored import MOST_IMAGES, ScorePhase, images_within
 from netlathe.runs.compression.sensitivity import SensitivityPhase
 from netlathe.runs.compression.settings import (
     CompressSettings,
     Model,
     ModuleScore,
     Original,
-    check_strategy,
     name_all,
     read_original,
 )
@@ -37,8 +37,9 @@ from netlathe.runs.compression.written import WritePhase
 from netlathe.runs.files import IMPORTANCE, PAGE, PROGRESS, REPORT
 from netlathe.runs.folder import RunFolder, Workplace
 from netlathe.runs.judges import DeviceAtHand, time_file
+from netlathe.runs.plans import compression_plan
 from netlathe.runs.settings import Recipe, load_told, name_of, trained_by
-from netlathe.targets import Limit, Target, make_goal
+from netlathe.targets import Limit, Target
 from netlathe.words import milliseconds
 
 if TYPE_CHECKING:
@@ -137,20 +138,17 @@ def compress(
     OutputError, DataError, TrainingError and DeviceError as search
     does.
     """
-    targets = [target] if isinstance(target, Target) else list(target)
-    check_strategy(strategy)
     check_max_drop(max_drop, has_images=data is not None)
     training = trained_by(training, recipe, lambda name: tuning(name, seed=seed))
     for own in (training, score):
         if callable(own):
             name_of(own)
-    files = [str(one) for one in (model, profile, benchmark_binary) if isinstance(one, str | Path)]
-    files += [file for one in targets for file in one.files]
-    folder, images = Path(output), str(data) if isinstance(data, str | Path) else None
-    leads = compute is None or compute.ranks.leads
-    if leads:
-        check_run_folder(folder, files, images, written=COMPRESSION_FILES)
-    goal = make_goal(targets, limits, unknown=unknown)
+    folder, leads = Path(output), compute is None or compute.ranks.leads
+    common = Common(
+        target=target, output=output, data=data, limits=limits, unknown=unknown, device=device, profile=profile,
+        benchmark_binary=benchmark_binary, recipe=recipe, writes=leads,
+    )  # fmt: skip
+    goal = compress_goal(common, model, strategy=strategy, precisions=precisions)
     asked = _parsed(normalization)
     original = read_original(model, example_inputs, shapes)
     at_hand = DeviceAtHand(
@@ -259,6 +257,8 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
             place.ranks.told(lambda: _check_fastest(settings, place, outlook, level))
     if restart:
         place.remove((REPORT, *COMPRESSION_FILES))
+    images = images_within(settings, place, MOST_IMAGES)
+    place.listener.plan(compression_plan(settings, images))
     with place.folder.watched():
         scoring = ScorePhase(settings, place)
         scored = scoring.output()
@@ -267,6 +267,7 @@ def run_phases(settings: CompressSettings, place: Workplace, *, restart: bool = 
         sensitivity = SensitivityPhase(settings, place, scored).output() if decides_on_more else None
         choosing = ShapePhase(settings, place, outlook, scored, sensitivity)
         shaped = choosing.output()
+        place.listener.plan(compression_plan(settings, images, settings.space.graph(shaped.choices).macs))
         tuning = TunePhase(settings, place, scored, shaped) if settings.data else None
         tuned = tuning.output() if tuning else None
         made = {**(tuning or scoring).inputs, **settings.space_inputs(), "choices": list(shaped.choices)}

@@ -8,13 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from netlathe.archspace.errors import NetlatheError, did_you_mean
+from netlathe.archspace.errors import NetlatheError
 from netlathe.archspace.files import digest
 from netlathe.archspace.graph import Graph
 from netlathe.archspace.precisions import unmixed
 from netlathe.compress.joint import JointSpace, joint_space
 from netlathe.made_modules import is_made_name, made_module, own_normalization
 from netlathe.reading import read_trained
+from netlathe.runs.compression.strategies import INTEGER_PROGRAM, check_strategy
 from netlathe.runs.judges import DeviceAtHand
 from netlathe.runs.searched import describe_data
 from netlathe.runs.settings import Recipe, name_of
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 Model = Union[str, Path, "torch.nn.Module", "torch.export.ExportedProgram"]
 """A model to compress: a .onnx or .tflite file, the name of what makes it (`is_made_name`), or the object itself."""
-INTEGER_PROGRAM, UNIFORM, NETADAPT = "integer-program", "uniform", "netadapt"
-"""Strategies beside the black-box ones."""
 ModuleScore = Callable[["torch.nn.Module"], float]
 """How good a network is, the higher the better; a user's own, called with the network as a torch module."""
 
@@ -264,19 +263,6 @@ class Count:
             "memory-kb": lambda graph: graph.peak_activation_bytes(self.itemsize) / KIB,
         }
         return np.array([counts[self.name](graph) for graph in items], float)
-
-
-def check_strategy(name: str) -> None:
-    """Raises NetlatheError for a strategy that is unknown, or whose packages are not installed."""
-    known: tuple[str, ...] = (INTEGER_PROGRAM, UNIFORM, NETADAPT)
-    if name not in known:
-        from netlathe.search.strategies.blackbox.names import STRATEGIES, check_packages
-
-        if name not in STRATEGIES:
-            known = (*known, *STRATEGIES)
-            meant = did_you_mean(name, known)
-            raise NetlatheError(f"strategy {name!r:.40}: unknown{meant}; known are {', '.join(known)}")
-        check_packages(name)
 
 
 SLACK = 1.01

@@ -18,7 +18,8 @@ from netlathe.runs.compression.looked import Look, LossLog, Seeker, steadied
 from netlathe.runs.compression.outlook import Outlook, is_kept
 from netlathe.runs.compression.repaired import levelled, repaired
 from netlathe.runs.compression.scored import Scored, few_of, images_within
-from netlathe.runs.compression.settings import INTEGER_PROGRAM, CompressSettings
+from netlathe.runs.compression.settings import CompressSettings
+from netlathe.runs.compression.strategies import INTEGER_PROGRAM
 from netlathe.runs.files import WIDTHS
 from netlathe.runs.folder import Workplace
 from netlathe.runs.judges import COVERAGE, Judged, UpperEnds
