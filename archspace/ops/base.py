@@ -151,7 +151,8 @@ class Op(ABC):
 
     def to_json(self) -> dict[str, Any]:
         """Kind and fields; fields that came later are left out at their defaults, so that keys of old graphs stay."""
-        data = {"op": self.kind, **dataclasses.asdict(self)}
+        # No op has a dataclass in a field: dataclasses.asdict would copy each value, which took most of a graph's key.
+        data = {"op": self.kind, **{name: getattr(self, name) for name in _names(type(self))}}
         for name, default in _later_fields(type(self)):
             if data[name] == default:
                 del data[name]
@@ -182,6 +183,11 @@ def register(op: _AnyOp) -> _AnyOp:
     op.has_weights = op.stored_shapes is not Op.stored_shapes or op.stored_values is not Op.stored_values
     op.has_several = op.output_shapes is not Op.output_shapes
     return op
+
+
+@cache
+def _names(op: type[Op]) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(op))
 
 
 @cache

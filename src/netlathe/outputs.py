@@ -145,17 +145,19 @@ def check_outputs(outputs: Sequence[Output], inputs: Iterable[str | Path], *, fo
 
     An input that is no file (a shipped name, a network's) is passed over.
     """
-    files = [file for one in inputs for file in _read_with(one)]
-    for index, output in enumerate(outputs):
+    files = {_identity(file): file for one in inputs for file in _read_with(one)}
+    earlier: dict[object, Output] = {}
+    for output in outputs:
         _check_place(output)
-        for one in files:
-            if is_same_file(output.path, one):
-                raise OutputError(
-                    f"{_named(output)}: is an input, or belongs to one ({one}); name another file to write"
-                )
-        for other in outputs[:index]:
-            if is_same_file(output.path, other.path):
-                raise OutputError(f"{_named(output)}: {other.option} names the same file; give each its own")
+        identity = _identity(output.path)
+        if identity in files:
+            raise OutputError(
+                f"{_named(output)}: is an input, or belongs to one ({files[identity]}); name another file to write"
+            )
+        if identity in earlier:
+            other = earlier[identity]
+            raise OutputError(f"{_named(output)}: {other.option} names the same file; give each its own")
+        earlier[identity] = output
         if not force:
             _check_kind(output, "name another file" + ("" if force is None else ", or replace it with --force"))
 
@@ -195,15 +197,17 @@ def is_within(path: Path, folder: Path) -> bool:
 
 def is_same_file(one: str | Path, other: str | Path) -> bool:
     """Whether two paths name one file, by links or spelling too, whether it exists or not."""
+    return _identity(one) == _identity(other)
+
+
+def _identity(path: str | Path) -> tuple[int, int] | str:
+    """Equal for all paths of one file: what the system knows it by, or, where it does not exist, where it would lie."""
     try:
-        return os.path.samefile(one, other)
+        found = os.stat(path)
     except OSError:
-        return _spelled(one) == _spelled(other)
-
-
-def _spelled(path: str | Path) -> str:
-    text = os.path.realpath(path)
-    return text.casefold() if sys.platform in ("win32", "darwin") else text
+        text = os.path.realpath(path)
+        return text.casefold() if sys.platform in ("win32", "darwin") else text
+    return found.st_dev, found.st_ino
 
 
 def _named(output: Output) -> str:

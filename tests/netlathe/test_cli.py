@@ -70,7 +70,7 @@ def searched(fitted: dict[str, Any], folder: Path) -> dict[str, Any]:
     fastest = fastest_ms(folder)
     return answer(
         "search", "--space", "tiny", "--resolution", 8, "--predictor", folder / "m.json", "--target-ms", 1.5 * fastest,
-        "--data", "digits", "--output", folder / "found", "--epochs", 1, "--warmup-epochs", 1,
+        "--data", "digits", "--output", folder / "found", "--start-epochs", 1, "--epochs", 1, "--warmup-epochs", 1,
         "--finalists", 8, "--train-epochs", 2, "--limit-images", 300,
     )  # fmt: skip
 

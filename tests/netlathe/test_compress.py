@@ -118,6 +118,18 @@ def now_ms(folder: Path, read: tuple[Graph, Weights]) -> float:
     return nl.predict(read[0], folder / "bench.json").latency_ms
 
 
+def undrawn(patch: pytest.MonkeyPatch) -> None:
+    """Draws no picture, which takes longer than a compression of digits."""
+    for name in ("draw_widths", "draw_compared", "draw_finalists"):
+        patch.setattr(f"netlathe.runs.compression.reported.{name}", lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(tuned: CompressReport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One compression's pictures are drawn."""
+    undrawn(monkeypatch)
+
+
 class Heard(nl.Listener):
     """Keeps the lines that it is told."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from test_cli import refusal
-from test_compress import Digits
+from test_compress import Digits, undrawn
 from test_compress_precisions import Law
 
 import netlathe as nl
@@ -62,8 +62,9 @@ def hurt(read: tuple[Graph, Weights], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(autouse=True)
-def _without_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_programs_and_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
+    undrawn(monkeypatch)
 
 
 class Heard(nl.Listener):
@@ -105,6 +106,7 @@ def compressed(model: Path, data: ImageData, output: Path, max_drop: float | Non
 def whole(hurt: Path, data: ImageData, tmp_path_factory: pytest.TempPathFactory) -> CompressReport:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
+        undrawn(patch)
         return compressed(hurt, data, tmp_path_factory.mktemp("whole") / "run", 0.5)
 
 

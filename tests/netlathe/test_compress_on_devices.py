@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_compress import undrawn
 
 import netlathe as nl
 from netlathe.archspace.forms.onnx import write_onnx
@@ -38,6 +39,7 @@ def compress(graph: Graph, predictor: LatencyPredictor, tmp_path: Path, monkeypa
     """Compresses the network to a target in parts of what it takes on a device of some slowness; each session has noise
     of its own."""
     monkeypatch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
+    undrawn(monkeypatch)
     (tmp_path / "m.onnx").write_bytes(write_onnx(graph))
     sessions = itertools.count()
 

@@ -14,7 +14,7 @@ import pytest
 from loopback.adbd import AdbDaemon
 from loopback.phone import BENCHMARK_MODEL, LoopbackPhone, loopback_unavailable
 from test_cli import answer, refusal
-from test_compress import ONE, Digits, data, module
+from test_compress import ONE, Digits, data, module, undrawn
 
 import netlathe as nl
 from netlathe.archspace.forms.onnx import write_onnx
@@ -57,8 +57,9 @@ class Law:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _without_programs() -> Iterator[None]:
+def _without_programs_and_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
+        undrawn(patch)
         patch.setattr("netlathe.runs.compression.written.write_program", lambda network, path, interface: path.name)
         yield
 

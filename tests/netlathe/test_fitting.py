@@ -103,12 +103,11 @@ def test_the_json_holds_what_the_table_shows(table: Path) -> None:
     json.loads(json.dumps(found, allow_nan=False))
 
 
-def test_one_split_is_enough_for_those_in_a_hurry(table: Path) -> None:
-    assert set(answer(table, "--splits", "configuration")["splits"]) == {"configuration", "network"}
-
-
-def test_the_plot_is_written_where_asked(table: Path, tmp_path: Path) -> None:
-    answer(table, "--splits", "configuration", "--plot", tmp_path / "new" / "p.png")
+def test_one_split_is_enough_for_those_in_a_hurry_and_the_plot_is_written_where_asked(
+    table: Path, tmp_path: Path
+) -> None:
+    found = answer(table, "--splits", "configuration", "--plot", tmp_path / "new" / "p.png")
+    assert set(found["splits"]) == {"configuration", "network"}
     assert (tmp_path / "new" / "p.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -173,7 +172,7 @@ def test_two_blocks_are_too_few(tmp_path: Path) -> None:
 def test_a_profile_of_a_similar_device_helps_where_little_is_measured(table: Path, tmp_path: Path) -> None:
     few = [replace(r, setup=replace(SETUP, device="new")) for r in blocks(10)]
     write_table(few, tmp_path / "few.parquet")
-    found = answer(tmp_path / "few.parquet", "--like", table)
+    found = answer(tmp_path / "few.parquet", "--like", table, "--splits", "configuration")
     assert found["residual"] == "few-shot"
     assert found["blocks"]["within_10"] == 1
     assert LatencyPredictor.load(tmp_path / "m.json").setup_.device == "new"
@@ -314,7 +313,7 @@ def test_no_network_is_held_out_from_kernels_timed_inside_it(tmp_path: Path, wit
         for one in measured:
             if with_blocks or one.kind == "network":
                 file.set_op_times(SETUP, one.graph.key, op_rows(one.graph))
-    found = answer(path, "--kernels")
+    found = answer(path, "--kernels", "--splits", "configuration")
     inside = [warning for warning in found["warnings"] if warning.startswith("kernels were timed inside")]
     assert ("network" in found["splits"]) is with_blocks
     assert ("network" in found["not_held_out"]) is not with_blocks

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from report_pages import profile_file, run_folder, small_run
 from test_cli import answer, netlathe, refusal
-from test_own_pieces import search
+from test_own_pieces import _undrawn, search
 
 import netlathe as nl
 from netlathe.events import Listener
@@ -22,6 +22,8 @@ from netlathe.report.run_content import read_run
 from netlathe.report.snippets import snippets_of, torch_snippet
 from netlathe.report.verdict import verdict_of
 from netlathe.report.writing import make_page
+
+__all__ = ["_undrawn"]  # a fixture
 
 SECTIONS = (
     "Latency and accuracy", "Layer by layer", "The choice", "Learning", "Classes", "Files, and how to use them", "Time",
@@ -165,7 +167,7 @@ def test_a_profiles_page_tells_stability_drift_and_what_was_measured_again(tmp_p
 
 
 def test_a_predictors_page_tells_the_errors_that_its_fit_told(tmp_path: Path) -> None:
-    found = nl.fit(profile_file(tmp_path / "p.sqlite"), tmp_path / "p.json", splits=("configuration",))
+    found = nl.fit(profile_file(tmp_path / "p.sqlite"), tmp_path / "p.json", residual="none", splits=("configuration",))
     made = nl.report(tmp_path / "p.json")
     assert made.output == tmp_path / "p.json.html"
     assert headings(made.output) == ["Errors on what was held out", "Kinds", "Intervals", "How it was fitted", ORIGIN]
@@ -183,7 +185,9 @@ def test_what_was_held_out_is_kept_to_single_precision(tmp_path: Path) -> None:
     from netlathe.predictor.files import FILE_KIND, FILE_VERSION, read_held_out
     from netlathe.predictor.validation.crossval import CrossValidation
 
-    found = nl.fit(profile_file(tmp_path / "p.sqlite"), tmp_path / "p.json", splits=("configuration",)).validation
+    found = nl.fit(
+        profile_file(tmp_path / "p.sqlite"), tmp_path / "p.json", residual="none", splits=("configuration",)
+    ).validation
     kept = read_held_out(tmp_path / "p.json", FILE_KIND, FILE_VERSION, CrossValidation.from_json)
     assert kept is not None
     own, again = found.splits["configuration"], kept.splits["configuration"]
@@ -219,7 +223,7 @@ def test_profiles_fits_and_searches_make_their_pages_and_tell_where(tmp_path: Pa
     nl.profile(
         profile, space="tiny", device=SimulatedDevice(setup=SETUP), blocks=20, networks=3, rounds=4, progress=told
     )
-    nl.fit(profile, predictor, splits=("configuration",), progress=told)
+    nl.fit(profile, predictor, residual="none", splits=("configuration",), progress=told)
     report = search(tmp_path / "run", progress=told, baselines=(1,))
     assert not list(tmp_path.rglob("*progress*.json"))
     (made,) = profile_content.read_profile(profile).made
@@ -248,7 +252,9 @@ def test_profiles_fits_and_searches_make_their_pages_and_tell_where(tmp_path: Pa
 def test_no_page_is_made_where_none_is_wanted(tmp_path: Path) -> None:
     profile = tmp_path / "p.sqlite"
     nl.profile(profile, device=SimulatedDevice(setup=SETUP), blocks=20, networks=3, rounds=3, page=False)
-    answer("fit", profile, "--output", tmp_path / "p.json", "--splits", "configuration", "--no-page")
+    answer(
+        "fit", profile, "--output", tmp_path / "p.json", "--residual", "none", "--splits", "configuration", "--no-page"
+    )
     search(tmp_path / "run", page=False)
     assert (tmp_path / "run" / "report.json").is_file()
     assert list(tmp_path.rglob("*.html")) == []

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +22,6 @@ from test_search_cli import SPACE, content, one, words
 from netlathe.archspace.records import Setup
 from netlathe.predictor import LatencyPredictor
 
-MAIN = "from netlathe.cli import main; main()"
-SAVING = f"import netlathe.runs.folder as j; j.EVERY_S = 0.0; {MAIN}"
 ENDLESS = ("--epochs", 100000, "--restart")
 
 
@@ -42,11 +44,48 @@ def undisturbed(folder: Path) -> Path:
     return folder / "undisturbed"
 
 
-def ends(*command: object, code: str = MAIN) -> tuple[list[int], list[str], list[str]]:
+def command(*words: str) -> None:
+    """The command itself."""
+    from netlathe.cli import main
+
+    main()
+
+
+def saving(*words: str) -> None:
+    """The command, which saves its state after every step."""
+    import netlathe.runs.folder
+
+    netlathe.runs.folder.EVERY_S = 0.0
+    command()
+
+
+def stopping(*words: str) -> None:
+    """The command, with Ctrl-C in each process at the fourth step of the search."""
+    import netlathe.runs.searched
+
+    def on_each(between: Callable[[], None]) -> Callable[[Any], None]:
+        def heard(step: Any) -> None:
+            if step.step == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+            between()
+
+        return heard
+
+    netlathe.runs.searched.on_each = on_each
+    command()
+
+
+def otherwise(*words: str) -> None:
+    """The command, with another seed in one of the processes."""
+    if os.environ["RANK"] == "1":
+        sys.argv += ["--seed", "1"]
+    command()
+
+
+def ends(*words: object, by: Callable[..., None] = command) -> tuple[list[int], list[str], list[str]]:
     """Exit codes, standard outputs and standard errors of a command in two processes."""
-    processes = start(2, ["-c", code, *map(str, command)])
-    told = [process.communicate(timeout=240) for process in processes]
-    return [process.returncode for process in processes], [out for out, _ in told], [error for _, error in told]
+    codes, outputs, errors = zip(*[one.end() for one in start(2, by, [*map(str, words)])], strict=True)
+    return list(codes), list(outputs), list(errors)
 
 
 def history(run: Path) -> NDArray[np.float64]:
@@ -80,14 +119,13 @@ def test_a_process_that_is_killed_ends_the_run_with_one_line_and_the_same_comman
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
-    processes = start(2, ["-c", SAVING, *map(str, words(folder, run, *one(folder), *ENDLESS))])
+    processes = start(2, saving, [*map(str, words(folder, run, *one(folder), *ENDLESS))])
     while not (run / "checkpoint.npz").exists():
-        assert [process.poll() for process in processes] == [None, None]
+        assert [process.exit_code for process in processes] == [None, None]
         time.sleep(0.05)
     processes[lost].kill()
-    _, error = processes[1 - lost].communicate(timeout=120)
-    assert (processes[lost].wait(), processes[1 - lost].returncode) == (-signal.SIGKILL, 1)
-    processes[lost].communicate()
+    code, _, error = processes[1 - lost].end()
+    assert (processes[lost].end()[0], code) == (-signal.SIGKILL, 1)
     (line,) = [line for line in error.splitlines() if "Error: a process of this run is gone (" in line]
     assert "the same command goes on from there, with as many processes as you like" in line
     assert "Traceback" not in error
@@ -102,16 +140,7 @@ def test_a_stop_of_one_process_stops_both_after_the_same_step_and_one_process_en
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
-    stopping = (
-        "import os, signal, netlathe.runs.searched as s\n"
-        "def on_each(between):\n"
-        "    def heard(step):\n"
-        "        if step.step == 4: os.kill(os.getpid(), signal.SIGINT)\n"
-        "        between()\n"
-        "    return heard\n"
-        "s.on_each = on_each\n"
-    )
-    codes, _, errors = ends(*words(folder, run, *one(folder)), code=stopping + MAIN)
+    codes, _, errors = ends(*words(folder, run, *one(folder)), by=stopping)
     assert set(codes) == {1, 130}, errors  # the second to end leaves the word to the first
     assert errors[0].count("Error:") + errors[1].count("Error:") == 1
     assert "the same command goes on from there" in "".join(errors)
@@ -128,8 +157,7 @@ def test_an_error_of_all_is_told_by_one_and_so_is_that_of_a_process_with_other_i
     codes, _, errors = ends(*words(folder, tmp_path / "run", *one(folder, 1e-9)))
     assert codes == [1, 1]
     assert "".join(errors).count("Error:") == 1
-    other = "import os, sys\nif os.environ['RANK'] == '1': sys.argv += ['--seed', '1']\n"
-    codes, _, errors = ends(*words(folder, tmp_path / "run", *one(folder)), code=other + MAIN)
+    codes, _, errors = ends(*words(folder, tmp_path / "run", *one(folder)), by=otherwise)
     assert codes == [1, 1]
     assert "".join(errors).count("Error:") == 1
     assert "process 1 of this run was given other inputs than the one that leads it (config.seed" in errors[1]

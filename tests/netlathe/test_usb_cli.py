@@ -123,7 +123,7 @@ def test_a_cable_pulled_while_profiling_costs_no_record(bus, phone, daemon, netl
     check(phone, tmp_path)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_the_same_command_goes_on_after_it_was_ended(how, bus, phone, daemon, netlathe, profile, tmp_path):
     bus.plug(daemon, Identity("1A2B"))
     with netlathe(*profile) as client:

@@ -22,7 +22,7 @@ RECORDS = block_records(random_blocks(24), noise=0.02) + head_and_stem_records()
 NETWORKS = network_records(range(6), 1.1, 0.3, 0.01)
 GRAPHS = [record.graph for record in RECORDS]
 NUMBERS = (0, -1, 1, 0.5, 1e29, -1e29, 1e-29, 1e300, -1e300, 5e-324, 1e10, -1e-10)
-FEW, MANY = 25, pytest.param(120, marks=pytest.mark.slow)
+FEW, MANY = 15, pytest.param(120, marks=pytest.mark.slow)
 """Wrong files of a kind, in the fast suite and in the slow one."""
 
 

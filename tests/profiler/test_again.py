@@ -304,7 +304,7 @@ def test_a_campaign_killed_twice_while_measuring_again_loses_nothing(tmp_path):
 
 
 @pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("share", [0.5, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.2, 0.8))])
 def test_on_a_phone_whose_cable_is_pulled_records_are_measured_again_once(phone, daemon, tmp_path, share):
     path, keys = tmp_path / "p.sqlite", {item.graph.key for item in PHONE_ITEMS[:3]}
     before = daemon.bytes_out
