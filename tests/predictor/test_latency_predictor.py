@@ -238,10 +238,10 @@ def test_blocks_graphs_and_batches_are_told_apart(fitted):
 
 
 def test_equal_records_and_seeds_give_equal_predictors():
-    records = block_records(BLOCKS[:24], noise=0.02)
+    records = block_records(BLOCKS[:18], noise=0.02)
     first, second = (LatencyPredictor(random_state=7).fit(records) for _ in range(2))
     assert first.residual_ == second.residual_
-    assert np.array_equal(first.predict(OTHERS), second.predict(OTHERS))
+    assert np.array_equal(first.predict(OTHERS[:60]), second.predict(OTHERS[:60]))
 
 
 def test_failed_records_are_left_out():

@@ -28,8 +28,8 @@ from netlathe.profiler.phone.workspace import Workspace
 pytestmark = pytest.mark.skipif(loopback_unavailable() is not None, reason=str(loopback_unavailable()))
 
 PULLS, KILLS = 50, 30
-FAST_PULLS, FAST_KILLS = 3, 2
-"""So many of them in the fast suite."""
+FAST_PULLS, FAST_KILLS = 2, 2
+"""So many of them in the fast suite: pulls in either direction."""
 
 
 @pytest.fixture(autouse=True)

@@ -182,7 +182,7 @@ def test_another_phone_at_the_address_is_left_alone_with_the_run_that_it_is_in(
     assert phone.power["fixed_performance"] == "false"
 
 
-@pytest.mark.parametrize("share", [0.3, 0.7, *(pytest.param(more, marks=pytest.mark.slow) for more in (0.1, 0.5, 0.9))])
+@pytest.mark.parametrize("share", [0.3, *(pytest.param(more, marks=pytest.mark.slow) for more in (0.1, 0.5, 0.7, 0.9))])
 def test_another_phone_that_answers_while_one_is_opened_or_given_back_is_left_alone(
     phone, other_phone, daemon, sit_at, share
 ):

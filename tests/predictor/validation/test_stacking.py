@@ -15,6 +15,7 @@ N = 40
 KINDS = ("none", "gp", "xgboost", "forest")
 WRONG = 0.2 * np.random.default_rng(0).standard_normal(N)
 BLOCKS = block_records(random_blocks(40, seed=3), noise=0.02)
+FEW = BLOCKS[:18]
 
 
 def held_out(**errors):
@@ -70,28 +71,27 @@ def test_where_networks_alone_are_measured_residuals_serve_them_too():
 
 def test_the_errors_of_a_mixture_are_those_that_its_intervals_are_made_of():
     weights = {"gp": 0.6, "forest": 0.4}
-    _, mixed = choose_residual(measured(BLOCKS), weights, 0)
-    alone = [choose_residual(measured(BLOCKS), kind, 0)[1].near.errors for kind in weights]
+    _, mixed = choose_residual(measured(FEW), weights, 0)
+    alone = [choose_residual(measured(FEW), kind, 0)[1].near.errors for kind in weights]
     assert mixed.near.errors == pytest.approx(0.6 * alone[0] + 0.4 * alone[1])
 
 
 def test_a_mixture_s_weights_can_be_given_and_are_told(tmp_path):
     weights = {"gp": 0.6, "forest": 0.4}
-    predictor = LatencyPredictor(weights).fit(BLOCKS)
+    predictor = LatencyPredictor(weights).fit(FEW)
     assert predictor.residual_ == "0.6 gp + 0.4 forest"
     predictor.save(tmp_path / "p.json")
-    again, items = LatencyPredictor.load(tmp_path / "p.json"), [record.graph for record in BLOCKS]
+    again, items = LatencyPredictor.load(tmp_path / "p.json"), [record.graph for record in FEW]
     assert again.residual == weights
     assert np.array_equal(again.predict(items), predictor.predict(items))
-    parts = [LatencyPredictor(kind).fit(BLOCKS).predict(items) for kind in weights]
+    parts = [LatencyPredictor(kind).fit(FEW).predict(items) for kind in weights]
     assert predictor.predict(items) == pytest.approx(parts[0] ** 0.6 * parts[1] ** 0.4)
 
 
 def test_cross_validation_takes_the_weights_that_a_fit_found():
-    few = BLOCKS[:18]
-    auto = cross_validate(few, splits=["configuration"], folds=2)
-    weights = LatencyPredictor().fit(few).model_.blocks.residual.weights
-    given = cross_validate(few, residual=weights, splits=["configuration"], folds=2)
+    auto = cross_validate(FEW, splits=["configuration"], folds=2)
+    weights = LatencyPredictor().fit(FEW).model_.blocks.residual.weights
+    given = cross_validate(FEW, residual=weights, splits=["configuration"], folds=2)
     assert np.allclose(*(found.splits["configuration"].predicted_ms for found in (auto, given)), rtol=1e-12)
 
 
