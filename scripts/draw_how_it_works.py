@@ -140,7 +140,7 @@ SETTINGS = SearchConfig(start_epochs=2, warmup_epochs=4, epochs=44, alpha_learni
 
 
 def draw_binarization(figure: FigureBase) -> None:
-    """What two kinds of steps compute, above the course of a real search: probabilities in one layer, and latency."""
+    """Schemes of two kinds of steps above the course of a real search: probabilities in one layer, and latency."""
     (first, second), (options, cost) = figure.subplots(2, 2, height_ratios=[1, 1.15])
     _draw_supernet(first, ())
     first.set_title("Step of the weights: one path")
@@ -180,7 +180,7 @@ class SearchCourse:
     """A search, step of the architecture by step."""
 
     probabilities: np.ndarray
-    """Of each candidate, (steps, positions, candidates)."""
+    """Probability of each candidate, (steps, positions, candidates)."""
     expected_ms: tuple[float, ...]
     limit_ms: float
 

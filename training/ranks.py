@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ BUCKET_BYTES = 32 << 20
 carries."""
 _MEETING_S = 300.0
 """Seconds that processes wait for one another at the start."""
+_ASKING_S = 5.0
+"""Longest wait of the first process for the others where it fails."""
+_FAILED = "netlathe/failed"
+"""Number of processes that have failed, in the store."""
 _WAIT = timedelta(days=14)
 """Longest wait for the leader, which may measure on a phone for days; a process that ends is noticed at once."""
 
@@ -328,14 +333,18 @@ def joined() -> Iterator[Ranks]:
 @contextmanager
 def _one_telling(store: Any) -> Iterator[None]:
     """Context at whose end the processes part; of those that fail, the first one's error stays as it is."""
+    has_failed, index, count = False, distributed.get_rank(), distributed.get_world_size()
     try:
         yield
     except BaseException as error:
+        has_failed = True
         if _is_told(store):
             raise ToldElsewhereError(str(error)) from error
         raise
     finally:
-        distributed.destroy_process_group()
+        distributed.destroy_process_group()  # whereby the others notice
+        if has_failed and index == 0:
+            _let_ask(store, count)
 
 
 def _met() -> Any:
@@ -378,9 +387,18 @@ def processors() -> int:
 def _is_told(store: Any) -> bool:
     """Whether another process has failed before this one, and tells why."""
     try:
-        return int(store.add("netlathe/failed", 1)) > 1
+        return int(store.add(_FAILED, 1)) > 1
     except RuntimeError:  # the store is gone with the process that had it
         return False
+
+
+def _let_ask(store: Any, count: int) -> None:
+    """Keeps the store, which is gone with this process, until all have asked it why the run ended, or some seconds have
+    passed: one that computes on asks later, or never."""
+    end_s = time.monotonic() + _ASKING_S
+    with suppress(RuntimeError):
+        while int(store.add(_FAILED, 0)) < count and time.monotonic() < end_s:
+            time.sleep(0.05)
 
 
 def _lost_before(error: BaseException | None) -> LostRankError | None:

@@ -102,12 +102,12 @@ def time(
     addresses = list(dict.fromkeys([device] if isinstance(device, str) else device))
     for address in addresses:
         check_device(address)
-    if profile is not None:
-        check_profile(profile)
     model = None if predictor is None else load_predictor(predictor, unknown=unknown)
     given = {"threads": threads, "cores": cores, "dtype": dtype, "delegate": delegate}
     options = options_of(model.setup_) if model else DeviceOptions(batch=1)
     _check_sustained(options, profile, sustained_s)
+    if profile is not None:
+        check_profile(profile)
     options = replace(
         options, benchmark_binary=Path(benchmark_binary) if benchmark_binary else None, allow_partial=True,
         sustained=sustained_s is not None,

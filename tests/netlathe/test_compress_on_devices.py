@@ -48,6 +48,7 @@ def compress(graph: Graph, predictor: LatencyPredictor, tmp_path: Path, monkeypa
             return SimulatedDevice(slowdown=lambda now: slowness, noise=0.02, seed=next(sessions))
 
         monkeypatch.setattr("netlathe.timing.open_device", opened)
+        monkeypatch.setattr("netlathe.arguments.check_device", lambda *_: None)
         target = nl.Target(model, share * slowness * true_ms(graph), "simulated")
         output = tmp_path / f"{slowness}-{share}"
         return nl.compress(tmp_path / "m.onnx", target=target, device="simulated", output=output, step=16)

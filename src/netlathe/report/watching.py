@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +80,8 @@ def watch(
     try:
         _follow(watcher, port, sleep)
     except KeyboardInterrupt:
+        with suppress(FormatError):
+            watcher.look()  # what the page shows is as of now
         watcher.write(is_last=True)
         raise
     return WatchReport(page, watcher.states())
