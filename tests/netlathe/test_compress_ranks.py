@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from rank_processes import start
 from test_cli import answer
 from test_compress import ONE, Digits, predictor_of
 from test_compress_max_drop import MOST, Linear
+from test_search_ranks_cli import command, ends, saving
 from torch import nn
 
 import netlathe as nl
@@ -28,23 +31,26 @@ from netlathe.archspace.records import Setup
 from netlathe.runs.compression import recovered
 from netlathe.training import Compute, TrainConfig, load_images, train
 
-MAIN = "from netlathe.cli import main; main()"
-SAVING = f"import netlathe.runs.folder as folder; folder.EVERY_S = 0.0; {MAIN}"
-SECOND = "if os.environ['RANK'] == '1':"
-WATCHED = f"""
-import os, sys
-def heard(event, arguments):
-    writes = event == 'open' and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
-    if (writes or event in ('os.mkdir', 'os.rename', 'os.remove')) and 'run' in str(arguments[0]).split(os.sep):
-        print(event, arguments, file=sys.stderr)
-{SECOND} sys.addaudithook(heard)
-{MAIN}"""
-"""The second process says what it writes in the folder."""
-ELSEWHERE = f"""
-import os, sys
-{SECOND} sys.argv[sys.argv.index('--output') + 1] += '_of_the_second'
-{MAIN}"""
-"""The second process is where there is no such folder."""
+
+def watched(*words: str) -> None:
+    """The command, whose second process says what it writes in the folder."""
+
+    def heard(event: str, arguments: tuple[Any, ...]) -> None:
+        writes = event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+        if (writes or event in ("os.mkdir", "os.rename", "os.remove")) and "run" in str(arguments[0]).split(os.sep):
+            print(event, arguments, file=sys.stderr)
+
+    if os.environ["RANK"] == "1":
+        sys.addaudithook(heard)
+    command()
+
+
+def elsewhere(*words: str) -> None:
+    """The command without the steps in int8 that need no training, whose second process has no such folder."""
+    recovered.CALIBRATIONS = ()  # type: ignore[misc]
+    if os.environ["RANK"] == "1":
+        sys.argv[sys.argv.index("--output") + 1] += "_of_the_second"
+    command()
 
 
 def trained(network: nn.Module) -> tuple[Graph, Weights]:
@@ -81,13 +87,6 @@ def undisturbed(folder: Path) -> Path:
     return folder / "undisturbed"
 
 
-def ends(*command: str, code: str = MAIN) -> tuple[list[int], list[str], list[str]]:
-    """Exit codes, standard outputs and standard errors of a command in two processes."""
-    processes = start(2, ["-c", code, *command])
-    told = [process.communicate(timeout=240) for process in processes]
-    return [process.returncode for process in processes], [out for out, _ in told], [error for _, error in told]
-
-
 def content(run: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The report and the weights."""
     with np.load(run / "weights.npz") as file:
@@ -118,7 +117,7 @@ def test_two_processes_come_to_what_one_does_and_one_of_them_writes_and_speaks(
 ) -> None:
     run = tmp_path / "run"
     monkeypatch.delenv("NETLATHE_PAGES")
-    codes, outs, errors = ends(*words(folder, run, "--json"), code=WATCHED)
+    codes, outs, errors = ends(*words(folder, run, "--json"), by=watched)
     assert codes == [0, 0], errors
     assert (outs[1], errors[1]) == ("", "")
     assert {path.name for path in run.iterdir()} == {path.name for path in undisturbed.iterdir()} | {"report.html"}
@@ -134,14 +133,13 @@ def test_a_process_that_is_killed_ends_both_with_one_line_and_the_same_command_c
     lost: int, undisturbed: Path, folder: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    processes = start(2, ["-c", SAVING, *words(folder, run)])
+    processes = start(2, saving, words(folder, run))
     while not (run / "training.npz").exists():
-        assert [process.poll() for process in processes] == [None, None]
+        assert [process.exit_code for process in processes] == [None, None]
         time.sleep(0.01)
     processes[lost].kill()
-    _, error = processes[1 - lost].communicate(timeout=120)
-    assert (processes[lost].wait(), processes[1 - lost].returncode) == (-signal.SIGKILL, 1)
-    processes[lost].communicate()
+    code, _, error = processes[1 - lost].end()
+    assert (processes[lost].end()[0], code) == (-signal.SIGKILL, 1)
     (line,) = [line for line in error.splitlines() if "Error: a process of this run is gone (" in line]
     assert "the same command goes on from there" in line
     assert "Traceback" not in error
@@ -159,14 +157,13 @@ def test_two_processes_look_at_whole_networks_and_train_with_rounding_as_one_doe
 ) -> None:
     """Without the steps that need no training, which would be enough. The second process has no folder."""
     monkeypatch.setattr(recovered, "CALIBRATIONS", ())
-    untouched = f"import {recovered.__name__} as recovered; recovered.CALIBRATIONS = ()"
     torch.manual_seed(0)
     graph, weights = trained(Linear())
     (folder / "hurt.onnx").write_bytes(write_onnx(graph, unequal(graph, weights, MOST, 0)))
     asked = ("--strategy", "random", "--looks", 6, "--max-drop", 0.05)
     answer(*words(folder, tmp_path / "one", *asked, model="hurt.onnx"))
     run = tmp_path / "two"
-    codes, outs, errors = ends(*words(folder, run, *asked, model="hurt.onnx"), code=untouched + ELSEWHERE)
+    codes, outs, errors = ends(*words(folder, run, *asked, model="hurt.onnx"), by=elsewhere)
     assert codes == [0, 0], errors
     assert (outs[1], errors[1]) == ("", "")
     assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}

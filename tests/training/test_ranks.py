@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,10 @@ import pytest
 import torch
 from rank_processes import run_in, start
 from test_forward import trained_by_a_recipe
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from netlathe.training.compute import Compute
-from netlathe.training.errors import ToldElsewhereError, TrainingError
+from netlathe.training.errors import LostRankError, ToldElsewhereError, TrainingError
 from netlathe.training.evaluation import evaluate, loss_and_accuracy, recalibrate_batch_norm
 from netlathe.training.images import ImageData, ImageSplit, JoinedSplit
 from netlathe.training.loop import StepProgress, TrainConfig, train
@@ -236,32 +237,29 @@ def test_processes_tell_one_another(of_several: list[dict[str, Any]]) -> None:
         assert found["slope"] == [sum(k + 3 for k in range(count))]
 
 
-PARTING = """
-import os
-from torch import distributed
-from netlathe.training.errors import LostRankError
-from netlathe.training.ranks import joined
-destroy = distributed.destroy_process_group
-def interrupted():
-    destroy()
-    raise KeyboardInterrupt
-distributed.destroy_process_group = interrupted
-try:
-    with joined() as ranks:
-        if ranks.index == 1:
-            os._exit(9)
-        while True:
-            ranks.any(False)
-except LostRankError as error:
-    print(error)
-"""
+def part(*words: str) -> None:
+    """Loses the other process, or is lost; the starter's signal comes while the processes part."""
+    destroy = distributed.destroy_process_group
+
+    def interrupted() -> None:
+        destroy()
+        raise KeyboardInterrupt
+
+    distributed.destroy_process_group = interrupted
+    try:
+        with joined() as ranks:
+            if ranks.index == 1:
+                os._exit(9)
+            while True:
+                ranks.any(False)
+    except LostRankError as error:
+        print(error)
 
 
 def test_a_loss_stays_the_reason_where_the_starters_signal_comes_while_the_processes_part() -> None:
-    processes = start(2, ["-c", PARTING])
-    told = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0, 9], told
-    assert told[0][0].startswith("a process of this run is gone (")
+    codes, outs, errors = zip(*[one.end() for one in start(2, part, ())], strict=True)
+    assert codes == (0, 9), errors
+    assert outs[0].startswith("a process of this run is gone (")
 
 
 def test_a_process_by_itself_is_alone() -> None:
