@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from netlathe.archspace.graph import Graph
     from netlathe.training import Normalization
 
-_OWN_CODE = re.compile(r"(?P<path>.+\.py):(?P<function>\w+)", re.IGNORECASE)
+_OWN_CODE = re.compile(r"(?P<path>.+\.py):(?P<function>\w+)")
 
 
 class MadeModule(NamedTuple):
@@ -151,7 +151,7 @@ def _called(path: Path, name: str) -> Any:
             function = getattr(code, name, None)
             if callable(function):
                 return function()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == str(path)]
             place = f"line {lines[-1]}: " if lines else ""
             raise FormatError(f"{path}: {place}{type(error).__name__}: {error}") from error
@@ -162,11 +162,12 @@ def _called(path: Path, name: str) -> Any:
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
     """The folder's modules can be imported, as those beside a script can."""
+    before = [*sys.path]
     sys.path.insert(0, str(folder.resolve()))
     try:
         yield
     finally:
-        sys.path.remove(str(folder.resolve()))
+        sys.path[:] = before
 
 
 def own_normalization(module: object) -> Normalization | None:

@@ -55,6 +55,9 @@ def number():
 
 def broken():
     raise ValueError("no weights at hand")
+
+def leaves():
+    raise SystemExit("trained already")
 """
 
 
@@ -97,6 +100,7 @@ def test_its_weights_are_those_of_the_module(models: Path) -> None:
         ("bare", r"models.py:bare: nothing tells the size of its input: .*--shape 1x3x224x224"),
         ("number", r"models.py:number: must return a torch module, a pair .* got 3$"),
         ("broken", r"models.py: line \d+: ValueError: no weights at hand$"),
+        ("leaves", r"models.py: line \d+: SystemExit: trained already$"),
         ("pear", r"models.py: has no function 'pear' \(did you mean 'pair'\?\)"),
     ],
 )
