@@ -1,7 +1,7 @@
 """A newcomer's path: the tutorials, typed as they stand, with the time of each step.
 
 The phone is one on 127.0.0.1 (Linux with mksh and toybox); the target of the search is 60 % of the usual network's
-latency, as the tutorial says. From the root of a checkout, in the environment to be tried, half an hour on a quiet
+latency, as the tutorial says. From the root of a checkout, in the environment to be tried, ten minutes on a quiet
 machine:
 
     python -m benchmarks.newcomer
