@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.layouts import Axes, in_file
+from netlathe.archspace.forms.layouts import Axes, in_file, plain
 from netlathe.archspace.forms.structure import nchw, nchw_axis
 from netlathe.archspace.forms.weights import Weights
 from netlathe.archspace.graph import Graph
@@ -24,6 +24,10 @@ class Port:
     """Which of the graph's inputs or outputs it is; several outputs may be one of the graph's."""
     axes: Axes
     """For each of its axes, which of the graph's it is; the graph's others hold one value."""
+
+    def shape(self, graph_shape: Shape) -> Shape:
+        """Its shape where the graph's tensor has that one."""
+        return in_file(graph_shape, self.axes)
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,8 @@ def _port(content: Any, shapes: Sequence[Shape]) -> Port:
     name, place, axes = content
     if not isinstance(name, str) or not is_integer(place, 0) or place >= len(shapes):
         raise ValueError(f"{content!r:.100} is no port")
-    kept = tuple(axis for axis, size in enumerate(shapes[place]) if size != 1)
-    if len({*axes}) < len(axes) or not {*kept} <= {*axes} <= {*range(len(shapes[place]))}:
+    needed = {axis for axis, size in enumerate(shapes[place]) if size != 1}
+    if len({*axes}) < len(axes) or not needed <= {*axes} <= {*range(len(shapes[place]))}:
         raise ValueError(f"axes {axes!r:.100} of a tensor of shape {shapes[place]}")
     return Port(name, place, tuple(axes))
 
@@ -65,34 +69,30 @@ class TrainedModel(NamedTuple):
     """None where it is what netlathe's own forms of the graph have."""
 
 
-class Turn(NamedTuple):
-    """A port's shape, and that of the tensor which netlathe's own forms have in its place, images with channels first.
-
-    From the port to the own form: axes in `order`, then reshaped to `own`. Back: reshaped to `turned`, then axes in
-    the order `back`.
-    """
-
-    port: Shape
-    own: Shape
-    order: Axes
-
-    @property
-    def turned(self) -> Shape:
-        """The port's sizes in the own form's order."""
-        return tuple([self.port[axis] for axis in self.order])
-
-    @property
-    def back(self) -> Axes:
-        """The turned axes in the port's order."""
-        return tuple([self.order.index(axis) for axis in range(len(self.order))])
-
-    @property
-    def is_turned(self) -> bool:
-        """Whether axes stand in another order."""
-        return self.order != tuple(range(len(self.order)))
+Steps = list[tuple[Literal["Transpose", "Reshape"], Shape]]
+"""Ops that make one tensor of another, by their names in ONNX: an order of axes, or a shape. None where they are the
+same."""
 
 
-def turn_of(port: Port, shape: Shape) -> Turn:
-    """How the port's tensor and the own form's are made of each other, where the graph's has that shape (NHWC)."""
+def steps_in(port: Port, shape: Shape) -> Steps:
+    """How netlathe's own forms, which have an image's channels first, get what the graph has in that shape (NHWC) from
+    the port's tensor."""
+    own, turned, order = _turned(port, shape)
+    steps: Steps = [] if order == plain(len(order)) else [("Transpose", order)]
+    return steps if turned == own else [*steps, ("Reshape", own)]
+
+
+def steps_out(port: Port, shape: Shape) -> Steps:
+    """The way back: how the port's tensor is made of the own forms'."""
+    own, turned, order = _turned(port, shape)
+    steps: Steps = [] if turned == own else [("Reshape", turned)]
+    back = tuple([order.index(axis) for axis in range(len(order))])
+    return steps if order == plain(len(order)) else [*steps, ("Transpose", back)]
+
+
+def _turned(port: Port, shape: Shape) -> tuple[Shape, Shape, Axes]:
+    """The own forms' shape, that without the axes that the port has not, and the port's axes in their order there."""
     places = [nchw_axis(axis, len(shape)) for axis in port.axes]
-    return Turn(in_file(shape, port.axes), nchw(shape), tuple(sorted(range(len(places)), key=places.__getitem__)))
+    order = tuple(sorted(range(len(places)), key=places.__getitem__))
+    given = port.shape(shape)
+    return nchw(shape), tuple([given[axis] for axis in order]), order

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal, get_args
 
 from netlathe.archspace.errors import FormatError
@@ -83,7 +82,7 @@ class ModelFile:
         return digest.hexdigest()[:16]
 
 
-def open_model_file(path: Path, shapes: Mapping[str, Sequence[int]] = MappingProxyType({})) -> ModelFile:
+def open_model_file(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> ModelFile:
     """The model file at `path`, with open sizes of inputs filled in from `shapes`.
 
     `shapes` are by the inputs' names, in the file's order of axes; the name "" is that of a single input.
@@ -102,7 +101,7 @@ def open_model_file(path: Path, shapes: Mapping[str, Sequence[int]] = MappingPro
             from netlathe.archspace.forms.tflite_outline import read_outline
         else:
             from netlathe.archspace.forms.onnx_outline import read_outline
-        return _sized(read_outline(path), {name: tuple(shape) for name, shape in shapes.items()})
+        return _sized(read_outline(path), {name: tuple(shape) for name, shape in (shapes or {}).items()})
     except OSError as error:
         raise FormatError(f"{path}: cannot be read ({error})") from error
 

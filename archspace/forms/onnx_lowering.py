@@ -16,7 +16,7 @@ from onnx import GraphProto, ModelProto, helper, numpy_helper
 
 from netlathe.archspace import ops
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.interface import Interface, turn_of
+from netlathe.archspace.forms.interface import Interface, Steps, steps_in, steps_out
 from netlathe.archspace.forms.structure import (
     BORDER_SCALE,
     EMBEDDED_KEY,
@@ -178,16 +178,14 @@ def with_interface(model: ModelProto, graph: Graph, interface: Interface) -> Non
     nodes = list(body.node)
     del body.node[:], body.input[:], body.output[:]
     for port in interface.inputs:
-        own = inputs[port.place]
-        turn = turn_of(port, graph.inputs[port.place])
-        _add_value(body.input, port.name, own, turn.port)
-        _add_turn(body, port.name, own.name, turn.order if turn.is_turned else None, (turn.turned, turn.own), False)
+        own, shape = inputs[port.place], graph.inputs[port.place]
+        _add_value(body.input, port.name, own, port.shape(shape))
+        _add_steps(body, port.name, own.name, steps_in(port, shape))
     body.node.extend(nodes)
     for port in interface.outputs:
-        own = outputs[port.place]
-        turn = turn_of(port, graph.output_shapes[port.place])
-        _add_turn(body, own.name, port.name, turn.back if turn.is_turned else None, (turn.own, turn.turned), True)
-        _add_value(body.output, port.name, own, turn.port)
+        own, shape = outputs[port.place], graph.output_shapes[port.place]
+        _add_steps(body, own.name, port.name, steps_out(port, shape))
+        _add_value(body.output, port.name, own, port.shape(shape))
     model.metadata_props.add(key=INTERFACE_KEY, value=json.dumps(interface.to_json(), separators=(",", ":")))
 
 
@@ -210,24 +208,18 @@ def _add_value(values: Any, name: str, like: Any, shape: Shape) -> None:
     values.append(helper.make_tensor_value_info(name, like.type.tensor_type.elem_type, shape))
 
 
-def _add_turn(
-    body: GraphProto, source: str, result: str, order: Shape | None, sizes: tuple[Shape, Shape], reshapes_first: bool
-) -> None:
-    """Nodes that make one value of another: its axes in that order, and in another shape where the sizes differ; the
-    shape first, or last."""
-    steps: list[tuple[str, Shape]] = [] if order is None else [("Transpose", order)]
-    if sizes[0] != sizes[1]:
-        steps.insert(0 if reshapes_first else len(steps), ("Reshape", sizes[1]))
-    steps = steps or [("Identity", ())]
+def _add_steps(body: GraphProto, source: str, result: str, steps: Steps) -> None:
+    """Nodes that make one value of another."""
+    if not steps:
+        body.node.append(helper.make_node("Identity", (source,), (result,), f"{result}.turn0"))
     for place, (kind, numbers) in enumerate(steps):
-        target = result if place == len(steps) - 1 else f"{result}.{kind.lower()}"
         name = f"{result}.turn{place}"
+        target = result if place == len(steps) - 1 else f"{result}.{kind.lower()}"
         if kind == "Reshape":
             body.initializer.append(numpy_helper.from_array(np.array(numbers, np.int64), f"{name}.shape"))
             body.node.append(helper.make_node(kind, (source, f"{name}.shape"), (target,), name))
         else:
-            settings = {"perm": numbers} if kind == "Transpose" else {}
-            body.node.append(helper.make_node(kind, (source,), (target,), name, **settings))
+            body.node.append(helper.make_node(kind, (source,), (target,), name, perm=numbers))
         source = target
 
 

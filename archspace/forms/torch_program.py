@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from netlathe.archspace.errors import FormatError
-from netlathe.archspace.forms.interface import Interface, Port, TrainedModel, turn_of
+from netlathe.archspace.forms.interface import Interface, Steps, TrainedModel, steps_in, steps_out
 from netlathe.archspace.forms.onnx_structure import read_structure, read_structure_with_weights
 from netlathe.archspace.forms.structure import nchw
 from netlathe.archspace.forms.torch import TorchGraph
 from netlathe.archspace.graph import Graph
-from netlathe.archspace.ops import Shape
 
 EXPORTER = "onnxscript"
 """The package that torch's ONNX exporter needs."""
@@ -63,43 +62,36 @@ def save_program(network: TorchGraph, path: Path, interface: Interface | None = 
     if interface is None:
         program = _program_of(network, tuple(torch.zeros(nchw(shape)) for shape in graph.inputs))
     else:
-        shapes = [turn_of(port, graph.inputs[port.place]).port for port in interface.inputs]
-        program = _program_of(AsGiven(network, interface), tuple(map(torch.zeros, shapes)))
+        shapes = [port.shape(graph.inputs[port.place]) for port in interface.inputs]
+        program = _program_of(_AsGiven(network, interface), tuple(map(torch.zeros, shapes)))
     _quietly(type(network).__name__, lambda: torch.export.save(program, path))
 
 
-class AsGiven(nn.Module):
+class _AsGiven(nn.Module):
     """A network with the inputs and outputs of the model that it was made of; of any batch."""
 
     def __init__(self, network: TorchGraph, interface: Interface) -> None:
         super().__init__()
         self.layers = network.layers  # all that has parameters, which so keep their names
         self._network, self._outputs = (network,), interface.outputs
-        self._inputs = sorted(interface.inputs, key=lambda port: port.place)
-        self._order = [interface.inputs.index(port) for port in self._inputs]
+        self._inputs = sorted(enumerate(interface.inputs), key=lambda one: one[1].place)
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs as the model gives them: one, or several."""
         (network,) = self._network
         graph = network.graph
-        given = [inputs[place] for place in self._order]
-        turned = [_to_own(x, port, graph.inputs[port.place]) for x, port in zip(given, self._inputs, strict=True)]
+        turned = [_stepped(inputs[at], steps_in(port, graph.inputs[port.place])) for at, port in self._inputs]
         found = network(*turned)
         found = found if isinstance(found, tuple) else (found,)
-        outputs = [_to_port(found[port.place], port, graph.output_shapes[port.place]) for port in self._outputs]
+        shapes = graph.output_shapes
+        outputs = [_stepped(found[port.place], steps_out(port, shapes[port.place])) for port in self._outputs]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
-def _to_own(x: Tensor, port: Port, shape: Shape) -> Tensor:
-    turn = turn_of(port, shape)
-    x = x.permute(turn.order) if turn.is_turned else x
-    return x.reshape(-1, *turn.own[1:]) if turn.turned != turn.own else x
-
-
-def _to_port(x: Tensor, port: Port, shape: Shape) -> Tensor:
-    turn = turn_of(port, shape)
-    x = x.reshape(-1, *turn.turned[1:]) if turn.turned != turn.own else x
-    return x.permute(turn.back) if turn.is_turned else x
+def _stepped(x: Tensor, steps: Steps) -> Tensor:
+    for kind, numbers in steps:
+        x = x.permute(numbers) if kind == "Transpose" else x.reshape(-1, *numbers[1:])
+    return x
 
 
 def _program_of(module: nn.Module, example_inputs: ExampleInputs) -> torch.export.ExportedProgram:
