@@ -108,8 +108,9 @@ def _on_the_curve(ms: float, own: float, run: RunContent) -> str:
         return f"the baselines' curve has {percent(there)} at that latency, {_points(off)}{doubt}"
     nearest = min(ordered, key=lambda one: abs(one.accuracy - own))
     off = 100 * (own - nearest.accuracy)
+    named = "the baseline" if nearest.name == "baseline" else f"the baseline {nearest.name}"  # as the demo's is called
     return (
-        f"the baseline {nearest.name} takes {milliseconds(nearest.ms)} ms ({nearest.ms / ms:.2f} times as long) with "
+        f"{named} takes {milliseconds(nearest.ms)} ms ({nearest.ms / ms:.2f} times as long) with "
         f"{percent(nearest.accuracy)}, {_points(off)}"
     )
 
